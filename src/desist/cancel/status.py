@@ -1,0 +1,88 @@
+"""The statuses of a run and every legal move between them: one table, read by code and docs alike.
+
+The docs' diagram is printed from this table (`python -m desist.cancel.status`). Nothing else decides what may
+follow what.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from desist.exceptions import RunStateError
+
+__all__ = ["MOVES", "RunStatus", "Signal", "diagram", "move"]
+
+
+class RunStatus(str, Enum):
+    """Where a run stands. Values are the upper-case names, as stored and as sent."""
+
+    pending = "PENDING"
+    running = "RUNNING"
+    paused = "PAUSED"
+    cancelling = "CANCELLING"  #: decided, work is being stopped
+    cancelled = "CANCELLED"
+    completed = "COMPLETED"
+    error = "ERROR"
+    regenerated = "REGENERATED"  #: replaced by a later run of the same input
+
+    @property
+    def is_final(self) -> bool:
+        """Whether no move leads out of it, `regenerated` apart."""
+        return self in _FINAL
+
+
+_FINAL = frozenset({RunStatus.cancelled, RunStatus.completed, RunStatus.error, RunStatus.regenerated})
+
+
+class Signal(str, Enum):
+    """What can happen to a run."""
+
+    start = "start"
+    pause = "pause"
+    resume = "resume"
+    cancel = "cancel"  #: a request was accepted
+    settle = "settle"  #: all work has stopped or was abandoned
+    complete = "complete"
+    fail = "fail"
+
+
+#: (status, signal) -> status. What isn't here is forbidden.
+MOVES: dict[tuple[RunStatus, Signal], RunStatus] = {
+    (RunStatus.pending, Signal.start): RunStatus.running,
+    (RunStatus.pending, Signal.cancel): RunStatus.cancelling,
+    (RunStatus.pending, Signal.fail): RunStatus.error,
+    (RunStatus.running, Signal.pause): RunStatus.paused,
+    (RunStatus.running, Signal.cancel): RunStatus.cancelling,
+    (RunStatus.running, Signal.complete): RunStatus.completed,
+    (RunStatus.running, Signal.fail): RunStatus.error,
+    (RunStatus.paused, Signal.resume): RunStatus.running,
+    (RunStatus.paused, Signal.cancel): RunStatus.cancelling,
+    (RunStatus.cancelling, Signal.settle): RunStatus.cancelled,
+}
+
+
+def move(run_id: str, status: RunStatus, signal: Signal) -> RunStatus:
+    """Return the status that `signal` leads to.
+
+    Raises:
+        RunStateError: the table has no such move; the message names run, status and signal.
+    """
+    try:
+        return MOVES[status, signal]
+    except KeyError:
+        legal = ", ".join(s.value for at, s in MOVES if at is status) or "none: it has ended"
+        raise RunStateError(
+            f"run {run_id} is {status.value}: '{signal.value}' is not possible (possible: {legal})"
+        ) from None
+
+
+def diagram() -> str:
+    """Return the table as a Mermaid state diagram."""
+    lines = ["stateDiagram-v2", "    [*] --> PENDING"]
+    lines += [f"    {at.value} --> {to.value}: {signal.value}" for (at, signal), to in MOVES.items()]
+    lines += [f"    {s.value} --> [*]" for s in (RunStatus.cancelled, RunStatus.completed, RunStatus.error)]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(diagram())

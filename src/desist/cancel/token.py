@@ -1,0 +1,176 @@
+"""The cooperative half of a cancel: a thread-safe flag with a tree, callbacks and interruptible waits.
+
+A token says *that* work must stop; the run decides *whether*. `cancel()` runs the callbacks in the canceller's
+thread, children first come last, each isolated, so that one which fails can't keep the others from running.
+Nothing here knows of runs, loops or models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import itertools
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from desist.cancel.reason import CancelReason, Source
+from desist.exceptions import RunCancelled
+
+__all__ = ["CancelToken", "check_cancelled", "current_token", "on_cancel", "sleep", "use_token"]
+
+log = logging.getLogger("desist.cancel")
+_current: contextvars.ContextVar[CancelToken | None] = contextvars.ContextVar("desist_token", default=None)
+_ids = itertools.count()
+
+
+class CancelToken:
+    """Tells work that it must stop. Safe to use from any thread.
+
+    A child is cancelled with its parent; cancelling a child leaves the parent alone.
+    """
+
+    __slots__ = ("__weakref__", "_bell", "_callbacks", "_children", "_lock", "_reason")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._callbacks: dict[int, Callable[[], object]] = {}
+        self._children: weakref.WeakSet[CancelToken] | None = None
+        self._bell: threading.Event | None = None
+        self._reason: CancelReason | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the work must stop."""
+        return self._reason is not None
+
+    @property
+    def reason(self) -> CancelReason | None:
+        """Why, or None while nobody asked."""
+        return self._reason
+
+    def child(self) -> CancelToken:
+        """Return a token that is cancelled with this one."""
+        token = CancelToken()
+        with self._lock:
+            if self._reason is None:
+                if self._children is None:
+                    self._children = weakref.WeakSet()
+                self._children.add(token)
+                return token
+        token.cancel(self._reason)
+        return token
+
+    def cancel(self, reason: CancelReason | None = None) -> bool:
+        """Cancel this token and its children; return False if it was cancelled already. Never raises."""
+        with self._lock:
+            if self._reason is not None:
+                return False
+            self._reason = reason = reason or CancelReason(source=Source.user)
+            callbacks, self._callbacks = list(self._callbacks.values()), {}
+            children = list(self._children or ())
+            bell = self._bell
+        if bell is not None:
+            bell.set()
+        for callback in callbacks:
+            _isolated(callback)
+        for token in children:
+            token.cancel(reason)
+        return True
+
+    def check(self) -> None:
+        """Raise `RunCancelled` if the work must stop. Costs some 40 ns."""
+        if self._reason is not None:
+            raise RunCancelled(self._reason)
+
+    def on_cancel(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Call `callback()` once on cancel, in the canceller's thread; at once if that has happened.
+
+        It must be quick and must not block: close a socket, set a flag, kill a child. Its errors are logged.
+
+        Returns:
+            A function that takes the callback back.
+        """
+        with self._lock:
+            if self._reason is None:
+                key = next(_ids)
+                self._callbacks[key] = callback
+                return lambda: self._forget(key)
+        _isolated(callback)
+        return lambda: None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block this thread until cancelled, or for `timeout` seconds; return whether it was cancelled."""
+        _refuse_on_loop()
+        with self._lock:
+            if self._bell is None:
+                self._bell = threading.Event()
+            if self._reason is not None:
+                self._bell.set()
+            bell = self._bell
+        return bell.wait(timeout)
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep like `time.sleep`, but end at once with `RunCancelled` on cancel."""
+        if self.wait(seconds):
+            raise RunCancelled(self._reason)
+
+    def _forget(self, key: int) -> None:
+        with self._lock:
+            self._callbacks.pop(key, None)
+
+    def __repr__(self) -> str:
+        return f"<CancelToken {'cancelled: ' + str(self._reason) if self.cancelled else 'live'}>"
+
+
+def _isolated(callback: Callable[[], object]) -> None:
+    try:
+        callback()
+    except Exception:
+        log.exception("an on_cancel callback failed: %r", callback)
+
+
+def _refuse_on_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError("token.sleep() and token.wait() would block this event loop: await asyncio.sleep() instead")
+
+
+def current_token() -> CancelToken:
+    """Return the token of the run that this code works for; outside of any run, one that nobody cancels."""
+    return _current.get() or CancelToken()
+
+
+@contextlib.contextmanager
+def use_token(token: CancelToken) -> Iterator[CancelToken]:
+    """Make `token` the current one inside the block."""
+    mark = _current.set(token)
+    try:
+        yield token
+    finally:
+        _current.reset(mark)
+
+
+def set_current(token: CancelToken) -> contextvars.Token[Any]:
+    """Make `token` the current one for the rest of this context."""
+    return _current.set(token)
+
+
+def check_cancelled() -> None:
+    """Raise `RunCancelled` if the run that this code works for must stop."""
+    current_token().check()
+
+
+def sleep(seconds: float) -> None:
+    """Sleep in a sync tool, ending at once with `RunCancelled` when the run is cancelled."""
+    current_token().sleep(seconds)
+
+
+def on_cancel(callback: Callable[[], object]) -> Callable[[], None]:
+    """Call `callback()` once when the current run is cancelled; return a function that takes it back."""
+    return current_token().on_cancel(callback)

@@ -1,0 +1,95 @@
+"""Connections in use by a run, so that the canceller can shut them down from its own thread.
+
+A task that is cancelled closes its socket itself, once its loop gets to it. That is late when the loop is busy or
+blocked; `shutdown()` from the canceller's thread isn't. Whoever speaks to a provider notes the raw socket of a
+request while it is in use, and only then: a pooled connection may serve another run next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import os
+import socket
+import threading
+from collections.abc import Iterator
+
+from desist.cancel.token import current_token
+
+__all__ = ["Upstream", "current_upstream", "upstream"]
+
+_current: contextvars.ContextVar[Upstream | None] = contextvars.ContextVar("desist_upstream", default=None)
+
+
+class Upstream:
+    """The sockets of one request to a provider."""
+
+    __slots__ = ("_lock", "_sockets", "closed", "shut")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sockets: dict[int, socket.socket] = {}
+        self.shut = False  #: whether the canceller was here
+        self.closed = 0  #: how many connections it closed
+
+    def hold(self, sock: socket.socket) -> None:
+        """Note a socket as in use; if the cancel came first, it is shut down at once."""
+        with self._lock:
+            self._sockets[id(sock)] = sock
+            if not self.shut:
+                return
+        self.shutdown()
+
+    def release(self, sock: socket.socket) -> None:
+        """Forget a socket: its request is over."""
+        with self._lock:
+            self._sockets.pop(id(sock), None)
+
+    def release_all(self) -> None:
+        """Forget all of them."""
+        with self._lock:
+            self._sockets.clear()
+
+    def shutdown(self) -> None:
+        """Shut every socket in use down, from any thread. Closing is left to the owner."""
+        with self._lock:
+            self.shut = True
+            held, self._sockets = list(self._sockets.values()), {}
+            self.closed += sum(_shut(sock) for sock in held)
+
+
+def _shut(sock: socket.socket) -> bool:
+    """Shut one down. By a duplicate, because uvloop's sockets have no `shutdown()`."""
+    try:
+        fd = os.dup(sock.fileno())
+    except (OSError, ValueError):
+        return False
+    with socket.socket(fileno=fd) as double:
+        try:
+            double.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return False
+    return True
+
+
+def current_upstream() -> Upstream | None:
+    """Return the request that this task works for, or None outside of one."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def upstream() -> Iterator[Upstream]:
+    """Open the block in which one request to a provider is made.
+
+    Don't hold it open across the `yield` of a generator that another task drives.
+    """
+    request = Upstream()
+    undo = current_token().on_cancel(request.shutdown)
+    mark = _current.set(request)
+    try:
+        yield request
+    finally:
+        with contextlib.suppress(ValueError):  # closed by another task, in another context
+            _current.reset(mark)
+        undo()
+        request.release_all()

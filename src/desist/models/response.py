@@ -1,0 +1,31 @@
+"""What a model sends: pieces of an answer, in the order in which they arrive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from desist.run.message import ToolExecution
+from desist.run.metrics import Usage
+
+__all__ = ["ModelResponse", "ToolCallDelta", "ToolExecution", "Usage"]
+
+
+@dataclass(slots=True, kw_only=True)
+class ToolCallDelta:
+    """A piece of a tool call. Pieces of one `index` belong together; `arguments` are joined."""
+
+    index: int = 0
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class ModelResponse:
+    """A piece of an answer. A model yields as many as it likes; fields that it doesn't know stay None."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
+    usage: Usage | None = None  #: of the whole call; usually in the last piece
+    finish_reason: str | None = None
