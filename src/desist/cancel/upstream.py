@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 
 from desist.cancel.token import current_token
+from desist.cancel.worker import WorkOwner, current_owner
 
 __all__ = ["Upstream", "current_upstream", "upstream"]
 
@@ -24,9 +25,10 @@ _current: contextvars.ContextVar[Upstream | None] = contextvars.ContextVar("desi
 class Upstream:
     """The sockets of one request to a provider."""
 
-    __slots__ = ("_lock", "_sockets", "closed", "shut")
+    __slots__ = ("_lock", "_owner", "_sockets", "closed", "shut")
 
-    def __init__(self) -> None:
+    def __init__(self, owner: WorkOwner | None = None) -> None:
+        self._owner = owner
         self._lock = threading.Lock()
         self._sockets: dict[int, socket.socket] = {}
         self.shut = False  #: whether the canceller was here
@@ -55,11 +57,25 @@ class Upstream:
         with self._lock:
             self.shut = True
             held, self._sockets = list(self._sockets.values()), {}
-            self.closed += sum(_shut(sock) for sock in held)
+            # Under the lock: whoever has released a socket may close it, or lend it to another run, right after.
+            closed = sum(_shut(sock) for sock in held)
+            self.closed += closed
+        if closed and self._owner is not None:
+            self._owner.connections_closed(closed)
 
 
 def _shut(sock: socket.socket) -> bool:
-    """Shut one down. By a duplicate, because uvloop's sockets have no `shutdown()`."""
+    """Shut one down, from any thread; return whether there was something to shut."""
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return False  # closed already, or not connected
+    except TypeError:  # a socket of uvloop's, which can't
+        return _shut_double(sock)
+    return True
+
+
+def _shut_double(sock: socket.socket) -> bool:
     try:
         fd = os.dup(sock.fileno())
     except (OSError, ValueError):
@@ -83,7 +99,7 @@ def upstream() -> Iterator[Upstream]:
 
     Don't hold it open across the `yield` of a generator that another task drives.
     """
-    request = Upstream()
+    request = Upstream(current_owner())
     undo = current_token().on_cancel(request.shutdown)
     mark = _current.set(request)
     try:

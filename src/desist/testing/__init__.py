@@ -1,0 +1,25 @@
+"""Parts for tests of programs that use desist: a provider on loopback, a scripted model, gates, leak checks.
+
+No test framework is imported, and nothing here is used by the library itself.
+"""
+
+from desist.testing.exchange import Exchange
+from desist.testing.gates import Gate
+from desist.testing.leaks import Census, assert_no_leaks, census
+from desist.testing.provider import LoopbackProvider
+from desist.testing.replies import HANG, Call, Reply
+from desist.testing.scripted import ScriptedModel, ToolCalls
+
+__all__ = [
+    "HANG",
+    "Call",
+    "Census",
+    "Exchange",
+    "Gate",
+    "LoopbackProvider",
+    "Reply",
+    "ScriptedModel",
+    "ToolCalls",
+    "assert_no_leaks",
+    "census",
+]

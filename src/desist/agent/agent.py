@@ -1,0 +1,304 @@
+"""`Agent`: a model with instructions and tools."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from desist.agent.body import AgentBody
+from desist.agent.prompt import Instructions
+from desist.cancel.reader import AsyncReader, SyncReader
+from desist.exceptions import ConfigurationError
+from desist.models.base import Model
+from desist.run.agent import RunOutput, RunOutputEvent
+from desist.run.cancel import acancel_run, cancel, cancel_run
+from desist.run.driver import Run, current_run, new_id
+from desist.run.input import check_input
+from desist.run.place import Place
+from desist.run.store import MemoryStore, RunStore
+from desist.run.strict import Strict, refuse_unknown
+from desist.tools.resolve import resolve_tools
+
+if TYPE_CHECKING:
+    from desist.tools.function import Function
+    from desist.tools.toolkit import Toolkit
+
+__all__ = ["Agent"]
+
+
+class Agent(Strict):
+    """A model with instructions and tools, run turn by turn.
+
+    Parameters:
+        name: how it is called in events and logs.
+        model: the language model; `check()` of it is called before every run.
+        id: a stable id; made from the name if None.
+        instructions: what the model is told first: text, lines, or a function (sync or async) that returns them.
+        description: who the agent is; first in the system message.
+        role: its role, told to the model.
+        expected_output: what a good answer looks like, told to the model.
+        tools: callables, `Function`s, `Toolkit`s.
+        tool_choice: "auto", "none", "required", or a function definition, as the provider has it.
+        tool_call_limit: how many calls a run may make; further ones are answered with an error.
+        markdown: ask for Markdown, and render it in `print_response`.
+        output_schema: a pydantic class or JSON schema; `output.content` is an object of it.
+        session_state: what tools share as `session_state`; each run works on the dict that it is given.
+        dependencies: what tools get as `dependencies`.
+        metadata: kept with the run.
+        retries: how often a failed run starts again, where the error says that it may help.
+        delay_between_retries: seconds; a cancel ends the wait.
+        exponential_backoff: double the delay each time.
+        timeout: seconds after which a run is cancelled, with source `deadline`.
+        stall_timeout: seconds without a piece from the model after which it is cancelled, with source `stall`.
+        grace: seconds for cleanup after a cancel, before what is left is abandoned.
+        db: where runs are recorded; None keeps the last ones in memory.
+        stream, stream_events: defaults of `run`.
+        user_id, session_id: defaults of `run`.
+        debug_mode: log what happens.
+        telemetry: accepted for programs that set it; nothing ever leaves the process.
+
+    Raises:
+        ConfigurationError: a value can't be used; the message names it.
+        UnsupportedError: a parameter that desist doesn't have.
+    """
+
+    def __init__(
+        self,
+        model: Model | None = None,
+        *,
+        name: str | None = None,
+        id: str | None = None,
+        instructions: Instructions | None = None,
+        description: str | None = None,
+        role: str | None = None,
+        expected_output: str | None = None,
+        tools: list[Callable[..., Any] | Function | Toolkit] | None = None,
+        tool_choice: str | dict[str, Any] | None = None,
+        tool_call_limit: int | None = None,
+        markdown: bool = False,
+        output_schema: type[Any] | dict[str, Any] | None = None,
+        session_state: dict[str, Any] | None = None,
+        dependencies: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+        retries: int = 0,
+        delay_between_retries: float = 1.0,
+        exponential_backoff: bool = False,
+        timeout: float | None = None,
+        stall_timeout: float | None = None,
+        grace: float | None = None,
+        db: RunStore | None = None,
+        stream: bool = False,
+        stream_events: bool = False,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        debug_mode: bool = False,
+        telemetry: bool = True,
+    ) -> None:
+        if model is not None and not isinstance(model, Model):
+            raise ConfigurationError(f"model= of an Agent must be a Model such as OpenAIChat(...), not {model!r:.80}")
+        for label, seconds in (("timeout", timeout), ("stall_timeout", stall_timeout), ("grace", grace)):
+            if seconds is not None and seconds < 0:
+                raise ConfigurationError(f"{label}={seconds} of an Agent must not be negative")
+        if retries < 0:
+            raise ConfigurationError(f"retries={retries} of an Agent must not be negative")
+        self.model = model
+        self.name = name
+        self.id = id or (name or "agent").lower().replace(" ", "-")
+        self.instructions = instructions
+        self.description = description
+        self.role = role
+        self.expected_output = expected_output
+        self.tools = list(tools or [])
+        self.tool_choice = tool_choice
+        self.tool_call_limit = tool_call_limit
+        self.markdown = markdown
+        self.output_schema = output_schema
+        self.session_state = session_state
+        self.dependencies = dependencies
+        self.metadata = metadata
+        self.retries = retries
+        self.delay_between_retries = delay_between_retries
+        self.exponential_backoff = exponential_backoff
+        self.timeout = timeout
+        self.stall_timeout = stall_timeout
+        self.grace = grace
+        self.db: RunStore = db if db is not None else MemoryStore()
+        self.stream = stream
+        self.stream_events = stream_events
+        self.user_id = user_id
+        self.session_id = session_id
+        self.debug_mode = debug_mode
+        self.telemetry = telemetry
+        self.functions()  # a tool that can't be described is an error now, not in the middle of a run
+
+    def __repr__(self) -> str:
+        return f"<Agent {self.name or self.id}>"
+
+    # -- what a run needs
+
+    def needed_model(self) -> Model:
+        """Return the model, ready to be called.
+
+        Raises:
+            ConfigurationError: there is none, or it lacks a key.
+        """
+        if self.model is None:
+            raise ConfigurationError(f"agent {self.name or self.id!r} has no model: give it one, model=OpenAIChat(...)")
+        self.model.check()
+        return self.model
+
+    def functions(self) -> dict[str, Function]:
+        """Return the tools by name."""
+        return resolve_tools(self.tools)
+
+    def body(self, asked: Any, place: Place, *, listened: bool, stream_events: bool = False) -> AgentBody:
+        """Return what one run of this agent does. For steps; programs call `run`."""
+        check_input(asked, f"agent {self.name or self.id!r}", required=True)
+        return AgentBody(self, asked, place, listened=listened, stream_events=stream_events)
+
+    def open(self, body: AgentBody, *, run_id: str | None = None, bound: bool = False, skip: bool = False) -> Run:
+        """Register a run of `body`. For steps; programs call `run`."""
+        run_id = run_id or new_id()
+        parent = current_run()
+        body.named(run_id, parent.run_id if parent else None)
+        run = Run.open(body, run_id=run_id, store=self.db, grace=self.grace, bound=bound, skip=skip)
+        run.limit(self.timeout, f"the timeout of agent {self.name or self.id!r}")
+        return run
+
+    def _open(self, asked: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None) -> Run:
+        timeout, run_id = options.pop("timeout"), options.pop("run_id")
+        events = self.stream_events if stream_events is None else stream_events
+        body = self.body(asked, self._place(**options), listened=stream, stream_events=stream and events)
+        run = self.open(body, run_id=run_id)
+        run.limit(timeout, "the timeout of this run")
+        return run
+
+    def _place(
+        self,
+        *,
+        user_id: str | None,
+        session_id: str | None,
+        session_state: dict[str, Any] | None,
+        dependencies: dict[str, Any] | None,
+        metadata: dict[str, Any] | None,
+    ) -> Place:
+        state = session_state if session_state is not None else dict(self.session_state or {})
+        return Place(
+            user_id=user_id or self.user_id,
+            session_id=session_id or self.session_id,
+            session_state=state,
+            dependencies=dependencies or self.dependencies,
+            metadata=metadata or self.metadata,
+        )
+
+    # -- running
+
+    @overload
+    def run(self, input: Any, *, stream: Literal[True], **options: Any) -> SyncReader[RunOutputEvent]: ...
+    @overload
+    def run(self, input: Any, *, stream: Literal[False] | None = None, **options: Any) -> RunOutput: ...
+
+    def run(
+        self,
+        input: Any,
+        *,
+        stream: bool | None = None,
+        stream_events: bool | None = None,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        session_state: dict[str, Any] | None = None,
+        run_id: str | None = None,
+        dependencies: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+        timeout: float | None = None,
+        **unknown: Any,
+    ) -> Any:
+        """Run the agent from any thread.
+
+        Parameters:
+            input: a text, a dict, a list or a pydantic object.
+            stream: return an iterator over events instead of the output. Everything is checked and registered now.
+            stream_events: show tool calls, model requests and the like too, not only text and the end.
+            user_id, session_id, session_state, dependencies, metadata: override the agent's own.
+            run_id: an id for the run; a cancel that came before, for this id, holds.
+            timeout: seconds after which this run is cancelled.
+
+        Returns:
+            RunOutput, or an iterator over events whose last one is terminal.
+
+        Raises:
+            ConfigurationError: something is missing or wrong; nothing has run.
+            RunIdInUseError: a live run has this id.
+        """
+        refuse_unknown("Agent.run()", unknown)
+        wanted = self.stream if stream is None else stream
+        run = self._open(input, _options(locals()), stream=wanted, stream_events=stream_events).start()
+        return run.reader() if wanted else run.wait()
+
+    @overload
+    def arun(self, input: Any, *, stream: Literal[True], **options: Any) -> AsyncReader[RunOutputEvent]: ...
+    @overload
+    def arun(
+        self, input: Any, *, stream: Literal[False] | None = None, **options: Any
+    ) -> Coroutine[Any, Any, RunOutput]: ...
+
+    def arun(
+        self,
+        input: Any,
+        *,
+        stream: bool | None = None,
+        stream_events: bool | None = None,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        session_state: dict[str, Any] | None = None,
+        run_id: str | None = None,
+        dependencies: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+        timeout: float | None = None,
+        **unknown: Any,
+    ) -> Any:
+        """Run the agent on the caller's event loop. Parameters and errors as for `run`.
+
+        Returns:
+            With `stream=True` an async iterator over events, called without await; else a coroutine.
+        """
+        refuse_unknown("Agent.arun()", unknown)
+        wanted = self.stream if stream is None else stream
+        options = _options(locals())
+        if wanted:
+            run = self._open(input, options, stream=True, stream_events=stream_events)
+            return run.start(asyncio.get_running_loop()).async_reader()
+        return self._arun(input, options)
+
+    async def _arun(self, input: Any, options: dict[str, Any]) -> RunOutput:
+        run = self._open(input, options, stream=False, stream_events=False)
+        output: RunOutput = await run.start(asyncio.get_running_loop()).wait_async()
+        return output
+
+    # -- stopping
+
+    #: Cancel a run by any id of its tree, with reason, grace, scope; see `desist.run.cancel.cancel`.
+    cancel = staticmethod(cancel)
+    #: Cancel a run by any id of its tree; return whether it ends, or has ended, `CANCELLED`.
+    cancel_run = staticmethod(cancel_run)
+    #: The same for async code.
+    acancel_run = staticmethod(acancel_run)
+
+    # -- looking back, printing
+
+    def get_run_output(self, run_id: str) -> RunOutput | None:
+        """Return what is recorded of a run, or None."""
+        stored = self.db.load_run(run_id)
+        return stored.output if stored else None
+
+    def print_response(self, input: Any, *, stream: bool = True, markdown: bool | None = None, **options: Any) -> None:
+        """Run and show it in the terminal, live. Takes the parameters of `run`, and `console=` (rich)."""
+        from desist.agent.printing import print_response
+
+        print_response(self, input, stream=stream, markdown=self.markdown if markdown is None else markdown, **options)
+
+
+def _options(given: dict[str, Any]) -> dict[str, Any]:
+    names = ("user_id", "session_id", "session_state", "run_id", "dependencies", "metadata", "timeout")
+    return {name: given[name] for name in names}

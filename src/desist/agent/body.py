@@ -1,0 +1,275 @@
+"""The body of an agent's run: turn after turn until the model has answered. How it ends is the run's to decide."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from desist.agent.calls import Calls, sealed
+from desist.agent.prompt import system_message
+from desist.agent.schema import parse_answer
+from desist.agent.turn import Turn
+from desist.models.base import ModelRequest
+from desist.run.agent import (
+    RunCancelledEvent,
+    RunCompletedEvent,
+    RunContentCompletedEvent,
+    RunErrorEvent,
+    RunInput,
+    RunOutput,
+    RunStartedEvent,
+    ToolCallCancelledEvent,
+)
+from desist.run.base import CancellationStage, RunStatus
+from desist.run.context import RunContext
+from desist.run.input import input_text
+from desist.run.message import CANCELLED_RESULT, Message, ToolExecution
+from desist.run.metrics import RunMetrics, Usage
+from desist.run.place import Place
+
+if TYPE_CHECKING:
+    from desist.agent.agent import Agent
+    from desist.run.driver import Run
+    from desist.tools.function import Function
+
+__all__ = ["AgentBody"]
+
+
+class AgentBody:
+    """One run of an agent: what was asked, what was said, what was called."""
+
+    kind = "agent"
+
+    def __init__(self, agent: Agent, asked: Any, place: Place, *, listened: bool, stream_events: bool) -> None:
+        self.agent = agent
+        self.asked = asked
+        self.place = place
+        self.listened = listened  #: whether anybody sees pieces of text
+        self.stream_events = stream_events
+        self.model = agent.needed_model()
+        self.stall_timeout = agent.stall_timeout
+        self.functions: dict[str, Function] = agent.functions()
+        self.messages: list[Message] = []
+        self.executions: list[ToolExecution] = []
+        self.metrics = RunMetrics()
+        self.turn: Turn | None = None
+        self.tool_calls = 0
+        self.common: dict[str, Any] = {}
+        self.output = RunOutput(
+            agent_id=agent.id,
+            agent_name=agent.name,
+            session_id=place.session_id,
+            parent_run_id=place.workflow_run_id,
+            workflow_id=place.workflow_id,
+            user_id=place.user_id,
+            input=RunInput(input_content=asked),
+            model=self.model.id,
+            model_provider=self.model.provider,
+            messages=self.messages,
+            metrics=self.metrics,
+            tools=self.executions,
+            metadata=place.metadata,
+            session_state=place.session_state or None,
+            workflow_step_id=place.step_id,
+            status=RunStatus.pending,
+        )
+
+    def named(self, run_id: str, parent_run_id: str | None) -> None:
+        """The run's id is known: every event carries it."""
+        self.output.run_id = run_id
+        self.output.parent_run_id = parent_run_id
+        self.common = {
+            "agent_id": self.agent.id,
+            "agent_name": self.agent.name or "",
+            "run_id": run_id,
+            "parent_run_id": parent_run_id,
+            "session_id": self.place.session_id,
+            "workflow_id": self.place.workflow_id,
+            "workflow_run_id": self.place.workflow_run_id,
+            "step_id": self.place.step_id,
+            "step_name": self.place.step_name,
+            "step_index": self.place.step_index,
+            "nested_depth": self.place.nested_depth,
+        }
+
+    # -- the work
+
+    def began(self) -> RunStartedEvent:
+        """Return the first event."""
+        return RunStartedEvent(**self.common, model=self.model.id, model_provider=self.model.provider or "")
+
+    async def work(self, run: Run) -> None:
+        """Answer, trying again where that may help."""
+        agent = self.agent
+        pause = agent.delay_between_retries
+        for attempt in range(agent.retries + 1):
+            try:
+                return await self._answer(run)
+            except Exception as error:
+                if attempt == agent.retries or not getattr(error, "retryable", False):
+                    raise
+            await asyncio.sleep(pause)
+            if agent.exponential_backoff:
+                pause *= 2
+            run.commit(self._forget)
+
+    def _forget(self) -> None:
+        self.messages.clear()
+        self.executions.clear()
+        self.turn = None
+
+    async def _answer(self, run: Run) -> None:
+        context = self.context(run)
+        system = await system_message(self.agent, context, self.functions.values())
+        first = [system] if system else []
+        first.append(Message("user", input_text(self.asked)))
+        run.commit(lambda: self.messages.extend(first))
+        schema = self.agent.output_schema
+        request = ModelRequest(
+            messages=self.messages,
+            tools=[function.definition() for function in self.functions.values()],
+            tool_choice=self.agent.tool_choice if self.functions else None,
+            response_format=schema,
+        )
+        answer = await self._turns(run, request)
+        content = answer.content or ""
+        result = content if schema is None else parse_answer(schema, content)
+        kind = "str" if schema is None else getattr(schema, "__name__", "dict")
+
+        def record() -> None:
+            self.output.content, self.output.content_type = result, kind
+            self.output.reasoning_content = answer.reasoning_content
+
+        run.emit(RunContentCompletedEvent(**self.common), record)
+
+    async def _turns(self, run: Run, request: ModelRequest) -> Message:
+        """Ask, carry out what the model wants, and ask again, until it wants nothing more."""
+        while True:
+            turn = Turn(self, run)
+            answer = await turn.ask(request)
+            run.commit(lambda said=answer: self._said(said))  # type: ignore[misc]
+            if not answer.tool_calls:
+                return answer
+            calls = Calls(self, run)
+            await calls.answer(answer.tool_calls)
+            if calls.stop:
+                shown = [e.result for e in self.executions if e.result and e.tool_call_error is False]
+                return Message("assistant", shown[-1] if shown else answer.content)
+
+    def _said(self, answer: Message) -> None:
+        self.messages.append(answer)
+        self.turn = None
+
+    def count(self, usage: Usage, first: float | None) -> None:
+        """Count one model call."""
+        self.metrics.add(usage)
+        self.metrics.model_calls += 1
+        if self.metrics.time_to_first_token is None:
+            self.metrics.time_to_first_token = first
+
+    def context(self, run: Run) -> RunContext:
+        """Return what tools and instructions may know of this run."""
+        place = self.place
+        return RunContext(
+            run_id=run.run_id,
+            session_id=place.session_id,
+            user_id=place.user_id,
+            workflow_id=place.workflow_id,
+            workflow_name=place.workflow_name,
+            workflow_run_id=place.workflow_run_id,
+            session_state=place.session_state,
+            dependencies=place.dependencies,
+            metadata=place.metadata,
+            cancel_token=run.token,
+        )
+
+    def injected(self, run: Run) -> dict[str, Any]:
+        """Return the parameters of tools that desist fills in, by name."""
+        return {
+            "agent": self.agent,
+            "team": None,
+            "run_context": self.context(run),
+            "cancel_token": run.token,
+            "session_state": self.place.session_state,
+            "dependencies": self.place.dependencies,
+            "images": None,
+            "videos": None,
+            "audio": None,
+            "files": None,
+        }
+
+    # -- the end
+
+    def conclude(self, status: RunStatus, error: BaseException | None) -> list[Any]:
+        """Finish the output and return the closing events."""
+        output = self.output
+        self.metrics.tool_calls = len(self.executions)
+        if status is RunStatus.completed:
+            return [
+                RunCompletedEvent(
+                    **self.common,
+                    content=output.content,
+                    content_type=output.content_type,
+                    reasoning_content=output.reasoning_content,
+                    metrics=self.metrics,
+                    metadata=output.metadata,
+                    session_state=output.session_state,
+                )
+            ]
+        closing = self._seal(status)
+        if status is RunStatus.cancelled:
+            record = output.cancel
+            reason = record.reason if record else None
+            return [*closing, RunCancelledEvent(**self.common, content=output.content, reason=reason, cancel=record)]
+        assert error is not None
+        output.content = output.content or str(error)
+        kind = type(error).__name__
+        return [*closing, RunErrorEvent(**self.common, content=str(error) or kind, error_type=kind)]
+
+    def _seal(self, status: RunStatus) -> list[Any]:
+        """Keep what was said so far, give every open call an end, and return the events of those that had begun."""
+        cancelled = status is RunStatus.cancelled
+        if self.turn is not None:
+            partial = self.turn.message(cancelled=cancelled)
+            partial.tool_calls = None  # half a call can't be told to any model
+            if partial.content:
+                self.messages.append(partial)
+            self.turn = None
+        if self.output.content is None:
+            said = [message.content for message in self.messages if message.role == "assistant" and message.content]
+            self.output.content = "".join(said) or None
+        self._close_executions()
+        self.messages.extend(sealed(self.messages, CANCELLED_RESULT))
+        if not cancelled:
+            return []
+        record = self.output.cancel
+        self.output.cancellation_stage = CancellationStage.executing if self.messages else CancellationStage.pending
+        return [
+            ToolCallCancelledEvent(**self.common, tool=execution, reason=record.reason if record else None)
+            for execution in self.executions
+            if execution.cancelled and execution.started_at is not None
+        ]
+
+    def _close_executions(self) -> None:
+        """Finished calls keep their results, told or not; the others are marked."""
+        record = self.output.cancel
+        given_up = {item.name for item in record.abandoned} if record else set()
+        told = {message.tool_call_id for message in self.messages if message.role == "tool"}
+        for execution in self.executions:
+            if execution.ended_at is None:
+                execution.cancelled, execution.result = True, CANCELLED_RESULT
+                execution.abandoned = execution.tool_name in given_up
+            elif execution.tool_call_id not in told:
+                self.messages.append(
+                    Message(
+                        "tool",
+                        execution.result,
+                        tool_call_id=execution.tool_call_id,
+                        tool_name=execution.tool_name,
+                        tool_call_error=bool(execution.tool_call_error),
+                    )
+                )
+
+    def shows(self, event: Any) -> bool:
+        """Whether the reader sees an event: text and the end always, everything with `stream_events`."""
+        return self.stream_events or event.is_content or event.is_terminal

@@ -1,0 +1,141 @@
+"""The tool calls of one turn: all at the same time, each an answer for the model whatever becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from desist.cancel.worker import run_blocking
+from desist.exceptions import RetryAgentRun, StopAgentRun, TooManyAbandonedError, ToolError
+from desist.run.agent import ToolCallCompletedEvent, ToolCallErrorEvent, ToolCallStartedEvent
+from desist.run.branches import side_by_side
+from desist.run.message import Message, ToolCall, ToolExecution
+
+if TYPE_CHECKING:
+    from desist.agent.body import AgentBody
+    from desist.run.driver import Run
+    from desist.tools.function import BoundCall, Function
+
+__all__ = ["Calls", "sealed"]
+
+
+class Calls:
+    """Carries out what the model asked for in one turn."""
+
+    def __init__(self, body: AgentBody, run: Run) -> None:
+        self.body, self.run = body, run
+        self.stop = False  #: a tool said that the run ends here
+
+    async def answer(self, wishes: list[ToolCall]) -> None:
+        """Run all calls and add their results to the messages, in the order of the calls."""
+        executions = [self._execution(wish) for wish in wishes]
+        self.run.commit(lambda: self.body.executions.extend(executions))
+        pairs = list(zip(wishes, executions, strict=True))
+        await side_by_side(self.run, [self._one(wish, execution) for wish, execution in pairs])
+        results = [_result(wish, execution) for wish, execution in pairs]
+        self.run.commit(lambda: self.body.messages.extend(results))
+
+    def _execution(self, wish: ToolCall) -> ToolExecution:
+        function = self.body.functions.get(wish.name)
+        return ToolExecution(
+            tool_call_id=wish.id,
+            tool_name=wish.name,
+            stop_after_tool_call=bool(function and function.stop_after_tool_call),
+            show_result=bool(function and function.show_result),
+        )
+
+    async def _one(self, wish: ToolCall, execution: ToolExecution) -> None:
+        try:
+            function, bound = self._bind(wish, execution)
+        except ToolError as error:
+            self._failed(execution, error)
+            return
+        execution.tool_args = dict(bound.kwargs)
+        self.run.emit(
+            ToolCallStartedEvent(**self.body.common, tool=execution),
+            lambda: setattr(execution, "started_at", time.time()),
+        )
+        try:
+            value = await self._invoke(function, bound)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self.run.scope.may_emit and task is not None and not task.cancelling():
+                self._failed(execution, ToolError("the tool was cancelled from inside"))
+                return
+            raise
+        except StopAgentRun as stop:
+            self.stop = True
+            self._completed(execution, str(stop))
+        except RetryAgentRun as retry:
+            self._completed(execution, str(retry))
+        except TimeoutError as error:
+            self._failed(execution, ToolError(str(error) or "the tool timed out"))
+        except (Exception, SystemExit) as error:
+            self._failed(execution, error)
+        else:
+            self._completed(execution, value)
+
+    def _bind(self, wish: ToolCall, execution: ToolExecution) -> tuple[Function, BoundCall]:
+        body = self.body
+        function = body.functions.get(wish.name)
+        if function is None:
+            names = ", ".join(sorted(body.functions)) or "none"
+            raise ToolError(f"there is no tool named {wish.name!r}; the tools are: {names}")
+        limit = body.agent.tool_call_limit
+        body.tool_calls += 1
+        if limit is not None and body.tool_calls > limit:
+            raise ToolError(f"the limit of {limit} tool calls is reached: answer with what you have")
+        return function, function.bind(wish.arguments, body.injected(self.run))
+
+    async def _invoke(self, function: Function, bound: BoundCall) -> str:
+        """Call the tool, on the loop or in a worker thread, and return its result as text."""
+        from desist.tools.result import result_text
+
+        limit = function.timeout
+        try:
+            async with asyncio.timeout(limit):
+                if function.is_async:
+                    return result_text(await bound.invoke())
+                return await run_blocking(lambda: result_text(bound.invoke()), name=function.name)
+        except TimeoutError as error:
+            if limit is not None and not str(error):
+                raise TimeoutError(f"the tool {function.name!r} took longer than its timeout of {limit:g} s") from None
+            raise
+
+    def _completed(self, execution: ToolExecution, text: str) -> None:
+        def record() -> None:
+            execution.result, execution.tool_call_error, execution.ended_at = text, False, time.time()
+
+        self.run.emit(ToolCallCompletedEvent(**self.body.common, tool=execution, content=text), record)
+        self.stop = self.stop or execution.stop_after_tool_call
+
+    def _failed(self, execution: ToolExecution, error: BaseException) -> None:
+        words = str(error) or type(error).__name__
+        text = words if isinstance(error, ToolError | TooManyAbandonedError) else f"{type(error).__name__}: {words}"
+
+        def record() -> None:
+            execution.result, execution.tool_call_error, execution.ended_at = text, True, time.time()
+
+        self.run.emit(ToolCallErrorEvent(**self.body.common, tool=execution, error=text), record)
+
+
+def _result(wish: ToolCall, execution: ToolExecution) -> Message:
+    return Message(
+        "tool",
+        execution.result,
+        tool_call_id=wish.id,
+        tool_name=wish.name,
+        tool_call_error=bool(execution.tool_call_error),
+    )
+
+
+def sealed(messages: list[Message], text: str) -> list[Message]:
+    """Return synthetic results for the calls in `messages` that have none, so that the history stays valid."""
+    answered = {message.tool_call_id for message in messages if message.role == "tool"}
+    open_calls: list[Any] = [
+        call for message in messages for call in message.tool_calls or [] if call.id not in answered
+    ]
+    return [
+        Message("tool", text, tool_call_id=call.id, tool_name=call.name, cancelled=True) for call in open_calls
+    ]

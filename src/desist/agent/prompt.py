@@ -1,0 +1,58 @@
+"""What a model is told first: the system message, made of what the agent was given."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from desist.run.context import RunContext
+from desist.run.message import Message
+
+if TYPE_CHECKING:
+    from desist.agent.agent import Agent
+    from desist.tools.function import Function
+
+__all__ = ["Instructions", "system_message"]
+
+Instructions = str | list[str] | Callable[..., Any]
+
+
+async def system_message(agent: Agent, context: RunContext, functions: Iterable[Function]) -> Message | None:
+    """Return the system message, or None if the agent says nothing about itself."""
+    parts: list[str] = []
+    if agent.description:
+        parts.append(agent.description)
+    if agent.role:
+        parts.append(f"Your role: {agent.role}")
+    lines = await _instructions(agent.instructions, agent, context)
+    if len(lines) == 1:
+        parts.append(lines[0])
+    elif lines:
+        parts.append("\n".join(f"- {line}" for line in lines))
+    if agent.markdown and agent.output_schema is None:
+        parts.append("Format your answer with Markdown.")
+    if agent.expected_output:
+        parts.append(f"Expected output: {agent.expected_output}")
+    parts += _tool_instructions(functions)
+    return Message("system", "\n\n".join(parts)) if parts else None
+
+
+async def _instructions(given: Instructions | None, agent: Agent, context: RunContext) -> list[str]:
+    """Return the instructions as lines, calling the function that makes them if they are one."""
+    if callable(given):
+        named = {"agent": agent, "run_context": context, "session_state": context.session_state}
+        wanted = inspect.signature(given).parameters
+        made = given(**{name: value for name, value in named.items() if name in wanted})
+        given = await made if inspect.isawaitable(made) else made
+    if given is None:
+        return []
+    return [given] if isinstance(given, str) else [str(line) for line in given]
+
+
+def _tool_instructions(functions: Iterable[Function]) -> list[str]:
+    told: list[str] = []
+    for function in functions:
+        if function.instructions and function.add_instructions and function.instructions not in told:
+            told.append(function.instructions)
+    return told

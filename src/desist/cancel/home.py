@@ -1,0 +1,96 @@
+"""The home loop: the event loop on which runs of sync callers live, in a thread of its own.
+
+Started on first use, forgotten in a forked child, and drained when the interpreter ends: what still runs then is
+cancelled, its cleanup gets its grace, and the loop is stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import sys
+import threading
+import time
+
+from desist.cancel.reason import Source
+from desist.cancel.registry import registry
+
+__all__ = ["HomeLoop", "drain", "home"]
+
+
+class HomeLoop:
+    """An event loop in a daemon thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop, starting it if need be."""
+        loop = self._loop
+        if loop is not None:
+            return loop
+        with self._lock:
+            if self._loop is None:
+                loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._work, args=(loop,), name="desist-loop", daemon=True)
+                self._thread.start()
+                self._loop = loop
+            return self._loop
+
+    def is_current(self) -> bool:
+        """Whether this code runs on the home loop, which must not be blocked."""
+        return self._thread is not None and self._thread.ident == threading.get_ident()
+
+    @staticmethod
+    def _work(loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        loop.run_forever()
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Stop the loop; wait at most `timeout` seconds for its thread."""
+        loop, thread = self._loop, self._thread
+        self._loop = self._thread = None
+        if loop is None or thread is None:
+            return
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout)
+        if not thread.is_alive():
+            loop.close()
+
+    def forget(self) -> None:
+        """Start anew, in a forked child: the thread isn't here."""
+        self._lock = threading.Lock()
+        self._loop = self._thread = None
+
+
+#: The home loop of this process.
+home = HomeLoop()
+
+
+def drain(timeout: float = 2.0) -> None:
+    """Cancel all live runs and wait until they have settled, for at most `timeout` seconds in all."""
+    by_user = getattr(sys, "last_type", None) is KeyboardInterrupt
+    source = Source.interrupt if by_user else Source.shutdown
+    until = time.monotonic() + timeout
+    roots = {id(run.root): run.root for run in registry.live()}.values()
+    for root in roots:
+        root.stop(source, "the interpreter is ending")
+    for root in roots:
+        root.settled.wait(max(0.0, until - time.monotonic()))
+
+
+def _leave() -> None:
+    drain()
+    home.close()
+
+
+def _forget_in_child() -> None:
+    registry.forget_all()
+    home.forget()
+
+
+atexit.register(_leave)
+os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,0 +1,198 @@
+"""The tree of runs and every decision about it. Pure: no loop, no thread, no lock, no I/O.
+
+A `Scope` is one run as the decisions see it. Whoever calls holds the lock of the tree, so each method is one step;
+what must be done about a decision (interrupt, store, tell) is returned, never done here. The tests walk every
+interleaving of these methods on small trees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Literal
+
+from desist.cancel.reason import CancelReason, Source
+from desist.cancel.status import RunStatus, Signal, move
+
+__all__ = ["Next", "Outcome", "Reach", "Scope", "Verdict"]
+
+#: How far a request goes: the whole tree, or the run it names and what hangs below it.
+Reach = Literal["tree", "run"]
+
+
+class Outcome(str, Enum):
+    """How a cancel request was answered."""
+
+    accepted = "accepted"
+    already_cancelling = "already_cancelling"
+    already_cancelled = "already_cancelled"
+    finished = "finished"  #: the run ended otherwise, before the request
+    unknown = "unknown"  #: no such run; the intent is kept for a while
+
+
+class Next(Enum):
+    """What a run's owner must do now."""
+
+    wait = "wait"
+    reap = "reap"  #: the body is through, children aren't: cancel and join them
+    conclude = "conclude"  #: the outcome is decided and nothing is left running: record it, tell it
+
+
+class Body(Enum):
+    """Where the work itself stands."""
+
+    waiting = "waiting"
+    running = "running"
+    ended = "ended"
+
+
+@dataclass(slots=True)
+class Verdict:
+    """The answer to a request: the run that it decided about, and whom to interrupt, children first."""
+
+    outcome: Outcome
+    target: Scope
+    hits: list[Scope] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Scope:
+    """One run in the tree."""
+
+    run_id: str
+    parent: Scope | None = None
+    bound: bool = False  #: a step of the parent stands and falls with it
+    skip: bool = False  #: ... unless that step says on_cancel="skip"
+    status: RunStatus = RunStatus.pending
+    reason: CancelReason | None = None
+    children: dict[str, Scope] = field(default_factory=dict)  #: those that haven't told their end
+    work: set[Any] = field(default_factory=set)  #: blocking calls that still run
+    body: Body = Body.waiting
+    failed: bool = False
+    given_up: bool = False  #: the grace is over: what still runs is abandoned
+    concluding: bool = False  #: somebody records and tells the end
+    owner: Any = None
+
+    def adopt(self, child: Scope) -> None:
+        """Make `child` part of this tree. Under a cancelled run it is born cancelled; it never starts (guarantee 4)."""
+        if self.status in (RunStatus.completed, RunStatus.error):
+            return  # a stray of a run that is over: it stands alone
+        child.parent = self
+        if not self.concluding:
+            self.children[child.run_id] = child
+        if self.status in (RunStatus.cancelling, RunStatus.cancelled):
+            assert self.reason is not None
+            child._strike(self.reason.derived(Source.parent))
+
+    @property
+    def root(self) -> Scope:
+        """The run at the top of the tree."""
+        scope = self
+        while scope.parent is not None:
+            scope = scope.parent
+        return scope
+
+    @property
+    def may_emit(self) -> bool:
+        """Whether content, results and new work are still taken from this run."""
+        return self.status is RunStatus.running
+
+    def begin(self) -> bool:
+        """The body wants to start. False: it was cancelled before, and must not."""
+        if self.status is not RunStatus.pending:
+            return False
+        self.status = move(self.run_id, self.status, Signal.start)
+        self.body = Body.running
+        return True
+
+    def request(self, reason: CancelReason, reach: Reach = "tree") -> Verdict:
+        """THE decision: cancel against completion."""
+        target = self.root if reach == "tree" else self
+        if target.status.is_final or target.status is RunStatus.cancelling:
+            return Verdict(_answer(target.status), target)
+        hits = target._strike(reason)
+        climber = target
+        while (parent := climber._carries_to(reason)) is not None:
+            for sibling in list(parent.children.values()):
+                hits += sibling._strike(reason.derived(Source.sibling))
+            parent._fall(reason.derived(Source.child))
+            hits.append(parent)
+            climber = parent
+        return Verdict(Outcome.accepted, target, hits)
+
+    def _carries_to(self, reason: CancelReason) -> Scope | None:
+        """Return the parent if it can't go on without this run, which was cancelled by itself (guarantee 8)."""
+        parent = self.parent
+        if parent is None or self.skip or reason.source is Source.consumer_closed:
+            return None
+        if parent.status.is_final or parent.status is RunStatus.cancelling:
+            return None
+        return parent if self.bound or reason.source is Source.user else None
+
+    def _strike(self, reason: CancelReason) -> list[Scope]:
+        """Cancel this run and all below it; return those that it decided, children first."""
+        if self.status.is_final or self.status is RunStatus.cancelling:
+            return []
+        hits: list[Scope] = []
+        for child in list(self.children.values()):
+            hits += child._strike(reason.derived(Source.parent))
+        self._fall(reason)
+        hits.append(self)
+        return hits
+
+    def _fall(self, reason: CancelReason) -> None:
+        if self.body is Body.waiting:
+            self.body = Body.ended
+        self.status = move(self.run_id, self.status, Signal.cancel)
+        self.reason = reason
+
+    def end_body(self, *, failed: bool = False) -> None:
+        """The body is through: it returned, raised, or was unwound by a cancel."""
+        self.body = Body.ended
+        self.failed = failed
+
+    def advance(self) -> Next:
+        """Say what is due. Decides completion and failure, once the children have told their end."""
+        if self.concluding or not (self.body is Body.ended or self.given_up):
+            return Next.wait
+        if self.children:
+            return Next.reap if self.status is RunStatus.running else Next.wait
+        if self.status is RunStatus.cancelling:
+            if self.work and not self.given_up:
+                return Next.wait
+        else:
+            self.status = move(self.run_id, self.status, Signal.fail if self.failed else Signal.complete)
+        self.concluding = True
+        return Next.conclude
+
+    def reap(self) -> list[Scope]:
+        """Cancel the children that outlive the body; return whom to interrupt."""
+        reason = CancelReason(source=Source.parent, text="the run that it was started in has ended")
+        return [hit for child in list(self.children.values()) for hit in child._strike(reason)]
+
+    def overrun(self) -> list[Scope]:
+        """The grace is over: give up what still runs; return those runs, children first."""
+        late = [scope for scope in self.walk() if scope.status is RunStatus.cancelling and not scope.concluding]
+        for scope in late:
+            scope.given_up = True
+        return late
+
+    def announce(self) -> None:
+        """The end is stored and told."""
+        if self.status is RunStatus.cancelling:
+            self.status = move(self.run_id, self.status, Signal.settle)
+        if self.parent is not None:
+            self.parent.children.pop(self.run_id, None)
+
+    def walk(self) -> Iterator[Scope]:
+        """All live runs from here down, children first."""
+        for child in list(self.children.values()):
+            yield from child.walk()
+        yield self
+
+
+def _answer(status: RunStatus) -> Outcome:
+    if status is RunStatus.cancelling:
+        return Outcome.already_cancelling
+    return Outcome.already_cancelled if status is RunStatus.cancelled else Outcome.finished

@@ -1,0 +1,135 @@
+"""`LocalChat`: the local model as a `Model`, so that an agent can run without a provider, a key or a network.
+
+It sees to it that the server runs and leaves the talking to `OpenAIChat`, because the server speaks that protocol:
+a cancel closes the connection, and the server stops computing. It must not know of agents.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from os import PathLike, fspath
+from typing import TYPE_CHECKING
+
+from desist.exceptions import ModelError, UnsupportedError
+from desist.models.base import Model, ModelRequest
+from desist.models.local.server import Address, LocalServer, ServerSettings
+from desist.models.local.weights import MODEL_ID, find_weights, refuse_missing_runtime
+from desist.models.response import ModelResponse
+
+if TYPE_CHECKING:
+    from desist.models.openai import OpenAIChat
+
+__all__ = ["LocalChat"]
+
+log = logging.getLogger("desist.models.local")
+
+
+class LocalChat(Model):
+    """SmolLM2-135M-Instruct on this machine's CPU, some 80 tokens a second on one core.
+
+    It writes readable English and knows little: good for seeing a real model stop, no use as an oracle. It can't
+    call tools: offered ones are not sent, and that is logged once. `response_format` is enforced by the server.
+
+    Args:
+        id: the name to report; it chooses nothing, `weights` does.
+        weights: path of another GGUF file; None is DESIST_LOCAL_WEIGHTS or else the packaged one.
+        n_ctx: tokens of context, shared evenly by the two requests that are answered at a time.
+        threads: of the child; more than one collapses when other programs want the cores.
+        temperature, top_p, max_tokens, seed, stop: as the protocol has them; None leaves it to the server.
+        name: of the model, for people.
+    """
+
+    provider = "local"
+
+    def __init__(
+        self,
+        id: str = MODEL_ID,
+        *,
+        weights: str | PathLike[str] | None = None,
+        n_ctx: int = 8192,
+        threads: int = 1,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        max_tokens: int | None = None,
+        seed: int | None = None,
+        stop: str | list[str] | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.id = id
+        self.name = name or "LocalChat"
+        self.settings = ServerSettings(None if weights is None else fspath(weights), n_ctx, threads)
+        self.temperature = temperature
+        self.top_p = top_p
+        self.max_tokens = max_tokens
+        self.seed = seed
+        self.stop = stop
+        self._inner: tuple[Address, OpenAIChat] | None = None
+        self._warned = False
+
+    @property
+    def server(self) -> LocalServer:
+        """The server that answers: shared by all models of these settings in this program."""
+        return LocalServer.shared(self.settings)
+
+    def check(self) -> None:
+        """Raise `ConfigurationError` if runtime or weights are missing; the hash is checked when the server starts."""
+        refuse_missing_runtime()
+        find_weights(self.settings.weights)
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelResponse, None]:
+        """Answer `request` in pieces, starting the server if need be.
+
+        Raises:
+            ConfigurationError: the model isn't installed, or not the one that desist knows.
+            ModelError: the prompt is too long, or the server failed; it is retryable if the child died.
+        """
+        request = self._without_tools(request)
+        server = self.server
+        inner = self._chat(await server.ensure())
+        try:
+            async with contextlib.aclosing(inner.stream(request)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except ModelError as error:
+            explained = await self._explain(error, server)
+            if explained is None:
+                raise
+            raise explained from error
+
+    def _chat(self, address: Address) -> OpenAIChat:
+        from desist.models.openai import OpenAIChat
+
+        if self._inner is None or self._inner[0] != address:
+            chat = OpenAIChat(id=self.id, base_url=address.base_url, api_key=address.api_key, max_retries=0)
+            self._inner = (address, chat)
+        chat = self._inner[1]
+        chat.temperature, chat.top_p, chat.max_tokens = self.temperature, self.top_p, self.max_tokens
+        chat.seed, chat.stop = self.seed, self.stop
+        return chat
+
+    def _without_tools(self, request: ModelRequest) -> ModelRequest:
+        if isinstance(request.tool_choice, dict) or request.tool_choice == "required":
+            raise UnsupportedError(f"LocalChat can't call tools, so tool_choice={request.tool_choice!r} can't be met")
+        if not request.tools:
+            return request
+        if not self._warned:
+            self._warned = True
+            log.warning("LocalChat can't call tools: %d offered tools are not sent to the model", len(request.tools))
+        return replace(request, tools=[], tool_choice=None)
+
+    async def _explain(self, error: ModelError, server: LocalServer) -> ModelError | None:
+        if error.status_code is None:
+            death = await server.death()
+            if death is not None:
+                return ModelError(f"the local model broke off: {death}. The next call starts it anew.", retryable=True)
+        if error.status_code == 400 and "context size" in str(error):
+            limit = self.settings.slot_context
+            return ModelError(
+                f"the prompt is too long for the local model: prompt and answer share {limit} tokens "
+                f"(half of n_ctx={self.settings.n_ctx}). Shorten it or raise n_ctx. The server says: {error}",
+                status_code=400,
+            )
+        return None

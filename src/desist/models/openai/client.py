@@ -1,0 +1,175 @@
+"""The SDK's clients: one for each event loop and settings, made when first needed, closed with their loop.
+
+Called by `chat`. Making one is slow (imports, certificates), so that happens beside the loop. The clients of a loop
+share one connection pool for each address. They are closed by the loop itself: `guard` is an async generator, and
+a loop that ends in order (`asyncio.run` does) finishes those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import urllib.parse
+import urllib.request
+import weakref
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from desist.exceptions import UnsupportedError
+from desist.models.openai.aside import aside
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx2
+    import openai
+
+__all__ = ["Settings", "client_for", "http_client"]
+
+MAX_CLIENTS = 64  #: for each loop; they are small, the pools under them are shared
+
+#: Variables that decide how a provider is reached: other values need another pool.
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+_REACH = (*_PROXIES, *(name.lower() for name in _PROXIES), "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+def _reach() -> tuple[str | None, ...]:
+    return tuple(os.environ.get(name) for name in _REACH)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What makes one client differ from another. Equal settings share a client."""
+
+    base_url: str
+    api_key: str = field(repr=False)
+    organization: str | None = None
+    timeout: Any = field(default=None, hash=False)
+    headers: dict[str, str] = field(default_factory=dict, hash=False, repr=False)
+    query: dict[str, object] = field(default_factory=dict, hash=False)
+    http_client: Any = None
+    reach: tuple[str | None, ...] = field(default_factory=_reach, repr=False)
+
+
+class _Home:
+    """The clients and pools of one loop."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.clients: dict[Settings, openai.AsyncOpenAI] = {}
+        self.pools: dict[tuple[Any, ...], httpx2.AsyncClient] = {}
+        self.guard: AsyncGenerator[None, None] | None = None
+
+    def keep(self, settings: Settings, client: openai.AsyncOpenAI) -> None:
+        while len(self.clients) >= MAX_CLIENTS:
+            del self.clients[next(iter(self.clients))]
+        self.clients[settings] = client
+
+
+_homes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Home] = weakref.WeakKeyDictionary()
+_homes_lock = threading.Lock()
+
+
+async def client_for(settings: Settings) -> openai.AsyncOpenAI:
+    """Return the client of the running loop for `settings`.
+
+    Raises:
+        ConfigurationError: the environment's proxy can't be used, or `http_client` is of a wrong type.
+    """
+    home = await _home()
+    client = home.clients.get(settings)
+    if client is None:
+        async with home.lock:
+            client = home.clients.get(settings)
+            if client is None:
+                client = await aside(lambda: _build(settings, home), "desist-openai-client")
+                home.keep(settings, client)
+    return client
+
+
+def http_client(
+    *, ssl_context: ssl.SSLContext | None = None, proxy: str | None = None, timeout: float | None = None
+) -> httpx2.AsyncClient:
+    """Return an HTTP client on desist's own network, for `OpenAIChat(http_client=...)`: use it on one loop only.
+
+    Args:
+        ssl_context: whom to trust, for instance a company's own authority; default: the system and SSL_CERT_FILE.
+        proxy: its URL; default: none. The environment isn't asked.
+        timeout: seconds for each connect, read and write; default: the SDK's.
+    """
+    import httpx2
+
+    from desist.models.openai.transport import RunTransport
+
+    limits: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+    transport = RunTransport(ssl_context=ssl_context, proxy=proxy)
+    return httpx2.AsyncClient(transport=transport, follow_redirects=True, trust_env=False, **limits)
+
+
+async def _home() -> _Home:
+    loop = asyncio.get_running_loop()
+    home = _homes.get(loop)
+    if home is None:
+        home = _Home()
+        with _homes_lock:
+            for old in [old for old in _homes if old.is_closed()]:
+                del _homes[old]
+            _homes[loop] = home
+        home.guard = _guard(loop, home)
+        await anext(home.guard)  # runs to its `yield` without waiting
+    return home
+
+
+async def _guard(loop: asyncio.AbstractEventLoop, home: _Home) -> AsyncGenerator[None, None]:
+    """Stand open until the loop finishes its generators; then close what it used."""
+    try:
+        yield
+    finally:
+        with _homes_lock:
+            _homes.pop(loop, None)
+        for pool in home.pools.values():
+            await pool.aclose()
+
+
+def _build(settings: Settings, home: _Home) -> openai.AsyncOpenAI:
+    """Make a client; slow, so never on a loop. The home's lock is held, so that its pools are ours to change."""
+    import httpx2
+    import openai
+
+    given = settings.http_client
+    if given is not None and not isinstance(given, httpx2.AsyncClient):
+        kind = f"{type(given).__module__}.{type(given).__qualname__}"
+        raise UnsupportedError(f"http_client must be an httpx2.AsyncClient, not a {kind}")
+    limits: dict[str, Any] = {} if settings.timeout is None else {"timeout": settings.timeout}
+    return openai.AsyncOpenAI(
+        api_key=settings.api_key,
+        base_url=settings.base_url,
+        organization=settings.organization,
+        max_retries=0,
+        default_headers=settings.headers or None,
+        default_query=settings.query or None,
+        http_client=given if given is not None else _pool(settings, home),
+        **limits,
+    )
+
+
+def _pool(settings: Settings, home: _Home) -> httpx2.AsyncClient:
+    import httpx2
+
+    url = urllib.parse.urlsplit(settings.base_url)
+    key = (url.scheme, url.netloc, settings.reach)
+    if key not in home.pools:
+        context = httpx2.create_ssl_context() if url.scheme == "https" else None
+        home.pools[key] = http_client(ssl_context=context, proxy=_environment_proxy(url))
+    return home.pools[key]
+
+
+def _environment_proxy(url: urllib.parse.SplitResult) -> str | None:
+    """Return the proxy that the environment names for `url`, by the rules of the standard library."""
+    named = urllib.request.getproxies()
+    proxy = named.get(url.scheme) or named.get("all")
+    if not proxy or urllib.request.proxy_bypass(url.netloc.rpartition("@")[2]):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"

@@ -1,0 +1,193 @@
+"""The network under the SDK's HTTP client: httpcore's public backend interface, on sockets that a canceller can reach.
+
+Called by the connection pool of `transport`. Rules that it keeps:
+- while a stream works for a request, its raw socket is noted in that request's `Upstream`, and in no other's;
+- before a socket is closed it is forgotten there, so that its number can't be shut down in another's hand;
+- a cancel in a TLS handshake closes the socket (the stock backend leaves it open);
+- closing starts with `shutdown()`: the provider sees the end even if a second cancel interrupts the rest.
+
+Must know nothing of models, retries or runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Iterable
+from typing import Any
+
+import anyio
+import anyio.abc
+import httpcore2
+from anyio.streams.tls import TLSAttribute, TLSStream
+
+from desist.cancel.upstream import Upstream, current_upstream
+from desist.models.openai.connect import connect, discard, resolve
+
+__all__ = ["RunBackend", "RunStream"]
+
+#: What a broken connection looks like from anyio.
+_BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, ssl.SSLError, OSError)
+
+
+class RunStream(httpcore2.AsyncNetworkStream):
+    """A connection. `sock` is the raw socket under `stream`; `peer` is "host:port", for messages."""
+
+    def __init__(self, stream: anyio.abc.ByteStream, sock: socket.socket, peer: str) -> None:
+        self._stream = stream
+        self._sock = sock
+        self._peer = peer
+        self._holder: Upstream | None = None
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Return up to `max_bytes`, b"" at the end; `timeout` in seconds."""
+        self._hold()
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._stream.receive(max_bytes)
+        except anyio.EndOfStream:
+            return b""
+        except TimeoutError:
+            raise httpcore2.ReadTimeout(f"{self._peer} sent nothing for {timeout} s") from None
+        except _BROKEN as error:
+            raise httpcore2.ReadError(f"{self._peer} broke the connection: {_words(error)}") from None
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send all of `buffer`; `timeout` in seconds."""
+        if not buffer:
+            return
+        self._hold()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._stream.send(buffer)
+        except TimeoutError:
+            raise httpcore2.WriteTimeout(f"{self._peer} took nothing for {timeout} s") from None
+        except _BROKEN as error:
+            raise httpcore2.WriteError(f"{self._peer} broke the connection: {_words(error)}") from None
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.AsyncNetworkStream:
+        """Return the same connection under TLS; whatever ends the handshake early closes the socket."""
+        self._hold()
+        try:
+            async with asyncio.timeout(timeout):
+                inner = await TLSStream.wrap(
+                    self._stream,
+                    ssl_context=ssl_context,
+                    hostname=server_hostname,
+                    standard_compatible=False,
+                    server_side=False,
+                )
+        except TimeoutError:
+            await self._abort()
+            raise httpcore2.ConnectTimeout(f"{self._peer} didn't finish the TLS handshake in {timeout} s") from None
+        except _BROKEN as error:
+            await self._abort()
+            raise httpcore2.ConnectError(f"no TLS with {self._peer}: {_words(error)}") from None
+        except BaseException:
+            await self._abort()
+            raise
+        stream = RunStream(inner, self._sock, self._peer)
+        stream._holder = self._holder
+        return stream
+
+    async def aclose(self) -> None:
+        """Close it now; unsent bytes are dropped."""
+        if self._holder is not None:
+            self._holder.release(self._sock)
+            self._holder = None
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it is closed already, or the peer has gone
+        await self._stream.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        """Return what httpcore asks for: "ssl_object", "socket", "is_readable", "client_addr", "server_addr"."""
+        if info == "ssl_object":
+            return self._stream.extra(TLSAttribute.ssl_object, None)
+        if info == "client_addr":
+            return self._stream.extra(anyio.abc.SocketAttribute.local_address, None)
+        if info == "server_addr":
+            return self._stream.extra(anyio.abc.SocketAttribute.remote_address, None)
+        if info == "socket":
+            return self._sock
+        return _readable(self._sock) if info == "is_readable" else None
+
+    def _hold(self) -> None:
+        holder = current_upstream()
+        if holder is not None:
+            self._holder = holder
+            holder.hold(self._sock)
+
+    async def _abort(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.aclose()
+
+
+class RunBackend(httpcore2.AsyncNetworkBackend):
+    """Opens `RunStream`s, on asyncio and on loops that are like it."""
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        """Return a connection to `host`; `timeout` in seconds, for look-up and connect together."""
+        peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            async with asyncio.timeout(timeout):
+                sock = await connect(await resolve(host, port), local_address)
+            return await _wrap(sock, peer, socket_options or ())
+        except TimeoutError:
+            waited = f" within {timeout} s" if timeout is not None else ""
+            raise httpcore2.ConnectTimeout(f"{peer} didn't answer{waited}") from None
+        except (OSError, ValueError, anyio.BrokenResourceError) as error:
+            raise httpcore2.ConnectError(f"can't connect to {peer}: {_words(error)}") from None
+
+    async def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> httpcore2.AsyncNetworkStream:
+        """Refused: no provider is reached this way."""
+        raise httpcore2.UnsupportedProtocol(f"a Unix socket ({path}) can't be used as a model's address")
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; httpcore does so between its own connect retries, which are off."""
+        await asyncio.sleep(seconds)
+
+
+async def _wrap(sock: socket.socket, peer: str, options: Iterable[Any]) -> RunStream:
+    holder = current_upstream()
+    try:
+        for option in options:
+            sock.setsockopt(*option)
+        stream = RunStream(await anyio.abc.SocketStream.from_socket(sock), sock, peer)
+    except BaseException:
+        discard(sock, holder)
+        raise
+    stream._holder = holder
+    return stream
+
+
+def _readable(sock: socket.socket) -> bool:
+    """Whether a read would not wait: on an idle connection that means that the peer has closed it."""
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _words(error: BaseException) -> str:
+    cause = error.__cause__ or error
+    if isinstance(cause, ConnectionError) and cause.errno:
+        return os.strerror(cause.errno)  # asyncio's own words repeat the address
+    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__

@@ -1,0 +1,39 @@
+"""Text that may go over a wire, and text short enough to be shown. Called by `wire`, `body` and `errors`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["clean", "clean_text", "shorten"]
+
+SHOWN = 300  #: characters of a foreign answer in an error message
+
+
+def clean_text(text: str) -> str:
+    """Return `text` as valid Unicode: surrogate pairs joined, lone halves replaced by U+FFFD."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def clean(value: Any) -> Any:
+    """Return a JSON-like value with every text in it cleaned, keys too."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, dict):
+        return {clean(key): clean(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(entry) for entry in value]
+    return value
+
+
+def shorten(received: bytes | str) -> str:
+    """Return the beginning of what was received, on one line, for an error message."""
+    if isinstance(received, bytes):
+        received = received[: SHOWN * 4].decode(errors="replace")
+    line = " ".join(received[: SHOWN * 4].split())
+    return line if len(line) <= SHOWN else line[:SHOWN] + "…"

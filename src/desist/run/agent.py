@@ -1,0 +1,72 @@
+"""The public face of an agent's events and output; the classes live in `agent_event`, `agent_events`, `agent_output`.
+
+Imported by programs that read a run. Nothing is defined here but the name of "any event of an agent".
+"""
+
+from typing import TypeAlias
+
+from desist.run.agent_event import BaseAgentRunEvent, CustomEvent, RunEvent, RunInput
+from desist.run.agent_events import (
+    IntermediateRunContentEvent,
+    ModelRequestCompletedEvent,
+    ModelRequestStartedEvent,
+    PostHookCompletedEvent,
+    PostHookStartedEvent,
+    PreHookCompletedEvent,
+    PreHookStartedEvent,
+    ReasoningCompletedEvent,
+    ReasoningContentDeltaEvent,
+    ReasoningStartedEvent,
+    ReasoningStepEvent,
+    RunCancelledEvent,
+    RunCompletedEvent,
+    RunContentCompletedEvent,
+    RunContentEvent,
+    RunContinuedEvent,
+    RunErrorEvent,
+    RunPausedEvent,
+    RunStartedEvent,
+    ToolCallCancelledEvent,
+    ToolCallCompletedEvent,
+    ToolCallErrorEvent,
+    ToolCallStartedEvent,
+)
+from desist.run.agent_output import RunOutput
+from desist.run.base import CancelRecord, RunStatus
+
+#: Any event of an agent's stream; works with `isinstance`.
+RunOutputEvent: TypeAlias = BaseAgentRunEvent
+
+__all__ = [
+    "BaseAgentRunEvent",
+    "CancelRecord",
+    "CustomEvent",
+    "IntermediateRunContentEvent",
+    "ModelRequestCompletedEvent",
+    "ModelRequestStartedEvent",
+    "PostHookCompletedEvent",
+    "PostHookStartedEvent",
+    "PreHookCompletedEvent",
+    "PreHookStartedEvent",
+    "ReasoningCompletedEvent",
+    "ReasoningContentDeltaEvent",
+    "ReasoningStartedEvent",
+    "ReasoningStepEvent",
+    "RunCancelledEvent",
+    "RunCompletedEvent",
+    "RunContentCompletedEvent",
+    "RunContentEvent",
+    "RunContinuedEvent",
+    "RunErrorEvent",
+    "RunEvent",
+    "RunInput",
+    "RunOutput",
+    "RunOutputEvent",
+    "RunPausedEvent",
+    "RunStartedEvent",
+    "RunStatus",
+    "ToolCallCancelledEvent",
+    "ToolCallCompletedEvent",
+    "ToolCallErrorEvent",
+    "ToolCallStartedEvent",
+]

@@ -1,0 +1,164 @@
+"""What the events and outputs of agents and workflows share: their base, the stages, the record of a cancel.
+
+Imported by every event module, by the drivers and by the store. It knows neither agents nor workflows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import field
+from enum import Enum
+from typing import Any, ClassVar, Self
+
+from desist.cancel.reason import CancelReason, Source
+from desist.cancel.status import RunStatus
+from desist.exceptions import UnsupportedError
+from desist.run.plain import Path, names_of, plain
+from desist.run.record import Record, Reviver, list_of, record, revive_as
+
+__all__ = [
+    "Abandoned",
+    "BaseRunOutputEvent",
+    "CancelRecord",
+    "CancellationStage",
+    "CustomFields",
+    "RunStatus",
+    "content_text",
+    "now",
+]
+
+
+def now() -> int:
+    """Return the time in whole seconds since the epoch, as events carry it."""
+    return int(time.time())
+
+
+class CancellationStage(str, Enum):
+    """Where a run stood when it was cancelled; None on an output means that nobody knows."""
+
+    pending = "PENDING"  #: it never started
+    executing = "EXECUTING"
+    paused = "PAUSED"
+
+
+@record
+class Abandoned(Record):
+    """Work that Python couldn't stop within the grace: it was given up, its late result is thrown away."""
+
+    name: str
+    kind: str  #: such as "tool" or "step"
+    blocked_in: str | None = None  #: the thread's stack as text, where it could be read
+    since: float | None = None  #: seconds since the epoch
+
+
+@record
+class CancelRecord(Record):
+    """All there is to know about a cancel: who, why, when, and what was left behind. Times in seconds since the epoch.
+
+    `requested_at`: the request was accepted. `delivered_at`: the work was told. `settled_at`: all of it had stopped
+    or was abandoned. `upstream_closed`: how many connections to providers were closed.
+    """
+
+    source: Source
+    reason: str | None = None
+    by: str | None = None
+    requested_at: float | None = None
+    delivered_at: float | None = None
+    settled_at: float | None = None
+    abandoned: list[Abandoned] = field(default_factory=list)
+    upstream_closed: int = 0
+
+    _revivers: ClassVar[Mapping[str, Reviver]] = {"source": Source, "abandoned": list_of(revive_as(Abandoned))}
+
+    @classmethod
+    def of(cls, reason: CancelReason) -> CancelRecord:
+        """Return a new record of this request; times of delivery and settling are still to come."""
+        return cls(source=reason.source, reason=reason.text, by=reason.by, requested_at=reason.requested_at)
+
+
+class BaseRunOutputEvent(Record):
+    """Base of every event of a stream. Not a dataclass itself: what stands here isn't a field.
+
+    A terminal event of a run, and every event of a workflow, has a `status`, a real `RunStatus`.
+    """
+
+    event: str = ""
+    run_id: str | None = None
+    event_index: int | None = None  #: place in a resumable stream; set per event, never sent by `to_dict`
+    is_content: ClassVar[bool] = False  #: a piece of text: an undelivered backlog of these is dropped at cancel
+    is_terminal: ClassVar[bool] = False  #: the last event of its run
+    is_cancelled: ClassVar[bool] = False
+    is_error: ClassVar[bool] = False
+    is_paused: ClassVar[bool] = False
+    _says_status: ClassVar[bool] = False
+
+    def _fields(self, path: Path) -> dict[str, Any]:
+        data = super()._fields(path)
+        if self._says_status:
+            data["status"] = self.status.value  # type: ignore[attr-defined]  # every such class has one
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build the event from a dict; see `Record.from_dict`. An `event_index` in it is set as well.
+
+        Raises:
+            DesistError: a value isn't of the shape its field needs; the message names class and field.
+        """
+        event = super().from_dict(data)
+        index = data.get("event_index")
+        if index is not None:
+            event.event_index = index
+        return event
+
+
+class CustomFields(BaseRunOutputEvent):
+    """What makes an event take any keyword; mixed in before an event class whose fields all have defaults.
+
+    Raises:
+        UnsupportedError: a keyword would hide a method or constant of the event.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__()
+        taken = [name for name in values if not self._is_free(name)]
+        if taken:
+            raise UnsupportedError(f"{type(self).__name__} can't hold {taken}: these names mean something; rename them")
+        self.event = type(self).event
+        self.__dict__.update(values)
+
+    @classmethod
+    def _is_free(cls, name: str) -> bool:
+        return name in names_of(cls) or not hasattr(cls, name)
+
+    def _fields(self, path: Path) -> dict[str, Any]:
+        inside = (*path, id(self))
+        return super()._fields(path) | {name: plain(value, inside) for name, value in self._extras().items()}
+
+    def _extras(self) -> dict[str, Any]:
+        """Return what was set beside the fields, None left out."""
+        known = {*names_of(type(self)), "event_index"}
+        return {name: value for name, value in vars(self).items() if value is not None and name not in known}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build the event from a dict; unlike elsewhere, keys that aren't fields are kept as attributes."""
+        event = super().from_dict(data)
+        known = names_of(cls)
+        for name, value in data.items():
+            if name not in known and cls._is_free(name):
+                event.__dict__[name] = value
+        return event
+
+    def _values(self) -> dict[str, Any]:
+        return super()._values() | self._extras()
+
+
+def content_text(content: Any) -> str:
+    """Return a content as text: a string as it is, None as "", everything else as JSON."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    import json  # on first use: outputs are text nearly always
+
+    return json.dumps(plain(content), ensure_ascii=False, indent=2)

@@ -1,0 +1,105 @@
+"""How a cancel reaches the tasks of a run: once, and again with back-off while they live.
+
+An asyncio cancellation is delivered at one `await`; code that swallows it goes on. Delivering it at every await (as
+level-triggered scopes do) would break the `await` in a user's `finally`, which guarantee 11 lets run. So: once at
+once, again when three quarters of the grace are over, then with back-off for as long as a task lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any
+
+__all__ = ["Tasks"]
+
+#: Seconds between deliveries at most.
+SLOWEST = 1.0
+
+
+class Tasks:
+    """The tasks of one run, all on one loop; those under a shield are spared until they leave it."""
+
+    __slots__ = ("_live", "_owed", "_shields", "loop", "shielded_until", "started")
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.started = False  #: whether a cancel was delivered at all
+        self.shielded_until = 0.0  #: seconds of `time.monotonic`
+        self._live: set[asyncio.Task[Any]] = set()
+        self._shields: dict[object, int] = {}
+        self._owed: set[object] = set()
+
+    def start(self, work: Coroutine[Any, Any, Any], context: Context | None = None) -> asyncio.Task[Any]:
+        """Start a task of this run. On the loop's thread."""
+        assert self.loop is not None
+        task = self.loop.create_task(work, context=context)
+        self._live.add(task)
+        task.add_done_callback(self._live.discard)
+        return task
+
+    def deliver(self, grace: float, alive: Callable[[], bool], *, force: bool = False) -> None:
+        """Cancel the tasks, and keep at it. From any thread.
+
+        Parameters:
+            grace: seconds within which cleanup isn't disturbed again.
+            alive: says whether there is anybody left to deliver to.
+            force: shields don't count, and deliveries are a millisecond apart at first.
+        """
+        pause = 0.001 if force else 0.75 * grace
+        self.started = True
+
+        def again() -> None:
+            nonlocal pause
+            if not alive():
+                return
+            self._cancel_all(force)
+            self._call_later(pause, again)
+            pause = min(2 * max(pause, 0.001), SLOWEST)
+
+        if self.loop is not None:
+            try:
+                self.loop.call_soon_threadsafe(again)
+            except RuntimeError:  # the loop is closed; what lives on it can't run any more
+                pass
+
+    def _call_later(self, pause: float, action: Callable[[], None]) -> None:
+        assert self.loop is not None
+        self.loop.call_later(pause, action)
+
+    def _cancel_all(self, force: bool) -> None:
+        for task in list(self._live):
+            if not force and task in self._shields:
+                self._owed.add(task)
+            else:
+                task.cancel()
+
+    def enter_shield(self, who: object, budget: float | None) -> None:
+        """Spare `who`, for `budget` seconds after a cancel."""
+        self._shields[who] = self._shields.get(who, 0) + 1
+        if budget is not None and not self.started:
+            self.shielded_until = max(self.shielded_until, time.monotonic() + budget)
+
+    def leave_shield(self, who: object) -> None:
+        """Spare it no more; deliver what is owed."""
+        depth = self._shields.pop(who) - 1
+        if depth:
+            self._shields[who] = depth
+            return
+        if not self._shields:
+            self.shielded_until = 0.0
+        if who in self._owed:
+            self._owed.discard(who)
+            if isinstance(who, asyncio.Task):
+                who.cancel()
+
+    def stack(self) -> str:
+        """Return where the tasks that still live stand, as text."""
+        text = io.StringIO()
+        for task in list(self._live):
+            if not task.done():
+                task.print_stack(file=text)
+        return text.getvalue()

@@ -1,0 +1,517 @@
+"""A run: it decides, interrupts, drains, records and tells, in that order.
+
+A `Run` is one execution of a body (an agent's turns, a workflow's steps). The body is one task that emits into a
+bridge and never yields to a consumer. Every decision is a step of its `Scope` under the lock of the tree; what the
+decision asks for is done outside of the lock, by whoever decided: the canceller's thread, the loop, or the reaper.
+
+    request -> decide + seal (lock) -> interrupt -> [work ends | grace ends: abandoned] -> conclude -> store -> tell
+
+Nothing in here waits: each end of a task, a thread or a child asks `_advance()` what is due now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from desist.cancel.bridge import Bridge
+from desist.cancel.home import home
+from desist.cancel.reader import AsyncReader, SyncReader, wait_settled, wait_settled_async
+from desist.cancel.reaper import Timer, reaper
+from desist.cancel.reason import CancelReason, Source
+from desist.cancel.receipt import Abandoned, CancelReceipt, CancelRecord, Latch
+from desist.cancel.registry import registry
+from desist.cancel.scope import Body as BodyState
+from desist.cancel.scope import Next, Outcome, Reach, Scope
+from desist.cancel.status import RunStatus
+from desist.cancel.token import CancelToken, set_current
+from desist.cancel.worker import Work, set_owner
+from desist.exceptions import DesistError, RunCancelled
+from desist.run.delivery import Tasks
+from desist.run.store import RunStore, StoredRun
+
+__all__ = ["DEFAULT_GRACE", "Body", "Run", "current_run", "new_id"]
+
+log = logging.getLogger("desist.run")
+
+#: Seconds for cleanup after a cancel, before what is left is abandoned.
+DEFAULT_GRACE = 0.05
+#: Seconds that a forced cancel leaves for unwinding without cleanup.
+FORCED_GRACE = 0.01
+
+_RUNNING = RunStatus.running
+_current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("desist_run", default=None)
+
+
+def current_run() -> Run | None:
+    """Return the run that this code works for, or None outside of any."""
+    return _current.get()
+
+
+def new_id() -> str:
+    """Return a fresh run id."""
+    return str(uuid.uuid4())
+
+
+class Body(Protocol):
+    """What is run. It says how its story is told; it never decides how it ends."""
+
+    kind: str  #: "workflow" or "agent"
+    output: Any  #: RunOutput or WorkflowRunOutput; changed only through `Run.emit` and `Run.commit`
+
+    def began(self) -> Any:
+        """Return the first event."""
+
+    async def work(self, run: Run) -> None:
+        """Do it. Returning means completed, if no cancel came first; an exception means failed."""
+
+    def conclude(self, status: RunStatus, error: BaseException | None) -> list[Any]:
+        """Finish the output and return the closing events, the terminal one last. Must not fail or block."""
+
+    def shows(self, event: Any) -> bool:
+        """Whether the reader of this run sees the event: its own, or one of a bound child."""
+
+
+class Run:
+    """One execution. `open` it, then `start` it; read it, wait for it, cancel it from anywhere."""
+
+    def __init__(
+        self, body: Body, *, run_id: str | None, store: RunStore, grace: float | None, parent: Run | None, bound: bool
+    ) -> None:
+        self.run_id = run_id or new_id()
+        self.body = body
+        self.store = store
+        self.grace = DEFAULT_GRACE if grace is None else grace
+        self.lock: threading.Lock = parent.lock if parent else threading.Lock()
+        self.scope = Scope(self.run_id, bound=bound, owner=self)
+        self.token: CancelToken = parent.token.child() if parent else CancelToken()
+        self.record: CancelRecord | None = None
+        self.settled = Latch()
+        self.error: BaseException | None = None
+        self.tasks = Tasks()
+        self.teller: Run = parent.teller if parent and bound else self  #: the run whose reader hears of this one
+        self.bridge: Bridge[Any] = self.teller.bridge if bound and parent else Bridge(self.lock)
+        self._due = 0.0
+        self._limits: list[Timer] = []
+
+    # -- the beginning
+
+    @classmethod
+    def open(
+        cls,
+        body: Body,
+        *,
+        run_id: str | None = None,
+        store: RunStore,
+        grace: float | None = None,
+        bound: bool = False,
+        skip: bool = False,
+    ) -> Run:
+        """Register a run as a child of the current one. A cancel that came first decides it here.
+
+        Parameters:
+            body: what to run.
+            run_id: its id; None for a new one.
+            store: where it is recorded.
+            grace: seconds for cleanup after a cancel.
+            bound: a step of the parent stands and falls with it, and the parent's reader hears of it.
+            skip: that step says on_cancel="skip".
+
+        Raises:
+            RunIdInUseError: a live run has this id.
+        """
+        parent = current_run()
+        run = cls(body, run_id=run_id, store=store, grace=grace, parent=parent, bound=bound and parent is not None)
+        run.scope.skip = skip
+        intent = registry.add(run)
+        with run.lock:
+            if parent is not None:
+                parent.scope.adopt(run.scope)
+            born_cancelled = run.scope.status is RunStatus.cancelling
+            if born_cancelled:
+                run._fell([run.scope])
+        if born_cancelled:
+            run._interrupt([run.scope])
+        elif intent is not None:
+            run.cancel(intent)
+        return run
+
+    def start(self, loop: asyncio.AbstractEventLoop | None = None) -> Run:
+        """Start the body on `loop`, which is the running one, or on the home loop. Returns at once.
+
+        Raises:
+            RuntimeError: the sync face was used on the home loop, which it would block.
+        """
+        if loop is None and home.is_current():
+            raise RuntimeError("run() would block the loop that it needs: in async tools and steps, await arun() instead")
+        self.tasks.loop = loop or home.loop()
+        with self.lock:
+            if self.scope.status is not RunStatus.pending:
+                return self
+            self._save(RunStatus.pending)
+        context = contextvars.copy_context()
+        context.run(self._enter)
+
+        def go() -> None:
+            self.tasks.start(self._main(), context)
+
+        if loop is not None:
+            go()
+        else:
+            self.tasks.loop.call_soon_threadsafe(go)
+        return self
+
+    def _enter(self) -> None:
+        _current.set(self)
+        set_owner(self)
+        set_current(self.token)
+
+    def limit(self, seconds: float | None, what: str) -> None:
+        """Cancel this run when `seconds` have passed, with source `deadline`."""
+        if seconds is not None:
+            reason = f"{what} of {seconds:g} s is over"
+            self._limits.append(reaper.at(time.monotonic() + seconds, lambda: self._limit_hit(Source.deadline, reason)))
+
+    def _limit_hit(self, source: Source, text: str) -> None:
+        self.cancel(CancelReason(source=source, text=text, by="desist"), reach="run")
+
+    @property
+    def root(self) -> Run:
+        """The run at the top of the tree."""
+        owner: Run = self.scope.root.owner
+        return owner
+
+    @property
+    def status(self) -> RunStatus:
+        """Where it stands now."""
+        return self.scope.status
+
+    # -- the body
+
+    async def _main(self) -> None:
+        with self.lock:
+            if not self.scope.begin():
+                return
+            self.body.output.status = _RUNNING
+        failure: BaseException | None = None
+        try:
+            self.emit(self.body.began())
+            await self.body.work(self)
+        except (asyncio.CancelledError, RunCancelled) as unwound:
+            failure = self._unwound(unwound)
+        except BaseException as error:
+            failure = error
+        self._end_body(failure)
+
+    def _unwound(self, error: BaseException) -> BaseException | None:
+        """The body was unwound by a cancellation. If nobody of ours decided that, find out who did."""
+        if self.scope.status is not _RUNNING:
+            return None
+        if isinstance(error, RunCancelled):
+            given = error.reason
+            text = given if isinstance(given, str) else "RunCancelled was raised by the run's own code"
+            self.cancel(given if isinstance(given, CancelReason) else CancelReason(source=Source.user, text=text))
+            return None
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            self.stop(Source.shutdown, "the event loop is closing")
+            return None
+        return DesistError("asyncio.CancelledError was raised by the run's own code, and nobody cancelled it")
+
+    def _end_body(self, failure: BaseException | None) -> None:
+        with self.lock:
+            if self.scope.given_up:
+                log.info("run %s: an abandoned task ended late", self.run_id)
+            self.error = failure
+            self.scope.end_body(failed=failure is not None)
+        self._advance()
+
+    def emit(self, event: Any, apply: Callable[[], object] | None = None) -> None:
+        """Tell the reader, and do what belongs to it, unless the outcome is decided.
+
+        Parameters:
+            event: what to tell.
+            apply: changes the output; happens exactly if the event counts.
+
+        Raises:
+            RunCancelled: the run takes nothing more.
+        """
+        with self.lock:
+            if self.scope.status is not _RUNNING:
+                raise RunCancelled(self.scope.reason)
+            if apply is not None:
+                apply()
+            self._tell(event)
+
+    def commit(self, apply: Callable[[], object]) -> None:
+        """Record a result, unless the outcome is decided.
+
+        Raises:
+            RunCancelled: the run takes nothing more.
+        """
+        with self.lock:
+            if self.scope.status is not _RUNNING:
+                raise RunCancelled(self.scope.reason)
+            apply()
+
+    def check(self) -> None:
+        """Raise `RunCancelled` if nothing new may start."""
+        if self.scope.status is not _RUNNING:
+            raise RunCancelled(self.scope.reason)
+
+    def _tell(self, event: Any) -> None:
+        """Put an event where it is heard. With the lock held."""
+        teller = self.teller
+        if teller.bridge.closed or not teller.body.shows(event):
+            return
+        event.event_index = teller.bridge.count
+        teller.bridge.put(event)
+
+    # -- work in threads, shields, connections: what the cancel floor tells a run
+
+    def work_started(self, work: Work) -> None:
+        """Take a blocking call on. Raises `RunCancelled` if no new work may start."""
+        with self.lock:
+            if self.scope.status is not _RUNNING:
+                raise RunCancelled(self.scope.reason)
+            self.scope.work.add(work)
+
+    def work_ended(self, work: Work) -> None:
+        """A blocking call is out of its thread."""
+        with self.lock:
+            self.scope.work.discard(work)
+            waiting = self.scope.status is RunStatus.cancelling
+        if waiting:
+            self._advance()
+
+    def connections_closed(self, count: int) -> None:
+        """Connections to providers were shut down."""
+        if self.record is not None:
+            self.record.upstream_closed += count
+            top = self.root.record
+            if top is not None and top is not self.record:
+                top.upstream_closed += count
+
+    def shield_entered(self, who: object, budget: float | None) -> None:
+        """Spare a task or thread."""
+        with self.lock:
+            self.tasks.enter_shield(who, budget)
+
+    def shield_left(self, who: object) -> None:
+        """Spare it no more."""
+        with self.lock:
+            self.tasks.leave_shield(who)
+
+    # -- cancelling
+
+    def cancel(
+        self, reason: CancelReason, *, reach: Reach = "tree", grace: float | None = None, force: bool = False
+    ) -> CancelReceipt:
+        """Decide, interrupt, answer. From any thread; returns at once."""
+        with self.lock:
+            verdict = self.scope.request(reason, reach)
+            if verdict.hits:
+                self._fell(verdict.hits)
+        target: Run = verdict.target.owner
+        if verdict.hits:
+            top: Run = verdict.hits[-1].owner
+            top._give_grace(top.grace if grace is None else grace, force)
+            self._interrupt(verdict.hits, force)
+        elif verdict.outcome is Outcome.already_cancelling and (force or grace is not None):
+            target._hurry(grace or 0.0, force)
+        return CancelReceipt(
+            verdict.outcome, target.run_id, lambda: target.scope.status, target.record, target.settled
+        )
+
+    def stop(self, source: Source, text: str | None = None) -> CancelReceipt:
+        """Cancel the tree, from inside the library."""
+        repeated = source is Source.interrupt and self.scope.status is RunStatus.cancelling
+        reach: Reach = "run" if source is Source.consumer_closed else "tree"
+        return self.cancel(CancelReason(source=source, text=text, by="desist"), reach=reach, force=repeated)
+
+    def _fell(self, hits: Iterable[Scope]) -> None:
+        """Note what was just decided, and drop what isn't delivered. With the lock held."""
+        runs: list[Run] = [hit.owner for hit in hits]
+        for run in runs:
+            assert run.scope.reason is not None
+            run.record = CancelRecord.of(run.scope.reason)
+            run.body.output.status = RunStatus.cancelling
+            run.body.output.cancel = run.record
+        ids = {run.run_id for run in runs}
+        for bridge in {id(run.bridge): run.bridge for run in runs}.values():
+            bridge.drop(lambda event: event.is_content and event.run_id in ids)
+
+    def _interrupt(self, hits: Iterable[Scope], force: bool = False) -> None:
+        """Stop what these runs do, children first, from this thread. Without the lock."""
+        runs: list[Run] = [hit.owner for hit in hits]
+        for run in runs:
+            run.token.cancel(run.scope.reason)
+            assert run.record is not None
+            run.record.delivered_at = time.time()
+        for run in runs:
+            run._deliver(force)
+            run._advance()
+        log.info("run %s is being cancelled: %s", self.run_id, self.scope.reason)
+
+    def _deliver(self, force: bool) -> None:
+        if self.scope.body is not BodyState.ended:
+            self.tasks.deliver(self.grace, lambda: self.scope.body is not BodyState.ended, force=force)
+
+    def _give_grace(self, grace: float, force: bool) -> None:
+        self._due = time.monotonic() + (FORCED_GRACE if force else grace)
+        reaper.at(self._due, self._overrun)
+
+    def _hurry(self, grace: float, force: bool) -> None:
+        """A repeated cancel can only shorten the grace."""
+        due = time.monotonic() + (FORCED_GRACE if force else grace)
+        with self.lock:
+            runs: list[Run] = [scope.owner for scope in self.scope.walk()] if force else []
+            if force:
+                for run in runs:
+                    run.tasks.shielded_until = 0.0
+            if due < self._due or force:
+                self._due = due
+        for run in runs:
+            run._deliver(force)
+        reaper.at(due, self._overrun)
+
+    def _overrun(self) -> None:
+        """The grace is over. Called by the reaper."""
+        with self.lock:
+            shielded = max((scope.owner.tasks.shielded_until for scope in self.scope.walk()), default=0.0)
+            due = max(self._due, shielded)
+            late: list[Run] = []
+            if time.monotonic() >= due:
+                late = [scope.owner for scope in self.scope.overrun()]
+                for run in late:
+                    run._abandon()
+        if self.scope.status is RunStatus.cancelling and not late and not self.scope.concluding:
+            reaper.at(due, self._overrun)
+        for run in late:
+            run._advance()
+
+    def _abandon(self) -> None:
+        """Name what is still running. With the lock held."""
+        assert self.record is not None
+        given_up = [work.abandon() for work in self.scope.work]
+        if self.scope.body is not BodyState.ended and not given_up:
+            given_up.append(Abandoned(name=self.body.kind, kind="task", stack=self.tasks.stack()))
+        self.record.abandoned += given_up
+        top = self.root.record
+        if top is not None and top is not self.record:
+            top.abandoned += given_up
+        for item in given_up:
+            log.warning("run %s: %s %r could not be stopped and is abandoned", self.run_id, item.kind, item.name)
+
+    # -- the end
+
+    def _advance(self) -> None:
+        """Do what is due: join the children, or conclude."""
+        hits: list[Scope] = []
+        with self.lock:
+            due = self.scope.advance()
+            if due is Next.reap:
+                hits = self.scope.reap()
+                self._fell(hits)
+        if hits:
+            for hit in hits:
+                hit.owner._give_grace(hit.owner.grace, False)
+            self._interrupt(hits)
+        if due is Next.conclude:
+            self._conclude()
+
+    def _conclude(self) -> None:
+        """Record the end, then tell it."""
+        for timer in self._limits:
+            timer.cancel()
+        cancelled = self.scope.status is RunStatus.cancelling
+        status = RunStatus.cancelled if cancelled else self.scope.status
+        if self.record is not None:
+            self.record.settled_at = time.time()
+        self.body.output.status = status
+        try:
+            events = self.body.conclude(status, self.error)
+        except Exception:  # a mistake of ours must not leave a reader waiting
+            log.exception("run %s: its closing events could not be made", self.run_id)
+            events = []
+        future = self._save(status)
+        if future is None:
+            self._announce(events)
+        else:
+            future.add_done_callback(lambda _: self._announce(events))
+
+    def _save(self, status: RunStatus) -> Any:
+        parent = self.scope.parent
+        stored = StoredRun(
+            run_id=self.run_id,
+            kind=self.body.kind,
+            status=status,
+            output=self.body.output,
+            root_run_id=self.root.run_id,
+            parent_run_id=parent.run_id if parent else None,
+            session_id=getattr(self.body.output, "session_id", None),
+        )
+        try:
+            return self.store.save_run(stored)
+        except Exception:
+            log.exception("run %s could not be stored", self.run_id)
+            return None
+
+    def _announce(self, events: list[Any]) -> None:
+        with self.lock:
+            parent = self.scope.parent
+            self.scope.announce()
+            if self.teller is self:
+                shown = [event for event in events if self.body.shows(event)]
+                self.bridge.close(shown)
+            else:
+                self._tell_end(events)
+        registry.end(self, self.scope.status)
+        self.settled.set()
+        if parent is not None:
+            parent.owner._advance()
+
+    def _tell_end(self, events: list[Any]) -> None:
+        """A bound child's closing events: held while the whole tree is stopping, so that none is heard too early."""
+        teller = self.teller
+        for event in events:
+            if teller.scope.status is RunStatus.cancelling and teller.body.shows(event):
+                teller.bridge.hold(event)
+            else:
+                self._tell(event)
+
+    # -- for those who wait
+
+    def reader(self) -> SyncReader[Any]:
+        """Return an iterator over the events, for threads."""
+        return SyncReader(self)
+
+    def async_reader(self) -> AsyncReader[Any]:
+        """Return an async iterator over the events."""
+        return AsyncReader(self)
+
+    def wait(self) -> Any:
+        """Wait in this thread until the run has ended and return its output; Ctrl-C cancels it."""
+        try:
+            self.settled.wait()
+        except KeyboardInterrupt:
+            self.stop(Source.interrupt, "Ctrl-C")
+            wait_settled(self)
+            raise
+        return self.body.output
+
+    async def wait_async(self) -> Any:
+        """Wait on this loop until the run has ended and return its output; being cancelled cancels the run."""
+        try:
+            await self.settled.wait_async()
+        except asyncio.CancelledError:
+            self.stop(Source.consumer_closed, "the task that waited for the run was cancelled")
+            await wait_settled_async(self)
+            raise
+        return self.body.output

@@ -1,0 +1,208 @@
+"""Turns any Python value into plain JSON values, and those into one line of JSON text.
+
+Called by records (events, outputs), by the store and by the server. It must not know what an event is: it sees
+dataclasses, objects with `to_dict` or `model_dump`, and everything else. It never fails on a value: what has no
+JSON form becomes its `str()`.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+__all__ = ["dump", "fields_of", "line", "names_of", "plain"]
+
+Path = tuple[int, ...]  #: ids of the containers around a value: stops at cycles and at absurd depth
+
+_MAX_DEPTH = 60
+_encoder = msgspec.json.Encoder()
+_names: dict[type, tuple[str, ...]] = {}
+
+
+def plain(value: Any, path: Path = ()) -> Any:
+    """Return `value` made of dict, list, str, int, float, bool and None only. Never fails.
+
+    None fields of objects are left out; None in lists and dicts stays. Bytes become base64, sets sorted lists, times
+    ISO text, a `timedelta` seconds, NaN and infinities None, lone surrogates U+FFFD, integers beyond 64 bits text.
+    A container that holds itself, or is nested deeper than 60, becomes text where that shows.
+
+    Args:
+        value: anything.
+        path: ids of the containers around it; leave it out.
+    """
+    return _BY_TYPE.get(type(value), _other)(value, path)
+
+
+def dump(value: Any) -> bytes:
+    """Return the plain form of `value` as one line of JSON; see `line`."""
+    return line(plain(value))
+
+
+def line(value: Any) -> bytes:
+    """Return a value that is plain already as one line of compact JSON, UTF-8, non-ASCII kept.
+
+    Characters that some readers take for the end of a line (U+0085, U+2028, U+2029) are escaped.
+    """
+    raw = _encoder.encode(value)
+    if raw.isascii():
+        return raw
+    return (
+        raw.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029").replace(b"\xc2\x85", b"\\u0085")
+    )
+
+
+def names_of(kind: type) -> tuple[str, ...]:
+    """Return the names of a dataclass's fields, those in its `_unsent` left out; remembered per class."""
+    names = _names.get(kind)
+    if names is None:
+        unsent = getattr(kind, "_unsent", ())
+        names = _names[kind] = tuple(f.name for f in dataclasses.fields(kind) if f.name not in unsent)
+    return names
+
+
+def fields_of(value: Any, path: Path = ()) -> dict[str, Any]:
+    """Return the plain fields of a dataclass instance that aren't None."""
+    inside = (*path, id(value))
+    found = {}
+    for name in names_of(type(value)):
+        item = getattr(value, name, None)
+        if item is None:
+            continue
+        convert = _BY_TYPE.get(type(item), _other)
+        found[name] = item if convert is _keep else convert(item, inside)
+    return found
+
+
+def _keep(value: Any, path: Path) -> Any:
+    return value
+
+
+def _text(value: str, path: Path = ()) -> str:
+    if value.isascii():
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # joins halves that belong together
+    return value
+
+
+def _whole(value: int, path: Path) -> int | str:
+    return value if -(2**63) <= value < 2**64 else _str(value)
+
+
+def _real(value: float, path: Path) -> float | None:
+    return value if value - value == 0 else None  # inf - inf and nan - nan are nan
+
+
+def _list(value: Iterable[Any], path: Path) -> Any:
+    if _too_deep(value, path):
+        return _str(value)
+    inside = (*path, id(value))
+    return [plain(item, inside) for item in value]
+
+
+def _dict(value: Mapping[Any, Any], path: Path) -> Any:
+    if _too_deep(value, path):
+        return _str(value)
+    inside = (*path, id(value))
+    return {_key(key): plain(item, inside) for key, item in value.items()}
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, Enum):
+        key = key.value
+    return _text(key) if type(key) is str else _str(key)
+
+
+def _sorted(value: Iterable[Any], path: Path) -> Any:
+    items = [plain(item, path) for item in value]
+    return sorted(items, key=lambda item: (type(item).__name__, _str(item)))
+
+
+def _base64(value: Any, path: Path) -> str:
+    return base64.b64encode(bytes(value)).decode("ascii")
+
+
+def _iso(value: Any, path: Path) -> str:
+    return str(value.isoformat())
+
+
+def _too_deep(value: object, path: Path) -> bool:
+    return id(value) in path or len(path) >= _MAX_DEPTH
+
+
+def _str(value: object) -> str:
+    """The last resort: the value's own text, or its type where even that fails."""
+    try:
+        return _text(str(value))
+    except Exception:
+        return f"<{type(value).__qualname__}>"
+
+
+def _other(value: Any, path: Path) -> Any:
+    """Convert what isn't of a built-in type; its own `to_dict` or `model_dump` goes first."""
+    if isinstance(value, Enum):
+        return plain(value.value, path)
+    if isinstance(value, type) or _too_deep(value, path):
+        return _str(value)
+    for base, convert in _BY_BASE:
+        if isinstance(value, base):
+            return convert(value, path)
+    try:
+        return _object(value, path)
+    except Exception:
+        return _str(value)
+
+
+def _object(value: Any, path: Path) -> Any:
+    record = getattr(value, "_to_plain", None)
+    if record is not None:
+        return record(path)
+    for method in ("to_dict", "model_dump"):
+        own = getattr(value, method, None)
+        if callable(own):
+            return plain(_sparse(own(), method), (*path, id(value)))
+    return fields_of(value, path) if dataclasses.is_dataclass(value) else _str(value)
+
+
+def _sparse(made: Any, method: str) -> Any:
+    """Leave None out of what an object says of itself; a pydantic model's None is kept: it is user data."""
+    if method == "to_dict" and isinstance(made, dict):
+        return {key: item for key, item in made.items() if item is not None}
+    return made
+
+
+_Convert = Callable[[Any, Path], Any]
+
+_BY_TYPE: dict[type, _Convert] = {
+    str: _text,
+    int: _whole,
+    bool: _keep,
+    type(None): _keep,
+    float: _real,
+    list: _list,
+    tuple: _list,
+    dict: _dict,
+    bytes: _base64,
+    dt.datetime: _iso,
+}
+
+# In this order: a bool is an int, a datetime is a date.
+_BY_BASE: tuple[tuple[type | tuple[type, ...], _Convert], ...] = (
+    (str, lambda value, path: _text(str.__str__(value))),
+    (int, lambda value, path: _whole(int.__int__(value), path)),
+    (float, lambda value, path: _real(float.__float__(value), path)),
+    (Mapping, _dict),
+    ((list, tuple), _list),
+    ((set, frozenset), _sorted),
+    ((bytes, bytearray, memoryview), _base64),
+    ((dt.date, dt.time), _iso),
+    (dt.timedelta, lambda value, path: value.total_seconds()),
+)

@@ -1,0 +1,36 @@
+"""Refusing what isn't supported, by name: a parameter that does nothing is worse than one that is missing."""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from desist.exceptions import UnsupportedError
+
+__all__ = ["Strict", "refuse_unknown"]
+
+
+def refuse_unknown(where: str, unknown: dict[str, Any]) -> None:
+    """Raise `UnsupportedError` naming the parameters that `where` doesn't have, if there are any."""
+    if unknown:
+        names = ", ".join(f"{name}=" for name in sorted(unknown))
+        raise UnsupportedError(f"{where} has no parameter {names}: desist doesn't support it; leave it out")
+
+
+@cache
+def _accepted(kind: type) -> tuple[frozenset[str], bool]:
+    parameters = inspect.signature(kind.__init__).parameters.values()  # type: ignore[misc]
+    return frozenset(p.name for p in parameters), any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+class Strict:
+    """Base of public classes: an unknown keyword is an `UnsupportedError` that names it."""
+
+    if not TYPE_CHECKING:  # type checkers see the real signature
+
+        def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+            accepted, takes_any = _accepted(cls)
+            if not takes_any:
+                refuse_unknown(cls.__name__, {name: 0 for name in kwargs if name not in accepted})
+            return super().__new__(cls)

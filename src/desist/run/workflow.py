@@ -1,0 +1,90 @@
+"""The public face of a workflow's events and output.
+
+The classes live in `workflow_event`, `workflow_events`, `step_events`, `container_events` and `workflow_output`.
+Imported by programs that read a run. Nothing is defined here but the name of "any event of a workflow".
+"""
+
+from typing import TypeAlias
+
+from desist.run.base import CancelRecord, RunStatus
+from desist.run.container_events import (
+    ConditionExecutionCompletedEvent,
+    ConditionExecutionStartedEvent,
+    LoopExecutionCompletedEvent,
+    LoopExecutionStartedEvent,
+    LoopIterationCompletedEvent,
+    LoopIterationStartedEvent,
+    ParallelExecutionCompletedEvent,
+    ParallelExecutionStartedEvent,
+    RouterExecutionCompletedEvent,
+    RouterExecutionStartedEvent,
+    RouterPausedEvent,
+    StepsExecutionCompletedEvent,
+    StepsExecutionStartedEvent,
+)
+from desist.run.step_events import (
+    StepCancelledEvent,
+    StepCompletedEvent,
+    StepContinuedEvent,
+    StepErrorEvent,
+    StepExecutorContinuedEvent,
+    StepExecutorPausedEvent,
+    StepOutputEvent,
+    StepOutputReviewEvent,
+    StepPausedEvent,
+    StepProgressEvent,
+    StepStartedEvent,
+)
+from desist.run.workflow_event import BaseStepEvent, BaseWorkflowRunOutputEvent, CustomEvent, WorkflowRunEvent
+from desist.run.workflow_events import (
+    WorkflowCancelledEvent,
+    WorkflowCompletedEvent,
+    WorkflowErrorEvent,
+    WorkflowPausedEvent,
+    WorkflowStartedEvent,
+)
+from desist.run.workflow_output import WorkflowMetrics, WorkflowRunOutput
+
+#: Any event of a workflow itself; works with `isinstance`. The events of its agents are `RunOutputEvent`s.
+WorkflowRunOutputEvent: TypeAlias = BaseWorkflowRunOutputEvent
+
+__all__ = [
+    "BaseStepEvent",
+    "BaseWorkflowRunOutputEvent",
+    "CancelRecord",
+    "ConditionExecutionCompletedEvent",
+    "ConditionExecutionStartedEvent",
+    "CustomEvent",
+    "LoopExecutionCompletedEvent",
+    "LoopExecutionStartedEvent",
+    "LoopIterationCompletedEvent",
+    "LoopIterationStartedEvent",
+    "ParallelExecutionCompletedEvent",
+    "ParallelExecutionStartedEvent",
+    "RouterExecutionCompletedEvent",
+    "RouterExecutionStartedEvent",
+    "RouterPausedEvent",
+    "RunStatus",
+    "StepCancelledEvent",
+    "StepCompletedEvent",
+    "StepContinuedEvent",
+    "StepErrorEvent",
+    "StepExecutorContinuedEvent",
+    "StepExecutorPausedEvent",
+    "StepOutputEvent",
+    "StepOutputReviewEvent",
+    "StepPausedEvent",
+    "StepProgressEvent",
+    "StepStartedEvent",
+    "StepsExecutionCompletedEvent",
+    "StepsExecutionStartedEvent",
+    "WorkflowCancelledEvent",
+    "WorkflowCompletedEvent",
+    "WorkflowErrorEvent",
+    "WorkflowMetrics",
+    "WorkflowPausedEvent",
+    "WorkflowRunEvent",
+    "WorkflowRunOutput",
+    "WorkflowRunOutputEvent",
+    "WorkflowStartedEvent",
+]

@@ -1,0 +1,159 @@
+"""`ScriptedModel`: a model without a network that says what the test wrote, and waits where the test wants.
+
+A script is a list of turns, one for each call of the model; a turn is a list of pieces. Floor: above `models`; it
+knows nothing of agents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import inspect
+import json
+import threading
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from desist.exceptions import ConfigurationError, ModelError
+from desist.models.base import Model, ModelRequest
+from desist.models.response import ModelResponse, ToolCallDelta, Usage
+from desist.testing.gates import Gate
+from desist.testing.replies import Call, split_words
+
+__all__ = ["ScriptedModel", "ToolCalls"]
+
+_FAIR = 8  # pieces between two yields to the loop
+
+
+class ToolCalls(tuple[Call, ...]):
+    """The calls that one turn makes: `ToolCalls(Call("search", {"q": "x"}), Call("clock"))`."""
+
+    def __new__(cls, *calls: Call) -> ToolCalls:
+        """Hold `calls` in order."""
+        return super().__new__(cls, calls)
+
+
+class ScriptedModel(Model):
+    """A model that plays a script.
+
+    A turn is a text (streamed word by word), a `Call` or `ToolCalls`, a pydantic object or a mapping (sent as
+    JSON), an exception (raised), a `Gate` (waited at), a list of all these as pieces, or `f(request)` that returns
+    a turn, also asynchronously.
+
+    Args:
+        script: one text, or the list of turns.
+        delay: seconds between pieces.
+        repeat: begin the script again at its end.
+
+    Raises:
+        ConfigurationError: the script is empty.
+        ModelError: by `stream`, when the script has run out.
+    """
+
+    def __init__(
+        self, script: str | Sequence[Any], *, id: str = "scripted", delay: float = 0.0, repeat: bool = False
+    ) -> None:
+        self.id, self.name, self.provider = id, "ScriptedModel", "desist.testing"
+        self._turns: list[Any] = [script] if isinstance(script, str) else list(script)
+        if not self._turns:
+            raise ConfigurationError("ScriptedModel: the script is empty: give it at least one turn")
+        self._delay, self._repeat = delay, repeat
+        self._lock = threading.Lock()
+        self.requests: list[ModelRequest] = []  #: what was asked, as it was then
+        self.cancelled = 0  #: answers that were cut off: by a cancellation, or by closing the stream
+        self.completed = 0  #: answers that were sent to their end
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelResponse, None]:
+        """Answer with the next turn of the script. Raises ModelError when there is none, or what the turn raises."""
+        turn = self._next(request)
+        try:
+            async with contextlib.aclosing(self._play(turn, request)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except (asyncio.CancelledError, GeneratorExit):
+            with self._lock:
+                self.cancelled += 1
+            raise
+        with self._lock:
+            self.completed += 1
+
+    def _next(self, request: ModelRequest) -> Any:
+        with self._lock:
+            self.requests.append(dataclasses.replace(request, messages=list(request.messages)))
+            count, turns = len(self.requests), len(self._turns)
+            if count > turns and not self._repeat:
+                raise ModelError(
+                    f"ScriptedModel {self.id!r}: call {count}, but the script has {turns} turns:"
+                    " add turns, or pass repeat=True"
+                )
+            return self._turns[(count - 1) % turns]
+
+    async def _play(self, turn: Any, request: ModelRequest) -> AsyncGenerator[ModelResponse, None]:
+        await asyncio.sleep(0)
+        while callable(turn) and not isinstance(turn, type):
+            turn = turn(request)
+            if inspect.isawaitable(turn):
+                turn = await turn
+        words, calls, sent = 0, 0, 0
+        for piece in _pieces(turn):
+            if isinstance(piece, Gate):
+                await piece.wait()
+                continue
+            if isinstance(piece, BaseException):
+                raise piece
+            await self._pause(sent)
+            sent += 1
+            if isinstance(piece, str):
+                words += len(piece.split())
+                yield ModelResponse(content=piece)
+            else:
+                for delta in _deltas(calls, piece):
+                    yield ModelResponse(tool_calls=[delta])
+                calls, words = calls + 1, words + len(piece.arguments_text().split())
+        reason = "tool_calls" if calls else "stop"
+        yield ModelResponse(finish_reason=reason, usage=_usage(request, words))
+
+    async def _pause(self, sent: int) -> None:
+        if self._delay and sent:
+            await asyncio.sleep(self._delay)
+        elif sent % _FAIR == 0:
+            await asyncio.sleep(0)
+
+
+def _pieces(turn: Any) -> Iterator[Any]:
+    """Yield what a turn is made of: texts, calls, gates and exceptions.
+
+    A text alone is cut into words; a text in a list is a piece as it is.
+    """
+    if isinstance(turn, str):
+        yield from split_words(turn)
+    elif isinstance(turn, Call | Gate | BaseException):
+        yield turn
+    elif isinstance(turn, type) and issubclass(turn, BaseException):
+        yield turn()
+    elif isinstance(turn, BaseModel):
+        yield turn.model_dump_json()
+    elif isinstance(turn, Mapping):
+        yield json.dumps(dict(turn))
+    elif isinstance(turn, list | tuple):
+        for piece in turn:
+            if isinstance(piece, str):
+                yield piece
+            else:
+                yield from _pieces(piece)
+    else:
+        raise ConfigurationError(f"ScriptedModel: {turn!r} is no turn: see the class for what a turn can be")
+
+
+def _deltas(index: int, call: Call) -> Iterator[ToolCallDelta]:
+    yield ToolCallDelta(index=index, id=call.id or f"call_{index}_{call.name}", name=call.name)
+    for piece in call.pieces():
+        yield ToolCallDelta(index=index, arguments=piece)
+
+
+def _usage(request: ModelRequest, words: int) -> Usage:
+    asked = sum(len(message.get_content_string().split()) for message in request.messages)
+    return Usage(input_tokens=asked, output_tokens=words, total_tokens=asked + words)

@@ -1,0 +1,68 @@
+"""`@tool`: makes a tool of a function or a method. Its product is a `Function`, which can still be called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, overload
+
+from desist.exceptions import ConfigurationError
+from desist.tools.function import Function
+from desist.tools.refusal import refuse
+
+__all__ = ["tool"]
+
+_OPTIONS = frozenset(
+    {
+        "name",
+        "description",
+        "strict",
+        "instructions",
+        "add_instructions",
+        "show_result",
+        "stop_after_tool_call",
+        "pre_hook",
+        "post_hook",
+        "timeout",
+    }
+)
+
+
+@overload
+def tool(function: Callable[..., Any], /) -> Function: ...
+
+
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    strict: bool | None = None,
+    instructions: str | None = None,
+    add_instructions: bool = True,
+    show_result: bool = False,
+    stop_after_tool_call: bool = False,
+    pre_hook: Callable[..., Any] | None = None,
+    post_hook: Callable[..., Any] | None = None,
+    timeout: float | None = None,
+    **unsupported: Any,
+) -> Callable[[Callable[..., Any]], Function]: ...
+
+
+def tool(
+    function: Callable[..., Any] | None = None, /, **options: Any
+) -> Function | Callable[[Callable[..., Any]], Function]:
+    """Make a tool of a function: `@tool`, or `@tool(name=..., timeout=...)` with the options of `Function`.
+
+    On a method of a `Toolkit`, `self` is not shown to the model. `timeout` is in seconds.
+
+    Raises:
+        ConfigurationError: it can't be a tool.
+        UnsupportedError: an option that desist doesn't have.
+    """
+    refuse("@tool", {name: value for name, value in options.items() if name not in _OPTIONS})
+    kept = {name: value for name, value in options.items() if name in _OPTIONS}
+    if function is None:
+        return lambda found: Function.from_callable(found, **kept)
+    if not callable(function) and not isinstance(function, classmethod):
+        raise ConfigurationError(f"@tool takes a function, got {function!r}: options are given by name")
+    return Function.from_callable(function, **kept)

@@ -1,0 +1,235 @@
+"""A tool: a callable with what a model must know to call it, and one call of it with checked arguments.
+
+Made by `@tool`, `Toolkit` and `resolve_tools`; run by the agent, which enforces `timeout` and handles what the tool
+raises. Nothing here knows of models or runs.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from desist.exceptions import ConfigurationError
+from desist.tools.arguments import parse_arguments
+from desist.tools.bound import BoundCall, check_hook
+from desist.tools.docstring import parse_docstring
+from desist.tools.refusal import refuse
+from desist.tools.signature import EMPTY, bare, is_async
+from desist.tools.strict import strict_schema
+
+if TYPE_CHECKING:
+    from desist.tools.schema import Parameters
+    from desist.tools.toolkit import Toolkit
+
+__all__ = ["Function"]
+
+#: What every provider accepts as a tool's name.
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
+class Function:
+    """A tool that an agent can call.
+
+    `name`, `description` and `parameters` default to what the callable's name, docstring and signature say.
+    Parameters named agent, team, run_context, session_state, dependencies, images, videos, audio, files or
+    cancel_token, or annotated `RunContext` or `CancelToken`, are filled in and never shown to the model.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        entrypoint: Callable[..., Any],
+        description: str | None = None,
+        parameters: dict[str, Any] | None = None,
+        strict: bool | None = None,
+        instructions: str | None = None,
+        add_instructions: bool = True,
+        show_result: bool = False,
+        stop_after_tool_call: bool = False,
+        pre_hook: Callable[..., Any] | None = None,
+        post_hook: Callable[..., Any] | None = None,
+        timeout: float | None = None,
+        **unsupported: Any,
+    ) -> None:
+        """Describe a tool. The signature is read when `parameters` is first needed.
+
+        Args:
+            entrypoint: what is called: a function, a method, a partial or a callable object, sync or async.
+            parameters: a JSON schema of type object, instead of the one made from the signature.
+            strict: ask the provider to hold the model to the schema.
+            instructions: words for the system prompt, added if `add_instructions`.
+            show_result: show the result to the reader as content.
+            stop_after_tool_call: end the agent's run with this tool's result.
+            pre_hook: called before the tool, with the `BoundCall` and whatever desist can fill in.
+            post_hook: the same after it; `call.result` is what it returned. Not called if the tool raised.
+            timeout: seconds that the agent lets a call take; None for no limit.
+
+        Raises:
+            ConfigurationError: something here can't work.
+            UnsupportedError: a parameter that desist doesn't have.
+        """
+        refuse("Function", unsupported)
+        self._static = isinstance(entrypoint, staticmethod)
+        self.entrypoint = _checked(entrypoint)
+        self.name = _checked_name(name if name is not None else _name_of(self.entrypoint))
+        docstring = parse_docstring(_doc_of(self.entrypoint))
+        self.description = description if description is not None else docstring.description
+        self.strict = strict
+        self.instructions = instructions
+        self.add_instructions = add_instructions
+        self.show_result = show_result
+        self.stop_after_tool_call = stop_after_tool_call
+        self.pre_hook = pre_hook
+        self.post_hook = post_hook
+        self.timeout = checked_timeout(timeout, f"tool '{self.name}'")
+        self.owning_toolkit: Toolkit | None = None
+        self.is_async = is_async(self.entrypoint)
+        self._docstring = docstring
+        self._schema = _checked_schema(parameters, self.name)
+        self._parameters: Parameters | None = None
+        for hook in (pre_hook, post_hook):
+            if hook is not None:
+                check_hook(hook, self.name, tool_is_async=self.is_async)
+
+    @classmethod
+    def from_callable(cls, function: Callable[..., Any], name: str | None = None, **options: Any) -> Function:
+        """Make a tool of a callable; `options` are those of `Function`. A `Function` without options stays itself.
+
+        Raises:
+            ConfigurationError: it can't be a tool.
+        """
+        if isinstance(function, Function):
+            if name is None and not options:
+                return function
+            raise ConfigurationError(f"'{function.name}' is a tool already: give its options where it is made")
+        return cls(name, entrypoint=function, **options)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The JSON schema of what the model may pass.
+
+        Raises:
+            ConfigurationError: the signature has no JSON form.
+        """
+        return self._schema if self._schema is not None else self._read().schema
+
+    @property
+    def origin(self) -> str:
+        """Where the tool comes from, for error messages."""
+        plain = bare(self.entrypoint)
+        where = f"{getattr(plain, '__module__', '?')}.{getattr(plain, '__qualname__', plain)}"
+        return f"{where} (toolkit '{self.owning_toolkit.name}')" if self.owning_toolkit else where
+
+    def check(self) -> None:
+        """Raise `ConfigurationError` for whatever of the tool can't be described to a model."""
+        self._read()
+        self.definition()
+
+    def definition(self) -> dict[str, Any]:
+        """Return the tool as models are told of it, in the shape of OpenAI."""
+        described: dict[str, Any] = {"name": self.name}
+        if self.description:
+            described["description"] = self.description
+        described["parameters"] = strict_schema(self.parameters, self.name) if self.strict else self.parameters
+        if self.strict is not None:
+            described["strict"] = self.strict
+        return {"type": "function", "function": described}
+
+    def bind(self, arguments: str | Mapping[str, Any] | None, injected: Mapping[str, Any] | None = None) -> BoundCall:
+        """Check a model's arguments and return the call, ready to be made.
+
+        Args:
+            arguments: JSON text, or the values. Values are coerced to the annotations as pydantic does.
+            injected: what desist fills in, by key ("agent", "run_context", ...). What is missing takes the
+                parameter's default, else None; a missing "cancel_token" is the current one.
+
+        Raises:
+            ToolError: the arguments don't fit; the message is meant for the model.
+        """
+        parameters = self._read()
+        values = parameters.validate(parse_arguments(arguments, self.name))
+        return BoundCall(self, parameters.signature, values, injected or {})
+
+    def copy(self) -> Function:
+        """Return a copy that can be changed without changing this one."""
+        return copy.copy(self)
+
+    def _read(self) -> Parameters:
+        from desist.tools.schema import Parameters
+
+        if self._parameters is None:
+            self._parameters = Parameters(
+                self.entrypoint, self.name, self._docstring, open_ended=self._schema is not None
+            )
+        return self._parameters
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the entrypoint as if it weren't a tool."""
+        return self.entrypoint(*args, **kwargs)
+
+    def __get__(self, instance: object | None, owner: type | None = None) -> Function:
+        """Bind the tool to an object, as a method is."""
+        bind = getattr(self.entrypoint, "__get__", None)
+        if instance is None or bind is None or self._static:
+            return self
+        bound = copy.copy(self)
+        bound.entrypoint = bind(instance, owner)
+        bound._parameters = None
+        return bound
+
+    def __repr__(self) -> str:
+        return f"<Function '{self.name}' of {self.origin}>"
+
+
+def checked_timeout(timeout: float | None, whose: str) -> float | None:
+    """Return the timeout in seconds. Raises `ConfigurationError` unless it is above 0."""
+    if timeout is not None and not timeout > 0:
+        raise ConfigurationError(f"{whose}: timeout must be above 0 seconds, got {timeout!r}")
+    return timeout
+
+
+def _checked(entrypoint: Any) -> Callable[..., Any]:
+    """Return the callable. Raises `ConfigurationError` for what can't be called as a tool."""
+    if isinstance(entrypoint, staticmethod):
+        entrypoint = entrypoint.__func__
+    if isinstance(entrypoint, classmethod):
+        raise ConfigurationError("a tool can't be made of a classmethod: write a plain function that calls it")
+    if inspect.isclass(entrypoint):
+        raise ConfigurationError(
+            f"{entrypoint.__qualname__} is a class, not a tool: pass an instance, {entrypoint.__name__}()"
+        )
+    if not callable(entrypoint):
+        raise ConfigurationError(f"{entrypoint!r} ({type(entrypoint).__name__}) can't be called, so it is no tool")
+    return entrypoint  # type: ignore[no-any-return]
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"a tool can't be named {name!r}: models take 1 to 64 of a-z, A-Z, 0-9, '_' and '-'; give it a `name`"
+        )
+    return name
+
+
+def _checked_schema(schema: dict[str, Any] | None, tool: str) -> dict[str, Any] | None:
+    if schema is not None and schema.get("type") != "object":
+        raise ConfigurationError(f"tool '{tool}': parameters must be a JSON schema with type 'object', got {schema!r}")
+    return schema
+
+
+def _name_of(function: Any) -> str:
+    while (inner := getattr(function, "func", EMPTY)) is not EMPTY and not hasattr(function, "__name__"):
+        function = inner
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _doc_of(function: Callable[..., Any]) -> str | None:
+    """Return the docstring of what is called, or of its class where it is an object."""
+    plain = bare(function)
+    if text := inspect.getdoc(plain):
+        return text
+    return inspect.getdoc(type(function)) if plain is bare(type(function).__call__) else None

@@ -1,0 +1,59 @@
+"""Turns what a tool returned into the text that a model reads. Called by the agent and by `FunctionCall`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["result_text"]
+
+
+def result_text(value: Any) -> str:
+    """Return `value` as text: a str as it is, None as "", an iterator's pieces joined, everything else as JSON.
+
+    What has no JSON form becomes its `str()`. The text is always valid Unicode: lone surrogates are replaced.
+    """
+    if isinstance(value, str):
+        return _valid(value)
+    if value is None:
+        return ""
+    if isinstance(value, Iterator):
+        return "".join(result_text(piece) for piece in value)
+    if isinstance(value, bytes | bytearray):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, BaseException):
+        return _valid(str(value) or type(value).__name__)
+    return _valid(_json(value))
+
+
+def _json(value: Any) -> str:
+    import msgspec
+
+    try:
+        text = msgspec.json.encode(value, enc_hook=_plain).decode()
+        return msgspec.json.decode(text, type=str) if text.startswith('"') else text
+    except UnicodeEncodeError:
+        built = msgspec.to_builtins(value, enc_hook=_plain, str_keys=True)
+        return built if isinstance(built, str) else json.dumps(built, ensure_ascii=False)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return str(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return a JSON form of what msgspec doesn't know: pydantic models, and anything as its `str()`."""
+    pydantic = sys.modules.get("pydantic")
+    if pydantic is not None and isinstance(value, pydantic.BaseModel):
+        return value.model_dump(mode="json")
+    return str(value)
+
+
+def _valid(text: str) -> str:
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

@@ -1,0 +1,192 @@
+"""Makes a JSON schema of a callable's parameters, and turns a model's arguments into theirs, through pydantic.
+
+Called by `function`. A parameter without an annotation takes any JSON value. pydantic is imported on first use.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from desist.exceptions import ConfigurationError, ToolError
+from desist.tools.arguments import shortened
+from desist.tools.docstring import Docstring
+from desist.tools.signature import EMPTY, Parameter, Signature, read_signature
+from desist.tools.strict import takes_null
+
+__all__ = ["Parameters"]
+
+#: Keywords whose values are data, not schemas.
+_DATA = ("default", "const", "enum", "examples", "example")
+#: How many mistakes a model is told at once.
+_MOST_ERRORS = 5
+
+
+class Parameters:
+    """What one tool takes: `schema` for the model, `validate` for its answer."""
+
+    def __init__(self, function: Callable[..., Any], tool: str, docstring: Docstring, *, open_ended: bool) -> None:
+        """Read `function`. `open_ended` allows `**kwargs`, which then take what the signature doesn't name.
+
+        Raises:
+            ConfigurationError: a parameter that has no JSON form, or isn't allowed.
+        """
+        self.tool = tool
+        self.signature: Signature = read_signature(function, tool)
+        if self.signature.takes_more and not open_ended:
+            raise ConfigurationError(
+                f"tool '{tool}' takes **kwargs, which a model can't know: name them, or give the tool `parameters`"
+            )
+        self._asked = {one.name: one for one in self.signature.parameters if one.injected is None}
+        self._adapter = _adapter(self._asked, tool, "allow" if self.signature.takes_more else "forbid")
+        self.schema = self._described(docstring)
+        properties = self.schema["properties"]
+        #: Parameters for which null can only mean "take the default".
+        self._null_is_default = {
+            name
+            for name, one in self._asked.items()
+            if _default(one) is not EMPTY and not takes_null(properties.get(name, {}))
+        }
+
+    def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments as the function wants them.
+
+        Raises:
+            ToolError: they don't fit; the message is meant for the model.
+        """
+        from pydantic import ValidationError
+
+        given = {
+            name: value for name, value in arguments.items() if value is not None or name not in self._null_is_default
+        }
+        try:
+            values: dict[str, Any] = self._adapter.validate_python(given)
+        except ValidationError as error:
+            raise ToolError(f"tool '{self.tool}': {self._explained(error)}") from error
+        for name, one in self._asked.items():
+            if name not in values and _is_field(one.default) and (default := _default(one)) is not EMPTY:
+                values[name] = default
+        return values
+
+    def _described(self, docstring: Docstring) -> dict[str, Any]:
+        """Return the JSON schema, with defaults, descriptions, and without pydantic's titles."""
+        schema: dict[str, Any] = self._adapter.json_schema()
+        _drop_titles(schema)
+        schema.setdefault("properties", {})
+        schema.pop("description", None)
+        for name, one in self._asked.items():
+            prop = schema["properties"].get(name)
+            if prop is None:  # renamed by an alias
+                continue
+            text = _annotated_text(one.annotation) or docstring.parameters.get(name)
+            if text:
+                prop.setdefault("description", text)
+            if (default := _jsonable(_default(one))) is not EMPTY:
+                prop.setdefault("default", default)
+        return {"type": "object", **schema}
+
+    def _explained(self, error: Any) -> str:
+        found = error.errors(include_url=False, include_context=False)
+        texts = [self._one_error(each) for each in found[:_MOST_ERRORS]]
+        if len(found) > _MOST_ERRORS:
+            texts.append(f"and {len(found) - _MOST_ERRORS} more mistakes")
+        return "; ".join(texts)
+
+    def _one_error(self, error: Mapping[str, Any]) -> str:
+        path = _path(error["loc"])
+        if error["type"] == "missing":
+            return f"argument '{path}' is missing"
+        if error["type"] == "extra_forbidden":
+            known = ", ".join(self.schema["properties"]) or "none"
+            return f"unknown argument '{path}' (it takes: {known})" if len(error["loc"]) == 1 else f"unknown '{path}'"
+        return f"argument '{path}': {error['msg']}, got {shortened(repr(error['input']))}"
+
+
+def _adapter(asked: Mapping[str, Parameter], tool: str, extra: str) -> Any:
+    """Return the pydantic adapter of a typed dict: unlike a model's fields, its keys may have any name."""
+    from pydantic import PydanticUserError, TypeAdapter
+    from pydantic.errors import PydanticSchemaGenerationError
+    from typing_extensions import TypedDict  # pydantic refuses that of typing before 3.12
+
+    fields: dict[str, Any] = {}
+    for name, one in asked.items():
+        annotation = typing.Annotated[one.annotation, one.default] if _is_field(one.default) else one.annotation
+        fields[name] = annotation if _default(one) is EMPTY else typing.NotRequired[annotation]
+    make: Any = TypedDict
+    shape = make("Arguments", fields)
+    shape.__pydantic_config__ = {"extra": extra}
+    try:
+        adapter = TypeAdapter(shape)
+        adapter.json_schema()
+    except (PydanticUserError, PydanticSchemaGenerationError) as error:
+        raise ConfigurationError(f"tool '{tool}': {_blamed(asked)} has no JSON schema: {error}") from error
+    return adapter
+
+
+def _blamed(asked: Mapping[str, Parameter]) -> str:
+    """Return the first parameter that pydantic can't read by itself."""
+    from pydantic import TypeAdapter
+
+    for name, one in asked.items():
+        try:
+            TypeAdapter(one.annotation).json_schema()
+        except Exception:
+            return f"parameter '{name}' ({one.annotation!r})"
+    return "one of its parameters"
+
+
+def _is_field(default: Any) -> bool:
+    from pydantic.fields import FieldInfo
+
+    return isinstance(default, FieldInfo)
+
+
+def _default(parameter: Parameter) -> Any:
+    """Return the default, also that of a `= Field(...)`, or EMPTY."""
+    from pydantic_core import PydanticUndefined
+
+    default = parameter.default
+    if not _is_field(default):
+        return default
+    value = default.get_default(call_default_factory=True)
+    return EMPTY if value is PydanticUndefined else value
+
+
+def _jsonable(value: Any) -> Any:
+    """Return the JSON form of a default, or EMPTY if it has none."""
+    from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+    if value is EMPTY:
+        return EMPTY
+    try:
+        return to_jsonable_python(value)
+    except (PydanticSerializationError, ValueError):
+        return EMPTY
+
+
+def _annotated_text(annotation: Any) -> str | None:
+    """Return the words of `Annotated[int, "how many"]` or `Annotated[int, Doc("how many")]`."""
+    for item in getattr(annotation, "__metadata__", ()):
+        text = getattr(item, "documentation", item)
+        if isinstance(text, str):
+            return text
+    return None
+
+
+def _drop_titles(node: Any, *, names: bool = False) -> None:
+    """Take pydantic's generated titles away; `names` says that the keys here are names, not keywords."""
+    if isinstance(node, list):
+        for item in node:
+            _drop_titles(item)
+    elif isinstance(node, dict):
+        if not names:
+            node.pop("title", None)
+        for key, value in node.items():
+            if names or key not in _DATA:
+                _drop_titles(value, names=not names and key in ("properties", "$defs"))
+
+
+def _path(loc: tuple[int | str, ...]) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    return text.removeprefix(".")

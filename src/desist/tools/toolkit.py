@@ -1,0 +1,159 @@
+"""Tools that belong together and share their state and settings. Users subclass or fill it; agents resolve it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from desist.exceptions import ConfigurationError
+from desist.tools.function import Function, checked_timeout
+from desist.tools.refusal import refuse
+
+__all__ = ["Toolkit"]
+
+
+class Toolkit:
+    """A named set of tools.
+
+    Subclasses pass their methods as `tools`, or mark them with `@tool` and pass none.
+    """
+
+    def __init__(
+        self,
+        name: str = "toolkit",
+        tools: Iterable[Callable[..., Any]] | None = None,
+        *,
+        async_tools: Iterable[Callable[..., Any] | tuple[Callable[..., Any], str]] | None = None,
+        instructions: str | None = None,
+        add_instructions: bool = False,
+        include_tools: Sequence[str] | None = None,
+        exclude_tools: Sequence[str] | None = None,
+        stop_after_tool_call_tools: Sequence[str] | None = None,
+        show_result_tools: Sequence[str] | None = None,
+        timeout: float | None = None,
+        auto_register: bool = True,
+        **unsupported: Any,
+    ) -> None:
+        """Set up the toolkit.
+
+        Args:
+            tools: callables or `Function`s. None means the methods that are marked with `@tool`.
+            async_tools: the same, or pairs of callable and name; each takes the place of the tool of its name.
+            instructions: words for the system prompt, added if `add_instructions`.
+            include_tools: names of the only tools to offer.
+            exclude_tools: names of tools not to offer.
+            stop_after_tool_call_tools: names of tools that end the agent's run.
+            show_result_tools: names of tools whose result is shown to the reader.
+            timeout: seconds a call may take, for tools that don't say themselves.
+            auto_register: False leaves registering to `register()`.
+
+        Raises:
+            ConfigurationError: a name that no tool has, one name twice, or something that is no tool.
+            UnsupportedError: a parameter that desist doesn't have.
+        """
+        refuse(f"toolkit '{name}'", unsupported)
+        self.name = name
+        self.instructions = instructions
+        self.add_instructions = add_instructions
+        self.timeout = checked_timeout(timeout, f"toolkit '{name}'")
+        self._named = {
+            "include_tools": _names(include_tools, "include_tools"),
+            "exclude_tools": _names(exclude_tools, "exclude_tools"),
+            "stop_after_tool_call_tools": _names(stop_after_tool_call_tools, "stop_after_tool_call_tools"),
+            "show_result_tools": _names(show_result_tools, "show_result_tools"),
+        }
+        self._includes_all = include_tools is None
+        self._registered: dict[str, Function] = {}
+        if auto_register:
+            self._register_all(tools, async_tools)
+
+    @property
+    def functions(self) -> dict[str, Function]:
+        """The tools on offer, by name."""
+        excluded, included = self._named["exclude_tools"], self._named["include_tools"]
+        return {
+            name: function
+            for name, function in self._registered.items()
+            if name not in excluded and (self._includes_all or name in included)
+        }
+
+    def get_functions(self) -> dict[str, Function]:
+        """Return the tools on offer, by name.
+
+        Raises:
+            ConfigurationError: `include_tools` or another list names a tool that isn't registered.
+        """
+        self._check_names()
+        return self.functions
+
+    def register(self, function: Callable[..., Any], name: str | None = None) -> Function:
+        """Add a tool and return it.
+
+        Raises:
+            ConfigurationError: it is no tool, or its name is taken.
+        """
+        return self._add(_made(function, name), replace=False)
+
+    def _register_all(
+        self,
+        tools: Iterable[Callable[..., Any]] | None,
+        async_tools: Iterable[Callable[..., Any] | tuple[Callable[..., Any], str]] | None,
+    ) -> None:
+        for one in self._marked() if tools is None and async_tools is None else tools or ():
+            self.register(one)
+        for item in async_tools or ():
+            function = _made(*item) if isinstance(item, tuple) else _made(item)
+            if not function.is_async:
+                raise ConfigurationError(f"toolkit '{self.name}': '{function.name}' in async_tools isn't async")
+            self._add(function, replace=True)
+        if self._registered:
+            self._check_names()
+
+    def _marked(self) -> list[Function]:
+        """Return the methods of this class that are marked with `@tool`, bound, in the order of their definition."""
+        names = dict.fromkeys(name for cls in reversed(type(self).__mro__) for name in vars(cls))
+        kinds = {name: getattr(type(self), name, None) for name in names}
+        return [getattr(self, name) for name, kind in kinds.items() if isinstance(kind, Function)]
+
+    def _add(self, function: Function, *, replace: bool) -> Function:
+        taken = self._registered.get(function.name)
+        if taken is not None and (not replace or taken.is_async):
+            raise ConfigurationError(
+                f"toolkit '{self.name}' has two tools named '{function.name}': {taken.origin} and {function.origin}"
+            )
+        function = function.copy()
+        function.owning_toolkit = self
+        if function.timeout is None:
+            function.timeout = self.timeout
+        if function.name in self._named["stop_after_tool_call_tools"]:
+            function.stop_after_tool_call = True
+        if function.name in self._named["show_result_tools"]:
+            function.show_result = True
+        self._registered[function.name] = function
+        return function
+
+    def _check_names(self) -> None:
+        for parameter, names in self._named.items():
+            if unknown := [name for name in names if name not in self._registered]:
+                raise ConfigurationError(
+                    f"toolkit '{self.name}': {parameter} names {', '.join(map(repr, unknown))}, but its tools are: "
+                    + (", ".join(self._registered) or "none")
+                )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} '{self.name}': {', '.join(self.functions) or 'no tools'}>"
+
+
+def _made(function: Callable[..., Any], name: str | None = None) -> Function:
+    """Return a tool; a `Function` under another name is a copy."""
+    if isinstance(function, Function) and name is not None:
+        function = function.copy()
+        function.name = name
+        return function
+    return Function.from_callable(function, name)
+
+
+def _names(names: Sequence[str] | None, parameter: str) -> tuple[str, ...]:
+    if isinstance(names, str):
+        raise ConfigurationError(f"{parameter} must be a list of names, got the text {names!r}")
+    return tuple(names or ())

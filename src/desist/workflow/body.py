@@ -1,0 +1,168 @@
+"""The body of a workflow's run: its steps, one after the other. How it ends is the run's to decide."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from desist.run.base import CancellationStage, RunStatus, content_text
+from desist.run.context import RunContext
+from desist.run.place import Place
+from desist.run.workflow import (
+    BaseWorkflowRunOutputEvent,
+    StepOutputEvent,
+    WorkflowCancelledEvent,
+    WorkflowCompletedEvent,
+    WorkflowErrorEvent,
+    WorkflowMetrics,
+    WorkflowRunOutput,
+    WorkflowStartedEvent,
+)
+from desist.workflow.flow import Flow
+from desist.workflow.progress import Progress
+from desist.workflow.sequence import run_sequence
+from desist.workflow.types import StepInput, StepType
+
+if TYPE_CHECKING:
+    from desist.run.driver import Run
+    from desist.workflow.workflow import Workflow
+
+__all__ = ["WorkflowBody"]
+
+#: What a reader sees without `stream_events`.
+_ALWAYS_SHOWN = (WorkflowStartedEvent, StepOutputEvent)
+
+
+class WorkflowBody:
+    """One run of a workflow."""
+
+    kind = "workflow"
+
+    def __init__(
+        self, workflow: Workflow, given: StepInput, place: Place, *, listened: bool, stream_events: bool
+    ) -> None:
+        self.workflow = workflow
+        self.given = given
+        self.place = place
+        self.listened = listened
+        self.stream_events = stream_events
+        self.progress = Progress({}, StepType.WORKFLOW.value)
+        self.common: dict[str, Any] = {}
+        self.agent_runs: list[Any] = []
+        self._began_at = time.monotonic()
+        self.output = WorkflowRunOutput(
+            input=given.input,
+            workflow_id=workflow.id,
+            workflow_name=workflow.name,
+            session_id=place.session_id,
+            user_id=place.user_id,
+            metadata=place.metadata,
+            step_results=self.progress.done,
+            status=RunStatus.pending,
+        )
+
+    def named(self, run_id: str, parent_run_id: str | None) -> None:
+        """The run's id is known: every event carries it."""
+        self.output.run_id = run_id
+        self.output.parent_run_id = parent_run_id
+        self.common = {
+            "workflow_id": self.workflow.id,
+            "workflow_name": self.workflow.name,
+            "session_id": self.place.session_id,
+            "run_id": run_id,
+        }
+
+    def began(self) -> WorkflowStartedEvent:
+        """Return the first event."""
+        return WorkflowStartedEvent(**self.common)
+
+    async def work(self, run: Run) -> None:
+        """Run the steps."""
+        place = self.place
+        context = RunContext(
+            run_id=run.run_id,
+            session_id=place.session_id,
+            user_id=place.user_id,
+            workflow_id=place.workflow_id,
+            workflow_name=place.workflow_name,
+            workflow_run_id=run.run_id,
+            session_state=place.session_state,
+            dependencies=place.dependencies,
+            metadata=place.metadata,
+            cancel_token=run.token,
+        )
+        flow = Flow(run, place, context, self.common, self.listened, self.stream_events, self.agent_runs)
+        await run_sequence(self.workflow.steps, self.given, flow, self.progress)
+
+    def conclude(self, status: RunStatus, error: BaseException | None) -> list[Any]:
+        """Finish the output and return the closing events."""
+        output = self.output
+        output.metrics = WorkflowMetrics(
+            steps={step.step_name or "": step.metrics for step in self.progress.done if step.metrics is not None},
+            duration=time.monotonic() - self._began_at,
+        )
+        output.step_executor_runs = self.agent_runs or None
+        if status is RunStatus.completed:
+            return [self._completed()]
+        return self._cancelled() if status is RunStatus.cancelled else self._failed(error)
+
+    def _completed(self) -> WorkflowCompletedEvent:
+        output = self.output
+        last = self.progress.done[-1] if self.progress.done else None
+        output.content = last.content if last else None
+        output.content_type = type(output.content).__name__
+        return WorkflowCompletedEvent(
+            **self.common,
+            content=output.content,
+            content_type=output.content_type,
+            step_results=output.step_results,
+            step_executor_runs=output.step_executor_runs,
+            metadata=output.metadata,
+            metrics=output.metrics,
+            run_output=output,
+        )
+
+    def _cancelled(self) -> list[Any]:
+        output, record = self.output, self.output.cancel
+        reason = record.reason if record else None
+        began = bool(self.progress.done or self.progress.open)
+        output.cancellation_stage = CancellationStage.executing if began else CancellationStage.pending
+        closing = self._close_open(reason)
+        text = None if output.content is None else content_text(output.content)
+        terminal = WorkflowCancelledEvent(
+            **self.common,
+            reason=reason,
+            content=text,
+            cancel=record,
+            step_results=output.step_results,
+            run_output=output,
+        )
+        return [*closing, terminal]
+
+    def _failed(self, error: BaseException | None) -> list[Any]:
+        words = str(error) or type(error).__name__
+        self._close_open(None)
+        self.output.content = self.output.content if self.output.content is not None else words
+        return [WorkflowErrorEvent(**self.common, error=words, error_type=type(error).__name__)]
+
+    def _close_open(self, reason: str | None) -> list[Any]:
+        """Move what is open to the results, as it stands; return the closing events."""
+        progress = self.progress
+        self.output.content = progress.partial()
+        events = [event for step in progress.open for event in step.closing(reason)]
+        interrupted = [step.interrupted() for step in progress.open]
+        progress.open.clear()
+        progress.done.extend(interrupted)
+        return events
+
+    def shows(self, event: Any) -> bool:
+        """Whether the reader sees an event.
+
+        Without `stream_events`: the start, text, what function steps made, and the workflow's own end. The ends of
+        the agents in it aren't: a reader that stops at the first "cancelled" has the workflow's id in its hand.
+        """
+        if not self.listened:
+            return False
+        if self.stream_events or event.is_content or isinstance(event, _ALWAYS_SHOWN):
+            return True
+        return bool(event.is_terminal) and isinstance(event, BaseWorkflowRunOutputEvent)

@@ -1,0 +1,87 @@
+"""What the steps of one run share, and what a step is to whoever runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from desist.run.context import RunContext
+from desist.run.driver import Run
+from desist.run.place import Place
+from desist.run.step_events import StepStartedEvent
+from desist.run.workflow_event import BaseStepEvent, StepIndex
+from desist.workflow.progress import Progress
+from desist.workflow.types import StepInput, StepOutput, StepType
+
+if TYPE_CHECKING:
+    from desist.agent.agent import Agent
+
+__all__ = ["Flow", "Runnable", "Spot"]
+
+
+@dataclass(slots=True, frozen=True)
+class Spot:
+    """Where a step stands among the others."""
+
+    index: StepIndex
+    parent_step_id: str | None = None
+    depth: int = 0
+
+
+class Runnable(Protocol):
+    """A step or container."""
+
+    name: str
+    step_id: str
+
+    async def perform(self, given: StepInput, flow: Flow, spot: Spot, above: Progress) -> StepOutput:
+        """Do the step; note it in `above` while it runs and when it has ended."""
+
+    def agents(self) -> Iterator[Agent]:
+        """Name the agents in it, so that what they lack is known before anything runs."""
+
+
+@dataclass(slots=True)
+class Flow:
+    """One run of a workflow, as its steps see it."""
+
+    run: Run
+    place: Place
+    context: RunContext
+    common: dict[str, Any]  #: what every event carries
+    listened: bool
+    stream_events: bool
+    agent_runs: list[Any] = field(default_factory=list)
+
+    def begin(
+        self,
+        step: Runnable,
+        spot: Spot,
+        above: Progress,
+        kind: StepType,
+        event: type[BaseStepEvent] = StepStartedEvent,
+        **told: Any,
+    ) -> Progress:
+        """A step or container begins: tell it, by an `event` that says `told`, and note it."""
+        common = {
+            **self.common,
+            "step_id": step.step_id,
+            "parent_step_id": spot.parent_step_id,
+            "nested_depth": spot.depth,
+            "step_name": step.name,
+            "step_index": spot.index,
+        }
+        progress = Progress(common, kind.value)
+        self.run.emit(event(**common, **told), lambda: above.open.append(progress))
+        return progress
+
+    def end(self, progress: Progress, above: Progress, output: StepOutput, event: BaseStepEvent) -> StepOutput:
+        """It has ended: tell it and keep what it made."""
+
+        def keep() -> None:
+            above.open.remove(progress)
+            above.done.append(output)
+
+        self.run.emit(event, keep)
+        return output

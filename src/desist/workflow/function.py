@@ -1,0 +1,113 @@
+"""Calling a step's function: sync or async, plain or a generator, with the parameters that it asks for by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+from desist.cancel.worker import run_blocking
+from desist.run.base import BaseRunOutputEvent, content_text
+from desist.run.step_events import StepOutputEvent
+from desist.workflow.flow import Flow
+from desist.workflow.progress import Progress
+from desist.workflow.types import StepInput, StepOutput
+
+__all__ = ["FunctionCall", "call_function", "function_name"]
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """Return what a function or callable object is called."""
+    return getattr(function, "__name__", None) or type(function).__name__
+
+
+def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what `inspect` can look at: the `__call__` of an object, the function of a partial."""
+    while hasattr(function, "func"):
+        function = function.func
+    if inspect.isroutine(function):
+        return function
+    call: Callable[..., Any] = function.__call__  # type: ignore[operator]
+    return call
+
+
+class FunctionCall:
+    """A step's function, looked at once."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.name = function_name(function)
+        plain = _plain(function)
+        self.is_generator = inspect.isgeneratorfunction(plain)
+        self.is_async_generator = inspect.isasyncgenfunction(plain)
+        self.is_async = inspect.iscoroutinefunction(plain)
+        self.wanted = frozenset(inspect.signature(function).parameters)
+
+    def arguments(self, flow: Flow) -> dict[str, Any]:
+        """Return what the function asks for by name, beside its input."""
+        known = {
+            "session_state": flow.context.session_state,
+            "run_context": flow.context,
+            "cancel_token": flow.run.token,
+            "dependencies": flow.context.dependencies,
+        }
+        return {name: value for name, value in known.items() if name in self.wanted}
+
+
+async def call_function(call: FunctionCall, given: StepInput, flow: Flow, progress: Progress) -> StepOutput:
+    """Call it and return what it made. Sync functions run in a worker thread."""
+    arguments = call.arguments(flow)
+    pieces = _Pieces(flow, progress)
+    if call.is_async_generator:
+        await _drain_async(call.function(given, **arguments), pieces)
+        return pieces.output()
+    if call.is_generator:
+        await run_blocking(lambda: _drain(call.function(given, **arguments), pieces), name=call.name)
+        return pieces.output()
+    if call.is_async:
+        made = await call.function(given, **arguments)
+    else:
+        made = await run_blocking(lambda: call.function(given, **arguments), name=call.name)
+        if inspect.isawaitable(made):
+            made = await made
+    return _as_output(made)
+
+
+def _drain(items: Iterator[Any], pieces: _Pieces) -> None:
+    for item in items:
+        pieces.take(item)
+
+
+async def _drain_async(items: AsyncIterator[Any], pieces: _Pieces) -> None:
+    try:
+        async for item in items:
+            pieces.take(item)
+    finally:
+        await items.aclose()  # type: ignore[attr-defined]
+
+
+class _Pieces:
+    """What a generator yields: events pass through, a StepOutput is the result, everything else is text."""
+
+    def __init__(self, flow: Flow, progress: Progress) -> None:
+        self._flow, self._progress = flow, progress
+        self._result: StepOutput | None = None
+
+    def take(self, item: Any) -> None:
+        if isinstance(item, StepOutput):
+            self._result = item
+        elif isinstance(item, BaseRunOutputEvent):
+            text = item.content if item.is_content and isinstance(getattr(item, "content", None), str) else ""  # type: ignore[attr-defined]
+            self._flow.run.emit(item, (lambda: self._progress.said.append(text)) if text else None)
+        else:
+            text = content_text(item)
+            event = StepOutputEvent(**self._progress.common, step_output=StepOutput(content=item))
+            event.is_content = True  # type: ignore[misc]
+            self._flow.run.emit(event, lambda: self._progress.said.append(text))
+
+    def output(self) -> StepOutput:
+        return self._result or StepOutput(content="".join(self._progress.said))
+
+
+def _as_output(made: Any) -> StepOutput:
+    return made if isinstance(made, StepOutput) else StepOutput(content=made)

@@ -1,0 +1,245 @@
+"""`Workflow`: steps, run as one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any, Literal, overload
+
+from desist.cancel.reader import AsyncReader, SyncReader
+from desist.exceptions import ConfigurationError
+from desist.run.cancel import acancel_run, cancel, cancel_run
+from desist.run.driver import Run, current_run, new_id
+from desist.run.input import check_input
+from desist.run.place import Place
+from desist.run.store import MemoryStore, RunStore
+from desist.run.strict import Strict, refuse_unknown
+from desist.run.workflow import WorkflowRunOutput, WorkflowRunOutputEvent
+from desist.workflow.body import WorkflowBody
+from desist.workflow.entries import as_steps
+from desist.workflow.flow import Runnable
+from desist.workflow.steps import Steps
+from desist.workflow.types import StepInput
+
+__all__ = ["Workflow"]
+
+
+class Workflow(Strict):
+    """Steps that are run as one, and stopped as one.
+
+    Parameters:
+        name: how it is called in events and logs.
+        id: a stable id; made from the name if None.
+        description: what it is for.
+        steps: steps, containers, agents, functions of a `StepInput`; or one `Steps`.
+        db: where runs are recorded; None keeps the last ones in memory.
+        session_state: what functions and tools share as `session_state`; each run works on a copy.
+        dependencies: what they get as `dependencies`.
+        metadata: kept with the run.
+        timeout: seconds after which a run is cancelled, with source `deadline`.
+        grace: seconds for cleanup after a cancel, before what is left is abandoned.
+        stream, stream_events: defaults of `run`.
+        user_id, session_id: defaults of `run`.
+        debug_mode: log what happens.
+        telemetry: accepted for programs that set it; nothing ever leaves the process.
+
+    Raises:
+        ConfigurationError: a step or value can't be used; the message names it.
+        UnsupportedError: a parameter that desist doesn't have.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        id: str | None = None,
+        description: str | None = None,
+        steps: Sequence[Any] | Steps | None = None,
+        db: RunStore | None = None,
+        session_state: dict[str, Any] | None = None,
+        dependencies: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+        timeout: float | None = None,
+        grace: float | None = None,
+        stream: bool = False,
+        stream_events: bool = False,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        debug_mode: bool = False,
+        telemetry: bool = True,
+    ) -> None:
+        for label, seconds in (("timeout", timeout), ("grace", grace)):
+            if seconds is not None and seconds < 0:
+                raise ConfigurationError(f"{label}={seconds} of a Workflow must not be negative")
+        self.name = name
+        self.id = id or (name or "workflow").lower().replace(" ", "-")
+        self.description = description
+        entries = [steps] if isinstance(steps, Steps) else steps or []
+        self.steps: list[Runnable] = as_steps(entries, f"workflow {self.id!r}")
+        self.db: RunStore = db if db is not None else MemoryStore()
+        self.session_state = session_state
+        self.dependencies = dependencies
+        self.metadata = metadata
+        self.timeout = timeout
+        self.grace = grace
+        self.stream = stream
+        self.stream_events = stream_events
+        self.user_id = user_id
+        self.session_id = session_id
+        self.debug_mode = debug_mode
+        self.telemetry = telemetry
+
+    def __repr__(self) -> str:
+        return f"<Workflow {self.name or self.id}>"
+
+    def _open(self, asked: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None) -> Run:
+        what = f"workflow {self.id!r}"
+        check_input(asked, what, required=False)
+        if not self.steps:
+            raise ConfigurationError(f"{what} has no steps: give it some, steps=[...]")
+        for step in self.steps:
+            for agent in step.agents():
+                agent.needed_model()
+        events = self.stream_events if stream_events is None else stream_events
+        given = StepInput(input=asked, additional_data=options["additional_data"])
+        place = self._place(options)
+        body = WorkflowBody(self, given, place, listened=stream, stream_events=stream and events)
+        run_id = options["run_id"] or new_id()
+        parent = current_run()
+        body.named(run_id, parent.run_id if parent else None)
+        run = Run.open(body, run_id=run_id, store=self.db, grace=self.grace)
+        run.limit(self.timeout, f"the timeout of {what}")
+        run.limit(options["timeout"], "the timeout of this run")
+        return run
+
+    def _place(self, options: dict[str, Any]) -> Place:
+        state = options["session_state"]
+        return Place(
+            user_id=options["user_id"] or self.user_id,
+            session_id=options["session_id"] or self.session_id,
+            workflow_id=self.id,
+            workflow_name=self.name,
+            session_state=state if state is not None else dict(self.session_state or {}),
+            dependencies=options["dependencies"] or self.dependencies,
+            metadata=options["metadata"] or self.metadata,
+        )
+
+    # -- running
+
+    @overload
+    def run(
+        self, input: Any = None, *, stream: Literal[True], **options: Any
+    ) -> SyncReader[WorkflowRunOutputEvent]: ...
+    @overload
+    def run(self, input: Any = None, *, stream: Literal[False] | None = None, **options: Any) -> WorkflowRunOutput: ...
+
+    def run(
+        self,
+        input: Any = None,
+        additional_data: dict[str, Any] | None = None,
+        user_id: str | None = None,
+        run_id: str | None = None,
+        session_id: str | None = None,
+        session_state: dict[str, Any] | None = None,
+        *,
+        stream: bool | None = None,
+        stream_events: bool | None = None,
+        dependencies: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+        timeout: float | None = None,
+        **unknown: Any,
+    ) -> Any:
+        """Run the workflow from any thread.
+
+        Parameters:
+            input: a text, a dict, a list, a pydantic object, or None.
+            additional_data: what steps find as `step_input.additional_data`.
+            user_id, session_id, session_state, dependencies, metadata: override the workflow's own.
+            run_id: an id for the run; a cancel that came before, for this id, holds.
+            stream: return an iterator over events instead of the output. Everything is checked and registered now.
+            stream_events: show steps, tool calls and the like too, not only text and the end.
+            timeout: seconds after which this run is cancelled.
+
+        Returns:
+            WorkflowRunOutput, or an iterator over events whose last one is terminal.
+
+        Raises:
+            ConfigurationError: something is missing or wrong; nothing has run.
+            RunIdInUseError: a live run has this id.
+        """
+        refuse_unknown("Workflow.run()", unknown)
+        wanted = self.stream if stream is None else stream
+        run = self._open(input, _options(locals()), stream=wanted, stream_events=stream_events).start()
+        return run.reader() if wanted else run.wait()
+
+    @overload
+    def arun(
+        self, input: Any = None, *, stream: Literal[True], **options: Any
+    ) -> AsyncReader[WorkflowRunOutputEvent]: ...
+    @overload
+    def arun(
+        self, input: Any = None, *, stream: Literal[False] | None = None, **options: Any
+    ) -> Coroutine[Any, Any, WorkflowRunOutput]: ...
+
+    def arun(
+        self,
+        input: Any = None,
+        additional_data: dict[str, Any] | None = None,
+        user_id: str | None = None,
+        run_id: str | None = None,
+        session_id: str | None = None,
+        session_state: dict[str, Any] | None = None,
+        *,
+        stream: bool | None = None,
+        stream_events: bool | None = None,
+        dependencies: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+        timeout: float | None = None,
+        **unknown: Any,
+    ) -> Any:
+        """Run the workflow on the caller's event loop. Parameters and errors as for `run`.
+
+        Returns:
+            With `stream=True` an async iterator over events, called without await; else a coroutine.
+        """
+        refuse_unknown("Workflow.arun()", unknown)
+        wanted = self.stream if stream is None else stream
+        options = _options(locals())
+        if wanted:
+            run = self._open(input, options, stream=True, stream_events=stream_events)
+            return run.start(asyncio.get_running_loop()).async_reader()
+        return self._arun(input, options)
+
+    async def _arun(self, input: Any, options: dict[str, Any]) -> WorkflowRunOutput:
+        run = self._open(input, options, stream=False, stream_events=False)
+        output: WorkflowRunOutput = await run.start(asyncio.get_running_loop()).wait_async()
+        return output
+
+    # -- stopping
+
+    #: Cancel a run by any id of its tree, with reason, grace, scope; see `desist.run.cancel.cancel`.
+    cancel = staticmethod(cancel)
+    #: Cancel a run by any id of its tree; return whether it ends, or has ended, `CANCELLED`.
+    cancel_run = staticmethod(cancel_run)
+    #: The same for async code.
+    acancel_run = staticmethod(acancel_run)
+
+    # -- looking back, printing
+
+    def get_run(self, run_id: str) -> WorkflowRunOutput | None:
+        """Return what is recorded of a run, live or ended, or None."""
+        stored = self.db.load_run(run_id)
+        return stored.output if stored else None
+
+    def print_response(self, input: Any = None, *, stream: bool = True, markdown: bool = True, **options: Any) -> None:
+        """Run and show it in the terminal, live. Takes the parameters of `run`, and `console=` (rich)."""
+        from desist.workflow.printing import print_response
+
+        print_response(self, input, stream=stream, markdown=markdown, **options)
+
+
+def _options(given: dict[str, Any]) -> dict[str, Any]:
+    names = (
+        "additional_data user_id run_id session_id session_state dependencies metadata timeout".split()
+    )
+    return {name: given[name] for name in names}
