@@ -1,0 +1,78 @@
+"""desist: agent workflows you can stop.
+
+The names below are loaded when they are first used, so that `import desist` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from desist.agent.agent import Agent
+    from desist.cancel.receipt import CancelReceipt
+    from desist.cancel.shield import shield
+    from desist.cancel.token import CancelToken
+    from desist.exceptions import DesistError, RunCancelled
+    from desist.models.openai import OpenAIChat
+    from desist.run.base import RunStatus
+    from desist.run.cancel import cancel_run
+    from desist.run.context import RunContext
+    from desist.tools import tool
+    from desist.workflow.step import Step
+    from desist.workflow.steps import Steps
+    from desist.workflow.types import StepInput, StepOutput
+    from desist.workflow.workflow import Workflow
+
+_PLACES = {
+    "Agent": "desist.agent.agent",
+    "CancelReceipt": "desist.cancel.receipt",
+    "CancelToken": "desist.cancel.token",
+    "DesistError": "desist.exceptions",
+    "OpenAIChat": "desist.models.openai",
+    "RunCancelled": "desist.exceptions",
+    "RunContext": "desist.run.context",
+    "RunStatus": "desist.run.base",
+    "Step": "desist.workflow.step",
+    "StepInput": "desist.workflow.types",
+    "StepOutput": "desist.workflow.types",
+    "Steps": "desist.workflow.steps",
+    "Workflow": "desist.workflow.workflow",
+    "cancel_run": "desist.run.cancel",
+    "shield": "desist.cancel.shield",
+    "tool": "desist.tools",
+}
+
+__all__ = [
+    "Agent",
+    "CancelReceipt",
+    "CancelToken",
+    "DesistError",
+    "OpenAIChat",
+    "RunCancelled",
+    "RunContext",
+    "RunStatus",
+    "Step",
+    "StepInput",
+    "StepOutput",
+    "Steps",
+    "Workflow",
+    "cancel_run",
+    "shield",
+    "tool",
+]
+
+
+def __getattr__(name: str) -> Any:
+    place = _PLACES.get(name)
+    if place is None:
+        raise AttributeError(f"module 'desist' has no attribute {name!r}")
+    import importlib
+
+    value = globals()[name] = getattr(importlib.import_module(place), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

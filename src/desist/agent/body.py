@@ -120,7 +120,7 @@ class AgentBody:
 
     async def _answer(self, run: Run) -> None:
         context = self.context(run)
-        system = await system_message(self.agent, context, self.functions.values())
+        system = await system_message(self.agent, context, self.functions)
         first = [system] if system else []
         first.append(Message("user", input_text(self.asked)))
         run.commit(lambda: self.messages.extend(first))

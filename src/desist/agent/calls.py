@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from desist.cancel.worker import run_blocking
-from desist.exceptions import RetryAgentRun, StopAgentRun, TooManyAbandonedError, ToolError
+from desist.exceptions import RetryAgentRun, StopAgentRun, ToolError, TooManyAbandonedError
 from desist.run.agent import ToolCallCompletedEvent, ToolCallErrorEvent, ToolCallStartedEvent
 from desist.run.branches import side_by_side
 from desist.run.message import Message, ToolCall, ToolExecution
@@ -15,7 +15,8 @@ from desist.run.message import Message, ToolCall, ToolExecution
 if TYPE_CHECKING:
     from desist.agent.body import AgentBody
     from desist.run.driver import Run
-    from desist.tools.function import BoundCall, Function
+    from desist.tools.bound import BoundCall
+    from desist.tools.function import Function
 
 __all__ = ["Calls", "sealed"]
 
@@ -136,6 +137,4 @@ def sealed(messages: list[Message], text: str) -> list[Message]:
     open_calls: list[Any] = [
         call for message in messages for call in message.tool_calls or [] if call.id not in answered
     ]
-    return [
-        Message("tool", text, tool_call_id=call.id, tool_name=call.name, cancelled=True) for call in open_calls
-    ]
+    return [Message("tool", text, tool_call_id=call.id, tool_name=call.name, cancelled=True) for call in open_calls]

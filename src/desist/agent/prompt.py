@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from desist.run.context import RunContext
 from desist.run.message import Message
+from desist.tools.resolve import tool_instructions
 
 if TYPE_CHECKING:
     from desist.agent.agent import Agent
@@ -18,7 +19,7 @@ __all__ = ["Instructions", "system_message"]
 Instructions = str | list[str] | Callable[..., Any]
 
 
-async def system_message(agent: Agent, context: RunContext, functions: Iterable[Function]) -> Message | None:
+async def system_message(agent: Agent, context: RunContext, functions: Mapping[str, Function]) -> Message | None:
     """Return the system message, or None if the agent says nothing about itself."""
     parts: list[str] = []
     if agent.description:
@@ -34,25 +35,19 @@ async def system_message(agent: Agent, context: RunContext, functions: Iterable[
         parts.append("Format your answer with Markdown.")
     if agent.expected_output:
         parts.append(f"Expected output: {agent.expected_output}")
-    parts += _tool_instructions(functions)
+    parts += tool_instructions(functions)
     return Message("system", "\n\n".join(parts)) if parts else None
 
 
 async def _instructions(given: Instructions | None, agent: Agent, context: RunContext) -> list[str]:
     """Return the instructions as lines, calling the function that makes them if they are one."""
+    lines: Any = given
     if callable(given):
         named = {"agent": agent, "run_context": context, "session_state": context.session_state}
         wanted = inspect.signature(given).parameters
-        made = given(**{name: value for name, value in named.items() if name in wanted})
-        given = await made if inspect.isawaitable(made) else made
-    if given is None:
+        lines = given(**{name: value for name, value in named.items() if name in wanted})
+        if inspect.isawaitable(lines):
+            lines = await lines
+    if lines is None:
         return []
-    return [given] if isinstance(given, str) else [str(line) for line in given]
-
-
-def _tool_instructions(functions: Iterable[Function]) -> list[str]:
-    told: list[str] = []
-    for function in functions:
-        if function.instructions and function.add_instructions and function.instructions not in told:
-            told.append(function.instructions)
-    return told
+    return [lines] if isinstance(lines, str) else [str(line) for line in lines]

@@ -24,7 +24,7 @@ def parse_answer(schema: type[Any] | dict[str, Any], text: str) -> Any:
     try:
         if isinstance(schema, dict):
             return json.loads(text)
-        return schema.model_validate_json(text)  # type: ignore[attr-defined]
+        return schema.model_validate_json(text)
     except ValueError as error:
         name = "the JSON schema" if isinstance(schema, dict) else schema.__name__
         raise ModelResponseError(f"the answer isn't a {name}: {error}; it was {text!r:.300}", retryable=True) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from desist.cancel.reaper import reaper
 from desist.cancel.reason import CancelReason, Source
@@ -41,7 +41,7 @@ class Turn:
     async def ask(self, request: ModelRequest) -> Message:
         """Send the request, pass the pieces on, and return the whole answer."""
         model = self.body.model
-        known = {"model": model.id, "model_provider": model.provider}
+        known: dict[str, Any] = {"model": model.id, "model_provider": model.provider}
         self.run.emit(ModelRequestStartedEvent(**self.body.common, **known), self._begin)
         watch = _StallWatch(self, self.body.stall_timeout)
         try:

@@ -22,8 +22,8 @@ class Abandoned:
 
     name: str
     kind: str  #: "thread" or "task"
-    stack: str = ""  #: where it was when it was given up
-    since: float = field(default_factory=time.time)  #: seconds since the epoch
+    blocked_in: str | None = None  #: its stack when it was given up, as text, where it could be read
+    since: float | None = field(default_factory=time.time)  #: seconds since the epoch
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class CancelRecord:
     source: Source
     reason: str | None = None
     by: str | None = None
-    requested_at: float = 0.0  #: seconds since the epoch, as are the others
+    requested_at: float | None = None  #: the request was accepted; seconds since the epoch, as are the others
     delivered_at: float | None = None  #: the work was told
     settled_at: float | None = None  #: the work was gone, or declared abandoned
     abandoned: list[Abandoned] = field(default_factory=list)

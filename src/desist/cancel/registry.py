@@ -100,7 +100,9 @@ class Registry:
         with self._lock:
             if self._live.get(run.run_id) is run:
                 del self._live[run.run_id]
-            self._ended[run.run_id] = _Ended(status, run.record, run.settled, None if root is run else weakref.ref(root))
+            self._ended[run.run_id] = _Ended(
+                status, run.record, run.settled, None if root is run else weakref.ref(root)
+            )
             while len(self._ended) > self._max_ended:
                 self._ended.popitem(last=False)
 

@@ -115,7 +115,7 @@ class Work:
         """Give it up; return how it stands."""
         self.abandoned = True
         _abandoned.add(self)
-        return Abandoned(name=self.name, kind="thread", stack=self.stack())
+        return Abandoned(name=self.name, kind="thread", blocked_in=self.stack() or None)
 
     def stack(self) -> str:
         """Return where the thread is now, as text; "" if it isn't running."""
@@ -203,5 +203,3 @@ async def run_blocking(call: Callable[[], T], *, name: str) -> T:
     _threads.submit(work)
     result: T = await work.result()
     return result
-
-

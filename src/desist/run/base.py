@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import field
 from enum import Enum
 from typing import Any, ClassVar, Self
 
-from desist.cancel.reason import CancelReason, Source
+from desist.cancel.receipt import Abandoned, CancelRecord
 from desist.cancel.status import RunStatus
 from desist.exceptions import UnsupportedError
 from desist.run.plain import Path, names_of, plain
-from desist.run.record import Record, Reviver, list_of, record, revive_as
+from desist.run.record import Record
 
 __all__ = [
     "Abandoned",
@@ -40,41 +39,6 @@ class CancellationStage(str, Enum):
     pending = "PENDING"  #: it never started
     executing = "EXECUTING"
     paused = "PAUSED"
-
-
-@record
-class Abandoned(Record):
-    """Work that Python couldn't stop within the grace: it was given up, its late result is thrown away."""
-
-    name: str
-    kind: str  #: such as "tool" or "step"
-    blocked_in: str | None = None  #: the thread's stack as text, where it could be read
-    since: float | None = None  #: seconds since the epoch
-
-
-@record
-class CancelRecord(Record):
-    """All there is to know about a cancel: who, why, when, and what was left behind. Times in seconds since the epoch.
-
-    `requested_at`: the request was accepted. `delivered_at`: the work was told. `settled_at`: all of it had stopped
-    or was abandoned. `upstream_closed`: how many connections to providers were closed.
-    """
-
-    source: Source
-    reason: str | None = None
-    by: str | None = None
-    requested_at: float | None = None
-    delivered_at: float | None = None
-    settled_at: float | None = None
-    abandoned: list[Abandoned] = field(default_factory=list)
-    upstream_closed: int = 0
-
-    _revivers: ClassVar[Mapping[str, Reviver]] = {"source": Source, "abandoned": list_of(revive_as(Abandoned))}
-
-    @classmethod
-    def of(cls, reason: CancelReason) -> CancelRecord:
-        """Return a new record of this request; times of delivery and settling are still to come."""
-        return cls(source=reason.source, reason=reason.text, by=reason.by, requested_at=reason.requested_at)
 
 
 class BaseRunOutputEvent(Record):

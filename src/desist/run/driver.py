@@ -149,7 +149,9 @@ class Run:
             RuntimeError: the sync face was used on the home loop, which it would block.
         """
         if loop is None and home.is_current():
-            raise RuntimeError("run() would block the loop that it needs: in async tools and steps, await arun() instead")
+            raise RuntimeError(
+                "run() would block the loop that it needs: in async tools and steps, await arun() instead"
+            )
         self.tasks.loop = loop or home.loop()
         with self.lock:
             if self.scope.status is not RunStatus.pending:
@@ -325,9 +327,7 @@ class Run:
             self._interrupt(verdict.hits, force)
         elif verdict.outcome is Outcome.already_cancelling and (force or grace is not None):
             target._hurry(grace or 0.0, force)
-        return CancelReceipt(
-            verdict.outcome, target.run_id, lambda: target.scope.status, target.record, target.settled
-        )
+        return CancelReceipt(verdict.outcome, target.run_id, lambda: target.scope.status, target.record, target.settled)
 
     def stop(self, source: Source, text: str | None = None) -> CancelReceipt:
         """Cancel the tree, from inside the library."""
@@ -401,7 +401,7 @@ class Run:
         assert self.record is not None
         given_up = [work.abandon() for work in self.scope.work]
         if self.scope.body is not BodyState.ended and not given_up:
-            given_up.append(Abandoned(name=self.body.kind, kind="task", stack=self.tasks.stack()))
+            given_up.append(Abandoned(name=self.body.kind, kind="task", blocked_in=self.tasks.stack() or None))
         self.record.abandoned += given_up
         top = self.root.record
         if top is not None and top is not self.record:

@@ -65,7 +65,7 @@ class Step(Strict):
         if max_retries < 0:
             raise ConfigurationError(f"max_retries={max_retries} of step {name!r} must not be negative")
         if on_cancel not in (None, "skip"):
-            raise ConfigurationError(f"on_cancel={on_cancel!r} of step {name!r} isn't known: use 'skip' or leave it out")
+            raise ConfigurationError(f"on_cancel={on_cancel!r} of step {name!r} isn't known: use 'skip' or None")
         self.agent = agent
         self.function = FunctionCall(executor) if executor is not None else None
         self.name: str = name or (agent.name or agent.id if agent is not None else self.function.name)  # type: ignore[union-attr]
@@ -137,7 +137,7 @@ class Step(Strict):
         return StepOutput(content=output.content, step_run_id=output.run_id, metrics=output.metrics)
 
     def _agent_cancelled(self, output: RunOutput, flow: Flow) -> StepOutput:
-        """The agent alone was cancelled. Never taken for completed: the workflow goes with it, or the step says skip."""
+        """The agent alone was cancelled: the workflow goes with it, unless the step says skip. It never counts as done."""
         if self.on_cancel != "skip":
             flow.run.stop(Source.child, output.cancel.reason if output.cancel else None)
             flow.run.check()

@@ -239,7 +239,14 @@ class Workflow(Strict):
 
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
-    names = (
-        "additional_data user_id run_id session_id session_state dependencies metadata timeout".split()
-    )
+    names = [
+        "additional_data",
+        "user_id",
+        "run_id",
+        "session_id",
+        "session_state",
+        "dependencies",
+        "metadata",
+        "timeout",
+    ]
     return {name: given[name] for name in names}
