@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from desist.agent.body import AgentBody
 from desist.agent.prompt import Instructions
+from desist.cancel.home import home
 from desist.cancel.reader import AsyncReader, SyncReader
 from desist.exceptions import ConfigurationError
 from desist.models.base import Model
@@ -130,6 +131,7 @@ class Agent(Strict):
         self.session_id = session_id
         self.debug_mode = debug_mode
         self.telemetry = telemetry
+        self._resolved: tuple[list[Any], dict[str, Function]] | None = None
         self.functions()  # a tool that can't be described is an error now, not in the middle of a run
 
     def __repr__(self) -> str:
@@ -149,8 +151,10 @@ class Agent(Strict):
         return self.model
 
     def functions(self) -> dict[str, Function]:
-        """Return the tools by name."""
-        return resolve_tools(self.tools)
+        """Return the tools by name. Described once, and again when `tools` was changed."""
+        if self._resolved is None or self._resolved[0] != self.tools:
+            self._resolved = (list(self.tools), resolve_tools(self.tools))
+        return self._resolved[1]
 
     def body(self, asked: Any, place: Place, *, listened: bool, stream_events: bool = False) -> AgentBody:
         """Return what one run of this agent does. For steps; programs call `run`."""
@@ -232,6 +236,7 @@ class Agent(Strict):
             RunIdInUseError: a live run has this id.
         """
         refuse_unknown("Agent.run()", unknown)
+        home.refuse_blocking()
         wanted = self.stream if stream is None else stream
         run = self._open(input, _options(locals()), stream=wanted, stream_events=stream_events).start()
         return run.reader() if wanted else run.wait()
@@ -267,8 +272,8 @@ class Agent(Strict):
         wanted = self.stream if stream is None else stream
         options = _options(locals())
         if wanted:
-            run = self._open(input, options, stream=True, stream_events=stream_events)
-            return run.start(asyncio.get_running_loop()).async_reader()
+            loop = asyncio.get_running_loop()
+            return self._open(input, options, stream=True, stream_events=stream_events).start(loop).async_reader()
         return self._arun(input, options)
 
     async def _arun(self, input: Any, options: dict[str, Any]) -> RunOutput:

@@ -104,7 +104,8 @@ class AgentBody:
         pause = agent.delay_between_retries
         for attempt in range(agent.retries + 1):
             try:
-                return await self._answer(run)
+                await self._answer(run)
+                return
             except Exception as error:
                 if attempt == agent.retries or not getattr(error, "retryable", False):
                     raise

@@ -40,9 +40,10 @@ class HomeLoop:
                 self._loop = loop
             return self._loop
 
-    def is_current(self) -> bool:
-        """Whether this code runs on the home loop, which must not be blocked."""
-        return self._thread is not None and self._thread.ident == threading.get_ident()
+    def refuse_blocking(self) -> None:
+        """Raise `RuntimeError` if this code runs on the home loop: waiting here would block what is waited for."""
+        if self._thread is not None and self._thread.ident == threading.get_ident():
+            raise RuntimeError("run() would block the loop that it needs: in async code, await arun() instead")
 
     @staticmethod
     def _work(loop: asyncio.AbstractEventLoop) -> None:

@@ -18,7 +18,9 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import Abandoned
+from desist.cancel.token import current_token, use_token
 from desist.exceptions import TooManyAbandonedError
 
 __all__ = ["MAX_ABANDONED", "Work", "WorkOwner", "abandoned_work", "current_owner", "run_blocking", "set_owner"]
@@ -197,9 +199,16 @@ async def run_blocking(call: Callable[[], T], *, name: str) -> T:
             "Give those tools a timeout, or let them use desist.cancel.sleep() and check_cancelled()."
         )
     owner = _owner.get()
-    work = Work(call, name, owner)
+    token = current_token().child()
+    with use_token(token):
+        work = Work(call, name, owner)
     if owner is not None:
         owner.work_started(work)
     _threads.submit(work)
-    result: T = await work.result()
+    try:
+        result: T = await work.result()
+    except asyncio.CancelledError:
+        if token.cancel(CancelReason(source=Source.deadline, text="nobody waits for it any more")):
+            work.abandon()  # not the run's cancel, but a timeout of this call alone
+        raise
     return result

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import email.utils
 import itertools
 import logging
 import random
@@ -66,6 +65,8 @@ def retry_after(headers: Mapping[str, str], *, clock: Callable[[], float] = time
         except ValueError:
             continue
         return max(0.0, seconds) if seconds == seconds else None  # not-a-number isn't equal to itself
+    import email.utils  # slow to import, and a date is rare
+
     try:
         return max(0.0, email.utils.parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - clock())
     except (ValueError, TypeError, OverflowError):

@@ -42,10 +42,7 @@ class Site:
 
     async def stop(self) -> None:
         """Stop listening, close every connection, and wait until they are gone."""
-        if self._server is not None:
-            self._server.close()
-        for _ in range(2):  # a task of asyncio's that is cancelled before it began leaves its new socket open
-            await asyncio.sleep(0)
+        await self._stop_listening()
         tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
         for connection in list(self.connections):
             connection.abort()
@@ -55,6 +52,18 @@ class Site:
         while self.connections:
             self.idle.clear()
             await self.idle.wait()
+
+    async def _stop_listening(self) -> None:
+        """Accept no more, and let what was accepted become a connection.
+
+        asyncio leaves a socket open whose server is closed, or whose task is cancelled, between the two.
+        """
+        if self._server is not None:
+            for listener in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(listener.fileno())
+            for _ in range(4):
+                await asyncio.sleep(0)
+            self._server.close()
 
     def enqueue(self, replies: Iterable[Reply], model: str | None) -> None:
         """Add replies for the next requests, of one model or of any."""

@@ -137,7 +137,7 @@ class Step(Strict):
         return StepOutput(content=output.content, step_run_id=output.run_id, metrics=output.metrics)
 
     def _agent_cancelled(self, output: RunOutput, flow: Flow) -> StepOutput:
-        """The agent alone was cancelled: the workflow goes with it, unless the step says skip. It never counts as done."""
+        """The agent alone was cancelled: never done. The workflow goes with it, or the step says skip."""
         if self.on_cancel != "skip":
             flow.run.stop(Source.child, output.cancel.reason if output.cancel else None)
             flow.run.check()

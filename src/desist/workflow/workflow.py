@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any, Literal, overload
 
+from desist.cancel.home import home
 from desist.cancel.reader import AsyncReader, SyncReader
 from desist.exceptions import ConfigurationError
 from desist.run.cancel import acancel_run, cancel, cancel_run
@@ -168,6 +169,7 @@ class Workflow(Strict):
             RunIdInUseError: a live run has this id.
         """
         refuse_unknown("Workflow.run()", unknown)
+        home.refuse_blocking()
         wanted = self.stream if stream is None else stream
         run = self._open(input, _options(locals()), stream=wanted, stream_events=stream_events).start()
         return run.reader() if wanted else run.wait()
@@ -206,8 +208,8 @@ class Workflow(Strict):
         wanted = self.stream if stream is None else stream
         options = _options(locals())
         if wanted:
-            run = self._open(input, options, stream=True, stream_events=stream_events)
-            return run.start(asyncio.get_running_loop()).async_reader()
+            loop = asyncio.get_running_loop()
+            return self._open(input, options, stream=True, stream_events=stream_events).start(loop).async_reader()
         return self._arun(input, options)
 
     async def _arun(self, input: Any, options: dict[str, Any]) -> WorkflowRunOutput:

@@ -11,7 +11,6 @@ import asyncio
 import os
 import threading
 import urllib.parse
-import urllib.request
 import weakref
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
@@ -70,6 +69,16 @@ class _Home:
 
 _homes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Home] = weakref.WeakKeyDictionary()
 _homes_lock = threading.Lock()
+
+
+def _new_lock() -> None:
+    """In a forked child: the thread that held the lock, if one did, isn't here."""
+    global _homes_lock
+    _homes_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 async def client_for(settings: Settings) -> openai.AsyncOpenAI:
@@ -168,6 +177,8 @@ def _pool(settings: Settings, home: _Home) -> httpx2.AsyncClient:
 
 def _environment_proxy(url: urllib.parse.SplitResult) -> str | None:
     """Return the proxy that the environment names for `url`, by the rules of the standard library."""
+    import urllib.request  # brings in half of the standard library: not at the import of a model
+
     named = urllib.request.getproxies()
     proxy = named.get(url.scheme) or named.get("all")
     if not proxy or urllib.request.proxy_bypass(url.netloc.rpartition("@")[2]):
