@@ -49,6 +49,7 @@ class HomeLoop:
     def _work(loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         loop.run_forever()
+        loop.run_until_complete(loop.shutdown_asyncgens())  # clients close their connections
 
     def close(self, timeout: float = 1.0) -> None:
         """Stop the loop; wait at most `timeout` seconds for its thread."""

@@ -143,15 +143,7 @@ class Run:
         return run
 
     def start(self, loop: asyncio.AbstractEventLoop | None = None) -> Run:
-        """Start the body on `loop`, which is the running one, or on the home loop. Returns at once.
-
-        Raises:
-            RuntimeError: the sync face was used on the home loop, which it would block.
-        """
-        if loop is None and home.is_current():
-            raise RuntimeError(
-                "run() would block the loop that it needs: in async tools and steps, await arun() instead"
-            )
+        """Start the body on `loop`, which is the running one, or on the home loop. Returns at once."""
         self.tasks.loop = loop or home.loop()
         with self.lock:
             if self.scope.status is not RunStatus.pending:
