@@ -314,7 +314,7 @@ def test_what_is_no_event_is_refused(bad: Any) -> None:
     ("data", "field"),
     [
         ({"event": "ToolCallStarted", "tool": "x"}, "ToolCallStartedEvent.tool"),
-        ({"event": "RunCancelled", "cancel": {"source": "weather"}}, "CancelRecord.source"),
+        ({"event": "RunCancelled", "cancel": {"source": "weather"}}, "RunCancelledEvent.cancel"),
         ({"event": "RunCancelled", "cancel": {}}, "RunCancelledEvent.cancel"),
     ],
 )

@@ -1,0 +1,37 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Each makes its own .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check bench figures docs clean
+
+demo: .venv/.ready  ## the dragon story on a real language model, stopped while it is being told
+	$(BIN)/desist demo --yes
+
+test: check  ## everything that must hold
+	$(BIN)/python -m pytest -q
+
+check: .venv/.dev  ## style, types, floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+
+bench: .venv/.dev  ## figures, each beside its target
+	$(BIN)/python -m bench
+
+docs: .venv/.dev  ## what the docs take from the code: the diagram of statuses
+	$(BIN)/python docs/generate.py
+
+.venv/.ready: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/.dev: .venv/.ready
+	$(BIN)/python -m pip install --quiet --editable '.[web]' --group dev
+	touch $@
+
+clean:
+	rm -rf .venv
