@@ -14,6 +14,7 @@ from desist.exceptions import ConfigurationError
 from desist.models.base import Model
 from desist.run.agent import RunOutput, RunOutputEvent
 from desist.run.cancel import acancel_run, cancel, cancel_run
+from desist.run.debug import show_log
 from desist.run.driver import Run, current_run, new_id
 from desist.run.input import check_input
 from desist.run.place import Place
@@ -56,7 +57,7 @@ class Agent(Strict):
         db: where runs are recorded; None keeps the last ones in memory.
         stream, stream_events: defaults of `run`.
         user_id, session_id: defaults of `run`.
-        debug_mode: log what happens.
+        debug_mode: show the log of desist, from level DEBUG on, on standard error.
         telemetry: accepted for programs that set it; nothing ever leaves the process.
 
     Raises:
@@ -131,6 +132,8 @@ class Agent(Strict):
         self.session_id = session_id
         self.debug_mode = debug_mode
         self.telemetry = telemetry
+        if debug_mode:
+            show_log()
         self._resolved: tuple[list[Any], dict[str, Function]] | None = None
         self.functions()  # a tool that can't be described is an error now, not in the middle of a run
 

@@ -60,6 +60,9 @@ async def _all_ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
             await asyncio.wait(tasks)
         except asyncio.CancelledError:
             again = True
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # seen: asyncio would log it as never retrieved
     if again:
         raise asyncio.CancelledError
 

@@ -149,6 +149,7 @@ class Run:
             if self.scope.status is not RunStatus.pending:
                 return self
             self._save(RunStatus.pending)
+        log.debug("%s run %s starts", self.body.kind, self.run_id)
         context = contextvars.copy_context()
         context.run(self._enter)
 
@@ -219,9 +220,9 @@ class Run:
         return DesistError("asyncio.CancelledError was raised by the run's own code, and nobody cancelled it")
 
     def _end_body(self, failure: BaseException | None) -> None:
+        if self.scope.given_up:
+            log.info("run %s: an abandoned task ended late", self.run_id)
         with self.lock:
-            if self.scope.given_up:
-                log.info("run %s: an abandoned task ended late", self.run_id)
             self.error = failure
             self.scope.end_body(failed=failure is not None)
         self._advance()
@@ -386,6 +387,8 @@ class Run:
         if self.scope.status is RunStatus.cancelling and not late and not self.scope.concluding:
             reaper.at(due, self._overrun)
         for run in late:
+            for item in run.record.abandoned if run.record else ():
+                log.warning("run %s: %s %r could not be stopped and is abandoned", run.run_id, item.kind, item.name)
             run._advance()
 
     def _abandon(self) -> None:
@@ -398,8 +401,6 @@ class Run:
         top = self.root.record
         if top is not None and top is not self.record:
             top.abandoned += given_up
-        for item in given_up:
-            log.warning("run %s: %s %r could not be stopped and is abandoned", self.run_id, item.kind, item.name)
 
     # -- the end
 
@@ -466,6 +467,7 @@ class Run:
                 self._tell_end(events)
         registry.end(self, self.scope.status)
         self.settled.set()
+        log.info("%s run %s has ended: %s", self.body.kind, self.run_id, self.scope.status.value)
         if parent is not None:
             parent.owner._advance()
 

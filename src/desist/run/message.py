@@ -62,7 +62,6 @@ class ToolExecution:
     abandoned: bool = False  #: stopped being waited for, and still running when the run settled
     stop_after_tool_call: bool = False
     show_result: bool = False
-    child_run_id: str | None = None
     started_at: float | None = None  #: seconds since the epoch
     ended_at: float | None = None
     created_at: int = field(default_factory=lambda: int(time.time()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from desist.agent.agent import Agent
 
 __all__ = ["Flow", "Runnable", "Spot"]
+
+log = logging.getLogger("desist.workflow")
 
 
 @dataclass(slots=True, frozen=True)
@@ -74,6 +77,7 @@ class Flow:
         }
         progress = Progress(common, kind.value)
         self.run.emit(event(**common, **told), lambda: above.open.append(progress))
+        log.debug("run %s: %s %r begins", self.run.run_id, kind.value, step.name)
         return progress
 
     def end(self, progress: Progress, above: Progress, output: StepOutput, event: BaseStepEvent) -> StepOutput:
@@ -84,4 +88,5 @@ class Flow:
             above.done.append(output)
 
         self.run.emit(event, keep)
+        log.debug("run %s: %s has ended: %s", self.run.run_id, progress.common["step_name"], event.event)
         return output

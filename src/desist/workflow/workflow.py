@@ -10,6 +10,7 @@ from desist.cancel.home import home
 from desist.cancel.reader import AsyncReader, SyncReader
 from desist.exceptions import ConfigurationError
 from desist.run.cancel import acancel_run, cancel, cancel_run
+from desist.run.debug import show_log
 from desist.run.driver import Run, current_run, new_id
 from desist.run.input import check_input
 from desist.run.place import Place
@@ -41,7 +42,7 @@ class Workflow(Strict):
         grace: seconds for cleanup after a cancel, before what is left is abandoned.
         stream, stream_events: defaults of `run`.
         user_id, session_id: defaults of `run`.
-        debug_mode: log what happens.
+        debug_mode: show the log of desist, from level DEBUG on, on standard error.
         telemetry: accepted for programs that set it; nothing ever leaves the process.
 
     Raises:
@@ -89,6 +90,8 @@ class Workflow(Strict):
         self.session_id = session_id
         self.debug_mode = debug_mode
         self.telemetry = telemetry
+        if debug_mode:
+            show_log()
 
     def __repr__(self) -> str:
         return f"<Workflow {self.name or self.id}>"

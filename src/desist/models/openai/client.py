@@ -8,6 +8,7 @@ a loop that ends in order (`asyncio.run` does) finishes those.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import threading
 import urllib.parse
@@ -176,7 +177,12 @@ def _pool(settings: Settings, home: _Home) -> httpx2.AsyncClient:
 
 
 def _environment_proxy(url: urllib.parse.SplitResult) -> str | None:
-    """Return the proxy that the environment names for `url`, by the rules of the standard library."""
+    """Return the proxy that the environment names for `url`, by the rules of the standard library.
+
+    Never one for this machine itself: a model on loopback would be asked through a stranger.
+    """
+    if _is_loopback(url.hostname or ""):
+        return None
     import urllib.request  # brings in half of the standard library: not at the import of a model
 
     named = urllib.request.getproxies()
@@ -184,3 +190,10 @@ def _environment_proxy(url: urllib.parse.SplitResult) -> str | None:
     if not proxy or urllib.request.proxy_bypass(url.netloc.rpartition("@")[2]):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -1,0 +1,82 @@
+"""D3: what one more trivial function step costs, in CPU time, with nothing stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from bench.clock import median_of
+from bench.table import Figure, Table
+from desist.workflow import Step, StepInput, Workflow
+
+__all__ = ["measure"]
+
+TARGET = 60.0  #: microseconds
+MANY = 1000
+
+
+def _plain(_: StepInput) -> str:
+    return "done"
+
+
+async def _async(_: StepInput) -> str:
+    return "done"
+
+
+def _workflow(function: Callable[..., Any], steps: int) -> Workflow:
+    return Workflow("bench", steps=[Step(f"step {n}", executor=function) for n in range(steps)])
+
+
+def _each(function: Callable[..., Any], steps: int, runs: int, repeats: int) -> float:
+    """Return microseconds for each step of `runs` runs one after the other."""
+    workflow = _workflow(function, steps)
+
+    def work() -> None:
+        for _ in range(runs):
+            workflow.run("go")
+
+    return median_of(work, repeats) / (steps * runs) * 1e6
+
+
+def _each_async(function: Callable[..., Any], steps: int, runs: int, repeats: int) -> float:
+    """The same with `arun`, on one loop."""
+    workflow = _workflow(function, steps)
+
+    async def work() -> None:
+        for _ in range(runs):
+            await workflow.arun("go")
+
+    with asyncio.Runner() as runner:
+        return median_of(lambda: runner.run(work()), repeats) / (steps * runs) * 1e6
+
+
+def _hop(repeats: int) -> float:
+    """Return microseconds for a plain call through asyncio's own executor."""
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(MANY):
+            await loop.run_in_executor(pool, _plain, StepInput())
+
+    with ThreadPoolExecutor(1) as pool, asyncio.Runner() as runner:
+        return median_of(lambda: runner.run(work()), repeats) / MANY * 1e6
+
+
+def measure(*, quick: bool) -> list[Table]:
+    """Measure workflows of 1,000 steps, and whole runs of one step."""
+    repeats = 3 if quick else 7
+    table = Table("D3: CPU time for each trivial function step, nothing stored")
+    table.add(
+        Figure("sync function (own thread), run()", _each(_plain, MANY, 1, repeats), "us", TARGET),
+        Figure("sync function (own thread), arun()", _each_async(_plain, MANY, 1, repeats), "us", TARGET),
+        Figure("async function, run()", _each(_async, MANY, 1, repeats), "us", TARGET),
+        Figure("async function, arun()", _each_async(_async, MANY, 1, repeats), "us", TARGET),
+        Figure("a whole run of one sync step, run()", _each(_plain, 1, 200, repeats), "us"),
+        Figure("a whole run of one async step, run()", _each(_async, 1, 200, repeats), "us"),
+        Figure("a whole run of one async step, arun()", _each_async(_async, 1, 200, repeats), "us"),
+        Figure("reference: run_in_executor, nothing else", _hop(repeats), "us"),
+        Figure("reference: a plain call", median_of(lambda: [_plain(StepInput()) for _ in range(MANY)], 3) * 1e3, "us"),
+    )
+    return [table.close()]
