@@ -71,11 +71,17 @@ class Turn:
         self.body.turn = self
 
     def message(self, *, cancelled: bool = False) -> Message:
-        """Return what has arrived so far as one message."""
+        """Return what has arrived so far as one message. Some servers use an id twice: here it names one call."""
+        calls = [call for _, call in sorted(self.calls.items())]
+        taken = {call.id for message in self.body.messages for call in message.tool_calls or ()}
+        for number, call in enumerate(calls):
+            if call.id in taken:
+                call.id = f"{call.id}_{len(self.body.messages)}_{number}"
+            taken.add(call.id)
         return Message(
             "assistant",
             "".join(self.text) or None,
-            tool_calls=[call for _, call in sorted(self.calls.items())] or None,
+            tool_calls=calls or None,
             reasoning_content="".join(self.reasoning) or None,
             cancelled=cancelled,
         )

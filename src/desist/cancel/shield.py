@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
-from desist.cancel.token import CancelToken, current_token, use_token
+from desist.cancel.token import CancelToken, current_token, here, use_token
 from desist.cancel.worker import current_owner
 
 __all__ = ["Shieldable", "shield"]
@@ -22,7 +21,7 @@ class Shieldable(Protocol):
     """A run, as the shield sees it."""
 
     def shield_entered(self, who: object, budget: float | None) -> None:
-        """`who` (a task or a thread id) must not be interrupted, for `budget` seconds at most."""
+        """`who` (a task, or a call in a worker thread) must not be interrupted, for `budget` seconds at most."""
 
     def shield_left(self, who: object) -> None:
         """It may be interrupted again; a cancel that came meanwhile is delivered now."""
@@ -43,20 +42,17 @@ def shield(budget: float | None = None) -> Iterator[None]:
     if not isinstance(owner, Shieldable):
         yield
         return
-    outer = current_token()
-    who = _who()
+    outer, call = current_token(), here.call
+    who = call if call is not None else asyncio.current_task()
     owner.shield_entered(who, budget)
+    if call is not None:
+        call.shielded += 1
     try:
         with use_token(CancelToken()):
             yield
     finally:
+        if call is not None:
+            call.shielded -= 1
         owner.shield_left(who)
-    if isinstance(who, int):
+    if call is not None:
         outer.check()
-
-
-def _who() -> object:
-    try:
-        return asyncio.current_task() or threading.get_ident()
-    except RuntimeError:
-        return threading.get_ident()

@@ -27,6 +27,15 @@ _current: contextvars.ContextVar[CancelToken | None] = contextvars.ContextVar("d
 _ids = itertools.count()
 
 
+class _Here(threading.local):
+    """The blocking call that this thread does, if it is one of ours."""
+
+    call: Any = None
+
+
+here = _Here()
+
+
 class CancelToken:
     """Tells work that it must stop. Safe to use from any thread.
 
@@ -84,6 +93,9 @@ class CancelToken:
     def check(self) -> None:
         """Raise `RunCancelled` if the work must stop. Costs some 40 ns."""
         if self._reason is not None:
+            call = here.call
+            if call is not None:
+                call.cooperating = True
             raise RunCancelled(self._reason)
 
     def on_cancel(self, callback: Callable[[], object]) -> Callable[[], None]:
@@ -111,7 +123,13 @@ class CancelToken:
             if self._reason is not None:
                 self._bell.set()
             bell = self._bell
-        return bell.wait(timeout)
+        call = here.call
+        if call is None:
+            return bell.wait(timeout)
+        call.cooperating = True  # it will hear of a cancel by itself: nobody need raise one in it
+        told = bell.wait(timeout)
+        call.cooperating = told
+        return told
 
     def sleep(self, seconds: float) -> None:
         """Sleep like `time.sleep`, but end at once with `RunCancelled` on cancel."""

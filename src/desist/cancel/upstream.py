@@ -25,12 +25,13 @@ _current: contextvars.ContextVar[Upstream | None] = contextvars.ContextVar("desi
 class Upstream:
     """The sockets of one request to a provider."""
 
-    __slots__ = ("_lock", "_owner", "_sockets", "closed", "shut")
+    __slots__ = ("_lock", "_owner", "_shut_down", "_sockets", "closed", "shut")
 
     def __init__(self, owner: WorkOwner | None = None) -> None:
         self._owner = owner
         self._lock = threading.Lock()
         self._sockets: dict[int, socket.socket] = {}
+        self._shut_down: list[socket.socket] = []  # kept, so that a socket that is used again isn't counted twice
         self.shut = False  #: whether the canceller was here
         self.closed = 0  #: how many connections it closed
 
@@ -51,6 +52,7 @@ class Upstream:
         """Forget all of them."""
         with self._lock:
             self._sockets.clear()
+            self._shut_down.clear()
 
     def shutdown(self) -> None:
         """Shut every socket in use down, from any thread. Closing is left to the owner."""
@@ -58,7 +60,9 @@ class Upstream:
             self.shut = True
             held, self._sockets = list(self._sockets.values()), {}
             # Under the lock: whoever has released a socket may close it, or lend it to another run, right after.
-            closed = sum(_shut(sock) for sock in held)
+            fresh = [sock for sock in held if _shut(sock) and all(sock is not known for known in self._shut_down)]
+            self._shut_down += fresh
+            closed = len(fresh)
             self.closed += closed
         if closed and self._owner is not None:
             self._owner.connections_closed(closed)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import math
 import threading
 import time
 import uuid
@@ -98,6 +99,7 @@ class Run:
         self.teller: Run = parent.teller if parent and bound else self  #: the run whose reader hears of this one
         self.bridge: Bridge[Any] = self.teller.bridge if bound and parent else Bridge(self.lock)
         self._due = 0.0
+        self._forced = False
         self._limits: list[Timer] = []
 
     # -- the beginning
@@ -284,6 +286,8 @@ class Run:
             waiting = self.scope.status is RunStatus.cancelling
         if waiting:
             self._advance()
+            if work.interrupt_by == "never":  # the grace may have been over for long
+                self.root._overrun()
 
     def connections_closed(self, count: int) -> None:
         """Connections to providers were shut down."""
@@ -349,6 +353,8 @@ class Run:
             run.record.delivered_at = time.time()
         for run in runs:
             run._deliver(force)
+            for work in list(run.scope.work):
+                work.stop(run.grace, force=force)
             run._advance()
         log.info("run %s is being cancelled: %s", self.run_id, self.scope.reason)
 
@@ -358,6 +364,7 @@ class Run:
 
     def _give_grace(self, grace: float, force: bool) -> None:
         self._due = time.monotonic() + (FORCED_GRACE if force else grace)
+        self._forced = force
         reaper.at(self._due, self._overrun)
 
     def _hurry(self, grace: float, force: bool) -> None:
@@ -365,37 +372,46 @@ class Run:
         due = time.monotonic() + (FORCED_GRACE if force else grace)
         with self.lock:
             runs: list[Run] = [scope.owner for scope in self.scope.walk()] if force else []
-            if force:
-                for run in runs:
-                    run.tasks.shielded_until = 0.0
+            for run in runs:
+                run._forced = True
             if due < self._due or force:
                 self._due = due
         for run in runs:
             run._deliver(force)
+            for work in list(run.scope.work):
+                work.stop(0.0, force=True)
         reaper.at(due, self._overrun)
 
     def _overrun(self) -> None:
         """The grace is over. Called by the reaper."""
         with self.lock:
-            shielded = max((scope.owner.tasks.shielded_until for scope in self.scope.walk()), default=0.0)
-            due = max(self._due, shielded)
+            due = max(self._due, *(scope.owner._spared_until() for scope in self.scope.walk()))
             late: list[Run] = []
             if time.monotonic() >= due:
                 late = [scope.owner for scope in self.scope.overrun()]
                 for run in late:
                     run._abandon()
-        if self.scope.status is RunStatus.cancelling and not late and not self.scope.concluding:
+        if self.scope.status is RunStatus.cancelling and not late and due < math.inf:
             reaper.at(due, self._overrun)
         for run in late:
             for item in run.record.abandoned if run.record else ():
                 log.warning("run %s: %s %r could not be stopped and is abandoned", run.run_id, item.kind, item.name)
             run._advance()
 
+    def _spared_until(self) -> float:
+        """Until when what it does must not be given up, in seconds of `time.monotonic`."""
+        if self._forced:
+            return 0.0
+        if any(work.interrupt_by == "never" for work in self.scope.work):
+            return math.inf
+        return self.tasks.shielded_until
+
     def _abandon(self) -> None:
         """Name what is still running. With the lock held."""
         assert self.record is not None
         given_up = [work.abandon() for work in self.scope.work]
-        if self.scope.body is not BodyState.ended and not given_up:
+        waits_for_child = any(child.given_up for child in self.scope.children.values())
+        if self.scope.body is not BodyState.ended and not given_up and not waits_for_child:
             given_up.append(Abandoned(name=self.body.kind, kind="task", blocked_in=self.tasks.stack() or None))
         self.record.abandoned += given_up
         top = self.root.record

@@ -125,9 +125,13 @@ class Step(Strict):
         place = self._place(flow, progress)
         body = agent.body(_message(given), place, listened=flow.listened, stream_events=flow.stream_events)
         run = agent.open(body, bound=True, skip=self.on_cancel == "skip")
-        flow.run.commit(lambda: setattr(progress, "agent_output", body.output))
+
+        def note() -> None:  # now, not when it has ended: a cancel must find it
+            progress.agent_output = body.output
+            flow.agent_runs.append(body.output)
+
+        flow.run.commit(note)
         output: RunOutput = await run.start(asyncio.get_running_loop()).wait_async()
-        flow.agent_runs.append(output)
         if output.status is RunStatus.cancelled:
             return self._agent_cancelled(output, flow)
         if output.status is RunStatus.error:

@@ -1,0 +1,141 @@
+"""What a thread is blocked in, and taking that away: sockets are shut down, child processes killed.
+
+A thread inside `recv` or `wait4` runs no byte code, so no exception reaches it. But what it waits for can be ended
+from outside. An audit hook notes the sockets that are born in a tool's call (no monkeypatching; TLS sockets too);
+`/proc` tells which file descriptors the thread is blocked on and which children it has forked. A socket is shut down
+only if it was born in the call *and* the thread is blocked on it: a pooled connection may serve another call by now.
+Linux gets all of it; elsewhere sockets born in the call are shut down, and children found by psutil are killed.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import signal
+import socket
+import struct
+import sys
+import weakref
+from typing import Any
+
+from desist.cancel.token import here
+
+__all__ = ["blocked_on", "descendants", "kill", "note_sockets", "unblock"]
+
+LINUX = sys.platform == "linux"
+#: Numbers of system calls whose first argument is the descriptor they block on, and of those that poll many.
+_ON_FD, _POLL = {
+    "x86_64": (frozenset({0, 1, 42, 43, 44, 45, 46, 47, 288}), frozenset({7, 271})),
+    "aarch64": (frozenset({63, 64, 203, 202, 206, 207, 211, 212, 242}), frozenset({73})),
+}.get(platform.machine(), (frozenset(), frozenset()))
+_MAX_POLLED = 64
+
+
+@functools.cache
+def note_sockets() -> None:
+    """From now on, note each socket in the `sockets` of the call whose thread makes it. An audit hook is for ever."""
+    sys.addaudithook(_audit)
+
+
+def _audit(event: str, args: tuple[Any, ...]) -> None:
+    if event == "socket.__new__":
+        call = here.call
+        if call is not None:
+            call.sockets.append(weakref.ref(args[0]))
+
+
+def blocked_on(native_id: int) -> list[int] | None:
+    """Return the descriptors that a thread of this process is blocked on; None where that can't be known."""
+    try:
+        with open(f"/proc/self/task/{native_id}/syscall") as file:
+            words = file.read().split()
+    except OSError:
+        return None if not (_ON_FD and LINUX) else []
+    if len(words) < 3:
+        return []  # running
+    number = int(words[0])
+    if number in _ON_FD:
+        return [int(words[1], 16)]
+    if number in _POLL:
+        return _polled(int(words[1], 16), int(words[2], 16))
+    return []
+
+
+def _polled(address: int, count: int) -> list[int]:
+    """Read the descriptors out of a `struct pollfd[]`. Through /proc, so that a stack that is gone is an error."""
+    try:
+        memory = os.open("/proc/self/mem", os.O_RDONLY)
+        try:
+            raw = os.pread(memory, 8 * min(count, _MAX_POLLED), address)
+        finally:
+            os.close(memory)
+    except OSError:
+        return []
+    return [struct.unpack_from("i", raw, 8 * k)[0] for k in range(len(raw) // 8)]
+
+
+def descendants(native_id: int) -> list[int]:
+    """Return the processes that a thread has forked, with all below them."""
+    if not LINUX:
+        return []
+    found: list[int] = []
+    open_ = _children(f"/proc/self/task/{native_id}/children")
+    while open_:
+        pid = open_.pop()
+        found.append(pid)
+        try:
+            threads = os.listdir(f"/proc/{pid}/task")
+        except OSError:
+            continue
+        for thread in threads:
+            open_ += _children(f"/proc/{pid}/task/{thread}/children")
+    return found
+
+
+def _children(path: str) -> list[int]:
+    try:
+        with open(path) as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return []
+
+
+def kill(pids: list[int]) -> int:
+    """Kill processes, by pidfd, so that none is hit that took over a number; return how many were there."""
+    handles: list[int] = []
+    for pid in pids:
+        try:
+            handles.append(os.pidfd_open(pid))
+        except OSError:
+            pass
+    killed = 0
+    for handle in handles:
+        try:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            killed += 1
+        except OSError:
+            pass
+        os.close(handle)
+    return killed
+
+
+def unblock(native_id: int, sockets: list[weakref.ref[socket.socket]]) -> None:
+    """Take away what a thread is blocked in, as far as it is this call's own."""
+    pids = descendants(native_id)
+    if pids:
+        kill(pids)
+    if not sockets:
+        return
+    waiting_for = blocked_on(native_id)
+    for ref in list(sockets):
+        sock = ref()
+        if sock is None:
+            continue
+        try:
+            fd = sock.fileno()
+            if fd >= 0 and (waiting_for is None or fd in waiting_for):
+                # Unbound: `SSLSocket.shutdown` would pull the TLS object out from under the reader.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        except OSError:
+            pass

@@ -1,0 +1,172 @@
+"""One blocking call in a worker thread, and the layers that get it out of there.
+
+On cancel, from the canceller's thread: (1) its token is set, which wakes what cooperates; (2) an asynchronous
+exception is sent, guarded, unless the call is about to hear from its token anyway; (3) sockets and children that it
+is blocked in are taken away. Taking away is repeated with back-off while it lives; the exception is repeated when
+three quarters of the grace are over, so that a `finally` in it can do its work. What is left then is abandoned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+from weakref import ref
+
+from desist.cancel.blocked import note_sockets, unblock
+from desist.cancel.guard import Guard
+from desist.cancel.reaper import reaper
+from desist.cancel.receipt import Abandoned
+from desist.cancel.token import CancelToken, here
+
+__all__ = ["Interrupt", "Work", "WorkOwner", "abandoned_work"]
+
+log = logging.getLogger("desist.cancel")
+
+#: How a call may be interrupted: by all layers, by its token only, or not at all.
+Interrupt = Literal["auto", "cooperative", "never"]
+#: Seconds between two attempts to unblock a call, at first and at most.
+FIRST, SLOWEST = 0.001, 1.0
+
+_abandoned: set[Work] = set()
+
+
+class WorkOwner(Protocol):
+    """The run that blocking work is done for."""
+
+    def work_started(self, work: Work) -> None:
+        """Take it on. Raises `RunCancelled` if no new work may start."""
+
+    def work_ended(self, work: Work) -> None:
+        """It is out of its thread."""
+
+    def connections_closed(self, count: int) -> None:
+        """The canceller shut so many connections to providers down."""
+
+
+class Work:
+    """One call in a worker thread."""
+
+    __slots__ = (
+        "_call", "_context", "_future", "_guard", "_loop", "_native_id", "_thread_id", "abandoned", "cooperating",
+        "ended", "interrupt_by", "name", "owner", "shielded", "sockets", "started_at", "token",
+    )  # fmt: skip
+
+    def __init__(
+        self, call: Callable[[], Any], name: str, owner: WorkOwner | None, token: CancelToken, interrupt: Interrupt
+    ) -> None:
+        self._call = call
+        self._context = contextvars.copy_context()
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[tuple[Any, BaseException | None]] = self._loop.create_future()
+        self._guard = Guard()
+        self._native_id = 0
+        self._thread_id: int | None = None
+        self.name = name
+        self.owner = owner
+        self.token = token
+        self.interrupt_by: Interrupt = interrupt
+        self.started_at = time.time()
+        self.sockets: list[ref[Any]] = []  #: born in this call
+        self.cooperating = False  #: it waits in its token, or was told by it
+        self.shielded = 0  #: how many shields it is under
+        self.abandoned = False
+        self.ended = False
+
+    async def result(self) -> Any:
+        """Wait for the call and return what it returned, or raise what it raised."""
+        value, error = await self._future
+        if error is not None:
+            raise error
+        return value
+
+    def run(self) -> None:
+        """Do the call, in a worker's thread."""
+        note_sockets()
+        self._thread_id, self._native_id = threading.get_ident(), threading.get_native_id()
+        here.call = self
+        value, error = None, None
+        try:
+            value = self._context.run(self._guard.call, self._call)
+        except BaseException as caught:
+            error = caught
+        here.call = None
+        self.ended = True
+        self._thread_id = None
+        self._tell(value, error)
+
+    def _tell(self, value: Any, error: BaseException | None) -> None:
+        if self.abandoned:
+            _abandoned.discard(self)
+            how = "returned" if error is None else f"raised {type(error).__name__}"
+            late = time.time() - self.started_at
+            log.info("abandoned work %r %s after %.2f s; its result is dropped", self.name, how, late)
+        else:
+            try:
+                self._loop.call_soon_threadsafe(self._resolve, value, error)
+            except RuntimeError:  # the loop is closed: nobody waits
+                pass
+        if self.owner is not None:
+            self.owner.work_ended(self)
+
+    def _resolve(self, value: Any, error: BaseException | None) -> None:
+        if not self._future.done():
+            self._future.set_result((value, error))
+
+    # -- stopping it
+
+    def stop(self, grace: float, *, force: bool = False) -> None:
+        """Get it out of its thread, and keep at it. From any thread; returns at once.
+
+        Parameters:
+            grace: seconds within which its cleanup isn't disturbed by a second exception.
+            force: shields don't count.
+        """
+        if self.interrupt_by == "auto" and not self.ended:
+            self._attempt(FIRST, time.monotonic() + (0.0 if force else 0.75 * grace), force)
+
+    def _attempt(self, pause: float, again_at: float, force: bool) -> None:
+        if self.ended:
+            return
+        if force or not self.shielded:
+            first, late = pause == FIRST, time.monotonic() >= again_at
+            if late or (first and not self.cooperating):
+                self._guard.interrupt()
+            if not self.cooperating or late:
+                unblock(self._native_id, self.sockets)
+        due = time.monotonic() + pause
+        if time.monotonic() < again_at:
+            due = min(due, again_at)
+        reaper.at(due, lambda: self._attempt(min(2 * pause, SLOWEST), again_at, force))
+
+    def abandon(self) -> Abandoned:
+        """Give it up; return how it stands."""
+        self.abandoned = True
+        _abandoned.add(self)
+        if self.ended:
+            _abandoned.discard(self)
+        return Abandoned(name=self.name, kind="thread", blocked_in=self.stack() or None)
+
+    def stack(self) -> str:
+        """Return where the thread is now, as text; "" if it isn't running."""
+        thread = self._thread_id
+        frame = sys._current_frames().get(thread) if thread is not None else None
+        if frame is None:
+            return ""
+        rows = traceback.extract_stack(frame)
+        ours = max((k for k, row in enumerate(rows) if row.filename.endswith(_OURS)), default=-1)
+        return "".join(traceback.format_list(rows[ours + 1 :]))
+
+
+_OURS = ("desist/cancel/work.py", "desist/cancel/guard.py", "desist/cancel/worker.py")
+
+
+def abandoned_work() -> list[Work]:
+    """Return the work that was given up and still runs."""
+    return list(_abandoned)

@@ -1,0 +1,72 @@
+"""The small words of the display: signs, durations, counts, text made safe for a terminal."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+__all__ = ["ASCII", "UNICODE", "Signs", "clean", "count", "milliseconds", "one_line", "seconds", "signs_for"]
+
+#: Everything that moves cursors and changes terminals; tab and line feed are left. Models and tools write this text.
+_CONTROL = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+#: Line and paragraph separators and overrides of the writing direction can make a text look like another one.
+_MISLEADING = re.compile("[\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """The signs in front of lines."""
+
+    done: str
+    stopped: str
+    failed: str
+    waits: str
+    asked: str
+    tool: str
+    dot: str
+    frames: str  #: of the spinner
+
+
+UNICODE = Signs("✓", "■", "✗", "⏸", "›", "⚙", "·", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
+ASCII = Signs("+", "#", "x", "=", ">", "*", "-", "|/-\\")
+
+
+def signs_for(console: Console) -> Signs:
+    """Return the signs that the console can show."""
+    return UNICODE if console.encoding.lower().startswith("utf") else ASCII
+
+
+def clean(text: str, encoding: str = "utf-8") -> str:
+    """Return a text without what controls a terminal, and with "?" for what the encoding doesn't have."""
+    text = _MISLEADING.sub(" ", _CONTROL.sub("", text.replace("\r\n", "\n")))
+    return text.encode(encoding, "replace").decode(encoding)
+
+
+def one_line(value: Any, limit: int = 200) -> str:
+    """Return a value as one short line of clean text."""
+    text = " ".join(clean(str(value)).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def seconds(value: float) -> str:
+    """Return a duration: `0.42 s`, `8.1 s`, `2 min 03 s`."""
+    if value < 1:
+        return f"{value:.2f} s"
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(int(value), 60)
+    return f"{minutes} min {rest:02d} s"
+
+
+def milliseconds(value: float) -> str:
+    """Return a short duration, given in seconds: `0.4 ms`, `12 ms`."""
+    value *= 1000
+    return f"{value:.1f} ms" if value < 10 else f"{value:,.0f} ms"
+
+
+def count(number: int, noun: str) -> str:
+    """Return `1 step`, `1,204 steps`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

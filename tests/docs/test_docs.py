@@ -1,0 +1,186 @@
+"""The docs are true: their programs run and print what they say, their links lead somewhere, their names exist.
+
+A Python block runs as a program of its own, with a scripted provider behind OPENAI_BASE_URL. `<!-- fragment -->` on
+the line before it says that it is only a piece. `<!-- prints -->` before the text block that follows it says that
+this is exactly what it prints.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import desist
+from desist.testing import LoopbackProvider, Reply
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+REFERENCE = ROOT / "docs" / "reference.md"
+
+BLOCK = re.compile(
+    r"(?P<fragment><!-- fragment -->\n)?^```python\n(?P<code>.*?)^```\n"
+    r"(?:\n*<!-- prints -->\n```text\n(?P<prints>.*?)^```\n)?",
+    re.MULTILINE | re.DOTALL,
+)
+FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+INLINE = re.compile(r"`([^`\n]+)`")
+DOTTED = re.compile(r"desist(\.[A-Za-z_]\w*)+")
+CALL = re.compile(r"@?[A-Za-z_][\w.]*\([^()]*=[^()]*\)")
+ROW = re.compile(r"^\| `([A-Za-z_]\w*)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One Python block of a page."""
+
+    page: Path
+    line: int
+    code: str
+    fragment: bool
+    prints: str | None
+
+    def __str__(self) -> str:
+        return f"{self.page.name}:{self.line}"
+
+
+def blocks() -> Iterator[Block]:
+    for page in PAGES:
+        text = page.read_text()
+        for found in BLOCK.finditer(text):
+            line = text.count("\n", 0, found.start("code")) + 1
+            yield Block(page, line, found["code"], found["fragment"] is not None, found["prints"])
+
+
+BLOCKS = list(blocks())
+PROGRAMS = [block for block in BLOCKS if not block.fragment]
+
+
+@pytest.mark.parametrize("block", PROGRAMS, ids=str)
+def test_programs_run(block: Block, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A program in the docs runs, and prints what the page says."""
+    slow = Reply(tokens=2000, token_interval=0.02)
+    with LoopbackProvider(slow) as provider:
+        monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "any text")
+        padding = "\n" * (block.line - 1)  # so that a traceback names the page's line
+        exec(compile(padding + block.code, block.page, "exec"), {"__name__": "__main__"})
+    if block.prints is not None:
+        assert capsys.readouterr().out == block.prints
+
+
+def test_every_block_was_seen() -> None:
+    """No Python block escapes the test above by its indentation or a slip in its fence."""
+    fences = sum(len(re.findall(r"```\s*py", page.read_text())) for page in PAGES)
+    assert len(BLOCKS) == fences
+    assert PROGRAMS
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_imports_exist(block: Block) -> None:
+    """Fragments are Python too, and what they import from desist is there."""
+    for node in ast.walk(ast.parse(block.code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("desist"):
+            for name in node.names:
+                assert resolve(f"{node.module}.{name.name}") is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Links and pictures point to files that exist, and to headings that the page has."""
+    for target in LINK.findall(FENCE.sub("", page.read_text())):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path) if path else page
+        assert file.exists(), f"{page.name} links to {target}, which doesn't exist"
+        if anchor:
+            assert anchor in anchors(file), f"{page.name} links to {target}, but {file.name} has no such heading"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_exist(page: Path) -> None:
+    """A page names no module, class, function, parameter, file or make target that doesn't exist."""
+    for code in INLINE.findall(FENCE.sub("", page.read_text())):
+        for dotted in DOTTED.finditer(code):
+            resolve(dotted[0])
+        if CALL.fullmatch(code):
+            check_parameters(code, page)
+        if re.fullmatch(r"(src|docs|tests|bench|examples)/[\w./-]+", code):
+            assert (ROOT / code).exists(), f"{page.name} names {code}, which doesn't exist"
+        if target := re.fullmatch(r"make ([\w-]+)", code):
+            assert re.search(rf"^{target[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), code
+
+
+def reference() -> dict[str, set[str]]:
+    """Return the names in the reference's tables by the module that their section is about."""
+    sections: dict[str, set[str]] = {}
+    for section in re.split(r"^## ", REFERENCE.read_text(), flags=re.MULTILINE)[1:]:
+        if module := re.match(r"`(desist[\w.]*)`", section):
+            sections[module[1]] = {row[1] for line in section.splitlines() if (row := ROW.match(line))}
+    return sections
+
+
+@pytest.mark.parametrize("module", ["desist", "desist.cancel", "desist.exceptions", "desist.testing", "desist.tools"])
+def test_public_names_are_documented(module: str) -> None:
+    """The reference lists exactly the public names of a module."""
+    listed = reference()[module]
+    public = set(importlib.import_module(module).__all__)
+    assert not public - listed, f"the reference doesn't list these names of {module}"
+    assert not listed - public, f"the reference lists names that {module} doesn't have"
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def resolve(dotted: str) -> Any:
+    """Return what a dotted name means; fail if it means nothing."""
+    parts = dotted.split(".")
+    for cut in range(len(parts), 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:cut]))
+        except ModuleNotFoundError:
+            continue
+        for name in parts[cut:]:
+            assert hasattr(found, name), f"{dotted}: {found!r} has no {name}"
+            found = getattr(found, name)
+        return found
+    raise AssertionError(f"{dotted} doesn't exist")
+
+
+def check_parameters(code: str, page: Path) -> None:
+    """The keywords in `Name(key=...)` are parameters of a public thing of that name."""
+    call = ast.parse(code.lstrip("@").replace("...", "0"), mode="eval").body
+    assert isinstance(call, ast.Call)
+    callee = ast.unparse(call.func)
+    assert callee in CALLABLES, f"{page.name}: {code}: add {callee} to what this test knows, or name what exists"
+    known = inspect.signature(CALLABLES[callee]).parameters
+    for keyword in call.keywords:
+        assert keyword.arg in known, f"{page.name}: {code}: there is no parameter {keyword.arg}"
+
+
+def _callables() -> dict[str, Any]:
+    found = {
+        name: getattr(importlib.import_module(module), name)
+        for module in ("desist.testing", "desist.tools", "desist.cancel", "desist")
+        for name in importlib.import_module(module).__all__
+    }
+    for place in (desist.Agent, desist.Workflow):
+        short = place.__name__.lower()
+        found |= {f"{short}.{name}": getattr(place, name) for name in ("run", "arun", "cancel")}
+    cancel = importlib.import_module("desist.run.cancel").cancel
+    return found | {"run": desist.Workflow.run, "cancel": cancel, "tool": desist.tools.Function}
+
+
+CALLABLES = _callables()
