@@ -26,8 +26,10 @@ class Deaf:
 
     def block(self) -> str:
         self.entered.set()
-        self.release.wait(30)
-        self.left.set()
+        try:
+            self.release.wait(30)
+        finally:
+            self.left.set()
         return "late result"
 
     def wait_entered(self) -> None:

@@ -74,7 +74,8 @@ def test_programs_run(block: Block, monkeypatch: pytest.MonkeyPatch, capsys: pyt
         padding = "\n" * (block.line - 1)  # so that a traceback names the page's line
         exec(compile(padding + block.code, block.page, "exec"), {"__name__": "__main__"})
     if block.prints is not None:
-        assert capsys.readouterr().out == block.prints
+        printed = capsys.readouterr().out.splitlines()
+        assert [line.rstrip() for line in printed] == block.prints.splitlines()
 
 
 def test_every_block_was_seen() -> None:
@@ -165,7 +166,8 @@ def check_parameters(code: str, page: Path) -> None:
     assert isinstance(call, ast.Call)
     callee = ast.unparse(call.func)
     assert callee in CALLABLES, f"{page.name}: {code}: add {callee} to what this test knows, or name what exists"
-    known = inspect.signature(CALLABLES[callee]).parameters
+    found = CALLABLES[callee]
+    known = inspect.signature(found.__init__ if inspect.isclass(found) else found).parameters
     for keyword in call.keywords:
         assert keyword.arg in known, f"{page.name}: {code}: there is no parameter {keyword.arg}"
 

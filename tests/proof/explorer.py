@@ -54,8 +54,14 @@ class Event:
 class Work:
     """A blocking call of a run."""
 
+    interrupt_by = "auto"
+    shielded_until = 0.0
+
     def __init__(self, name: str) -> None:
         self.name = name
+
+    def stop(self, grace: float, *, force: bool = False) -> None:
+        """It ends when the explorer says so."""
 
     def abandon(self) -> Abandoned:
         return Abandoned(name=self.name, kind="thread")
@@ -88,9 +94,6 @@ class Stepped(Run):
     def _interrupt(self, hits: Any, force: bool = False) -> None:
         self.world.then("interrupt", self.run_id, tuple(hit.run_id for hit in hits), force)
 
-    def _deliver(self, force: bool) -> None:
-        self.world.then("deliver", self.run_id, force)
-
     def _advance(self) -> None:
         self.world.then("advance", self.run_id)
 
@@ -119,6 +122,7 @@ class Ghost:
 
     agenda: list[tuple[Any, ...]] = field(default_factory=list)
     opened: dict[str, bool] = field(default_factory=dict)
+    stray: dict[str, bool] = field(default_factory=dict)  #: opened by an abandoned body, when its run was ending
     began: dict[str, bool] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)  #: content still to be emitted
     refused: dict[str, bool] = field(default_factory=dict)  #: an emit raised: the body knows
@@ -132,22 +136,24 @@ class Ghost:
 
     def freeze(self) -> tuple[Any, ...]:
         return (
-            tuple(sorted(self.agenda, key=repr)),
-            *(tuple(part.items()) for part in self._dicts()),
+            frozenset(self.agenda),
+            *[tuple(part.values()) for part in self._parts],
             tuple(self.heard),
             self.reader,
         )
 
     def thaw(self, frozen: tuple[Any, ...]) -> None:
         self.agenda = list(frozen[0])
-        for part, items in zip(self._dicts(), frozen[1:-2], strict=True):
-            part.clear()
-            part.update(items)
+        for part, values in zip(self._parts, frozen[1:-2], strict=True):
+            for key, value in zip(part, values, strict=True):
+                part[key] = value
         self.heard, self.reader = list(frozen[-2]), frozen[-1]
 
-    def _dicts(self) -> tuple[dict[str, Any], ...]:
-        return (
+    def fix(self) -> None:
+        """All keys are known now."""
+        self._parts: tuple[dict[str, Any], ...] = (
             self.opened,
+            self.stray,
             self.began,
             self.left,
             self.refused,
@@ -170,6 +176,8 @@ class World:
     cancellers: dict[str, tuple[str, Source, Any, bool]] = {}
     reader_may_leave = True
     may_fail: tuple[str, ...] = ("R",)
+    late = True  #: whether bodies go on after their run has settled: a no-op that doubles the states of each run
+    prompt: tuple[str, ...] = ()  #: runs whose bodies begin in the step that opens them
 
     def __init__(self) -> None:
         self.ghost = Ghost()
@@ -193,22 +201,23 @@ class World:
         ghost = self.ghost
         for name in self.runs:
             ghost.opened[name] = self.runs_of[name][0] is None
-            ghost.began[name] = ghost.refused[name] = ghost.waiting[name] = False
+            ghost.began[name] = ghost.refused[name] = ghost.waiting[name] = ghost.stray[name] = False
             ghost.left[name] = self.content.get(name, 0)
             ghost.closing[name] = ghost.stored[name] = None
         ghost.threads = dict.fromkeys(self.threads_of, "")
         ghost.receipts = dict.fromkeys(self.cancellers)
-        self.names = list(self.runs)
-        self.bridges = {name: run for name, run in self.runs.items() if run.teller is run}
+        ghost.fix()
 
     # -- what stands in for the loop, the reaper, the registry, the store
 
     def then(self, *step: Any) -> None:
-        if self.ghost.agenda.count(step) < 2:
+        if step not in self.ghost.agenda:  # what is due already isn't due twice
             self.ghost.agenda.append(step)
 
     def at(self, due: float, action: Any) -> Any:
         """The reaper: a grace that was given may run out at any time."""
+        if self.clock == LATER and due <= LATER:
+            raise Violation("a timer whose time has come sets itself anew: the reaper would spin")
         self.ghost.agenda = [step for step in self.ghost.agenda if step != ("overrun", action.__self__.run_id)]
         self.then("overrun", action.__self__.run_id)
 
@@ -331,6 +340,8 @@ class World:
 
     def body_moves(self, name: str, run: Stepped) -> Iterator[tuple[str, ...]]:
         ghost, scope = self.ghost, run.scope
+        if run.settled.is_set and not self.late:
+            return
         if not ghost.began[name]:
             yield ("body", "begin", name)
             return
@@ -364,9 +375,6 @@ class World:
     def do_interrupt(self, name: str, hits: tuple[str, ...], force: bool) -> None:
         Run._interrupt(self.runs[name], [self.runs[hit].scope for hit in hits], force)
 
-    def do_deliver(self, name: str, force: bool) -> None:
-        Run._deliver(self.runs[name], force)
-
     def do_advance(self, name: str) -> None:
         Run._advance(self.runs[name])
 
@@ -383,8 +391,7 @@ class World:
         if self.ghost.stored[name] is None:
             raise Violation(f"{name} tells its end before it is stored")
         for other, (parent, _, _) in self.runs_of.items():
-            child = self.runs[other].scope
-            if parent == name and child.parent is run.scope and not child.status.is_final:
+            if parent == name and self.joined(other) and not self.runs[other].scope.status.is_final:
                 raise Violation(f"{name} tells its end before its child {other}")
         Run._announce(run, list(events))
         told = [event for event in root.bridge._items if event.run_id == name and event.kind == "CANCELLED"]
@@ -434,12 +441,16 @@ class World:
     def do_open(self, name: str) -> None:
         run = self.runs[name]
         parent, bound, skip = self.runs_of[name]
-        mark = driver._current.set(self.runs[parent] if parent else None)
+        assert parent is not None
+        self.ghost.stray[name] = self.runs[parent].scope.concluding
+        mark = driver._current.set(self.runs[parent])
         try:
             Run.open.__func__(lambda *_, **__: run, run.body, store=self, bound=bound, skip=skip)  # type: ignore[attr-defined]
         finally:
             driver._current.reset(mark)
         self.ghost.opened[name] = True
+        if name in self.prompt:
+            self.do_begin(name)
 
     def do_begin(self, name: str) -> None:
         """What `Run._main` does first."""
@@ -504,7 +515,7 @@ class World:
         if new is S.completed:
             for name, (parent, _, _) in self.runs_of.items():
                 child = self.runs[name].scope
-                if parent == run.run_id and child.parent is run.scope and not child.status.is_final:
+                if parent == run.run_id and self.joined(name) and not child.status.is_final:
                     raise Violation(f"{run.run_id} completed with its child {name} {child.status.value}")
 
     def check_gone(self, run: Stepped) -> None:
@@ -514,6 +525,10 @@ class World:
             raise Violation(f"{run.run_id} is CANCELLED while it works")
         if scope.given_up and scope.body is not Body.ended and not (run.record and run.record.abandoned):
             raise Violation(f"{run.run_id} is CANCELLED, works on, and that isn't named")
+
+    def joined(self, name: str) -> bool:
+        """Whether a child was opened while its parent took children."""
+        return self.ghost.opened[name] and not self.ghost.stray[name]
 
     def check(self) -> None:
         accepted: list[str] = []
@@ -533,8 +548,7 @@ class World:
             raise Violation(f"accepted more than once: {accepted}")
         for name, (parent, bound, skip) in self.runs_of.items():
             if parent and bound and not skip and self.runs[parent].scope.status is S.completed:
-                child = self.runs[name].scope
-                if child.status in STOPPED and child.parent is not None and self.ghost.began[parent]:
+                if self.joined(name) and self.runs[name].scope.status in STOPPED:
                     raise Violation(f"{parent} is COMPLETED though its bound child {name} was cancelled")
 
     def over(self) -> bool:
@@ -556,9 +570,9 @@ class World:
             stuck = {name: run.scope.status.value for name, run in self.runs.items()}
             raise Violation(f"stuck: {stuck}, the reader {self.ghost.reader}")
         if self.ghost.reader == "end":
-            heard = [name for name, run in self.runs.items() if self.ghost.opened[name] and run.teller.run_id == "R"]
-            if sorted(heard) != sorted(self.ghost.heard):
-                raise Violation(f"terminal events of {self.ghost.heard}, but the runs were {heard}")
+            must = {name for name, run in self.runs.items() if self.joined(name) and run.teller.run_id == "R"}
+            if not must <= set(self.ghost.heard):
+                raise Violation(f"terminal events of {self.ghost.heard}, but the runs were {must}")
 
 
 _ANY = CancelReason(source=Source.parent, requested_at=0.0)
@@ -604,6 +618,8 @@ def explore(scenario: type[World]) -> Found:
 class _Search:
     def __init__(self, world: World) -> None:
         self.world = world
+        if "R" in world.prompt:
+            world.do_begin("R")
         first = world.freeze()
         self.ids: dict[tuple[Any, ...], int] = {first: 0}
         self.states: deque[tuple[int, tuple[Any, ...]]] = deque([(0, first)])

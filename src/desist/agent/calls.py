@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from desist.cancel.worker import run_blocking
+from desist.cancel.user_code import call_user_code
 from desist.exceptions import RetryAgentRun, StopAgentRun, ToolError, TooManyAbandonedError
 from desist.run.agent import ToolCallCompletedEvent, ToolCallErrorEvent, ToolCallStartedEvent
 from desist.run.branches import side_by_side
@@ -90,15 +90,17 @@ class Calls:
         return function, function.bind(wish.arguments, body.injected(self.run))
 
     async def _invoke(self, function: Function, bound: BoundCall) -> str:
-        """Call the tool, on the loop or in a worker thread, and return its result as text."""
+        """Call the tool, wherever it belongs, and return its result as text."""
         from desist.tools.result import result_text
 
         limit = function.timeout
         try:
             async with asyncio.timeout(limit):
                 if function.is_async:
-                    return result_text(await bound.invoke())
-                return await run_blocking(lambda: result_text(bound.invoke()), name=function.name)
+                    return result_text(await call_user_code(bound.invoke, name=function.name, is_async=True))
+                call = lambda: result_text(bound.invoke())  # noqa: E731  # the text is made beside the loop too
+                text: str = await call_user_code(call, name=function.name, is_async=False)
+                return text
         except TimeoutError as error:
             if limit is not None and not str(error):
                 raise TimeoutError(f"the tool {function.name!r} took longer than its timeout of {limit:g} s") from None

@@ -73,7 +73,8 @@ def refuse_display_options(console: Any, run_options: dict[str, Any]) -> None:
     """Refuse what would have no effect, before anything runs."""
     if "stream_events" in run_options:
         raise UnsupportedError(
-            "print_response() has no parameter stream_events=: it reads all events; show_step_details= says what is shown"
+            "print_response() has no parameter stream_events=: it reads all events; "
+            "show_step_details= says what is shown"
         )
     if console is not None and not isinstance(console, Console):
         raise ConfigurationError(f"console= must be a rich.console.Console, not {console!r:.80}")

@@ -40,9 +40,13 @@ class HomeLoop:
                 self._loop = loop
             return self._loop
 
+    def is_running_here(self) -> bool:
+        """Whether this code runs on the home loop."""
+        return self._thread is not None and self._thread.ident == threading.get_ident()
+
     def refuse_blocking(self) -> None:
         """Raise `RuntimeError` if this code runs on the home loop: waiting here would block what is waited for."""
-        if self._thread is not None and self._thread.ident == threading.get_ident():
+        if self.is_running_here():
             raise RuntimeError("run() would block the loop that it needs: in async code, await arun() instead")
 
     @staticmethod

@@ -17,8 +17,9 @@ from desist.cancel.status import RunStatus, Signal, move
 
 __all__ = ["Next", "Outcome", "Reach", "Scope", "Verdict"]
 
-#: How far a request goes: the whole tree, or the run it names and what hangs below it.
-Reach = Literal["tree", "run"]
+#: How far a request goes: the whole tree; or the run it names and what hangs below it; or, from inside the library,
+#: "own": the same, and whoever started that run deals with it (a timeout of a step, a reader that left).
+Reach = Literal["tree", "run", "own"]
 
 
 class Outcome(str, Enum):
@@ -113,7 +114,7 @@ class Scope:
             return Verdict(_answer(target.status), target)
         hits = target._strike(reason)
         climber = target
-        while (parent := climber._carries_to(reason)) is not None:
+        while reach == "run" and (parent := climber._carries_to(reason)) is not None:
             for sibling in list(parent.children.values()):
                 hits += sibling._strike(reason.derived(Source.sibling))
             parent._fall(reason.derived(Source.child))
@@ -124,7 +125,7 @@ class Scope:
     def _carries_to(self, reason: CancelReason) -> Scope | None:
         """Return the parent if it can't go on without this run, which was cancelled by itself (guarantee 8)."""
         parent = self.parent
-        if parent is None or self.skip or reason.source is Source.consumer_closed:
+        if parent is None or self.skip:
             return None
         if parent.status.is_final or parent.status is RunStatus.cancelling:
             return None
@@ -173,7 +174,8 @@ class Scope:
 
     def overrun(self) -> list[Scope]:
         """The grace is over: give up what still runs; return those runs, children first."""
-        late = [scope for scope in self.walk() if scope.status is RunStatus.cancelling and not scope.concluding]
+        stopping = (scope for scope in self.walk() if scope.status is RunStatus.cancelling)
+        late = [scope for scope in stopping if not (scope.concluding or scope.given_up)]
         for scope in late:
             scope.given_up = True
         return late

@@ -25,7 +25,7 @@ from desist.cancel.reaper import reaper
 from desist.cancel.receipt import Abandoned
 from desist.cancel.token import CancelToken, here
 
-__all__ = ["Interrupt", "Work", "WorkOwner", "abandoned_work"]
+__all__ = ["Interrupt", "Stoppable", "Work", "WorkOwner", "abandoned_work"]
 
 log = logging.getLogger("desist.cancel")
 
@@ -37,14 +37,36 @@ FIRST, SLOWEST = 0.001, 1.0
 _abandoned: set[Work] = set()
 
 
-class WorkOwner(Protocol):
-    """The run that blocking work is done for."""
+class Stoppable(Protocol):
+    """Work that a run waits for and can stop: a call in a thread, on a user loop, in a process."""
 
-    def work_started(self, work: Work) -> None:
+    name: str
+    owner: WorkOwner | None
+    token: CancelToken
+    interrupt_by: Interrupt
+
+    @property
+    def shielded_until(self) -> float:
+        """Until when it must not be given up, in seconds of `time.monotonic`."""
+
+    async def result(self) -> Any:
+        """Wait for it and return what it returned, or raise what it raised."""
+
+    def stop(self, grace: float, *, force: bool = False) -> None:
+        """Get it to end, and keep at it. From any thread; returns at once."""
+
+    def abandon(self) -> Abandoned:
+        """Give it up; return how it stands."""
+
+
+class WorkOwner(Protocol):
+    """The run that work is done for."""
+
+    def work_started(self, work: Stoppable) -> None:
         """Take it on. Raises `RunCancelled` if no new work may start."""
 
-    def work_ended(self, work: Work) -> None:
-        """It is out of its thread."""
+    def work_ended(self, work: Stoppable) -> None:
+        """It has ended."""
 
     def connections_closed(self, count: int) -> None:
         """The canceller shut so many connections to providers down."""
@@ -54,8 +76,9 @@ class Work:
     """One call in a worker thread."""
 
     __slots__ = (
-        "_call", "_context", "_future", "_guard", "_loop", "_native_id", "_thread_id", "abandoned", "cooperating",
-        "ended", "interrupt_by", "name", "owner", "shielded", "sockets", "started_at", "token",
+        "_call", "_context", "_error", "_future", "_guard", "_loop", "_native_id", "_thread_id", "_value", "abandoned",
+        "cooperating", "ended", "interrupt_by", "name", "owner", "shielded", "shielded_until", "sockets", "started_at",
+        "token",
     )  # fmt: skip
 
     def __init__(
@@ -64,7 +87,9 @@ class Work:
         self._call = call
         self._context = contextvars.copy_context()
         self._loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[tuple[Any, BaseException | None]] = self._loop.create_future()
+        self._future: asyncio.Future[None] = self._loop.create_future()
+        self._value: Any = None
+        self._error: BaseException | None = None
         self._guard = Guard()
         self._native_id = 0
         self._thread_id: int | None = None
@@ -76,50 +101,62 @@ class Work:
         self.sockets: list[ref[Any]] = []  #: born in this call
         self.cooperating = False  #: it waits in its token, or was told by it
         self.shielded = 0  #: how many shields it is under
+        self.shielded_until = 0.0  #: seconds of `time.monotonic`
         self.abandoned = False
         self.ended = False
 
     async def result(self) -> Any:
         """Wait for the call and return what it returned, or raise what it raised."""
-        value, error = await self._future
-        if error is not None:
-            raise error
-        return value
+        await self._future
+        if self._error is not None:
+            raise self._error
+        return self._value
 
     def run(self) -> None:
         """Do the call, in a worker's thread."""
         note_sockets()
         self._thread_id, self._native_id = threading.get_ident(), threading.get_native_id()
         here.call = self
-        value, error = None, None
         try:
-            value = self._context.run(self._guard.call, self._call)
+            self._value = self._context.run(self._guard.call, self._call)
         except BaseException as caught:
-            error = caught
+            self._error = caught
         here.call = None
         self.ended = True
         self._thread_id = None
-        self._tell(value, error)
 
-    def _tell(self, value: Any, error: BaseException | None) -> None:
-        if self.abandoned:
-            _abandoned.discard(self)
-            how = "returned" if error is None else f"raised {type(error).__name__}"
-            late = time.time() - self.started_at
-            log.info("abandoned work %r %s after %.2f s; its result is dropped", self.name, how, late)
-        else:
-            try:
-                self._loop.call_soon_threadsafe(self._resolve, value, error)
-            except RuntimeError:  # the loop is closed: nobody waits
-                pass
+    def tell(self) -> None:
+        """Say that it is out of its thread. Waking the loop comes last: woken, it wants what this thread holds."""
         if self.owner is not None:
             self.owner.work_ended(self)
+        if self.abandoned:
+            _abandoned.discard(self)
+            how = "returned" if self._error is None else f"raised {type(self._error).__name__}"
+            late = time.time() - self.started_at
+            log.info("abandoned work %r %s after %.2f s; its result is dropped", self.name, how, late)
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._resolve)
+        except RuntimeError:  # the loop is closed: nobody waits
+            pass
 
-    def _resolve(self, value: Any, error: BaseException | None) -> None:
+    def _resolve(self) -> None:
         if not self._future.done():
-            self._future.set_result((value, error))
+            self._future.set_result(None)
 
     # -- stopping it
+
+    def enter_shield(self, budget: float | None) -> None:
+        """Spare it, for `budget` seconds after a cancel."""
+        self.shielded += 1
+        if budget is not None and not self.token.cancelled:
+            self.shielded_until = max(self.shielded_until, time.monotonic() + budget)
+
+    def leave_shield(self) -> None:
+        """Spare it no more."""
+        self.shielded -= 1
+        if not self.shielded:
+            self.shielded_until = 0.0
 
     def stop(self, grace: float, *, force: bool = False) -> None:
         """Get it out of its thread, and keep at it. From any thread; returns at once.

@@ -12,17 +12,27 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from desist.cancel import work as work_module
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.token import current_token, use_token
-from desist.cancel.work import Interrupt, Work, WorkOwner, abandoned_work
+from desist.cancel.work import Interrupt, Stoppable, Work, WorkOwner, abandoned_work
 from desist.exceptions import TooManyAbandonedError
 
-__all__ = ["MAX_ABANDONED", "Work", "WorkOwner", "abandoned_work", "current_owner", "run_blocking", "set_owner"]
+__all__ = [
+    "MAX_ABANDONED",
+    "Work",
+    "WorkOwner",
+    "abandoned_work",
+    "carry_out",
+    "current_owner",
+    "run_blocking",
+    "set_owner",
+]
 
 T = TypeVar("T")
+W = TypeVar("W", bound=Stoppable)
 
 #: How many abandoned threads may live before no new blocking work is started.
 MAX_ABANDONED = 64
@@ -72,9 +82,10 @@ class _Threads:
                         return
                 continue  # work is on its way
             work.run()
-            del work
             with self._lock:
-                self._idle.append(inbox)
+                self._idle.append(inbox)  # before anybody hears of the end and submits the next
+            work.tell()
+            del work
 
     def forget(self) -> None:
         self.__init__()  # type: ignore[misc]
@@ -110,18 +121,26 @@ async def run_blocking(call: Callable[[], T], *, name: str, interrupt: Interrupt
             f"{name!r} was not started: {len(abandoned)} abandoned calls still occupy threads ({names}). "
             "Give those tools a timeout, or let them use desist.cancel.sleep() and check_cancelled()."
         )
-    owner = _owner.get()
-    token = current_token().child()
+    owner, token = _owner.get(), current_token().child()
     with use_token(token):
         work = Work(call, name, owner, token, interrupt)
-    if owner is not None:
-        owner.work_started(work)
-    _threads.submit(work)
+    result: T = await carry_out(work, _threads.submit)
+    return result
+
+
+async def carry_out(work: W, begin: Callable[[W], None]) -> Any:
+    """Do work for the run that it belongs to, and wait for it. Whoever waits is released at once on cancel.
+
+    Raises:
+        RunCancelled: the run was cancelled before the work could start.
+    """
+    if work.owner is not None:
+        work.owner.work_started(work)
+    begin(work)
     try:
-        result: T = await work.result()
+        return await work.result()
     except asyncio.CancelledError:
-        if token.cancel(CancelReason(source=Source.deadline, text="nobody waits for it any more")):
+        if work.token.cancel(CancelReason(source=Source.deadline, text="nobody waits for it any more")):
             work.abandon()  # not the run's cancel, but a timeout of this call alone
             work.stop(TIMEOUT_GRACE)
         raise
-    return result

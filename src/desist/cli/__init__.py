@@ -1,0 +1,72 @@
+"""The command line: `desist`. The top floor; nothing imports it.
+
+`main` is the program. Commands import what they need when they are called, so that `desist --version` is quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from desist import __version__
+from desist.cli.demo import demo
+from desist.cli.model import model
+from desist.exceptions import DesistError
+
+__all__ = ["app", "main"]
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="desist",
+    help="Agent workflows you can stop.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(demo)
+app.add_typer(model, name="model")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"desist {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Agent workflows you can stop: one decision, now, truthful, complete."""
+
+
+def main() -> None:
+    """Run the program. An error is one line and exit code 1, Ctrl-C is exit code 130; no tracebacks.
+
+    With DESIST_TRACEBACK set, an error that isn't one of ours is raised as it is, for a bug report.
+    """
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # whoever read our output has left; don't fail again when Python flushes at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except DesistError as error:
+        _fail(str(error))
+    except Exception as error:
+        if os.environ.get("DESIST_TRACEBACK"):
+            raise
+        kind = type(error).__name__
+        _fail(f"unexpected {kind}: {error}. This is a bug in desist: DESIST_TRACEBACK=1 shows where")
+
+
+def _fail(words: str) -> None:
+    print(f"error: {words}", file=sys.stderr)
+    sys.exit(1)

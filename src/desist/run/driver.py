@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from desist.cancel.bridge import Bridge
+from desist.cancel.delivery import Tasks, set_tasks
 from desist.cancel.home import home
 from desist.cancel.reader import AsyncReader, SyncReader, wait_settled, wait_settled_async
 from desist.cancel.reaper import Timer, reaper
@@ -32,9 +33,9 @@ from desist.cancel.scope import Body as BodyState
 from desist.cancel.scope import Next, Outcome, Reach, Scope
 from desist.cancel.status import RunStatus
 from desist.cancel.token import CancelToken, set_current
-from desist.cancel.worker import Work, set_owner
+from desist.cancel.work import Stoppable
+from desist.cancel.worker import set_owner
 from desist.exceptions import DesistError, RunCancelled
-from desist.run.delivery import Tasks
 from desist.run.store import RunStore, StoredRun
 
 __all__ = ["DEFAULT_GRACE", "Body", "Run", "current_run", "new_id"]
@@ -167,6 +168,7 @@ class Run:
     def _enter(self) -> None:
         _current.set(self)
         set_owner(self)
+        set_tasks(self.tasks)
         set_current(self.token)
 
     def limit(self, seconds: float | None, what: str) -> None:
@@ -270,16 +272,16 @@ class Run:
         event.event_index = teller.bridge.count
         teller.bridge.put(event)
 
-    # -- work in threads, shields, connections: what the cancel floor tells a run
+    # -- work in threads, connections: what the cancel floor tells a run
 
-    def work_started(self, work: Work) -> None:
+    def work_started(self, work: Stoppable) -> None:
         """Take a blocking call on. Raises `RunCancelled` if no new work may start."""
         with self.lock:
             if self.scope.status is not _RUNNING:
                 raise RunCancelled(self.scope.reason)
             self.scope.work.add(work)
 
-    def work_ended(self, work: Work) -> None:
+    def work_ended(self, work: Stoppable) -> None:
         """A blocking call is out of its thread."""
         with self.lock:
             self.scope.work.discard(work)
@@ -296,16 +298,6 @@ class Run:
             top = self.root.record
             if top is not None and top is not self.record:
                 top.upstream_closed += count
-
-    def shield_entered(self, who: object, budget: float | None) -> None:
-        """Spare a task or thread."""
-        with self.lock:
-            self.tasks.enter_shield(who, budget)
-
-    def shield_left(self, who: object) -> None:
-        """Spare it no more."""
-        with self.lock:
-            self.tasks.leave_shield(who)
 
     # -- cancelling
 
@@ -329,7 +321,7 @@ class Run:
     def stop(self, source: Source, text: str | None = None) -> CancelReceipt:
         """Cancel the tree, from inside the library."""
         repeated = source is Source.interrupt and self.scope.status is RunStatus.cancelling
-        reach: Reach = "run" if source is Source.consumer_closed else "tree"
+        reach: Reach = "own" if source is Source.consumer_closed else "tree"
         return self.cancel(CancelReason(source=source, text=text, by="desist"), reach=reach, force=repeated)
 
     def _fell(self, hits: Iterable[Scope]) -> None:
@@ -341,8 +333,9 @@ class Run:
             run.body.output.status = RunStatus.cancelling
             run.body.output.cancel = run.record
         ids = {run.run_id for run in runs}
-        for bridge in {id(run.bridge): run.bridge for run in runs}.values():
-            bridge.drop(lambda event: event.is_content and event.run_id in ids)
+        for teller in {id(run.teller): run.teller for run in runs}.values():
+            whole = teller.run_id in ids  # also what a child said that has ended since
+            teller.bridge.drop(lambda event, whole=whole: event.is_content and (whole or event.run_id in ids))
 
     def _interrupt(self, hits: Iterable[Scope], force: bool = False) -> None:
         """Stop what these runs do, children first, from this thread. Without the lock."""
@@ -387,11 +380,12 @@ class Run:
         with self.lock:
             due = max(self._due, *(scope.owner._spared_until() for scope in self.scope.walk()))
             late: list[Run] = []
-            if time.monotonic() >= due:
+            early = time.monotonic() < due
+            if not early:
                 late = [scope.owner for scope in self.scope.overrun()]
                 for run in late:
                     run._abandon()
-        if self.scope.status is RunStatus.cancelling and not late and due < math.inf:
+        if early and due < math.inf and self.scope.status is RunStatus.cancelling:
             reaper.at(due, self._overrun)
         for run in late:
             for item in run.record.abandoned if run.record else ():
@@ -404,13 +398,14 @@ class Run:
             return 0.0
         if any(work.interrupt_by == "never" for work in self.scope.work):
             return math.inf
-        return self.tasks.shielded_until
+        spared = [float(work.shielded_until) for work in self.scope.work]
+        return max(self.tasks.shielded_until, *spared, 0.0)
 
     def _abandon(self) -> None:
         """Name what is still running. With the lock held."""
         assert self.record is not None
         given_up = [work.abandon() for work in self.scope.work]
-        waits_for_child = any(child.given_up for child in self.scope.children.values())
+        waits_for_child = any(child.owner.record.abandoned for child in self.scope.children.values() if child.given_up)
         if self.scope.body is not BodyState.ended and not given_up and not waits_for_child:
             given_up.append(Abandoned(name=self.body.kind, kind="task", blocked_in=self.tasks.stack() or None))
         self.record.abandoned += given_up
@@ -514,7 +509,7 @@ class Run:
             self.stop(Source.interrupt, "Ctrl-C")
             wait_settled(self)
             raise
-        return self.body.output
+        return self._result()
 
     async def wait_async(self) -> Any:
         """Wait on this loop until the run has ended and return its output; being cancelled cancels the run."""
@@ -524,4 +519,11 @@ class Run:
             self.stop(Source.consumer_closed, "the task that waited for the run was cancelled")
             await wait_settled_async(self)
             raise
+        return self._result()
+
+    def _result(self) -> Any:
+        """Return the output; but whoever waited in a run that is cancelled itself must not go on."""
+        asker = current_run()
+        if asker is not None and asker.status in (RunStatus.cancelling, RunStatus.cancelled):
+            raise RunCancelled(asker.scope.reason)
         return self.body.output

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from desist.cancel.token import current_token
+from desist.cancel.token import current_token, here
 
 __all__ = ["Gate"]
 
@@ -97,11 +97,16 @@ class Gate:
             token.check()
             return
         forget = token.on_cancel(bell.set)
+        call = here.call
+        if call is not None:
+            call.cooperating = True  # the token wakes it: no exception need be sent into its thread
         try:
             if not bell.wait(timeout):
                 raise TimeoutError(f"{self!r} was not opened within {timeout} s")
             token.check()
         finally:
+            if call is not None:
+                call.cooperating = token.cancelled
             forget()
             self._forget(bell.set)
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from desist.cancel.worker import run_blocking
+from desist.cancel.user_code import call_user_code
 from desist.run.base import BaseRunOutputEvent, content_text
 from desist.run.step_events import StepOutputEvent
 from desist.workflow.flow import Flow
@@ -58,18 +58,20 @@ async def call_function(call: FunctionCall, given: StepInput, flow: Flow, progre
     """Call it and return what it made. Sync functions run in a worker thread."""
     arguments = call.arguments(flow)
     pieces = _Pieces(flow, progress)
-    if call.is_async_generator:
-        await _drain_async(call.function(given, **arguments), pieces)
+    is_async = call.is_async or call.is_async_generator
+
+    def begin() -> Any:
+        made = call.function(given, **arguments)
+        if call.is_async_generator:
+            return _drain_async(made, pieces)
+        return _drain(made, pieces) if call.is_generator else made
+
+    made = await call_user_code(begin, name=call.name, is_async=is_async)
+    if call.is_generator or call.is_async_generator:
         return pieces.output()
-    if call.is_generator:
-        await run_blocking(lambda: _drain(call.function(given, **arguments), pieces), name=call.name)
-        return pieces.output()
-    if call.is_async:
-        made = await call.function(given, **arguments)
-    else:
-        made = await run_blocking(lambda: call.function(given, **arguments), name=call.name)
-        if inspect.isawaitable(made):
-            made = await made
+    if inspect.isawaitable(made):
+        waiting = made
+        made = await call_user_code(lambda: waiting, name=call.name, is_async=True)
     return _as_output(made)
 
 

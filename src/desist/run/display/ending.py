@@ -20,8 +20,8 @@ from desist.run.display.words import clean, count, milliseconds, one_line
 
 __all__ = ["Kept", "Row", "cancel_rows", "end_panel", "kept_words"]
 
-#: What a row says, and in which style.
-Row = tuple[str, str, str]
+#: A label, what is said, and in which style; a `Text` has its own.
+Row = tuple[str, str | Text, str]
 
 #: Who asked, where the record doesn't name anybody.
 _WHO = {
@@ -98,10 +98,8 @@ def abandoned_rows(abandoned: Sequence[Abandoned]) -> list[Row]:
     """Name what could not be stopped, or say that there is nothing."""
     if not abandoned:
         return [("abandoned", "nothing", "")]
-    return [
-        ("abandoned", f"{item.kind} {one_line(item.name)!r} could not be stopped; its result is thrown away", "bold red")
-        for item in abandoned
-    ]
+    end = "could not be stopped; its result is thrown away"
+    return [("abandoned", f"{item.kind} {one_line(item.name)!r} {end}", "bold red") for item in abandoned]
 
 
 def _who(record: CancelRecord) -> str:
@@ -118,5 +116,5 @@ def end_panel(title: str, rows: Sequence[Row], style: str, encoding: str = "utf-
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for label, words, look in rows:
-        grid.add_row(label, Text(clean(words, encoding), style=look))
+        grid.add_row(label, words if isinstance(words, Text) else Text(clean(words, encoding), style=look))
     return Panel(grid, title=Text(title, style=f"bold {style}"), title_align="left", border_style=style, box=ROUNDED)

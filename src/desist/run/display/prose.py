@@ -118,7 +118,7 @@ class Blocks:
 
 
 def last_boundary(text: str) -> tuple[int, str | None]:
-    """Return where the last finished block ends (0: nowhere), and the line that opened a fence still open at the end."""
+    """Return where the last finished block ends (0: nowhere), and the line of a fence that is still open at the end."""
     end, at, fence = 0, 0, None
     for line in text.splitlines(keepends=True):
         at += len(line)

@@ -18,13 +18,13 @@ def show(reader: SyncReader[Any], view: View, also: Callable[[Any], None] | None
     Parameters:
         reader: the run's events, with `stream_events`.
         view: where to show them.
-        also: called with every event, after it was shown.
+        also: called with every event, before it is shown.
     """
 
     def take(event: Any) -> None:
-        view.take(event)
         if also is not None:
             also(event)
+        view.take(event)
 
     with view:
         try:

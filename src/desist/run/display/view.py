@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.rule import Rule
 from rich.text import Text
 
@@ -150,7 +150,7 @@ class View:
         if step.depth or not self._console.is_terminal:
             heading: RenderableType = Text(f"{indent}{self._signs.asked} {name}", style="cyan")
         else:
-            heading = Rule(Text(name, style="bold cyan"), align="left", style="cyan")
+            heading = Group(Text(""), Rule(Text(name, style="bold cyan"), align="left", style="cyan"))
         self._voices.line(step.key, heading)
 
     def _step_ended(self, event: Any) -> None:
@@ -173,7 +173,8 @@ class View:
                 words.append(state)
             if self._show_time:
                 words.append(seconds(step.seconds))
-            self._voices.line(step.key, self._mark(state, f" {self._signs.dot} ".join([*words, *([more] if more else [])])))
+            words += [more] if more else []
+            self._voices.line(step.key, self._mark(state, f" {self._signs.dot} ".join(words)))
         self._voices.end(step.key)
 
     def _mark(self, state: str, words: str) -> Text:
@@ -222,6 +223,8 @@ class View:
         self._voices.end_all()
         self._screen.stop()
         if self._show_end:
+            if self._console.is_terminal:
+                self._screen.line(Text(""))
             self._screen.line(self._end_line(event))
 
     def _end_line(self, event: Any) -> RenderableType:

@@ -8,13 +8,16 @@ once, again when three quarters of the grace are over, then with back-off for as
 from __future__ import annotations
 
 import asyncio
-import io
+import contextvars
 import time
+import traceback
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
-__all__ = ["Tasks"]
+__all__ = ["Tasks", "current_tasks", "set_tasks"]
+
+_current: contextvars.ContextVar[Tasks | None] = contextvars.ContextVar("desist_tasks", default=None)
 
 #: Seconds between deliveries at most.
 SLOWEST = 1.0
@@ -40,6 +43,10 @@ class Tasks:
         self._live.add(task)
         task.add_done_callback(self._live.discard)
         return task
+
+    def holds(self, task: asyncio.Task[Any]) -> bool:
+        """Whether `task` is one of these."""
+        return task in self._live
 
     def deliver(self, grace: float, alive: Callable[[], bool], *, force: bool = False) -> None:
         """Cancel the tasks, and keep at it. From any thread.
@@ -98,8 +105,28 @@ class Tasks:
 
     def stack(self) -> str:
         """Return where the tasks that still live stand, as text."""
-        text = io.StringIO()
-        for task in list(self._live):
-            if not task.done():
-                task.print_stack(file=text)
-        return text.getvalue()
+        return "".join(_where(task) for task in list(self._live) if not task.done())
+
+
+def _where(task: asyncio.Task[Any]) -> str:
+    """Return the frames of a task, from its outermost coroutine to what it awaits."""
+    rows, inside = traceback.StackSummary(), task.get_coro()
+    while inside is not None:
+        for kind in ("cr", "gi", "ag"):
+            frame = getattr(inside, f"{kind}_frame", None)
+            if frame is not None:
+                code = frame.f_code
+                rows.append(traceback.FrameSummary(code.co_filename, frame.f_lineno, code.co_name))
+                break
+        inside = getattr(inside, "cr_await", None) or getattr(inside, "gi_yieldfrom", None)
+    return "".join(rows.format())
+
+
+def current_tasks() -> Tasks | None:
+    """Return the tasks that this code belongs to, or None outside of a run."""
+    return _current.get()
+
+
+def set_tasks(tasks: Tasks) -> None:
+    """Make `tasks` those that this context belongs to."""
+    _current.set(tasks)

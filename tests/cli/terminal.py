@@ -1,0 +1,82 @@
+"""A program at a pseudo-terminal of its own, for tests that press keys."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import termios
+import time
+from types import TracebackType
+
+_TAKE = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+_CONTROL = re.compile(r"\x1b\[[0-?]*[a-zA-Z]")
+
+
+class Terminal:
+    """Runs `python ARGUMENTS` in a session whose terminal is ours. All waits end after `patience` seconds."""
+
+    def __init__(self, *arguments: str, patience: float = 30.0) -> None:
+        self._deadline = time.monotonic() + patience
+        self._master, self._slave = pty.openpty()
+        self.modes = termios.tcgetattr(self._slave)
+        self._seen = b""
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _TAKE, *arguments],
+            stdin=self._slave,
+            stdout=self._slave,
+            stderr=self._slave,
+            start_new_session=True,
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"},
+        )
+
+    @property
+    def text(self) -> str:
+        """What was written so far, without control codes."""
+        return _CONTROL.sub("", self._seen.decode(errors="replace"))
+
+    def read_until(self, words: str) -> None:
+        """Read until `words` are there."""
+        while words not in self.text:
+            assert self._read(), f"the program ended without {words!r}: {self.text}"
+
+    def press(self, keys: str) -> None:
+        """Type."""
+        os.write(self._master, keys.encode())
+
+    def wait(self) -> int:
+        """Read until the program has ended; return its exit code."""
+        while self._read():
+            pass
+        return self.process.wait(1)
+
+    def current_modes(self) -> list[object]:
+        """Return the terminal's modes."""
+        return termios.tcgetattr(self._slave)
+
+    def _read(self) -> bool:
+        """Read something, or return False if the program has ended and all is read."""
+        while True:
+            assert time.monotonic() < self._deadline, f"too slow: {self.text}"
+            ended = self.process.poll() is not None
+            ready, _, _ = select.select([self._master], [], [], 0 if ended else 0.05)
+            if ready:
+                self._seen += os.read(self._master, 65536)
+                return True
+            if ended:
+                return False
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._master)
+        os.close(self._slave)

@@ -1,0 +1,207 @@
+"""`desist`: the version, the demo, its JSON and picture, Ctrl-C, keys, errors; as a program, from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from terminal import Terminal
+
+import desist
+
+PROGRAM = ["-c", "from desist.cli import main; main()"]
+#: Longer than any test: what ends the story is the test.
+NEVER = ["--after", "1000"]
+
+
+def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *PROGRAM, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+    )
+
+
+def test_version() -> None:
+    """`desist --version` says which."""
+    done = call("--version")
+    assert (done.returncode, done.stdout) == (0, f"desist {desist.__version__}\n")
+
+
+def test_help_names_the_commands() -> None:
+    """Without arguments the commands are listed."""
+    shown = call().stdout + call("--help").stdout
+    assert "demo" in shown
+    assert "model" in shown
+
+
+@pytest.mark.parametrize("arguments", [["demo", "--colour"], ["demo", "--after", "soon"], ["dance"]])
+def test_what_is_unknown_is_a_usage_error(arguments: list[str]) -> None:
+    """Unknown options, values and commands are named; exit code 2."""
+    done = call(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert arguments[-1] in done.stderr
+
+
+def test_the_scripted_demo_as_json() -> None:
+    """One JSON object on stdout, nothing else; the run ended and is stored CANCELLED, its finished step is kept."""
+    done = call("demo", "--scripted", "--after", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["ok"] is facts["scripted"] is facts["model_stopped"] is True
+    assert facts["status"] == facts["stored_status"] == "CANCELLED"
+    assert (facts["source"], facts["reason"], facts["by"]) == ("user", "2 s are over", "the demo's timer")
+    assert facts["finished_steps"] + facts["interrupted_steps"] >= 1
+    assert facts["delivered_ms"] <= facts["settled_ms"] <= facts["terminal_event_ms"]
+    assert facts["abandoned"] == []
+
+
+def test_the_scripted_demo_in_a_pipe() -> None:
+    """Without a terminal the demo is plain text that ends with the receipt, and says that no model was there."""
+    done = call("demo", "--scripted", "--after", "1")
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout
+    receipt = done.stdout[done.stdout.index("─ cancelled ") :]
+    for words in ("the demo's timer", "all work was gone", "kept", "this was a script", "abandoned  nothing"):
+        assert words in receipt
+
+
+def test_errors_are_one_line() -> None:
+    """An error of desist is a line on stderr and exit code 1."""
+    done = call("demo", "--scripted", "--model", "x")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: --scripted and --model exclude each other: use one of them\n"
+
+
+def test_a_missing_key_is_named() -> None:
+    """`--model` without a key says which variable to set."""
+    done = call("demo", "--model", "some-model", OPENAI_API_KEY="", COLUMNS="200")
+    assert done.returncode == 1
+    assert "OPENAI_API_KEY" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_refused_connection_is_one_line() -> None:
+    """A provider that can't be reached is an error in words, and exit code 1."""
+    where = "http://127.0.0.1:9/v1"
+    done = call("demo", "--model", "m", *NEVER, OPENAI_API_KEY="k", OPENAI_BASE_URL=where)
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "failed" in done.stdout
+
+
+def interrupted(*arguments: str, number: int = signal.SIGINT) -> tuple[int, str, str]:
+    """Run the demo in a process group of its own until it streams, signal it, and return code, stdout, stderr."""
+    command = [sys.executable, *PROGRAM, "demo", "--scripted", *NEVER, *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0, stdin=subprocess.DEVNULL
+    ) as program:
+        assert program.stdout is not None and program.stderr is not None
+        shown = ""
+        while "› writing" not in shown:
+            line = program.stdout.readline()
+            assert line, program.stderr.read()
+            shown += line
+        os.killpg(program.pid, number)
+        rest, errors = program.communicate(timeout=30)
+        return program.returncode, shown + rest, errors
+
+
+def test_ctrl_c_is_a_cancel_with_a_receipt() -> None:
+    """Ctrl-C: the run is cancelled and kept, the receipt is shown, exit code 130, no traceback."""
+    code, shown, errors = interrupted()
+    assert (code, errors) == (130, "")
+    assert "you, with Ctrl-C" in shown
+    assert "1 step finished" in shown
+
+
+def test_ctrl_c_with_json_tells_that_it_is_stored() -> None:
+    """The run that Ctrl-C stopped is stored CANCELLED, source interrupt; and the code is 130 all the same."""
+    with Terminal(*PROGRAM, "demo", "--scripted", "--json", *NEVER) as terminal:
+        terminal.wait_modes_changed()  # keys are watched: the run begins
+        terminal.press("\x03")
+        assert terminal.wait() == 130
+        facts = json.loads(terminal.text)
+    assert (facts["status"], facts["stored_status"], facts["source"]) == ("CANCELLED", "CANCELLED", "interrupt")
+
+
+def test_sigterm_ends_it_quietly() -> None:
+    """SIGTERM unwinds the demo: exit code 143, no traceback."""
+    code, _, errors = interrupted(number=signal.SIGTERM)
+    assert (code, errors) == (143, "")
+
+
+def test_a_key_stops_the_story() -> None:
+    """Any key cancels, by the user; what was typed before the story began doesn't; the terminal is put back."""
+    with Terminal(*PROGRAM, "demo", "--scripted", *NEVER) as terminal:
+        terminal.press("early")
+        terminal.read_until("at any key")
+        terminal.read_until("writing")
+        assert terminal.current_modes() != terminal.modes
+        terminal.press("q")
+        assert terminal.wait() == 0
+        assert "you, at the keyboard" in terminal.text
+        assert "a key was pressed" in terminal.text
+        assert terminal.current_modes() == terminal.modes
+
+
+def test_ctrl_c_at_a_terminal() -> None:
+    """The key Ctrl-C stays Ctrl-C while keys are watched; the terminal is put back, the cursor shown."""
+    with Terminal(*PROGRAM, "demo", "--scripted", *NEVER) as terminal:
+        terminal.read_until("writing")
+        terminal.press("\x03")
+        assert terminal.wait() == 130
+        assert "you, with Ctrl-C" in terminal.text
+        assert "Traceback" not in terminal.text
+        assert terminal.current_modes() == terminal.modes
+
+
+def test_sigterm_at_a_terminal_puts_it_back() -> None:
+    """A killed demo leaves a usable terminal."""
+    with Terminal(*PROGRAM, "demo", "--scripted", *NEVER) as terminal:
+        terminal.read_until("writing")
+        terminal.process.send_signal(signal.SIGTERM)
+        assert terminal.wait() == 143
+        assert terminal.current_modes() == terminal.modes
+
+
+def test_a_reader_that_leaves_is_no_traceback() -> None:
+    """`desist demo | head -1`: the run ends with its reader, quietly."""
+    command = [sys.executable, *PROGRAM, "demo", "--scripted", *NEVER]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
+    ) as program:
+        assert program.stdout is not None and program.stderr is not None
+        program.stdout.readline()
+        program.stdout.close()
+        assert program.wait(30) == 1
+        assert program.stderr.read() == ""
+
+
+def test_a_recording_is_a_picture_without_the_network(tmp_path: Path) -> None:
+    """`--record` writes an SVG with the text, the steps and the receipt, and nothing in it is fetched from anywhere."""
+    path = tmp_path / "demo.svg"
+    done = call("demo", "--scripted", "--after", "1", "--record", str(path))
+    assert done.returncode == 0, done.stderr
+    picture = path.read_text()
+    words = re.sub(r"&#160;", " ", picture)
+    for part in ("$ desist demo --after 1 --scripted", "research", "cancelled", "this was a script", "abandoned"):
+        assert part in words
+    assert set(re.findall(r"https?://[^\"'<\s)]+", picture)) <= {"http://www.w3.org/2000/svg", "https://www.textualize.io"}
+    assert "@import" not in picture and "url(\"" not in picture
+
+
+def test_a_recording_that_can_not_be_written_is_told_first(tmp_path: Path) -> None:
+    """A wrong path is an error before the story begins."""
+    done = call("demo", "--scripted", *NEVER, "--record", str(tmp_path / "no" / "demo.svg"))
+    assert done.returncode == 1
+    assert "there is no such folder" in done.stderr
