@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from desist.run.base import RunStatus
     from desist.run.cancel import cancel_run
     from desist.run.context import RunContext
+    from desist.run.live import cancel_all, quarantine, runs
     from desist.tools import tool
     from desist.workflow.step import Step
     from desist.workflow.steps import Steps
@@ -39,7 +40,10 @@ _PLACES = {
     "StepOutput": "desist.workflow.types",
     "Steps": "desist.workflow.steps",
     "Workflow": "desist.workflow.workflow",
+    "cancel_all": "desist.run.live",
     "cancel_run": "desist.run.cancel",
+    "quarantine": "desist.run.live",
+    "runs": "desist.run.live",
     "shield": "desist.cancel.shield",
     "tool": "desist.tools",
 }
@@ -58,7 +62,10 @@ __all__ = [
     "StepOutput",
     "Steps",
     "Workflow",
+    "cancel_all",
     "cancel_run",
+    "quarantine",
+    "runs",
     "shield",
     "tool",
 ]

@@ -12,7 +12,9 @@ import termios
 import time
 from types import TracebackType
 
-_TAKE = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+_TAKE = """import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"""
 _CONTROL = re.compile(r"\x1b\[[0-?]*[a-zA-Z]")
 
 

@@ -86,7 +86,9 @@ def test_a_cancelled_run_says_who_why_and_what_was_kept(terminal: bool) -> None:
     """The end of a cancelled run is told plainly, and it is the last thing that is told."""
     gate, console = Gate(), paper(force_terminal=terminal, _environ={})
     writer = Agent(ScriptedModel([["Once ", "upon ", gate, "never"]]), name="Writer")
-    workflow = Workflow("W", steps=[Step(name="facts", executor=lambda given: "Yes."), Step(name="story", agent=writer)])
+    workflow = Workflow(
+        "W", steps=[Step(name="facts", executor=lambda given: "Yes."), Step(name="story", agent=writer)]
+    )
 
     def stop() -> None:
         gate.wait_reached()

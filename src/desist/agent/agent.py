@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -13,10 +14,13 @@ from desist.cancel.reader import AsyncReader, SyncReader
 from desist.exceptions import ConfigurationError
 from desist.models.base import Model
 from desist.run.agent import RunOutput, RunOutputEvent
+from desist.run.budget import Budget
 from desist.run.cancel import acancel_run, cancel, cancel_run
+from desist.run.cleanup import check_hook
 from desist.run.debug import show_log
 from desist.run.driver import Run, current_run, new_id
 from desist.run.input import check_input
+from desist.run.limits import seconds_until
 from desist.run.place import Place
 from desist.run.store import MemoryStore, RunStore
 from desist.run.strict import Strict, refuse_unknown
@@ -54,6 +58,7 @@ class Agent(Strict):
         timeout: seconds after which a run is cancelled, with source `deadline`.
         stall_timeout: seconds without a piece from the model after which it is cancelled, with source `stall`.
         grace: seconds for cleanup after a cancel, before what is left is abandoned.
+        on_cancel: a function that cleans up after a cancel; it is given the output.
         db: where runs are recorded; None keeps the last ones in memory.
         stream, stream_events: defaults of `run`.
         user_id, session_id: defaults of `run`.
@@ -89,6 +94,7 @@ class Agent(Strict):
         timeout: float | None = None,
         stall_timeout: float | None = None,
         grace: float | None = None,
+        on_cancel: Callable[..., Any] | None = None,
         db: RunStore | None = None,
         stream: bool = False,
         stream_events: bool = False,
@@ -125,6 +131,8 @@ class Agent(Strict):
         self.timeout = timeout
         self.stall_timeout = stall_timeout
         self.grace = grace
+        check_hook(on_cancel, "on_cancel= of an Agent")
+        self.on_cancel = on_cancel
         self.db: RunStore = db if db is not None else MemoryStore()
         self.stream = stream
         self.stream_events = stream_events
@@ -174,11 +182,16 @@ class Agent(Strict):
         return run
 
     def _open(self, asked: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None) -> Run:
-        timeout, run_id = options.pop("timeout"), options.pop("run_id")
+        timeout, run_id, budget = options.pop("timeout"), options.pop("run_id"), options.pop("budget", "on_cancel")
+        left, on_cancel = seconds_until(options.pop("deadline")), options.pop("on_cancel")
+        check_hook(on_cancel, "on_cancel= of Agent.run()")
         events = self.stream_events if stream_events is None else stream_events
         body = self.body(asked, self._place(**options), listened=stream, stream_events=stream and events)
+        body.on_cancel = on_cancel
         run = self.open(body, run_id=run_id)
         run.limit(timeout, "the timeout of this run")
+        run.limit(left, "the deadline of this run")
+        run.spend_within(budget)
         return run
 
     def _place(
@@ -219,6 +232,9 @@ class Agent(Strict):
         dependencies: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
         timeout: float | None = None,
+        deadline: dt.datetime | float | None = None,
+        budget: Budget | None = None,
+        on_cancel: Callable[..., Any] | None = None,
         **unknown: Any,
     ) -> Any:
         """Run the agent from any thread.
@@ -229,7 +245,10 @@ class Agent(Strict):
             stream_events: show tool calls, model requests and the like too, not only text and the end.
             user_id, session_id, session_state, dependencies, metadata: override the agent's own.
             run_id: an id for the run; a cancel that came before, for this id, holds.
-            timeout: seconds after which this run is cancelled.
+            timeout: seconds after which this run is cancelled, with source `deadline`.
+            deadline: the same as a time: an aware datetime, or seconds since the epoch.
+            budget: what this run and all that it starts may spend; past it the run is cancelled.
+            on_cancel: a function that cleans up if this run is cancelled; it is given the output.
 
         Returns:
             RunOutput, or an iterator over events whose last one is terminal.
@@ -264,6 +283,9 @@ class Agent(Strict):
         dependencies: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
         timeout: float | None = None,
+        deadline: dt.datetime | float | None = None,
+        budget: Budget | None = None,
+        on_cancel: Callable[..., Any] | None = None,
         **unknown: Any,
     ) -> Any:
         """Run the agent on the caller's event loop. Parameters and errors as for `run`.
@@ -308,5 +330,6 @@ class Agent(Strict):
 
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
-    names = ("user_id", "session_id", "session_state", "run_id", "dependencies", "metadata", "timeout")
+    names: tuple[str, ...] = ("user_id", "session_id", "session_state", "run_id", "dependencies", "metadata", "timeout")
+    names += ("deadline", "budget", "on_cancel")
     return {name: given[name] for name in names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from desist.agent.calls import Calls, sealed
@@ -21,6 +22,7 @@ from desist.run.agent import (
     ToolCallCancelledEvent,
 )
 from desist.run.base import CancellationStage, RunStatus
+from desist.run.cleanup import Cleanup, hook
 from desist.run.context import RunContext
 from desist.run.input import input_text
 from desist.run.message import CANCELLED_RESULT, Message, ToolExecution
@@ -54,6 +56,7 @@ class AgentBody:
         self.metrics = RunMetrics()
         self.turn: Turn | None = None
         self.tool_calls = 0
+        self.on_cancel: Callable[..., Any] | None = None  #: of this run alone
         self.common: dict[str, Any] = {}
         self.output = RunOutput(
             agent_id=agent.id,
@@ -227,6 +230,20 @@ class AgentBody:
         kind = type(error).__name__
         return [*closing, RunErrorEvent(**self.common, content=str(error) or kind, error_type=kind)]
 
+    def cleanups(self, compensate: bool) -> list[Cleanup]:
+        """Return what is to be done: for interrupted tools, the agent's own, the run's own."""
+        place, agent = self.place, self.agent
+        known = {"session_state": place.session_state, "dependencies": place.dependencies, "record": self.output.cancel}
+        due: list[Cleanup] = []
+        for execution in reversed(self.executions):
+            function = self.functions.get(execution.tool_name or "")
+            if function is not None and function.on_cancel is not None and execution.ended_at is None:
+                due.append(hook(function.name, "on_cancel", function.on_cancel, execution, known))
+        for wanted, name in ((agent.on_cancel, agent.name or agent.id), (self.on_cancel, "run")):
+            if wanted is not None:
+                due.append(hook(name, "on_cancel", wanted, self.output, known))
+        return due
+
     def _seal(self, status: RunStatus) -> list[Any]:
         """Keep what was said so far, give every open call an end, and return the events of those that had begun."""
         cancelled = status is RunStatus.cancelled
@@ -270,6 +287,10 @@ class AgentBody:
                         tool_call_error=bool(execution.tool_call_error),
                     )
                 )
+
+    def waits(self) -> list[str]:
+        """Return what it waits for, if that is the model. For who looks at live runs."""
+        return [self.turn.waits_for()] if self.turn is not None else []
 
     def shows(self, event: Any) -> bool:
         """Whether the reader sees an event: text and the end always, everything with `stream_events`."""

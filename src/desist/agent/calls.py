@@ -11,6 +11,7 @@ from desist.exceptions import RetryAgentRun, StopAgentRun, ToolError, TooManyAba
 from desist.run.agent import ToolCallCompletedEvent, ToolCallErrorEvent, ToolCallStartedEvent
 from desist.run.branches import side_by_side
 from desist.run.message import Message, ToolCall, ToolExecution
+from desist.run.telemetry import tool_span
 
 if TYPE_CHECKING:
     from desist.agent.body import AgentBody
@@ -53,12 +54,15 @@ class Calls:
             self._failed(execution, error)
             return
         execution.tool_args = dict(bound.kwargs)
+        for spending in self.run.spending:
+            spending.tool_call()
         self.run.emit(
             ToolCallStartedEvent(**self.body.common, tool=execution),
             lambda: setattr(execution, "started_at", time.time()),
         )
         try:
-            value = await self._invoke(function, bound)
+            with tool_span(self.run, function.name, wish.id):
+                value = await self._invoke(function, bound)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self.run.scope.may_emit and task is not None and not task.cancelling():

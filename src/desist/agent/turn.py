@@ -18,6 +18,7 @@ from desist.run.agent import (
 )
 from desist.run.message import Message, ToolCall
 from desist.run.metrics import Usage
+from desist.run.telemetry import model_span
 
 if TYPE_CHECKING:
     from desist.agent.body import AgentBody
@@ -42,14 +43,18 @@ class Turn:
         """Send the request, pass the pieces on, and return the whole answer."""
         model = self.body.model
         known: dict[str, Any] = {"model": model.id, "model_provider": model.provider}
+        for spending in self.run.spending:
+            spending.model_call()
         self.run.emit(ModelRequestStartedEvent(**self.body.common, **known), self._begin)
         watch = _StallWatch(self, self.body.stall_timeout)
-        try:
-            async with aclosing(model.stream(request)) as pieces:  # type: ignore[type-var]
-                async for piece in pieces:
-                    self._take(piece)
-        finally:
-            watch.end()
+        with model_span(self.run, model.id, model.provider) as span:
+            try:
+                async with aclosing(model.stream(request)) as pieces:  # type: ignore[type-var]
+                    async for piece in pieces:
+                        self._take(piece)
+            finally:
+                watch.end()
+                span.used(self.usage or Usage(), self._first)
         usage = self.usage or Usage()
         self.run.emit(
             ModelRequestCompletedEvent(
@@ -65,6 +70,8 @@ class Turn:
             ),
             lambda: self.body.count(usage, self._first),
         )
+        for spending in self.run.spending:
+            spending.used(model.id, usage, len(self.text))
         return self.message()
 
     def _begin(self) -> None:
@@ -96,6 +103,8 @@ class Turn:
                 self.run.emit(RunContentEvent(**self.body.common, content=text), lambda: self.text.append(text))
             else:
                 self.run.commit(lambda: self.text.append(text))
+            for spending in self.run.spending:
+                spending.piece()
         if piece.reasoning_content:
             self._take_reasoning(piece.reasoning_content)
         if piece.tool_calls:
@@ -122,6 +131,11 @@ class Turn:
         limit = self.body.stall_timeout
         text = f"the model sent nothing for {limit:g} s"
         self.run.cancel(CancelReason(source=Source.stall, text=text, by="desist"), reach="run")
+
+    def waits_for(self) -> str:
+        """Return what it waits for, and for how long."""
+        what = "first token" if self._first is None else "next token"
+        return f"model {self.body.model.id}: {what} for {time.monotonic() - self._heard_at:.1f} s"
 
     @property
     def heard_at(self) -> float:

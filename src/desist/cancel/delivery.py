@@ -110,7 +110,8 @@ class Tasks:
 
 def _where(task: asyncio.Task[Any]) -> str:
     """Return the frames of a task, from its outermost coroutine to what it awaits."""
-    rows, inside = traceback.StackSummary(), task.get_coro()
+    inside: Any = task.get_coro()
+    rows = traceback.StackSummary()
     while inside is not None:
         for kind in ("cr", "gi", "ag"):
             frame = getattr(inside, f"{kind}_frame", None)

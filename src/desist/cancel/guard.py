@@ -2,7 +2,7 @@
 
 `PyThreadState_SetAsyncExc` raises at the thread's next byte code, wherever that is. Unguarded, it lands in a queue's
 mutex and deadlocks the pool. So a `Guard` is armed around the user's call only; sending and disarming exclude each
-other, and an exception that was sent and not delivered is taken back when the call is left.
+other, and an exception that was sent is used up when the call is left, delivered or not.
 Linux and elsewhere, CPython only.
 """
 
@@ -22,19 +22,22 @@ T = TypeVar("T")
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = [ctypes.c_ulong, ctypes.py_object]
 _set_async_exc.restype = ctypes.c_int
-#: NULL takes an exception back; `None` would be set as the exception itself.
-_NOTHING = ctypes.py_object()
+
+
+class _UsedUp(BaseException):
+    """Replaces what was sent."""
 
 
 class Guard:
     """Around one call in one thread."""
 
-    __slots__ = ("_armed", "_lock", "_refused", "_thread")
+    __slots__ = ("_armed", "_lock", "_refused", "_sent", "_thread")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._armed = False
         self._refused = False
+        self._sent = False
         self._thread = 0
 
     def call(self, function: Callable[[], T]) -> T:
@@ -56,9 +59,10 @@ class Guard:
 
     def _disarm(self) -> None:
         with self._lock:
-            if self._armed:
-                self._armed = False
-                _set_async_exc(self._thread, _NOTHING)
+            self._armed = False
+            if self._sent:
+                self._sent = False
+                _use_up(self._thread)
 
     def refuse(self) -> None:
         """Don't let a call begin that hasn't."""
@@ -71,4 +75,19 @@ class Guard:
             self._refused = True
             if not self._armed:
                 return False
+            self._sent = True
             return bool(_set_async_exc(self._thread, ctypes.py_object(RunCancelled)))
+
+
+def _use_up(thread: int) -> None:
+    """Take back what was sent to `thread`, which is this one.
+
+    Another exception overwrites it and is delivered here. Setting NULL would take it back too, but leaves CPython 3.11
+    looking for it at every jump for ever: all code is slower, and a profiler or debugger hangs.
+    """
+    try:
+        _set_async_exc(thread, ctypes.py_object(_UsedUp))
+        for _ in range(100):  # it is delivered by the first jump at the latest
+            pass
+    except _UsedUp:
+        pass

@@ -13,7 +13,7 @@ from desist.cancel.reason import CancelReason, Source
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 
-__all__ = ["Abandoned", "CancelReceipt", "CancelRecord", "Latch"]
+__all__ = ["Abandoned", "CancelReceipt", "CancelRecord", "CleanupResult", "Latch"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -24,6 +24,17 @@ class Abandoned:
     kind: str  #: "thread" or "task"
     blocked_in: str | None = None  #: its stack when it was given up, as text, where it could be read
     since: float | None = field(default_factory=time.time)  #: seconds since the epoch
+
+
+@dataclass(slots=True, kw_only=True)
+class CleanupResult:
+    """What became of a hook that cleaned up after a cancel."""
+
+    name: str
+    kind: str  #: "on_cancel" or "compensate"
+    status: str = "running"  #: "running", "done", "failed" or "stopped", which is at the end of the grace
+    error: str | None = None
+    seconds: float | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +49,7 @@ class CancelRecord:
     settled_at: float | None = None  #: the work was gone, or declared abandoned
     abandoned: list[Abandoned] = field(default_factory=list)
     upstream_closed: int = 0  #: connections to providers that were closed
+    cleanup: list[CleanupResult] = field(default_factory=list)  #: hooks and compensations, in the order they ran
 
     @classmethod
     def of(cls, reason: CancelReason) -> CancelRecord:

@@ -40,7 +40,13 @@ class LiveRun(Protocol):
         """The run at the top of its tree."""
 
     def cancel(
-        self, reason: CancelReason, *, reach: Reach = "tree", grace: float | None = None, force: bool = False
+        self,
+        reason: CancelReason,
+        *,
+        reach: Reach = "tree",
+        grace: float | None = None,
+        force: bool = False,
+        compensate: bool = False,
     ) -> CancelReceipt:
         """Decide, interrupt, answer."""
 
@@ -128,6 +134,7 @@ class Registry:
         reach: Reach = "tree",
         grace: float | None = None,
         force: bool = False,
+        compensate: bool = False,
     ) -> CancelReceipt:
         """Cancel the run with this id, or the tree that it belongs to, and say truthfully what that means.
 
@@ -137,6 +144,7 @@ class Registry:
             reach: "tree" stops the whole run; "run" only this one and what hangs below it.
             grace: seconds for cleanup before what is left is abandoned; None for the run's own.
             force: don't wait for cleanup at all.
+            compensate: undo finished steps.
         """
         with self._lock:
             run = self._live.get(run_id)
@@ -148,7 +156,7 @@ class Registry:
                 self._remember(run_id, reason)
                 return CancelReceipt(Outcome.unknown, run_id, lambda: None)
         if run is not None:
-            return run.cancel(reason, reach=reach, grace=grace, force=force)
+            return run.cancel(reason, reach=reach, grace=grace, force=force, compensate=compensate)
         assert ended is not None
         status = ended.status
         outcome = Outcome.already_cancelled if status is RunStatus.cancelled else Outcome.finished

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.status import RunStatus, Signal, move
 
-__all__ = ["Next", "Outcome", "Reach", "Scope", "Verdict"]
+__all__ = ["Next", "Outcome", "Reach", "Scope", "Tidy", "Verdict"]
 
 #: How far a request goes: the whole tree; or the run it names and what hangs below it; or, from inside the library,
 #: "own": the same, and whoever started that run deals with it (a timeout of a step, a reader that left).
@@ -36,6 +36,7 @@ class Next(Enum):
     """What a run's owner must do now."""
 
     wait = "wait"
+    tidy = "tidy"  #: the work is gone: run the hooks that clean up
     reap = "reap"  #: the body is through, children aren't: cancel and join them
     conclude = "conclude"  #: the outcome is decided and nothing is left running: record it, tell it
 
@@ -46,6 +47,15 @@ class Body(Enum):
     waiting = "waiting"
     running = "running"
     ended = "ended"
+
+
+class Tidy(Enum):
+    """Where cleaning up stands."""
+
+    none = "none"
+    due = "due"  #: there are hooks for the case of a cancel
+    running = "running"
+    done = "done"
 
 
 @dataclass(slots=True)
@@ -71,6 +81,7 @@ class Scope:
     work: set[Any] = field(default_factory=set)  #: blocking calls that still run
     body: Body = Body.waiting
     failed: bool = False
+    tidy: Tidy = Tidy.none
     given_up: bool = False  #: the grace is over: what still runs is abandoned
     concluding: bool = False  #: somebody records and tells the end
     owner: Any = None
@@ -160,8 +171,11 @@ class Scope:
         if self.children:
             return Next.reap if self.status is RunStatus.running else Next.wait
         if self.status is RunStatus.cancelling:
-            if self.work and not self.given_up:
+            if not self.given_up and (self.work or self.tidy is Tidy.running):
                 return Next.wait
+            if not self.given_up and self.tidy is Tidy.due:
+                self.tidy = Tidy.running
+                return Next.tidy
         else:
             self.status = move(self.run_id, self.status, Signal.fail if self.failed else Signal.complete)
         self.concluding = True

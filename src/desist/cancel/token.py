@@ -14,7 +14,7 @@ import itertools
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from desist.cancel.reason import CancelReason, Source
@@ -42,7 +42,7 @@ class CancelToken:
     A child is cancelled with its parent; cancelling a child leaves the parent alone.
     """
 
-    __slots__ = ("__weakref__", "_bell", "_callbacks", "_children", "_lock", "_reason")
+    __slots__ = ("__weakref__", "_bell", "_callbacks", "_children", "_lock", "_reason", "ids")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -50,6 +50,7 @@ class CancelToken:
         self._children: weakref.WeakSet[CancelToken] | None = None
         self._bell: threading.Event | None = None
         self._reason: CancelReason | None = None
+        self.ids: Mapping[str, str] | None = None  #: of its run, for the log
 
     @property
     def cancelled(self) -> bool:
@@ -64,6 +65,7 @@ class CancelToken:
     def child(self) -> CancelToken:
         """Return a token that is cancelled with this one."""
         token = CancelToken()
+        token.ids = self.ids
         with self._lock:
             if self._reason is None:
                 if self._children is None:
@@ -85,7 +87,7 @@ class CancelToken:
         if bell is not None:
             bell.set()
         for callback in callbacks:
-            _isolated(callback)
+            self._isolated(callback)
         for token in children:
             token.cancel(reason)
         return True
@@ -111,7 +113,7 @@ class CancelToken:
                 key = next(_ids)
                 self._callbacks[key] = callback
                 return lambda: self._forget(key)
-        _isolated(callback)
+        self._isolated(callback)
         return lambda: None
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -136,19 +138,20 @@ class CancelToken:
         if self.wait(seconds):
             raise RunCancelled(self._reason)
 
+    def _isolated(self, callback: Callable[[], object]) -> None:
+        try:
+            callback()
+        except Exception:
+            whose = self.ids["run_id"] if self.ids else "none"
+            words = "an on_cancel callback of run %s failed: %r"
+            log.warning(words, whose, callback, exc_info=True, extra=self.ids)
+
     def _forget(self, key: int) -> None:
         with self._lock:
             self._callbacks.pop(key, None)
 
     def __repr__(self) -> str:
         return f"<CancelToken {'cancelled: ' + str(self._reason) if self.cancelled else 'live'}>"
-
-
-def _isolated(callback: Callable[[], object]) -> None:
-    try:
-        callback()
-    except Exception:
-        log.exception("an on_cancel callback failed: %r", callback)
 
 
 def _refuse_on_loop() -> None:

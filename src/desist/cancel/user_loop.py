@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from desist.cancel.bell import bell_of
 from desist.cancel.delivery import Tasks, set_tasks
 from desist.cancel.reaper import reaper
 from desist.cancel.receipt import Abandoned
@@ -44,8 +45,9 @@ class AsyncWork:
     ) -> None:
         self._call = call
         self._context = contextvars.copy_context()
-        self._loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[None] = self._loop.create_future()
+        loop = asyncio.get_running_loop()
+        self._bell = bell_of(loop)
+        self._future: asyncio.Future[None] = loop.create_future()
         self._value: Any = None
         self._error: BaseException | None = None
         self._tasks = Tasks()
@@ -86,10 +88,7 @@ class AsyncWork:
         self.ended = True
         if self.owner is not None:
             self.owner.work_ended(self)
-        try:
-            self._loop.call_soon_threadsafe(self._resolve)
-        except RuntimeError:  # the loop is closed: nobody waits
-            pass
+        self._bell.call(self._resolve)
 
     def _resolve(self) -> None:
         if not self._future.done():
@@ -122,6 +121,7 @@ class _UserLoop:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self._bell = bell_of(self.loop)
         self.blocked = False
         self.waiting: deque[AsyncWork] = deque()
         self._watched = False
@@ -136,7 +136,7 @@ class _UserLoop:
         if not self._watched:
             self._watched = True
             reaper.at(time.monotonic() + PATIENCE, self._look)
-        self.loop.call_soon_threadsafe(self._take)
+        self._bell.call(self._take)
 
     def _take(self) -> None:
         self.blocked = False

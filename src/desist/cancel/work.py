@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, Literal, Protocol
 from weakref import ref
 
+from desist.cancel.bell import bell_of
 from desist.cancel.blocked import note_sockets, unblock
 from desist.cancel.guard import Guard
 from desist.cancel.reaper import reaper
@@ -76,7 +77,7 @@ class Work:
     """One call in a worker thread."""
 
     __slots__ = (
-        "_call", "_context", "_error", "_future", "_guard", "_loop", "_native_id", "_thread_id", "_value", "abandoned",
+        "_bell", "_call", "_context", "_error", "_future", "_guard", "_native_id", "_thread_id", "_value", "abandoned",
         "cooperating", "ended", "interrupt_by", "name", "owner", "shielded", "shielded_until", "sockets", "started_at",
         "token",
     )  # fmt: skip
@@ -86,8 +87,9 @@ class Work:
     ) -> None:
         self._call = call
         self._context = contextvars.copy_context()
-        self._loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[None] = self._loop.create_future()
+        loop = asyncio.get_running_loop()
+        self._bell = bell_of(loop)
+        self._future: asyncio.Future[None] = loop.create_future()
         self._value: Any = None
         self._error: BaseException | None = None
         self._guard = Guard()
@@ -133,12 +135,11 @@ class Work:
             _abandoned.discard(self)
             how = "returned" if self._error is None else f"raised {type(self._error).__name__}"
             late = time.time() - self.started_at
-            log.info("abandoned work %r %s after %.2f s; its result is dropped", self.name, how, late)
+            ids = self.token.ids
+            words = "run %s: abandoned work %r %s after %.2f s; its result is dropped"
+            log.info(words, ids["run_id"] if ids else "none", self.name, how, late, extra=ids)
             return
-        try:
-            self._loop.call_soon_threadsafe(self._resolve)
-        except RuntimeError:  # the loop is closed: nobody waits
-            pass
+        self._bell.call(self._resolve)
 
     def _resolve(self) -> None:
         if not self._future.done():

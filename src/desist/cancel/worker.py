@@ -49,8 +49,8 @@ def current_owner() -> WorkOwner | None:
     return _owner.get()
 
 
-def set_owner(owner: WorkOwner) -> None:
-    """Make `owner` the run that this context works for."""
+def set_owner(owner: WorkOwner | None) -> None:
+    """Make `owner` the run that this context works for; None: none."""
     _owner.set(owner)
 
 

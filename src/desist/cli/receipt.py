@@ -40,7 +40,7 @@ def _times(facts: Facts) -> list[Row]:
     moments = (
         ("decided", facts.delivered_ms, f"the outcome was fixed{closed}"),
         ("settled", facts.settled_ms, "all work was gone"),
-        ("told", facts.terminal_event_ms, "the end was stored, and the last event was here"),
+        ("told", facts.terminal_event_ms, "stored, and the last event read"),
     )
     for label, at, words in moments:
         if at is not None:

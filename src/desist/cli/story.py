@@ -89,5 +89,8 @@ def scripted_play(delay: float = 0.03) -> Play:
 def _workflow(model: Callable[[bool], Model]) -> Workflow:
     researcher = Agent(model(False), name="Researcher", instructions=_RESEARCH)
     writer = Agent(model(True), name="Writer", instructions=_WRITING)
-    steps = [Step(name="research", agent=researcher), Step(name="writing", agent=writer)]
+    steps = [
+        Step(name="research", agent=researcher, max_retries=0, on_error="fail"),
+        Step(name="writing", agent=writer, max_retries=0, on_error="fail"),
+    ]
     return Workflow("A dragon learns to code", steps=steps)

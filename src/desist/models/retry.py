@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Itera
 from desist.cancel.token import check_cancelled
 from desist.exceptions import ModelError
 from desist.models.response import ModelResponse
+from desist.run.driver import current_run
 
 __all__ = ["CallFailed", "backoff", "fixed_waits", "retry_after", "retrying"]
 
@@ -99,5 +100,7 @@ async def retrying(
             if wait is None or shown or not error.retryable or (asked or 0.0) > LONGEST_ASKED:
                 raise
             pause = wait if asked is None else asked
-            log.info("retrying in %.2f s: %s", pause, error)
+            run = current_run()
+            ids = run.ids if run is not None else None
+            log.info("run %s: retrying in %.2f s: %s", run and run.run_id, pause, error, extra=ids)
         await sleep(pause)

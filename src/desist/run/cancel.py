@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt
 from desist.cancel.registry import registry
-from desist.cancel.scope import Reach
 from desist.exceptions import ConfigurationError
 
 __all__ = ["acancel_run", "cancel", "cancel_run"]
@@ -18,7 +19,8 @@ def cancel(
     by: str | None = None,
     grace: float | None = None,
     force: bool = False,
-    scope: Reach = "tree",
+    scope: Literal["tree", "run"] = "tree",
+    compensate: bool = False,
 ) -> CancelReceipt:
     """Cancel a run. Decides and interrupts at once, and returns without waiting; `receipt.wait()` waits.
 
@@ -32,6 +34,7 @@ def cancel(
         force: leave no time for cleanup.
         scope: "tree" stops the whole run; "run" only the one named and what hangs below it. Its parent is then
             cancelled too, unless the step that runs it says on_cancel="skip".
+        compensate: undo what finished: the steps' `compensate` functions run in reverse, within the grace.
 
     Raises:
         ConfigurationError: a value can't be used.
@@ -43,7 +46,7 @@ def cancel(
     if grace is not None and grace < 0:
         raise ConfigurationError(f"grace={grace} must not be negative")
     why = CancelReason(source=Source.user, text=reason, by=by)
-    return registry.cancel(run_id, why, reach=scope, grace=grace, force=force)
+    return registry.cancel(run_id, why, reach=scope, grace=grace, force=force, compensate=compensate)
 
 
 def cancel_run(run_id: str) -> bool:

@@ -15,9 +15,11 @@ import asyncio
 import contextvars
 import logging
 import math
+import os
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -30,15 +32,18 @@ from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import Abandoned, CancelReceipt, CancelRecord, Latch
 from desist.cancel.registry import registry
 from desist.cancel.scope import Body as BodyState
-from desist.cancel.scope import Next, Outcome, Reach, Scope
+from desist.cancel.scope import Next, Outcome, Reach, Scope, Tidy
 from desist.cancel.status import RunStatus
 from desist.cancel.token import CancelToken, set_current
 from desist.cancel.work import Stoppable
 from desist.cancel.worker import set_owner
 from desist.exceptions import DesistError, RunCancelled
+from desist.run.budget import Budget, Spending
+from desist.run.cleanup import Cleanup, run_cleanups
 from desist.run.store import RunStore, StoredRun
+from desist.run.telemetry import Spans, spans_of
 
-__all__ = ["DEFAULT_GRACE", "Body", "Run", "current_run", "new_id"]
+__all__ = ["DEFAULT_GRACE", "Body", "Run", "current_run", "left_behind", "new_id"]
 
 log = logging.getLogger("desist.run")
 
@@ -49,11 +54,19 @@ FORCED_GRACE = 0.01
 
 _RUNNING = RunStatus.running
 _current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("desist_run", default=None)
+#: Runs that ended while something of theirs went on; gone when that has ended.
+_left_behind: weakref.WeakValueDictionary[int, Run] = weakref.WeakValueDictionary()
+os.register_at_fork(after_in_child=_left_behind.clear)
 
 
 def current_run() -> Run | None:
     """Return the run that this code works for, or None outside of any."""
     return _current.get()
+
+
+def left_behind() -> list[Run]:
+    """Return the runs that have ended and left work behind which may still go on."""
+    return [run for ref in _left_behind.valuerefs() if (run := ref()) is not None]
 
 
 def new_id() -> str:
@@ -75,6 +88,9 @@ class Body(Protocol):
 
     def conclude(self, status: RunStatus, error: BaseException | None) -> list[Any]:
         """Finish the output and return the closing events, the terminal one last. Must not fail or block."""
+
+    def cleanups(self, compensate: bool) -> list[Cleanup]:
+        """Return the hooks that clean up after a cancel, in the order in which they are to run."""
 
     def shows(self, event: Any) -> bool:
         """Whether the reader of this run sees the event: its own, or one of a bound child."""
@@ -99,9 +115,18 @@ class Run:
         self.tasks = Tasks()
         self.teller: Run = parent.teller if parent and bound else self  #: the run whose reader hears of this one
         self.bridge: Bridge[Any] = self.teller.bridge if bound and parent else Bridge(self.lock)
+        self.spending: tuple[Spending, ...] = parent.spending if parent else ()
         self._due = 0.0
         self._forced = False
+        self.limited_here = False  #: whether whoever started it has put an end to it: a step's timeout
+        self.compensate = False  #: whether a cancel asked for compensations
+        self._tidying = Tasks()
+        self._tidy_token = CancelToken()
         self._limits: list[Timer] = []
+        self.opened_at = time.monotonic()
+        self.ids = {"run_id": self.run_id, "root_run_id": self.run_id}  #: what a log record about it carries
+        self.token.ids = self.ids
+        self.spans: Spans | None = spans_of(self)
 
     # -- the beginning
 
@@ -136,6 +161,7 @@ class Run:
         with run.lock:
             if parent is not None:
                 parent.scope.adopt(run.scope)
+                run.ids["root_run_id"] = run.root.run_id
             born_cancelled = run.scope.status is RunStatus.cancelling
             if born_cancelled:
                 run._fell([run.scope])
@@ -152,7 +178,7 @@ class Run:
             if self.scope.status is not RunStatus.pending:
                 return self
             self._save(RunStatus.pending)
-        log.debug("%s run %s starts", self.body.kind, self.run_id)
+        log.debug("%s run %s starts", self.body.kind, self.run_id, extra=self.ids)
         context = contextvars.copy_context()
         context.run(self._enter)
 
@@ -170,15 +196,27 @@ class Run:
         set_owner(self)
         set_tasks(self.tasks)
         set_current(self.token)
+        if self.spans is not None:
+            self.spans.enter()
 
-    def limit(self, seconds: float | None, what: str) -> None:
+    def limit(self, seconds: float | None, what: str, reach: Reach = "run") -> None:
         """Cancel this run when `seconds` have passed, with source `deadline`."""
         if seconds is not None:
-            reason = f"{what} of {seconds:g} s is over"
-            self._limits.append(reaper.at(time.monotonic() + seconds, lambda: self._limit_hit(Source.deadline, reason)))
+            text = f"{what} of {seconds:g} s is over" if seconds > 0 else f"{what} is over"
 
-    def _limit_hit(self, source: Source, text: str) -> None:
-        self.cancel(CancelReason(source=source, text=text, by="desist"), reach="run")
+            def over() -> None:
+                receipt = self.cancel(CancelReason(source=Source.deadline, text=text, by="desist"), reach=reach)
+                self.limited_here = reach == "own" and receipt.outcome is Outcome.accepted
+
+            if seconds > 0:
+                self._limits.append(reaper.at(time.monotonic() + seconds, over))
+            else:
+                over()
+
+    def spend_within(self, budget: Budget | None) -> None:
+        """Count what this run and all below it spend, and cancel it past the budget. Before it is started."""
+        if budget is not None:
+            self.spending = (*self.spending, Spending(self, budget))
 
     @property
     def root(self) -> Run:
@@ -225,7 +263,7 @@ class Run:
 
     def _end_body(self, failure: BaseException | None) -> None:
         if self.scope.given_up:
-            log.info("run %s: an abandoned task ended late", self.run_id)
+            log.info("run %s: an abandoned task ended late", self.run_id, extra=self.ids)
         with self.lock:
             self.error = failure
             self.scope.end_body(failed=failure is not None)
@@ -302,13 +340,21 @@ class Run:
     # -- cancelling
 
     def cancel(
-        self, reason: CancelReason, *, reach: Reach = "tree", grace: float | None = None, force: bool = False
+        self,
+        reason: CancelReason,
+        *,
+        reach: Reach = "tree",
+        grace: float | None = None,
+        force: bool = False,
+        compensate: bool = False,
     ) -> CancelReceipt:
         """Decide, interrupt, answer. From any thread; returns at once."""
         with self.lock:
             verdict = self.scope.request(reason, reach)
             if verdict.hits:
                 self._fell(verdict.hits)
+                for hit in verdict.hits:
+                    hit.owner.compensate = compensate
         target: Run = verdict.target.owner
         if verdict.hits:
             top: Run = verdict.hits[-1].owner
@@ -332,10 +378,14 @@ class Run:
             run.record = CancelRecord.of(run.scope.reason)
             run.body.output.status = RunStatus.cancelling
             run.body.output.cancel = run.record
+            if run.tasks.loop is not None:  # else it never started: there is nothing to clean up
+                run.scope.tidy = Tidy.due
         ids = {run.run_id for run in runs}
         for teller in {id(run.teller): run.teller for run in runs}.values():
-            whole = teller.run_id in ids  # also what a child said that has ended since
-            teller.bridge.drop(lambda event, whole=whole: event.is_content and (whole or event.run_id in ids))
+            if teller.run_id in ids:  # also what a child said that has ended since
+                teller.bridge.drop(lambda event: event.is_content)
+            else:
+                teller.bridge.drop(lambda event: event.is_content and event.run_id in ids)
 
     def _interrupt(self, hits: Iterable[Scope], force: bool = False) -> None:
         """Stop what these runs do, children first, from this thread. Without the lock."""
@@ -349,7 +399,8 @@ class Run:
             for work in list(run.scope.work):
                 work.stop(run.grace, force=force)
             run._advance()
-        log.info("run %s is being cancelled: %s", self.run_id, self.scope.reason)
+        for run in runs:
+            log.info("run %s is being cancelled: %s", run.run_id, run.scope.reason, extra=run.ids)
 
     def _deliver(self, force: bool) -> None:
         if self.scope.body is not BodyState.ended:
@@ -389,7 +440,8 @@ class Run:
             reaper.at(due, self._overrun)
         for run in late:
             for item in run.record.abandoned if run.record else ():
-                log.warning("run %s: %s %r could not be stopped and is abandoned", run.run_id, item.kind, item.name)
+                words = "run %s: %s %r could not be stopped and is abandoned"
+                log.warning(words, run.run_id, item.kind, item.name, extra=run.ids)
             run._advance()
 
     def _spared_until(self) -> float:
@@ -405,6 +457,11 @@ class Run:
         """Name what is still running. With the lock held."""
         assert self.record is not None
         given_up = [work.abandon() for work in self.scope.work]
+        if self.scope.tidy is Tidy.running:
+            self._tidy_token.cancel(self.scope.reason)
+            self._tidying.deliver(0.0, lambda: self.scope.tidy is Tidy.running, force=True)
+            hooks = [hook for hook in self.record.cleanup if hook.status == "running"]
+            given_up += [Abandoned(name=hook.name, kind=hook.kind) for hook in hooks]
         waits_for_child = any(child.owner.record.abandoned for child in self.scope.children.values() if child.given_up)
         if self.scope.body is not BodyState.ended and not given_up and not waits_for_child:
             given_up.append(Abandoned(name=self.body.kind, kind="task", blocked_in=self.tasks.stack() or None))
@@ -427,8 +484,39 @@ class Run:
             for hit in hits:
                 hit.owner._give_grace(hit.owner.grace, False)
             self._interrupt(hits)
+        if due is Next.tidy:
+            self._tidy()
         if due is Next.conclude:
             self._conclude()
+
+    def _tidy(self) -> None:
+        """Run the hooks that clean up, on the run's own loop; go on when they are through."""
+        try:
+            cleanups = self.body.cleanups(self.compensate)
+        except Exception:  # a mistake of ours must not leave a reader waiting
+            log.exception("run %s: its hooks could not be found", self.run_id, extra=self.ids)
+            cleanups = []
+        loop = self.tasks.loop
+        if cleanups and loop is not None and self.record is not None:
+            work = run_cleanups(cleanups, self.record.cleanup, self._tidying, self._tidy_token)
+            self._tidying.loop = loop
+
+            def go() -> None:
+                self._tidying.start(work).add_done_callback(lambda task: self._tidied(task))
+
+            try:
+                loop.call_soon_threadsafe(go)
+                return
+            except RuntimeError:  # the loop is closed: there is nowhere to clean up
+                work.close()
+        self._tidied(None)
+
+    def _tidied(self, task: asyncio.Task[None] | None) -> None:
+        if task is not None and not task.cancelled():
+            task.exception()  # seen
+        with self.lock:
+            self.scope.tidy = Tidy.done
+        self._advance()
 
     def _conclude(self) -> None:
         """Record the end, then tell it."""
@@ -442,8 +530,10 @@ class Run:
         try:
             events = self.body.conclude(status, self.error)
         except Exception:  # a mistake of ours must not leave a reader waiting
-            log.exception("run %s: its closing events could not be made", self.run_id)
+            log.exception("run %s: its closing events could not be made", self.run_id, extra=self.ids)
             events = []
+        if self.spans is not None:
+            self.spans.end(status, self.record, self.error, self.body.output)
         future = self._save(status)
         if future is None:
             self._announce(events)
@@ -464,7 +554,7 @@ class Run:
         try:
             return self.store.save_run(stored)
         except Exception:
-            log.exception("run %s could not be stored", self.run_id)
+            log.exception("run %s could not be stored", self.run_id, extra=self.ids)
             return None
 
     def _announce(self, events: list[Any]) -> None:
@@ -477,8 +567,10 @@ class Run:
             else:
                 self._tell_end(events)
         registry.end(self, self.scope.status)
+        if self.scope.work or self.scope.given_up:
+            _left_behind[id(self)] = self
         self.settled.set()
-        log.info("%s run %s has ended: %s", self.body.kind, self.run_id, self.scope.status.value)
+        log.info("%s run %s has ended: %s", self.body.kind, self.run_id, self.scope.status.value, extra=self.ids)
         if parent is not None:
             parent.owner._advance()
 

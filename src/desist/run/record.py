@@ -54,7 +54,9 @@ def _compile_init(kind: type) -> None:
         else:
             params.append(name)
         body.append(f"    self.{name} = {value}\n")
-    exec(f"def __init__(self, *, {', '.join(params)}):\n{''.join(body)}", known)
+    source = f"def __init__(self, *, {', '.join(params)}):\n{''.join(body)}"
+    # Compiled first: `exec` of a text makes Python forget a Ctrl-C that ended the program.
+    exec(compile(source, "<init>", "exec"), known)
     init = known["__init__"]
     init.__qualname__ = f"{kind.__qualname__}.__init__"
     init.__module__ = kind.__module__

@@ -14,6 +14,7 @@ __all__ = ["tool"]
 _OPTIONS = frozenset(
     {
         "name",
+        "on_cancel",
         "description",
         "strict",
         "instructions",
@@ -44,6 +45,7 @@ def tool(
     pre_hook: Callable[..., Any] | None = None,
     post_hook: Callable[..., Any] | None = None,
     timeout: float | None = None,
+    on_cancel: Callable[..., Any] | None = None,
     **unsupported: Any,
 ) -> Callable[[Callable[..., Any]], Function]: ...
 

@@ -53,6 +53,7 @@ class Function:
         pre_hook: Callable[..., Any] | None = None,
         post_hook: Callable[..., Any] | None = None,
         timeout: float | None = None,
+        on_cancel: Callable[..., Any] | None = None,
         **unsupported: Any,
     ) -> None:
         """Describe a tool. The signature is read when `parameters` is first needed.
@@ -67,6 +68,7 @@ class Function:
             pre_hook: called before the tool, with the `BoundCall` and whatever desist can fill in.
             post_hook: the same after it; `call.result` is what it returned. Not called if the tool raised.
             timeout: seconds that the agent lets a call take; None for no limit.
+            on_cancel: a function that cleans up after a call that was interrupted; it is given its `ToolExecution`.
 
         Raises:
             ConfigurationError: something here can't work.
@@ -86,8 +88,11 @@ class Function:
         self.pre_hook = pre_hook
         self.post_hook = post_hook
         self.timeout = checked_timeout(timeout, f"tool '{self.name}'")
+        self.on_cancel = on_cancel
         self.owning_toolkit: Toolkit | None = None
         self.is_async = is_async(self.entrypoint)
+        if on_cancel is not None and not callable(on_cancel):
+            raise ConfigurationError(f"tool '{self.name}': on_cancel must be a function, got {on_cancel!r:.80}")
         self._docstring = docstring
         self._schema = _checked_schema(parameters, self.name)
         self._parameters: Parameters | None = None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from desist.run.base import CancellationStage, RunStatus, content_text
+from desist.run.cleanup import Cleanup, hook
 from desist.run.context import RunContext
 from desist.run.place import Place
 from desist.run.workflow import (
@@ -18,7 +20,7 @@ from desist.run.workflow import (
     WorkflowRunOutput,
     WorkflowStartedEvent,
 )
-from desist.workflow.flow import Flow
+from desist.workflow.flow import Flow, Runnable
 from desist.workflow.progress import Progress
 from desist.workflow.sequence import run_sequence
 from desist.workflow.types import StepInput, StepType
@@ -49,6 +51,8 @@ class WorkflowBody:
         self.progress = Progress({}, StepType.WORKFLOW.value)
         self.common: dict[str, Any] = {}
         self.agent_runs: list[Any] = []
+        self.begun: list[tuple[Runnable, Progress]] = []
+        self.on_cancel: Callable[..., Any] | None = None  #: of this run alone
         self._began_at = time.monotonic()
         self.output = WorkflowRunOutput(
             input=given.input,
@@ -91,7 +95,7 @@ class WorkflowBody:
             metadata=place.metadata,
             cancel_token=run.token,
         )
-        flow = Flow(run, place, context, self.common, self.listened, self.stream_events, self.agent_runs)
+        flow = Flow(run, place, context, self.common, self.listened, self.stream_events, self.agent_runs, self.begun)
         await run_sequence(self.workflow.steps, self.given, flow, self.progress)
 
     def conclude(self, status: RunStatus, error: BaseException | None) -> list[Any]:
@@ -145,6 +149,19 @@ class WorkflowBody:
         self.output.content = self.output.content if self.output.content is not None else words
         return [WorkflowErrorEvent(**self.common, error=words, error_type=type(error).__name__)]
 
+    def cleanups(self, compensate: bool) -> list[Cleanup]:
+        """Return what is to be done: for interrupted steps, compensations, the workflow's own, the run's own."""
+        place, workflow = self.place, self.workflow
+        known = {"session_state": place.session_state, "dependencies": place.dependencies, "record": self.output.cancel}
+        made = [(step, progress.output or progress.interrupted()) for step, progress in reversed(self.begun)]
+        due = [one for step, output in made for one in step.cleanups(output, known, compensate=False)]
+        if compensate or workflow.compensate:
+            due += [one for step, output in made for one in step.cleanups(output, known, compensate=True)]
+        for function, name in ((workflow.on_cancel, workflow.name or workflow.id), (self.on_cancel, "run")):
+            if function is not None:
+                due.append(hook(name, "on_cancel", function, self.output, known))
+        return due
+
     def _close_open(self, reason: str | None) -> list[Any]:
         """Move what is open to the results, as it stands; return the closing events."""
         progress = self.progress
@@ -154,6 +171,10 @@ class WorkflowBody:
         progress.open.clear()
         progress.done.extend(interrupted)
         return events
+
+    def open_steps(self) -> list[str]:
+        """Return the names of the steps that are open, the outermost first. For who looks at live runs."""
+        return list(_names(self.progress))
 
     def shows(self, event: Any) -> bool:
         """Whether the reader sees an event.
@@ -166,3 +187,9 @@ class WorkflowBody:
         if self.stream_events or event.is_content or isinstance(event, _ALWAYS_SHOWN):
             return True
         return bool(event.is_terminal) and isinstance(event, BaseWorkflowRunOutputEvent)
+
+
+def _names(progress: Progress) -> Iterator[str]:
+    for step in progress.open:
+        yield step.common["step_name"]
+        yield from _names(step)

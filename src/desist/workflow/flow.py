@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from desist.run.cleanup import Cleanup
 from desist.run.context import RunContext
 from desist.run.driver import Run
 from desist.run.place import Place
@@ -44,6 +45,9 @@ class Runnable(Protocol):
     def agents(self) -> Iterator[Agent]:
         """Name the agents in it, so that what they lack is known before anything runs."""
 
+    def cleanups(self, output: StepOutput, known: dict[str, Any], *, compensate: bool) -> Iterator[Cleanup]:
+        """Name the hooks that are due for what it made: its compensation, or what is to be done when interrupted."""
+
 
 @dataclass(slots=True)
 class Flow:
@@ -56,6 +60,7 @@ class Flow:
     listened: bool
     stream_events: bool
     agent_runs: list[Any] = field(default_factory=list)
+    begun: list[tuple[Runnable, Progress]] = field(default_factory=list)  #: in the order in which they began
 
     def begin(
         self,
@@ -76,8 +81,15 @@ class Flow:
             "step_index": spot.index,
         }
         progress = Progress(common, kind.value)
-        self.run.emit(event(**common, **told), lambda: above.open.append(progress))
-        log.debug("run %s: %s %r begins", self.run.run_id, kind.value, step.name)
+
+        def note() -> None:
+            above.open.append(progress)
+            self.begun.append((step, progress))
+
+        self.run.emit(event(**common, **told), note)
+        log.debug("run %s: %s %r begins", self.run.run_id, kind.value, step.name, extra=self.run.ids)
+        if self.run.spans is not None:
+            self.run.spans.begin_step(progress, kind.value, common)
         return progress
 
     def end(self, progress: Progress, above: Progress, output: StepOutput, event: BaseStepEvent) -> StepOutput:
@@ -86,7 +98,11 @@ class Flow:
         def keep() -> None:
             above.open.remove(progress)
             above.done.append(output)
+            progress.output = output
 
         self.run.emit(event, keep)
-        log.debug("run %s: %s has ended: %s", self.run.run_id, progress.common["step_name"], event.event)
+        name = progress.common["step_name"]
+        log.debug("run %s: %s has ended: %s", self.run.run_id, name, event.event, extra=self.run.ids)
+        if self.run.spans is not None:
+            self.run.spans.end_step(progress, error=output.error, cancelled=output.cancelled)
         return output

@@ -27,6 +27,7 @@ class Progress:
     done: list[StepOutput] = field(default_factory=list)  #: what finished below it
     open: list[Progress] = field(default_factory=list)
     said: list[str] = field(default_factory=list)  #: pieces of a function's text
+    output: StepOutput | None = None  #: what it made, once it has ended
     agent_output: Any = None  #: the output of the agent's run that does the step
 
     def partial(self) -> Any:

@@ -12,6 +12,7 @@ from desist.cancel.reason import Source
 from desist.exceptions import ConfigurationError, StepError
 from desist.run.agent import RunOutput
 from desist.run.base import RunStatus, content_text
+from desist.run.cleanup import Cleanup, check_hook, hook
 from desist.run.input import input_text
 from desist.run.place import Place
 from desist.run.step_events import StepCompletedEvent, StepErrorEvent, StepOutputEvent
@@ -36,8 +37,12 @@ class Step(Strict):
         step_id: a stable id; made anew if None.
         max_retries: how often it is tried again after an error that says that this may help.
         on_error: "skip" records a failure and goes on (default); "fail" ends the run.
-        on_cancel: what a cancel of this step's agent alone (`scope="run"`) means: None cancels the workflow,
-            "skip" goes on with the next step.
+        on_cancel: a function that cleans up when this step is interrupted; it is given the `StepOutput` with what was
+            done by then. Or "skip": when this step's agent alone is cancelled (`scope="run"`), go on with the next
+            step instead of cancelling the workflow.
+        compensate: a function that undoes this step; it is given its `StepOutput`. Called when a run is cancelled
+            with `compensate=True`, for each step that has begun, the last one first.
+        timeout: seconds after which the step fails, as `on_error` says. The workflow isn't cancelled by that.
 
     Raises:
         ConfigurationError: no executor, or more than one.
@@ -53,7 +58,9 @@ class Step(Strict):
         step_id: str | None = None,
         max_retries: int = 3,
         on_error: OnError | str = OnError.skip,
-        on_cancel: Literal["skip"] | None = None,
+        on_cancel: Literal["skip"] | Callable[..., Any] | None = None,
+        compensate: Callable[..., Any] | None = None,
+        timeout: float | None = None,
     ) -> None:
         if (agent is None) == (executor is None):
             how = "both agent= and executor=" if agent is not None else "neither agent= nor executor="
@@ -64,8 +71,11 @@ class Step(Strict):
             raise ConfigurationError(f"executor= of step {name!r} must be callable, not {executor!r:.80}")
         if max_retries < 0:
             raise ConfigurationError(f"max_retries={max_retries} of step {name!r} must not be negative")
-        if on_cancel not in (None, "skip"):
-            raise ConfigurationError(f"on_cancel={on_cancel!r} of step {name!r} isn't known: use 'skip' or None")
+        if on_cancel != "skip":
+            check_hook(on_cancel, f"on_cancel= of step {name!r}, unless it is 'skip',")
+        check_hook(compensate, f"compensate= of step {name!r}")
+        if timeout is not None and timeout <= 0:
+            raise ConfigurationError(f"timeout={timeout} of step {name!r} must be more than 0 seconds")
         self.agent = agent
         self.function = FunctionCall(executor) if executor is not None else None
         self.name: str = name or (agent.name or agent.id if agent is not None else self.function.name)  # type: ignore[union-attr]
@@ -74,6 +84,8 @@ class Step(Strict):
         self.max_retries = max_retries
         self.on_error = OnError(on_error)
         self.on_cancel = on_cancel
+        self.compensate = compensate
+        self.timeout = timeout
 
     def __repr__(self) -> str:
         return f"<Step {self.name}>"
@@ -82,6 +94,13 @@ class Step(Strict):
         """Name the agent, if it is one."""
         if self.agent is not None:
             yield self.agent
+
+    def cleanups(self, output: StepOutput, known: dict[str, Any], *, compensate: bool) -> Iterator[Cleanup]:
+        """Name the hooks that are due for what it made: its compensation, or what is to be done when interrupted."""
+        if compensate and self.compensate is not None:
+            yield hook(self.name, "compensate", self.compensate, output, known)
+        elif not compensate and output.cancelled and callable(self.on_cancel):
+            yield hook(self.name, "on_cancel", self.on_cancel, output, known)
 
     async def perform(self, given: StepInput, flow: Flow, spot: Spot, above: Progress) -> StepOutput:
         """Do the step; note it in `above` while it runs and when it has ended."""
@@ -113,13 +132,24 @@ class Step(Strict):
             try:
                 if self.agent is not None:
                     return await self._run_agent(self.agent, given, flow, progress)
-                assert self.function is not None
-                return await call_function(self.function, given, flow, progress)
+                return await self._call_function(given, flow, progress)
             except Exception as error:
                 if attempt == self.max_retries or not getattr(error, "retryable", True):
                     raise
                 flow.run.commit(progress.said.clear)
         raise AssertionError("unreachable")
+
+    async def _call_function(self, given: StepInput, flow: Flow, progress: Progress) -> StepOutput:
+        assert self.function is not None
+        limit = asyncio.timeout(self.timeout)
+        try:
+            async with limit:
+                return await call_function(self.function, given, flow, progress)
+        except TimeoutError as error:
+            raise self._too_long() if limit.expired() else error from None
+
+    def _too_long(self) -> StepError:
+        return StepError(f"step {self.name!r} took longer than its timeout of {self.timeout:g} s")
 
     async def _run_agent(self, agent: Agent, given: StepInput, flow: Flow, progress: Progress) -> StepOutput:
         place = self._place(flow, progress)
@@ -131,8 +161,11 @@ class Step(Strict):
             flow.agent_runs.append(body.output)
 
         flow.run.commit(note)
+        run.limit(self.timeout, f"the timeout of step {self.name!r}", reach="own")
         output: RunOutput = await run.start(asyncio.get_running_loop()).wait_async()
         if output.status is RunStatus.cancelled:
+            if run.limited_here:
+                raise self._too_long()
             return self._agent_cancelled(output, flow)
         if output.status is RunStatus.error:
             error = StepError(f"step {self.name!r}: {output.content}")
@@ -172,6 +205,8 @@ class Step(Strict):
         words = str(error) or type(error).__name__
         if self.on_error is OnError.fail:
             flow.run.emit(StepErrorEvent(**progress.common, error=words))
+            if flow.run.spans is not None:
+                flow.run.spans.end_step(progress, error=words)
             raise error if isinstance(error, StepError) else StepError(f"step {self.name!r}: {words}") from error
         output = StepOutput(
             step_name=self.name,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from desist.agent.agent import Agent
+from desist.run.cleanup import Cleanup
 from desist.run.strict import Strict
 from desist.run.workflow import StepsExecutionCompletedEvent, StepsExecutionStartedEvent
 from desist.workflow.entries import as_steps
@@ -39,6 +40,10 @@ class Steps(Strict):
         """Name the agents in it."""
         for step in self.steps:
             yield from step.agents()
+
+    def cleanups(self, output: StepOutput, known: dict[str, Any], *, compensate: bool) -> Iterator[Cleanup]:
+        """A container has no hooks; its steps have."""
+        yield from ()
 
     async def perform(self, given: StepInput, flow: Flow, spot: Spot, above: Progress) -> StepOutput:
         """Run the steps in their order."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+import datetime as dt
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal, overload
 
 from desist.cancel.home import home
 from desist.cancel.reader import AsyncReader, SyncReader
 from desist.exceptions import ConfigurationError
+from desist.run.budget import Budget
 from desist.run.cancel import acancel_run, cancel, cancel_run
+from desist.run.cleanup import check_hook
 from desist.run.debug import show_log
 from desist.run.driver import Run, current_run, new_id
 from desist.run.input import check_input
+from desist.run.limits import seconds_until
 from desist.run.place import Place
 from desist.run.store import MemoryStore, RunStore
 from desist.run.strict import Strict, refuse_unknown
@@ -40,6 +44,8 @@ class Workflow(Strict):
         metadata: kept with the run.
         timeout: seconds after which a run is cancelled, with source `deadline`.
         grace: seconds for cleanup after a cancel, before what is left is abandoned.
+        on_cancel: a function that cleans up after a cancel; it is given the output.
+        compensate: a cancel undoes finished steps, by their `compensate` functions.
         stream, stream_events: defaults of `run`.
         user_id, session_id: defaults of `run`.
         debug_mode: show the log of desist, from level DEBUG on, on standard error.
@@ -63,6 +69,8 @@ class Workflow(Strict):
         metadata: dict[str, Any] | None = None,
         timeout: float | None = None,
         grace: float | None = None,
+        on_cancel: Callable[..., Any] | None = None,
+        compensate: bool = False,
         stream: bool = False,
         stream_events: bool = False,
         user_id: str | None = None,
@@ -84,6 +92,9 @@ class Workflow(Strict):
         self.metadata = metadata
         self.timeout = timeout
         self.grace = grace
+        check_hook(on_cancel, "on_cancel= of a Workflow")
+        self.on_cancel = on_cancel
+        self.compensate = compensate
         self.stream = stream
         self.stream_events = stream_events
         self.user_id = user_id
@@ -104,16 +115,21 @@ class Workflow(Strict):
         for step in self.steps:
             for agent in step.agents():
                 agent.needed_model()
+        left = seconds_until(options["deadline"])
+        check_hook(options["on_cancel"], "on_cancel= of Workflow.run()")
         events = self.stream_events if stream_events is None else stream_events
         given = StepInput(input=asked, additional_data=options["additional_data"])
         place = self._place(options)
         body = WorkflowBody(self, given, place, listened=stream, stream_events=stream and events)
+        body.on_cancel = options["on_cancel"]
         run_id = options["run_id"] or new_id()
         parent = current_run()
         body.named(run_id, parent.run_id if parent else None)
         run = Run.open(body, run_id=run_id, store=self.db, grace=self.grace)
         run.limit(self.timeout, f"the timeout of {what}")
         run.limit(options["timeout"], "the timeout of this run")
+        run.limit(left, "the deadline of this run")
+        run.spend_within(options["budget"])
         return run
 
     def _place(self, options: dict[str, Any]) -> Place:
@@ -151,6 +167,9 @@ class Workflow(Strict):
         dependencies: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
         timeout: float | None = None,
+        deadline: dt.datetime | float | None = None,
+        budget: Budget | None = None,
+        on_cancel: Callable[..., Any] | None = None,
         **unknown: Any,
     ) -> Any:
         """Run the workflow from any thread.
@@ -162,7 +181,10 @@ class Workflow(Strict):
             run_id: an id for the run; a cancel that came before, for this id, holds.
             stream: return an iterator over events instead of the output. Everything is checked and registered now.
             stream_events: show steps, tool calls and the like too, not only text and the end.
-            timeout: seconds after which this run is cancelled.
+            timeout: seconds after which this run is cancelled, with source `deadline`.
+            deadline: the same as a time: an aware datetime, or seconds since the epoch.
+            budget: what this run and all that it starts may spend; past it the run is cancelled.
+            on_cancel: a function that cleans up if this run is cancelled; it is given the output.
 
         Returns:
             WorkflowRunOutput, or an iterator over events whose last one is terminal.
@@ -200,6 +222,9 @@ class Workflow(Strict):
         dependencies: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
         timeout: float | None = None,
+        deadline: dt.datetime | float | None = None,
+        budget: Budget | None = None,
+        on_cancel: Callable[..., Any] | None = None,
         **unknown: Any,
     ) -> Any:
         """Run the workflow on the caller's event loop. Parameters and errors as for `run`.
@@ -253,5 +278,8 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
         "dependencies",
         "metadata",
         "timeout",
+        "deadline",
+        "budget",
+        "on_cancel",
     ]
     return {name: given[name] for name in names}

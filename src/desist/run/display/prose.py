@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from rich.cells import cell_len, get_character_cell_size
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.markdown import Markdown
 from rich.text import Text
 
@@ -107,7 +107,8 @@ class Blocks:
 
     def preview(self) -> RenderableType:
         """Return the open block."""
-        return Markdown(self.open.strip("\n"))
+        block = Markdown(self.open.strip("\n"))
+        return block if self._first else Group(Text(""), block)
 
     def _told(self, block: str) -> list[RenderableType]:
         if not block.strip():

@@ -1,0 +1,79 @@
+"""Waking an event loop from other threads, for half of what `call_soon_threadsafe` costs.
+
+A loop's `Bell` is a queue of callbacks and an eventfd that the loop watches: one write and one read of eight bytes for
+all callbacks that came meanwhile, where asyncio sends a byte through a socket pair for each. Where the system or the
+loop has no such thing, a bell is `call_soon_threadsafe` itself. Called by what hands work between threads and loops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import weakref
+from collections import deque
+from collections.abc import Callable
+
+__all__ = ["Bell", "bell_of"]
+
+_bells: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Bell] = weakref.WeakKeyDictionary()
+
+
+class Bell:
+    """Runs callbacks on one loop. Made on that loop's thread."""
+
+    __slots__ = ("__weakref__", "_fd", "_loop", "_queue", "_rung")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        self._queue: deque[Callable[[], None]] = deque()
+        self._rung = False
+        self._fd = _watched(loop, self)
+
+    def call(self, callback: Callable[[], None]) -> None:
+        """Call `callback()` on the loop, in its turn; from any thread. It must not raise. A closed loop is deaf."""
+        if self._fd is None:
+            self._call_slowly(callback)
+            return
+        self._queue.append(callback)
+        if not self._rung:
+            self._rung = True
+            os.eventfd_write(self._fd, 1)
+
+    def _call_slowly(self, callback: Callable[[], None]) -> None:
+        loop = self._loop()
+        try:
+            if loop is not None:
+                loop.call_soon_threadsafe(callback)
+        except RuntimeError:  # it is closed
+            pass
+
+    def answer(self) -> None:
+        """The loop has heard it."""
+        assert self._fd is not None
+        os.eventfd_read(self._fd)
+        self._rung = False  # first: what is put from here on rings again, what was put before is taken below
+        for _ in range(len(self._queue)):
+            self._queue.popleft()()
+
+
+def _watched(loop: asyncio.AbstractEventLoop, bell: Bell) -> int | None:
+    """Return an eventfd at which `loop` listens for `bell`, and which is closed after both; None if there is none."""
+    try:
+        fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    except (AttributeError, OSError):
+        return None
+    weakref.finalize(bell, os.close, fd)  # not with the loop: a thread that still holds the bell may write to it
+    try:
+        contextvars.Context().run(loop.add_reader, fd, bell.answer)  # in no run's context: it would be kept for ever
+    except NotImplementedError:
+        return None
+    return fd
+
+
+def bell_of(loop: asyncio.AbstractEventLoop) -> Bell:
+    """Return the bell of `loop`, the running one."""
+    bell = _bells.get(loop)
+    if bell is None:
+        bell = _bells[loop] = Bell(loop)
+    return bell

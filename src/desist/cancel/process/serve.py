@@ -1,0 +1,278 @@
+"""The worker's loop: takes calls, makes them in the main thread, sends back what came of them.
+
+Loaded by `child` in the worker proper, by its path: it may import nothing of desist but, when first needed, its
+exceptions. `wire` is the other end and describes the frames. One SIGTERM raises `RunCancelled` in the call and ends
+the worker after it; outside of a call it ends the worker at once.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import signal
+import socket
+import struct
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+HEAD = struct.Struct("!cQ")
+#: Where the worker is: a SIGTERM means something else in each.
+IDLE, CALLING, SENDING = 0, 1, 2
+_LIMITS = [value for name, value in sorted(vars(resource).items()) if name.startswith("RLIMIT_")]
+
+
+class Worker:
+    """One process that does calls, one at a time."""
+
+    def __init__(self, requests: int) -> None:
+        self.socket = socket.socket(fileno=requests)
+        self.socket.setblocking(True)
+        self.where = IDLE
+        self.told = False  #: a SIGTERM came
+        self.heard = True  #: somebody reads what is sent
+        self.settings: tuple[list[str], str, dict[str, str]] | None = None
+        self.main: str | None = None
+
+    def serve(self) -> None:
+        """Do calls until the other end closes."""
+        signal.signal(signal.SIGTERM, self._on_term)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        self._send(b"R")
+        while not self.told and (frame := self._receive()) is not None:
+            kind, body = frame
+            if kind == b"P":
+                self._preload(body)
+            elif not self._call(body):
+                return
+
+    def _on_term(self, *_: Any) -> None:
+        if self.where == IDLE:
+            os._exit(0)
+        if self.told:
+            return
+        self.told = True
+        if self.where == CALLING:
+            raise _exceptions().RunCancelled(None)
+
+    # -- one call
+
+    def _call(self, body: bytes) -> bool:
+        """Make a call and answer it; return whether this process is fit for another."""
+        limits = _limits()
+        try:
+            settings, main, call = pickle.loads(body)
+            self._settle(settings)
+            _exceptions()  # now, and not for the first time in a signal handler
+            if main is not None:
+                self._import_main(main)
+            kind, answer = self._made(call)
+        except BaseException as error:
+            kind, answer = self._failed(error)
+        self.where = SENDING
+        fit = not self.told and _limits() == limits and not _children()
+        _flush()
+        self._answer(kind if fit else kind.lower(), answer)
+        if fit:
+            signal.signal(signal.SIGTERM, self._on_term)
+            self.where = IDLE
+        return fit and not self.told
+
+    def _made(self, call: bytes) -> tuple[bytes, bytes]:
+        function, args, kwargs = pickle.loads(call)
+        try:
+            self.where = CALLING
+            value = function(*args, **kwargs)
+            if isinstance(value, Iterator):
+                self._stream(value)
+                self.where = SENDING
+                return b"E", b""
+        finally:
+            self.where = SENDING
+        if hasattr(value, "__await__") or hasattr(value, "__anext__"):
+            if hasattr(value, "close"):
+                value.close()
+            return b"U", f"it returned {type(value).__name__}, which can't leave its process".encode()
+        return _packed(b"V", value, "its result")
+
+    def _stream(self, items: Iterator[Any]) -> None:
+        """Send each item as it is made. A SIGTERM while one is sent is raised where the generator stands."""
+        try:
+            while True:
+                self.where = CALLING
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+                self.where = SENDING
+                kind, body = _packed(b"I", item, "an item that it yields")
+                if kind == b"U":
+                    raise _exceptions().ToolError(body.decode())
+                self._send(kind, body)
+                if self.told:
+                    cancelled = _exceptions().RunCancelled(None)
+                    if hasattr(items, "throw"):
+                        items.throw(cancelled)
+                    raise cancelled
+        finally:
+            self.where = SENDING
+            if hasattr(items, "close"):
+                items.close()  # does nothing if it has ended
+
+    def _failed(self, error: BaseException) -> tuple[bytes, bytes]:
+        """Return the frame of an exception: itself, if it can be pickled, and its words in any case."""
+        self.where = SENDING
+        if self.told and isinstance(error, _exceptions().RunCancelled):
+            return b"T", b""
+        rows = traceback.TracebackException.from_exception(error)
+        while rows.stack and rows.stack[0].filename == __file__:
+            del rows.stack[0]
+        try:
+            itself: bytes | None = pickle.dumps(error, protocol=5)
+        except Exception:
+            itself = None
+        words = (itself, type(error).__name__, str(error), "".join(rows.format()))
+        return b"X", pickle.dumps(words, protocol=5)
+
+    def _answer(self, kind: bytes, body: bytes) -> None:
+        try:
+            self._send(kind, body)
+        except MemoryError:
+            os._exit(1)
+
+    # -- the world around a call
+
+    def _settle(self, settings: tuple[list[str], str, dict[str, str]] | None) -> None:
+        """Take over the parent's path, folder and environment; None: as the last time, whatever a call made of it."""
+        if settings is not None:
+            self.settings = settings
+        assert self.settings is not None
+        path, folder, environment = self.settings
+        if sys.path != path:
+            sys.path[:] = path
+        if os.getcwd() != folder:
+            os.chdir(folder)
+        if dict(os.environ) != environment:
+            os.environ.clear()
+            os.environ.update(environment)
+
+    def _preload(self, body: bytes) -> None:
+        """Import what the calls of other workers needed, while nobody waits."""
+        settings, names = pickle.loads(body)
+        self._settle(settings)
+        for name in names:
+            try:
+                __import__(name)
+            except Exception:
+                pass  # the call that needs it will say
+
+    def _import_main(self, main: str) -> None:
+        """Import the parent's main module, under another name: what is guarded by `__name__` doesn't run again."""
+        if self.main == main:
+            return
+        import runpy
+        from types import ModuleType
+
+        module = ModuleType("__mp_main__")
+        os.environ["DESIST_IMPORTS_MAIN"] = "1"
+        try:
+            if main.startswith("module:"):
+                found = runpy.run_module(main.removeprefix("module:"), run_name="__mp_main__", alter_sys=True)
+            else:
+                found = runpy.run_path(main.removeprefix("path:"), run_name="__mp_main__")
+        finally:
+            del os.environ["DESIST_IMPORTS_MAIN"]
+        module.__dict__.update(found)
+        sys.modules["__desist_main__"] = sys.modules["__main__"]
+        sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+        self.main = main
+
+    # -- frames
+
+    def _send(self, kind: bytes, body: bytes = b"") -> None:
+        if not self.heard:
+            return
+        head = HEAD.pack(kind, len(body))
+        try:
+            if len(body) < 65536:
+                self.socket.sendall(head + body)
+            else:
+                self.socket.sendall(head)
+                self.socket.sendall(body)
+        except OSError:  # nobody reads any more; what the call does it does to its end
+            self.heard = False
+
+    def _receive(self) -> tuple[bytes, bytes] | None:
+        head = self._exactly(HEAD.size)
+        if head is None:
+            return None
+        kind, length = HEAD.unpack(head)
+        body = self._exactly(length)
+        return None if body is None else (kind, bytes(body))
+
+    def _exactly(self, length: int) -> bytearray | None:
+        data = bytearray(length)
+        view, got = memoryview(data), 0
+        while got < length:
+            try:
+                count = self.socket.recv_into(view[got:])
+            except OSError:
+                return None
+            if not count:
+                return None
+            got += count
+        return data
+
+
+def _packed(kind: bytes, value: Any, what: str) -> tuple[bytes, bytes]:
+    """Return the frame of a value; the frame `U` with the reason if it can't be pickled."""
+    try:
+        return kind, pickle.dumps(value, protocol=5)
+    except MemoryError:
+        raise
+    except Exception as error:
+        told = f"{what} ({type(value).__name__}) can't be pickled ({error}): use plain data"
+        return b"U", told.encode(errors="replace")
+
+
+def _exceptions() -> Any:
+    import desist.exceptions
+
+    return desist.exceptions
+
+
+def _limits() -> list[tuple[int, int]]:
+    return [resource.getrlimit(limit) for limit in _LIMITS]
+
+
+def _children() -> bool:
+    """Whether processes are left over, of this process or, orphaned, of its supervisor."""
+    for pid in ("self", str(os.getppid())):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            try:
+                with open(f"/proc/{pid}/task/{thread}/children") as file:
+                    if any(int(word) != os.getpid() for word in file.read().split()):
+                        return True
+            except OSError:
+                pass
+    return False
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass
+
+
+def serve(requests: int) -> None:
+    """Do calls until the parent closes its end. The interpreter then ends as it always does."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("500")  # a machine that is out of memory takes this process, not its parent
+    except OSError:
+        pass
+    Worker(requests).serve()

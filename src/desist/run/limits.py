@@ -1,0 +1,27 @@
+"""When a run must be over, as programs say it: seconds from now, or a time."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+
+from desist.exceptions import ConfigurationError
+
+__all__ = ["seconds_until"]
+
+
+def seconds_until(deadline: dt.datetime | float | None) -> float | None:
+    """Return how many seconds are left until `deadline`: an aware datetime, or seconds since the epoch.
+
+    Raises:
+        ConfigurationError: it is something else, such as a datetime without a time zone.
+    """
+    if deadline is None:
+        return None
+    if isinstance(deadline, dt.datetime):
+        if deadline.tzinfo is None:
+            raise ConfigurationError(f"deadline={deadline} has no time zone: use datetime.now(timezone.utc) + ...")
+        deadline = deadline.timestamp()
+    if not isinstance(deadline, int | float):
+        raise ConfigurationError(f"deadline={deadline!r:.80} must be an aware datetime or seconds since the epoch")
+    return max(0.0, deadline - time.time())

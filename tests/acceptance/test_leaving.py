@@ -1,0 +1,489 @@
+"""A19, A20: whoever reads or waits leaves: break, an exception, close(), garbage, a cancelled task, Ctrl-C, exit."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from acceptance_trial import PATIENCE, Journal
+
+from desist import Agent, Workflow
+from desist.models.openai import OpenAIChat
+from desist.testing import Gate, LoopbackProvider, Reply, ScriptedModel
+
+WORDS = [f"w{i} " for i in range(500)]
+
+
+@pytest.fixture
+def workflow(provider: LoopbackProvider, model: OpenAIChat, journal: Journal) -> Workflow:
+    """A workflow whose provider speaks for ten seconds, and that must not come to its last step."""
+    provider.set_default(Reply(tokens=WORDS, token_interval=0.02))
+    return Workflow("W", steps=[lambda given: "one", Agent(model, name="A"), _never], db=journal)
+
+
+def _never(given: Any) -> None:
+    raise AssertionError("a step ran after everybody had left")
+
+
+def _check_left(provider: LoopbackProvider, journal: Journal, run_id: str, source: str = "consumer_closed") -> None:
+    stored = journal.wait_final(run_id)
+    assert (stored["status"], stored["cancel"]["source"]) == ("CANCELLED", source)
+    assert stored["cancel"]["settled_at"] and stored["cancel"]["reason"]
+    assert [step["success"] for step in stored["step_results"]] == [True, False]
+    assert stored["content"].startswith("w0 ")
+    provider.exchanges[0].wait_over(PATIENCE)
+    assert provider.exchanges[0].closed_by == "client" and len(provider.exchanges) == 1
+    assert provider.exchanges[0].tokens_sent_after_close <= 2
+    provider.wait_open_connections(0, PATIENCE)
+
+
+def _to_first_text(events: Iterator[Any]) -> Any:
+    return next(event for event in events if event.event == "RunContent")
+
+
+def _break(workflow: Workflow) -> str:
+    for event in workflow.run("go", stream=True):
+        if event.event == "RunContent":
+            break
+    return event.workflow_run_id
+
+
+def _raise(workflow: Workflow) -> str:
+    run_id = None
+    try:
+        for event in workflow.run("go", stream=True):
+            run_id = event.run_id if run_id is None else run_id
+            if event.event == "RunContent":
+                raise KeyError("a mistake of the consumer's")
+    except KeyError:
+        pass
+    return str(run_id)
+
+
+def _close(workflow: Workflow) -> str:
+    reader = workflow.run("go", stream=True)
+    _to_first_text(reader)
+    reader.close()
+    assert workflow.get_run(reader.run_id).is_cancelled  # stored when close() returns
+    reader.close()
+    assert not any(event.is_content for event in reader)
+    return reader.run_id
+
+
+def _with(workflow: Workflow) -> str:
+    with workflow.run("go", stream=True) as reader:
+        _to_first_text(reader)
+    assert workflow.get_run(reader.run_id).is_cancelled
+    return reader.run_id
+
+
+def _garbage(workflow: Workflow) -> str:
+    reader = workflow.run("go", stream=True)
+    _to_first_text(reader)
+    run_id = reader.run_id
+    ring = [reader]
+    ring.append(ring)  # type: ignore[arg-type]  # only the collector finds it
+    del reader, ring
+    gc.collect()
+    return run_id
+
+
+@pytest.mark.parametrize("leave", [_break, _raise, _close, _with, _garbage], ids=lambda way: way.__name__[1:])
+def test_a_sync_reader_leaves(
+    leave: Callable[[Workflow], str], workflow: Workflow, provider: LoopbackProvider, journal: Journal
+) -> None:
+    """A20: whichever way a reader leaves, its run is cancelled, stored, and its connection closed."""
+    _check_left(provider, journal, leave(workflow))
+
+
+async def _abreak(workflow: Workflow) -> str:
+    async for event in workflow.arun("go", stream=True):
+        if event.event == "RunContent":
+            break
+    return event.workflow_run_id
+
+
+async def _araise(workflow: Workflow) -> str:
+    run_id = None
+    try:
+        async for event in workflow.arun("go", stream=True):
+            run_id = event.run_id if run_id is None else run_id
+            if event.event == "RunContent":
+                raise KeyError("a mistake of the consumer's")
+    except KeyError:
+        pass
+    return str(run_id)
+
+
+async def _aclose(workflow: Workflow) -> str:
+    reader = workflow.arun("go", stream=True)
+    async for event in reader:
+        if event.event == "RunContent":
+            await reader.aclose()
+            assert workflow.get_run(reader.run_id).is_cancelled
+            break
+    return reader.run_id
+
+
+async def _awith(workflow: Workflow) -> str:
+    async with workflow.arun("go", stream=True) as reader:
+        async for event in reader:
+            if event.event == "RunContent":
+                break
+    assert workflow.get_run(reader.run_id).is_cancelled
+    return reader.run_id
+
+
+async def _cancelled_reader(workflow: Workflow) -> str:
+    speaking, ids = asyncio.Event(), []
+
+    async def read() -> None:
+        async for event in workflow.arun("go", stream=True):
+            ids.append(event.run_id)
+            if event.event == "RunContent":
+                speaking.set()
+
+    task = asyncio.create_task(read())
+    await speaking.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert workflow.get_run(ids[0]).is_cancelled
+    return str(ids[0])
+
+
+async def _cancelled_waiter(workflow: Workflow) -> str:
+    task = asyncio.create_task(workflow.arun("go", run_id="waited-for"))
+    await _speaks(workflow)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert workflow.get_run("waited-for").is_cancelled
+    return "waited-for"
+
+
+async def _timed_out(workflow: Workflow) -> str:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(60) as limit:
+            task = asyncio.create_task(_speaks(workflow))
+            task.add_done_callback(lambda _: limit.reschedule(0))
+            await workflow.arun("go", run_id="timed-out")
+    assert workflow.get_run("timed-out").is_cancelled
+    return "timed-out"
+
+
+async def _in_a_group(workflow: Workflow) -> str:
+    async def fail() -> None:
+        await _speaks(workflow)
+        raise KeyError("the other task of the group")
+
+    with pytest.raises(ExceptionGroup):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(workflow.arun("go", run_id="in-a-group"))
+            group.create_task(fail())
+    assert workflow.get_run("in-a-group").is_cancelled
+    return "in-a-group"
+
+
+async def _speaks(workflow: Workflow) -> None:
+    """Wait until the agent's run has taken its first words."""
+    from desist.cancel.registry import registry
+
+    while not any(getattr(run.body, "turn", None) and run.body.turn.text for run in registry.live()):  # type: ignore[attr-defined]
+        await asyncio.sleep(0.001)
+
+
+AWAYS = [_abreak, _araise, _aclose, _awith, _cancelled_reader, _cancelled_waiter, _timed_out, _in_a_group]
+
+
+@pytest.mark.parametrize("leave", AWAYS, ids=lambda way: way.__name__.lstrip("_"))
+def test_an_async_reader_leaves(
+    leave: Callable[[Workflow], Any], workflow: Workflow, provider: LoopbackProvider, journal: Journal
+) -> None:
+    """A20: the same for async readers, waiters, timeouts and task groups."""
+
+    async def main() -> str:
+        run_id = await leave(workflow)
+        await asyncio.to_thread(journal.wait_final, run_id)
+        return run_id
+
+    _check_left(provider, journal, asyncio.run(main()))
+
+
+def test_a_loop_that_ends(workflow: Workflow, provider: LoopbackProvider, journal: Journal) -> None:
+    """A20: a loop that ends while a run is live on it cancels the run, with source `shutdown`."""
+    kept = []
+
+    async def main() -> None:
+        reader = workflow.arun("go", stream=True)
+        kept.append(reader)
+        async for event in reader:
+            if event.event == "RunContent":
+                return
+
+    asyncio.run(main())
+    _check_left(provider, journal, kept[0].run_id, "shutdown")
+
+
+def test_leaving_after_the_end_changes_nothing(journal: Journal) -> None:
+    """A reader that is closed after its run's end cancels nothing."""
+    workflow = Workflow("W", steps=[lambda given: "one"], db=journal)
+    with workflow.run("go", stream=True) as reader:
+        events = list(reader)
+    reader.close()
+    assert events[-1].event == "WorkflowCompleted" and journal.last(reader.run_id)["status"] == "COMPLETED"
+
+
+def test_a_reader_that_never_reads(journal: Journal) -> None:
+    """A20: a reader that nobody asked for an event, dropped, stops its run too."""
+    gate = Gate()
+    workflow = Workflow("W", steps=[Agent(ScriptedModel([["a ", gate]]), name="A")], db=journal)
+    reader = workflow.run("go", stream=True)
+    gate.wait_reached()
+    run_id = reader.run_id
+    del reader
+    assert journal.wait_final(run_id)["cancel"]["source"] == "consumer_closed"
+
+
+# -- Ctrl-C and the end of the interpreter, in a process of its own
+
+PROGRAM = """
+import asyncio, pathlib, signal, sys, time
+sys.path.insert(0, {here!r})
+from acceptance_trial import Journal
+from desist import Agent, Step, Workflow
+from desist.testing import Gate, ScriptedModel, Call
+
+journal = Journal(pathlib.Path({journal!r}))
+
+def say(word):
+    print(word, flush=True)
+
+class Said(Gate):  # tells the parent when something waits here
+    def _arrive(self, wake):
+        arrived = super()._arrive(wake)
+        say("READY")
+        return arrived
+
+gate = Said()
+
+async def wait_async(given):
+    try:
+        await gate.wait()
+    finally:
+        say("CLEANED")
+
+def wait_sync(given):
+    try:
+        gate.wait_blocking(30)
+    finally:
+        say("CLEANED")
+
+def after(given):
+    say("NEXT STEP")
+
+talker = Agent(ScriptedModel([["some ", "text ", gate]]), name="Talker", db=journal)
+
+def workflow(middle):
+    return Workflow("W", steps=[Step("one", executor=lambda g: "one"), Step("two", **middle), after], db=journal)
+
+{body}
+"""
+
+AGENT, ASYNC, SYNC = "dict(agent=talker)", "dict(executor=wait_async)", "dict(executor=wait_sync)"
+WHOLE = "workflow({middle}).run('go', run_id='r')"
+STREAM = "for event in workflow({middle}).run('go', run_id='r', stream=True): pass"
+AWHOLE = "asyncio.run(workflow({middle}).arun('go', run_id='r'))"
+ASTREAM = """
+async def main():
+    async for event in workflow({middle}).arun('go', run_id='r', stream=True):
+        pass
+asyncio.run(main())
+"""
+IN_THE_BODY = """
+for event in workflow({middle}).run('go', run_id='r', stream=True):
+    if event.event == "RunContent" and event.content == "text ":
+        say("BODY")
+        time.sleep(30)
+"""
+IN_THE_BODY_NAMED = """
+events = workflow({middle}).run('go', run_id='r', stream=True)
+for event in events:
+    if event.event == "RunContent" and event.content == "text ":
+        say("BODY")
+        time.sleep(30)
+"""
+IN_THE_BODY_WITH = """
+with workflow({middle}).run('go', run_id='r', stream=True) as events:
+    for event in events:
+        if event.event == "RunContent" and event.content == "text ":
+            say("BODY")
+            time.sleep(30)
+"""
+
+
+class Program:
+    """A program of a user, in its own process, and what it wrote to its journal."""
+
+    def __init__(self, folder: Path, body: str) -> None:
+        self.journal = folder / "journal"
+        source = PROGRAM.format(here=str(Path(__file__).parent), journal=str(self.journal), body=textwrap.dedent(body))
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", source], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.lines: list[str] = []
+
+    def wait_said(self, word: str) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.strip())
+            if line.strip() == word:
+                return
+        raise AssertionError(self.process.communicate())
+
+    def end(self, number: int | None = None) -> tuple[int, str]:
+        """Send it a signal, or let it be; return its exit code and what it said on stderr."""
+        begun = time.monotonic()
+        if number is not None:
+            self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=20)
+        self.lines += out.split("\n")
+        assert time.monotonic() - begun < 10, "it didn't end at once"
+        return self.process.returncode, err
+
+    def stored(self, run_id: str = "r") -> dict[str, Any]:
+        rows = self.journal.read_text().splitlines()
+        saved = [(json.loads(head), json.loads(body)) for head, body in zip(rows[::2], rows[1::2], strict=True)]
+        ends = [body for head, body in saved if head["run_id"] == run_id and head["status"] not in ("PENDING",)]
+        assert len(ends) == 1, saved
+        kinds = {head["kind"]: head["status"] for head, _ in saved}
+        assert set(kinds.values()) == {ends[0]["status"]}, kinds
+        return ends[0]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Callable[[str], Program]]:
+    """Start programs; none outlives its test."""
+    made: list[Program] = []
+
+    def start(body: str) -> Program:
+        made.append(Program(tmp_path, body))
+        return made[-1]
+
+    yield start
+    for one in made:
+        if one.process.poll() is None:
+            one.process.kill()
+        one.process.communicate()
+
+
+CTRL_C = {
+    "sync": (WHOLE, [AGENT, ASYNC, SYNC], {"interrupt"}),
+    "sync-stream": (STREAM, [AGENT, ASYNC, SYNC], {"interrupt"}),
+    "consumer, anonymous reader": (IN_THE_BODY, [AGENT], {"interrupt", "consumer_closed"}),
+    "consumer, named reader": (IN_THE_BODY_NAMED, [AGENT], {"interrupt"}),
+    "consumer, with": (IN_THE_BODY_WITH, [AGENT], {"interrupt"}),
+    "async": (AWHOLE, [AGENT, ASYNC, SYNC], {"interrupt", "consumer_closed"}),
+    "async-stream": (ASTREAM, [AGENT, ASYNC, SYNC], {"interrupt", "consumer_closed"}),
+}
+CASES = [(way, middle) for way, (_, middles, _) in CTRL_C.items() for middle in middles]
+
+
+@pytest.mark.parametrize(("way", "middle"), CASES)
+def test_ctrl_c(way: str, middle: str, program: Callable[[str], Program]) -> None:
+    """A19: Ctrl-C cancels and stores the whole tree, runs its cleanup, starts no next step, and ends the program."""
+    body, _, sources = CTRL_C[way]
+    one = program(body.format(middle=middle))
+    one.wait_said("BODY" if "consumer" in way else "READY")
+    code, err = one.end(signal.SIGINT)
+    assert code in (130, -signal.SIGINT), (code, err)
+    assert err.strip().endswith("KeyboardInterrupt") and "Exception ignored" not in err, err
+    assert "NEXT STEP" not in one.lines
+    assert ("CLEANED" in one.lines) == (middle != AGENT)
+    stored = one.stored()
+    assert stored["status"] == "CANCELLED" and stored["cancel"]["source"] in sources
+    assert [step["success"] for step in stored["step_results"]] == [True, False]
+    assert stored["content"] == ("some text " if middle == AGENT else "one")
+
+
+def test_ctrl_c_that_is_caught(program: Callable[[str], Program]) -> None:
+    """A19: a program that catches the Ctrl-C finds the run stored, and goes on."""
+    body = "try:\n    " + WHOLE.format(middle=SYNC) + """
+except KeyboardInterrupt:
+    stored = journal.load_run('r').output
+    say(f"{stored.status.value} {stored.cancel.source.value} {stored.cancel.settled_at is not None}")
+again = Workflow("W2", steps=[lambda given: "works"]).run("go")
+say(again.content)
+"""
+    one = program(body)
+    one.wait_said("READY")
+    code, err = one.end(signal.SIGINT)
+    assert (code, err) == (0, "")
+    assert "CANCELLED interrupt True" in one.lines and "works" in one.lines and "NEXT STEP" not in one.lines
+
+
+@pytest.mark.parametrize("middle", [AGENT, ASYNC, SYNC])
+def test_the_interpreter_ends_with_a_live_run(middle: str, program: Callable[[str], Program]) -> None:
+    """A20: a program that ends while a run is live ends at once; the run is cancelled, stored, and cleaned up."""
+    body = f"""
+    import threading
+    reader = workflow({middle}).run('go', run_id='r', stream=True)
+    gate.wait_reached()
+    """
+    one = program(body)
+    code, err = one.end()
+    assert (code, err) == (0, "")
+    assert ("CLEANED" in one.lines) == (middle != AGENT) and "NEXT STEP" not in one.lines
+    stored = one.stored()
+    assert stored["status"] == "CANCELLED" and stored["cancel"]["source"] in ("shutdown", "consumer_closed")
+
+
+@pytest.mark.parametrize("middle", [AGENT, ASYNC, SYNC])
+def test_a_program_that_exits_from_another_thread_of_work(middle: str, program: Callable[[str], Program]) -> None:
+    """A20: `sys.exit` while a daemon thread waits for a run: the run is stored as cancelled, with source shutdown."""
+    body = f"""
+    import threading
+    threading.Thread(target=lambda: workflow({middle}).run('go', run_id='r'), daemon=True).start()
+    gate.wait_reached()
+    sys.exit(3)
+    """
+    one = program(body)
+    code, err = one.end()
+    assert (code, err) == (3, "")
+    assert one.stored()["cancel"]["source"] == "shutdown" and "NEXT STEP" not in one.lines
+
+
+def test_a_forked_child_starts_anew(program: Callable[[str], Program]) -> None:
+    """A child made by fork knows nothing of its parent's runs, and can run its own."""
+    if not hasattr(os, "fork"):
+        pytest.skip("no fork here")
+    body = f"""
+    import os, warnings
+    warnings.simplefilter("ignore")
+    reader = workflow({AGENT}).run('go', run_id='r', stream=True)
+    gate.wait_reached()
+    child = os.fork()
+    if child == 0:
+        from desist import cancel_run
+        fine = not cancel_run('r') and Workflow("C", steps=[lambda g: "in the child"]).run("go").content
+        say(fine)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert workflow(dict(executor=after)).cancel('r', reason="now")
+    say(list(reader)[-1].reason)
+    """
+    one = program(body)
+    code, err = one.end()
+    assert (code, err) == (0, "")
+    assert "in the child" in one.lines and "now" in one.lines
