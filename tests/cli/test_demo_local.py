@@ -26,7 +26,10 @@ pytestmark = [pytest.mark.local, pytest.mark.skipif(_missing(), reason="the loca
 
 @pytest.mark.timeout(120)
 def test_the_local_model_stops_computing(tmp_path: Path) -> None:
-    """It wrote, it was stopped, its connection closed, and in the second after it used next to no CPU time."""
+    """It wrote, it was stopped, its connection closed, and soon it used no CPU time any more.
+
+    Not at once: if it was reading its prompt it finishes the batch that it is at.
+    """
     command = [sys.executable, "-c", "from desist.cli import main; main()", "demo", "--after", "5", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -35,4 +38,4 @@ def test_the_local_model_stops_computing(tmp_path: Path) -> None:
     assert (facts["status"], facts["upstream_closed"], facts["abandoned"]) == ("CANCELLED", 1, [])
     assert facts["characters"] > 0
     assert facts["cpu_before"] > 0.1
-    assert facts["cpu_after"] < facts["cpu_before"] / 2
+    assert facts["model_idle_ms"] < 3000

@@ -6,7 +6,6 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,10 +17,11 @@ from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.semconv.attributes import error_attributes
 from opentelemetry.trace import SpanKind, StatusCode
 
-from desist import Agent, Step, Steps, Workflow
+from desist import Agent, Step, Steps, Workflow, quarantine
 from desist.exceptions import ModelError
 from desist.models.response import Usage
 from desist.run import telemetry
+from desist.run.driver import current_run
 from desist.testing import Call, Gate, ScriptedModel, ToolCalls
 
 PATIENCE = 10.0
@@ -241,7 +241,7 @@ def test_spans_of_a_task_that_never_returns_end_with_the_run(traced: Trace) -> N
         said = dict(traced.spans()["chat scripted"].attributes or {})
         assert said["desist.abandoned"] is True and said["desist.outcome"] == "cancelled"
         end.open()
-        while any(item.run_id == events.run_id for item in __import__("desist").quarantine()):
+        while any(item.run_id == events.run_id for item in quarantine()):
             await asyncio.sleep(0)
 
     asyncio.run(main())
@@ -298,20 +298,22 @@ def test_a_broken_processor_harms_no_run(traced: Trace, caplog: pytest.LogCaptur
     traced.provider.add_span_processor(_Broken())
     output = Agent(ScriptedModel([Call("clock", {"city": "Rome"}), "noon"]), tools=[clock]).run("go")
     assert output.content == "noon"
-    assert {record.levelname for record in caplog.records if record.name == "desist.telemetry"} == {"WARNING"}
+    assert {record.levelname for record in caplog.records if record.name == "desist.run.telemetry"} == {"WARNING"}
 
 
-@pytest.fixture
-def untraced(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+def test_without_a_provider_nothing_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API alone, without a provider set: no span is made."""
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
-    yield InMemorySpanExporter()
+    seen: list[Any] = []
 
+    def look() -> str:
+        """Look."""
+        run = current_run()
+        seen.extend([run and run.spans, trace.get_current_span()])
+        return "seen"
 
-def test_without_a_provider_nothing_is_traced(untraced: InMemorySpanExporter) -> None:
-    """The API alone, without a provider set: a run has no spans at all."""
-    reader = Agent(ScriptedModel("fine")).run("go", stream=True)
-    assert reader.run.spans is None
-    list(reader)
+    assert Agent(ScriptedModel([Call("look"), "done"]), tools=[look]).run("go").content == "done"
+    assert seen == [None, trace.INVALID_SPAN]
 
 
 def test_a_program_that_does_not_trace_never_imports_opentelemetry() -> None:

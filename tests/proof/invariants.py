@@ -64,9 +64,13 @@ class Invariants:
         if len(accepted) != len(set(accepted)):
             raise Violation(f"accepted more than once: {accepted}")
         for name, (parent, bound, skip) in self.runs_of.items():
-            if parent and bound and not skip and self.runs[parent].scope.status is S.completed:
-                if self.joined(name) and self.runs[name].scope.status in STOPPED:
-                    raise Violation(f"{parent} is COMPLETED though its bound child {name} was cancelled")
+            stands_with = parent and bound and not skip and self.joined(name)
+            if (
+                stands_with
+                and self.runs[name].scope.status in STOPPED
+                and self.runs[parent].scope.status is S.completed
+            ):
+                raise Violation(f"{parent} is COMPLETED though its bound child {name} was cancelled")
 
     def over(self) -> bool:
         """Every opened run has settled and the reader has heard it or left."""

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF012 - a scenario is a table
 """One run, every interleaving: body, late emits, threads, cancellers, deadline, reader, grace, store. See `explorer`.
 
 States (steps) of the scenarios are printed with `pytest -s`; some 11 k (33 k), 24 k (84 k) and 6 k (18 k).

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF012 - a scenario is a table
 """A tree, every interleaving: children side by side, one by itself, cancels of each with each reach. See `explorer`.
 
 The body of the root opens its children and completes when those that it waits for have settled, as a step does.
@@ -82,18 +83,19 @@ class Failing(SideBySide):
     may_fail = ("A", "R")
 
     def may_complete(self, name: str) -> bool:
-        if name == "R" and self.runs["A"].scope.failed:
-            return False
-        return super().may_complete(name)
+        return super().may_complete(name) and not (name == "R" and self._a_failed())
 
     def body_moves(self, name: str, run: Run) -> Iterator[tuple[str, ...]]:
         for move in super().body_moves(name, run):
-            if move[1:] != ("fail", "R") or (self.runs["A"].scope.failed and self.runs["A"].settled.is_set):
+            if move[1:] != ("fail", "R") or self._a_failed():
                 yield move
-        failed = self.runs["A"].scope.status is RunStatus.error
-        if name == "R" and failed and self.ghost.opened["B"] and not self.runs["B"].scope.status.is_final:
-            if self.runs["R"].scope.body is Body.running and self.runs["B"].scope.reason is None:
-                yield ("body", "let go", "B")
+        b = self.runs["B"].scope
+        lets_go = self._a_failed() and self.ghost.opened["B"] and b.reason is None and not b.status.is_final
+        if name == "R" and lets_go and run.scope.body is Body.running:
+            yield ("body", "let go", "B")
+
+    def _a_failed(self) -> bool:
+        return self.runs["A"].settled.is_set and self.runs["A"].scope.status is RunStatus.error
 
     def do_let_go(self, name: str) -> None:
         self.runs[name].stop(Source.consumer_closed, "the task that waited for the run was cancelled")
@@ -192,13 +194,13 @@ def parent_not_asked(patch: pytest.MonkeyPatch) -> None:
     ("mistake", "scenario", "words"),
     [
         (not_joining, WholeTree, "its child"),
-        (not_telling_children, WholeTree, "settle"),
+        (not_telling_children, WholeTree, "can be delivered"),
         (not_carrying_up, SideBySide, "is COMPLETED though its bound child A"),
-        (siblings_left_alone, SideBySide, "settle"),
+        (siblings_left_alone, SideBySide, "began under a cancelled run"),
         (born_alive, WholeTree, "began under a cancelled run"),
         (told_too_early, WholeTree, "before the root is stored"),
         (backlog_of_children, WholeTree, "can be delivered"),
-        (parent_not_asked, WholeTree, "settle"),
+        (parent_not_asked, WholeTree, "stuck"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

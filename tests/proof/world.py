@@ -1,3 +1,4 @@
+# ruff: noqa: RUF012 - a scenario is a table
 """A small set of real runs whose whole state can be taken down, put back, and told apart. See `explorer`."""
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from desist.cancel.bridge import Bridge, Closed
 from desist.cancel.reaper import reaper
 from desist.cancel.reason import Source
 from desist.cancel.receipt import CancelReceipt, Latch
+from desist.cancel.signals import why_cancelled
 
 __all__ = ["AsyncReader", "Streamed", "SyncReader", "wait_settled", "wait_settled_async"]
 
@@ -125,7 +126,7 @@ class AsyncReader(_Reader[T], AsyncIterator[T]):
     async def _leave(self, why: str) -> None:
         self._left()
         if not self._run.settled.is_set:
-            self._run.stop(Source.consumer_closed, why)
+            self._run.stop(why_cancelled(), why)
             await wait_settled_async(self._run)
 
     async def __aenter__(self) -> AsyncReader[T]:

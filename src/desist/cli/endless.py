@@ -33,7 +33,9 @@ class Endless(Model):
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelResponse, None]:
         """Answer without an end. Raises what the model itself raises."""
-        asked = request
+        *before, notes = request.messages
+        first = Message("user", f"Write the first chapter of the story. Notes: {notes.content}")
+        asked = replace(request, messages=[*before, first])
         for _ in range(self._chapters):
             said = ""
             answer: Any = self._inner.stream(asked)
@@ -44,5 +46,5 @@ class Endless(Model):
                         yield ModelResponse(content=piece.content)
             yield ModelResponse(content="\n\n")
             more = [Message("assistant", said[-MEMORY:] or "..."), Message("user", "Go on with the next chapter.")]
-            asked = replace(request, messages=[*request.messages, *more])
+            asked = replace(request, messages=[*before, first, *more])
         yield ModelResponse(finish_reason="length")

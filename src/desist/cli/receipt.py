@@ -13,6 +13,8 @@ from desist.run.display.words import count
 __all__ = ["receipt"]
 
 _BAR = 20
+#: Milliseconds from which on it is told how long the model went on; it is sampled every 20.
+_SLOW_MS = 50.0
 _WHO = {"interrupt": "you, with Ctrl-C", "consumer_closed": "the reader, which left"}
 
 
@@ -66,7 +68,9 @@ def _model(facts: Facts) -> list[Row]:
         return [("model", f"{facts.model}: not ours to measure; its connection is closed", "")]
     if not facts.model_stopped:
         return [("model", f"{facts.model}: STILL COMPUTING", "bold red")]
-    rows: list[Row] = [("model", f"{facts.model}: stopped", "green")]
+    late = facts.model_idle_ms or 0.0
+    when = f", {_ms(late)} later" if late >= _SLOW_MS else ""
+    rows: list[Row] = [("model", f"{facts.model}: stopped{when}", "green")]
     if facts.cpu_before is not None and facts.cpu_after is not None:
         rows.append(("  before", _bar(facts.cpu_before, "s of CPU each second, while it wrote"), ""))
         rows.append(("  after", _bar(facts.cpu_after, "s of CPU in the second after the stop"), ""))

@@ -25,7 +25,7 @@ ASKED = (
 _RESEARCH = "Who is the dragon, and where does it live? Answer in two short sentences. Do not write the story."
 _WRITING = (
     "You are a storyteller for children. Write a very long story about a dragon who learns to write computer programs, "
-    "with many chapters, detailed descriptions and dialogue. Begin with: Once upon a time."
+    "with many chapters, detailed descriptions and dialogue."
 )
 
 _SCRIPTED_NOTES = "Ember is a small green dragon. She lives in a cave above a village that has one slow computer."
@@ -58,7 +58,7 @@ def local_play() -> Play:
     """Return the story, to be written by the local model; it must be installed."""
     from desist.models.local import LocalChat
 
-    notes = LocalChat(max_tokens=60, temperature=0.3)
+    notes = LocalChat(max_tokens=40, temperature=0.3)
     story = LocalChat(max_tokens=1500, temperature=0.8, top_p=0.95)
     endless = Endless(story)
     return Play(_workflow(lambda long: endless if long else notes), f"{story.id}, on this machine", story.server)

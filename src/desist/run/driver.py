@@ -33,6 +33,7 @@ from desist.cancel.receipt import Abandoned, CancelReceipt, CancelRecord, Latch
 from desist.cancel.registry import registry
 from desist.cancel.scope import Body as BodyState
 from desist.cancel.scope import Next, Outcome, Reach, Scope, Tidy
+from desist.cancel.signals import why_cancelled
 from desist.cancel.status import RunStatus
 from desist.cancel.token import CancelToken, set_current
 from desist.cancel.work import Stoppable
@@ -608,7 +609,7 @@ class Run:
         try:
             await self.settled.wait_async()
         except asyncio.CancelledError:
-            self.stop(Source.consumer_closed, "the task that waited for the run was cancelled")
+            self.stop(why_cancelled(), "the task that waited for the run was cancelled")
             await wait_settled_async(self)
             raise
         return self._result()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Part", "Spans", "model_span", "spans_of", "tool_span"]
 
-log = logging.getLogger("desist.telemetry")
+log = logging.getLogger("desist.run.telemetry")
 P = ParamSpec("P")
 
 # -- the GenAI semantic conventions

@@ -63,8 +63,8 @@ class Worker:
         """Make a call and answer it; return whether this process is fit for another."""
         limits = _limits()
         try:
-            settings, main, call = pickle.loads(body)
-            self._settle(settings)
+            settings, extra, main, call = pickle.loads(body)
+            self._settle(settings, extra)
             _exceptions()  # now, and not for the first time in a signal handler
             if main is not None:
                 self._import_main(main)
@@ -144,12 +144,16 @@ class Worker:
 
     # -- the world around a call
 
-    def _settle(self, settings: tuple[list[str], str, dict[str, str]] | None) -> None:
-        """Take over the parent's path, folder and environment; None: as the last time, whatever a call made of it."""
+    def _settle(self, settings: tuple[list[str], str, dict[str, str]] | None, extra: dict[str, str]) -> None:
+        """Take over the parent's path, folder and environment; None: as the last time, whatever a call made of it.
+
+        `extra` is added to the environment.
+        """
         if settings is not None:
             self.settings = settings
         assert self.settings is not None
         path, folder, environment = self.settings
+        environment = environment | extra
         if sys.path != path:
             sys.path[:] = path
         if os.getcwd() != folder:
@@ -160,8 +164,8 @@ class Worker:
 
     def _preload(self, body: bytes) -> None:
         """Import what the calls of other workers needed, while nobody waits."""
-        settings, names = pickle.loads(body)
-        self._settle(settings)
+        settings, extra, names = pickle.loads(body)
+        self._settle(settings, extra)
         for name in names:
             try:
                 __import__(name)

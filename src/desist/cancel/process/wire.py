@@ -73,10 +73,10 @@ def check_importable(function: Callable[..., Any], whose: str, *, defined: bool 
     found: Any = sys.modules.get(module)
     for part in path.split("."):
         found = getattr(found, part, None)
-    for _ in range(8):  # what decorators made of it
+    for _ in range(2):  # itself, or what `@tool` made of it
         if found is function or getattr(found, "__func__", None) is function:
             return
-        found = getattr(found, "entrypoint", None) or getattr(found, "__wrapped__", None)
+        found = getattr(found, "entrypoint", None)
     raise ConfigurationError(
         f"{whose} can't run in a process of its own: {module}.{path} is something else there than here; {advice}"
     )

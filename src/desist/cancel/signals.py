@@ -1,0 +1,54 @@
+"""Signals: telling a Ctrl-C from other cancellations, and leaving in order when the process is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+from desist.cancel.home import drain
+from desist.cancel.reason import Source
+
+__all__ = ["drain_on_sigterm", "why_cancelled"]
+
+
+def why_cancelled() -> Source:
+    """Return why the task at hand was cancelled from outside: by Ctrl-C under `asyncio.run`, or by whoever holds it.
+
+    `asyncio.Runner` turns the first Ctrl-C into a cancellation of its main task, and keeps count.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    runner = getattr(getattr(handler, "func", handler), "__self__", None)
+    pressed = isinstance(runner, asyncio.Runner) and getattr(runner, "_interrupt_count", 0) > 0
+    return Source.interrupt if pressed else Source.consumer_closed
+
+
+@contextlib.contextmanager
+def drain_on_sigterm(timeout: float = 10.0) -> Iterator[None]:
+    """Inside the block, SIGTERM cancels all live runs, waits until they have settled, and ends the program with 0.
+
+    A library doesn't take signals unasked: a program that serves says so. Main thread only.
+
+    Parameters:
+        timeout: seconds to wait at most.
+
+    Raises:
+        ValueError: not in the main thread.
+    """
+
+    told = False
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        nonlocal told
+        told = True
+        raise SystemExit(0)  # unwinds the main thread first: it may hold a lock that a cancel needs
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if told:
+            drain(timeout)
