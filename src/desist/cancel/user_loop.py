@@ -35,6 +35,8 @@ PATIENCE = 0.02
 class AsyncWork:
     """One async call on a user loop. To its run it is like `Work`, a call in a worker thread."""
 
+    dying_until = 0.0  #: a task can't be killed
+
     def __init__(
         self,
         call: Callable[[], Awaitable[Any]],
@@ -98,6 +100,9 @@ class AsyncWork:
         """Cancel it, and again with back-off while it lives. From any thread; returns at once."""
         if self.interrupt_by == "auto":
             self._tasks.deliver(grace, lambda: not self.ended, force=force)
+
+    def hurry(self, grace: float) -> None:
+        """Nothing is faster than what was done."""
 
     def abandon(self) -> Abandoned:
         """Give it up; return how it stands."""

@@ -24,6 +24,7 @@ from desist.cancel.blocked import note_sockets, unblock
 from desist.cancel.guard import Guard
 from desist.cancel.reaper import reaper
 from desist.cancel.receipt import Abandoned
+from desist.cancel.switch import brisk, relaxed
 from desist.cancel.token import CancelToken, here
 
 __all__ = ["Interrupt", "Stoppable", "Work", "WorkOwner", "abandoned_work"]
@@ -50,8 +51,15 @@ class Stoppable(Protocol):
     def shielded_until(self) -> float:
         """Until when it must not be given up, in seconds of `time.monotonic`."""
 
+    @property
+    def dying_until(self) -> float:
+        """Until when it may take to die after it was killed: not even a forced cancel gives it up before."""
+
     async def result(self) -> Any:
         """Wait for it and return what it returned, or raise what it raised."""
+
+    def hurry(self, grace: float) -> None:
+        """End within `grace` seconds, if it is being stopped: the grace was shortened."""
 
     def stop(self, grace: float, *, force: bool = False) -> None:
         """Get it to end, and keep at it. From any thread; returns at once."""
@@ -81,6 +89,7 @@ class Work:
         "cooperating", "ended", "interrupt_by", "name", "owner", "shielded", "shielded_until", "sockets", "started_at",
         "token",
     )  # fmt: skip
+    dying_until = 0.0  #: a thread can't be killed
 
     def __init__(
         self, call: Callable[[], Any], name: str, owner: WorkOwner | None, token: CancelToken, interrupt: Interrupt
@@ -119,10 +128,12 @@ class Work:
         note_sockets()
         self._thread_id, self._native_id = threading.get_ident(), threading.get_native_id()
         here.call = self
+        brisk()
         try:
             self._value = self._context.run(self._guard.call, self._call)
         except BaseException as caught:
             self._error = caught
+        relaxed()
         here.call = None
         self.ended = True
         self._thread_id = None
@@ -168,6 +179,9 @@ class Work:
         """
         if self.interrupt_by == "auto" and not self.ended:
             self._attempt(FIRST, time.monotonic() + (0.0 if force else 0.75 * grace), force)
+
+    def hurry(self, grace: float) -> None:
+        """Nothing is faster than what was done."""
 
     def _attempt(self, pause: float, again_at: float, force: bool) -> None:
         if self.ended:

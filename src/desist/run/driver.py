@@ -359,8 +359,9 @@ class Run:
         target: Run = verdict.target.owner
         if verdict.hits:
             top: Run = verdict.hits[-1].owner
-            top._give_grace(top.grace if grace is None else grace, force)
-            self._interrupt(verdict.hits, force)
+            grace = top.grace if grace is None else grace
+            top._give_grace(grace, force)
+            self._interrupt(verdict.hits, force, grace)
         elif verdict.outcome is Outcome.already_cancelling and (force or grace is not None):
             target._hurry(grace or 0.0, force)
         return CancelReceipt(verdict.outcome, target.run_id, lambda: target.scope.status, target.record, target.settled)
@@ -388,7 +389,7 @@ class Run:
             else:
                 teller.bridge.drop(lambda event: event.is_content and event.run_id in ids)
 
-    def _interrupt(self, hits: Iterable[Scope], force: bool = False) -> None:
+    def _interrupt(self, hits: Iterable[Scope], force: bool = False, grace: float | None = None) -> None:
         """Stop what these runs do, children first, from this thread. Without the lock."""
         runs: list[Run] = [hit.owner for hit in hits]
         for run in runs:
@@ -398,7 +399,7 @@ class Run:
         for run in runs:
             run._deliver(force)
             for work in list(run.scope.work):
-                work.stop(run.grace, force=force)
+                work.stop(run.grace if grace is None else grace, force=force)
             run._advance()
         for run in runs:
             log.info("run %s is being cancelled: %s", run.run_id, run.scope.reason, extra=run.ids)
@@ -416,15 +417,16 @@ class Run:
         """A repeated cancel can only shorten the grace."""
         due = time.monotonic() + (FORCED_GRACE if force else grace)
         with self.lock:
-            runs: list[Run] = [scope.owner for scope in self.scope.walk()] if force else []
+            runs: list[Run] = [scope.owner for scope in self.scope.walk()]
             for run in runs:
-                run._forced = True
+                run._forced = run._forced or force
             if due < self._due or force:
                 self._due = due
         for run in runs:
-            run._deliver(force)
+            if force:
+                run._deliver(force)
             for work in list(run.scope.work):
-                work.stop(0.0, force=True)
+                work.stop(0.0, force=True) if force else work.hurry(grace)
         reaper.at(due, self._overrun)
 
     def _overrun(self) -> None:
@@ -447,12 +449,13 @@ class Run:
 
     def _spared_until(self) -> float:
         """Until when what it does must not be given up, in seconds of `time.monotonic`."""
+        dying = max((float(work.dying_until) for work in self.scope.work), default=0.0)
         if self._forced:
-            return 0.0
+            return dying
         if any(work.interrupt_by == "never" for work in self.scope.work):
             return math.inf
         spared = [float(work.shielded_until) for work in self.scope.work]
-        return max(self.tasks.shielded_until, *spared, 0.0)
+        return max(self.tasks.shielded_until, dying, *spared)
 
     def _abandon(self) -> None:
         """Name what is still running. With the lock held."""
@@ -463,13 +466,15 @@ class Run:
             self._tidying.deliver(0.0, lambda: self.scope.tidy is Tidy.running, force=True)
             hooks = [hook for hook in self.record.cleanup if hook.status == "running"]
             given_up += [Abandoned(name=hook.name, kind=hook.kind) for hook in hooks]
-        waits_for_child = any(child.owner.record.abandoned for child in self.scope.children.values() if child.given_up)
-        if self.scope.body is not BodyState.ended and not given_up and not waits_for_child:
+        told = bool(self.record.abandoned)  # what hangs below it, and is the reason that it hangs
+        if self.scope.body is not BodyState.ended and not given_up and not told:
             given_up.append(Abandoned(name=self.body.kind, kind="task", blocked_in=self.tasks.stack() or None))
         self.record.abandoned += given_up
-        top = self.root.record
-        if top is not None and top is not self.record:
-            top.abandoned += given_up
+        above = self.scope.parent
+        while above is not None:
+            if above.owner.record is not None:
+                above.owner.record.abandoned += given_up
+            above = above.parent
 
     # -- the end
 

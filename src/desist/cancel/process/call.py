@@ -19,6 +19,7 @@ from desist.cancel.process.wire import HEAD, frame, pack_call, raised, unpack
 from desist.cancel.process.worker import MARK, WorkerProcess, current_settings
 from desist.cancel.reaper import reaper
 from desist.cancel.receipt import Abandoned
+from desist.cancel.token import current_token
 from desist.cancel.work import Interrupt, WorkOwner
 from desist.cancel.worker import TIMEOUT_GRACE, current_owner, run_blocking
 from desist.exceptions import ConfigurationError, ToolError
@@ -36,10 +37,13 @@ OnItem = Callable[[Any], object]
 class ProcessWork:
     """One call, as the run that it is made for sees it."""
 
-    __slots__ = ("_grace", "_kill_at", "_lock", "_worker", "ended", "interrupt_by", "name", "owner", "sent", "spared_until")
+    __slots__ = (
+        "_grace", "_kill_at", "_lock", "_worker", "dying_until", "ended", "interrupt_by", "name", "owner", "sent", "token",
+    )  # fmt: skip
 
     def __init__(self, name: str, owner: WorkOwner | None, interrupt: Interrupt, grace: float | None) -> None:
         self._grace = grace
+        self.token = current_token()
         self._kill_at: float | None = None
         self._lock = threading.Lock()
         self._worker: WorkerProcess | None = None
@@ -48,7 +52,12 @@ class ProcessWork:
         self.interrupt_by: Interrupt = interrupt
         self.sent = False  #: the worker may have begun
         self.ended = False
-        self.spared_until = 0.0  #: it isn't given up before; seconds of `time.monotonic`
+        self.dying_until = 0.0  #: it isn't given up before; seconds of `time.monotonic`
+
+    @property
+    def shielded_until(self) -> float:
+        """The same: its grace may be longer than the run's."""
+        return self.dying_until
 
     def begin(self, worker: WorkerProcess) -> bool:
         """Note who does it; return False if it was stopped before."""
@@ -118,7 +127,7 @@ class ProcessWork:
             if self.ended or (self._kill_at is not None and self._kill_at <= due):
                 return
             first = self._kill_at is None
-            self._kill_at, self.spared_until = due, due + DYING
+            self._kill_at, self.dying_until = due, due + DYING
             worker = self._worker
         if worker is None:
             self._end()  # it has none yet, and gets none
