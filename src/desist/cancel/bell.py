@@ -63,7 +63,8 @@ def _watched(loop: asyncio.AbstractEventLoop, bell: Bell) -> int | None:
         fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     except (AttributeError, OSError):
         return None
-    weakref.finalize(bell, os.close, fd)  # not with the loop: a thread that still holds the bell may write to it
+    closing = weakref.finalize(bell, os.close, fd)  # not with the loop: a thread that still holds the bell may write
+    closing.atexit = False  # nor at the interpreter's end, when threads of ours may still run
     try:
         contextvars.Context().run(loop.add_reader, fd, bell.answer)  # in no run's context: it would be kept for ever
     except NotImplementedError:
