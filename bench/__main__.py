@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import logging
 import os
 import platform
 import sys
@@ -27,6 +28,7 @@ def main() -> int:
     unknown = sorted(set(chosen.names) - set(NAMES))
     if unknown:
         parser.error(f"no such measurement: {', '.join(unknown)}; there are: {', '.join(NAMES)}")
+    logging.getLogger("desist").addHandler(logging.NullHandler())  # what is abandoned shows in the tables
     began = time.monotonic()
     print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}")
     tables: list[Table] = []

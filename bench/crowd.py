@@ -7,11 +7,13 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from bench.clock import cpu_of
 from bench.statistics import spread
 from bench.table import Figure, Table
 from desist.agent import Agent
+from desist.cancel.receipt import CancelReceipt
 from desist.models.base import Model, ModelRequest
 from desist.models.openai import OpenAIChat
 from desist.models.response import ModelResponse
@@ -69,9 +71,9 @@ def _two_hundred() -> Table:
     table = Table(f"D5: CPU time of {RUNS} concurrent runs of 1 s, a workflow of one agent, streamed")
     for pieces, what in ((1, "silent"), (PIECES, f"{PIECES} tokens each")):
         workflow = _workflow(pieces)
-        plain = cpu_of(lambda pieces=pieces: asyncio.run(_gathered(lambda: _plain(pieces))))
-        on_loop = cpu_of(lambda workflow=workflow: asyncio.run(_gathered(lambda: _read(workflow))))
-        threads = cpu_of(lambda workflow=workflow: _in_threads(workflow))
+        plain = cpu_of(partial(asyncio.run, _gathered(partial(_plain, pieces))))
+        on_loop = cpu_of(partial(asyncio.run, _gathered(partial(_read, workflow))))
+        threads = cpu_of(partial(_in_threads, workflow))
         table.add(
             Figure(f"arun() on one loop, {what}", on_loop, "s", 1.0),
             Figure(f"run() in {RUNS} threads, {what}", threads, "s", 1.0),
@@ -80,8 +82,13 @@ def _two_hundred() -> Table:
     return table.close()
 
 
-def _stampede(provider: LoopbackProvider, workflow: Workflow, number: int) -> tuple[list[float], float, float]:
-    """Cancel a hundred runs; return cancel-to-terminal times, and when the last connection had closed, in ms."""
+def _stampede(provider: LoopbackProvider, workflow: Workflow, number: int) -> tuple[list[float], float, float, int]:
+    """Cancel a hundred runs.
+
+    Returns:
+        Times from cancel to terminal event, of all cancel() calls, and to the last connection's end, in ms; and how
+        many runs were declared abandoned though nothing in them is deaf.
+    """
     ids = [f"{number}-{n}" for n in range(STREAMS)]
     asked: dict[str, float] = {}
     told: dict[str, float] = {}
@@ -100,29 +107,42 @@ def _stampede(provider: LoopbackProvider, workflow: Workflow, number: int) -> tu
     for exchange in exchanges:
         exchange.wait_sent(3)
     began = time.monotonic()
+    receipts = []
     for run_id in ids:
         asked[run_id] = time.monotonic()
-        workflow.cancel(run_id)
+        receipts.append(workflow.cancel(run_id))
     answered = time.monotonic()
     for reader in readers:
         reader.join()
     provider.wait_open_connections(0)
     closed = max(exchange.wait_closed() for exchange in exchanges)
-    return [(told[i] - asked[i]) * 1e3 for i in ids], (answered - began) * 1e3, (closed - began) * 1e3
+    return (
+        [(told[i] - asked[i]) * 1e3 for i in ids],
+        (answered - began) * 1e3,
+        (closed - began) * 1e3,
+        _given_up(receipts),
+    )
+
+
+def _given_up(receipts: list[CancelReceipt]) -> int:
+    for receipt in receipts:
+        receipt.wait()
+    return sum(bool(receipt.abandoned) for receipt in receipts)
 
 
 def _all_cancelled(repeats: int) -> Table:
     table = Table(f"A18: {STREAMS} runs stream a token each 20 ms and are cancelled one after the other")
     times: list[float] = []
-    answers, closes = [], []
+    answers, closes, abandoned = [], [], 0
     with LoopbackProvider(Reply(tokens=5000, token_interval=0.02), process=True) as provider:
         model = OpenAIChat(id="bench", base_url=provider.base_url, api_key="bench")
         workflow = Workflow("bench", steps=[Step("one", agent=Agent(model, name="bench"))])
         for number in range(repeats):
-            each, answered, closed = _stampede(provider, workflow, number)
+            each, answered, closed, given_up = _stampede(provider, workflow, number)
             times += each
             answers.append(answered)
             closes.append(closed)
+            abandoned += given_up
         still_open = provider.open_connections
     found = spread(times)
     assert found is not None
@@ -131,6 +151,7 @@ def _all_cancelled(repeats: int) -> Table:
         Figure("first cancel to last connection closed", max(closes), "ms", note=f"worst of {repeats}"),
         Figure(f"all {STREAMS} cancel() calls", max(answers), "ms", note=f"worst of {repeats}"),
         Figure("connections open afterwards", still_open, "", 0),
+        Figure("runs declared abandoned", abandoned, "", 0, note="they were late, not deaf"),
     )
     return table.close()
 

@@ -31,12 +31,12 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """"ok", "MISSED", or nothing without a target."""
+        """The words "ok" or "MISSED", or nothing without a target."""
         return "" if self.target is None else "ok" if self.ok else "MISSED"
 
     def row(self) -> list[str]:
         """Return the cells of this figure."""
-        sign = "<" if self.better == "less" else ">"
+        sign = "at most" if self.better == "less" else "at least"
         target = "" if self.target is None else f"{sign} {_number(self.target)}"
         return [self.name, f"{_number(self.value)} {self.unit}", target, self.verdict, self.note]
 

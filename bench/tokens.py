@@ -18,6 +18,9 @@ from desist.workflow import Step, Workflow
 __all__ = ["measure"]
 
 TARGET = 5.0  #: times the SDK's rate
+
+#: A coroutine function that reads the flood once and counts, and one that closes what it used.
+Prepared = tuple[Callable[[], Awaitable[int]], Callable[[], Awaitable[None]] | None]
 _ASK = {"model": "bench", "messages": [{"role": "user", "content": "go"}], "stream": True}
 
 
@@ -51,30 +54,33 @@ def _unread(url: str, total: int, repeats: int) -> float:
     return _rate(total, [cpu_of(lambda: agent.run("go")) for _ in range(repeats + 1)][1:])
 
 
-def _on_loop(total: int, repeats: int, prepare: Callable[[], Callable[[], Awaitable[int]]]) -> float:
+def _on_loop(total: int, repeats: int, prepare: Callable[[], Prepared]) -> float:
     """Return the rate of a coroutine function that returns how many tokens it saw."""
 
     async def main() -> float:
-        work = prepare()
+        work, close = prepare()
 
         async def once() -> None:
             _checked(await work(), total)
 
-        return _rate(total, [await cpu_of_async(once) for _ in range(repeats + 1)][1:])
+        seconds = [await cpu_of_async(once) for _ in range(repeats + 1)][1:]
+        if close is not None:
+            await close()
+        return _rate(total, seconds)
 
     return asyncio.run(main())
 
 
-def _async(url: str) -> Callable[[], Awaitable[int]]:
+def _async(url: str) -> Prepared:
     agent = _agent(url)
 
     async def work() -> int:
         return sum([isinstance(event, RunContentEvent) async for event in agent.arun("go", stream=True)])
 
-    return work
+    return work, None
 
 
-def _sdk(url: str) -> Callable[[], Awaitable[int]]:
+def _sdk(url: str) -> Prepared:
     import openai
 
     client = openai.AsyncOpenAI(base_url=url, api_key="bench", max_retries=0)
@@ -87,10 +93,10 @@ def _sdk(url: str) -> Callable[[], Awaitable[int]]:
                     count += 1
         return count
 
-    return work
+    return work, client.close
 
 
-def _lines(url: str) -> Callable[[], Awaitable[int]]:
+def _lines(url: str) -> Prepared:
     import httpx2
 
     client = httpx2.AsyncClient()
@@ -104,7 +110,7 @@ def _lines(url: str) -> Callable[[], Awaitable[int]]:
                     count += bool(choices and choices[0]["delta"].get("content"))
         return count
 
-    return work
+    return work, client.aclose
 
 
 def measure(*, quick: bool) -> list[Table]:

@@ -259,7 +259,7 @@ def test_a_reader_that_never_reads(journal: Journal) -> None:
 # -- Ctrl-C and the end of the interpreter, in a process of its own
 
 PROGRAM = """
-import asyncio, pathlib, signal, sys, time
+import asyncio, os, pathlib, signal, sys, time
 sys.path.insert(0, {here!r})
 from acceptance_trial import Journal
 from desist import Agent, Step, Workflow
@@ -268,7 +268,7 @@ from desist.testing import Gate, ScriptedModel, Call
 journal = Journal(pathlib.Path({journal!r}))
 
 def say(word):
-    print(word, flush=True)
+    os.write(1, (word + "\\n").encode())  # in one piece, whatever other threads say
 
 class Said(Gate):  # tells the parent when something waits here
     def _arrive(self, wake):
@@ -419,13 +419,17 @@ def test_ctrl_c(way: str, middle: str, program: Callable[[str], Program]) -> Non
 
 def test_ctrl_c_that_is_caught(program: Callable[[str], Program]) -> None:
     """A19: a program that catches the Ctrl-C finds the run stored, and goes on."""
-    body = "try:\n    " + WHOLE.format(middle=SYNC) + """
+    body = (
+        "try:\n    "
+        + WHOLE.format(middle=SYNC)
+        + """
 except KeyboardInterrupt:
     stored = journal.load_run('r').output
     say(f"{stored.status.value} {stored.cancel.source.value} {stored.cancel.settled_at is not None}")
 again = Workflow("W2", steps=[lambda given: "works"]).run("go")
 say(again.content)
 """
+    )
     one = program(body)
     one.wait_said("READY")
     code, err = one.end(signal.SIGINT)

@@ -7,7 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from acceptance_trial import PATIENCE, Journal, Mode, Trial, check_record, check_stopped, check_three, stop_at, three_steps
+from acceptance_trial import (
+    PATIENCE,
+    Journal,
+    Mode,
+    Trial,
+    check_record,
+    check_stopped,
+    check_three,
+    stop_at,
+    three_steps,
+)
 
 from desist import Agent, Step, Workflow
 from desist.cancel import RunStatus, Source

@@ -178,9 +178,7 @@ def test_a_step_that_is_tried_again(mode: Mode, journal: Journal) -> None:
 
 @pytest.mark.parametrize("error", [OSError("broken pipe"), TimeoutError(), ValueError("torn")])
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync-step", "async-step"])
-def test_a_cancel_that_turns_into_an_error(
-    asynchronous: bool, error: Exception, mode: Mode, journal: Journal
-) -> None:
+def test_a_cancel_that_turns_into_an_error(asynchronous: bool, error: Exception, mode: Mode, journal: Journal) -> None:
     """A12, B11: code that answers the cancel with an error of its own is neither tried again nor failed."""
     gate, tries, never = Gate(), [], []
 

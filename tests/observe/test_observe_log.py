@@ -89,11 +89,11 @@ def test_an_abandoned_thread_is_a_warning_and_its_end_information(log: pytest.Lo
     assert entered.wait(PATIENCE)
     ended = threading.Event()
     watch = _Watch("its result is dropped", ended)
-    logging.getLogger("desist").addHandler(watch)
+    logging.getLogger().addHandler(watch)  # behind the one that keeps the records
     assert agent.cancel(events.run_id).wait(PATIENCE)
     release.set()
     assert ended.wait(PATIENCE)
-    logging.getLogger("desist").removeHandler(watch)
+    logging.getLogger().removeHandler(watch)
     warned = [record for record in of_run(log, events.run_id) if record.levelname == "WARNING"]
     assert len(warned) == 1 and "'deaf' could not be stopped and is abandoned" in warned[0].getMessage()
     late = [record for record in of_run(log, events.run_id) if "its result is dropped" in record.getMessage()]

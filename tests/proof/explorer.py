@@ -72,7 +72,7 @@ class _Search:
         self.ids: dict[tuple[Any, ...], int] = {first: 0}
         self.states: deque[tuple[int, tuple[Any, ...]]] = deque([(0, first)])
         self.came: list[tuple[int, tuple[Any, ...]] | None] = [None]
-        self.stopping, self.over = [world.stopping()], [world.over()]
+        self.stopping, self.stopped = [world.stopping()], [world.stopped()]
         self.edges: list[tuple[int, int, str]] = []
         self.found = Found(1, 0, 0)
 
@@ -83,7 +83,7 @@ class _Search:
                 at, state = self.states.popleft()
                 self._expand(at, state)
             self._liveness("overrun", "though no grace runs out")
-            self._liveness("body", "though no body, thread or reader does anything")
+            self._liveness("body", "though no body or thread does anything")
         except Violation as violation:
             self.found.violation = str(violation)
             if not self.found.trace:
@@ -108,7 +108,7 @@ class _Search:
             if new == len(self.came):
                 self.came.append((at, move))
                 self.stopping.append(world.stopping())
-                self.over.append(world.over())
+                self.stopped.append(world.stopped())
                 self.states.append((new, after))
             self.edges.append((at, new, move[0]))
         if not moves:
@@ -117,7 +117,7 @@ class _Search:
             world.check_over()
 
     def _liveness(self, without: str, words: str) -> None:
-        """From each state in which a cancel was accepted, all runs can settle without one sort of steps.
+        """From each state in which a cancel was accepted, what was cancelled can settle without one sort of steps.
 
         The steps of the system are finite, so "can" means that they do once those steps are all that is left.
         """
@@ -125,7 +125,7 @@ class _Search:
         for source, target, sort in self.edges:
             if sort != without and not (without == "body" and sort == "cancel"):
                 back.setdefault(target, []).append(source)
-        good = [at for at, over in enumerate(self.over) if over]
+        good = [at for at, stopped in enumerate(self.stopped) if stopped]
         seen = set(good)
         while good:
             for source in back.get(good.pop(), ()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stage import Ghost, Stepped, Violation
 
-from desist.cancel.scope import Body, Outcome
+from desist.cancel.scope import Body, Outcome, Tidy
 from desist.cancel.status import RunStatus
 
 S = RunStatus
@@ -35,7 +35,7 @@ class Invariants:
     def check_gone(self, run: Stepped) -> None:
         """Cancelled means: all work has stopped, or has been declared abandoned."""
         scope = run.scope
-        if (scope.body is not Body.ended or scope.work) and not scope.given_up:
+        if (scope.body is not Body.ended or scope.work or scope.tidy is Tidy.running) and not scope.given_up:
             raise Violation(f"{run.run_id} is CANCELLED while it works")
         if scope.given_up and scope.body is not Body.ended and not (run.record and run.record.abandoned):
             raise Violation(f"{run.run_id} is CANCELLED, works on, and that isn't named")
@@ -73,13 +73,16 @@ class Invariants:
                 raise Violation(f"{parent} is COMPLETED though its bound child {name} was cancelled")
 
     def over(self) -> bool:
-        """Every opened run has settled and the reader has heard it or left."""
-        if self.ghost.reader == "reads":
+        """Every run that was opened has settled and the reader has heard it or left."""
+        opened = [run for name, run in self.runs.items() if self.ghost.opened[name]]
+        settled = all(run.settled.is_set and run.scope.status.is_final for run in opened)
+        return settled and self.ghost.reader != "reads"
+
+    def stopped(self) -> bool:
+        """Every run that was cancelled has settled, and if the root has ended, its reader has heard it or left."""
+        if any(run.scope.status is S.cancelling for run in self.runs.values()):
             return False
-        for name, run in self.runs.items():
-            if self.ghost.opened[name] and not (run.settled.is_set and run.scope.status.is_final):
-                return False
-        return True
+        return self.ghost.reader != "reads" or not self.runs["R"].scope.status.is_final
 
     def stopping(self) -> bool:
         """Whether a cancel was accepted."""

@@ -11,7 +11,7 @@ from stage import Event, Stepped, Violation
 
 from desist.cancel.bridge import Closed
 from desist.cancel.reason import CancelReason, Source
-from desist.cancel.scope import Body
+from desist.cancel.scope import Body, Tidy
 from desist.cancel.status import RunStatus
 from desist.exceptions import RunCancelled
 from desist.run import driver
@@ -73,6 +73,8 @@ class Moves(Invariants):
         ghost, scope = self.ghost, run.scope
         if run.settled.is_set and not self.late:
             return
+        if scope.tidy is Tidy.running:
+            yield ("body", "hooks end", name)
         if not ghost.began[name]:
             yield ("body", "begin", name)
             return
@@ -103,8 +105,8 @@ class Moves(Invariants):
                 self.check_move(run, old)
         self.check()
 
-    def do_interrupt(self, name: str, hits: tuple[str, ...], force: bool) -> None:
-        Run._interrupt(self.runs[name], [self.runs[hit].scope for hit in hits], force)
+    def do_interrupt(self, name: str, hits: tuple[str, ...], force: bool, grace: float | None) -> None:
+        Run._interrupt(self.runs[name], [self.runs[hit].scope for hit in hits], force, grace)
 
     def do_advance(self, name: str) -> None:
         Run._advance(self.runs[name])
@@ -207,6 +209,9 @@ class Moves(Invariants):
 
     def do_complete(self, name: str) -> None:
         self.runs[name]._end_body(None)
+
+    def do_hooks_end(self, name: str) -> None:
+        self.runs[name]._tidied(None)
 
     def do_fail(self, name: str) -> None:
         self.runs[name]._end_body(RuntimeError("the body failed"))

@@ -43,13 +43,16 @@ class Work:
     """A blocking call of a run."""
 
     interrupt_by = "auto"
-    shielded_until = 0.0
+    shielded_until = dying_until = 0.0
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def stop(self, grace: float, *, force: bool = False) -> None:
         """It ends when the explorer says so."""
+
+    def hurry(self, grace: float) -> None:
+        """The same."""
 
     def abandon(self) -> Abandoned:
         return Abandoned(name=self.name, kind="thread")
@@ -62,6 +65,7 @@ class Story:
 
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name = world, name
+        self.cleanups = None
         self.output = SimpleNamespace(status=S.pending, cancel=None, session_id=None)
 
     def conclude(self, status: RunStatus, error: BaseException | None) -> list[Any]:
@@ -79,17 +83,27 @@ class Stepped(Run):
 
     world: World
 
-    def _interrupt(self, hits: Any, force: bool = False) -> None:
-        self.world.then("interrupt", self.run_id, tuple(hit.run_id for hit in hits), force)
+    def _interrupt(self, hits: Any, force: bool = False, grace: float | None = None) -> None:
+        self.world.then("interrupt", self.run_id, tuple(hit.run_id for hit in hits), force, grace)
 
     def _advance(self) -> None:
         self.world.then("advance", self.run_id)
+
+    def _tidy(self) -> None:
+        """Its hooks run now: the explorer says when they are through."""
 
     def _conclude(self) -> None:
         self.world.then("conclude", self.run_id)
 
     def _announce(self, events: list[Any]) -> None:
         self.world.then("announce", self.run_id, tuple(events))
+
+
+class Deaf:
+    """A loop that takes what it is told; what would come of that is a step of the explorer."""
+
+    def call_soon_threadsafe(self, *_: Any) -> None:
+        """Tasks are told of a cancel."""
 
 
 class Durable:

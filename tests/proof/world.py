@@ -6,11 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 from moves import Moves
-from stage import Durable, Event, Ghost, Stepped, Story, Violation, Work
+from stage import Deaf, Durable, Event, Ghost, Stepped, Story, Violation, Work
 
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import Abandoned, CancelRecord
-from desist.cancel.scope import Body
+from desist.cancel.scope import Body, Tidy
 from desist.cancel.status import RunStatus
 from desist.run.driver import Run
 
@@ -27,6 +27,7 @@ class World(Moves):
     threads_of: dict[str, str] = {}  #: work name -> run
     #: canceller -> (run, source, reach, force)
     cancellers: dict[str, tuple[str, Source, Any, bool]] = {}
+    hooks = False  #: whether runs have hooks that clean up after a cancel
     reader_may_leave = True
     may_fail: tuple[str, ...] = ("R",)
     reads_along = True  #: the reader takes events at any time, and not only when the stream has ended
@@ -51,6 +52,8 @@ class World(Moves):
                 bound=bound,
             )
             run.scope.skip = skip
+            if self.hooks:
+                run.tasks.loop = Deaf()  # type: ignore[assignment]
             self.runs[name] = run
         ghost = self.ghost
         for name in self.runs:
@@ -108,6 +111,7 @@ class World(Moves):
             if run.settled.is_set:
                 scope = run.scope
                 scope.body, scope.failed, scope.given_up, run.error, run._due = Body.ended, False, False, None, 0.0
+                scope.tidy, run._forced = Tidy.none, False
                 scope.work.clear()
                 ghost.left[name], ghost.refused[name], ghost.began[name] = 0, False, True
                 if run.record is not None:
@@ -140,6 +144,7 @@ class World(Moves):
             run.tasks.started,
             run.token.cancelled,
             run._due,
+            (scope.tidy, run._forced),
             (tuple(bridge._items), tuple(bridge._held), bridge.closed) if run.teller is run else None,
         )
 
@@ -151,13 +156,14 @@ class World(Moves):
     def _thaw_run(self, run: Stepped, frozen: tuple[Any, ...]) -> None:
         scope = run.scope
         (status, reason, adopted, children, works, body, failed, given_up, concluding) = frozen[:9]
-        (record, error, told, settled, delivered, token, due, queue) = frozen[9:]
+        (record, error, told, settled, delivered, token, due, more, queue) = frozen[9:]
         scope.status, scope.reason = status, self._reason(reason)
         parent = self.runs_of[run.run_id][0]
         scope.parent = self.runs[parent].scope if adopted and parent else None
         scope.children = {name: self.runs[name].scope for name in children}
         scope.work = {self.works[name] for name in works}
         scope.body, scope.failed, scope.given_up, scope.concluding = body, failed, given_up, concluding
+        scope.tidy, run._forced = more
         run.record = None
         if record is not None:
             assert scope.reason is not None

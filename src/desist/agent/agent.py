@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from desist.agent.body import AgentBody
 from desist.agent.prompt import Instructions
@@ -14,16 +13,15 @@ from desist.cancel.reader import AsyncReader, SyncReader
 from desist.exceptions import ConfigurationError
 from desist.models.base import Model
 from desist.run.agent import RunOutput, RunOutputEvent
-from desist.run.budget import Budget
 from desist.run.cancel import acancel_run, cancel, cancel_run
 from desist.run.cleanup import check_hook
 from desist.run.debug import show_log
 from desist.run.driver import Run, current_run, new_id
 from desist.run.input import check_input
-from desist.run.limits import seconds_until
+from desist.run.options import RunOptions, apply_limits, checked_options
 from desist.run.place import Place
 from desist.run.store import MemoryStore, RunStore
-from desist.run.strict import Strict, refuse_unknown
+from desist.run.strict import Strict
 from desist.tools.resolve import resolve_tools
 
 if TYPE_CHECKING:
@@ -182,42 +180,31 @@ class Agent(Strict):
         return run
 
     def _open(self, asked: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None) -> Run:
-        timeout, run_id, budget = options.pop("timeout"), options.pop("run_id"), options.pop("budget", "on_cancel")
-        left, on_cancel = seconds_until(options.pop("deadline")), options.pop("on_cancel")
-        check_hook(on_cancel, "on_cancel= of Agent.run()")
         events = self.stream_events if stream_events is None else stream_events
-        body = self.body(asked, self._place(**options), listened=stream, stream_events=stream and events)
-        body.on_cancel = on_cancel
-        run = self.open(body, run_id=run_id)
-        run.limit(timeout, "the timeout of this run")
-        run.limit(left, "the deadline of this run")
-        run.spend_within(budget)
+        body = self.body(asked, self._place(options), listened=stream, stream_events=stream and events)
+        body.on_cancel = options["on_cancel"]
+        run = self.open(body, run_id=options["run_id"])
+        apply_limits(run, options)
         return run
 
-    def _place(
-        self,
-        *,
-        user_id: str | None,
-        session_id: str | None,
-        session_state: dict[str, Any] | None,
-        dependencies: dict[str, Any] | None,
-        metadata: dict[str, Any] | None,
-    ) -> Place:
-        state = session_state if session_state is not None else dict(self.session_state or {})
+    def _place(self, options: dict[str, Any]) -> Place:
+        state = options["session_state"]
         return Place(
-            user_id=user_id or self.user_id,
-            session_id=session_id or self.session_id,
-            session_state=state,
-            dependencies=dependencies or self.dependencies,
-            metadata=metadata or self.metadata,
+            user_id=options["user_id"] or self.user_id,
+            session_id=options["session_id"] or self.session_id,
+            session_state=state if state is not None else dict(self.session_state or {}),
+            dependencies=options["dependencies"] or self.dependencies,
+            metadata=options["metadata"] or self.metadata,
         )
 
     # -- running
 
     @overload
-    def run(self, input: Any, *, stream: Literal[True], **options: Any) -> SyncReader[RunOutputEvent]: ...
+    def run(
+        self, input: Any, *, stream: Literal[True], stream_events: bool | None = None, **options: Unpack[RunOptions]
+    ) -> SyncReader[RunOutputEvent]: ...
     @overload
-    def run(self, input: Any, *, stream: Literal[False] | None = None, **options: Any) -> RunOutput: ...
+    def run(self, input: Any, *, stream: Literal[False] | None = None, **options: Unpack[RunOptions]) -> RunOutput: ...
 
     def run(
         self,
@@ -225,17 +212,7 @@ class Agent(Strict):
         *,
         stream: bool | None = None,
         stream_events: bool | None = None,
-        user_id: str | None = None,
-        session_id: str | None = None,
-        session_state: dict[str, Any] | None = None,
-        run_id: str | None = None,
-        dependencies: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
-        timeout: float | None = None,
-        deadline: dt.datetime | float | None = None,
-        budget: Budget | None = None,
-        on_cancel: Callable[..., Any] | None = None,
-        **unknown: Any,
+        **options: Unpack[RunOptions],
     ) -> Any:
         """Run the agent from any thread.
 
@@ -243,31 +220,29 @@ class Agent(Strict):
             input: a text, a dict, a list or a pydantic object.
             stream: return an iterator over events instead of the output. Everything is checked and registered now.
             stream_events: show tool calls, model requests and the like too, not only text and the end.
-            user_id, session_id, session_state, dependencies, metadata: override the agent's own.
-            run_id: an id for the run; a cancel that came before, for this id, holds.
-            timeout: seconds after which this run is cancelled, with source `deadline`.
-            deadline: the same as a time: an aware datetime, or seconds since the epoch.
-            budget: what this run and all that it starts may spend; past it the run is cancelled.
-            on_cancel: a function that cleans up if this run is cancelled; it is given the output.
+            options: see `desist.run.options.RunOptions`.
 
         Returns:
             RunOutput, or an iterator over events whose last one is terminal.
 
         Raises:
             ConfigurationError: something is missing or wrong; nothing has run.
+            UnsupportedError: an option that desist doesn't have.
             RunIdInUseError: a live run has this id.
         """
-        refuse_unknown("Agent.run()", unknown)
         home.refuse_blocking()
+        checked = checked_options("Agent.run()", options, RunOptions)
         wanted = self.stream if stream is None else stream
-        run = self._open(input, _options(locals()), stream=wanted, stream_events=stream_events).start()
+        run = self._open(input, checked, stream=wanted, stream_events=stream_events).start()
         return run.reader() if wanted else run.wait()
 
     @overload
-    def arun(self, input: Any, *, stream: Literal[True], **options: Any) -> AsyncReader[RunOutputEvent]: ...
+    def arun(
+        self, input: Any, *, stream: Literal[True], stream_events: bool | None = None, **options: Unpack[RunOptions]
+    ) -> AsyncReader[RunOutputEvent]: ...
     @overload
     def arun(
-        self, input: Any, *, stream: Literal[False] | None = None, **options: Any
+        self, input: Any, *, stream: Literal[False] | None = None, **options: Unpack[RunOptions]
     ) -> Coroutine[Any, Any, RunOutput]: ...
 
     def arun(
@@ -276,30 +251,18 @@ class Agent(Strict):
         *,
         stream: bool | None = None,
         stream_events: bool | None = None,
-        user_id: str | None = None,
-        session_id: str | None = None,
-        session_state: dict[str, Any] | None = None,
-        run_id: str | None = None,
-        dependencies: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
-        timeout: float | None = None,
-        deadline: dt.datetime | float | None = None,
-        budget: Budget | None = None,
-        on_cancel: Callable[..., Any] | None = None,
-        **unknown: Any,
+        **options: Unpack[RunOptions],
     ) -> Any:
         """Run the agent on the caller's event loop. Parameters and errors as for `run`.
 
         Returns:
             With `stream=True` an async iterator over events, called without await; else a coroutine.
         """
-        refuse_unknown("Agent.arun()", unknown)
-        wanted = self.stream if stream is None else stream
-        options = _options(locals())
-        if wanted:
+        checked = checked_options("Agent.arun()", options, RunOptions)
+        if self.stream if stream is None else stream:
             loop = asyncio.get_running_loop()
-            return self._open(input, options, stream=True, stream_events=stream_events).start(loop).async_reader()
-        return self._arun(input, options)
+            return self._open(input, checked, stream=True, stream_events=stream_events).start(loop).async_reader()
+        return self._arun(input, checked)
 
     async def _arun(self, input: Any, options: dict[str, Any]) -> RunOutput:
         run = self._open(input, options, stream=False, stream_events=False)
@@ -323,13 +286,16 @@ class Agent(Strict):
         return stored.output if stored else None
 
     def print_response(self, input: Any, *, stream: bool = True, markdown: bool | None = None, **options: Any) -> None:
-        """Run and show it in the terminal, live. Takes the parameters of `run`, and `console=` (rich)."""
+        """Run and show it in the terminal, live. Takes the options of `run`, and `console=` (rich)."""
         from desist.agent.printing import print_response
 
         print_response(self, input, stream=stream, markdown=self.markdown if markdown is None else markdown, **options)
 
+    async def aprint_response(
+        self, input: Any, *, stream: bool = True, markdown: bool | None = None, **options: Any
+    ) -> None:
+        """Do the same on the caller's event loop."""
+        from desist.agent.printing import aprint_response
 
-def _options(given: dict[str, Any]) -> dict[str, Any]:
-    names: tuple[str, ...] = ("user_id", "session_id", "session_state", "run_id", "dependencies", "metadata", "timeout")
-    names += ("deadline", "budget", "on_cancel")
-    return {name: given[name] for name in names}
+        rendered = self.markdown if markdown is None else markdown
+        await aprint_response(self, input, stream=stream, markdown=rendered, **options)

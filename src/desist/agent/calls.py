@@ -11,7 +11,7 @@ from desist.exceptions import RetryAgentRun, StopAgentRun, ToolError, TooManyAba
 from desist.run.agent import ToolCallCompletedEvent, ToolCallErrorEvent, ToolCallStartedEvent
 from desist.run.branches import side_by_side
 from desist.run.message import Message, ToolCall, ToolExecution
-from desist.run.telemetry import tool_span
+from desist.run.tracing import tool_span
 
 if TYPE_CHECKING:
     from desist.agent.body import AgentBody
@@ -100,10 +100,13 @@ class Calls:
         limit = function.timeout
         try:
             async with asyncio.timeout(limit):
+                told: dict[str, Any] = {"name": function.name, "interrupt": function.interrupt}
                 if function.is_async:
-                    return result_text(await call_user_code(bound.invoke, name=function.name, is_async=True))
+                    return result_text(await call_user_code(bound.invoke, is_async=True, **told))
+                if function.isolation == "process":
+                    return result_text(await bound.invoke_isolated())
                 call = lambda: result_text(bound.invoke())  # noqa: E731  # the text is made beside the loop too
-                text: str = await call_user_code(call, name=function.name, is_async=False)
+                text: str = await call_user_code(call, is_async=False, **told)
                 return text
         except TimeoutError as error:
             if limit is not None and not str(error):

@@ -18,7 +18,7 @@ from desist.run.agent import (
 )
 from desist.run.message import Message, ToolCall
 from desist.run.metrics import Usage
-from desist.run.telemetry import model_span
+from desist.run.tracing import model_span
 
 if TYPE_CHECKING:
     from desist.agent.body import AgentBody

@@ -14,7 +14,6 @@ import os
 import sys
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -24,7 +23,7 @@ from desist.cancel.delivery import Tasks, set_tasks
 from desist.cancel.reaper import reaper
 from desist.cancel.receipt import Abandoned
 from desist.cancel.token import CancelToken
-from desist.cancel.work import Interrupt, WorkOwner
+from desist.cancel.work import Interrupt, WorkOwner, user_frames
 
 __all__ = ["AsyncWork", "begin_on_user_loop"]
 
@@ -116,9 +115,7 @@ class AsyncWork:
         frame = sys._current_frames().get(thread) if thread is not None else None
         if running is None or frame is None or not self._tasks.holds(running):
             return self._tasks.stack()
-        rows = traceback.extract_stack(frame)
-        ours = max((k for k, row in enumerate(rows) if row.filename == __file__), default=-1)
-        return "".join(traceback.format_list(rows[ours + 1 :]))
+        return user_frames(frame)
 
 
 class _UserLoop:

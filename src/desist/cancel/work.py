@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, Literal, Protocol
 from weakref import ref
 
@@ -27,7 +29,7 @@ from desist.cancel.receipt import Abandoned
 from desist.cancel.switch import brisk, relaxed
 from desist.cancel.token import CancelToken, here
 
-__all__ = ["Interrupt", "Stoppable", "Work", "WorkOwner", "abandoned_work"]
+__all__ = ["Interrupt", "Stoppable", "Work", "WorkOwner", "abandoned_work", "user_frames"]
 
 log = logging.getLogger("desist.cancel")
 
@@ -211,12 +213,18 @@ class Work:
         frame = sys._current_frames().get(thread) if thread is not None else None
         if frame is None:
             return ""
-        rows = traceback.extract_stack(frame)
-        ours = max((k for k, row in enumerate(rows) if row.filename.endswith(_OURS)), default=-1)
-        return "".join(traceback.format_list(rows[ours + 1 :]))
+        return user_frames(frame)
 
 
-_OURS = ("desist/cancel/work.py", "desist/cancel/guard.py", "desist/cancel/worker.py")
+#: Where a thread of ours stands before it reaches user code.
+_OURS = (os.path.dirname(os.path.dirname(__file__)) + os.sep, threading.__file__, os.path.dirname(asyncio.__file__))
+
+
+def user_frames(frame: FrameType) -> str:
+    """Return the frames of a thread as text, from where it has left desist's own code for the user's."""
+    rows = traceback.extract_stack(frame)
+    first = next((k for k, row in enumerate(rows) if not row.filename.startswith(_OURS)), 0)
+    return "".join(traceback.format_list(rows[first:]))
 
 
 def abandoned_work() -> list[Work]:

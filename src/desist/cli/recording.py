@@ -19,7 +19,7 @@ from desist.run.display.screen import LiveScreen, Screen
 
 __all__ = ["Recording"]
 
-WIDTH, FIRST, LAST = 96, 3, 30  #: columns, lines kept of the beginning, lines kept of the end
+WIDTH, FIRST, LAST = 96, 3, 38  #: columns, lines kept of the beginning, lines kept of the end
 
 
 class Recording:
@@ -49,7 +49,7 @@ class Recording:
     def save(self, command: str) -> None:
         """Write the picture, with `command` as what was typed."""
         lines = self._shown.getvalue().rstrip("\n").split("\n")
-        if len(lines) > FIRST + LAST:
+        if len(lines) > FIRST + LAST + 5:  # fewer are not worth a gap
             lines = [*lines[:FIRST], "", "\x1b[2m  ⋮\x1b[0m", "", *lines[-LAST:]]
         drawn = Console(file=io.StringIO(), record=True, width=WIDTH, force_terminal=True, _environ={})
         drawn.print(Text.assemble(("$ ", "bold green"), (command, "bold")))

@@ -21,7 +21,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from desist.cancel.bridge import Bridge
 from desist.cancel.delivery import Tasks, set_tasks
@@ -42,7 +42,10 @@ from desist.exceptions import DesistError, RunCancelled
 from desist.run.budget import Budget, Spending
 from desist.run.cleanup import Cleanup, run_cleanups
 from desist.run.store import RunStore, StoredRun
-from desist.run.telemetry import Spans, spans_of
+from desist.run.tracing import trace_run
+
+if TYPE_CHECKING:
+    from desist.run.telemetry import Spans
 
 __all__ = ["DEFAULT_GRACE", "Body", "Run", "current_run", "left_behind", "new_id"]
 
@@ -127,7 +130,7 @@ class Run:
         self.opened_at = time.monotonic()
         self.ids = {"run_id": self.run_id, "root_run_id": self.run_id}  #: what a log record about it carries
         self.token.ids = self.ids
-        self.spans: Spans | None = spans_of(self)
+        self.spans: Spans | None = trace_run(self)
 
     # -- the beginning
 
@@ -445,6 +448,9 @@ class Run:
             for item in run.record.abandoned if run.record else ():
                 words = "run %s: %s %r could not be stopped and is abandoned"
                 log.warning(words, run.run_id, item.kind, item.name, extra=run.ids)
+            if run.scope.tidy is Tidy.running:  # not under the lock: users' callbacks hang on the token
+                run._tidy_token.cancel(run.scope.reason)
+                run._tidying.deliver(0.0, lambda scope=run.scope: scope.tidy is Tidy.running, force=True)  # type: ignore[misc]
             run._advance()
 
     def _spared_until(self) -> float:
@@ -462,8 +468,6 @@ class Run:
         assert self.record is not None
         given_up = [work.abandon() for work in self.scope.work]
         if self.scope.tidy is Tidy.running:
-            self._tidy_token.cancel(self.scope.reason)
-            self._tidying.deliver(0.0, lambda: self.scope.tidy is Tidy.running, force=True)
             hooks = [hook for hook in self.record.cleanup if hook.status == "running"]
             given_up += [Abandoned(name=hook.name, kind=hook.kind) for hook in hooks]
         told = bool(self.record.abandoned)  # what hangs below it, and is the reason that it hangs
@@ -575,8 +579,8 @@ class Run:
         registry.end(self, self.scope.status)
         if self.scope.work or self.scope.given_up:
             _left_behind[id(self)] = self
-        self.settled.set()
         log.info("%s run %s has ended: %s", self.body.kind, self.run_id, self.scope.status.value, extra=self.ids)
+        self.settled.set()
         if parent is not None:
             parent.owner._advance()
 

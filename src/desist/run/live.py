@@ -200,19 +200,15 @@ def _told(body: Any, question: str) -> tuple[str, ...]:
 
 
 def _name(run: Run) -> str:
-    output = run.body.output
-    for field in ("workflow_name", "agent_name", "team_name") if run.body.kind == "workflow" else ("agent_name",):
-        if found := getattr(output, field, None):
-            return str(found)
-    own = "workflow_id" if run.body.kind == "workflow" else "agent_id"
-    return str(getattr(output, own, None) or "")
+    output, kind = run.body.output, run.body.kind
+    return str(getattr(output, f"{kind}_name", None) or getattr(output, f"{kind}_id", None) or "")
 
 
 def _blocked_in(run: Run, works: Iterable[Any], children: Iterable[Run], waits: Iterable[str]) -> Iterable[str]:
     """Say what a run waits for: the model, tools and functions, its children; else where its task stands."""
     said = [*waits]
     for work in works:
-        place = innermost(work.stack())
+        place = innermost(_stack(work))
         said.append(f"{work.name} for {time.time() - work.started_at:.1f} s" + (f" in {place}" if place else ""))
     said += [f"{child.body.kind} {_name(child)!r} (run {child.run_id})" for child in children]
     if not said and (place := innermost(run.tasks.stack())):
@@ -229,8 +225,14 @@ def innermost(stack: str) -> str:
     return ""
 
 
+def _stack(work: Any) -> str:
+    """Return where work is now; "" for a kind that has no frames to show."""
+    stack = getattr(work, "stack", None)
+    return "" if stack is None else str(stack())
+
+
 def _quarantined(work: Any, run: Run | None) -> Quarantined:
-    stack: str = work.stack()
+    stack = _stack(work)
     return Quarantined(
         name=work.name,
         kind="thread" if isinstance(work, Work) else "task",

@@ -1,7 +1,6 @@
 """Spans of OpenTelemetry for runs, steps, model calls and tools. The names of the GenAI conventions live here only.
 
-Nothing of OpenTelemetry is imported here: a program that has set a tracer provider has imported it already. In any
-other program a run costs one look into `sys.modules`, and a step one look at an attribute that is None.
+Loaded by `desist.run.tracing` when a program traces, and only then.
 
 A cancelled span isn't an error: its status stays unset, it says `desist.outcome="cancelled"` and by whom. Texts,
 arguments and results are never recorded. What fails in a span processor is logged, and never harms the run.
@@ -12,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 
     from desist.run.driver import Run
 
-__all__ = ["Part", "Spans", "model_span", "spans_of", "tool_span"]
+__all__ = ["Part", "Spans", "model_part", "spans_of", "tool_part"]
 
 log = logging.getLogger("desist.run.telemetry")
 P = ParamSpec("P")
@@ -58,8 +56,6 @@ UPSTREAM_CLOSED = "desist.cancel.upstream_closed"
 CANCEL_REQUESTED, WORK_ABANDONED = "cancel.requested", "work.abandoned"
 WORK_NAME, WORK_KIND = "desist.work.name", "desist.work.kind"
 
-_tracers: tuple[Any, Tracer] | None = None
-
 
 def _harmless(method: Callable[P, None]) -> Callable[P, None]:
     """Tracing must not break what is traced."""
@@ -74,46 +70,22 @@ def _harmless(method: Callable[P, None]) -> Callable[P, None]:
     return call
 
 
-def _tracer() -> Tracer | None:
-    """Return the program's tracer, or None if it has set up none."""
-    global _tracers
-    trace = sys.modules.get("opentelemetry.trace")
-    if trace is None:
-        return None
-    provider = trace.get_tracer_provider()
-    if _tracers is not None and _tracers[0] is provider:
-        return _tracers[1]
-    if isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider):
-        return None
-    tracer: Tracer = provider.get_tracer("desist")
-    _tracers = provider, tracer
-    return tracer
-
-
-def spans_of(run: Run) -> Spans | None:
-    """Begin the span of a run, below the caller's current one; None if the program doesn't trace."""
+def spans_of(run: Run, tracer: Tracer) -> Spans | None:
+    """Begin the span of a run, below the caller's current one; None if that fails."""
     try:
-        tracer = _tracer()
-        return None if tracer is None else Spans(tracer, run)
-    except Exception:  # a module that is half imported, a sampler or processor that fails
-        log.warning("tracing of run %s failed", run.run_id, exc_info=True)
+        return Spans(tracer, run)
+    except Exception:  # a sampler or processor that fails
+        log.warning("tracing of run %s failed", run.run_id, exc_info=True, extra=run.ids)
         return None
 
 
-def model_span(run: Run, model: str, provider: str | None) -> Part | _Untraced:
+def model_part(spans: Spans, model: str, provider: str | None) -> Part:
     """Return a context that is the span of one model call."""
-    spans = run.spans
-    if spans is None:
-        return _UNTRACED
-    attributes = {OPERATION: CHAT, MODEL: model, **_provider(provider)}
-    return Part(spans, f"{CHAT} {model}", attributes, client=True)
+    return Part(spans, f"{CHAT} {model}", {OPERATION: CHAT, MODEL: model, **_provider(provider)}, client=True)
 
 
-def tool_span(run: Run, name: str, call_id: str) -> Part | _Untraced:
+def tool_part(spans: Spans, name: str, call_id: str) -> Part:
     """Return a context that is the span of one tool call."""
-    spans = run.spans
-    if spans is None:
-        return _UNTRACED
     attributes = {OPERATION: EXECUTE_TOOL, TOOL_NAME: name, TOOL_TYPE: "function", TOOL_CALL: call_id}
     return Part(spans, f"{EXECUTE_TOOL} {name}", attributes)
 
@@ -272,35 +244,17 @@ class Part:
             opened.end("error", error, None)
 
 
-class _Untraced:
-    """What a part is where nobody traces."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> _Untraced:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return
-
-    def used(self, usage: Usage, first: float | None) -> None:
-        """Nobody wants to know."""
-
-
-_UNTRACED = _Untraced()
-
-
 def _described(run: Run) -> tuple[str, dict[str, Any]]:
     """Return the name and the first attributes of a run's span."""
     output = run.body.output
     attributes: dict[str, Any] = {RUN_ID: run.run_id}
     if output.session_id is not None:
         attributes[CONVERSATION] = output.session_id
-    if run.body.kind == "workflow":
-        name = output.workflow_name or output.workflow_id or ""
+    kind = run.body.kind
+    name = getattr(output, f"{kind}_name", None) or getattr(output, f"{kind}_id", None) or ""
+    if kind == "workflow":
         return f"{INVOKE_WORKFLOW} {name}", attributes | {OPERATION: INVOKE_WORKFLOW, WORKFLOW_NAME: name}
-    name = output.agent_name or output.agent_id or ""
-    attributes |= {OPERATION: INVOKE_AGENT, AGENT_NAME: name, AGENT_ID: output.agent_id or ""}
+    attributes |= {OPERATION: INVOKE_AGENT, AGENT_NAME: name, AGENT_ID: getattr(output, f"{kind}_id", None) or ""}
     if output.model is not None:
         attributes[MODEL] = output.model
     return f"{INVOKE_AGENT} {name}", attributes | _provider(output.model_provider)

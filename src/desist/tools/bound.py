@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from desist.cancel.token import current_token
+from desist.cancel.worker import run_blocking
 from desist.exceptions import ConfigurationError, ToolError
 from desist.tools.result import result_text
 from desist.tools.signature import EMPTY, INJECTED, Parameter, Signature, is_async
@@ -83,14 +84,46 @@ class BoundCall:
             await _awaited(self._call_hook(self.function.post_hook))
         return self.result
 
+    async def invoke_isolated(self) -> Any:
+        """Call a tool that has isolation="process" in a worker process; its hooks run here, in a thread.
+
+        Raises:
+            ToolError: something can't be pickled, or the process died.
+        """
+        from desist.cancel.process import run_in_process
+
+        function = self.function
+        if (before := function.pre_hook) is not None:
+            await run_blocking(lambda: self._call_hook(before), name=function.name, interrupt=function.interrupt)
+        args, named = self._arguments()
+        pieces: list[Any] = []
+        self.result = await run_in_process(
+            function.entrypoint,
+            args,
+            named,
+            name=function.name,
+            grace=function.grace,
+            interrupt=function.interrupt,
+            on_item=pieces.append,
+        )
+        if pieces:
+            self.result = "".join(map(result_text, pieces))
+        if (after := function.post_hook) is not None:
+            await run_blocking(lambda: self._call_hook(after), name=function.name, interrupt=function.interrupt)
+        return self.result
+
     def _call(self) -> Any:
-        """Call the entrypoint. A positional-only parameter before one that is given needs its value too."""
+        args, named = self._arguments()
+        return self.function.entrypoint(*args, **named)
+
+    def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what is given. A positional-only parameter before one that is given needs its value too."""
         named = dict(self.kwargs)
         args: list[Any] = []
         while self._positional[len(args) :] and any(one.name in named for one in self._positional[len(args) :]):
             one: Parameter = self._positional[len(args)]
             args.append(named.pop(one.name, one.default))
-        return self.function.entrypoint(*args, **named)
+        return tuple(args), named
 
     def _call_hook(self, hook: Callable[..., Any]) -> Any:
         given: dict[str, Any] = {}

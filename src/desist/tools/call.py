@@ -63,7 +63,10 @@ class FunctionCall:
             call = self.function.bind(self.arguments, self.injected)
             if self.function.is_async:
                 return self._succeeded(await call.invoke())
-            return self._succeeded(await run_blocking(call.invoke, name=self.function.name))
+            if self.function.isolation == "process":
+                return self._succeeded(await call.invoke_isolated())
+            interrupt = self.function.interrupt
+            return self._succeeded(await run_blocking(call.invoke, name=self.function.name, interrupt=interrupt))
         except AgentRunException:
             raise
         except Exception as error:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, overload
 
+from desist.cancel.work import Interrupt
 from desist.exceptions import ConfigurationError
 from desist.tools.function import Function
+from desist.tools.isolation import Isolation
 from desist.tools.refusal import refuse
 
 __all__ = ["tool"]
@@ -24,6 +26,9 @@ _OPTIONS = frozenset(
         "pre_hook",
         "post_hook",
         "timeout",
+        "isolation",
+        "grace",
+        "interrupt",
     }
 )
 
@@ -46,6 +51,9 @@ def tool(
     post_hook: Callable[..., Any] | None = None,
     timeout: float | None = None,
     on_cancel: Callable[..., Any] | None = None,
+    isolation: Isolation | None = None,
+    grace: float | None = None,
+    interrupt: Interrupt = "auto",
     **unsupported: Any,
 ) -> Callable[[Callable[..., Any]], Function]: ...
 

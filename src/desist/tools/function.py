@@ -12,10 +12,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from desist.cancel.work import Interrupt
 from desist.exceptions import ConfigurationError
 from desist.tools.arguments import parse_arguments
 from desist.tools.bound import BoundCall, check_hook
 from desist.tools.docstring import parse_docstring
+from desist.tools.isolation import Isolation, check_options, check_reachable, refuse_linked
 from desist.tools.refusal import refuse
 from desist.tools.signature import EMPTY, bare, is_async
 from desist.tools.strict import strict_schema
@@ -54,6 +56,9 @@ class Function:
         post_hook: Callable[..., Any] | None = None,
         timeout: float | None = None,
         on_cancel: Callable[..., Any] | None = None,
+        isolation: Isolation | None = None,
+        grace: float | None = None,
+        interrupt: Interrupt = "auto",
         **unsupported: Any,
     ) -> None:
         """Describe a tool. The signature is read when `parameters` is first needed.
@@ -69,6 +74,11 @@ class Function:
             post_hook: the same after it; `call.result` is what it returned. Not called if the tool raised.
             timeout: seconds that the agent lets a call take; None for no limit.
             on_cancel: a function that cleans up after a call that was interrupted; it is given its `ToolExecution`.
+            isolation: "process" runs a sync tool in a process of its own, which a cancel kills whatever it does.
+                Function, arguments and result are pickled then. None: "thread", or what its toolkit says.
+            grace: seconds between SIGTERM and SIGKILL for such a process; None: the grace of the run.
+            interrupt: how a cancel may stop the tool: "auto", by all means; "cooperative", by its token only;
+                "never", not at all: the run waits for it, unless the cancel is forced.
 
         Raises:
             ConfigurationError: something here can't work.
@@ -89,6 +99,10 @@ class Function:
         self.post_hook = post_hook
         self.timeout = checked_timeout(timeout, f"tool '{self.name}'")
         self.on_cancel = on_cancel
+        check_options(isolation, interrupt, grace, f"tool '{self.name}'")
+        self.isolation: Isolation | None = isolation
+        self.grace = grace
+        self.interrupt: Interrupt = interrupt
         self.owning_toolkit: Toolkit | None = None
         self.is_async = is_async(self.entrypoint)
         if on_cancel is not None and not callable(on_cancel):
@@ -99,6 +113,7 @@ class Function:
         for hook in (pre_hook, post_hook):
             if hook is not None:
                 check_hook(hook, self.name, tool_is_async=self.is_async)
+        self.check_isolation(defined=False)
 
     @classmethod
     def from_callable(cls, function: Callable[..., Any], name: str | None = None, **options: Any) -> Function:
@@ -133,6 +148,24 @@ class Function:
         """Raise `ConfigurationError` for whatever of the tool can't be described to a model."""
         self._read()
         self.definition()
+        self.check_isolation(defined=True)
+        if self.grace is not None and self.isolation != "process":
+            raise ConfigurationError(f"tool '{self.name}': grace={self.grace!r} needs isolation='process'")
+
+    def check_isolation(self, *, defined: bool) -> None:
+        """Raise `ConfigurationError` for a tool with isolation="process" that no other process can call.
+
+        Args:
+            defined: False while its module is still being run, before its name is there.
+        """
+        if self.isolation != "process":
+            return
+        whose = f"tool '{self.name}'"
+        check_reachable(bare(self.entrypoint), whose, is_async=self.is_async, defined=defined)
+        if defined:
+            refuse_linked([one.injected for one in self._read().signature.parameters if one.injected], whose)
+        else:
+            refuse_linked(inspect.signature(self.entrypoint).parameters, whose)
 
     def definition(self) -> dict[str, Any]:
         """Return the tool as models are told of it, in the shape of OpenAI."""

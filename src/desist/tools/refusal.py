@@ -21,7 +21,6 @@ _NOT_YET = frozenset(
         "external_execution_silent",
         "has_side_effects",
         "id",
-        "isolation",
         "requires_confirmation",
         "requires_confirmation_tools",
         "requires_user_input",

@@ -7,6 +7,7 @@ from typing import Any
 
 from desist.exceptions import ConfigurationError
 from desist.tools.function import Function, checked_timeout
+from desist.tools.isolation import Isolation, check_options
 from desist.tools.refusal import refuse
 
 __all__ = ["Toolkit"]
@@ -31,6 +32,7 @@ class Toolkit:
         stop_after_tool_call_tools: Sequence[str] | None = None,
         show_result_tools: Sequence[str] | None = None,
         timeout: float | None = None,
+        isolation: Isolation | None = None,
         auto_register: bool = True,
         **unsupported: Any,
     ) -> None:
@@ -45,6 +47,8 @@ class Toolkit:
             stop_after_tool_call_tools: names of tools that end the agent's run.
             show_result_tools: names of tools whose result is shown to the reader.
             timeout: seconds a call may take, for tools that don't say themselves.
+            isolation: where its sync tools run, "thread" or "process", for tools that don't say themselves. For
+                "process" the toolkit is pickled with each call, without its tools.
             auto_register: False leaves registering to `register()`.
 
         Raises:
@@ -56,6 +60,8 @@ class Toolkit:
         self.instructions = instructions
         self.add_instructions = add_instructions
         self.timeout = checked_timeout(timeout, f"toolkit '{name}'")
+        check_options(isolation, "auto", None, f"toolkit '{name}'")
+        self.isolation = isolation
         self._named = {
             "include_tools": _names(include_tools, "include_tools"),
             "exclude_tools": _names(exclude_tools, "exclude_tools"),
@@ -125,6 +131,9 @@ class Toolkit:
         function.owning_toolkit = self
         if function.timeout is None:
             function.timeout = self.timeout
+        if function.isolation is None and not function.is_async:
+            function.isolation = self.isolation
+            function.check_isolation(defined=False)
         if function.name in self._named["stop_after_tool_call_tools"]:
             function.stop_after_tool_call = True
         if function.name in self._named["show_result_tools"]:
@@ -139,6 +148,10 @@ class Toolkit:
                     f"toolkit '{self.name}': {parameter} names {', '.join(map(repr, unknown))}, but its tools are: "
                     + (", ".join(self._registered) or "none")
                 )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what goes to another process: everything but the tools, which are found there by their names."""
+        return vars(self) | {"_registered": {}}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} '{self.name}': {', '.join(self.functions) or 'no tools'}>"

@@ -145,7 +145,10 @@ class WorkflowBody:
 
     def _failed(self, error: BaseException | None) -> list[Any]:
         words = str(error) or type(error).__name__
+        finished = len(self.progress.done)
         self._close_open(None)
+        for step in self.progress.done[finished:]:
+            step.cancelled, step.error = False, words
         self.output.content = self.output.content if self.output.content is not None else words
         return [WorkflowErrorEvent(**self.common, error=words, error_type=type(error).__name__)]
 

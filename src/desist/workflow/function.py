@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from desist.cancel.user_code import call_user_code
+from desist.cancel.work import Interrupt
+from desist.exceptions import ConfigurationError
 from desist.run.base import BaseRunOutputEvent, content_text
 from desist.run.step_events import StepOutputEvent
+from desist.tools.isolation import Isolation, check_options, check_reachable, refuse_linked
 from desist.workflow.flow import Flow
 from desist.workflow.progress import Progress
 from desist.workflow.types import StepInput, StepOutput
@@ -34,14 +37,33 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
 class FunctionCall:
     """A step's function, looked at once."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        isolation: Isolation = "thread",
+        interrupt: Interrupt = "auto",
+        grace: float | None = None,
+    ) -> None:
         self.function = function
+        self.isolation, self.interrupt, self.grace = isolation, interrupt, grace
         self.name = function_name(function)
         plain = _plain(function)
         self.is_generator = inspect.isgeneratorfunction(plain)
         self.is_async_generator = inspect.isasyncgenfunction(plain)
         self.is_async = inspect.iscoroutinefunction(plain)
         self.wanted = frozenset(inspect.signature(function).parameters)
+        self._check(plain)
+
+    def _check(self, plain: Callable[..., Any]) -> None:
+        whose = f"step function {self.name!r}"
+        check_options(self.isolation, self.interrupt, self.grace, whose)
+        if self.isolation == "process":
+            is_async = self.is_async or self.is_async_generator
+            check_reachable(plain, whose, is_async=is_async, defined=False)
+            refuse_linked(sorted(self.wanted), whose)
+        elif self.grace is not None:
+            raise ConfigurationError(f"{whose}: grace={self.grace!r} needs isolation='process'")
 
     def arguments(self, flow: Flow) -> dict[str, Any]:
         """Return what the function asks for by name, beside its input."""
@@ -55,9 +77,11 @@ class FunctionCall:
 
 
 async def call_function(call: FunctionCall, given: StepInput, flow: Flow, progress: Progress) -> StepOutput:
-    """Call it and return what it made. Sync functions run in a worker thread."""
+    """Call it and return what it made. Sync functions run in a worker thread, or in a process if the step says so."""
     arguments = call.arguments(flow)
     pieces = _Pieces(flow, progress)
+    if call.isolation == "process":
+        return await _call_isolated(call, given, arguments, pieces)
     is_async = call.is_async or call.is_async_generator
 
     def begin() -> Any:
@@ -66,13 +90,30 @@ async def call_function(call: FunctionCall, given: StepInput, flow: Flow, progre
             return _drain_async(made, pieces)
         return _drain(made, pieces) if call.is_generator else made
 
-    made = await call_user_code(begin, name=call.name, is_async=is_async)
+    made = await call_user_code(begin, name=call.name, is_async=is_async, interrupt=call.interrupt)
     if call.is_generator or call.is_async_generator:
         return pieces.output()
     if inspect.isawaitable(made):
         waiting = made
-        made = await call_user_code(lambda: waiting, name=call.name, is_async=True)
+        made = await call_user_code(lambda: waiting, name=call.name, is_async=True, interrupt=call.interrupt)
     return _as_output(made)
+
+
+async def _call_isolated(
+    call: FunctionCall, given: StepInput, arguments: dict[str, Any], pieces: _Pieces
+) -> StepOutput:
+    from desist.cancel.process import run_in_process
+
+    made = await run_in_process(
+        call.function,
+        (given,),
+        arguments,
+        name=call.name,
+        grace=call.grace,
+        interrupt=call.interrupt,
+        on_item=pieces.take if call.is_generator else None,
+    )
+    return pieces.output() if call.is_generator else _as_output(made)
 
 
 def _drain(items: Iterator[Any], pieces: _Pieces) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from desist.agent.agent import Agent
 from desist.cancel.reason import Source
+from desist.cancel.work import Interrupt
 from desist.exceptions import ConfigurationError, StepError
 from desist.run.agent import RunOutput
 from desist.run.base import RunStatus, content_text
@@ -17,6 +18,7 @@ from desist.run.input import input_text
 from desist.run.place import Place
 from desist.run.step_events import StepCompletedEvent, StepErrorEvent, StepOutputEvent
 from desist.run.strict import Strict
+from desist.tools.isolation import Isolation
 from desist.workflow.flow import Flow, Spot
 from desist.workflow.function import FunctionCall, call_function
 from desist.workflow.progress import Progress
@@ -43,9 +45,14 @@ class Step(Strict):
         compensate: a function that undoes this step; it is given its `StepOutput`. Called when a run is cancelled
             with `compensate=True`, for each step that has begun, the last one first.
         timeout: seconds after which the step fails, as `on_error` says. The workflow isn't cancelled by that.
+        isolation: "process" runs a sync executor in a process of its own, which a cancel kills whatever it does. The
+            function, what it asks for and what it returns are pickled; it works on copies.
+        grace: seconds between SIGTERM and SIGKILL for such a process; None: the grace of the run.
+        interrupt: how a cancel may stop the executor: "auto", by all means; "cooperative", by its token only;
+            "never", not at all: the run waits for it, unless the cancel is forced.
 
     Raises:
-        ConfigurationError: no executor, or more than one.
+        ConfigurationError: no executor, or more than one, or one that can't run as asked.
     """
 
     def __init__(
@@ -61,6 +68,9 @@ class Step(Strict):
         on_cancel: Literal["skip"] | Callable[..., Any] | None = None,
         compensate: Callable[..., Any] | None = None,
         timeout: float | None = None,
+        isolation: Isolation = "thread",
+        grace: float | None = None,
+        interrupt: Interrupt = "auto",
     ) -> None:
         if (agent is None) == (executor is None):
             how = "both agent= and executor=" if agent is not None else "neither agent= nor executor="
@@ -76,8 +86,16 @@ class Step(Strict):
         check_hook(compensate, f"compensate= of step {name!r}")
         if timeout is not None and timeout <= 0:
             raise ConfigurationError(f"timeout={timeout} of step {name!r} must be more than 0 seconds")
+        if agent is not None and (isolation, grace, interrupt) != ("thread", None, "auto"):
+            raise ConfigurationError(
+                f"isolation=, grace= and interrupt= of step {name!r} are for executor=, not agent="
+            )
         self.agent = agent
-        self.function = FunctionCall(executor) if executor is not None else None
+        self.function = (
+            FunctionCall(executor, isolation=isolation, interrupt=interrupt, grace=grace)
+            if executor is not None
+            else None
+        )
         self.name: str = name or (agent.name or agent.id if agent is not None else self.function.name)  # type: ignore[union-attr]
         self.description = description
         self.step_id = step_id or str(uuid.uuid4())
@@ -168,7 +186,8 @@ class Step(Strict):
                 raise self._too_long()
             return self._agent_cancelled(output, flow)
         if output.status is RunStatus.error:
-            error = StepError(f"step {self.name!r}: {output.content}")
+            words = str(run.error) or type(run.error).__name__  # the content may be what was said before the error
+            error = StepError(f"step {self.name!r}: {words}")
             error.retryable = getattr(run.error, "retryable", True)
             raise error
         return StepOutput(content=output.content, step_run_id=output.run_id, metrics=output.metrics)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
 from desist.cancel.home import home
 from desist.cancel.reader import AsyncReader, SyncReader
 from desist.exceptions import ConfigurationError
-from desist.run.budget import Budget
 from desist.run.cancel import acancel_run, cancel, cancel_run
 from desist.run.cleanup import check_hook
 from desist.run.debug import show_log
 from desist.run.driver import Run, current_run, new_id
 from desist.run.input import check_input
-from desist.run.limits import seconds_until
+from desist.run.options import WorkflowOptions, apply_limits, checked_options
 from desist.run.place import Place
 from desist.run.store import MemoryStore, RunStore
-from desist.run.strict import Strict, refuse_unknown
+from desist.run.strict import Strict
 from desist.run.workflow import WorkflowRunOutput, WorkflowRunOutputEvent
 from desist.workflow.body import WorkflowBody
 from desist.workflow.entries import as_steps
@@ -115,8 +113,6 @@ class Workflow(Strict):
         for step in self.steps:
             for agent in step.agents():
                 agent.needed_model()
-        left = seconds_until(options["deadline"])
-        check_hook(options["on_cancel"], "on_cancel= of Workflow.run()")
         events = self.stream_events if stream_events is None else stream_events
         given = StepInput(input=asked, additional_data=options["additional_data"])
         place = self._place(options)
@@ -127,9 +123,7 @@ class Workflow(Strict):
         body.named(run_id, parent.run_id if parent else None)
         run = Run.open(body, run_id=run_id, store=self.db, grace=self.grace)
         run.limit(self.timeout, f"the timeout of {what}")
-        run.limit(options["timeout"], "the timeout of this run")
-        run.limit(left, "the deadline of this run")
-        run.spend_within(options["budget"])
+        apply_limits(run, options)
         return run
 
     def _place(self, options: dict[str, Any]) -> Place:
@@ -148,97 +142,80 @@ class Workflow(Strict):
 
     @overload
     def run(
-        self, input: Any = None, *, stream: Literal[True], **options: Any
+        self,
+        input: Any = None,
+        *,
+        stream: Literal[True],
+        stream_events: bool | None = None,
+        **options: Unpack[WorkflowOptions],
     ) -> SyncReader[WorkflowRunOutputEvent]: ...
     @overload
-    def run(self, input: Any = None, *, stream: Literal[False] | None = None, **options: Any) -> WorkflowRunOutput: ...
+    def run(
+        self, input: Any = None, *, stream: Literal[False] | None = None, **options: Unpack[WorkflowOptions]
+    ) -> WorkflowRunOutput: ...
 
     def run(
         self,
         input: Any = None,
-        additional_data: dict[str, Any] | None = None,
-        user_id: str | None = None,
-        run_id: str | None = None,
-        session_id: str | None = None,
-        session_state: dict[str, Any] | None = None,
         *,
         stream: bool | None = None,
         stream_events: bool | None = None,
-        dependencies: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
-        timeout: float | None = None,
-        deadline: dt.datetime | float | None = None,
-        budget: Budget | None = None,
-        on_cancel: Callable[..., Any] | None = None,
-        **unknown: Any,
+        **options: Unpack[WorkflowOptions],
     ) -> Any:
         """Run the workflow from any thread.
 
         Parameters:
             input: a text, a dict, a list, a pydantic object, or None.
-            additional_data: what steps find as `step_input.additional_data`.
-            user_id, session_id, session_state, dependencies, metadata: override the workflow's own.
-            run_id: an id for the run; a cancel that came before, for this id, holds.
             stream: return an iterator over events instead of the output. Everything is checked and registered now.
             stream_events: show steps, tool calls and the like too, not only text and the end.
-            timeout: seconds after which this run is cancelled, with source `deadline`.
-            deadline: the same as a time: an aware datetime, or seconds since the epoch.
-            budget: what this run and all that it starts may spend; past it the run is cancelled.
-            on_cancel: a function that cleans up if this run is cancelled; it is given the output.
+            options: see `desist.run.options.WorkflowOptions`.
 
         Returns:
             WorkflowRunOutput, or an iterator over events whose last one is terminal.
 
         Raises:
             ConfigurationError: something is missing or wrong; nothing has run.
+            UnsupportedError: an option that desist doesn't have.
             RunIdInUseError: a live run has this id.
         """
-        refuse_unknown("Workflow.run()", unknown)
         home.refuse_blocking()
+        checked = checked_options("Workflow.run()", options, WorkflowOptions)
         wanted = self.stream if stream is None else stream
-        run = self._open(input, _options(locals()), stream=wanted, stream_events=stream_events).start()
+        run = self._open(input, checked, stream=wanted, stream_events=stream_events).start()
         return run.reader() if wanted else run.wait()
 
     @overload
     def arun(
-        self, input: Any = None, *, stream: Literal[True], **options: Any
+        self,
+        input: Any = None,
+        *,
+        stream: Literal[True],
+        stream_events: bool | None = None,
+        **options: Unpack[WorkflowOptions],
     ) -> AsyncReader[WorkflowRunOutputEvent]: ...
     @overload
     def arun(
-        self, input: Any = None, *, stream: Literal[False] | None = None, **options: Any
+        self, input: Any = None, *, stream: Literal[False] | None = None, **options: Unpack[WorkflowOptions]
     ) -> Coroutine[Any, Any, WorkflowRunOutput]: ...
 
     def arun(
         self,
         input: Any = None,
-        additional_data: dict[str, Any] | None = None,
-        user_id: str | None = None,
-        run_id: str | None = None,
-        session_id: str | None = None,
-        session_state: dict[str, Any] | None = None,
         *,
         stream: bool | None = None,
         stream_events: bool | None = None,
-        dependencies: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
-        timeout: float | None = None,
-        deadline: dt.datetime | float | None = None,
-        budget: Budget | None = None,
-        on_cancel: Callable[..., Any] | None = None,
-        **unknown: Any,
+        **options: Unpack[WorkflowOptions],
     ) -> Any:
         """Run the workflow on the caller's event loop. Parameters and errors as for `run`.
 
         Returns:
             With `stream=True` an async iterator over events, called without await; else a coroutine.
         """
-        refuse_unknown("Workflow.arun()", unknown)
-        wanted = self.stream if stream is None else stream
-        options = _options(locals())
-        if wanted:
+        checked = checked_options("Workflow.arun()", options, WorkflowOptions)
+        if self.stream if stream is None else stream:
             loop = asyncio.get_running_loop()
-            return self._open(input, options, stream=True, stream_events=stream_events).start(loop).async_reader()
-        return self._arun(input, options)
+            return self._open(input, checked, stream=True, stream_events=stream_events).start(loop).async_reader()
+        return self._arun(input, checked)
 
     async def _arun(self, input: Any, options: dict[str, Any]) -> WorkflowRunOutput:
         run = self._open(input, options, stream=False, stream_events=False)
@@ -262,24 +239,15 @@ class Workflow(Strict):
         return stored.output if stored else None
 
     def print_response(self, input: Any = None, *, stream: bool = True, markdown: bool = True, **options: Any) -> None:
-        """Run and show it in the terminal, live. Takes the parameters of `run`, and `console=` (rich)."""
+        """Run and show it in the terminal, live. Takes the options of `run`, and `console=` (rich)."""
         from desist.workflow.printing import print_response
 
         print_response(self, input, stream=stream, markdown=markdown, **options)
 
+    async def aprint_response(
+        self, input: Any = None, *, stream: bool = True, markdown: bool = True, **options: Any
+    ) -> None:
+        """Do the same on the caller's event loop."""
+        from desist.workflow.printing import aprint_response
 
-def _options(given: dict[str, Any]) -> dict[str, Any]:
-    names = [
-        "additional_data",
-        "user_id",
-        "run_id",
-        "session_id",
-        "session_state",
-        "dependencies",
-        "metadata",
-        "timeout",
-        "deadline",
-        "budget",
-        "on_cancel",
-    ]
-    return {name: given[name] for name in names}
+        await aprint_response(self, input, stream=stream, markdown=markdown, **options)

@@ -8,40 +8,51 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pickle
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from desist.cancel.process.pool import pool
-from desist.cancel.process.wire import HEAD, frame, pack_call, raised, unpack
-from desist.cancel.process.worker import MARK, WorkerProcess, current_settings
+from desist.cancel.process.talk import OnItem, Talk, answer_value, gone
+from desist.cancel.process.wire import pack_call
+from desist.cancel.process.worker import WorkerProcess
 from desist.cancel.reaper import reaper
 from desist.cancel.receipt import Abandoned
 from desist.cancel.token import current_token
 from desist.cancel.work import Interrupt, WorkOwner
-from desist.cancel.worker import TIMEOUT_GRACE, current_owner, run_blocking
+from desist.cancel.worker import TIMEOUT_GRACE, current_owner
 from desist.exceptions import ConfigurationError, ToolError
 
 __all__ = ["ProcessWork", "run_in_process"]
 
 #: Seconds that a killed process may take to be gone before it counts as abandoned. It takes some 3 ms.
 DYING = 0.5
-#: Bytes of a result from which it isn't unpickled on the loop.
-LARGE = 262_144
 
-OnItem = Callable[[Any], object]
+
+@dataclass(slots=True, frozen=True)
+class Packed:
+    """A call as it is sent, the main module and the modules that it needs, and who hears of its items."""
+
+    body: bytes
+    main: str | None
+    modules: set[str]
+    on_item: OnItem | None
 
 
 class ProcessWork:
     """One call, as the run that it is made for sees it."""
 
     __slots__ = (
-        "_grace", "_kill_at", "_lock", "_worker", "dying_until", "ended", "interrupt_by", "name", "owner", "sent", "token",
+        "_call", "_grace", "_kill_at", "_lock", "_worker", "begun", "dying_until", "ended", "interrupt_by", "name",
+        "owner", "token",
     )  # fmt: skip
 
-    def __init__(self, name: str, owner: WorkOwner | None, interrupt: Interrupt, grace: float | None) -> None:
+    def __init__(
+        self, call: Packed, name: str, owner: WorkOwner | None, interrupt: Interrupt, grace: float | None
+    ) -> None:
+        self._call = call
         self._grace = grace
         self.token = current_token()
         self._kill_at: float | None = None
@@ -50,7 +61,7 @@ class ProcessWork:
         self.name = name
         self.owner = owner
         self.interrupt_by: Interrupt = interrupt
-        self.sent = False  #: the worker may have begun
+        self.begun = False  #: the call was sent
         self.ended = False
         self.dying_until = 0.0  #: it isn't given up before; seconds of `time.monotonic`
 
@@ -59,7 +70,37 @@ class ProcessWork:
         """The same: its grace may be longer than the run's."""
         return self.dying_until
 
-    def begin(self, worker: WorkerProcess) -> bool:
+    async def result(self) -> Any:
+        """Have it done; return what it returned, or raise what it raised."""
+        try:
+            worker = await pool.take(self._call.modules)
+        except BaseException:
+            self._leave()
+            raise
+        if not self._given(worker):
+            pool.release(worker)
+            raise asyncio.CancelledError
+        items: list[Any] = []
+        call, talk = self._call, Talk(worker, self.name)
+        try:
+            await talk.ready()
+            self.begun = True
+            run_id = getattr(self.owner, "run_id", None)
+            kind, answer = await talk.ask(call.body, call.main, run_id, call.on_item or items.append)
+        except EOFError:
+            worker.kill()  # or it lives on without the socket
+            self._leave(told=True)
+            await gone(worker)
+            raise ToolError(f"{self.name!r} failed: its process {worker.end_words()}") from None
+        except BaseException:
+            self._leave()
+            raise
+        self._finish(fit=kind.isupper())
+        if kind.upper() == b"E":
+            return items if call.on_item is None else None
+        return await answer_value(kind.upper(), answer, self.name)
+
+    def _given(self, worker: WorkerProcess) -> bool:
         """Note who does it; return False if it was stopped before."""
         with self._lock:
             if self.ended:
@@ -68,7 +109,7 @@ class ProcessWork:
         worker.use()
         return True
 
-    def finish(self, *, fit: bool) -> None:
+    def _finish(self, *, fit: bool) -> None:
         """The worker has answered, and whoever waited has the answer."""
         worker = self._worker
         assert worker is not None
@@ -81,18 +122,18 @@ class ProcessWork:
             self._end()
             pool.release(worker, fit=fit)
 
-    def leave(self, *, dead: bool = False) -> None:
-        """Whoever waited is gone. What runs is stopped, unless nobody may; `dead`: it was told to end already."""
+    def _leave(self, *, told: bool = False) -> None:
+        """Nobody waits any more. What runs is stopped, unless nobody may; `told`: it was told to end already."""
         worker = self._worker
         if worker is None:
             self._end()
             return
         worker.unuse()
         worker.then(self._end)
-        if self.interrupt_by == "never" and self._kill_at is None and not dead:
+        if self.interrupt_by == "never" and self._kill_at is None and not told:
             worker.let_go()
-        elif not dead:
-            self.stop(TIMEOUT_GRACE)
+        elif not told and (self.owner is None or not self.token.cancelled):
+            self.stop(TIMEOUT_GRACE)  # else the run stops it, with its own grace
 
     def _end(self) -> None:
         with self._lock:
@@ -133,7 +174,7 @@ class ProcessWork:
             self._end()  # it has none yet, and gets none
             return
         worker.then(self._end)
-        if grace <= 0 or not self.sent:
+        if grace <= 0 or not self.begun:
             worker.kill()
         else:
             if first:
@@ -180,118 +221,10 @@ async def run_in_process(
     _check_possible(name)
     body, main, modules = pack_call(call, args, kwargs or {}, name)
     owner = current_owner()
-    work = ProcessWork(name, owner, interrupt, grace)
+    work = ProcessWork(Packed(body, main, modules, on_item), name, owner, interrupt, grace)
     if owner is not None:
         owner.work_started(work)
-    items: list[Any] = []
-    talk = _Talk(work, on_item or items.append)
-    try:
-        worker = await pool.take(modules)
-    except BaseException:
-        work.leave()
-        raise
-    if not work.begin(worker):
-        pool.release(worker)
-        raise asyncio.CancelledError
-    try:
-        kind, answer = await talk.ask(worker, main, body)
-    except EOFError:
-        worker.kill()  # or it lives on without the socket
-        work.leave(dead=True)
-        await _gone(worker)
-        raise ToolError(f"{name!r} failed: its process {worker.end_words()}") from None
-    except BaseException:
-        work.leave()
-        raise
-    work.finish(fit=kind.isupper())
-    if kind == b"E":
-        return items if on_item is None else None
-    return await _value(kind.upper(), answer, name)
-
-
-class _Talk:
-    """Asks a worker and listens to it."""
-
-    def __init__(self, work: ProcessWork, on_item: OnItem) -> None:
-        self._work, self._on_item = work, on_item
-        self._loop = asyncio.get_running_loop()
-
-    async def ask(self, worker: WorkerProcess, main: str | None, call: bytes) -> tuple[bytes, bytearray]:
-        """Send a call and return the last frame of the answer. Raises `EOFError` if there is none."""
-        if not worker.ready:
-            await self._frame(worker)
-            worker.ready = True
-        settings = current_settings()
-        extra = {MARK: worker.mark}
-        if run_id := getattr(self._work.owner, "run_id", None):
-            extra["DESIST_PARENT_RUN_ID"] = run_id
-        changed = None if settings == worker.settings else settings
-        worker.settings = settings
-        self._work.sent = True
-        try:
-            await self._loop.sock_sendall(
-                worker.socket, frame(b"C", pickle.dumps((changed, extra, main, call), protocol=5))
-            )
-        except (BrokenPipeError, ConnectionResetError):
-            raise EOFError from None
-        while True:
-            kind, body = await self._frame(worker)
-            if kind != b"I":
-                return kind, body
-            self._on_item(await _unpacked(body, self._work.name))
-
-    async def _frame(self, worker: WorkerProcess) -> tuple[bytes, bytearray]:
-        kind, length = HEAD.unpack(await self._exactly(worker, HEAD.size))
-        return kind, await self._exactly(worker, length)
-
-    async def _exactly(self, worker: WorkerProcess, length: int) -> bytearray:
-        data = bytearray(length)
-        view, got = memoryview(data), 0
-        while got < length:
-            try:
-                count = await self._loop.sock_recv_into(worker.socket, view[got:])
-            except OSError:
-                count = 0
-            if not count:
-                raise EOFError
-            got += count
-        return data
-
-
-async def _value(kind: bytes, answer: bytearray, name: str) -> Any:
-    """Return what an answer says, or raise it."""
-    if kind == b"V":
-        return await _unpacked(answer, name)
-    if kind == b"X":
-        raise raised(answer, name)
-    if kind == b"U":
-        raise ToolError(f"{name!r} failed in its process: {answer.decode()}")
-    raise ToolError(f"{name!r} failed: its process was told to end by a SIGTERM from outside")
-
-
-async def _unpacked(body: bytearray, name: str) -> Any:
-    if len(body) < LARGE:
-        return unpack(body, name)
-    return await run_blocking(lambda: unpack(body, name), name=f"the result of {name}", interrupt="cooperative")
-
-
-async def _gone(worker: WorkerProcess) -> None:
-    """Wait until a process that was told to end is gone, and how it ended is known."""
-    loop = asyncio.get_running_loop()
-    gone = loop.create_future()
-
-    def tell() -> None:
-        if not gone.done():
-            gone.set_result(None)
-
-    def wake() -> None:
-        try:
-            loop.call_soon_threadsafe(tell)
-        except RuntimeError:  # the loop is closed
-            pass
-
-    worker.then(wake)
-    await gone
+    return await work.result()
 
 
 def _check_possible(name: str) -> None:

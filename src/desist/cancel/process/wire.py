@@ -42,6 +42,8 @@ class _Pickler(pickle.Pickler):
         elif isinstance(value, FunctionType):
             check_importable(value, repr(value.__qualname__))
             self.modules.add(value.__module__)
+            if _named(value) is value:
+                return NotImplemented
             return pkgutil.resolve_name, (f"{value.__module__}:{value.__qualname__}",)
         return NotImplemented
 
@@ -70,16 +72,20 @@ def check_importable(function: Callable[..., Any], whose: str, *, defined: bool 
         main_module()
     if not defined:
         return
-    found: Any = sys.modules.get(module)
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    for _ in range(2):  # itself, or what `@tool` made of it
-        if found is function or getattr(found, "__func__", None) is function:
-            return
-        found = getattr(found, "entrypoint", None)
+    found = _named(function)
+    if function in (found, getattr(found, "entrypoint", None)):  # itself, or what `@tool` made of it
+        return
     raise ConfigurationError(
         f"{whose} can't run in a process of its own: {module}.{path} is something else there than here; {advice}"
     )
+
+
+def _named(function: Callable[..., Any]) -> Any:
+    """Return what is there under the name of a function, or None."""
+    found: Any = sys.modules.get(function.__module__)
+    for part in function.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 def main_module() -> str:

@@ -1,0 +1,76 @@
+"""Waking loops from threads, and guarded exceptions: what they leave behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+import threading
+import weakref
+
+from desist.cancel.bell import Bell, bell_of
+
+_TRACED = """
+import sys
+from desist.cancel.guard import Guard
+from desist.exceptions import RunCancelled
+guard = Guard()
+guard.call(lambda: None)
+again = Guard()
+try:
+    again.call(lambda: again.interrupt())
+except RunCancelled:
+    pass
+def traced(): return 1
+sys.setprofile(lambda *_: None)
+traced()
+print("alive")
+"""
+
+
+def test_a_profiler_works_after_a_guarded_call() -> None:
+    """Nothing stays pending in the interpreter: CPython 3.11 would hang at the first call under a profiler."""
+    done = subprocess.run([sys.executable, "-c", _TRACED], capture_output=True, text=True, timeout=30)
+    assert done.stdout == "alive\n", done.stderr
+
+
+def test_callbacks_of_many_threads_all_run() -> None:
+    """None is lost, whatever comes between ringing and answering."""
+
+    async def main() -> None:
+        bell, heard, done = bell_of(asyncio.get_running_loop()), [], asyncio.Event()
+
+        def hear() -> None:
+            heard.append(threading.get_ident())
+            if len(heard) == 8000:
+                done.set()
+
+        threads = [threading.Thread(target=lambda: [bell.call(hear) for _ in range(2000)]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        async with asyncio.timeout(30):
+            await done.wait()
+        for thread in threads:
+            thread.join()
+        assert set(heard) == {threading.get_ident()}
+
+    asyncio.run(main())
+
+
+def test_a_bell_of_a_closed_loop_is_deaf_and_goes() -> None:
+    """A late call does nothing, and the descriptor is closed with the bell."""
+
+    async def main() -> Bell:
+        return bell_of(asyncio.get_running_loop())
+
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    bell = asyncio.run(main())
+    bell.call(lambda: None)
+    gone = weakref.ref(bell)
+    del bell
+    gc.collect()
+    assert gone() is None
+    assert len(os.listdir("/proc/self/fd")) == before
