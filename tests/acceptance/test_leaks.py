@@ -33,7 +33,7 @@ def _cancel_in_mid_stream(workflow: Workflow, count: int) -> None:
 @pytest.mark.timeout(120)
 def test_a_thousand_cancelled_streams(provider: LoopbackProvider, model: OpenAIChat) -> None:
     """C10: a thousand runs cancelled in mid-stream: threads, sockets, tasks, files, entries are as before."""
-    provider.set_default(Reply(tokens=WORDS, token_interval=0.001))
+    provider.set_default(Reply(tokens=WORDS, token_interval=0.01))
     workflow = Workflow("W", steps=[lambda given: "one", Agent(model, name="A")])
     _cancel_in_mid_stream(workflow, 20)  # what is started once stays: the home loop, the reaper, idle workers
     provider.wait_open_connections(0, PATIENCE)
@@ -74,7 +74,8 @@ def test_a_thousand_cancelled_tools(asynchronous: bool) -> None:
             assert list(reader)[-1].is_cancelled
 
     cancel_ten(-1)
-    with assert_no_leaks(settle=PATIENCE, threads=4):  # idle workers differ with the hour, never by the thousand
+    # How many idle workers and loops are kept differs with the hour, never by the thousand.
+    with assert_no_leaks(settle=PATIENCE, threads=4, fds=12, sockets=8):
         for round_number in range(100):
             cancel_ten(round_number)
     assert registry.live() == [] and len(model.requests) == 1010

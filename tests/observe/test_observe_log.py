@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from desist import Agent, Step, Workflow
+from desist import Agent, Step, Workflow, runs
 from desist.cancel import on_cancel
 from desist.testing import Call, Gate, ScriptedModel
 
@@ -71,7 +71,7 @@ def test_a_cancel_is_information_and_never_an_error(log: pytest.LogCaptureFixtur
 
 
 def test_an_abandoned_thread_is_a_warning_and_its_end_information(log: pytest.LogCaptureFixture) -> None:
-    """Work that was given up is warned of once, under its run's id; when it ends at last, that is logged too."""
+    """Work given up in a tree is warned of once, under its own run's id; when it ends at last, that is logged too."""
     entered, release = threading.Event(), threading.Event()
 
     def deaf() -> str:
@@ -84,19 +84,25 @@ def test_an_abandoned_thread_is_a_warning_and_its_end_information(log: pytest.Lo
                 continue
         return "late"
 
-    agent = Agent(ScriptedModel([Call("deaf")]), tools=[deaf], grace=0.01)
-    events = agent.run("go", stream=True)
+    agent = Agent(ScriptedModel([Call("deaf")]), tools=[deaf])
+    workflow = Workflow("W", steps=[Step("one", agent=agent)], grace=0.01)
+    events = workflow.run("go", stream=True)
     assert entered.wait(PATIENCE)
+    (below,) = [info.run_id for info in runs() if info.parent_run_id == events.run_id]
     ended = threading.Event()
     watch = _Watch("its result is dropped", ended)
     logging.getLogger().addHandler(watch)  # behind the one that keeps the records
-    assert agent.cancel(events.run_id).wait(PATIENCE)
+    assert workflow.cancel(events.run_id).wait(PATIENCE)
     release.set()
     assert ended.wait(PATIENCE)
     logging.getLogger().removeHandler(watch)
-    warned = [record for record in of_run(log, events.run_id) if record.levelname == "WARNING"]
-    assert len(warned) == 1 and "'deaf' could not be stopped and is abandoned" in warned[0].getMessage()
-    late = [record for record in of_run(log, events.run_id) if "its result is dropped" in record.getMessage()]
+    warned = [record for record in log.records if record.levelname == "WARNING"]
+    assert (
+        len(warned) == 1
+        and warned[0] in of_run(log, below)
+        and "'deaf' could not be stopped and is abandoned" in warned[0].getMessage()
+    )
+    late = [record for record in of_run(log, below) if "its result is dropped" in record.getMessage()]
     assert [record.levelname for record in late] == ["INFO"]
 
 

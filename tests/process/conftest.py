@@ -52,6 +52,13 @@ def door(tmp_path: Path) -> Iterator[Door]:
 
 
 @pytest.fixture
+def release(tmp_path: Path) -> Iterator[Door]:
+    door = Door(tmp_path / "release")
+    yield door
+    door.close()
+
+
+@pytest.fixture
 def note(tmp_path: Path) -> Path:
     return tmp_path / "note"
 

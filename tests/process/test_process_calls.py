@@ -9,6 +9,7 @@ from typing import Any
 
 import process_functions as functions
 import pytest
+from conftest import wait_gone
 
 from desist.cancel.process import run_in_process
 from desist.exceptions import ConfigurationError, ToolError
@@ -125,8 +126,6 @@ def test_folder_and_environment_are_ours(tmp_path: Any, monkeypatch: pytest.Monk
 
 def test_what_a_call_leaves_running_ends_with_it() -> None:
     """A worker that has children left after a call is ended, and they with it."""
-    from conftest import wait_gone
-
     assert wait_gone(call(functions.leaving_a_child))
 
 
@@ -156,8 +155,6 @@ def test_results_that_cannot_cross_are_errors(function: Any) -> None:
 
 def test_a_timeout_of_the_caller_kills(door: Any) -> None:
     """Whoever gives up waiting, outside of any run, has the process killed."""
-    from conftest import wait_gone
-
     async def give_up() -> int:
         task = asyncio.create_task(run_in_process(functions.deaf, (door.path,), name="deaf"))
         pid, _ = await asyncio.to_thread(door.answer)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
-import os
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import light_functions
 import process_functions as functions
+import psutil
 import pytest
-from conftest import PATIENCE, Door, is_there, marked_processes
+from conftest import PATIENCE, Door, is_there, marked_processes, wait_gone
 
-from desist import Step, Workflow
+from desist import Agent, Step, Workflow, tool
 from desist.cancel import CancelReceipt
-from desist.cancel.process.pool import pool
-from desist.run import RunStatus
+from desist.cancel.process.pool import MAX_WORKERS, pool
+from desist.cancel.status import RunStatus
+from desist.testing import Call, ScriptedModel
 
 
 def begin(function: Callable[..., Any], *args: Any, **options: Any) -> tuple[Workflow, Any]:
@@ -118,6 +121,8 @@ def test_a_generator(door: Door, note: Path) -> None:
     """What a generator yielded by then is kept, and its `finally` runs."""
     workflow, events = begin(functions.streaming, door.path, str(note), grace=30)
     door.answer()
+    said = (event.content for event in events if event.event == "StepOutput")
+    assert [next(said), next(said)] == ["one ", "two "]
     stop(workflow, events)
     assert workflow.get_run(events.run_id).content == "one two "
     assert note.read_text() == "finally"
@@ -131,9 +136,8 @@ def test_a_generator_that_waits_to_be_heard(door: Door, note: Path) -> None:
     assert note.read_text() == "finally"
 
 
-def test_never(door: Door, note: Path, tmp_path: Path) -> None:
+def test_never(door: Door, note: Path, release: Door) -> None:
     """interrupt="never": the cancel is accepted at once, and the run waits until the work has ended by itself."""
-    release = Door(tmp_path / "release")
     workflow, events = begin(functions.finishing, door.path, release.path, str(note), interrupt="never")
     door.answer()
     receipt = workflow.cancel(events.run_id)
@@ -141,7 +145,6 @@ def test_never(door: Door, note: Path, tmp_path: Path) -> None:
     release.answer()
     assert receipt.wait(PATIENCE)
     assert note.read_text() == "finished" and receipt.abandoned == []
-    release.close()
 
 
 def test_never_but_forced(door: Door) -> None:
@@ -164,21 +167,14 @@ def test_a_step_timeout_kills_and_the_workflow_goes_on(door: Door) -> None:
     output = Workflow("w", steps=[slow, Step("next", executor=lambda given: "went on")]).run("go")
     assert output.status is RunStatus.completed and output.content == "went on"
     pid, _ = door.answer()
-    from conftest import wait_gone
-
     assert wait_gone(pid)
 
 
 def test_a_cancel_before_there_is_a_worker(door: Door) -> None:
     """A call that still waits for a worker is cancelled without one."""
-    import asyncio
-
-    from desist.cancel.process.pool import MAX_WORKERS
-
     async def crowd() -> None:
-        workflow = Workflow(
-            "w", steps=[Step("s", executor=functools.partial(call_step, functions.sleeping, (door.path,)), isolation="process")]
-        )
+        executor = functools.partial(call_step, functions.sleeping, (door.path,))
+        workflow = Workflow("w", steps=[Step("s", executor=executor, isolation="process")])
         runs = [workflow.arun("go", stream=True) for _ in range(MAX_WORKERS + 2)]
         for _ in range(MAX_WORKERS):
             await asyncio.to_thread(door.answer)
@@ -198,29 +194,29 @@ def test_a_run_inside_a_worker_dies_with_it(door: Door) -> None:
     assert not is_there(pid)
 
 
+@pytest.mark.timeout(150)
 def test_two_hundred_cancels_leave_nothing(door: Door) -> None:
-    """After 200 cancels: no process more than the pool allows, no zombie, no descriptor, no thread."""
-    import psutil
-
-    from desist.cancel.process.pool import MAX_WORKERS
-
+    """After 200 cancels, four at a time, all is gone: no process or zombie, no descriptor, no thread is left over."""
     own = psutil.Process()
+    model = ScriptedModel([Call("sleeping", {"door": door.path})], repeat=True)
+    agent = Agent(model, tools=[tool(isolation="process")(light_functions.sleeping)])
 
-    def once() -> None:
-        workflow, events = begin(functions.sleeping, door.path)
-        pid, _ = door.answer()
-        receipt = stop(workflow, events)
-        assert not is_there(pid) and receipt.abandoned == []
+    def four() -> None:
+        runs = [agent.run("go", stream=True) for _ in range(4)]
+        pids = [door.answer()[0] for _ in runs]
+        for receipt in [agent.cancel(run.run_id) for run in runs]:
+            assert receipt.wait(PATIENCE) and receipt.abandoned == []
+        assert not any(is_there(pid) for pid in pids)
+        assert all(run.status is RunStatus.cancelled for run in map(agent.get_run, [run.run_id for run in runs]))
 
-    for _ in range(5):
-        once()
-    threads = threading.active_count()
-    for _ in range(200):
-        once()
-    pool.close()
-    pool.forget()
-    alive, _ = 0, 0
-    assert [p for p in own.children() if "child.py" in " ".join(p.cmdline())] == []
-    assert threading.active_count() <= threads + 2
-    assert len(os.listdir("/proc/self/fd")) < 100
-    assert MAX_WORKERS >= alive
+    def census() -> tuple[int, int]:
+        assert pool.empty(PATIENCE)
+        assert [child for child in own.children() if "child.py" in " ".join(child.cmdline())] == []
+        return threading.active_count(), own.num_fds()
+
+    four()
+    before = census()
+    for _ in range(50):
+        four()
+    after = census()
+    assert after[0] <= before[0] + 2 and after[1] <= before[1] + 4

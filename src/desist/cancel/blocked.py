@@ -24,12 +24,23 @@ from desist.cancel.token import here
 __all__ = ["blocked_on", "descendants", "kill", "note_sockets", "unblock"]
 
 LINUX = sys.platform == "linux"
-#: Numbers of system calls whose first argument is the descriptor they block on, and of those that poll many.
-_ON_FD, _POLL = {
-    "x86_64": (frozenset({0, 1, 42, 43, 44, 45, 46, 47, 288}), frozenset({7, 271})),
-    "aarch64": (frozenset({63, 64, 203, 202, 206, 207, 211, 212, 242}), frozenset({73})),
-}.get(platform.machine(), (frozenset(), frozenset()))
-_MAX_POLLED = 64
+_NONE: frozenset[int] = frozenset()
+#: Numbers of system calls: those whose first argument is the descriptor they block on, and the kinds that watch many.
+_ON_FD, _POLL, _SELECT, _EPOLL = {
+    "x86_64": (
+        frozenset({0, 1, 42, 43, 44, 45, 46, 47, 288}),
+        frozenset({7, 271}),
+        frozenset({23, 270}),
+        frozenset({232, 281, 441}),
+    ),
+    "aarch64": (
+        frozenset({63, 64, 203, 202, 206, 207, 211, 212, 242}),
+        frozenset({73}),
+        frozenset({72}),
+        frozenset({22, 441}),
+    ),
+}.get(platform.machine(), (_NONE, _NONE, _NONE, _NONE))
+_MAX_POLLED = 1024
 
 
 @functools.cache
@@ -57,22 +68,50 @@ def blocked_on(native_id: int) -> list[int] | None:
     number = int(words[0])
     if number in _ON_FD:
         return [int(words[1], 16)]
+    arguments = [int(word, 16) for word in words[1:5]]
     if number in _POLL:
-        return _polled(int(words[1], 16), int(words[2], 16))
+        return _polled(arguments[0], arguments[1])
+    if number in _SELECT:
+        return _selected(arguments[0], arguments[1:])
+    if number in _EPOLL:
+        return _watched(arguments[0])
     return []
 
 
 def _polled(address: int, count: int) -> list[int]:
-    """Read the descriptors out of a `struct pollfd[]`. Through /proc, so that a stack that is gone is an error."""
+    """Read the descriptors out of a `struct pollfd[]`."""
+    raw = _memory(address, 8 * min(count, _MAX_POLLED))
+    return [struct.unpack_from("i", raw, 8 * k)[0] for k in range(len(raw) // 8)]
+
+
+def _selected(count: int, addresses: list[int]) -> list[int]:
+    """Read the descriptors out of the three `fd_set`s, which are bits: descriptor 0 is the lowest."""
+    found: set[int] = set()
+    for address in addresses:
+        bits = int.from_bytes(_memory(address, (min(count, _MAX_POLLED) + 7) // 8), "little") if address else 0
+        found.update(fd for fd in range(count) if bits >> fd & 1)
+    return sorted(found)
+
+
+def _watched(epoll: int) -> list[int]:
+    """Return the descriptors that are registered with an epoll object: an event loop in the tool waits there."""
+    try:
+        with open(f"/proc/self/fdinfo/{epoll}") as file:
+            return [int(line.split()[1]) for line in file if line.startswith("tfd:")]
+    except OSError:
+        return []
+
+
+def _memory(address: int, size: int) -> bytes:
+    """Read memory of this process. Through /proc, so that a stack that is gone is an error and no crash."""
     try:
         memory = os.open("/proc/self/mem", os.O_RDONLY)
         try:
-            raw = os.pread(memory, 8 * min(count, _MAX_POLLED), address)
+            return os.pread(memory, size, address)
         finally:
             os.close(memory)
     except OSError:
-        return []
-    return [struct.unpack_from("i", raw, 8 * k)[0] for k in range(len(raw) // 8)]
+        return b""
 
 
 def descendants(native_id: int) -> list[int]:

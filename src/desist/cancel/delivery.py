@@ -26,7 +26,7 @@ SLOWEST = 1.0
 class Tasks:
     """The tasks of one run, all on one loop; those under a shield are spared until they leave it."""
 
-    __slots__ = ("_live", "_owed", "_shields", "loop", "shielded_until", "started")
+    __slots__ = ("_budget", "_live", "_owed", "_shields", "loop", "shielded_until", "started")
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -34,6 +34,7 @@ class Tasks:
         self.shielded_until = 0.0  #: seconds of `time.monotonic`
         self._live: set[asyncio.Task[Any]] = set()
         self._shields: dict[object, int] = {}
+        self._budget = 0.0  #: seconds that those under a shield may take after a cancel
         self._owed: set[object] = set()
 
     def start(self, work: Coroutine[Any, Any, Any], context: Context | None = None) -> asyncio.Task[Any]:
@@ -57,6 +58,8 @@ class Tasks:
             force: shields don't count, and deliveries are a millisecond apart at first.
         """
         pause = 0.001 if force else 0.75 * grace
+        if not self.started and self._shields:
+            self.shielded_until = time.monotonic() + self._budget
         self.started = True
 
         def again() -> None:
@@ -88,7 +91,7 @@ class Tasks:
         """Spare `who`, for `budget` seconds after a cancel."""
         self._shields[who] = self._shields.get(who, 0) + 1
         if budget is not None and not self.started:
-            self.shielded_until = max(self.shielded_until, time.monotonic() + budget)
+            self._budget = max(self._budget, budget)
 
     def leave_shield(self, who: object) -> None:
         """Spare it no more; deliver what is owed."""
@@ -97,7 +100,7 @@ class Tasks:
             self._shields[who] = depth
             return
         if not self._shields:
-            self.shielded_until = 0.0
+            self.shielded_until = self._budget = 0.0
         if who in self._owed:
             self._owed.discard(who)
             if isinstance(who, asyncio.Task):

@@ -82,6 +82,7 @@ class Reaper:
                 _run(timer)
             else:
                 heapq.heappush(agenda, (timer.due, next(_order), timer))
+            del timer  # else the last run would live until the next timer
 
     def forget(self) -> None:
         """Start anew, in a forked child: the thread isn't here."""
@@ -94,7 +95,7 @@ def _run(timer: Timer) -> None:
         return
     try:
         action()
-    except Exception:
+    except BaseException:  # whatever it was, the others' time must be kept
         log.exception("a timer failed: %r", action)
 
 

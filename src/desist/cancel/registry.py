@@ -151,7 +151,8 @@ class Registry:
             ended = self._ended.get(run_id) if run is None else None
             if ended is not None and ended.root is not None and reach == "tree":
                 root = ended.root()
-                run = self._live.get(root.run_id) if root is not None else None
+                live = self._live.get(root.run_id) if root is not None else None
+                run = live if live is root else None  # not a later run of the same id
             if run is None and ended is None:
                 self._remember(run_id, reason)
                 return CancelReceipt(Outcome.unknown, run_id, lambda: None)
@@ -164,11 +165,10 @@ class Registry:
 
     def _remember(self, run_id: str, reason: CancelReason) -> None:
         now = self._clock()
+        while self._intents and next(iter(self._intents.values()))[0] <= now:  # before a stale one is kept
+            self._intents.popitem(last=False)
         self._intents.setdefault(run_id, (now + self._ttl, reason))
-        while self._intents:
-            due, _ = next(iter(self._intents.values()))
-            if len(self._intents) <= self._max_intents and due > now:
-                break
+        while len(self._intents) > self._max_intents:
             self._intents.popitem(last=False)
 
     def forget_all(self) -> None:

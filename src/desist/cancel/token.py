@@ -141,7 +141,7 @@ class CancelToken:
     def _isolated(self, callback: Callable[[], object]) -> None:
         try:
             callback()
-        except Exception:
+        except (Exception, RunCancelled, asyncio.CancelledError):
             whose = self.ids["run_id"] if self.ids else "none"
             words = "an on_cancel callback of run %s failed: %r"
             log.warning(words, whose, callback, exc_info=True, extra=self.ids)

@@ -87,9 +87,9 @@ class Work:
     """One call in a worker thread."""
 
     __slots__ = (
-        "_bell", "_call", "_context", "_error", "_future", "_guard", "_native_id", "_thread_id", "_value", "abandoned",
-        "cooperating", "ended", "interrupt_by", "name", "owner", "shielded", "shielded_until", "sockets", "started_at",
-        "token",
+        "_bell", "_budget", "_call", "_context", "_error", "_future", "_guard", "_native_id", "_thread_id", "_value",
+        "abandoned", "cooperating", "ended", "interrupt_by", "name", "owner", "shielded", "shielded_until", "sockets",
+        "started_at", "token",
     )  # fmt: skip
     dying_until = 0.0  #: a thread can't be killed
 
@@ -113,6 +113,7 @@ class Work:
         self.started_at = time.time()
         self.sockets: list[ref[Any]] = []  #: born in this call
         self.cooperating = False  #: it waits in its token, or was told by it
+        self._budget = 0.0  #: seconds that it may take under its shield after a cancel
         self.shielded = 0  #: how many shields it is under
         self.shielded_until = 0.0  #: seconds of `time.monotonic`
         self.abandoned = False
@@ -164,13 +165,13 @@ class Work:
         """Spare it, for `budget` seconds after a cancel."""
         self.shielded += 1
         if budget is not None and not self.token.cancelled:
-            self.shielded_until = max(self.shielded_until, time.monotonic() + budget)
+            self._budget = max(self._budget, budget)
 
     def leave_shield(self) -> None:
         """Spare it no more."""
         self.shielded -= 1
         if not self.shielded:
-            self.shielded_until = 0.0
+            self.shielded_until = self._budget = 0.0
 
     def stop(self, grace: float, *, force: bool = False) -> None:
         """Get it out of its thread, and keep at it. From any thread; returns at once.
@@ -179,6 +180,8 @@ class Work:
             grace: seconds within which its cleanup isn't disturbed by a second exception.
             force: shields don't count.
         """
+        if self.shielded and not self.shielded_until:
+            self.shielded_until = time.monotonic() + self._budget
         if self.interrupt_by == "auto" and not self.ended:
             self._attempt(FIRST, time.monotonic() + (0.0 if force else 0.75 * grace), force)
 

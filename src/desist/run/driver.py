@@ -161,8 +161,8 @@ class Run:
         parent = current_run()
         run = cls(body, run_id=run_id, store=store, grace=grace, parent=parent, bound=bound and parent is not None)
         run.scope.skip = skip
-        intent = registry.add(run)
-        with run.lock:
+        with run.lock:  # whoever finds it by its id finds its tree, too
+            intent = registry.add(run)
             if parent is not None:
                 parent.scope.adopt(run.scope)
                 run.ids["root_run_id"] = run.root.run_id
@@ -444,10 +444,13 @@ class Run:
                     run._abandon()
         if early and due < math.inf and self.scope.status is RunStatus.cancelling:
             reaper.at(due, self._overrun)
+        told: set[int] = set()  # children come first; the records above them name the same work
         for run in late:
             for item in run.record.abandoned if run.record else ():
-                words = "run %s: %s %r could not be stopped and is abandoned"
-                log.warning(words, run.run_id, item.kind, item.name, extra=run.ids)
+                if id(item) not in told:
+                    told.add(id(item))
+                    words = "run %s: %s %r could not be stopped and is abandoned"
+                    log.warning(words, run.run_id, item.kind, item.name, extra=run.ids)
             if run.scope.tidy is Tidy.running:  # not under the lock: users' callbacks hang on the token
                 run._tidy_token.cancel(run.scope.reason)
                 run._tidying.deliver(0.0, lambda scope=run.scope: scope.tidy is Tidy.running, force=True)  # type: ignore[misc]

@@ -136,19 +136,30 @@ class Pool:
         with self._changed:
             return len(self._alive), len(self._idle)
 
-    def close(self, timeout: float = LEAVING) -> None:
-        """End all workers; wait at most `timeout` seconds, the second half of it after having killed them."""
+    def empty(self, timeout: float = LEAVING) -> bool:
+        """End all workers; return whether they are gone.
+
+        Parameters:
+            timeout: seconds that this may take; after half of it they are killed.
+        """
         with self._changed:
-            self._closed = True
+            self._spare_wanted = False
             workers, self._idle = list(self._alive.values()), []
         for worker in workers:
             worker.let_go()
         for _ in range(2):
             with self._changed:
-                if self._changed.wait_for(lambda: not self._alive, timeout / 2):
-                    return
+                if self._changed.wait_for(lambda: not any(one in workers for one in self._alive.values()), timeout / 2):
+                    return True
             for worker in workers:
                 worker.kill()
+        return False
+
+    def close(self) -> None:
+        """End all workers and start no more. Takes `LEAVING` seconds at most."""
+        with self._changed:
+            self._closed = True
+        self.empty()
 
     def forget(self) -> None:
         """Start anew, in a forked child: the workers belong to the parent."""
