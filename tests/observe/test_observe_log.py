@@ -137,6 +137,23 @@ def test_a_hook_that_fails_is_a_warning_with_its_traceback(log: pytest.LogCaptur
     assert warned.exc_info[0] is ZeroDivisionError and events.run_id in warned.getMessage()
 
 
+def test_a_cleanup_hook_that_fails_is_a_warning_of_its_run(log: pytest.LogCaptureFixture) -> None:
+    """A step's on_cancel hook that raises is warned of under its run's id."""
+
+    def tidy() -> None:
+        raise OSError("the table is gone")
+
+    gate = Gate()
+    step = Step("one", agent=Agent(ScriptedModel([[gate]])), on_cancel=tidy)
+    workflow = Workflow("W", steps=[step], grace=PATIENCE)
+    events = workflow.run("go", stream=True)
+    gate.wait_reached()
+    assert workflow.cancel(events.run_id).wait(PATIENCE)
+    (warned,) = [record for record in of_run(log, events.run_id) if record.levelno > logging.INFO]
+    assert warned.levelname == "WARNING" and "the table is gone" in warned.getMessage()
+    assert events.run_id in warned.getMessage()
+
+
 PROGRAM = """
 import threading
 from desist import Agent

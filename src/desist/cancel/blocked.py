@@ -17,6 +17,7 @@ import socket
 import struct
 import sys
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from desist.cancel.token import here
@@ -159,18 +160,24 @@ def kill(pids: list[int]) -> int:
     return killed
 
 
-def unblock(native_id: int, sockets: list[weakref.ref[socket.socket]]) -> None:
-    """Take away what a thread is blocked in, as far as it is this call's own."""
+def unblock(
+    native_id: int, sockets: list[weakref.ref[socket.socket]], spared: Callable[[], bool] = lambda: False
+) -> None:
+    """Take away what a thread is blocked in, as far as it is this call's own.
+
+    Parameters:
+        native_id: the system's number of the thread.
+        sockets: those that were born in the call.
+        spared: asked at the last moment: whether it is to be left alone. What was seen by then was there before.
+    """
     pids = descendants(native_id)
+    own = [sock for ref in list(sockets) if (sock := ref()) is not None]
+    waiting_for = blocked_on(native_id) if own else []
+    if spared():
+        return
     if pids:
         kill(pids)
-    if not sockets:
-        return
-    waiting_for = blocked_on(native_id)
-    for ref in list(sockets):
-        sock = ref()
-        if sock is None:
-            continue
+    for sock in own:
         try:
             fd = sock.fileno()
             if fd >= 0 and (waiting_for is None or fd in waiting_for):

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from desist.cancel.token import here
 from desist.exceptions import RunCancelled
 
 __all__ = ["Guard"]
@@ -22,6 +23,19 @@ T = TypeVar("T")
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = [ctypes.c_ulong, ctypes.py_object]
 _set_async_exc.restype = ctypes.c_int
+
+
+class _Sent(RunCancelled):
+    """What is sent: the class. CPython makes the object in the thread that it reached, once something there sees it."""
+
+    def __init__(self) -> None:
+        call = here.call
+        super().__init__(None if call is None else call.token.reason)
+        if call is not None:
+            call.heard = True
+
+
+_Sent.__name__, _Sent.__qualname__, _Sent.__module__ = "RunCancelled", "RunCancelled", RunCancelled.__module__
 
 
 class _UsedUp(BaseException):
@@ -76,7 +90,7 @@ class Guard:
             if not self._armed:
                 return False
             self._sent = True
-            return bool(_set_async_exc(self._thread, ctypes.py_object(RunCancelled)))
+            return bool(_set_async_exc(self._thread, ctypes.py_object(_Sent)))
 
 
 def _use_up(thread: int) -> None:

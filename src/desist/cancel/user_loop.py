@@ -62,6 +62,11 @@ class AsyncWork:
         self.ended = False
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop on which it lives, once it has begun."""
+        return self._tasks.loop
+
+    @property
     def shielded_until(self) -> float:
         """Until when it must not be given up, in seconds of `time.monotonic`."""
         return self._tasks.shielded_until

@@ -2,8 +2,9 @@
 
 On cancel, from the canceller's thread: (1) its token is set, which wakes what cooperates; (2) an asynchronous
 exception is sent, guarded, unless the call is about to hear from its token anyway; (3) sockets and children that it
-is blocked in are taken away. Taking away is repeated with back-off while it lives; the exception is repeated when
-three quarters of the grace are over, so that a `finally` in it can do its work. What is left then is abandoned.
+is blocked in are taken away, again with back-off until it has heard. Then it is left alone, so that a `finally` in it
+can do its work, with sockets and children too. When three quarters of the grace are over, all is repeated with
+back-off while it lives. What is left after the grace is abandoned.
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ class Work:
 
     __slots__ = (
         "_bell", "_budget", "_call", "_context", "_error", "_future", "_guard", "_native_id", "_thread_id", "_value",
-        "abandoned", "cooperating", "ended", "interrupt_by", "name", "owner", "shielded", "shielded_until", "sockets",
-        "started_at", "token",
+        "abandoned", "cooperating", "ended", "heard", "interrupt_by", "name", "owner", "shielded", "shielded_until",
+        "sockets", "started_at", "token",
     )  # fmt: skip
     dying_until = 0.0  #: a thread can't be killed
 
@@ -113,6 +114,7 @@ class Work:
         self.started_at = time.time()
         self.sockets: list[ref[Any]] = []  #: born in this call
         self.cooperating = False  #: it waits in its token, or was told by it
+        self.heard = False  #: the exception has reached it
         self._budget = 0.0  #: seconds that it may take under its shield after a cancel
         self.shielded = 0  #: how many shields it is under
         self.shielded_until = 0.0  #: seconds of `time.monotonic`
@@ -188,19 +190,18 @@ class Work:
     def hurry(self, grace: float) -> None:
         """Nothing is faster than what was done."""
 
-    def _attempt(self, pause: float, again_at: float, force: bool) -> None:
+    def _attempt(self, pause: float, again_at: float, force: bool, sent: bool = False) -> None:
         if self.ended:
             return
         if force or not self.shielded:
-            first, late = pause == FIRST, time.monotonic() >= again_at
-            if late or (first and not self.cooperating):
-                self._guard.interrupt()
-            if not self.cooperating or late:
-                unblock(self._native_id, self.sockets)
+            late = time.monotonic() >= again_at
+            if late or not (sent or self.cooperating):
+                sent = self._guard.interrupt()
+            unblock(self._native_id, self.sockets, lambda: not late and (self.cooperating or self.heard))
         due = time.monotonic() + pause
         if time.monotonic() < again_at:
             due = min(due, again_at)
-        reaper.at(due, lambda: self._attempt(min(2 * pause, SLOWEST), again_at, force))
+        reaper.at(due, lambda: self._attempt(min(2 * pause, SLOWEST), again_at, force, sent))
 
     def abandon(self) -> Abandoned:
         """Give it up; return how it stands."""

@@ -81,6 +81,8 @@ async def run_cleanups(
             raise
         except (Exception, SystemExit) as error:
             result.status, result.error = "failed", f"{type(error).__name__}: {error}"
-            log.warning("the %s hook %r failed: %s", cleanup.kind, cleanup.name, result.error)
+            whose = token.ids["run_id"] if token.ids else "none"
+            words = "run %s: the %s hook %r failed: %s"
+            log.warning(words, whose, cleanup.kind, cleanup.name, result.error, extra=token.ids)
         finally:
             result.seconds = time.monotonic() - began

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from desist.cancel.bridge import Bridge
 from desist.cancel.delivery import Tasks, set_tasks
 from desist.cancel.home import home
+from desist.cancel.pulse import Pulse
 from desist.cancel.reader import AsyncReader, SyncReader, wait_settled, wait_settled_async
 from desist.cancel.reaper import Timer, reaper
 from desist.cancel.reason import CancelReason, Source
@@ -55,6 +56,9 @@ log = logging.getLogger("desist.run")
 DEFAULT_GRACE = 0.05
 #: Seconds that a forced cancel leaves for unwinding without cleanup.
 FORCED_GRACE = 0.01
+
+#: Seconds between two looks at a loop that is busy when a grace is over, and how long it may be late in all.
+PULSE, LATE = 0.003, 1.0
 
 _RUNNING = RunStatus.running
 _current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("desist_run", default=None)
@@ -121,6 +125,7 @@ class Run:
         self.bridge: Bridge[Any] = self.teller.bridge if bound and parent else Bridge(self.lock)
         self.spending: tuple[Spending, ...] = parent.spending if parent else ()
         self._due = 0.0
+        self._pulses: dict[asyncio.AbstractEventLoop, Pulse] = {}
         self._forced = False
         self.limited_here = False  #: whether whoever started it has put an end to it: a step's timeout
         self.compensate = False  #: whether a cancel asked for compensations
@@ -129,7 +134,7 @@ class Run:
         self._limits: list[Timer] = []
         self.opened_at = time.monotonic()
         self.ids = {"run_id": self.run_id, "root_run_id": self.run_id}  #: what a log record about it carries
-        self.token.ids = self.ids
+        self.token.ids = self._tidy_token.ids = self.ids
         self.spans: Spans | None = trace_run(self)
 
     # -- the beginning
@@ -400,16 +405,17 @@ class Run:
             assert run.record is not None
             run.record.delivered_at = time.time()
         for run in runs:
-            run._deliver(force)
+            given = run.grace if grace is None else grace
+            run._deliver(given, force)
             for work in list(run.scope.work):
-                work.stop(run.grace if grace is None else grace, force=force)
+                work.stop(given, force=force)
             run._advance()
         for run in runs:
             log.info("run %s is being cancelled: %s", run.run_id, run.scope.reason, extra=run.ids)
 
-    def _deliver(self, force: bool) -> None:
+    def _deliver(self, grace: float, force: bool) -> None:
         if self.scope.body is not BodyState.ended:
-            self.tasks.deliver(self.grace, lambda: self.scope.body is not BodyState.ended, force=force)
+            self.tasks.deliver(grace, lambda: self.scope.body is not BodyState.ended, force=force)
 
     def _give_grace(self, grace: float, force: bool) -> None:
         self._due = time.monotonic() + (FORCED_GRACE if force else grace)
@@ -427,7 +433,7 @@ class Run:
                 self._due = due
         for run in runs:
             if force:
-                run._deliver(force)
+                run._deliver(0.0, force)
             for work in list(run.scope.work):
                 work.stop(0.0, force=True) if force else work.hurry(grace)
         reaper.at(due, self._overrun)
@@ -438,6 +444,8 @@ class Run:
             due = max(self._due, *(scope.owner._spared_until() for scope in self.scope.walk()))
             late: list[Run] = []
             early = time.monotonic() < due
+            if not early and self._is_late(due):
+                early, due = True, time.monotonic() + PULSE
             if not early:
                 late = [scope.owner for scope in self.scope.overrun()]
                 for run in late:
@@ -455,6 +463,22 @@ class Run:
                 run._tidy_token.cancel(run.scope.reason)
                 run._tidying.deliver(0.0, lambda scope=run.scope: scope.tidy is Tidy.running, force=True)  # type: ignore[misc]
             run._advance()
+
+    def _is_late(self, due: float) -> bool:
+        """Whether what still runs is only late, because its loop is busy. With the lock held."""
+        if self._forced or time.monotonic() > due + LATE:
+            return False
+        loops = {loop for scope in self.scope.walk() if not scope.concluding for loop in scope.owner._loops()}
+        for loop in loops:
+            self._pulses.setdefault(loop, Pulse(loop))
+        return any([self._pulses[loop].look() == "late" for loop in loops])
+
+    def _loops(self) -> set[asyncio.AbstractEventLoop]:
+        """Return the loops on which something of it still lives."""
+        loops = {getattr(work, "loop", None) for work in self.scope.work}
+        if self.scope.body is not BodyState.ended or self.scope.tidy is Tidy.running:
+            loops.add(self.tasks.loop)
+        return {loop for loop in loops if loop is not None}
 
     def _spared_until(self) -> float:
         """Until when what it does must not be given up, in seconds of `time.monotonic`."""

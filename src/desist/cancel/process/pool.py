@@ -32,8 +32,8 @@ MAX_WORKERS = max(4, os.cpu_count() or 1)
 IDLE = 30.0
 #: Seconds that a worker without a call may take to end before it is killed.
 LEAVING = 1.0
-#: How many modules are imported ahead in a spare worker, and how large the message that names them may be.
-MOST_MODULES, MOST_BYTES = 32, 65536
+#: How large the message may be that names what a spare worker imports ahead.
+MOST_BYTES = 65536
 
 
 @dataclass(slots=True, eq=False)
@@ -70,7 +70,7 @@ class Pool:
         self._alive: dict[int, WorkerProcess] = {}  #: by pidfd; those on their way out too
         self._waiters: collections.deque[_Waiter] = collections.deque()
         self._leaving: dict[WorkerProcess, float] = {}  #: when they are killed
-        self._modules: dict[str, None] = {}
+        self._modules: set[str] = set()  #: what the last call needed, and the next may
         self._spare_wanted = False
         self._closed = False
         self._keeper: threading.Thread | None = None
@@ -88,9 +88,7 @@ class Pool:
         with self._changed:
             if self._closed:
                 raise RuntimeError("the interpreter is ending: no process is started for a call any more")
-            for name in modules:
-                if len(self._modules) < MOST_MODULES:
-                    self._modules[name] = None
+            self._modules = modules
             self._spare_wanted = True
             worker = self._pop_idle()
             waiter = None
@@ -279,7 +277,7 @@ class Pool:
 
     def _preload(self, worker: WorkerProcess) -> None:
         settings = current_settings()
-        body = pickle.dumps((settings, {MARK: worker.mark}, list(self._modules)), protocol=5)
+        body = pickle.dumps((settings, {MARK: worker.mark}, sorted(self._modules)), protocol=5)
         if self._modules and len(body) < MOST_BYTES:
             worker.settings = settings
             worker.socket.send(frame(b"P", body))
