@@ -10,8 +10,8 @@ import time
 import pytest
 
 from desist.cancel.home import home
-from desist.exceptions import DesistError
-from desist.workflow import Step, StepInput, Workflow
+from desist.cancel.registry import registry
+from desist.workflow import Step, Workflow
 
 
 def run(program: str, *, timeout: float = 30) -> tuple[str, float]:
@@ -83,30 +83,21 @@ def test_the_exit_cancels_what_still_runs() -> None:
 
 def test_the_exit_does_not_wait_for_what_cannot_be_stopped() -> None:
     """A thread that is stuck in a lock is abandoned after its grace."""
-    told, seconds = run(
-        EXIT.format(body="threading.Lock().acquire() and inside.stuck if 0 else _hang()").replace(
-            "def work", "def _hang():\n    lock = threading.Lock(); lock.acquire(); lock.acquire()\ndef work"
-        )
-    )
+    told, seconds = run(EXIT.format(body="lock = threading.Lock(); lock.acquire(); lock.acquire()"))
     assert "cleaned up" not in told and seconds < 15
 
 
 def test_the_sync_face_is_refused_on_the_home_loop() -> None:
-    """`run()` in an async step of a sync run would wait for itself: the error says to await `arun()`."""
+    """It would wait for itself: the error says to await `arun()`, and nothing was registered."""
     inner = Workflow(steps=[Step("inner", executor=lambda given: "inner")])
-    heard: list[str] = []
 
-    async def step(given: StepInput) -> str:
-        try:
+    async def main() -> str:
+        with pytest.raises(RuntimeError, match=r"arun\(\)"):
             inner.run("go")
-        except (RuntimeError, DesistError) as error:
-            heard.append(str(error))
-        output = await inner.arun("go")
-        return str(output.content)
+        assert not registry.live()
+        return str((await inner.arun("go")).content)
 
-    output = Workflow(steps=[Step("outer", executor=step)]).run("go")
-    assert output.content == "inner"
-    assert len(heard) == 1 and "arun()" in heard[0]
+    assert asyncio.run_coroutine_threadsafe(main(), home.loop()).result(10) == "inner"
 
 
 def test_the_home_loop_starts_once() -> None:

@@ -155,6 +155,7 @@ def test_results_that_cannot_cross_are_errors(function: Any) -> None:
 
 def test_a_timeout_of_the_caller_kills(door: Any) -> None:
     """Whoever gives up waiting, outside of any run, has the process killed."""
+
     async def give_up() -> int:
         task = asyncio.create_task(run_in_process(functions.deaf, (door.path,), name="deaf"))
         pid, _ = await asyncio.to_thread(door.answer)

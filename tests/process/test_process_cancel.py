@@ -172,6 +172,7 @@ def test_a_step_timeout_kills_and_the_workflow_goes_on(door: Door) -> None:
 
 def test_a_cancel_before_there_is_a_worker(door: Door) -> None:
     """A call that still waits for a worker is cancelled without one."""
+
     async def crowd() -> None:
         executor = functools.partial(call_step, functions.sleeping, (door.path,))
         workflow = Workflow("w", steps=[Step("s", executor=executor, isolation="process")])

@@ -15,7 +15,7 @@ __all__ = ["Pulse"]
 #: How often a loop must have turned since it was asked, for its tasks to have had their chance.
 ENOUGH = 3
 #: Seconds in one and the same task after which a loop counts as blocked.
-STUCK = 0.02
+STUCK = 0.05
 
 
 class Pulse:
@@ -34,7 +34,7 @@ class Pulse:
         """Say how it stands with what lives on the loop. From any thread; look again after some milliseconds.
 
         "late": the loop is busy, or was just asked. "deaf": it has turned often enough. "blocked": it is closed, or
-        has been in one and the same task for 20 ms.
+        has been in one and the same task for 50 ms.
         """
         before, self._running = self._running, asyncio.current_task(self._loop)
         if not self._asked:

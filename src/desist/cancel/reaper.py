@@ -9,10 +9,12 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import os
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 __all__ = ["Reaper", "Timer", "reaper"]
@@ -36,10 +38,16 @@ class Timer:
 
 
 class Reaper:
-    """The thread and its agenda. It starts with the first timer."""
+    """The thread and its agenda. It starts with the first timer.
+
+    It is woken only for a timer that is due before the time it would wake by itself: a cancel sets one for the end of
+    the grace, and must not pay for a switch of threads.
+    """
 
     def __init__(self) -> None:
-        self._inbox: queue.SimpleQueue[Timer] = queue.SimpleQueue()
+        self._inbox: deque[Timer] = deque()  #: appending is atomic, so a finalizer may do it
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._wakes_at = -math.inf  #: while it is awake: it looks into the inbox again before it sleeps
         self._agenda: list[tuple[float, int, Timer]] = []
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -49,12 +57,17 @@ class Reaper:
         timer = Timer(due, action)
         if self._thread is None:
             self._start()
-        self._inbox.put(timer)
+        self._put(timer)
         return timer
 
     def soon(self, action: Callable[[], object]) -> None:
         """Call `action()` as soon as possible. Safe in a finalizer: takes no lock that the caller could hold."""
-        self._inbox.put(Timer(0.0, action))
+        self._put(Timer(0.0, action))
+
+    def _put(self, timer: Timer) -> None:
+        self._inbox.append(timer)
+        if timer.due < self._wakes_at:
+            self._bell.put(None)
 
     def start(self) -> None:
         """Make sure that the thread runs."""
@@ -68,21 +81,28 @@ class Reaper:
                 self._thread.start()
 
     def _work(self) -> None:
-        inbox, agenda = self._inbox, self._agenda
+        agenda = self._agenda
         while True:
-            now = time.monotonic()
-            while agenda and (agenda[0][0] <= now or agenda[0][2].action is None):
+            self._wakes_at = -math.inf
+            self._sort_inbox()
+            while agenda and (agenda[0][0] <= time.monotonic() or agenda[0][2].action is None):
                 _run(heapq.heappop(agenda)[2])
-                now = time.monotonic()
-            try:
-                timer = inbox.get(timeout=agenda[0][0] - now if agenda else None)
-            except queue.Empty:
+            self._wakes_at = agenda[0][0] if agenda else math.inf
+            if self._inbox:  # put while it was awake, without a ring
                 continue
-            if timer.due <= now:
-                _run(timer)
-            else:
-                heapq.heappush(agenda, (timer.due, next(_order), timer))
-            del timer  # else the last run would live until the next timer
+            self._sleep()
+
+    def _sort_inbox(self) -> None:
+        while self._inbox:
+            timer = self._inbox.popleft()
+            heapq.heappush(self._agenda, (timer.due, next(_order), timer))
+
+    def _sleep(self) -> None:
+        pause = None if self._wakes_at == math.inf else max(0.0, self._wakes_at - time.monotonic())
+        try:
+            self._bell.get(timeout=pause)
+        except queue.Empty:
+            pass
 
     def forget(self) -> None:
         """Start anew, in a forked child: the thread isn't here."""

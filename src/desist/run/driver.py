@@ -645,7 +645,8 @@ class Run:
         try:
             await self.settled.wait_async()
         except asyncio.CancelledError:
-            self.stop(why_cancelled(), "the task that waited for the run was cancelled")
+            if not self.token.cancelled:
+                self.stop(why_cancelled(), "the task that waited for the run was cancelled")
             await wait_settled_async(self)
             raise
         return self._result()

@@ -45,12 +45,9 @@ def main() -> None:
 
 
 def _work(requests: int) -> None:
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    spec = spec_from_file_location("_desist_worker", os.path.join(os.path.dirname(__file__), "serve.py"))
-    assert spec is not None and spec.loader is not None
-    module = sys.modules["_desist_worker"] = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, os.path.dirname(__file__))
+    module = __import__("serve")
+    del sys.path[0], sys.modules["serve"]  # the user may have a module of this name
     module.serve(requests)
 
 

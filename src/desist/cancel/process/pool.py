@@ -30,6 +30,8 @@ log = logging.getLogger("desist.cancel")
 MAX_WORKERS = max(4, os.cpu_count() or 1)
 #: Seconds after which an idle worker is ended.
 IDLE = 30.0
+#: Seconds until a worker is started ahead: until then the processor belongs to the call.
+AHEAD = 0.03
 #: Seconds that a worker without a call may take to end before it is killed.
 LEAVING = 1.0
 #: How large the message may be that names what a spare worker imports ahead.
@@ -71,7 +73,7 @@ class Pool:
         self._waiters: collections.deque[_Waiter] = collections.deque()
         self._leaving: dict[WorkerProcess, float] = {}  #: when they are killed
         self._modules: set[str] = set()  #: what the last call needed, and the next may
-        self._spare_wanted = False
+        self._spare_due: float | None = None  #: when one is started ahead
         self._closed = False
         self._keeper: threading.Thread | None = None
         self._bell = -1
@@ -89,7 +91,6 @@ class Pool:
             if self._closed:
                 raise RuntimeError("the interpreter is ending: no process is started for a call any more")
             self._modules = modules
-            self._spare_wanted = True
             worker = self._pop_idle()
             waiter = None
             if worker is None:
@@ -97,6 +98,7 @@ class Pool:
                 waiter = _Waiter(loop, loop.create_future())
                 self._waiters.append(waiter)
             if waiter is not None or not self._idle:
+                self._want_spare()
                 self._ring()
         if waiter is None:
             assert worker is not None
@@ -124,9 +126,9 @@ class Pool:
                 self._offer(worker)
 
     def stopped(self) -> None:
-        """A worker is being killed: start another in its place, in the background."""
+        """A worker is being killed: start another in its place, soon, in the background."""
         with self._changed:
-            self._spare_wanted = True
+            self._want_spare()
             self._ring()
 
     def census(self) -> tuple[int, int]:
@@ -141,7 +143,7 @@ class Pool:
             timeout: seconds that this may take; after half of it they are killed.
         """
         with self._changed:
-            self._spare_wanted = False
+            self._spare_due = None
             workers, self._idle = list(self._alive.values()), []
         for worker in workers:
             worker.let_go()
@@ -187,6 +189,10 @@ class Pool:
         worker.idle_since = time.monotonic()
         self._idle.append(worker)
 
+    def _want_spare(self) -> None:
+        if self._spare_due is None:
+            self._spare_due = time.monotonic() + AHEAD
+
     def _ring(self) -> None:
         if self._keeper is None:
             self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -215,6 +221,8 @@ class Pool:
         """Return the seconds until something is due here."""
         with self._changed:
             dues = [worker.idle_since + IDLE for worker in self._idle] + list(self._leaving.values())
+            if self._spare_due is not None:
+                dues.append(self._spare_due)
         return max(0.0, min(dues, default=time.monotonic() + 3600.0) - time.monotonic()) + 0.001
 
     def _bury(self, fd: int) -> None:
@@ -247,12 +255,8 @@ class Pool:
         started: list[WorkerProcess] = []
         while True:
             with self._changed:
-                busy = sum(not worker.stopping for worker in self._alive.values())
-                spare = self._spare_wanted and not self._idle
-                if self._closed or busy >= MAX_WORKERS or not (self._waiters or spare):
+                if self._closed or not self._room() or not (self._waiters or self._spare_is_due()):
                     return started
-                if not self._waiters:
-                    self._spare_wanted = False
             try:
                 worker = WorkerProcess()
             except OSError as error:
@@ -265,9 +269,19 @@ class Pool:
                 self._alive[worker.pidfd] = worker
                 self._offer(worker)
 
+    def _room(self) -> bool:
+        return sum(not worker.stopping for worker in self._alive.values()) < MAX_WORKERS
+
+    def _spare_is_due(self) -> bool:
+        """Whether one is to be started ahead now; asks once."""
+        if self._spare_due is None or self._spare_due > time.monotonic():
+            return False
+        self._spare_due = None
+        return not self._idle
+
     def _refuse(self, error: OSError) -> None:
         with self._changed:
-            self._spare_wanted = False
+            self._spare_due = None
             refused = [] if any(not worker.stopping for worker in self._alive.values()) else list(self._waiters)
             for waiter in refused:
                 self._waiters.remove(waiter)

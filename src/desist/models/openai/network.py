@@ -96,13 +96,14 @@ class RunStream(httpcore2.AsyncNetworkStream):
 
     async def aclose(self) -> None:
         """Close it now; unsent bytes are dropped."""
-        if self._holder is not None:
-            self._holder.release(self._sock)
-            self._holder = None
-        try:
-            self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # it is closed already, or the peer has gone
+        holder, self._holder = self._holder, None
+        if holder is not None:
+            holder.release(self._sock)
+        if holder is None or not holder.shut:  # else the canceller was here
+            try:
+                self._sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it is closed already, or the peer has gone
         await self._stream.aclose()
 
     def get_extra_info(self, info: str) -> Any:
