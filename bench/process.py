@@ -27,7 +27,7 @@ SCENES: tuple[tuple[Callable[..., Any], float, float], ...] = (
     (functions.sleeping, 0.05, 20.0),
     (functions.looping, 0.05, 20.0),
     (functions.hashing, 0.05, 75.0),
-    (functions.backtracking, 0.05, 75.0),
+    (functions.summing, 0.05, 75.0),
     (functions.deaf, 0.05, 75.0),
     (functions.deaf, 0.0, 20.0),
     (functions.family, 0.05, 75.0),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import signal
 import socket
 import subprocess
 import time
 
-__all__ = ["backtracking", "deaf", "echo", "family", "hashing", "looping", "sleeping"]
+__all__ = ["deaf", "echo", "family", "hashing", "looping", "sleeping", "summing"]
 
 
 def echo(value: bytes) -> bytes:
@@ -41,10 +40,10 @@ def hashing(door: str) -> None:
     hashlib.pbkdf2_hmac("sha256", b"x", b"y", 2**31 - 1)
 
 
-def backtracking(door: str) -> None:
-    """A C call with the GIL."""
+def summing(door: str) -> None:
+    """A C call with the GIL; never looks for signals."""
     _knock(door)
-    re.match(r"(a+)+$", "a" * 64 + "b")
+    sum(range(10**13))
 
 
 def deaf(door: str) -> None:

@@ -140,9 +140,15 @@ def hashing(door: str) -> None:
 
 
 def backtracking(door: str) -> None:
-    """Holds the GIL, and hears no signal."""
+    """Holds the GIL."""
     knock(door)
     re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+def summing(door: str) -> None:
+    """Holds the GIL, and never looks for signals."""
+    knock(door)
+    sum(range(10**13))
 
 
 def deaf(door: str) -> None:

@@ -7,10 +7,10 @@ import os
 import signal
 from typing import Any
 
-import process_functions as functions
 import pytest
 from conftest import wait_gone
 
+import process_functions as functions
 from desist.cancel.process import run_in_process
 from desist.exceptions import ConfigurationError, ToolError
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import light_functions
-import process_functions as functions
 import psutil
 import pytest
 from conftest import PATIENCE, Door, is_there, marked_processes, wait_gone
 
+import process_functions as functions
 from desist import Agent, Step, Workflow, tool
 from desist.cancel import CancelReceipt
 from desist.cancel.process.pool import MAX_WORKERS, pool
@@ -49,7 +49,7 @@ def stop(workflow: Workflow, events: Any, **options: Any) -> CancelReceipt:
     return receipt
 
 
-@pytest.mark.parametrize("name", ["sleeping", "hashing", "backtracking", "deaf", "swallowing"])
+@pytest.mark.parametrize("name", ["sleeping", "hashing", "backtracking", "summing", "deaf", "swallowing"])
 def test_whatever_it_does(name: str, door: Door) -> None:
     """Asleep, computing in C with and without the GIL, deaf to SIGTERM: it is dead when the run has settled."""
     workflow, events = begin(getattr(functions, name), door.path)
@@ -157,14 +157,15 @@ def test_never_but_forced(door: Door) -> None:
 
 def test_a_step_timeout_kills_and_the_workflow_goes_on(door: Door) -> None:
     """A step whose time is over is an error of that step; its process is dead soon after."""
+    warm = Step("warm", executor=functools.partial(call_step, functions.add, (1,)), isolation="process")
     slow = Step(
         "slow",
         executor=functools.partial(call_step, functions.deaf, (door.path,)),
         isolation="process",
-        timeout=1.0,
+        timeout=4.0,  # the process must have begun by then, on a busy machine too
         max_retries=0,
     )
-    output = Workflow("w", steps=[slow, Step("next", executor=lambda given: "went on")]).run("go")
+    output = Workflow("w", steps=[warm, slow, Step("next", executor=lambda given: "went on")]).run("go")
     assert output.status is RunStatus.completed and output.content == "went on"
     pid, _ = door.answer()
     assert wait_gone(pid)

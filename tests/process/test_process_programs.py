@@ -84,7 +84,7 @@ def test_kill_9_of_the_program(tmp_path: Path, door: Any) -> None:
         + f"""
 async def main():
     await asyncio.gather(
-        run_in_process(functions.backtracking, ({door.path!r},), name="backtracking"),
+        run_in_process(functions.summing, ({door.path!r},), name="summing"),
         run_in_process(functions.parent_of_many, ({door.path!r},), name="many"),
         run_in_process(functions.deaf, ({door.path!r},), name="deaf"),
     )

@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import process_functions as functions
 import pytest
 
+import process_functions as functions
 from desist import Agent, RunContext, Step, Workflow, tool
 from desist.cancel import CancelToken
 from desist.cancel.status import RunStatus
@@ -32,7 +32,8 @@ def test_a_tool_in_a_process() -> None:
     assert answers([functions.marked], Call("marked", {"a": 2}), Call("marked", {"a": "x"})) == [
         ("3", False),
         (
-            "tool 'marked': argument 'a': Input should be a valid integer, unable to parse string as an integer, got 'x'",
+            "tool 'marked': argument 'a': Input should be a valid integer, unable to parse string as an integer, "
+            "got 'x'",
             True,
         ),
     ]
@@ -176,6 +177,14 @@ def test_options_that_make_no_sense(options: dict[str, Any], words: str) -> None
         Function(entrypoint=functions.add, **options)
     with pytest.raises(ConfigurationError, match=words):
         Step("s", executor=functions.step_pid, **options)
+
+
+def test_interrupt_is_for_sync_code() -> None:
+    """Async code shields itself: the option is refused there, not ignored."""
+    with pytest.raises(ConfigurationError, match="is async, so interrupt='never' has no effect"):
+        Function(entrypoint=is_async, interrupt="never")
+    with pytest.raises(ConfigurationError, match="is async, so interrupt='never' has no effect"):
+        Step("s", executor=functions.async_step, interrupt="never")
 
 
 def test_grace_needs_a_process() -> None:

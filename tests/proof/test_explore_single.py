@@ -1,7 +1,7 @@
 # ruff: noqa: RUF012 - a scenario is a table
 """One run, every interleaving: body, late emits, threads, cancellers, deadline, reader, grace, store. See `explorer`.
 
-States (steps) of the scenarios are printed with `pytest -s`; some 11 k (33 k), 24 k (84 k) and 6 k (18 k).
+States and steps are printed with `pytest -s`: 31 k states and 90 k steps in four scenarios.
 """
 
 from __future__ import annotations

@@ -8,6 +8,9 @@ matching source and, where it can, waits until that is settled and stored.
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
+import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
@@ -23,6 +26,10 @@ __all__ = ["AsyncReader", "Streamed", "SyncReader", "wait_settled", "wait_settle
 
 T = TypeVar("T")
 
+#: Seconds after which a reader that the main thread has dropped is missed. An uncaught Ctrl-C drops it too, and it
+#: takes the interpreter a moment to say that this is what has happened.
+AFTERTHOUGHT = 0.01
+
 
 class Streamed(Protocol[T]):
     """A run, as its reader sees it."""
@@ -37,8 +44,19 @@ class Streamed(Protocol[T]):
 
 def _dropped(run: Streamed[T]) -> None:
     """A reader was garbage: any thread, any lock may be held, so the reaper does it."""
-    if not run.settled.is_set:
-        reaper.soon(lambda: run.stop(Source.consumer_closed, "the reader was dropped"))
+    if run.settled.is_set:
+        return
+    last = getattr(sys, "last_value", None)
+
+    def stop() -> None:
+        now = getattr(sys, "last_value", None)
+        by_user = now is not last and isinstance(now, KeyboardInterrupt)
+        run.stop(Source.interrupt if by_user else Source.consumer_closed, "the reader was dropped")
+
+    if threading.current_thread() is threading.main_thread():
+        reaper.at(time.monotonic() + AFTERTHOUGHT, stop)
+    else:
+        reaper.soon(stop)
 
 
 class _Reader(Generic[T]):

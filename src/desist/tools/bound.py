@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from desist.cancel.token import current_token
-from desist.cancel.worker import run_blocking
 from desist.exceptions import ConfigurationError, ToolError
 from desist.tools.result import result_text
 from desist.tools.signature import EMPTY, INJECTED, Parameter, Signature, is_async
@@ -91,6 +90,7 @@ class BoundCall:
             ToolError: something can't be pickled, or the process died.
         """
         from desist.cancel.process import run_in_process
+        from desist.cancel.worker import run_blocking
 
         function = self.function
         if (before := function.pre_hook) is not None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
-from desist.cancel.work import Interrupt
 from desist.exceptions import ConfigurationError
 from desist.tools.function import Function
 from desist.tools.isolation import Isolation
 from desist.tools.refusal import refuse
+
+if TYPE_CHECKING:
+    from desist.cancel.work import Interrupt
 
 __all__ = ["tool"]
 

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from desist.cancel.work import Interrupt
 from desist.exceptions import ConfigurationError
 from desist.tools.arguments import parse_arguments
 from desist.tools.bound import BoundCall, check_hook
@@ -23,6 +22,7 @@ from desist.tools.signature import EMPTY, bare, is_async
 from desist.tools.strict import strict_schema
 
 if TYPE_CHECKING:
+    from desist.cancel.work import Interrupt
     from desist.tools.schema import Parameters
     from desist.tools.toolkit import Toolkit
 
@@ -77,7 +77,7 @@ class Function:
             isolation: "process" runs a sync tool in a process of its own, which a cancel kills whatever it does.
                 Function, arguments and result are pickled then. None: "thread", or what its toolkit says.
             grace: seconds between SIGTERM and SIGKILL for such a process; None: the grace of the run.
-            interrupt: how a cancel may stop the tool: "auto", by all means; "cooperative", by its token only;
+            interrupt: how a cancel may stop a sync tool: "auto", by all means; "cooperative", by its token only;
                 "never", not at all: the run waits for it, unless the cancel is forced.
 
         Raises:
@@ -99,12 +99,12 @@ class Function:
         self.post_hook = post_hook
         self.timeout = checked_timeout(timeout, f"tool '{self.name}'")
         self.on_cancel = on_cancel
-        check_options(isolation, interrupt, grace, f"tool '{self.name}'")
         self.isolation: Isolation | None = isolation
         self.grace = grace
         self.interrupt: Interrupt = interrupt
         self.owning_toolkit: Toolkit | None = None
         self.is_async = is_async(self.entrypoint)
+        check_options(isolation, interrupt, grace, f"tool '{self.name}'", is_async=self.is_async)
         if on_cancel is not None and not callable(on_cancel):
             raise ConfigurationError(f"tool '{self.name}': on_cancel must be a function, got {on_cancel!r:.80}")
         self._docstring = docstring

@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from desist.cancel.work import Interrupt
 from desist.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from desist.cancel.work import Interrupt
 
 __all__ = ["LINKED", "Isolation", "check_options", "check_reachable", "refuse_linked"]
 
 #: Where sync code runs: in a worker thread, or in a process of its own.
 Isolation = Literal["thread", "process"]
+_INTERRUPTS = ("auto", "cooperative", "never")
 #: What desist fills in and no other process can be given: it is linked to the run.
 LINKED = frozenset({"agent", "team", "run_context", "cancel_token"})
 
 
-def check_options(isolation: Isolation | None, interrupt: Interrupt, grace: float | None, whose: str) -> None:
+def check_options(
+    isolation: Isolation | None, interrupt: Interrupt, grace: float | None, whose: str, *, is_async: bool = False
+) -> None:
     """Raise `ConfigurationError` for a value that isn't one, and for values that contradict each other.
 
     Parameters:
@@ -28,11 +33,16 @@ def check_options(isolation: Isolation | None, interrupt: Interrupt, grace: floa
         interrupt: "auto", "cooperative" or "never".
         grace: seconds between SIGTERM and SIGKILL; None: those of the run.
         whose: how it is called in the error.
+        is_async: whether it must be awaited.
     """
     if isolation not in (None, *get_args(Isolation)):
         raise ConfigurationError(f"{whose}: isolation={isolation!r} isn't known: use 'thread' or 'process'")
-    if interrupt not in get_args(Interrupt):
+    if interrupt not in _INTERRUPTS:
         raise ConfigurationError(f"{whose}: interrupt={interrupt!r} isn't known: use 'auto', 'cooperative' or 'never'")
+    if is_async and interrupt != "auto":
+        raise ConfigurationError(
+            f"{whose} is async, so interrupt={interrupt!r} has no effect on it: use `with shield():` inside"
+        )
     if isolation == "process" and interrupt == "cooperative":
         raise ConfigurationError(
             f"{whose}: interrupt='cooperative' has no meaning in a process of its own, which is told by SIGTERM: "

@@ -57,9 +57,9 @@ class FunctionCall:
 
     def _check(self, plain: Callable[..., Any]) -> None:
         whose = f"step function {self.name!r}"
-        check_options(self.isolation, self.interrupt, self.grace, whose)
+        is_async = self.is_async or self.is_async_generator
+        check_options(self.isolation, self.interrupt, self.grace, whose, is_async=is_async)
         if self.isolation == "process":
-            is_async = self.is_async or self.is_async_generator
             check_reachable(plain, whose, is_async=is_async, defined=False)
             refuse_linked(sorted(self.wanted), whose)
         elif self.grace is not None:

@@ -48,7 +48,7 @@ class Step(Strict):
         isolation: "process" runs a sync executor in a process of its own, which a cancel kills whatever it does. The
             function, what it asks for and what it returns are pickled; it works on copies.
         grace: seconds between SIGTERM and SIGKILL for such a process; None: the grace of the run.
-        interrupt: how a cancel may stop the executor: "auto", by all means; "cooperative", by its token only;
+        interrupt: how a cancel may stop a sync executor: "auto", by all means; "cooperative", by its token only;
             "never", not at all: the run waits for it, unless the cancel is forced.
 
     Raises:

@@ -23,6 +23,8 @@ _prctl = ctypes.CDLL(None, use_errno=True).prctl
 def main() -> None:
     """Be the supervisor, and in a fork the worker."""
     requests, control, parent = (int(word) for word in sys.argv[1:4])
+    for descriptor in (requests, control):
+        os.set_inheritable(descriptor, False)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is for the group: for the worker and what that started
     _prctl(_SUBREAPER, 1)
     own = os.getpid()

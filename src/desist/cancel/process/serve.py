@@ -292,9 +292,12 @@ def serve(requests: int) -> None:
             file.write("500")  # a machine that is out of memory takes this process, not its parent
     except OSError:
         pass
+    code = 0
     try:
         Worker(requests).serve()
         atexit._run_exitfuncs()
-    finally:
-        _flush()
-        os._exit(0 if sys.exc_info()[0] is None else 1)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    _flush()
+    os._exit(code)
