@@ -11,6 +11,7 @@ import pytest
 from conftest import wait_gone
 
 import process_functions as functions
+from desist.cancel.process import pool as pool_module
 from desist.cancel.process import run_in_process
 from desist.exceptions import ConfigurationError, ToolError
 
@@ -181,3 +182,13 @@ def test_a_forked_child_has_a_pool_of_its_own() -> None:
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert call(functions.where) == first
+
+
+def test_idle_workers_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that isn't used for a while is ended, quietly, and the next call gets another."""
+    pid, supervisor, _ = call(functions.where)
+    monkeypatch.setattr(pool_module, "IDLE", 0.0)
+    assert call(functions.where)[0] == pid  # given back, it is too old at once
+    assert wait_gone(pid) and wait_gone(supervisor)
+    monkeypatch.undo()
+    assert call(functions.where)[0] != pid

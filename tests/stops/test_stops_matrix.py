@@ -19,6 +19,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -200,16 +201,21 @@ def test_a_socket_of_another_call_is_left_alone(server: HangingServer) -> None:
 
 
 class Family:
-    """Processes that a tool starts tell their numbers through a pipe."""
+    """Processes that a tool starts; they tell their numbers at a door, a pipe with a name."""
 
-    def __init__(self) -> None:
-        self._read, self.write = os.pipe()
+    def __init__(self, door: Path) -> None:
+        os.mkfifo(door)
+        self.environ = os.environ | {"DOOR": str(door)}
+        self._read = os.open(door, os.O_RDWR)
         self.born: list[psutil.Process] = []
 
     def wait_born(self, count: int) -> None:
         """Wait until so many have told that they live."""
-        with os.fdopen(os.dup(self._read)) as lines:
-            self.born = [psutil.Process(int(lines.readline())) for _ in range(count)]
+        heard = b""
+        while heard.count(b"\n") < count:
+            assert select.select([self._read], [], [], PATIENCE)[0], f"only these have told that they live: {heard!r}"
+            heard += os.read(self._read, 4096)
+        self.born = [psutil.Process(int(line)) for line in heard.split()]
 
     def alive(self) -> list[int]:
         """Return the numbers of those that run."""
@@ -235,23 +241,22 @@ class Family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         os.close(self._read)
-        os.close(self.write)
 
 
 @pytest.fixture
-def family() -> Iterator[Family]:
-    family = Family()
+def family(tmp_path: Path) -> Iterator[Family]:
+    family = Family(tmp_path / "door")
     yield family
     family.close()
 
 
-TELL = "echo $$ >&{fd}; exec sleep 300"
+TELL = "echo $$ > $DOOR; exec sleep 300"
 #: A child, one more, one in a session of its own, and one below another child.
-TREE = """
-sh -c 'echo $$ >&{fd}; exec sleep 300' &
-setsid sh -c 'echo $$ >&{fd}; exec sleep 300' &
-sh -c 'sh -c "echo \\$\\$ >&{fd}; exec sleep 300" & echo $$ >&{fd}; wait' &
-echo $$ >&{fd}
+TREE = f"""
+sh -c '{TELL}' &
+setsid sh -c '{TELL}' &
+sh -c 'sh -c "echo \\$\\$ > \\$DOOR; exec sleep 300" & echo $$ > $DOOR; wait' &
+echo $$ > $DOOR
 wait
 """
 SHELLS = {
@@ -269,9 +274,8 @@ SHELLS = {
 def test_child_processes(shell: str, place: Place, face: Face, family: Family) -> None:
     """A7: a call that waits for a child process is out, and the child and all below it are dead, setsid or not."""
     words, count, how = SHELLS[shell]
-    command = ["sh", "-c", words.replace("{fd}", str(family.write))]
     scene = Scene(
-        lambda: subprocess.run(command, pass_fds=[family.write], check=False, **how), place=place, face=face
+        lambda: subprocess.run(["sh", "-c", words], env=family.environ, check=False, **how), place=place, face=face
     ).start()
     family.wait_born(count)
     receipt = scene.wait_blocked().stop()
@@ -283,17 +287,17 @@ def test_child_processes(shell: str, place: Place, face: Face, family: Family) -
 @linux
 def test_a_daemon_that_was_let_go_lives_on(family: Family) -> None:
     """A process whose parent has ended is no longer the call's: nobody knows that it was. docs/stopping.md says so."""
-    inner = f"echo $$ >&{family.write}; exec setsid sleep 300"
-    command = f"sh -c '{inner}' & exit"
 
     def work() -> None:
-        subprocess.run(["sh", "-c", command], pass_fds=[family.write], check=False)
-        time.sleep(0)
+        subprocess.run(["sh", "-c", f"setsid sh -c '{TELL}' & exit"], env=family.environ, check=False)
+        returned.set()
         while True:
             check_cancelled()
 
+    returned = threading.Event()
     scene = Scene(work).start()
     family.wait_born(1)
+    assert returned.wait(PATIENCE)
     check_out(scene, scene.stop())
     assert family.alive() == [family.born[0].pid]
 

@@ -226,8 +226,9 @@ class AgentBody:
             reason = record.reason if record else None
             return [*closing, RunCancelledEvent(**self.common, content=output.content, reason=reason, cancel=record)]
         assert error is not None
-        output.content = output.content or str(error)
         kind = type(error).__name__
+        output.error = str(error) or kind
+        output.content = output.content or output.error
         return [*closing, RunErrorEvent(**self.common, content=str(error) or kind, error_type=kind)]
 
     def cleanups(self, compensate: bool) -> list[Cleanup]:
@@ -291,6 +292,11 @@ class AgentBody:
     def waits(self) -> list[str]:
         """Return what it waits for, if that is the model. For who looks at live runs."""
         return [self.turn.waits_for()] if self.turn is not None else []
+
+    def doing(self) -> str:
+        """Return the names of the tools that run, or what is waited for."""
+        tools = [e.tool_name or "" for e in self.executions if e.started_at is not None and e.ended_at is None]
+        return ", ".join(tools or self.waits())
 
     def shows(self, event: Any) -> bool:
         """Whether the reader sees an event: text and the end always, everything with `stream_events`."""

@@ -21,6 +21,7 @@ from desist.cancel.reaper import reaper
 from desist.cancel.reason import Source
 from desist.cancel.receipt import CancelReceipt, Latch
 from desist.cancel.signals import why_cancelled
+from desist.cancel.token import current_token
 
 __all__ = ["AsyncReader", "Streamed", "SyncReader", "wait_settled", "wait_settled_async"]
 
@@ -90,6 +91,7 @@ class SyncReader(_Reader[T], Iterator[T]):
             return self._run.bridge.get()
         except Closed:
             self._left()
+            current_token().check()  # a cancelled run that reads another one doesn't go on after it
             raise StopIteration from None
         except KeyboardInterrupt:
             self._interrupted()
@@ -132,6 +134,7 @@ class AsyncReader(_Reader[T], AsyncIterator[T]):
             return await self._run.bridge.aget()
         except Closed:
             self._left()
+            current_token().check()
             raise StopAsyncIteration from None
         except asyncio.CancelledError:
             await self._leave("the task that read the events was cancelled")

@@ -21,7 +21,7 @@ class Abandoned:
     """Work that Python couldn't stop within the grace: it may still run; its result is thrown away."""
 
     name: str
-    kind: str  #: "thread" or "task"
+    kind: str  #: "thread", "task", "process", or of a hook "on_cancel" or "compensate"
     blocked_in: str | None = None  #: its stack when it was given up, as text, where it could be read
     since: float | None = field(default_factory=time.time)  #: seconds since the epoch
 

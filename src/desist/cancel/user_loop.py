@@ -34,6 +34,8 @@ PATIENCE = 0.02
 class AsyncWork:
     """One async call on a user loop. To its run it is like `Work`, a call in a worker thread."""
 
+    kind = "task"
+
     dying_until = 0.0  #: a task can't be killed
 
     def __init__(

@@ -49,6 +49,13 @@ class Stoppable(Protocol):
     owner: WorkOwner | None
     token: CancelToken
     interrupt_by: Interrupt
+    started_at: float  #: seconds since the epoch
+    abandoned: bool  #: given up, and still running
+    ended: bool
+
+    @property
+    def kind(self) -> str:
+        """Return "thread", "task" or "process"."""
 
     @property
     def shielded_until(self) -> float:
@@ -69,6 +76,9 @@ class Stoppable(Protocol):
 
     def abandon(self) -> Abandoned:
         """Give it up; return how it stands."""
+
+    def stack(self) -> str:
+        """Return where it is now, as text; "" where that can't be seen."""
 
 
 class WorkOwner(Protocol):
@@ -92,6 +102,7 @@ class Work:
         "abandoned", "cooperating", "ended", "heard", "interrupt_by", "name", "owner", "shielded", "shielded_until",
         "sockets", "started_at", "token",
     )  # fmt: skip
+    kind = "thread"
     dying_until = 0.0  #: a thread can't be killed
 
     def __init__(

@@ -58,6 +58,7 @@ class RunOutput(Record):
     requirements: list[Any] | None = None
     workflow_step_id: str | None = None
     cancel: CancelRecord | None = None
+    error: str | None = None  #: of a run that failed, what went wrong
 
     _revivers: ClassVar[Mapping[str, Reviver]] = {
         "input": revive_as(RunInput),

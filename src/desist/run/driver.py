@@ -100,6 +100,9 @@ class Body(Protocol):
     def cleanups(self, compensate: bool) -> list[Cleanup]:
         """Return the hooks that clean up after a cancel, in the order in which they are to run."""
 
+    def doing(self) -> str:
+        """Return what it is at: the names of tools or steps."""
+
     def shows(self, event: Any) -> bool:
         """Whether the reader of this run sees the event: its own, or one of a bound child."""
 
@@ -499,7 +502,9 @@ class Run:
             given_up += [Abandoned(name=hook.name, kind=hook.kind) for hook in hooks]
         told = bool(self.record.abandoned)  # what hangs below it, and is the reason that it hangs
         if self.scope.body is not BodyState.ended and not given_up and not told:
-            given_up.append(Abandoned(name=self.body.kind, kind="task", blocked_in=self.tasks.stack() or None))
+            given_up.append(
+                Abandoned(name=self.body.doing() or self.body.kind, kind="task", blocked_in=self.tasks.stack() or None)
+            )
         self.record.abandoned += given_up
         above = self.scope.parent
         while above is not None:

@@ -16,7 +16,7 @@ from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt, CancelRecord
 from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
-from desist.cancel.work import Work, abandoned_work
+from desist.cancel.work import abandoned_work
 from desist.exceptions import ConfigurationError
 from desist.run.driver import Run, left_behind
 
@@ -235,10 +235,10 @@ def _quarantined(work: Any, run: Run | None) -> Quarantined:
     stack = _stack(work)
     return Quarantined(
         name=work.name,
-        kind="thread" if isinstance(work, Work) else "task",
+        kind=work.kind,
         run_id=run.run_id if run else getattr(work.owner, "run_id", None),
         since=_since(run, work.name) if run else None,
-        alive=bool(stack),
+        alive=not work.ended,
         stack=stack,
     )
 

@@ -129,8 +129,17 @@ class Record:
     __hash__ = None  # type: ignore[assignment]  # records are mutable
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{name}={value!r}" for name, value in self._values().items() if value not in (None, ""))
+        told = ", ".join(f"{name}={_short(value)}" for name, value in self._values().items() if value not in (None, ""))
         return f"{type(self).__name__}({told})"
+
+
+def _short(value: Any) -> str:
+    """Return a value for `repr`: asyncio takes that of every task's result, and an output may hold 10,000 steps."""
+    if isinstance(value, list | tuple | dict | set) and len(value) > 5:
+        return f"<{type(value).__name__} of {len(value)}>"
+    if isinstance(value, str | bytes) and len(value) > 200:
+        return f"{value[:200]!r}... ({len(value)})"
+    return repr(value)
 
 
 def revive_as(kind: type) -> Reviver:

@@ -64,6 +64,7 @@ class WorkflowRunOutput(Record):
     paused_step_name: str | None = None
     pause_kind: str | None = None
     cancel: CancelRecord | None = None
+    error: str | None = None  #: of a run that failed, what went wrong
 
     _revivers: ClassVar[Mapping[str, Reviver]] = {
         "step_executor_runs": list_of(_run),

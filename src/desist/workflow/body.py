@@ -149,6 +149,7 @@ class WorkflowBody:
         self._close_open(None)
         for step in self.progress.done[finished:]:
             step.cancelled, step.error = False, words
+        self.output.error = words
         self.output.content = self.output.content if self.output.content is not None else words
         return [WorkflowErrorEvent(**self.common, error=words, error_type=type(error).__name__)]
 
@@ -178,6 +179,10 @@ class WorkflowBody:
     def open_steps(self) -> list[str]:
         """Return the names of the steps that are open, the outermost first. For who looks at live runs."""
         return list(_names(self.progress))
+
+    def doing(self) -> str:
+        """Return the names of the steps that run."""
+        return ", ".join(self.open_steps())
 
     def shows(self, event: Any) -> bool:
         """Whether the reader sees an event.

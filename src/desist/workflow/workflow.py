@@ -18,7 +18,7 @@ from desist.run.options import WorkflowOptions, apply_limits, checked_options
 from desist.run.place import Place
 from desist.run.store import MemoryStore, RunStore
 from desist.run.strict import Strict
-from desist.run.workflow import WorkflowRunOutput, WorkflowRunOutputEvent
+from desist.run.workflow import WorkflowRunOutput
 from desist.workflow.body import WorkflowBody
 from desist.workflow.entries import as_steps
 from desist.workflow.flow import Runnable
@@ -148,7 +148,7 @@ class Workflow(Strict):
         stream: Literal[True],
         stream_events: bool | None = None,
         **options: Unpack[WorkflowOptions],
-    ) -> SyncReader[WorkflowRunOutputEvent]: ...
+    ) -> SyncReader[Any]: ...
     @overload
     def run(
         self, input: Any = None, *, stream: Literal[False] | None = None, **options: Unpack[WorkflowOptions]
@@ -192,7 +192,7 @@ class Workflow(Strict):
         stream: Literal[True],
         stream_events: bool | None = None,
         **options: Unpack[WorkflowOptions],
-    ) -> AsyncReader[WorkflowRunOutputEvent]: ...
+    ) -> AsyncReader[Any]: ...
     @overload
     def arun(
         self, input: Any = None, *, stream: Literal[False] | None = None, **options: Unpack[WorkflowOptions]

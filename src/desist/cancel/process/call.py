@@ -45,9 +45,22 @@ class ProcessWork:
     """One call, as the run that it is made for sees it."""
 
     __slots__ = (
-        "_call", "_grace", "_kill_at", "_lock", "_worker", "begun", "dying_until", "ended", "interrupt_by", "name",
-        "owner", "token",
+        "_call",
+        "_grace",
+        "_kill_at",
+        "_lock",
+        "_worker",
+        "abandoned",
+        "begun",
+        "dying_until",
+        "ended",
+        "interrupt_by",
+        "name",
+        "owner",
+        "started_at",
+        "token",
     )  # fmt: skip
+    kind = "process"
 
     def __init__(
         self, call: Packed, name: str, owner: WorkOwner | None, interrupt: Interrupt, grace: float | None
@@ -61,6 +74,8 @@ class ProcessWork:
         self.name = name
         self.owner = owner
         self.interrupt_by: Interrupt = interrupt
+        self.started_at = time.time()
+        self.abandoned = False
         self.begun = False  #: the call was sent
         self.ended = False
         self.dying_until = 0.0  #: it isn't given up before; seconds of `time.monotonic`
@@ -183,8 +198,13 @@ class ProcessWork:
         if first:
             pool.stopped()
 
+    def stack(self) -> str:
+        """Return "": its frames are in another process."""
+        return ""
+
     def abandon(self) -> Abandoned:
         """Give it up: the system doesn't let it die."""
+        self.abandoned = True
         if self._worker is not None:
             self._worker.kill_group()
         return Abandoned(name=self.name, kind="process")

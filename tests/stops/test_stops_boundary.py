@@ -1,0 +1,264 @@
+"""The asynchronous exception at the edge of user code: thousands of races, nothing lost, nothing locked, no dead pool.
+
+Each race starts a call in a worker thread and interrupts it after a random number of steps of another thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from stops_scene import LateEnds, Scene
+from stops_server import PATIENCE
+
+from desist.cancel import CancelToken, RunCancelled, check_cancelled, current_token, use_token
+from desist.cancel.work import Interrupt, Work
+from desist.cancel.worker import _threads, carry_out, run_blocking
+
+RACES = 5000
+CANARY = 100  #: races between two looks at whether the pool still works
+
+
+class Canceller:
+    """A thread that stops what it is given, a little later."""
+
+    def __init__(self) -> None:
+        self._inbox = queue.SimpleQueue[Work | None]()
+        self._random = random.Random(7)
+        self._thread = threading.Thread(target=self._serve, name="canceller")
+        self._thread.start()
+
+    def stop(self, work: Work | None) -> None:
+        self._inbox.put(work)
+
+    def _serve(self) -> None:
+        while (work := self._inbox.get()) is not None:
+            for _ in range(self._random.randrange(2000)):
+                pass
+            work.token.cancel()
+            work.stop(PATIENCE)
+
+    def close(self) -> None:
+        self._inbox.put(None)
+        self._thread.join(PATIENCE)
+
+
+@pytest.fixture
+def canceller() -> Iterator[Canceller]:
+    canceller = Canceller()
+    yield canceller
+    canceller.close()
+
+
+async def race(call: Callable[[], Any], canceller: Canceller) -> str:
+    """Do the call and interrupt it; return how it ended."""
+    token = CancelToken()
+    with use_token(token):
+        work = Work(call, "race", None, token, "auto")
+
+    def begin(work: Work) -> None:
+        _threads.submit(work)
+        canceller.stop(work)
+
+    try:
+        return str(await carry_out(work, begin))
+    except RunCancelled:
+        return "cancelled"
+
+
+def races(call: Callable[[], Any], canceller: Canceller, after: Callable[[], None] = lambda: None) -> Counter[str]:
+    """Run all races, with a canary among them; return how many ended how."""
+    ends: Counter[str] = Counter()
+
+    async def main() -> None:
+        for number in range(RACES):
+            ends[await race(call, canceller)] += 1
+            after()
+            if number % CANARY == 0:
+                assert await run_blocking(lambda: "sings", name="canary") == "sings"
+
+    with asyncio.Runner() as runner:
+        runner.run(_bounded(main()))
+    assert sum(ends.values()) == RACES
+    return ends
+
+
+async def _bounded(work: Any) -> None:
+    async with asyncio.timeout(50):
+        await work
+
+
+def spin(rounds: int = 300) -> str:
+    for _ in range(rounds):
+        pass
+    return "returned"
+
+
+def test_returning(canceller: Canceller) -> None:
+    """A call that returns just then has returned or was cancelled; never both, never neither."""
+    ends = races(spin, canceller)
+    assert set(ends) == {"returned", "cancelled"}, ends
+
+
+def test_raising(canceller: Canceller) -> None:
+    """A call that raises just then has raised its own error or was cancelled."""
+
+    def fail() -> str:
+        try:
+            spin()
+            raise ValueError("its own")
+        except ValueError:
+            return "failed"
+
+    assert set(races(fail, canceller)) == {"failed", "cancelled"}
+
+
+def test_waiting_in_the_token(canceller: Canceller) -> None:
+    """A call that waits in its token a little while is woken by it, or goes on; it is never lost in between."""
+
+    def wait() -> str:
+        return "told" if current_token().wait(0.0001) else spin()
+
+    assert set(races(wait, canceller)) <= {"told", "returned", "cancelled"}
+
+
+def test_checking_the_token(canceller: Canceller) -> None:
+    """A call that asks the token and loops ends always."""
+
+    def ask() -> None:
+        while True:
+            check_cancelled()
+
+    assert races(ask, canceller) == {"cancelled": RACES}
+
+
+def test_using_queues(canceller: Canceller) -> None:
+    """A call that uses queues and conditions of its own is left; the pool, which uses some too, works on."""
+
+    def pass_on() -> str:
+        items = queue.Queue[int]()
+        condition = threading.Condition()
+        for number in range(20):
+            items.put(number)
+            with condition:
+                condition.notify_all()
+            items.get()
+        return "returned"
+
+    assert set(races(pass_on, canceller)) == {"returned", "cancelled"}
+
+
+def test_plain_locks_are_given_back(canceller: Canceller) -> None:
+    """A lock taken by `with lock:` is free after every interrupt, nested or not."""
+    outer, inner, left = threading.Lock(), threading.Lock(), []
+
+    def nested() -> str:
+        for _ in range(50):
+            with outer, inner:
+                pass
+        return "returned"
+
+    def look() -> None:
+        for lock in (outer, inner):
+            if lock.locked():
+                left.append(lock)
+                lock.release()
+
+    assert set(races(nested, canceller, look)) == {"returned", "cancelled"}
+    assert left == []
+
+
+def test_an_interrupt_never_leaves_user_code(canceller: Canceller) -> None:
+    """What a worker's thread does after the call - hand over the result, wait for work - is never interrupted."""
+    seen: list[Any] = []
+    before, threading.excepthook = threading.excepthook, seen.append
+    try:
+        for rounds in (0, 1, 10):
+            races(lambda rounds=rounds: spin(rounds), canceller)
+    finally:
+        threading.excepthook = before
+    assert seen == []
+
+
+# -- how a call may be interrupted, as its tool or step says
+
+
+def test_cooperative() -> None:
+    """interrupt="cooperative": no exception falls on it; it stops where it asks its token."""
+    torn: list[str] = []
+    asked = threading.Event()
+
+    def work() -> None:
+        try:
+            while not current_token().cancelled:
+                pass
+            spin(200_000)  # would be torn here
+        except RunCancelled:
+            torn.append("torn")
+            raise
+        asked.set()
+        check_cancelled()
+
+    for place in ("step", "tool"):
+        asked.clear()
+        scene = Scene(work, place=place, interrupt="cooperative").start()
+        receipt = scene.stop()
+        assert receipt.abandoned == [] and isinstance(scene.raised, RunCancelled)
+        assert asked.is_set() and torn == []
+
+
+@pytest.mark.parametrize("place", ["step", "tool"])
+def test_never(place: Any) -> None:
+    """interrupt="never": the run waits for it, past its grace; nothing starts meanwhile, and its result is dropped."""
+    go_on = threading.Event()
+    scene = Scene(lambda: go_on.wait(PATIENCE), place=place, grace=0.01, interrupt="never").start()
+    receipt = scene.cancel()
+    assert not receipt.wait(0.1)
+    assert receipt.status.value == "CANCELLING"
+    go_on.set()
+    scene.settle(receipt)
+    assert receipt.abandoned == [] and scene.raised is None
+    assert scene.output.cancel.settled_at - scene.output.cancel.requested_at >= 0.1
+
+
+@pytest.mark.parametrize("interrupt", ["never", "cooperative"])
+def test_force_ends_the_waiting(interrupt: Interrupt, late_ends: LateEnds) -> None:
+    """A forced cancel doesn't wait for a call that may not be interrupted: it is named."""
+    go_on = threading.Event()
+    scene = Scene(lambda: go_on.wait(PATIENCE), interrupt=interrupt).start()
+    receipt = scene.cancel()
+    scene.cancel(force=True)
+    scene.settle(receipt)
+    assert [left.kind for left in receipt.abandoned] == ["thread"]
+    go_on.set()
+    late_ends.wait()
+
+
+def test_a_second_exception_at_three_quarters() -> None:
+    """A `finally` isn't disturbed for three quarters of the grace; then the exception comes again."""
+    times: list[float] = []
+
+    def work() -> None:
+        import time
+
+        try:
+            while True:
+                time.sleep(0.001)
+        finally:
+            try:
+                while True:
+                    time.sleep(0.001)
+            finally:
+                times.append(time.time())
+
+    scene = Scene(work, grace=2.0).start()
+    receipt = scene.stop()
+    assert receipt.abandoned == [] and isinstance(scene.raised, RunCancelled)
+    [again] = times
+    assert again - (receipt.requested_at or 0) >= 1.49
