@@ -16,7 +16,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # workers take the path over
 
-PATIENCE = 20.0
+PATIENCE = 40.0
 
 
 class Door:

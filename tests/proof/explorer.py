@@ -22,7 +22,7 @@ from stage import Violation
 from world import World
 
 from desist.cancel.status import RunStatus
-from desist.run import driver
+from desist.run import driver, ending, stopping
 
 __all__ = ["Found", "explore"]
 
@@ -45,17 +45,20 @@ class Found:
 @contextmanager
 def single_threaded(world: World) -> Iterator[None]:
     """The driver meets the world instead of the reaper, the registry and the clock."""
-    saved = driver.reaper, driver.registry, driver.time
+    places = [(stopping, "reaper"), (stopping, "time"), (ending, "registry"), (ending, "time"), (driver, "registry")]
+    saved = [getattr(module, name) for module, name in places]
     log = logging.getLogger("desist")
     level = log.level
     gc.disable()  # it would look at every state again and again, and there are no cycles to find
     log.setLevel(logging.CRITICAL)
-    driver.reaper = driver.registry = driver.time = world  # type: ignore[assignment]
+    for module, name in places:
+        setattr(module, name, world)
     try:
         yield
     finally:
         gc.enable()
-        driver.reaper, driver.registry, driver.time = saved
+        for (module, name), value in zip(places, saved, strict=True):
+            setattr(module, name, value)
         log.setLevel(level)
 
 

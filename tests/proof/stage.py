@@ -74,6 +74,9 @@ class Story:
         self.world.ghost.closing[self.name] = status
         return [self.world.event(status.value, self.name)]
 
+    def doing(self) -> str:
+        return self.name
+
     def shows(self, event: Event) -> bool:
         return True
 

@@ -126,7 +126,8 @@ def test_swallowing(place: Any, face: Any) -> None:
     receipt = scene.cancel()
     assert receipt.wait(PATIENCE) and scene.left.wait(PATIENCE)
     first, second, third = swallowed
-    assert second - first >= 0.29 and third - second >= 0.29
+    assert second - first >= 0.29
+    assert face == "arun" or third - second >= 0.29  # `asyncio.run` cancels what is left when it ends
     assert [left.kind for left in receipt.abandoned] == ["task"]
     assert scene.over.wait(PATIENCE) and scene.output.status is RunStatus.cancelled and scene.never == []
 

@@ -14,9 +14,9 @@ import threading
 import time
 
 from desist.cancel.reason import Source
-from desist.cancel.registry import registry
+from desist.cancel.registry import LiveRun, registry
 
-__all__ = ["HomeLoop", "drain", "home"]
+__all__ = ["HomeLoop", "drain", "home", "stop_all"]
 
 
 class HomeLoop:
@@ -81,11 +81,16 @@ def drain(timeout: float = 2.0) -> None:
     by_user = getattr(sys, "last_type", None) is KeyboardInterrupt
     source = Source.interrupt if by_user else Source.shutdown
     until = time.monotonic() + timeout
-    roots = {id(run.root): run.root for run in registry.live()}.values()
-    for root in roots:
-        root.stop(source, "the interpreter is ending")
-    for root in roots:
+    for root in stop_all(source, "the interpreter is ending"):
         root.settled.wait(max(0.0, until - time.monotonic()))
+
+
+def stop_all(source: Source, text: str) -> list[LiveRun]:
+    """Cancel all live runs, without waiting; return those at the tops of their trees."""
+    roots = list({id(run.root): run.root for run in registry.live()}.values())
+    for root in roots:
+        root.stop(source, text)
+    return roots
 
 
 def _leave() -> None:

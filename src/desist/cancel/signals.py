@@ -8,7 +8,8 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-from desist.cancel.home import drain
+from desist.cancel.home import drain, stop_all
+from desist.cancel.reaper import reaper
 from desist.cancel.reason import Source
 
 __all__ = ["drain_on_sigterm", "why_cancelled"]
@@ -42,9 +43,15 @@ def drain_on_sigterm(timeout: float = 10.0) -> Iterator[None]:
 
     def leave(number: int, frame: FrameType | None) -> None:
         nonlocal told
-        told = True
-        raise SystemExit(0)  # unwinds the main thread first: it may hold a lock that a cancel needs
+        again, told = told, True
+        loop = asyncio._get_running_loop()
+        if loop is None or again:
+            raise SystemExit(0)  # unwinds the main thread first: it may hold a lock that a cancel needs
+        # Raised here it would end whatever task is at it, as if that had failed. So: between two of them.
+        reaper.soon(_shut_down)  # though the loop be blocked
+        loop.call_soon_threadsafe(_shut_down_and_leave)
 
+    reaper.start()
     before = signal.signal(signal.SIGTERM, leave)
     try:
         yield
@@ -52,3 +59,12 @@ def drain_on_sigterm(timeout: float = 10.0) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
         if told:
             drain(timeout)
+
+
+def _shut_down() -> None:
+    stop_all(Source.shutdown, "SIGTERM")
+
+
+def _shut_down_and_leave() -> None:
+    _shut_down()
+    raise SystemExit(0)

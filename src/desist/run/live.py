@@ -19,6 +19,7 @@ from desist.cancel.status import RunStatus
 from desist.cancel.work import abandoned_work
 from desist.exceptions import ConfigurationError
 from desist.run.driver import Run, left_behind
+from desist.run.state import RunState
 
 __all__ = ["LiveRunInfo", "Quarantined", "cancel_all", "quarantine", "runs"]
 
@@ -231,7 +232,7 @@ def _stack(work: Any) -> str:
     return "" if stack is None else str(stack())
 
 
-def _quarantined(work: Any, run: Run | None) -> Quarantined:
+def _quarantined(work: Any, run: RunState | None) -> Quarantined:
     stack = _stack(work)
     return Quarantined(
         name=work.name,
@@ -243,6 +244,6 @@ def _quarantined(work: Any, run: Run | None) -> Quarantined:
     )
 
 
-def _since(run: Run, name: str) -> float | None:
+def _since(run: RunState, name: str) -> float | None:
     given_up = run.record.abandoned if run.record else []
     return next((item.since for item in given_up if item.name == name), None)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
-    from desist.run.driver import Run
     from desist.run.metrics import Usage
+    from desist.run.state import RunState
     from desist.run.telemetry import Part, Spans
 
 __all__ = ["model_span", "tool_span", "trace_run"]
@@ -24,7 +24,7 @@ log = logging.getLogger("desist.run.tracing")
 _last: tuple[Any, Tracer] | None = None
 
 
-def trace_run(run: Run) -> Spans | None:
+def trace_run(run: RunState) -> Spans | None:
     """Begin the span of a run; None if the program doesn't trace."""
     tracer = _tracer()
     if tracer is None:
@@ -34,7 +34,7 @@ def trace_run(run: Run) -> Spans | None:
     return spans_of(run, tracer)
 
 
-def model_span(run: Run, model: str, provider: str | None) -> Part | _Untraced:
+def model_span(run: RunState, model: str, provider: str | None) -> Part | _Untraced:
     """Return a context that is the span of one model call."""
     if run.spans is None:
         return _UNTRACED
@@ -43,7 +43,7 @@ def model_span(run: Run, model: str, provider: str | None) -> Part | _Untraced:
     return model_part(run.spans, model, provider)
 
 
-def tool_span(run: Run, name: str, call_id: str) -> Part | _Untraced:
+def tool_span(run: RunState, name: str, call_id: str) -> Part | _Untraced:
     """Return a context that is the span of one tool call."""
     if run.spans is None:
         return _UNTRACED

@@ -1,0 +1,38 @@
+"""What is run: a body does the work and tells its story. `desist.run.driver` decides how it ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from desist.cancel.status import RunStatus
+from desist.run.cleanup import Cleanup
+
+if TYPE_CHECKING:
+    from desist.run.driver import Run
+
+__all__ = ["Body"]
+
+
+class Body(Protocol):
+    """What is run. It says how its story is told; it never decides how it ends."""
+
+    kind: str  #: "workflow" or "agent"
+    output: Any  #: RunOutput or WorkflowRunOutput; changed only through `Run.emit` and `Run.commit`
+
+    def began(self) -> Any:
+        """Return the first event."""
+
+    async def work(self, run: Run) -> None:
+        """Do it. Returning means completed, if no cancel came first; an exception means failed."""
+
+    def conclude(self, status: RunStatus, error: BaseException | None) -> list[Any]:
+        """Finish the output and return the closing events, the terminal one last. Must not fail or block."""
+
+    def cleanups(self, compensate: bool) -> list[Cleanup]:
+        """Return the hooks that clean up after a cancel, in the order in which they are to run."""
+
+    def doing(self) -> str:
+        """Return what it is at: the names of tools or steps."""
+
+    def shows(self, event: Any) -> bool:
+        """Whether the reader of this run sees the event: its own, or one of a bound child."""

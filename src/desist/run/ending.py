@@ -1,0 +1,128 @@
+"""How a run ends: hooks clean up, the output is finished, stored, and then told. In that order, by whoever is last."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+import weakref
+from typing import Any
+
+from desist.cancel.registry import registry
+from desist.cancel.scope import Tidy
+from desist.cancel.status import RunStatus
+from desist.run.cleanup import run_cleanups
+from desist.run.state import RunState
+from desist.run.store import StoredRun
+
+__all__ = ["Ending", "left_behind"]
+
+log = logging.getLogger("desist.run")
+
+#: Runs that ended while something of theirs went on; gone when that has ended.
+_left_behind: weakref.WeakValueDictionary[int, Ending] = weakref.WeakValueDictionary()
+os.register_at_fork(after_in_child=_left_behind.clear)
+
+
+def left_behind() -> list[Ending]:
+    """Return the runs that have ended and left work behind which may still go on."""
+    return [run for ref in _left_behind.valuerefs() if (run := ref()) is not None]
+
+
+class Ending(RunState):
+    """The end of a run: tidy, conclude, store, announce."""
+
+    def _tidy(self) -> None:
+        """Run the hooks that clean up, on the run's own loop; go on when they are through."""
+        try:
+            cleanups = self.body.cleanups(self.compensate)
+        except Exception:  # a mistake of ours must not leave a reader waiting
+            log.exception("run %s: its hooks could not be found", self.run_id, extra=self.ids)
+            cleanups = []
+        loop = self.tasks.loop
+        if cleanups and loop is not None and self.record is not None:
+            work = run_cleanups(cleanups, self.record.cleanup, self._tidying, self._tidy_token)
+            self._tidying.loop = loop
+
+            def go() -> None:
+                self._tidying.start(work).add_done_callback(lambda task: self._tidied(task))
+
+            try:
+                loop.call_soon_threadsafe(go)
+                return
+            except RuntimeError:  # the loop is closed: there is nowhere to clean up
+                work.close()
+        self._tidied(None)
+
+    def _tidied(self, task: asyncio.Task[None] | None) -> None:
+        if task is not None and not task.cancelled():
+            task.exception()  # seen
+        with self.lock:
+            self.scope.tidy = Tidy.done
+        self._advance()
+
+    def _conclude(self) -> None:
+        """Record the end, then tell it."""
+        for timer in self._limits:
+            timer.cancel()
+        cancelled = self.scope.status is RunStatus.cancelling
+        status = RunStatus.cancelled if cancelled else self.scope.status
+        if self.record is not None:
+            self.record.settled_at = time.time()
+        self.body.output.status = status
+        try:
+            events = self.body.conclude(status, self.error)
+        except Exception:  # a mistake of ours must not leave a reader waiting
+            log.exception("run %s: its closing events could not be made", self.run_id, extra=self.ids)
+            events = []
+        if self.spans is not None:
+            self.spans.end(status, self.record, self.error, self.body.output)
+        future = self._save(status)
+        if future is None:
+            self._announce(events)
+        else:
+            future.add_done_callback(lambda _: self._announce(events))
+
+    def _save(self, status: RunStatus) -> Any:
+        parent = self.scope.parent
+        stored = StoredRun(
+            run_id=self.run_id,
+            kind=self.body.kind,
+            status=status,
+            output=self.body.output,
+            root_run_id=self.root.run_id,
+            parent_run_id=parent.run_id if parent else None,
+            session_id=getattr(self.body.output, "session_id", None),
+        )
+        try:
+            return self.store.save_run(stored)
+        except Exception:
+            log.exception("run %s could not be stored", self.run_id, extra=self.ids)
+            return None
+
+    def _announce(self, events: list[Any]) -> None:
+        with self.lock:
+            parent = self.scope.parent
+            self.scope.announce()
+            if self.teller is self:
+                shown = [event for event in events if self.body.shows(event)]
+                self.bridge.close(shown)
+            else:
+                self._tell_end(events)
+        registry.end(self.scope.owner, self.scope.status)
+        if self.scope.work or self.scope.given_up:
+            _left_behind[id(self)] = self
+        log.info("%s run %s has ended: %s", self.body.kind, self.run_id, self.scope.status.value, extra=self.ids)
+        self.settled.set()
+        if parent is not None:
+            parent.owner._advance()
+
+    def _tell_end(self, events: list[Any]) -> None:
+        """A bound child's closing events: held while the whole tree is stopping, so that none is heard too early."""
+        teller = self.teller
+        for event in events:
+            if teller.scope.status is RunStatus.cancelling and teller.body.shows(event):
+                teller.bridge.hold(event)
+            else:
+                self._tell(event)

@@ -1,0 +1,264 @@
+"""Stopping a run: decide, interrupt, wait for the grace, and name what can't be stopped.
+
+Nothing in here waits: each end of a task, a thread or a child asks `_advance()` what is due now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Iterable
+
+from desist.cancel.pulse import Pulse
+from desist.cancel.reaper import reaper
+from desist.cancel.reason import CancelReason, Source
+from desist.cancel.receipt import Abandoned, CancelReceipt, CancelRecord
+from desist.cancel.scope import Body as BodyState
+from desist.cancel.scope import Next, Outcome, Reach, Scope, Tidy
+from desist.cancel.status import RunStatus
+from desist.cancel.work import Stoppable
+from desist.exceptions import RunCancelled
+from desist.run.budget import Budget, Spending
+from desist.run.ending import Ending
+
+__all__ = ["Stopping"]
+
+log = logging.getLogger("desist.run")
+
+#: Seconds that a forced cancel leaves for unwinding without cleanup.
+FORCED_GRACE = 0.01
+#: Seconds between two looks at a loop that is busy when a grace is over, and how long it may be late in all.
+PULSE, LATE, LATE_FORCED = 0.003, 1.0, 0.1
+
+_RUNNING = RunStatus.running
+
+
+class Stopping(Ending):
+    """A run that can be stopped, from any thread."""
+
+    def cancel(
+        self,
+        reason: CancelReason,
+        *,
+        reach: Reach = "tree",
+        grace: float | None = None,
+        force: bool = False,
+        compensate: bool = False,
+    ) -> CancelReceipt:
+        """Decide, interrupt, answer. From any thread; returns at once."""
+        with self.lock:
+            verdict = self.scope.request(reason, reach)
+            if verdict.hits:
+                self._fell(verdict.hits)
+                for hit in verdict.hits:
+                    hit.owner.compensate = compensate
+        target: Stopping = verdict.target.owner
+        if verdict.hits:
+            top: Stopping = verdict.hits[-1].owner
+            grace = top.grace if grace is None else grace
+            top._give_grace(grace, force)
+            self._interrupt(verdict.hits, force, grace)
+        elif verdict.outcome is Outcome.already_cancelling and (force or grace is not None):
+            target._hurry(grace or 0.0, force)
+        return CancelReceipt(verdict.outcome, target.run_id, lambda: target.scope.status, target.record, target.settled)
+
+    def stop(self, source: Source, text: str | None = None) -> CancelReceipt:
+        """Cancel the tree, from inside the library."""
+        repeated = source is Source.interrupt and self.scope.status is RunStatus.cancelling
+        reach: Reach = "own" if source is Source.consumer_closed else "tree"
+        return self.cancel(CancelReason(source=source, text=text, by="desist"), reach=reach, force=repeated)
+
+    def limit(self, seconds: float | None, what: str, reach: Reach = "run") -> None:
+        """Cancel this run when `seconds` have passed, with source `deadline`."""
+        if seconds is not None and not self.token.cancelled:
+            text = f"{what} of {seconds:g} s is over" if seconds > 0 else f"{what} is over"
+
+            def over() -> None:
+                receipt = self.cancel(CancelReason(source=Source.deadline, text=text, by="desist"), reach=reach)
+                self.limited_here = reach == "own" and receipt.outcome is Outcome.accepted
+
+            if seconds > 0:
+                self._limits.append(reaper.at(time.monotonic() + seconds, over))
+            else:
+                over()
+
+    def spend_within(self, budget: Budget | None) -> None:
+        """Count what this run and all below it spend, and cancel it past the budget. Before it is started."""
+        if budget is not None:
+            self.spending = (*self.spending, Spending(self, budget))
+
+    def _fell(self, hits: Iterable[Scope]) -> None:
+        """Note what was just decided, and drop what isn't delivered. With the lock held."""
+        runs: list[Stopping] = [hit.owner for hit in hits]
+        for run in runs:
+            assert run.scope.reason is not None
+            run.record = CancelRecord.of(run.scope.reason)
+            run.body.output.status = RunStatus.cancelling
+            run.body.output.cancel = run.record
+            if run.tasks.loop is not None:  # else it never started: there is nothing to clean up
+                run.scope.tidy = Tidy.due
+        ids = {run.run_id for run in runs}
+        for teller in {id(run.teller): run.teller for run in runs}.values():
+            if teller.run_id in ids:  # also what a child said that has ended since
+                teller.bridge.drop(lambda event: event.is_content)
+            else:
+                teller.bridge.drop(lambda event: event.is_content and event.run_id in ids)
+
+    def _interrupt(self, hits: Iterable[Scope], force: bool = False, grace: float | None = None) -> None:
+        """Stop what these runs do, children first, from this thread. Without the lock."""
+        runs: list[Stopping] = [hit.owner for hit in hits]
+        for run in runs:
+            run.token.cancel(run.scope.reason)
+            assert run.record is not None
+            run.record.delivered_at = time.time()
+        for run in runs:
+            given = run.grace if grace is None else grace
+            run._deliver(given, force)
+            for work in list(run.scope.work):
+                work.stop(given, force=force)
+            run._advance()
+        for run in runs:
+            log.info("run %s is being cancelled: %s", run.run_id, run.scope.reason, extra=run.ids)
+
+    def _deliver(self, grace: float, force: bool) -> None:
+        if self.scope.body is not BodyState.ended:
+            self.tasks.deliver(grace, lambda: self.scope.body is not BodyState.ended, force=force)
+
+    def _advance(self) -> None:
+        """Do what is due: join the children, or conclude."""
+        hits: list[Scope] = []
+        with self.lock:
+            due = self.scope.advance()
+            if due is Next.reap:
+                hits = self.scope.reap()
+                self._fell(hits)
+        if hits:
+            for hit in hits:
+                hit.owner._give_grace(hit.owner.grace, False)
+            self._interrupt(hits)
+        if due is Next.tidy:
+            self._tidy()
+        if due is Next.conclude:
+            self._conclude()
+
+    # -- the grace
+
+    def _give_grace(self, grace: float, force: bool) -> None:
+        self._due = time.monotonic() + (FORCED_GRACE if force else grace)
+        self._forced = force
+        reaper.at(self._due, self._overrun)
+
+    def _hurry(self, grace: float, force: bool) -> None:
+        """A repeated cancel can only shorten the grace."""
+        due = time.monotonic() + (FORCED_GRACE if force else grace)
+        with self.lock:
+            runs: list[Stopping] = [scope.owner for scope in self.scope.walk()]
+            for run in runs:
+                run._forced = run._forced or force
+            if due < self._due or force:
+                self._due = due
+        for run in runs:
+            if force:
+                run._deliver(0.0, force)
+            for work in list(run.scope.work):
+                work.stop(0.0, force=True) if force else work.hurry(grace)
+        reaper.at(due, self._overrun)
+
+    def _overrun(self) -> None:
+        """The grace is over. Called by the reaper."""
+        with self.lock:
+            due = max(self._due, *(scope.owner._spared_until() for scope in self.scope.walk()))
+            late: list[Stopping] = []
+            early = time.monotonic() < due
+            if not early and self._is_late(due):
+                early, due = True, time.monotonic() + PULSE
+            if not early:
+                late = [scope.owner for scope in self.scope.overrun()]
+                for run in late:
+                    run._abandon()
+        if early and due < math.inf and self.scope.status is RunStatus.cancelling:
+            reaper.at(due, self._overrun)
+        told: set[int] = set()  # children come first; the records above them name the same work
+        for run in late:
+            for item in run.record.abandoned if run.record else ():
+                if id(item) not in told:
+                    told.add(id(item))
+                    words = "run %s: %s %r could not be stopped and is abandoned"
+                    log.warning(words, run.run_id, item.kind, item.name, extra=run.ids)
+            if run.scope.tidy is Tidy.running:  # not under the lock: users' callbacks hang on the token
+                run._tidy_token.cancel(run.scope.reason)
+                run._tidying.deliver(0.0, lambda scope=run.scope: scope.tidy is Tidy.running, force=True)  # type: ignore[misc]
+            run._advance()
+
+    def _is_late(self, due: float) -> bool:
+        """Whether what still runs is only late, because its loop is busy. With the lock held."""
+        if time.monotonic() > due + (LATE_FORCED if self._forced else LATE):
+            return False
+        loops = {loop for scope in self.scope.walk() if not scope.concluding for loop in scope.owner._loops()}
+        looks = [self._pulses.setdefault(loop, Pulse(loop)).look() for loop in loops]  # each counts
+        return "late" in looks
+
+    def _loops(self) -> set[asyncio.AbstractEventLoop]:
+        """Return the loops on which something of it still lives."""
+        loops = {getattr(work, "loop", None) for work in self.scope.work}
+        if self.scope.body is not BodyState.ended or self.scope.tidy is Tidy.running:
+            loops.add(self.tasks.loop)
+        return {loop for loop in loops if loop is not None}
+
+    def _spared_until(self) -> float:
+        """Until when what it does must not be given up, in seconds of `time.monotonic`."""
+        dying = max((float(work.dying_until) for work in self.scope.work), default=0.0)
+        if self._forced:
+            return dying
+        if any(work.interrupt_by == "never" for work in self.scope.work):
+            return math.inf
+        spared = [float(work.shielded_until) for work in self.scope.work]
+        return max(self.tasks.shielded_until, dying, *spared)
+
+    def _abandon(self) -> None:
+        """Name what is still running. With the lock held."""
+        assert self.record is not None
+        given_up = [work.abandon() for work in self.scope.work]
+        if self.scope.tidy is Tidy.running:
+            hooks = [hook for hook in self.record.cleanup if hook.status == "running"]
+            given_up += [Abandoned(name=hook.name, kind=hook.kind) for hook in hooks]
+        told = bool(self.record.abandoned)  # what hangs below it, and is the reason that it hangs
+        if self.scope.body is not BodyState.ended and not given_up and not told:
+            given_up.append(
+                Abandoned(name=self.body.doing() or self.body.kind, kind="task", blocked_in=self.tasks.stack() or None)
+            )
+        self.record.abandoned += given_up
+        above = self.scope.parent
+        while above is not None:
+            if above.owner.record is not None:
+                above.owner.record.abandoned += given_up
+            above = above.parent
+
+    # -- what the cancel floor tells a run
+
+    def work_started(self, work: Stoppable) -> None:
+        """Take a blocking call on. Raises `RunCancelled` if no new work may start."""
+        with self.lock:
+            if self.scope.status is not _RUNNING:
+                raise RunCancelled(self.scope.reason)
+            self.scope.work.add(work)
+
+    def work_ended(self, work: Stoppable) -> None:
+        """A blocking call is out of its thread."""
+        with self.lock:
+            self.scope.work.discard(work)
+            waiting = self.scope.status is RunStatus.cancelling
+        if waiting:
+            self._advance()
+            if work.interrupt_by == "never":  # the grace may have been over for long
+                self.root._overrun()
+
+    def connections_closed(self, count: int) -> None:
+        """Connections to providers were shut down."""
+        if self.record is not None:
+            self.record.upstream_closed += count
+            top = self.root.record
+            if top is not None and top is not self.record:
+                top.upstream_closed += count
