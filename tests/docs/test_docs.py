@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 import desist
+from desist.run.options import WorkflowOptions
 from desist.testing import LoopbackProvider, Reply
 
 ROOT = Path(__file__).parents[2]
@@ -174,7 +175,9 @@ def check_parameters(code: str, page: Path) -> None:
     callee = ast.unparse(call.func)
     assert callee in CALLABLES, f"{page.name}: {code}: add {callee} to what this test knows, or name what exists"
     found = CALLABLES[callee]
-    known = inspect.signature(found.__init__ if inspect.isclass(found) else found).parameters
+    known = {*inspect.signature(found.__init__ if inspect.isclass(found) else found).parameters}
+    if callee.split(".")[-1] in ("run", "arun"):
+        known |= {*WorkflowOptions.__annotations__}
     for keyword in call.keywords:
         assert keyword.arg in known, f"{page.name}: {code}: there is no parameter {keyword.arg}"
 

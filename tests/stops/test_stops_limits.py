@@ -53,9 +53,7 @@ def soon(seconds: float = 0.05) -> dt.datetime:
     ],
     ids=["workflow", "run", "datetime", "epoch"],
 )
-def test_time_is_over(
-    own: dict[str, Any], how: Callable[[], dict[str, Any]], words: str, kind: str, face: str
-) -> None:
+def test_time_is_over(own: dict[str, Any], how: Callable[[], dict[str, Any]], words: str, kind: str, face: str) -> None:
     """A timeout or deadline cancels the run with source `deadline`; nothing starts after it."""
     never: list[str] = []
     workflow = Workflow("w", steps=[waiting_step(kind), lambda _: never.append("ran")], grace=PATIENCE, **own)

@@ -151,9 +151,7 @@ RAW = [receive, receive_with_a_timeout, select_on_it, poll_on_it, epoll_on_it]
 @everywhere
 @pytest.mark.parametrize("read", RAW, ids=lambda f: f.__name__)
 @linux
-def test_raw_sockets(
-    read: Callable[[tuple[str, int]], None], place: Place, face: Face, server: HangingServer
-) -> None:
+def test_raw_sockets(read: Callable[[tuple[str, int]], None], place: Place, face: Face, server: HangingServer) -> None:
     """A6: a call inside recv, select, poll or epoll on a socket that it has opened is out."""
     with sockets_gone():
         scene = Scene(lambda: read(server.address), place=place, face=face).start()
