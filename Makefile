@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench figures docs clean
+.PHONY: demo test check bench soak figures docs clean
 
 demo: .venv/.ready  ## the dragon story on a real language model, stopped while it is being told
 	$(BIN)/desist demo --yes
@@ -19,6 +19,9 @@ check: .venv/.dev  ## style, types, floors
 
 bench: .venv/.dev  ## figures, each beside its target
 	$(BIN)/python -m bench
+
+soak: .venv/.dev  ## ten minutes of mixed load; nothing may be lost or left over
+	$(BIN)/python -m bench.soak
 
 docs: .venv/.dev  ## what the docs take from the code: the diagram of statuses
 	$(BIN)/python docs/generate.py

@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import psutil
 
@@ -112,9 +111,7 @@ class Load:
         began = time.monotonic()
         receipt = workflow.cancel(reader.run_id, force=way == "force")
         self._check(bool(receipt) and receipt.wait(PATIENCE), f"not settled: {receipt}")
-        last: Any = None
-        for last in reader:
-            pass
+        last = [None, *reader][-1]
         self._check(last is not None and last.is_cancelled, f"the last event is {last}")
         return (time.monotonic() - began) * 1e3
 

@@ -24,9 +24,9 @@ from typing import Any
 
 import httpx2
 import psutil
-import requests
 import trustme
 
+import requests
 from bench.statistics import spread
 from bench.table import Figure, Table
 from desist.cancel import check_cancelled, sleep

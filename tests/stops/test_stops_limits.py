@@ -46,7 +46,7 @@ def soon(seconds: float = 0.05) -> dt.datetime:
 @pytest.mark.parametrize(
     ("own", "how", "words"),
     [
-        ({"timeout": 0.05}, lambda: {}, "the timeout of workflow 'w' of 0.05 s is over"),
+        ({"timeout": 0.05}, dict, "the timeout of workflow 'w' of 0.05 s is over"),
         ({}, lambda: {"timeout": 0.05}, "the timeout of this run of 0.05 s is over"),
         ({}, lambda: {"deadline": soon()}, "the deadline of this run of"),
         ({}, lambda: {"deadline": time.time() + 0.05}, "the deadline of this run of"),

@@ -25,10 +25,10 @@ from typing import Any
 import httpx2
 import psutil
 import pytest
-import requests
 from stops_scene import Face, LateEnds, Place, Scene
 from stops_server import PATIENCE, HangingServer
 
+import requests
 from desist.cancel import RunCancelled, check_cancelled, current_token, sleep
 
 LINUX = sys.platform == "linux"

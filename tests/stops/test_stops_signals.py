@@ -211,7 +211,7 @@ def test_a_running_loop(program: Callable[[str], Program]) -> None:
 
 
 def test_fork_in_the_middle(program: Callable[[str], Program]) -> None:
-    """A child forked while runs are being cancelled has none of them, can run and cancel its own; the parent goes on."""
+    """A child forked while runs are being cancelled has none of them and can run its own; the parent goes on."""
     one = program("""
         warnings.simplefilter("ignore")
         hold = threading.Event()

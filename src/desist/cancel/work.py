@@ -13,6 +13,7 @@ import asyncio
 import contextvars
 import logging
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -23,7 +24,7 @@ from typing import Any, Literal, Protocol
 from weakref import ref
 
 from desist.cancel.bell import bell_of
-from desist.cancel.blocked import note_sockets, unblock
+from desist.cancel.blocked import children, note_sockets, sweep, unblock
 from desist.cancel.guard import Guard
 from desist.cancel.reaper import reaper
 from desist.cancel.receipt import Abandoned
@@ -38,6 +39,9 @@ log = logging.getLogger("desist.cancel")
 Interrupt = Literal["auto", "cooperative", "never"]
 #: Seconds between two attempts to unblock a call, at first and at most.
 FIRST, SLOWEST = 0.001, 1.0
+
+#: Between its first and last byte code a child may be born that nobody has a handle on.
+_STARTS_A_CHILD = subprocess.Popen.__init__.__code__
 
 _abandoned: set[Work] = set()
 
@@ -98,9 +102,9 @@ class Work:
     """One call in a worker thread."""
 
     __slots__ = (
-        "_bell", "_budget", "_call", "_context", "_error", "_future", "_guard", "_native_id", "_thread_id", "_value",
-        "abandoned", "cooperating", "ended", "heard", "interrupt_by", "name", "owner", "shielded", "shielded_until",
-        "sockets", "started_at", "token",
+        "_before", "_bell", "_budget", "_call", "_context", "_error", "_future", "_guard", "_native_id", "_thread_id",
+        "_value", "abandoned", "cooperating", "ended", "heard", "interrupt_by", "name", "owner", "shielded",
+        "shielded_until", "sockets", "started_at", "token",
     )  # fmt: skip
     kind = "thread"
     dying_until = 0.0  #: a thread can't be killed
@@ -116,6 +120,7 @@ class Work:
         self._value: Any = None
         self._error: BaseException | None = None
         self._guard = Guard()
+        self._before: list[int] = []  #: children of its thread that calls before it have left
         self._native_id = 0
         self._thread_id: int | None = None
         self.name = name
@@ -143,6 +148,7 @@ class Work:
         """Do the call, in a worker's thread."""
         note_sockets()
         self._thread_id, self._native_id = threading.get_ident(), threading.get_native_id()
+        self._before = children(self._native_id)
         here.call = self
         brisk()
         try:
@@ -151,6 +157,8 @@ class Work:
             self._error = caught
         relaxed()
         here.call = None
+        if self.token.cancelled and self.interrupt_by == "auto":
+            sweep(self._native_id, self._before)
         self.ended = True
         self._thread_id = None
 
@@ -206,13 +214,23 @@ class Work:
             return
         if force or not self.shielded:
             late = time.monotonic() >= again_at
-            if late or not (sent or self.cooperating):
+            if late or not (sent or self.cooperating or self._is_delicate()):
                 sent = self._guard.interrupt()
-            unblock(self._native_id, self.sockets, lambda: not late and (self.cooperating or self.heard))
+            unblock(self._native_id, self.sockets, self._before, lambda: not late and (self.cooperating or self.heard))
         due = time.monotonic() + pause
         if time.monotonic() < again_at:
             due = min(due, again_at)
         reaper.at(due, lambda: self._attempt(min(2 * pause, SLOWEST), again_at, force, sent))
+
+    def _is_delicate(self) -> bool:
+        """Whether the call is just starting a child process: an exception there would lose its pipes and its number."""
+        thread = self._thread_id
+        frame = sys._current_frames().get(thread) if thread is not None else None
+        while frame is not None:
+            if frame.f_code is _STARTS_A_CHILD:
+                return True
+            frame = frame.f_back
+        return False
 
     def abandon(self) -> Abandoned:
         """Give it up; return how it stands."""
