@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from desist.exceptions import DesistError, RunCancelled
     from desist.models.openai import OpenAIChat
     from desist.run.base import RunStatus
+    from desist.run.budget import Budget
     from desist.run.cancel import cancel_run
     from desist.run.context import RunContext
     from desist.run.live import cancel_all, quarantine, runs
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "Agent": "desist.agent.agent",
+    "Budget": "desist.run.budget",
     "CancelReceipt": "desist.cancel.receipt",
     "CancelToken": "desist.cancel.token",
     "DesistError": "desist.exceptions",
@@ -50,6 +52,7 @@ _PLACES = {
 
 __all__ = [
     "Agent",
+    "Budget",
     "CancelReceipt",
     "CancelToken",
     "DesistError",
