@@ -138,8 +138,8 @@ class _Search:
                 if source not in seen:
                     seen.add(source)
                     good.append(source)
-        for at, stopping in enumerate(self.stopping):
-            if stopping and at not in seen:
+        for at, halting in enumerate(self.stopping):
+            if halting and at not in seen:
                 self.found.trace = self._trace(at)
                 raise Violation(f"from here the runs never settle, {words}")
 
