@@ -22,7 +22,7 @@ import psutil
 from bench.statistics import spread
 from bench.stops import Kind, kinds
 from desist.agent import Agent
-from desist.cancel import RunStatus
+from desist.cancel import RunStatus, worker
 from desist.cancel.registry import registry
 from desist.cancel.worker import abandoned_work
 from desist.testing import Census, Gate, ScriptedModel, census
@@ -153,11 +153,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0, help="how long; default: 600")
     seconds: float = parser.parse_args().seconds
     logging.getLogger("desist").addHandler(logging.NullHandler())
+    worker.IDLE = 1.0  # so that idle threads are gone soon after the end
     with contextlib.ExitStack() as stack:
         load = Load(kinds(stack))
         Workflow("warm", steps=[lambda _: None]).run("go")
         load._one(random.Random(0))
-        _settle(Census(0, 0, 0, 0, 0, {kind: [] for kind in ("threads", "fds", "sockets", "tasks", "children")}))
+        time.sleep(3 * worker.IDLE)
         before = census()
         load.run(seconds)
         wrong = load.tally.wrong + _settle(before)

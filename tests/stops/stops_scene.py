@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
-import sys
 import threading
 import time
 import uuid
@@ -16,6 +15,7 @@ from stops_server import PATIENCE
 
 from desist import Agent, Step, Workflow
 from desist.cancel import CancelReceipt, RunStatus
+from desist.cancel.delicate import frame_of
 from desist.cancel.work import Interrupt
 from desist.testing import Call, ScriptedModel
 from desist.tools import Function
@@ -95,19 +95,24 @@ class Scene:
         An interrupt may come at any moment. But one that comes in the middle of a library leaves what the garbage
         collector warns of, and tests hear warnings.
         """
-        deadline = time.monotonic() + PATIENCE
-        while not self._is_blocked():
+        deadline, seen, times = time.monotonic() + PATIENCE, "", 0
+        while times < 3:  # the same call, with the same stack
             assert time.monotonic() < deadline, "the work doesn't wait for anything"
-            time.sleep(0.001)
+            now = self._blocked_in()
+            times = times + 1 if now and now == seen else 0
+            seen = now
+            time.sleep(0.002)
         return self
 
-    def _is_blocked(self) -> bool:
+    def _blocked_in(self) -> str:
+        """Return the system call in which the work's thread waits, as text; "" if it runs, or waits for the GIL."""
         with open(f"/proc/self/task/{self.native_id}/syscall") as file:
-            word = file.read().split()[0]
-        if word == "running" or word == FUTEX or int(word) < 0:
-            return False
-        frame = sys._current_frames().get(self.thread)
-        return frame is not None and frame.f_code.co_name != "_execute_child"
+            line = file.read()
+        word = line.split()[0]
+        frame = frame_of(self.thread)
+        if word in ("running", "-1", FUTEX) or frame is None or frame.f_code.co_name == "_execute_child":
+            return ""
+        return line
 
     def cancel(self, **how: Any) -> CancelReceipt:
         """Cancel it, without waiting."""

@@ -6,8 +6,12 @@ Each race starts a call in a worker thread and interrupts it after a random numb
 from __future__ import annotations
 
 import asyncio
+import importlib
+import io
+import logging
 import queue
 import random
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -172,6 +176,36 @@ def test_plain_locks_are_given_back(canceller: Canceller) -> None:
 
     assert set(races(nested, canceller, look)) == {"returned", "cancelled"}
     assert left == []
+
+
+def test_imports_go_on(canceller: Canceller) -> None:
+    """A call that is in the middle of an import: the import lock is given back, and all threads can import."""
+
+    def bring_in() -> str:
+        for _ in range(3):
+            sys.modules.pop("colorsys", None)
+            importlib.import_module("colorsys")
+        return "returned"
+
+    def import_here() -> None:
+        sys.modules.pop("colorsys", None)
+        importlib.import_module("colorsys")
+
+    assert set(races(bring_in, canceller, import_here)) == {"returned", "cancelled"}
+
+
+def test_logging_goes_on(canceller: Canceller) -> None:
+    """A call that is logging: the handler's lock is given back, and all threads can log."""
+    logger, heard = logging.Logger("of a tool"), io.StringIO()
+    logger.addHandler(logging.StreamHandler(heard))
+
+    def speak() -> str:
+        for number in range(3):
+            logger.warning("line %s", number)
+        return "returned"
+
+    assert set(races(speak, canceller, lambda: logger.warning("here"))) == {"returned", "cancelled"}
+    assert heard.getvalue().count("here") == RACES
 
 
 def test_an_interrupt_never_leaves_user_code(canceller: Canceller) -> None:

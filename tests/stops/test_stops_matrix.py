@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import os
 import queue
+import random
 import select
 import socket
 import ssl
@@ -29,6 +31,7 @@ from stops_scene import Face, LateEnds, Place, Scene
 from stops_server import PATIENCE, HangingServer
 
 import requests
+from desist import Workflow
 from desist.cancel import RunCancelled, check_cancelled, current_token, sleep
 
 LINUX = sys.platform == "linux"
@@ -298,6 +301,35 @@ def test_a_daemon_that_was_let_go_lives_on(family: Family) -> None:
     assert returned.wait(PATIENCE)
     check_out(scene, scene.stop())
     assert family.alive() == [family.born[0].pid]
+
+
+@linux
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # an interrupt in the middle of Popen
+def test_children_at_any_moment() -> None:
+    """A7: whenever the cancel comes, before, in or after the start of a child: no child and no pipe is left."""
+    chance, before = random.Random(3), len(os.listdir("/proc/self/fd"))
+    for _ in range(100):
+        scene = Scene(lambda: subprocess.run(["sleep", "300"], capture_output=True, check=False)).start()
+        time.sleep(chance.random() * 0.005)
+        receipt = scene.stop()
+        assert receipt.abandoned == [] and psutil.Process().children() == []
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before + 6  # loops and bells of threads that are kept
+
+
+@linux
+def test_a_child_of_an_earlier_call_is_left_alone() -> None:
+    """What an earlier call of the same thread has started on purpose isn't touched by the cancel of a later one."""
+    started: list[subprocess.Popen[bytes]] = []
+    Workflow("starts", steps=[lambda _: started.append(subprocess.Popen(["sleep", "300"]))]).run("go")
+    [child] = started
+    try:
+        for _ in range(3):
+            check_out(scene := Scene(loop).start(), scene.stop())
+        assert child.poll() is None
+    finally:
+        child.kill()
+        child.wait()
 
 
 # -- Python code, and what cooperates

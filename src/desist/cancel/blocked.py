@@ -4,7 +4,7 @@ A thread inside `recv` or `wait4` runs no byte code, so no exception reaches it.
 from outside. An audit hook notes the sockets that are born in a tool's call (no monkeypatching; TLS sockets too);
 `/proc` tells which file descriptors the thread is blocked on and which children it has forked. A socket is shut down
 only if it was born in the call *and* the thread is blocked on it: a pooled connection may serve another call by now.
-Linux gets all of it; elsewhere sockets born in the call are shut down, and children found by psutil are killed.
+Linux gets all of it; elsewhere sockets born in the call are shut down, and children aren't found.
 """
 
 from __future__ import annotations
@@ -65,11 +65,13 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
 
 def blocked_on(native_id: int) -> list[int] | None:
     """Return the descriptors that a thread of this process is blocked on; None where that can't be known."""
+    if not (LINUX and _ON_FD):
+        return None
     try:
         with open(f"/proc/self/task/{native_id}/syscall") as file:
             words = file.read().split()
     except OSError:
-        return None if not (_ON_FD and LINUX) else []
+        return []  # the thread is gone
     if len(words) < 3:
         return []  # running
     number = int(words[0])

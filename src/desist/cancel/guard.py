@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from desist.cancel.delicate import send
 from desist.cancel.token import here
 from desist.exceptions import RunCancelled
 
@@ -84,13 +85,18 @@ class Guard:
             self._refused = True
 
     def interrupt(self) -> bool:
-        """Raise `RunCancelled` in the call at its next byte code; return whether there is one. From any thread."""
+        """Raise `RunCancelled` in the call at its next byte code. From any thread.
+
+        Returns:
+            False if there is no call, or it is in code that must not be interrupted: try again.
+        """
         with self._lock:
             self._refused = True
             if not self._armed:
                 return False
-            self._sent = True
-            return bool(_set_async_exc(self._thread, ctypes.py_object(_Sent)))
+            sent = send(self._thread, _Sent)
+            self._sent = self._sent or sent
+            return sent
 
 
 def _use_up(thread: int) -> None:

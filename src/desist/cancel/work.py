@@ -13,8 +13,6 @@ import asyncio
 import contextvars
 import logging
 import os
-import subprocess
-import sys
 import threading
 import time
 import traceback
@@ -25,6 +23,7 @@ from weakref import ref
 
 from desist.cancel.bell import bell_of
 from desist.cancel.blocked import children, note_sockets, sweep, unblock
+from desist.cancel.delicate import frame_of
 from desist.cancel.guard import Guard
 from desist.cancel.reaper import reaper
 from desist.cancel.receipt import Abandoned
@@ -39,9 +38,6 @@ log = logging.getLogger("desist.cancel")
 Interrupt = Literal["auto", "cooperative", "never"]
 #: Seconds between two attempts to unblock a call, at first and at most.
 FIRST, SLOWEST = 0.001, 1.0
-
-#: Between its first and last byte code a child may be born that nobody has a handle on.
-_STARTS_A_CHILD = subprocess.Popen.__init__.__code__
 
 _abandoned: set[Work] = set()
 
@@ -214,23 +210,13 @@ class Work:
             return
         if force or not self.shielded:
             late = time.monotonic() >= again_at
-            if late or not (sent or self.cooperating or self._is_delicate()):
+            if late or not (sent or self.cooperating):
                 sent = self._guard.interrupt()
             unblock(self._native_id, self.sockets, self._before, lambda: not late and (self.cooperating or self.heard))
         due = time.monotonic() + pause
         if time.monotonic() < again_at:
             due = min(due, again_at)
         reaper.at(due, lambda: self._attempt(min(2 * pause, SLOWEST), again_at, force, sent))
-
-    def _is_delicate(self) -> bool:
-        """Whether the call is just starting a child process: an exception there would lose its pipes and its number."""
-        thread = self._thread_id
-        frame = sys._current_frames().get(thread) if thread is not None else None
-        while frame is not None:
-            if frame.f_code is _STARTS_A_CHILD:
-                return True
-            frame = frame.f_back
-        return False
 
     def abandon(self) -> Abandoned:
         """Give it up; return how it stands."""
@@ -243,7 +229,7 @@ class Work:
     def stack(self) -> str:
         """Return where the thread is now, as text; "" if it isn't running."""
         thread = self._thread_id
-        frame = sys._current_frames().get(thread) if thread is not None else None
+        frame = frame_of(thread) if thread is not None else None
         if frame is None:
             return ""
         return user_frames(frame)
