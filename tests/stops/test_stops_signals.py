@@ -33,6 +33,9 @@ gate = Said()
 wf = Workflow("w", steps=[Agent(ScriptedModel([["a ", gate, "b"]], repeat=True), name="A"), lambda g: say("NEVER")])
 
 def show():
+    until = time.monotonic() + 20
+    while not wf.get_run("r").status.is_final and time.monotonic() < until:  # a dropped reader is missed after 10 ms
+        time.sleep(0.001)
     output = wf.get_run("r")
     say("END", output.status.value, output.cancel.source.value if output.cancel else None, repr(output.content))
 

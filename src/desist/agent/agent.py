@@ -233,8 +233,7 @@ class Agent(Strict):
         home.refuse_blocking()
         checked = checked_options("Agent.run()", options, RunOptions)
         wanted = self.stream if stream is None else stream
-        run = self._open(input, checked, stream=wanted, stream_events=stream_events).start()
-        return run.reader() if wanted else run.wait()
+        return self._open(input, checked, stream=wanted, stream_events=stream_events).begin(streamed=wanted)
 
     @overload
     def arun(

@@ -20,7 +20,7 @@ from desist.cancel.bridge import Bridge, Closed
 from desist.cancel.reaper import reaper
 from desist.cancel.reason import Source
 from desist.cancel.receipt import CancelReceipt, Latch
-from desist.cancel.signals import why_cancelled
+from desist.cancel.signals import main_handles_interrupt, why_cancelled
 from desist.cancel.token import current_token
 
 __all__ = ["AsyncReader", "Streamed", "SyncReader", "wait_settled", "wait_settled_async"]
@@ -51,7 +51,7 @@ def _dropped(run: Streamed[T]) -> None:
 
     def stop() -> None:
         now = getattr(sys, "last_value", None)
-        by_user = now is not last and isinstance(now, KeyboardInterrupt)
+        by_user = (now is not last and isinstance(now, KeyboardInterrupt)) or main_handles_interrupt()
         run.stop(Source.interrupt if by_user else Source.consumer_closed, "the reader was dropped")
 
     if threading.current_thread() is threading.main_thread():

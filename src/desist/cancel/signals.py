@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from desist.cancel.home import drain, stop_all
 from desist.cancel.reaper import reaper
 from desist.cancel.reason import Source
 
-__all__ = ["drain_on_sigterm", "why_cancelled"]
+__all__ = ["drain_on_sigterm", "main_handles_interrupt", "why_cancelled"]
 
 
 def why_cancelled() -> Source:
@@ -24,6 +27,12 @@ def why_cancelled() -> Source:
     runner = getattr(getattr(handler, "func", handler), "__self__", None)
     pressed = isinstance(runner, asyncio.Runner) and getattr(runner, "_interrupt_count", 0) > 0
     return Source.interrupt if pressed else Source.consumer_closed
+
+
+def main_handles_interrupt() -> bool:
+    """Whether the main thread is handling a Ctrl-C right now, in an `except` or `finally`."""
+    handled: Any = sys._current_exceptions().get(threading.main_thread().ident or 0)
+    return isinstance(handled[1] if isinstance(handled, tuple) else handled, KeyboardInterrupt)
 
 
 @contextlib.contextmanager

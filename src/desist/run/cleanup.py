@@ -75,14 +75,18 @@ async def run_cleanups(
         began = time.monotonic()
         try:
             await call_user_code(cleanup.call, name=cleanup.name, is_async=cleanup.is_async)
-            result.status = "done"
+            _went(result, "done", began)
         except (asyncio.CancelledError, RunCancelled):
-            result.status, result.error = "stopped", "the grace was over"
+            _went(result, "stopped", began, "the grace was over")
             raise
         except (Exception, SystemExit) as error:
-            result.status, result.error = "failed", f"{type(error).__name__}: {error}"
+            _went(result, "failed", began, f"{type(error).__name__}: {error}")
             whose = token.ids["run_id"] if token.ids else "none"
-            words = "run %s: the %s hook %r failed: %s"
-            log.warning(words, whose, cleanup.kind, cleanup.name, result.error, extra=token.ids)
-        finally:
-            result.seconds = time.monotonic() - began
+            words = "run %s: the %s hook %r failed: %s: %s"
+            log.warning(words, whose, cleanup.kind, cleanup.name, type(error).__name__, error, extra=token.ids)
+
+
+def _went(result: CleanupResult, status: str, began: float, error: str | None = None) -> None:
+    """Note how a hook went, unless it was given up: then the record is out."""
+    if result.status == "running":
+        result.status, result.error, result.seconds = status, error, time.monotonic() - began

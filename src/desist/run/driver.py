@@ -166,6 +166,17 @@ class Run(Stopping):
 
     # -- for those who wait
 
+    def begin(self, *, streamed: bool) -> Any:
+        """Start on the home loop; return a reader, or wait and return the output. A Ctrl-C on the way cancels it."""
+        try:
+            self.start()
+            return self.reader() if streamed else self.wait()
+        except KeyboardInterrupt:
+            if not self.settled.is_set:
+                self.stop(Source.interrupt, "Ctrl-C")
+                wait_settled(self)
+            raise
+
     def reader(self) -> SyncReader[Any]:
         """Return an iterator over the events, for threads."""
         return SyncReader(self)

@@ -224,6 +224,8 @@ class Stopping(Ending):
         if self.scope.tidy is Tidy.running:
             hooks = [hook for hook in self.record.cleanup if hook.status == "running"]
             given_up += [Abandoned(name=hook.name, kind=hook.kind) for hook in hooks]
+            for hook in hooks:
+                hook.status, hook.error = "stopped", "the grace was over"
         told = bool(self.record.abandoned)  # what hangs below it, and is the reason that it hangs
         if self.scope.body is not BodyState.ended and not given_up and not told:
             given_up.append(

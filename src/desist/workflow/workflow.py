@@ -181,8 +181,7 @@ class Workflow(Strict):
         home.refuse_blocking()
         checked = checked_options("Workflow.run()", options, WorkflowOptions)
         wanted = self.stream if stream is None else stream
-        run = self._open(input, checked, stream=wanted, stream_events=stream_events).start()
-        return run.reader() if wanted else run.wait()
+        return self._open(input, checked, stream=wanted, stream_events=stream_events).begin(streamed=wanted)
 
     @overload
     def arun(
