@@ -8,7 +8,9 @@ demo: .venv/.ready  ## the dragon story on a real language model, stopped while 
 	$(BIN)/desist demo --yes
 
 test: check  ## everything that must hold
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --ignore tests/process --ignore tests/stops
+	$(BIN)/python -m pytest -q tests/stops
+	$(BIN)/python -m pytest -q tests/process
 
 check: .venv/.dev  ## style, types, floors
 	$(BIN)/ruff check .

@@ -1,8 +1,9 @@
 """Sending an asynchronous exception, but never into code of the standard library that would break for good.
 
 It would land between the taking of a lock and the `try` after it: the import lock, a logging handler's, a condition's.
-Then no thread of the process could import or log any more. Or between the birth of a child process and the note of
-its number. A thread whose innermost frame is in such code isn't sent anything; it will be out in a moment.
+Then no thread of the process could import or log any more. Or between the birth of a child process or a file
+descriptor and the note of its number. A thread whose innermost frame is in such code isn't sent anything; it will be
+out in a moment.
 Called by `Guard`, with its lock held.
 """
 
@@ -16,6 +17,8 @@ import importlib._bootstrap
 import importlib._bootstrap_external
 import logging
 import os
+import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -56,6 +59,9 @@ _FUNCTIONS: tuple[Any, ...] = (
     subprocess.Popen._execute_child,  # type: ignore[attr-defined]
     threading.Condition.__enter__,
     threading.Condition.__exit__,
+    socket.socketpair,
+    socket.socket.__init__,
+    ssl.SSLSocket._create,  # type: ignore[attr-defined]
 )
 
 

@@ -45,6 +45,7 @@ def test_many_keys_do_not_pile_up() -> None:
 def test_a_loop_that_ends_closes_its_connections() -> None:
     """After `asyncio.run` the server has seen the idle connection close, and nothing of the loop is kept."""
     closed = threading.Event()
+    before = len(clients._homes)  # the home loop may have some, of tests before this one
 
     def script(connection: Connection) -> None:
         connection.request()
@@ -58,9 +59,9 @@ def test_a_loop_that_ends_closes_its_connections() -> None:
             asyncio.run(collect(chat(server.url)))
             assert closed.wait(10)
     until = time.monotonic() + 10  # a thread that has just ended may hold a frame a moment longer
-    while len(clients._homes) and time.monotonic() < until:
+    while len(clients._homes) > before and time.monotonic() < until:
         gc.collect()
-    assert len(clients._homes) == 0
+    assert len(clients._homes) <= before
 
 
 def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
