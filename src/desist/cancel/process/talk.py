@@ -26,6 +26,10 @@ class Talk:
     def __init__(self, worker: WorkerProcess, name: str) -> None:
         self._worker, self._name = worker, name
         self._loop = asyncio.get_running_loop()
+        # Its number may be that of a socket which was closed while this loop listened at it. The loop would take that
+        # for listening, and hear nothing for ever.
+        self._loop.remove_reader(worker.socket)
+        self._loop.remove_writer(worker.socket)
 
     async def ready(self) -> None:
         """Wait until the worker can be asked. Raises `EOFError` if it has ended instead."""
