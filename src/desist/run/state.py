@@ -13,6 +13,7 @@ from desist.cancel.bridge import Bridge
 from desist.cancel.delivery import Tasks
 from desist.cancel.pulse import Pulse
 from desist.cancel.reaper import Timer
+from desist.cancel.reason import CancelReason
 from desist.cancel.receipt import CancelRecord, Latch
 from desist.cancel.scope import Scope
 from desist.cancel.status import RunStatus
@@ -63,7 +64,7 @@ class RunState:
         self._due = 0.0
         self._pulses: dict[asyncio.AbstractEventLoop, Pulse] = {}
         self._forced = False
-        self.limited_here = False  #: whether whoever started it has put an end to it: a step's timeout
+        self.limit_reason: CancelReason | None = None  #: with which whoever started it wanted to put an end to it
         self.compensate = False  #: whether a cancel asked for compensations
         self._tidying = Tasks()
         self._tidy_token = CancelToken()

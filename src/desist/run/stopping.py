@@ -76,13 +76,19 @@ class Stopping(Ending):
             text = f"{what} of {seconds:g} s is over" if seconds > 0 else f"{what} is over"
 
             def over() -> None:
-                receipt = self.cancel(CancelReason(source=Source.deadline, text=text, by="desist"), reach=reach)
-                self.limited_here = reach == "own" and receipt.outcome is Outcome.accepted
+                reason = CancelReason(source=Source.deadline, text=text, by="desist")
+                self.limit_reason = reason if reach == "own" else None  # first: whoever waits for the run asks at once
+                self.cancel(reason, reach=reach)
 
             if seconds > 0:
                 self._limits.append(reaper.at(time.monotonic() + seconds, over))
             else:
                 over()
+
+    @property
+    def limited_here(self) -> bool:
+        """Whether whoever started it has put an end to it: a step's timeout."""
+        return self.limit_reason is not None and self.scope.reason is self.limit_reason
 
     def spend_within(self, budget: Budget | None) -> None:
         """Count what this run and all below it spend, and cancel it past the budget. Before it is started."""
