@@ -112,7 +112,7 @@ def test_races(mode: Mode) -> None:
         ends, status = race.outcomes[run_id]
         assert len(ends) == 1 and stored[run_id] == [status]
         assert bool(receipt) == (status is RunStatus.cancelled), receipt
-        assert receipt.status is status and receipt.wait(0)
+        assert receipt.status is status and receipt.wait(5)
         seen[receipt.outcome.value] += 1
     assert sum(seen.values()) == RACES and set(seen) == {"accepted", "finished"}, seen
 
@@ -152,7 +152,7 @@ def test_a_cancel_that_comes_too_late(failing: bool, mode: Mode, journal: Journa
     before = list(journal.saved)
     receipt = trial.cancel()
     assert not receipt and (receipt.outcome, receipt.status) == (Outcome.finished, status)
-    assert receipt.wait(0) and receipt.source is None and receipt.settled_at is None and receipt.abandoned == []
+    assert receipt.wait(5) and receipt.source is None and receipt.settled_at is None and receipt.abandoned == []
     assert journal.saved == before and trial.output.status is status and trial.output.cancel is None
     assert not cancel_run(trial.run_id) and not asyncio.run(acancel_run(trial.run_id))
 
@@ -165,7 +165,7 @@ def test_a_cancel_before_the_start(mode: Mode, journal: Journal) -> None:
     trial = Trial(workflow, mode)
     receipt = workflow.cancel(trial.run_id, reason="too early", by="me")
     assert not receipt and (receipt.outcome, receipt.status) == (Outcome.unknown, None)
-    assert not receipt.wait(0)
+    assert not receipt.wait(5)
     trial.start().finish()
     assert trial.error is None and trial.output.status is RunStatus.cancelled
     check_record(trial.output.cancel, reason="too early", by="me")
