@@ -112,7 +112,8 @@ class Load:
             return self._check(output is not None and output.status in may_end, "left and not cancelled")
         began = time.monotonic()
         receipt = workflow.cancel(reader.run_id, force=way == "force")
-        self._check(receipt.wait(PATIENCE) and receipt.status in may_end, f"not settled: {receipt}")
+        errors = [step.error for step in getattr(workflow.get_run(reader.run_id), "step_results", [])]
+        self._check(receipt.wait(PATIENCE) and receipt.status in may_end, f"not settled: {receipt} {errors}")
         last = [None, *reader][-1]
         self._check(last is not None and last.is_cancelled == bool(receipt), f"{receipt}, but the last event is {last}")
         return (time.monotonic() - began) * 1e3

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import hashlib
 import os
 import queue
-import random
 import select
 import socket
 import ssl
@@ -303,18 +301,39 @@ def test_a_daemon_that_was_let_go_lives_on(family: Family) -> None:
     assert family.alive() == [family.born[0].pid]
 
 
+ANY_MOMENT = """
+import gc, os, random, subprocess, threading, time
+import psutil
+from desist import Step, Workflow
+chance, inside = random.Random(3), threading.Semaphore(0)
+def work(_):
+    inside.release()
+    subprocess.run(["sleep", "300"], capture_output=True)
+def once():
+    workflow = Workflow("w", steps=[Step("work", executor=work, max_retries=0)], grace=20)
+    events = workflow.run("go", stream=True)
+    inside.acquire()
+    time.sleep(chance.random() * 0.005)
+    receipt = workflow.cancel(events.run_id)
+    assert receipt.wait(20) and receipt.abandoned == [] and [*events][-1].is_cancelled
+once()
+before = len(os.listdir("/proc/self/fd"))
+for _ in range(100):
+    once()
+    assert psutil.Process().children() == []
+gc.collect()
+print("left over:", len(os.listdir("/proc/self/fd")) - before)
+"""
+
+
 @linux
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # an interrupt in the middle of Popen
 def test_children_at_any_moment() -> None:
-    """A7: whenever the cancel comes, before, in or after the start of a child: no child and no pipe is left."""
-    chance, before = random.Random(3), len(os.listdir("/proc/self/fd"))
-    for _ in range(100):
-        scene = Scene(lambda: subprocess.run(["sleep", "300"], capture_output=True, check=False)).start()
-        time.sleep(chance.random() * 0.005)
-        receipt = scene.stop()
-        assert receipt.abandoned == [] and psutil.Process().children() == []
-    gc.collect()
-    assert len(os.listdir("/proc/self/fd")) <= before + 6  # loops and bells of threads that are kept
+    """A7: whenever the cancel comes, before, in or after the start of a child: no child and no pipe is left.
+
+    In a process of its own: an interrupt in a finalizer is reported to a hook, and pytest's isn't made for that.
+    """
+    done = subprocess.run([sys.executable, "-c", ANY_MOMENT], capture_output=True, text=True, timeout=PATIENCE * 2)
+    assert (done.returncode, done.stdout.strip()) == (0, "left over: 0"), done
 
 
 @linux

@@ -37,6 +37,8 @@ _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = [ctypes.c_ulong, ctypes.py_object]
 _set_async_exc.restype = ctypes.c_int
 
+#: What starts a child process, and how many frames below it there may be.
+_POPEN, _DEEP = subprocess.Popen.__init__.__code__, 8
 _looking = threading.Lock()
 
 #: Modules and classes all of whose code is delicate; none of it waits for anything but its locks.
@@ -72,6 +74,8 @@ def send(thread: int, error: type[BaseException]) -> bool:
     at a jump. So looking and sending must be one step, in which no other thread can run: one call of C code, which
     holds the GIL. For a delicate frame the number sent to is 0, which no thread has.
     """
+    if _is_starting_a_child(thread):
+        return False
     frames = map(itemgetter(thread), iter(sys._current_frames, None))
     numbers = map(_delicate().get, map(attrgetter("f_code"), frames), repeat(thread))
     told = map(_set_async_exc, numbers, repeat(ctypes.py_object(error)))
@@ -79,6 +83,18 @@ def send(thread: int, error: type[BaseException]) -> bool:
         return bool(_without_collections(lambda: next(told)))
     except KeyError:
         return False
+
+
+def _is_starting_a_child(thread: int) -> bool:
+    """Whether a thread is anywhere in the start of a child process. By the time of the answer it may not be."""
+    frame = frame_of(thread)
+    for _ in range(_DEEP):
+        if frame is None:
+            return False
+        if frame.f_code is _POPEN:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def frame_of(thread: int) -> FrameType | None:

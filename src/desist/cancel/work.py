@@ -212,7 +212,9 @@ class Work:
             late = time.monotonic() >= again_at
             if late or not (sent or self.cooperating):
                 sent = self._guard.interrupt()
-            unblock(self._native_id, self.sockets, self._before, lambda: not late and (self.cooperating or self.heard))
+            # Ended: its thread may do another call by now, and have children of that.
+            spared = lambda: self.ended or (not late and (self.cooperating or self.heard))  # noqa: E731
+            unblock(self._native_id, self.sockets, self._before, spared)
         due = time.monotonic() + pause
         if time.monotonic() < again_at:
             due = min(due, again_at)

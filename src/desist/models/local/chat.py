@@ -26,6 +26,10 @@ __all__ = ["LocalChat"]
 
 log = logging.getLogger("desist.models.local")
 
+#: A connection for each request. The server closes kept ones when it likes, also while the next request is under way;
+#: and a new one costs 0.1 ms on loopback.
+_ONE_EACH = {"Connection": "close"}
+
 
 class LocalChat(Model):
     """SmolLM2-135M-Instruct on this machine's CPU, some 80 tokens a second on one core.
@@ -103,7 +107,13 @@ class LocalChat(Model):
         from desist.models.openai import OpenAIChat
 
         if self._inner is None or self._inner[0] != address:
-            chat = OpenAIChat(id=self.id, base_url=address.base_url, api_key=address.api_key, max_retries=0)
+            chat = OpenAIChat(
+                id=self.id,
+                base_url=address.base_url,
+                api_key=address.api_key,
+                max_retries=0,
+                default_headers=_ONE_EACH,
+            )
             self._inner = (address, chat)
         chat = self._inner[1]
         chat.temperature, chat.top_p, chat.max_tokens = self.temperature, self.top_p, self.max_tokens
