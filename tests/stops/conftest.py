@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from collections.abc import Iterator
@@ -53,6 +54,20 @@ def late_ends() -> Iterator[LateEnds]:
     logger.addHandler(handler)
     yield handler
     logger.removeHandler(handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """An interrupt can land in the `__exit__` of a `with`: then what that was to close is closed when collected."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"))
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    yield
+    gc.collect()  # here, where the warnings of this test count
 
 
 @pytest.fixture(autouse=True)

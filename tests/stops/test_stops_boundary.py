@@ -11,6 +11,7 @@ import io
 import logging
 import queue
 import random
+import subprocess
 import sys
 import threading
 from collections import Counter
@@ -192,6 +193,27 @@ def test_imports_go_on(canceller: Canceller) -> None:
         importlib.import_module("colorsys")
 
     assert set(races(bring_in, canceller, import_here)) == {"returned", "cancelled"}
+
+
+LOOK_AND_SEND = """
+import sys, threading
+from desist.cancel.delicate import send
+told, ready, done = [], threading.Event(), threading.Event()
+thread = threading.Thread(target=lambda: (ready.set(), done.wait()), daemon=True)
+thread.start()
+ready.wait()
+send(thread.ident, SystemExit)  # what is remembered is known from now on
+sys.addaudithook(lambda event, _: told.append(event))
+send(thread.ident, SystemExit)
+print(told[::-1].index("sys._current_frames"), len(told) > 0)
+done.set()
+"""
+
+
+def test_nothing_runs_between_looking_and_sending() -> None:
+    """No audit hook is asked after the look at the frames: it is Python code, and the thread could go on meanwhile."""
+    done = subprocess.run([sys.executable, "-c", LOOK_AND_SEND], capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout.strip()) == (0, "0 True"), done
 
 
 def test_logging_goes_on(canceller: Canceller) -> None:

@@ -25,7 +25,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from itertools import repeat
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, TypeVar
 
@@ -36,6 +36,10 @@ T = TypeVar("T")
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = [ctypes.c_ulong, ctypes.py_object]
 _set_async_exc.restype = ctypes.c_int
+#: Unlike the attribute `f_code` it asks no audit hook, which is Python code and can lose the GIL.
+_code_of = ctypes.pythonapi.PyFrame_GetCode
+_code_of.argtypes = [ctypes.py_object]
+_code_of.restype = ctypes.py_object
 
 #: What starts a child process, and how many frames below it there may be.
 _POPEN, _DEEP = subprocess.Popen.__init__.__code__, 8
@@ -77,7 +81,7 @@ def send(thread: int, error: type[BaseException]) -> bool:
     if _is_starting_a_child(thread):
         return False
     frames = map(itemgetter(thread), iter(sys._current_frames, None))
-    numbers = map(_delicate().get, map(attrgetter("f_code"), frames), repeat(thread))
+    numbers = map(_delicate().get, map(_code_of, frames), repeat(thread))
     told = map(_set_async_exc, numbers, repeat(ctypes.py_object(error)))
     try:
         return bool(_without_collections(lambda: next(told)))
@@ -91,7 +95,7 @@ def _is_starting_a_child(thread: int) -> bool:
     for _ in range(_DEEP):
         if frame is None:
             return False
-        if frame.f_code is _POPEN:
+        if _code_of(frame) is _POPEN:
             return True
         frame = frame.f_back
     return False
