@@ -23,12 +23,18 @@ class Closed(Exception):
 
 
 class Bridge(Generic[T]):
-    """One stream of events from many producers to one reader."""
+    """One stream of events from many producers to one reader.
 
-    __slots__ = ("_bell", "_closed", "_held", "_items", "_lock", "_waiting", "_waker", "count")
+    Parameters:
+        lock: the lock of the run's tree.
+        number: tells an event its place in the stream, from 0 on.
+    """
 
-    def __init__(self, lock: threading.Lock) -> None:
+    __slots__ = ("_bell", "_closed", "_held", "_items", "_lock", "_number", "_waiting", "_waker", "count")
+
+    def __init__(self, lock: threading.Lock, number: Callable[[T, int], None] | None = None) -> None:
         self._lock = lock
+        self._number = number
         self._items: deque[T] = deque()
         self._held: list[T] = []
         self._closed = False
@@ -49,8 +55,13 @@ class Bridge(Generic[T]):
         """Add an event. Putting on a closed bridge is a mistake of ours, and an error."""
         if self._closed:
             raise RuntimeError("an event was put after the terminal event")
-        self._items.append(item)
+        if self._number is not None:
+            self._number(item, self.count)
         self.count += 1
+        self._add(item)
+
+    def _add(self, item: T) -> None:
+        self._items.append(item)
         if self._waiting:
             self._ring()
 

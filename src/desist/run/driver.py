@@ -65,6 +65,7 @@ class Run(Stopping):
         grace: float | None = None,
         bound: bool = False,
         skip: bool = False,
+        kept: bool = False,
     ) -> Run:
         """Register a run as a child of the current one. A cancel that came first decides it here.
 
@@ -75,12 +76,14 @@ class Run(Stopping):
             grace: seconds for cleanup after a cancel.
             bound: a step of the parent stands and falls with it, and the parent's reader hears of it.
             skip: that step says on_cancel="skip".
+            kept: its events are kept, for whoever follows it; it has no reader of its own.
 
         Raises:
             RunIdInUseError: a live run has this id.
         """
         parent = current_run()
-        run = cls(body, run_id=run_id, store=store, grace=grace, parent=parent, bound=bound and parent is not None)
+        bound = bound and parent is not None
+        run = cls(body, run_id=run_id, store=store, grace=grace, parent=parent, bound=bound, kept=kept)
         run.scope.skip = skip
         with run.lock:  # whoever finds it by its id finds its tree, too
             intent = registry.add(run)

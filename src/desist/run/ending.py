@@ -9,10 +9,12 @@ import time
 import weakref
 from typing import Any
 
+from desist.cancel.kept import KeptBridge
 from desist.cancel.registry import registry
 from desist.cancel.scope import Tidy
 from desist.cancel.status import RunStatus
 from desist.run.cleanup import run_cleanups
+from desist.run.following import recent_streams
 from desist.run.state import RunState
 from desist.run.store import StoredRun
 
@@ -110,6 +112,8 @@ class Ending(RunState):
                 self.bridge.close(shown)
             else:
                 self._tell_end(events)
+        if isinstance(self.bridge, KeptBridge) and self.teller is self:
+            recent_streams.add(self.run_id, self.bridge)  # first: whoever follows finds it here or there
         registry.end(self.scope.owner, self.scope.status)
         if self.scope.work or self.scope.given_up:
             _left_behind[id(self)] = self

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from desist.cancel.bridge import Bridge
 from desist.cancel.delivery import Tasks
+from desist.cancel.kept import KeptBridge
 from desist.cancel.pulse import Pulse
 from desist.cancel.reaper import Timer
 from desist.cancel.reason import CancelReason
@@ -34,6 +35,10 @@ DEFAULT_GRACE = 0.05
 _RUNNING = RunStatus.running
 
 
+def _number(event: Any, index: int) -> None:
+    event.event_index = index
+
+
 class RunState:
     """One run: where it stands in its tree, what it works with, and the gate through which it tells and records."""
 
@@ -46,6 +51,7 @@ class RunState:
         grace: float | None,
         parent: RunState | None,
         bound: bool,
+        kept: bool = False,
     ) -> None:
         self.run_id = run_id or str(uuid.uuid4())
         self.body = body
@@ -59,7 +65,7 @@ class RunState:
         self.error: BaseException | None = None
         self.tasks = Tasks()
         self.teller: RunState = parent.teller if parent and bound else self  #: the run whose reader hears of this one
-        self.bridge: Bridge[Any] = self.teller.bridge if bound and parent else Bridge(self.lock)
+        self.bridge: Bridge[Any] = self.teller.bridge if bound and parent else self._new_bridge(kept)
         self.spending: tuple[Spending, ...] = parent.spending if parent else ()
         self._due = 0.0
         self._pulses: dict[asyncio.AbstractEventLoop, Pulse] = {}
@@ -73,6 +79,9 @@ class RunState:
         self.ids = {"run_id": self.run_id, "root_run_id": self.run_id}  #: what a log record about it carries
         self.token.ids = self._tidy_token.ids = self.ids
         self.spans: Spans | None = trace_run(self)
+
+    def _new_bridge(self, kept: bool) -> Bridge[Any]:
+        return KeptBridge(self.lock, _number) if kept else Bridge(self.lock, _number)
 
     @property
     def root(self) -> Any:
@@ -122,7 +131,6 @@ class RunState:
         teller = self.teller
         if teller.bridge.closed or not teller.body.shows(event):
             return
-        event.event_index = teller.bridge.count
         teller.bridge.put(event)
 
     def _advance(self) -> None:
