@@ -80,7 +80,7 @@ class Turn:
     def message(self, *, cancelled: bool = False) -> Message:
         """Return what has arrived so far as one message. Some servers use an id twice: here it names one call."""
         calls = [call for _, call in sorted(self.calls.items())]
-        taken = {call.id for message in self.body.messages for call in message.tool_calls or ()}
+        taken = {call.id for message in self.body.told() for call in message.tool_calls or ()}
         for number, call in enumerate(calls):
             if call.id in taken:
                 call.id = f"{call.id}_{len(self.body.messages)}_{number}"
