@@ -31,7 +31,7 @@ _LONGEST = 60  #: characters of an id in a file's name
 
 def _safe(text: str | None) -> str:
     """Return an id as part of a file's name; different ids have different names."""
-    name = quote(text or "", safe="")
+    name = quote(text or "", safe="").replace("~", "%7E").replace(".", "%2E")
     return name if len(name) <= _LONGEST else hashlib.sha256(name.encode()).hexdigest()
 
 

@@ -72,6 +72,9 @@ class TableStore:
 
     def load_run(self, run_id: str) -> StoredRun | None:
         """Return a run; of one that is live in this process, its output as it is now."""
+        live = self._live(run_id)
+        if live is not None:
+            return live
         with self.place.reading() as tables:
             row = tables.get_run(run_id)
             if row is None:
@@ -83,13 +86,21 @@ class TableStore:
         """Return a run from its row; None if it must be marked first."""
         if row.is_final:
             return _stored(row, _with_children(tables, row))
-        live: Any = registry.get(row.run_id)
+        live = self._live(row.run_id)
         if live is not None:
-            return _stored(row, live.body.output, live.scope.status)
+            return live
         if row.process == this_process() or is_gone(row.process):
             return None
         output = so_far(row, tables.parts(row.run_id))
         return _stored(row, output, output.status)
+
+    def _live(self, run_id: str) -> StoredRun | None:
+        """Return a run that is live in this process and recorded here, as it is now."""
+        live: Any = registry.get(run_id)
+        if live is None or live.store is not self:
+            return None
+        run: StoredRun = live.stored(live.scope.status)
+        return run
 
     def _marked(self, row: RunRow) -> StoredRun | None:
         """Give a run an end whose process is gone, and those that it had started; return it as it is then."""

@@ -94,9 +94,10 @@ class Ending(RunState):
         self.body.output.store_error = str(error) or type(error).__name__
         log.error("run %s could not be stored: %s", self.run_id, error, extra=self.ids)
 
-    def _save(self, status: RunStatus) -> Any:
+    def stored(self, status: RunStatus) -> StoredRun:
+        """Return the run as a store takes it."""
         parent, body = self.scope.parent, self.body
-        stored = StoredRun(
+        return StoredRun(
             run_id=self.run_id,
             kind=body.kind,
             status=status,
@@ -109,8 +110,10 @@ class Ending(RunState):
             created_at=self.created_at,
             session=getattr(body, "session", None),
         )
+
+    def _save(self, status: RunStatus) -> Any:
         try:
-            return self.store.save_run(stored)
+            return self.store.save_run(self.stored(status))
         except Exception as error:
             log.debug("run %s: the store failed", self.run_id, exc_info=True, extra=self.ids)
             self._not_stored(error)
