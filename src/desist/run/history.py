@@ -24,18 +24,19 @@ FAILED = "[This failed before there was an answer.]"
 CUT_OFF = "[stopped here]"
 
 
-def messages_of(run: RunOutput) -> list[Message]:
+def messages_of(run: RunOutput, taken: set[str] | None = None) -> list[Message]:
     """Return what was said in one run, without system messages, so that anything may follow.
 
     Every call has its result, and an answer stands at the end: what was said before a cancel, or a note that nothing
     was. A run in which nobody said anything gives nothing.
+
+    Parameters:
+        taken: ids of calls that were told before; see `repaired`.
     """
     said = [message for message in run.messages or [] if message.role not in ("system", "developer")]
+    said = repaired(said, taken=taken)
     said = [one for one in said if one.content or one.tool_calls or one.role in ("user", "tool")]
-    if not said:
-        return []
-    said = repaired(said)
-    if said[-1].role != "assistant":
+    if said and said[-1].role != "assistant":
         said.append(Message("assistant", _closing(run), cancelled=run.is_cancelled))
     return said
 
@@ -48,8 +49,9 @@ def _closing(run: RunOutput) -> str:
 
 
 def messages_of_runs(runs: Iterable[RunOutput]) -> list[Message]:
-    """Return the messages of several runs, one after the other."""
-    return [message for run in runs for message in messages_of(run)]
+    """Return the messages of several runs, one after the other; an id names one call in all of them."""
+    taken: set[str] = set()
+    return [message for run in runs for message in messages_of(run, taken)]
 
 
 def workflow_history(runs: Sequence[Any], num_runs: int | None = None) -> list[tuple[str, str]]:

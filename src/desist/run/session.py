@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from desist.run.agent_output import RunOutput
 from desist.run.base import RunStatus, now
-from desist.run.history import history_context, messages_of, workflow_history
+from desist.run.history import history_context, messages_of_runs, workflow_history
 from desist.run.message import Message
 from desist.run.metrics import RunMetrics
 from desist.run.record import Record, Reviver, list_of, record, revive_as
@@ -151,7 +151,7 @@ class AgentSession(Session):
         ended = [run for run in runs if run.status.is_final and run.status not in skipped]
         if last_n_runs is not None:
             ended = ended[max(0, len(ended) - last_n_runs) :]
-        told = [message for run in ended for message in messages_of(run)]
+        told = messages_of_runs(ended)
         if limit is not None:
             told = told[max(0, len(told) - limit) :]
             while told and told[0].role == "tool":
