@@ -136,7 +136,21 @@ class TableStore:
         with self.place.reading() as tables:
             rows = tables.session_runs(session_id, kind, owner_id, limit, "ended" if ended_only else "all")
             found = [self._loaded(tables, row) for row in rows]
-        return [run for run in found if run is not None]
+        runs = [run for run in found if run is not None]
+        if not ended_only:
+            known = {run.run_id for run in runs}
+            runs += [run for run in self._starting(session_id, kind, owner_id) if run.run_id not in known]
+        return runs if limit is None else runs[max(0, len(runs) - limit) :]
+
+    def _starting(self, session_id: str, kind: str | None, owner_id: str | None) -> list[StoredRun]:
+        """Return the live runs of a session: the record of a start may still be on its way to the disk."""
+        live = [run for known in registry.live() if (run := self._live(known.run_id)) is not None]
+        fitting = [
+            run
+            for run in live
+            if run.session_id == session_id and kind in (None, run.kind) and owner_id in (None, run.owner_id)
+        ]
+        return sorted(fitting, key=lambda run: run.created_at)
 
     def _end_the_dead(self, session_id: str, kind: str | None, owner_id: str | None) -> None:
         with self.place.reading() as tables:
