@@ -21,6 +21,7 @@ from desist.testing import ScriptedModel
 from desist.workflow import StepOutput
 
 PROGRAM = Path(__file__).with_name("db_crashing.py")
+S = RunStatus
 Crash = Callable[[str], BaseDb]
 
 
@@ -128,3 +129,47 @@ def test_ended_once(crash: Crash) -> None:
     first = db.get_run("r")
     assert db.get_run("r") == first
     assert db.store.load_run("r").status is RunStatus.error  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "json"])
+@pytest.mark.parametrize("shown", [1, 8, 21])
+def test_killed_anywhere(kind: str, shown: int, tmp_path: Path) -> None:
+    """Killed at any moment of busy work: what was shown as ended is stored so, and everything else is given an end.
+
+    No session holds a run that is told to be running, and each can be asked again with a valid history.
+    """
+    command = [sys.executable, str(PROGRAM.with_name("db_busy.py")), kind, str(tmp_path)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout is not None
+    lines = [child.stdout.readline() for _ in range(shown)]
+    child.kill()
+    rest, told = child.communicate()
+    assert all(lines), told.decode()
+    ended = dict(line.decode().split() for line in [*lines, *rest.splitlines(keepends=True)] if line.endswith(b"\n"))
+    db = open_db(kind, str(tmp_path))
+    assert {run_id: db.get_run(run_id).status.value for run_id in ended} == ended
+    for session in db.get_sessions("workflow"):
+        assert {run.status for run in session.runs} <= {S.completed, S.cancelled, S.error}
+        counted = sum(1 for run in session.runs if run.status in (S.completed, S.cancelled))
+        assert session.session_state.get("n", 0) <= counted
+        inner = db.get_session(session.session_id, "agent")
+        for run in inner.runs if inner is not None else []:
+            assert run.status in (S.completed, S.cancelled, S.error)
+            balanced(run.messages or [])
+    if db.get_session("s0", "agent") is not None:
+        messages = next_request_of("s0", db)
+        check_messages(messages)
+    db.close()
+
+
+def balanced(messages: list[Any]) -> None:
+    """Each call has exactly one result."""
+    calls = sorted(call.id for message in messages for call in message.tool_calls or [])
+    assert calls == sorted(message.tool_call_id for message in messages if message.role == "tool")
+
+
+def next_request_of(session_id: str, db: BaseDb) -> list[Any]:
+    model = ScriptedModel(["fine"])
+    agent = Agent(model, name="Worker", add_history_to_context=True, num_history_runs=50)
+    assert Workflow("W", steps=[agent], db=db).run("and now?", session_id=session_id).status is S.completed
+    return model.requests[0].messages

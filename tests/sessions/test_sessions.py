@@ -209,3 +209,22 @@ def test_options_of_a_run(db: BaseDb) -> None:
     workflow = Workflow("W", steps=[echo], db=db)
     with pytest.raises(UnsupportedError, match="add_history_to_context="):
         workflow.run("go", add_history_to_context=True)  # type: ignore[call-overload]
+
+
+def test_runs_that_functions_start(db: BaseDb) -> None:
+    """A run that a function starts is stored where its parent is, and isn't taken for one that did a step."""
+    helper = Agent(ScriptedModel(["helped"], repeat=True), name="Helper")
+    doer = Agent(ScriptedModel(["done"], repeat=True), name="Doer")
+    inner = Workflow("Inner", steps=[echo])
+    ids: list[Any] = []
+
+    def ask(given: StepInput) -> str:
+        made = [helper.run("help"), inner.run("in")]
+        ids.extend(run.run_id for run in made)
+        return "asked"
+
+    output = Workflow("W", steps=[ask, doer], db=db).run("go", session_id="s")
+    stored = db.get_run(output.run_id)
+    assert [run.agent_name for run in stored.step_executor_runs] == ["Doer"]
+    assert [db.get_run(run_id).content for run_id in ids] == ["helped", "<in>"]
+    assert [db.store.load_run(run_id).parent_run_id for run_id in ids] == [output.run_id] * 2  # type: ignore[union-attr]

@@ -28,6 +28,7 @@ from desist.run.workflow_output import WorkflowRunOutput
 __all__ = ["TableStore"]
 
 log = logging.getLogger("desist.db")
+_PAUSED = RunStatus.paused.value
 _LOST = "the end of this run could not be recorded"
 
 
@@ -84,7 +85,7 @@ class TableStore:
 
     def _loaded(self, tables: Tables, row: RunRow) -> StoredRun | None:
         """Return a run from its row; None if it must be marked first."""
-        if row.is_final:
+        if row.is_final or row.status == _PAUSED:
             return _stored(row, _with_children(tables, row))
         live = self._live(row.run_id)
         if live is not None:
@@ -234,16 +235,20 @@ def _without_children(tables: Tables, run: StoredRun) -> Any:
         return output
     rows = {row.run_id for row in tables.children(run.run_id)}
     slim = copy(output)
-    slim.step_executor_runs = [one for one in inner if one.run_id not in rows] or None
+    slim.step_executor_runs = [one for one in inner if one.run_id not in rows or not one.workflow_step_id] or None
     return slim
 
 
 def _with_children(tables: Tables, row: RunRow) -> Any:
-    """Return the output of a run with the runs that it had started, in the order of their starts."""
+    """Return the output of a run with the runs that did its steps, in the order of their starts.
+
+    Other runs that were started in it, by functions or tools, aren't part of its output.
+    """
     output = decode_run(row)
     if isinstance(output, WorkflowRunOutput):
         inner = [_with_children(tables, child) for child in tables.children(row.run_id)]
-        output.step_executor_runs = [*inner, *(output.step_executor_runs or [])] or None
+        own = [run for run in inner if run.workflow_step_id]
+        output.step_executor_runs = [*own, *(output.step_executor_runs or [])] or None
     return output
 
 
@@ -264,7 +269,9 @@ def _stored(row: RunRow, output: Any, status: RunStatus | None = None) -> Stored
 
 
 def _reason(row: RunRow) -> str | None:
-    """Return why a run without an end will never have one; None if it may."""
+    """Return why a run without an end will never have one ("": its process is gone); None if it may."""
+    if row.status == _PAUSED:  # it waits for somebody, and needs no process
+        return None
     if row.process == this_process():
         return None if registry.get(row.run_id) is not None else _LOST
     return "" if is_gone(row.process) else None

@@ -237,15 +237,18 @@ MAKERS: dict[str, Callable[[StoredSession, list[Any]], Session]] = {
 }
 
 
-def load_session(store: RunStore, session_id: str, kind: str, user_id: str | None = None) -> Any:
+def load_session(
+    store: RunStore, session_id: str, kind: str, user_id: str | None = None, owner_id: str | None = None
+) -> Any:
     """Return a session with its runs, or None. One that was never written, but has runs, is made of them.
 
     Parameters:
         kind: "agent" or "workflow".
         user_id: only if the session is this user's, or nobody's.
+        owner_id: only with the runs of this agent or workflow.
     """
     stored = store.load_session(session_id, kind)
-    runs = store.session_runs(session_id, kind=kind, ended_only=False)
+    runs = store.session_runs(session_id, kind=kind, owner_id=owner_id, ended_only=False)
     if stored is None:
         if not runs:
             return None

@@ -67,13 +67,13 @@ class Sessions:
     # -- looking
 
     def get_session(self, session_id: str | None = None, user_id: str | None = None) -> Any:
-        """Return a session with its runs, or None.
+        """Return a session with the runs of this agent or workflow in it, or None.
 
         Parameters:
             user_id: only if the session is this user's, or nobody's.
         """
         known = self._which(session_id)
-        return load_session(self.store, known, self._kind, user_id) if known is not None else None
+        return load_session(self.store, known, self._kind, user_id, self.id) if known is not None else None
 
     def get_session_state(self, session_id: str | None = None) -> dict[str, Any]:
         """Return the state as the last ended run, or `update_session_state`, left it; {} where there is none.

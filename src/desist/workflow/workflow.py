@@ -146,7 +146,8 @@ class Workflow(WorkflowSessions, Strict):
         run_id = options["run_id"] or new_id()
         parent = current_run()
         body.named(run_id, parent.run_id if parent else None)
-        run = Run.open(body, run_id=run_id, store=self.store, grace=self.grace)
+        store = self.store if self.db is not None or parent is None else parent.store
+        run = Run.open(body, run_id=run_id, store=store, grace=self.grace)
         run.limit(self.timeout, f"the timeout of {what}")
         apply_limits(run, options)
         return run
