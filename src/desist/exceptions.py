@@ -13,6 +13,7 @@
         │   └── ModelResponseError     what the model sent could not be read
         ├── ToolError                  a tool can't be called as asked
         ├── StepError                  a step failed
+        ├── StoreError                 a database can't be opened, read or written
         ├── TooManyAbandonedError      too many threads still run work that was given up
         └── AgentRunException          raised by tools to steer the agent
             ├── RetryAgentRun          show the model this message and let it try again
@@ -43,6 +44,7 @@ __all__ = [
     "RunStateError",
     "StepError",
     "StopAgentRun",
+    "StoreError",
     "ToolError",
     "TooManyAbandonedError",
     "UnsupportedError",
@@ -120,6 +122,10 @@ class StepError(DesistError):
     """A step of a workflow failed, or can't be run."""
 
     retryable = True
+
+
+class StoreError(DesistError, RuntimeError):
+    """A database can't be opened, read or written; the message names the file."""
 
 
 class TooManyAbandonedError(DesistError, RuntimeError):

@@ -19,7 +19,7 @@ from desist import Agent, Step, Workflow
 from desist.cancel import CancelReceipt, Outcome, RunStatus, Source
 from desist.cancel.registry import registry
 from desist.run.codec import to_json
-from desist.run.store import StoredRun
+from desist.run.store import MemoryStore, StoredRun
 from desist.run.workflow_output import run_from_dict
 
 PATIENCE = 5.0  #: seconds after which something hangs; nothing here takes a tenth of it
@@ -39,10 +39,11 @@ class Mode:
 MODES = [Mode(asynchronous, stream) for asynchronous in (False, True) for stream in (True, False)]
 
 
-class Journal:
+class Journal(MemoryStore):
     """A store that writes down what it is given as text at that moment, in memory and, if told, in a file."""
 
     def __init__(self, path: Path | None = None) -> None:
+        super().__init__()
         self._path = path
         self._changed = threading.Condition()
         self.saved: list[tuple[str, RunStatus, str]] = []

@@ -13,14 +13,18 @@ from desist.cancel.reader import AsyncReader, SyncReader
 from desist.exceptions import ConfigurationError
 from desist.models.base import Model
 from desist.run.agent import RunOutput, RunOutputEvent
+from desist.run.awaitable import awaitable
 from desist.run.cancel import acancel_run, cancel, cancel_run
 from desist.run.cleanup import check_hook
 from desist.run.debug import show_log
 from desist.run.driver import Run, current_run, new_id
+from desist.run.in_session import InSession
 from desist.run.input import check_input
-from desist.run.options import RunOptions, apply_limits, checked_options
+from desist.run.message import Message
+from desist.run.options import AgentOptions, apply_limits, checked_options
 from desist.run.place import Place
-from desist.run.store import MemoryStore, RunStore
+from desist.run.sessions import Sessions
+from desist.run.store import MemoryStore, RunStore, store_of
 from desist.run.strict import Strict
 from desist.tools.resolve import resolve_tools
 
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Agent"]
 
 
-class Agent(Strict):
+class Agent(Sessions, Strict):
     """A model with instructions and tools, run turn by turn.
 
     Parameters:
@@ -47,7 +51,12 @@ class Agent(Strict):
         tool_call_limit: how many calls a run may make; further ones are answered with an error.
         markdown: ask for Markdown, and render it in `print_response`.
         output_schema: a pydantic class or JSON schema; `output.content` is an object of it.
-        session_state: what tools share as `session_state`; each run works on the dict that it is given.
+        session_state: what tools share as `session_state`, at the beginning of a session. Each run works on the dict
+            that it is given, or a new one, and finds in it what the session's runs before it left.
+        overwrite_db_session_state: a run doesn't take what is stored, and replaces it at its end.
+        add_session_state_to_context: tell the model the state as it is when the run begins.
+        add_history_to_context: tell the model what was said in the session's last runs, also in stopped ones.
+        num_history_runs: in how many.
         dependencies: what tools get as `dependencies`.
         metadata: kept with the run.
         retries: how often a failed run starts again, where the error says that it may help.
@@ -57,9 +66,11 @@ class Agent(Strict):
         stall_timeout: seconds without a piece from the model after which it is cancelled, with source `stall`.
         grace: seconds for cleanup after a cancel, before what is left is abandoned.
         on_cancel: a function that cleans up after a cancel; it is given the output.
-        db: where runs are recorded; None keeps the last ones in memory.
+        db: where runs and sessions are recorded, such as `SqliteDb(...)`. None keeps the last ones in memory; inside
+            a workflow they go where the workflow's go.
         stream, stream_events: defaults of `run`.
-        user_id, session_id: defaults of `run`.
+        user_id, session_id: defaults of `run`. Without any session id, an agent with a `db`, or with its history in
+            the context, keeps one session for all its runs; else each run has a session of its own.
         debug_mode: show the log of desist, from level DEBUG on, on standard error.
         telemetry: accepted for programs that set it; nothing ever leaves the process.
 
@@ -84,6 +95,10 @@ class Agent(Strict):
         markdown: bool = False,
         output_schema: type[Any] | dict[str, Any] | None = None,
         session_state: dict[str, Any] | None = None,
+        overwrite_db_session_state: bool = False,
+        add_session_state_to_context: bool = False,
+        add_history_to_context: bool = False,
+        num_history_runs: int = 3,
         dependencies: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
         retries: int = 0,
@@ -93,7 +108,7 @@ class Agent(Strict):
         stall_timeout: float | None = None,
         grace: float | None = None,
         on_cancel: Callable[..., Any] | None = None,
-        db: RunStore | None = None,
+        db: Any = None,
         stream: bool = False,
         stream_events: bool = False,
         user_id: str | None = None,
@@ -108,6 +123,8 @@ class Agent(Strict):
                 raise ConfigurationError(f"{label}={seconds} of an Agent must not be negative")
         if retries < 0:
             raise ConfigurationError(f"retries={retries} of an Agent must not be negative")
+        if num_history_runs < 0:
+            raise ConfigurationError(f"num_history_runs={num_history_runs} of an Agent must not be negative")
         self.model = model
         self.name = name
         self.id = id or (name or "agent").lower().replace(" ", "-")
@@ -121,6 +138,10 @@ class Agent(Strict):
         self.markdown = markdown
         self.output_schema = output_schema
         self.session_state = session_state
+        self.overwrite_db_session_state = overwrite_db_session_state
+        self.add_session_state_to_context = add_session_state_to_context
+        self.add_history_to_context = add_history_to_context
+        self.num_history_runs = num_history_runs
         self.dependencies = dependencies
         self.metadata = metadata
         self.retries = retries
@@ -131,7 +152,9 @@ class Agent(Strict):
         self.grace = grace
         check_hook(on_cancel, "on_cancel= of an Agent")
         self.on_cancel = on_cancel
-        self.db: RunStore = db if db is not None else MemoryStore()
+        self.db = db
+        self._memory = MemoryStore()
+        _ = self.store  # what is no database is an error now
         self.stream = stream
         self.stream_events = stream_events
         self.user_id = user_id
@@ -143,8 +166,15 @@ class Agent(Strict):
         self._resolved: tuple[list[Any], dict[str, Function]] | None = None
         self.functions()  # a tool that can't be described is an error now, not in the middle of a run
 
+    _kind = "agent"
+
     def __repr__(self) -> str:
         return f"<Agent {self.name or self.id}>"
+
+    @property
+    def store(self) -> RunStore:
+        """Where its own runs and sessions are recorded; those inside a workflow are there only if it has a `db`."""
+        return store_of(self.db, "an Agent") if self.db is not None else self._memory
 
     # -- what a run needs
 
@@ -175,24 +205,34 @@ class Agent(Strict):
         run_id = run_id or new_id()
         parent = current_run()
         body.named(run_id, parent.run_id if parent else None)
-        run = Run.open(body, run_id=run_id, store=self.db, grace=self.grace, bound=bound, skip=skip)
+        store = self.store if self.db is not None or parent is None else parent.store
+        run = Run.open(body, run_id=run_id, store=store, grace=self.grace, bound=bound, skip=skip)
         run.limit(self.timeout, f"the timeout of agent {self.name or self.id!r}")
         return run
 
     def _open(self, asked: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None) -> Run:
         events = self.stream_events if stream_events is None else stream_events
-        body = self.body(asked, self._place(options), listened=stream, stream_events=stream and events)
+        history = _either(options["add_history_to_context"], self.add_history_to_context)
+        place = self._place(options, lasting=self.db is not None or history)
+        body = self.body(asked, place, listened=stream, stream_events=stream and events)
         body.on_cancel = options["on_cancel"]
+        body.add_history = history
+        body.add_state = _either(options["add_session_state_to_context"], self.add_session_state_to_context)
+        body.in_session = InSession(
+            "agent", self.id, place, defaults=self.session_state, overwrite=self.overwrite_db_session_state
+        )
         run = self.open(body, run_id=options["run_id"])
         apply_limits(run, options)
         return run
 
-    def _place(self, options: dict[str, Any]) -> Place:
+    def _place(self, options: dict[str, Any], *, lasting: bool) -> Place:
         state = options["session_state"]
+        session_id, new = self._session_for(options["session_id"], lasting=lasting)
         return Place(
             user_id=options["user_id"] or self.user_id,
-            session_id=options["session_id"] or self.session_id,
-            session_state=state if state is not None else dict(self.session_state or {}),
+            session_id=session_id,
+            new_session=new,
+            session_state=state if state is not None else {},
             dependencies=options["dependencies"] or self.dependencies,
             metadata=options["metadata"] or self.metadata,
         )
@@ -201,10 +241,12 @@ class Agent(Strict):
 
     @overload
     def run(
-        self, input: Any, *, stream: Literal[True], stream_events: bool | None = None, **options: Unpack[RunOptions]
+        self, input: Any, *, stream: Literal[True], stream_events: bool | None = None, **options: Unpack[AgentOptions]
     ) -> SyncReader[RunOutputEvent]: ...
     @overload
-    def run(self, input: Any, *, stream: Literal[False] | None = None, **options: Unpack[RunOptions]) -> RunOutput: ...
+    def run(
+        self, input: Any, *, stream: Literal[False] | None = None, **options: Unpack[AgentOptions]
+    ) -> RunOutput: ...
 
     def run(
         self,
@@ -212,7 +254,7 @@ class Agent(Strict):
         *,
         stream: bool | None = None,
         stream_events: bool | None = None,
-        **options: Unpack[RunOptions],
+        **options: Unpack[AgentOptions],
     ) -> Any:
         """Run the agent from any thread.
 
@@ -220,7 +262,7 @@ class Agent(Strict):
             input: a text, a dict, a list or a pydantic object.
             stream: return an iterator over events instead of the output. Everything is checked and registered now.
             stream_events: show tool calls, model requests and the like too, not only text and the end.
-            options: see `desist.run.options.RunOptions`.
+            options: see `desist.run.options.AgentOptions`.
 
         Returns:
             RunOutput, or an iterator over events whose last one is terminal.
@@ -231,17 +273,17 @@ class Agent(Strict):
             RunIdInUseError: a live run has this id.
         """
         home.refuse_blocking()
-        checked = checked_options("Agent.run()", options, RunOptions)
+        checked = checked_options("Agent.run()", options, AgentOptions)
         wanted = self.stream if stream is None else stream
         return self._open(input, checked, stream=wanted, stream_events=stream_events).begin(streamed=wanted)
 
     @overload
     def arun(
-        self, input: Any, *, stream: Literal[True], stream_events: bool | None = None, **options: Unpack[RunOptions]
+        self, input: Any, *, stream: Literal[True], stream_events: bool | None = None, **options: Unpack[AgentOptions]
     ) -> AsyncReader[RunOutputEvent]: ...
     @overload
     def arun(
-        self, input: Any, *, stream: Literal[False] | None = None, **options: Unpack[RunOptions]
+        self, input: Any, *, stream: Literal[False] | None = None, **options: Unpack[AgentOptions]
     ) -> Coroutine[Any, Any, RunOutput]: ...
 
     def arun(
@@ -250,14 +292,14 @@ class Agent(Strict):
         *,
         stream: bool | None = None,
         stream_events: bool | None = None,
-        **options: Unpack[RunOptions],
+        **options: Unpack[AgentOptions],
     ) -> Any:
         """Run the agent on the caller's event loop. Parameters and errors as for `run`.
 
         Returns:
             With `stream=True` an async iterator over events, called without await; else a coroutine.
         """
-        checked = checked_options("Agent.arun()", options, RunOptions)
+        checked = checked_options("Agent.arun()", options, AgentOptions)
         if self.stream if stream is None else stream:
             loop = asyncio.get_running_loop()
             return self._open(input, checked, stream=True, stream_events=stream_events).start(loop).async_reader()
@@ -277,12 +319,22 @@ class Agent(Strict):
     #: The same for async code.
     acancel_run = staticmethod(acancel_run)
 
-    # -- looking back, printing
+    # -- looking back, printing; sessions are in `desist.run.sessions`
 
-    def get_run_output(self, run_id: str) -> RunOutput | None:
-        """Return what is recorded of a run, or None."""
-        stored = self.db.load_run(run_id)
-        return stored.output if stored else None
+    def get_session_messages(
+        self, session_id: str | None = None, user_id: str | None = None, **chosen: Any
+    ) -> list[Message]:
+        """Return what was said in a session: see `AgentSession.get_messages`, whose parameters it takes."""
+        session = self.get_session(session_id, user_id)
+        return session.get_messages(**chosen) if session is not None else []
+
+    def get_chat_history(self, session_id: str | None = None, last_n_runs: int | None = None) -> list[Message]:
+        """Return what the user and the agent said in a session, without tool calls and their results."""
+        session = self.get_session(session_id)
+        return session.get_chat_history(last_n_runs) if session is not None else []
+
+    aget_session_messages = awaitable(get_session_messages)  # type: ignore[arg-type]  # mypy: self isn't / here
+    aget_chat_history = awaitable(get_chat_history)
 
     def print_response(self, input: Any, *, stream: bool = True, markdown: bool | None = None, **options: Any) -> None:
         """Run and show it in the terminal, live. Takes the options of `run`, and `console=` (rich)."""
@@ -298,3 +350,7 @@ class Agent(Strict):
 
         rendered = self.markdown if markdown is None else markdown
         await aprint_response(self, input, stream=stream, markdown=rendered, **options)
+
+
+def _either(asked: bool | None, default: bool) -> bool:
+    return default if asked is None else asked

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from desist.agent.calls import Calls, sealed
+from desist.agent.calls import Calls
 from desist.agent.prompt import system_message
 from desist.agent.schema import parse_answer
 from desist.agent.turn import Turn
@@ -24,10 +24,15 @@ from desist.run.agent import (
 from desist.run.base import CancellationStage, RunStatus
 from desist.run.cleanup import Cleanup, hook
 from desist.run.context import RunContext
+from desist.run.history import messages_of_runs
+from desist.run.in_session import InSession
 from desist.run.input import input_text
 from desist.run.message import CANCELLED_RESULT, Message, ToolExecution
 from desist.run.metrics import RunMetrics, Usage
 from desist.run.place import Place
+from desist.run.repair import sealed
+from desist.run.snapshot import snapshot
+from desist.run.store import SessionUpdate, read
 
 if TYPE_CHECKING:
     from desist.agent.agent import Agent
@@ -57,6 +62,10 @@ class AgentBody:
         self.turn: Turn | None = None
         self.tool_calls = 0
         self.on_cancel: Callable[..., Any] | None = None  #: of this run alone
+        self.in_session: InSession | None = None  #: None inside a workflow, whose session it is
+        self.add_history = agent.add_history_to_context
+        self.add_state = agent.add_session_state_to_context
+        self.history: list[Message] = []  #: what was said in earlier runs; told, and not recorded again
         self.common: dict[str, Any] = {}
         self.output = RunOutput(
             agent_id=agent.id,
@@ -72,7 +81,6 @@ class AgentBody:
             metrics=self.metrics,
             tools=self.executions,
             metadata=place.metadata,
-            session_state=place.session_state or None,
             workflow_step_id=place.step_id,
             status=RunStatus.pending,
         )
@@ -95,6 +103,11 @@ class AgentBody:
             "nested_depth": self.place.nested_depth,
         }
 
+    @property
+    def session(self) -> SessionUpdate | None:
+        """What the run changes in its session."""
+        return self.in_session.update if self.in_session is not None else None
+
     # -- the work
 
     def began(self) -> RunStartedEvent:
@@ -105,6 +118,7 @@ class AgentBody:
         """Answer, trying again where that may help."""
         agent = self.agent
         pause = agent.delay_between_retries
+        await self._recall(run)
         for attempt in range(agent.retries + 1):
             try:
                 await self._answer(run)
@@ -116,6 +130,18 @@ class AgentBody:
             if agent.exponential_backoff:
                 pause *= 2
             run.commit(self._forget)
+            run.keep("again", None)
+
+    async def _recall(self, run: Run) -> None:
+        """Take the session's state, and what was said in it. Nothing has been asked yet: a cancel ends it at once."""
+        place, agent = self.place, self.agent
+        if self.in_session is not None:
+            await self.in_session.load(run.store)
+        if not self.add_history or place.new_session or place.session_id is None:
+            return
+        session_id, limit, store = place.session_id, agent.num_history_runs, run.store
+        runs = await read(store, lambda: store.session_runs(session_id, kind="agent", owner_id=agent.id, limit=limit))
+        self.history = messages_of_runs([stored.output for stored in runs])
 
     def _forget(self) -> None:
         self.messages.clear()
@@ -124,10 +150,12 @@ class AgentBody:
 
     async def _answer(self, run: Run) -> None:
         context = self.context(run)
-        system = await system_message(self.agent, context, self.functions)
+        system = await system_message(self.agent, context, self.functions, add_state=self.add_state)
         first = [system] if system else []
         first.append(Message("user", input_text(self.asked)))
         run.commit(lambda: self.messages.extend(first))
+        for message in first:
+            run.keep("message", message)
         schema = self.agent.output_schema
         request = ModelRequest(
             messages=self.messages,
@@ -150,8 +178,10 @@ class AgentBody:
         """Ask, carry out what the model wants, and ask again, until it wants nothing more."""
         while True:
             turn = Turn(self, run)
+            request.messages = self.told()
             answer = await turn.ask(request)
             run.commit(lambda said=answer: self._said(said))  # type: ignore[misc]
+            run.keep("message", answer)
             if not answer.tool_calls:
                 return answer
             calls = Calls(self, run)
@@ -159,6 +189,12 @@ class AgentBody:
             if calls.stop:
                 shown = [e.result for e in self.executions if e.result and e.tool_call_error is False]
                 return Message("assistant", shown[-1] if shown else answer.content)
+
+    def told(self) -> list[Message]:
+        """Return what the model is told: the system message, earlier runs, this run."""
+        own = self.messages
+        cut = 1 if own and own[0].role == "system" else 0
+        return [*own[:cut], *self.history, *own[cut:]]
 
     def _said(self, answer: Message) -> None:
         self.messages.append(answer)
@@ -207,6 +243,9 @@ class AgentBody:
     def conclude(self, status: RunStatus, error: BaseException | None) -> list[Any]:
         """Finish the output and return the closing events."""
         output = self.output
+        output.session_state = snapshot(self.place.session_state) or None
+        if self.in_session is not None:
+            self.in_session.conclude()
         self.metrics.tool_calls = len(self.executions)
         if status is RunStatus.completed:
             return [

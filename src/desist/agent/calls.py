@@ -11,6 +11,7 @@ from desist.exceptions import RetryAgentRun, StopAgentRun, ToolError, TooManyAba
 from desist.run.agent import ToolCallCompletedEvent, ToolCallErrorEvent, ToolCallStartedEvent
 from desist.run.branches import side_by_side
 from desist.run.message import Message, ToolCall, ToolExecution
+from desist.run.repair import sealed
 from desist.run.tracing import tool_span
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Calls:
         await side_by_side(self.run, [self._one(wish, execution) for wish, execution in pairs])
         results = [_result(wish, execution) for wish, execution in pairs]
         self.run.commit(lambda: self.body.messages.extend(results))
+        for result in results:
+            self.run.keep("message", result)
 
     def _execution(self, wish: ToolCall) -> ToolExecution:
         function = self.body.functions.get(wish.name)
@@ -118,6 +121,7 @@ class Calls:
             execution.result, execution.tool_call_error, execution.ended_at = text, False, time.time()
 
         self.run.emit(ToolCallCompletedEvent(**self.body.common, tool=execution, content=text), record)
+        self.run.keep("tool", execution)
         self.stop = self.stop or execution.stop_after_tool_call
 
     def _failed(self, execution: ToolExecution, error: BaseException) -> None:
@@ -128,6 +132,7 @@ class Calls:
             execution.result, execution.tool_call_error, execution.ended_at = text, True, time.time()
 
         self.run.emit(ToolCallErrorEvent(**self.body.common, tool=execution, error=text), record)
+        self.run.keep("tool", execution)
 
 
 def _result(wish: ToolCall, execution: ToolExecution) -> Message:
@@ -138,12 +143,3 @@ def _result(wish: ToolCall, execution: ToolExecution) -> Message:
         tool_name=wish.name,
         tool_call_error=bool(execution.tool_call_error),
     )
-
-
-def sealed(messages: list[Message], text: str) -> list[Message]:
-    """Return synthetic results for the calls in `messages` that have none, so that the history stays valid."""
-    answered = {message.tool_call_id for message in messages if message.role == "tool"}
-    open_calls: list[Any] = [
-        call for message in messages for call in message.tool_calls or [] if call.id not in answered
-    ]
-    return [Message("tool", text, tool_call_id=call.id, tool_name=call.name, cancelled=True) for call in open_calls]

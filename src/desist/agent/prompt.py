@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from desist.run.base import content_text
 from desist.run.context import RunContext
 from desist.run.message import Message
 from desist.tools.resolve import tool_instructions
@@ -19,8 +20,14 @@ __all__ = ["Instructions", "system_message"]
 Instructions = str | list[str] | Callable[..., Any]
 
 
-async def system_message(agent: Agent, context: RunContext, functions: Mapping[str, Function]) -> Message | None:
-    """Return the system message, or None if the agent says nothing about itself."""
+async def system_message(
+    agent: Agent, context: RunContext, functions: Mapping[str, Function], *, add_state: bool = False
+) -> Message | None:
+    """Return the system message, or None if there is nothing to say.
+
+    Parameters:
+        add_state: tell the session's state.
+    """
     parts: list[str] = []
     if agent.description:
         parts.append(agent.description)
@@ -36,6 +43,8 @@ async def system_message(agent: Agent, context: RunContext, functions: Mapping[s
     if agent.expected_output:
         parts.append(f"Expected output: {agent.expected_output}")
     parts += tool_instructions(functions)
+    if add_state and context.session_state:
+        parts.append(f"<session_state>\n{content_text(context.session_state)}\n</session_state>")
     return Message("system", "\n\n".join(parts)) if parts else None
 
 

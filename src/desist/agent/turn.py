@@ -18,6 +18,7 @@ from desist.run.agent import (
 )
 from desist.run.message import Message, ToolCall
 from desist.run.metrics import Usage
+from desist.run.repair import free_id
 from desist.run.tracing import model_span
 
 if TYPE_CHECKING:
@@ -80,11 +81,9 @@ class Turn:
     def message(self, *, cancelled: bool = False) -> Message:
         """Return what has arrived so far as one message. Some servers use an id twice: here it names one call."""
         calls = [call for _, call in sorted(self.calls.items())]
-        taken = {call.id for message in self.body.messages for call in message.tool_calls or ()}
-        for number, call in enumerate(calls):
-            if call.id in taken:
-                call.id = f"{call.id}_{len(self.body.messages)}_{number}"
-            taken.add(call.id)
+        taken = {call.id for message in self.body.told() for call in message.tool_calls or ()}
+        for call in calls:
+            call.id = free_id(call.id, taken)
         return Message(
             "assistant",
             "".join(self.text) or None,

@@ -12,11 +12,14 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from desist.cancel.reason import Source
 from desist.cancel.registry import LiveRun, registry
 
-__all__ = ["HomeLoop", "drain", "home", "stop_all"]
+__all__ = ["HomeLoop", "at_exit", "drain", "home", "stop_all"]
+
+_last: list[Callable[[], object]] = []
 
 
 class HomeLoop:
@@ -93,8 +96,15 @@ def stop_all(source: Source, text: str) -> list[LiveRun]:
     return roots
 
 
+def at_exit(action: Callable[[], object]) -> None:
+    """Call `action()` when the interpreter ends, once the live runs have been drained. It must be quick."""
+    _last.append(action)
+
+
 def _leave() -> None:
     drain()
+    for action in _last:
+        action()
     home.close()
 
 

@@ -59,6 +59,7 @@ class RunOutput(Record):
     workflow_step_id: str | None = None
     cancel: CancelRecord | None = None
     error: str | None = None  #: of a run that failed, what went wrong
+    store_error: str | None = None  #: why its end isn't known to be stored
 
     _revivers: ClassVar[Mapping[str, Reviver]] = {
         "input": revive_as(RunInput),

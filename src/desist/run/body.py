@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from desist.cancel.status import RunStatus
 from desist.run.cleanup import Cleanup
+from desist.run.stored import SessionUpdate
 
 if TYPE_CHECKING:
     from desist.run.driver import Run
@@ -18,6 +19,10 @@ class Body(Protocol):
 
     kind: str  #: "workflow" or "agent"
     output: Any  #: RunOutput or WorkflowRunOutput; changed only through `Run.emit` and `Run.commit`
+
+    @property
+    def session(self) -> SessionUpdate | None:
+        """What the run changes in its session, stored together with the run."""
 
     def began(self) -> Any:
         """Return the first event."""

@@ -72,7 +72,7 @@ class Ending(RunState):
         status = RunStatus.cancelled if cancelled else self.scope.status
         if self.record is not None:
             self.record.settled_at = time.time()
-        self.body.output.status = status
+        self.body.output.status, self.body.output.store_error = status, None
         try:
             events = self.body.conclude(status, self.error)
         except Exception:  # a mistake of ours must not leave a reader waiting
@@ -84,23 +84,41 @@ class Ending(RunState):
         if future is None:
             self._announce(events)
         else:
-            future.add_done_callback(lambda _: self._announce(events))
+            future.add_done_callback(lambda done: self._stored(done.exception(), events))
 
-    def _save(self, status: RunStatus) -> Any:
-        parent = self.scope.parent
-        stored = StoredRun(
+    def _stored(self, error: BaseException | None, events: list[Any]) -> None:
+        """The store has answered. The end is told in any case, and says if it isn't known to be stored."""
+        if error is not None:
+            self._not_stored(error)
+        self._announce(events)
+
+    def _not_stored(self, error: BaseException) -> None:
+        self.body.output.store_error = str(error) or type(error).__name__
+        log.error("run %s could not be stored: %s", self.run_id, error, extra=self.ids)
+
+    def stored(self, status: RunStatus) -> StoredRun:
+        """Return the run as a store takes it."""
+        parent, body = self.scope.parent, self.body
+        return StoredRun(
             run_id=self.run_id,
-            kind=self.body.kind,
+            kind=body.kind,
             status=status,
-            output=self.body.output,
+            output=body.output,
             root_run_id=self.root.run_id,
             parent_run_id=parent.run_id if parent else None,
-            session_id=getattr(self.body.output, "session_id", None),
+            session_id=getattr(body.output, "session_id", None),
+            owner_id=getattr(body.output, f"{body.kind}_id", None),
+            user_id=getattr(body.output, "user_id", None),
+            created_at=self.created_at,
+            session=getattr(body, "session", None),
         )
+
+    def _save(self, status: RunStatus) -> Any:
         try:
-            return self.store.save_run(stored)
-        except Exception:
-            log.exception("run %s could not be stored", self.run_id, extra=self.ids)
+            return self.store.save_run(self.stored(status))
+        except Exception as error:
+            log.debug("run %s: the store failed", self.run_id, exc_info=True, extra=self.ids)
+            self._not_stored(error)
             return None
 
     def _announce(self, events: list[Any]) -> None:

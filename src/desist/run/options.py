@@ -12,7 +12,7 @@ from desist.run.driver import Run
 from desist.run.limits import seconds_until
 from desist.run.strict import refuse_unknown
 
-__all__ = ["RunOptions", "WorkflowOptions", "apply_limits", "checked_options"]
+__all__ = ["AgentOptions", "RunOptions", "WorkflowOptions", "apply_limits", "checked_options"]
 
 
 class RunOptions(TypedDict, total=False):
@@ -28,6 +28,13 @@ class RunOptions(TypedDict, total=False):
     deadline: dt.datetime | float | None  #: the same as a time: an aware datetime, or seconds since the epoch
     budget: Budget | None  #: what the run and all that it starts may spend; past it the run is cancelled
     on_cancel: Callable[..., Any] | None  #: cleans up if the run is cancelled; it is given the output
+
+
+class AgentOptions(RunOptions, total=False):
+    """One run of an agent."""
+
+    add_history_to_context: bool | None
+    add_session_state_to_context: bool | None
 
 
 class WorkflowOptions(RunOptions, total=False):

@@ -13,6 +13,7 @@ class Place:
     """What a run inherits from where it was started. All ids are None where there is nothing to name."""
 
     session_id: str | None = None
+    new_session: bool = False  #: the session begins with this run: there is nothing to load
     user_id: str | None = None
     workflow_id: str | None = None
     workflow_name: str | None = None

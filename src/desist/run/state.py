@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from desist.cancel.bridge import Bridge
@@ -22,7 +23,7 @@ from desist.cancel.token import CancelToken
 from desist.exceptions import RunCancelled
 from desist.run.body import Body
 from desist.run.budget import Spending
-from desist.run.store import RunStore
+from desist.run.store import PartKind, RunStore
 from desist.run.tracing import trace_run
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ __all__ = ["DEFAULT_GRACE", "RunState"]
 
 #: Seconds for cleanup after a cancel, before what is left is abandoned.
 DEFAULT_GRACE = 0.05
+log = logging.getLogger("desist.run")
 _RUNNING = RunStatus.running
 
 
@@ -76,6 +78,7 @@ class RunState:
         self._tidy_token = CancelToken()
         self._limits: list[Timer] = []
         self.opened_at = time.monotonic()
+        self.created_at = time.time()  #: seconds since the epoch
         self.ids = {"run_id": self.run_id, "root_run_id": self.run_id}  #: what a log record about it carries
         self.token.ids = self._tidy_token.ids = self.ids
         self.spans: Spans | None = trace_run(self)
@@ -120,6 +123,13 @@ class RunState:
             if self.scope.status is not _RUNNING:
                 raise RunCancelled(self.scope.reason)
             apply()
+
+    def keep(self, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
+        """Record what has finished, so that a crash doesn't lose it. After it was committed; never fails the run."""
+        try:
+            self.store.add_part(self.run_id, kind, value, at)
+        except Exception:
+            log.exception("run %s: a finished %s could not be stored", self.run_id, kind, extra=self.ids)
 
     def check(self) -> None:
         """Raise `RunCancelled` if nothing new may start."""

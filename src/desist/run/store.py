@@ -1,4 +1,4 @@
-"""Where runs are recorded, seen from below: a protocol, and the store in memory that is used when none is given.
+"""Where runs and sessions are recorded, seen from below: a protocol. `MemoryStore` is used when no other is given.
 
 A run is saved when it starts and before its end is told ("stored before shown"). A store that writes elsewhere does
 so in a writer of its own and returns a future; it never runs inside the task that a cancel interrupts.
@@ -6,69 +6,101 @@ so in a writer of its own and returns a future; it never runs inside the task th
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from desist.cancel.status import RunStatus
+from desist.cancel.aside import aside
+from desist.exceptions import ConfigurationError
+from desist.run.memory import MemoryStore
+from desist.run.stored import PartKind, SessionUpdate, StoredRun, StoredSession
 
-__all__ = ["MemoryStore", "RunStore", "StoredRun"]
+__all__ = ["MemoryStore", "PartKind", "RunStore", "SessionUpdate", "StoredRun", "StoredSession", "read", "store_of"]
 
-
-@dataclass(slots=True, kw_only=True)
-class StoredRun:
-    """A run as it is stored: where it belongs, how it stands, and its output (`RunOutput`, `WorkflowRunOutput`)."""
-
-    run_id: str
-    kind: str  #: "workflow" or "agent"
-    status: RunStatus
-    output: Any
-    root_run_id: str
-    parent_run_id: str | None = None
-    session_id: str | None = None
+T = TypeVar("T")
 
 
 class RunStore(Protocol):
-    """What the run needs of a database. Both methods may be called from any thread and must not block."""
+    """What runs need of a database. All methods may be called from any thread.
+
+    What saves must not block: it returns None when it is done, or a future. The future ends when the change is
+    durable, and in any case within a bounded time: with an error, if it isn't known to be durable by then.
+    """
+
+    blocking: bool  #: whether what loads may wait for a disk or a network: then it is done beside the loop
 
     def save_run(self, run: StoredRun) -> Future[None] | None:
-        """Record a run, replacing what is known of its id. None: done; else a future that ends when it is durable."""
+        """Record a run, replacing what is known of its id, and apply `run.session` together with it.
+
+        Of a run that has ended the parts are dropped.
+        """
+
+    def add_part(self, run_id: str, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
+        """Record what has finished while the run goes on. Never waits; what comes after the run's end is dropped.
+
+        Parameters:
+            value: of the class that `kind` says. It doesn't change any more.
+            at: of a step, where it stands among the others.
+        """
 
     def load_run(self, run_id: str) -> StoredRun | None:
         """Return a run, or None if it isn't known."""
 
+    def delete_run(self, run_id: str) -> bool:
+        """Forget a run; return whether it was there."""
 
-class MemoryStore:
-    """The last runs of this process, in memory.
+    def session_runs(
+        self,
+        session_id: str,
+        *,
+        kind: str | None = None,
+        owner_id: str | None = None,
+        limit: int | None = None,
+        ended_only: bool = True,
+    ) -> list[StoredRun]:
+        """Return the last `limit` runs of a session, the oldest first.
 
-    Parameters:
-        keep: how many ended runs are kept; the oldest go first. Live runs are always kept.
+        Parameters:
+            kind, owner_id: only those of a kind, of a workflow or agent. None doesn't filter.
+            ended_only: leave out those that still run.
+        """
+
+    def load_session(self, session_id: str, kind: str) -> StoredSession | None:
+        """Return a session, which the caller may change, or None."""
+
+    def save_session(self, session: StoredSession) -> Future[None] | None:
+        """Record a session as it is given."""
+
+    def update_session(self, change: SessionUpdate) -> Future[None] | None:
+        """Apply a change to the session as it is stored then; make the session if there is none."""
+
+    def delete_session(self, session_id: str, kind: str | None = None) -> bool:
+        """Forget a session and its runs, of one kind or of all; return whether anything was there."""
+
+    def list_sessions(
+        self,
+        *,
+        kind: str | None = None,
+        owner_id: str | None = None,
+        user_id: str | None = None,
+        limit: int | None = None,
+    ) -> list[StoredSession]:
+        """Return the sessions that fit, the one that changed last first."""
+
+
+def store_of(db: Any, where: str) -> RunStore:
+    """Return the store behind what a program gave as `db=`: a database of `desist.db`, or a store itself.
+
+    Raises:
+        ConfigurationError: it is neither; the message names `where`.
     """
+    store = getattr(db, "store", db)
+    if not callable(getattr(store, "save_run", None)):
+        raise ConfigurationError(f"db= of {where} must be a database such as SqliteDb(...), not {db!r:.80}")
+    found: RunStore = store
+    return found
 
-    def __init__(self, keep: int = 1000) -> None:
-        self._lock = threading.Lock()
-        self._live: dict[str, StoredRun] = {}
-        self._ended: OrderedDict[str, StoredRun] = OrderedDict()
-        self._keep = keep
 
-    def save_run(self, run: StoredRun) -> None:
-        """Record a run."""
-        with self._lock:
-            if not run.status.is_final:
-                self._ended.pop(run.run_id, None)
-                self._live[run.run_id] = run
-                return
-            self._live.pop(run.run_id, None)
-            self._ended[run.run_id] = run
-            while len(self._ended) > self._keep:
-                self._ended.popitem(last=False)
-
-    def load_run(self, run_id: str) -> StoredRun | None:
-        """Return a run, or None if it isn't known (any more)."""
-        with self._lock:
-            return self._live.get(run_id) or self._ended.get(run_id)
-
-    def __len__(self) -> int:
-        return len(self._live) + len(self._ended)
+async def read(store: RunStore, work: Callable[[], T]) -> T:
+    """Return `work()`, which loads from `store`: beside the loop if that may block. A cancel leaves it at once."""
+    return await aside(work, "desist-db-read") if store.blocking else work()

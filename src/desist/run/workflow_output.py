@@ -65,6 +65,7 @@ class WorkflowRunOutput(Record):
     pause_kind: str | None = None
     cancel: CancelRecord | None = None
     error: str | None = None  #: of a run that failed, what went wrong
+    store_error: str | None = None  #: why its end isn't known to be stored
 
     _revivers: ClassVar[Mapping[str, Reviver]] = {
         "step_executor_runs": list_of(_run),

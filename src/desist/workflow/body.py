@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from desist.run.base import CancellationStage, RunStatus, content_text
 from desist.run.cleanup import Cleanup, hook
 from desist.run.context import RunContext
+from desist.run.in_session import InSession
 from desist.run.place import Place
+from desist.run.stored import SessionUpdate
 from desist.run.workflow import (
     BaseWorkflowRunOutputEvent,
     StepOutputEvent,
@@ -23,6 +25,7 @@ from desist.run.workflow import (
 from desist.workflow.flow import Flow, Runnable
 from desist.workflow.progress import Progress
 from desist.workflow.sequence import run_sequence
+from desist.workflow.sessions import EarlierRuns
 from desist.workflow.types import StepInput, StepType
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ class WorkflowBody:
         self.agent_runs: list[Any] = []
         self.begun: list[tuple[Runnable, Progress]] = []
         self.on_cancel: Callable[..., Any] | None = None  #: of this run alone
+        self.in_session: InSession | None = None
         self._began_at = time.monotonic()
         self.output = WorkflowRunOutput(
             input=given.input,
@@ -76,6 +80,11 @@ class WorkflowBody:
             "run_id": run_id,
         }
 
+    @property
+    def session(self) -> SessionUpdate | None:
+        """What the run changes in its session."""
+        return self.in_session.update if self.in_session is not None else None
+
     def began(self) -> WorkflowStartedEvent:
         """Return the first event."""
         return WorkflowStartedEvent(**self.common)
@@ -83,6 +92,9 @@ class WorkflowBody:
     async def work(self, run: Run) -> None:
         """Run the steps."""
         place = self.place
+        if self.in_session is not None:
+            await self.in_session.load(run.store)
+        self.given.workflow_session = EarlierRuns(run.store, place)
         context = RunContext(
             run_id=run.run_id,
             session_id=place.session_id,
@@ -101,6 +113,8 @@ class WorkflowBody:
     def conclude(self, status: RunStatus, error: BaseException | None) -> list[Any]:
         """Finish the output and return the closing events."""
         output = self.output
+        if self.in_session is not None:
+            self.in_session.conclude()
         output.metrics = WorkflowMetrics(
             steps={step.step_name or "": step.metrics for step in self.progress.done if step.metrics is not None},
             duration=time.monotonic() - self._began_at,

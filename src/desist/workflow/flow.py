@@ -13,6 +13,7 @@ from desist.run.driver import Run
 from desist.run.place import Place
 from desist.run.step_events import StepStartedEvent
 from desist.run.workflow_event import BaseStepEvent, StepIndex
+from desist.workflow.kept import keep_step
 from desist.workflow.progress import Progress
 from desist.workflow.types import StepInput, StepOutput, StepType
 
@@ -101,6 +102,7 @@ class Flow:
             progress.output = output
 
         self.run.emit(event, keep)
+        keep_step(self.run, output, above)
         name = progress.common["step_name"]
         log.debug("run %s: %s has ended: %s", self.run.run_id, name, event.event, extra=self.run.ids)
         if self.run.spans is not None:

@@ -41,6 +41,7 @@ def following(given: StepInput, name: str, output: StepOutput) -> StepInput:
         videos=output.videos or given.videos,
         audio=output.audio or given.audio,
         files=output.files or given.files,
+        workflow_session=given.workflow_session,
     )
 
 

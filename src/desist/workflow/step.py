@@ -22,6 +22,7 @@ from desist.tools.isolation import Isolation
 from desist.workflow.flow import Flow, Spot
 from desist.workflow.function import FunctionCall, call_function
 from desist.workflow.progress import Progress
+from desist.workflow.sessions import with_history
 from desist.workflow.types import OnError, StepInput, StepOutput, StepType
 
 __all__ = ["Step"]
@@ -50,6 +51,9 @@ class Step(Strict):
         grace: seconds between SIGTERM and SIGKILL for such a process; None: the grace of the run.
         interrupt: how a cancel may stop a sync executor: "auto", by all means; "cooperative", by its token only;
             "never", not at all: the run waits for it, unless the cancel is forced.
+        add_workflow_history: tell the agent what was asked and answered in the session's last runs; None: as the
+            workflow says. A function finds it in its `StepInput`.
+        num_history_runs: in how many.
 
     Raises:
         ConfigurationError: no executor, or more than one, or one that can't run as asked.
@@ -71,6 +75,8 @@ class Step(Strict):
         isolation: Isolation = "thread",
         grace: float | None = None,
         interrupt: Interrupt = "auto",
+        add_workflow_history: bool | None = None,
+        num_history_runs: int = 3,
     ) -> None:
         if (agent is None) == (executor is None):
             how = "both agent= and executor=" if agent is not None else "neither agent= nor executor="
@@ -104,6 +110,8 @@ class Step(Strict):
         self.on_cancel = on_cancel
         self.compensate = compensate
         self.timeout = timeout
+        self.add_workflow_history = add_workflow_history
+        self.num_history_runs = num_history_runs
 
     def __repr__(self) -> str:
         return f"<Step {self.name}>"
@@ -171,7 +179,15 @@ class Step(Strict):
 
     async def _run_agent(self, agent: Agent, given: StepInput, flow: Flow, progress: Progress) -> StepOutput:
         place = self._place(flow, progress)
-        body = agent.body(_message(given), place, listened=flow.listened, stream_events=flow.stream_events)
+        workflow = flow.run.body.workflow  # type: ignore[attr-defined]  # the body of a workflow's run
+        wanted = self.add_workflow_history
+        message = await with_history(
+            _message(given),
+            given,
+            wanted=workflow.add_workflow_history_to_steps if wanted is None else wanted,
+            num_runs=workflow.num_history_runs if wanted is None else self.num_history_runs,
+        )
+        body = agent.body(message, place, listened=flow.listened, stream_events=flow.stream_events)
         run = agent.open(body, bound=True, skip=self.on_cancel == "skip")
 
         def note() -> None:  # now, not when it has ended: a cancel must find it

@@ -77,6 +77,16 @@ class StepInput:
     videos: list[Any] | None = None
     audio: list[Any] | None = None
     files: list[Any] | None = None
+    workflow_session: Any = None  #: the session as it was before this run: what a `WorkflowSession` has
+
+    def get_workflow_history(self, num_runs: int | None = None) -> list[tuple[str, str]]:
+        """Return what was asked and answered in the session's last runs, the oldest first; None for all."""
+        return self.workflow_session.get_workflow_history(num_runs) if self.workflow_session is not None else []
+
+    def get_workflow_history_context(self, num_runs: int | None = None) -> str | None:
+        """Return the same as text for a model, or None if there is nothing to tell."""
+        session = self.workflow_session
+        return session.get_workflow_history_context(num_runs) if session is not None else None
 
     def get_input_as_string(self) -> str | None:
         """Return the workflow's input as text, or None without one."""

@@ -13,22 +13,24 @@ from desist.run.cancel import acancel_run, cancel, cancel_run
 from desist.run.cleanup import check_hook
 from desist.run.debug import show_log
 from desist.run.driver import Run, current_run, new_id
+from desist.run.in_session import InSession
 from desist.run.input import check_input
 from desist.run.options import WorkflowOptions, apply_limits, checked_options
 from desist.run.place import Place
-from desist.run.store import MemoryStore, RunStore
+from desist.run.store import MemoryStore, RunStore, store_of
 from desist.run.strict import Strict
 from desist.run.workflow import WorkflowRunOutput
 from desist.workflow.body import WorkflowBody
 from desist.workflow.entries import as_steps
 from desist.workflow.flow import Runnable
+from desist.workflow.sessions import WorkflowSessions
 from desist.workflow.steps import Steps
 from desist.workflow.types import StepInput
 
 __all__ = ["Workflow"]
 
 
-class Workflow(Strict):
+class Workflow(WorkflowSessions, Strict):
     """Steps that are run as one, and stopped as one.
 
     Parameters:
@@ -36,8 +38,12 @@ class Workflow(Strict):
         id: a stable id; made from the name if None.
         description: what it is for.
         steps: steps, containers, agents, functions of a `StepInput`; or one `Steps`.
-        db: where runs are recorded; None keeps the last ones in memory.
-        session_state: what functions and tools share as `session_state`; each run works on a copy.
+        db: where runs and sessions are recorded, such as `SqliteDb(...)`; None keeps the last ones in memory.
+        session_state: what functions and tools share as `session_state`, at the beginning of a session. Each run
+            works on the dict that it is given, or a new one, and finds in it what the session's runs before it left.
+        overwrite_db_session_state: a run doesn't take what is stored, and replaces it at its end.
+        add_workflow_history_to_steps: tell agents what was asked and answered in the session's last runs.
+        num_history_runs: in how many.
         dependencies: what they get as `dependencies`.
         metadata: kept with the run.
         timeout: seconds after which a run is cancelled, with source `deadline`.
@@ -45,7 +51,8 @@ class Workflow(Strict):
         on_cancel: a function that cleans up after a cancel; it is given the output.
         compensate: a cancel undoes finished steps, by their `compensate` functions.
         stream, stream_events: defaults of `run`.
-        user_id, session_id: defaults of `run`.
+        user_id, session_id: defaults of `run`. Without any session id, a workflow with a `db` keeps one session for
+            all its runs; without one, each run has a session of its own.
         debug_mode: show the log of desist, from level DEBUG on, on standard error.
         telemetry: accepted for programs that set it; nothing ever leaves the process.
 
@@ -61,8 +68,11 @@ class Workflow(Strict):
         id: str | None = None,
         description: str | None = None,
         steps: Sequence[Any] | Steps | None = None,
-        db: RunStore | None = None,
+        db: Any = None,
         session_state: dict[str, Any] | None = None,
+        overwrite_db_session_state: bool = False,
+        add_workflow_history_to_steps: bool = False,
+        num_history_runs: int = 3,
         dependencies: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
         timeout: float | None = None,
@@ -79,13 +89,20 @@ class Workflow(Strict):
         for label, seconds in (("timeout", timeout), ("grace", grace)):
             if seconds is not None and seconds < 0:
                 raise ConfigurationError(f"{label}={seconds} of a Workflow must not be negative")
+        if num_history_runs < 0:
+            raise ConfigurationError(f"num_history_runs={num_history_runs} of a Workflow must not be negative")
         self.name = name
         self.id = id or (name or "workflow").lower().replace(" ", "-")
         self.description = description
         entries = [steps] if isinstance(steps, Steps) else steps or []
         self.steps: list[Runnable] = as_steps(entries, f"workflow {self.id!r}")
-        self.db: RunStore = db if db is not None else MemoryStore()
+        self.db = db
+        self._memory = MemoryStore()
+        _ = self.store  # what is no database is an error now
         self.session_state = session_state
+        self.overwrite_db_session_state = overwrite_db_session_state
+        self.add_workflow_history_to_steps = add_workflow_history_to_steps
+        self.num_history_runs = num_history_runs
         self.dependencies = dependencies
         self.metadata = metadata
         self.timeout = timeout
@@ -105,6 +122,11 @@ class Workflow(Strict):
     def __repr__(self) -> str:
         return f"<Workflow {self.name or self.id}>"
 
+    @property
+    def store(self) -> RunStore:
+        """Where runs and sessions are recorded."""
+        return store_of(self.db, "a Workflow") if self.db is not None else self._memory
+
     def _open(self, asked: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None) -> Run:
         what = f"workflow {self.id!r}"
         check_input(asked, what, required=False)
@@ -118,22 +140,28 @@ class Workflow(Strict):
         place = self._place(options)
         body = WorkflowBody(self, given, place, listened=stream, stream_events=stream and events)
         body.on_cancel = options["on_cancel"]
+        body.in_session = InSession(
+            "workflow", self.id, place, defaults=self.session_state, overwrite=self.overwrite_db_session_state
+        )
         run_id = options["run_id"] or new_id()
         parent = current_run()
         body.named(run_id, parent.run_id if parent else None)
-        run = Run.open(body, run_id=run_id, store=self.db, grace=self.grace)
+        store = self.store if self.db is not None or parent is None else parent.store
+        run = Run.open(body, run_id=run_id, store=store, grace=self.grace)
         run.limit(self.timeout, f"the timeout of {what}")
         apply_limits(run, options)
         return run
 
     def _place(self, options: dict[str, Any]) -> Place:
         state = options["session_state"]
+        session_id, new = self._session_for(options["session_id"], lasting=self.db is not None)
         return Place(
             user_id=options["user_id"] or self.user_id,
-            session_id=options["session_id"] or self.session_id,
+            session_id=session_id,
+            new_session=new,
             workflow_id=self.id,
             workflow_name=self.name,
-            session_state=state if state is not None else dict(self.session_state or {}),
+            session_state=state if state is not None else {},
             dependencies=options["dependencies"] or self.dependencies,
             metadata=options["metadata"] or self.metadata,
         )
@@ -230,12 +258,7 @@ class Workflow(Strict):
     #: The same for async code.
     acancel_run = staticmethod(acancel_run)
 
-    # -- looking back, printing
-
-    def get_run(self, run_id: str) -> WorkflowRunOutput | None:
-        """Return what is recorded of a run, live or ended, or None."""
-        stored = self.db.load_run(run_id)
-        return stored.output if stored else None
+    # -- printing; looking back is in `desist.workflow.sessions`
 
     def print_response(self, input: Any = None, *, stream: bool = True, markdown: bool = True, **options: Any) -> None:
         """Run and show it in the terminal, live. Takes the options of `run`, and `console=` (rich)."""

@@ -1,0 +1,36 @@
+"""Databases for sessions and runs. The names are loaded when they are first used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from desist.db.base import AsyncBaseDb, BaseDb
+    from desist.db.in_memory import InMemoryDb
+    from desist.db.json import JsonDb
+    from desist.db.sqlite import AsyncSqliteDb, SqliteDb
+
+_PLACES = {
+    "AsyncBaseDb": "desist.db.base",
+    "AsyncSqliteDb": "desist.db.sqlite",
+    "BaseDb": "desist.db.base",
+    "InMemoryDb": "desist.db.in_memory",
+    "JsonDb": "desist.db.json",
+    "SqliteDb": "desist.db.sqlite",
+}
+
+__all__ = ["AsyncBaseDb", "AsyncSqliteDb", "BaseDb", "InMemoryDb", "JsonDb", "SqliteDb"]
+
+
+def __getattr__(name: str) -> Any:
+    place = _PLACES.get(name)
+    if place is None:
+        raise AttributeError(f"module 'desist.db' has no attribute {name!r}")
+    import importlib
+
+    value = globals()[name] = getattr(importlib.import_module(place), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

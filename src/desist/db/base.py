@@ -1,0 +1,199 @@
+"""What every database offers to programs: sessions and runs. All of it is made of what its store offers.
+
+`BaseDb` blocks; `AsyncBaseDb` is the same with methods to be awaited. Agents and workflows use neither: they ask the
+store behind it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from desist.cancel.aside import aside
+from desist.exceptions import ConfigurationError
+from desist.run.base import RunStatus
+from desist.run.session import Session, load_session
+from desist.run.store import RunStore
+from desist.run.stored import SessionUpdate, StoredRun
+from desist.run.strict import Strict
+from desist.run.workflow_output import WorkflowRunOutput
+
+__all__ = ["AsyncBaseDb", "BaseDb"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_KINDS = ("workflow", "agent")
+
+
+class BaseDb(Strict):
+    """A database of sessions and runs. Give it to an agent or workflow as `db=`.
+
+    A session type is "workflow" or "agent"; None stands for whichever there is, a workflow's first. All methods may
+    be called from any thread; they wait for the disk, and raise `StoreError` if it fails.
+    """
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+
+    @property
+    def store(self) -> RunStore:
+        """What agents and workflows record in."""
+        return self._store
+
+    # -- sessions
+
+    def get_session(self, session_id: str, session_type: str | None = None, user_id: str | None = None) -> Any:
+        """Return an `AgentSession` or `WorkflowSession` with its runs, or None."""
+        for kind in _kinds(session_type):
+            found = load_session(self.store, session_id, kind, user_id)
+            if found is not None:
+                return found
+        return None
+
+    def get_sessions(
+        self,
+        session_type: str | None = None,
+        user_id: str | None = None,
+        component_id: str | None = None,
+        limit: int | None = None,
+    ) -> list[Any]:
+        """Return the sessions that fit, each with its runs, the one that changed last first.
+
+        Parameters:
+            component_id: only those made by this agent or workflow.
+        """
+        _kinds(session_type)
+        held = self.store.list_sessions(kind=session_type, owner_id=component_id, user_id=user_id, limit=limit)
+        found = [load_session(self.store, one.session_id, one.kind) for one in held]
+        return [session for session in found if session is not None]
+
+    def upsert_session(self, session: Session) -> Any:
+        """Write a session as it is given, without its runs (see `upsert_run`); return it."""
+        stored = session.to_stored()
+        stored.updated_at = time.time()
+        _wait(self.store.save_session(stored))
+        return session
+
+    def rename_session(self, session_id: str, session_name: str, session_type: str | None = None) -> Any:
+        """Give a session a name and return it; None if there is none."""
+        session = self.get_session(session_id, session_type)
+        if session is None:
+            return None
+        change = SessionUpdate(
+            session_id=session_id,
+            kind=session.kind,
+            owner_id=session.owner_id,
+            user_id=session.user_id,
+            name=session_name,
+        )
+        _wait(self.store.update_session(change))
+        session.session_data["session_name"] = session_name
+        return session
+
+    def delete_session(self, session_id: str, session_type: str | None = None) -> bool:
+        """Delete a session and its runs, with None those of all types; return whether anything was there."""
+        _kinds(session_type)
+        return self.store.delete_session(session_id, session_type)
+
+    # -- runs
+
+    def upsert_run(self, run: Any) -> None:
+        """Write a run (`RunOutput` or `WorkflowRunOutput`) in the place of what is known of its id."""
+        if run.run_id is None:
+            raise ConfigurationError("a run without a run_id can't be stored")
+        kind = "workflow" if isinstance(run, WorkflowRunOutput) else "agent"
+        stored = StoredRun(
+            run_id=run.run_id,
+            kind=kind,
+            status=run.status,
+            output=run,
+            root_run_id=run.parent_run_id or run.run_id,
+            parent_run_id=run.parent_run_id,
+            session_id=run.session_id,
+            owner_id=run.workflow_id if kind == "workflow" else run.agent_id,
+            user_id=run.user_id,
+            created_at=run.created_at,
+        )
+        _wait(self.store.save_run(stored))
+
+    def get_run(self, run_id: str) -> Any:
+        """Return the output of a run, or None."""
+        found = self.store.load_run(run_id)
+        return found.output if found is not None else None
+
+    def get_runs(
+        self,
+        session_id: str,
+        session_type: str | None = None,
+        status: RunStatus | None = None,
+        limit: int | None = None,
+    ) -> list[Any]:
+        """Return the outputs of a session's last runs, the oldest first; also those that still run."""
+        for kind in _kinds(session_type):
+            runs = self.store.session_runs(session_id, kind=kind, ended_only=False)
+            outputs = [run.output for run in runs if status in (None, run.status)]
+            if runs:
+                return outputs if limit is None else outputs[max(0, len(outputs) - limit) :]
+        return []
+
+    def delete_run(self, run_id: str) -> bool:
+        """Delete a run; return whether it was there."""
+        return self.store.delete_run(run_id)
+
+    # -- the end
+
+    def flush(self) -> None:
+        """Wait until everything that runs have left to be written is written."""
+
+    def close(self) -> None:
+        """Write what is left, and let go of threads and files. Also done when the interpreter ends."""
+
+
+def _kinds(session_type: str | None) -> tuple[str, ...]:
+    if session_type is None:
+        return _KINDS
+    if session_type not in _KINDS:
+        raise ConfigurationError(f"session_type={session_type!r} must be one of {', '.join(_KINDS)}, or None")
+    return (str(getattr(session_type, "value", session_type)),)
+
+
+def _wait(done: Future[None] | None) -> None:
+    if done is not None:
+        done.result()  # the store bounds it
+
+
+def _beside(
+    method: Callable[Concatenate[BaseDb, P], T],
+) -> Callable[Concatenate[AsyncBaseDb, P], Coroutine[Any, Any, T]]:
+    async def call(self: AsyncBaseDb, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await aside(lambda: method(self._db, *args, **kwargs), "desist-db-call")
+
+    call.__name__ = call.__qualname__ = method.__name__
+    call.__doc__ = method.__doc__
+    return call
+
+
+class AsyncBaseDb(Strict):
+    """A database whose methods are awaited. They run beside the event loop, and a cancel leaves them at once."""
+
+    def __init__(self, db: BaseDb) -> None:
+        self._db = db
+
+    @property
+    def store(self) -> RunStore:
+        """What agents and workflows record in."""
+        return self._db.store
+
+    get_session = _beside(BaseDb.get_session)
+    get_sessions = _beside(BaseDb.get_sessions)
+    upsert_session = _beside(BaseDb.upsert_session)
+    rename_session = _beside(BaseDb.rename_session)
+    delete_session = _beside(BaseDb.delete_session)
+    upsert_run = _beside(BaseDb.upsert_run)
+    get_run = _beside(BaseDb.get_run)
+    get_runs = _beside(BaseDb.get_runs)
+    delete_run = _beside(BaseDb.delete_run)
+    flush = _beside(BaseDb.flush)
+    close = _beside(BaseDb.close)

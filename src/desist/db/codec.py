@@ -1,0 +1,80 @@
+"""Outputs and parts of runs as JSON text, and back: what a program gets is of the classes that it knows.
+
+What isn't of ours comes back as the plain value that it was stored as: a pydantic object as a dict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from desist.db.tables import PartRow, RunRow
+from desist.exceptions import DesistError, StoreError
+from desist.run.agent_output import RunOutput
+from desist.run.message import Message, ToolExecution
+from desist.run.plain import dump
+from desist.run.record import revive_as
+from desist.run.workflow_output import WorkflowRunOutput
+from desist.workflow.types import StepOutput
+
+__all__ = ["decode_part", "decode_run", "encode", "encode_part", "place_of"]
+
+_OUTPUTS: dict[str, Any] = {"agent": RunOutput, "workflow": WorkflowRunOutput}
+_PARTS: dict[str, Any] = {
+    "message": revive_as(Message),
+    "tool": revive_as(ToolExecution),
+    "step": revive_as(StepOutput),
+    "again": lambda value: None,
+}
+
+
+def encode(value: Any) -> str:
+    """Return a value as JSON text. Never fails."""
+    return dump(value).decode()
+
+
+def encode_part(run_id: str, kind: str, value: Any, at: Mapping[str, Any] | None) -> PartRow:
+    """Return a part as a row; now, because what it stands for may be used further."""
+    return PartRow(run_id, kind, None if at is None else encode(at), encode(value))
+
+
+def decode_run(row: RunRow) -> Any:
+    """Return the output of a run.
+
+    Raises:
+        StoreError: the text can't be read; the message names the run.
+    """
+    try:
+        output = _OUTPUTS[row.kind].from_dict(msgspec.json.decode(row.output))
+    except (DesistError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"the stored {row.kind} run {row.run_id} can't be read: {error}") from error
+    if isinstance(output, WorkflowRunOutput):
+        output.step_results = [_step(value) for value in output.step_results]
+        for run in output.step_executor_runs or ():
+            if isinstance(run, WorkflowRunOutput):
+                run.step_results = [_step(value) for value in run.step_results]
+    return output
+
+
+def _step(value: Any) -> Any:
+    """Return what a step made; a container may have a list of them."""
+    return [_step(one) for one in value] if isinstance(value, list) else _PARTS["step"](value)
+
+
+def decode_part(row: PartRow) -> Any:
+    """Return the value of a part.
+
+    Raises:
+        StoreError: the text can't be read.
+    """
+    try:
+        return _PARTS[row.kind](msgspec.json.decode(row.value))
+    except (DesistError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"a stored part of run {row.run_id} can't be read: {error}") from error
+
+
+def place_of(row: PartRow) -> dict[str, Any]:
+    """Return where a step of a part stands."""
+    return msgspec.json.decode(row.at) if row.at else {}

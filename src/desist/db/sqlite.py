@@ -1,0 +1,80 @@
+"""`SqliteDb` and `AsyncSqliteDb`: sessions and runs in a SQLite file, which several processes may use at a time."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from desist.db.base import AsyncBaseDb
+from desist.db.on_disk import OnDisk
+from desist.db.sqlite_file import SqliteFile
+from desist.db.sqlite_tables import Names
+from desist.db.store import TableStore
+from desist.exceptions import ConfigurationError
+
+__all__ = ["AsyncSqliteDb", "SqliteDb"]
+
+_URL = "sqlite:///"
+
+
+class SqliteDb(OnDisk):
+    """A SQLite file.
+
+    Parameters:
+        db_file: the file; it and its folder are made if they aren't there. Default: `desist.db` in the folder where
+            the program runs.
+        db_url: the same as `sqlite:///PATH`.
+        session_table: what the table of sessions is called; the others are called after it. Default:
+            `desist_sessions`, `desist_runs` and `desist_run_parts`.
+        timeout: seconds after which whoever waits for a write is told that it isn't done: the end of a run is then
+            told without being stored, and says so. Objects for the same file share the first one's.
+
+    Raises:
+        StoreError: the file can't be used: a folder, damaged, of a newer desist, not to be written. Nothing in it
+            is changed.
+    """
+
+    def __init__(
+        self,
+        db_file: str | Path | None = None,
+        *,
+        db_url: str | None = None,
+        session_table: str | None = None,
+        timeout: float = 10.0,
+    ) -> None:
+        path = _path(db_file, db_url).resolve()
+        if session_table is not None and not re.fullmatch(r"[A-Za-z_]\w*", session_table, re.ASCII):
+            raise ConfigurationError(f"session_table={session_table!r} must be a name: letters, digits and _")
+        names = Names.after(session_table)
+        key = ("sqlite", path, names)
+        super().__init__(key, lambda patience: TableStore(SqliteFile(path, names, patience), patience), timeout)
+        self.db_file = path
+
+
+class AsyncSqliteDb(AsyncBaseDb):
+    """A SQLite file, with methods that are awaited. Parameters and errors as for `SqliteDb`."""
+
+    def __init__(
+        self,
+        db_file: str | Path | None = None,
+        *,
+        db_url: str | None = None,
+        session_table: str | None = None,
+        timeout: float = 10.0,
+    ) -> None:
+        db = SqliteDb(db_file, db_url=db_url, session_table=session_table, timeout=timeout)
+        super().__init__(db)
+        self.db_file = db.db_file
+
+
+def _path(db_file: str | Path | None, db_url: str | None) -> Path:
+    if db_file is not None and db_url is not None:
+        raise ConfigurationError("give a SqliteDb either db_file= or db_url=, not both")
+    if db_url is not None:
+        plain = db_url.replace("sqlite+aiosqlite:", "sqlite:", 1)
+        if not plain.startswith(_URL) or plain == _URL:
+            raise ConfigurationError(f"db_url={db_url!r} must look like 'sqlite:///PATH'")
+        db_file = plain[len(_URL) :]
+    if db_file is not None and str(db_file).startswith(":memory:"):
+        raise ConfigurationError("db_file=':memory:' can't be shared by threads: use InMemoryDb()")
+    return Path(db_file if db_file is not None else "desist.db").expanduser()

@@ -1,0 +1,226 @@
+"""One SQLite file of this process: its connections, its schema, its errors. Used by all databases on that file.
+
+WAL, so that readers never wait. One connection writes, in the writer's thread; looks borrow one from a pool. In a
+forked child nothing of the parent is used, or closed: that would end the parent's locks.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from desist.db.migrations import statements, steps
+from desist.db.sqlite_tables import Names, SqliteTables
+from desist.db.writer import Busy, Job
+from desist.exceptions import StoreError
+
+__all__ = ["SqliteFile"]
+
+#: Milliseconds that SQLite itself waits for another process; whoever calls tries again.
+BUSY_MS = 200
+#: Connections that are kept for readers.
+POOL = 4
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+#: Connections of a parent process, kept so that they are never closed in its forked child.
+_inherited: list[Any] = []
+
+
+class SqliteFile:
+    """A file and its connections.
+
+    Raises:
+        StoreError: it can't be used; the message names the file and says why.
+    """
+
+    def __init__(self, path: Path, names: Names, patience: float) -> None:
+        self.path, self.names, self.name = path, names, str(path)
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._idle: list[sqlite3.Connection] = []
+        self._writing: sqlite3.Connection | None = None
+        self._full = False  #: whether the writing connection waits for the disk
+        self._closed = False
+        self._prepare()
+        _files.add(self)
+
+    # -- opening
+
+    def _prepare(self) -> None:
+        """See that the file is there, is ours and has the tables; wait for another process that is at it."""
+        if self.path.is_dir():
+            raise StoreError(f"{self.name} is a folder: db_file= must name a file")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{self.name}: its folder can't be made: {error}") from error
+        until = time.monotonic() + self._patience
+        while True:
+            try:
+                self._migrate()
+                return
+            except sqlite3.Error as error:
+                if _code(error) not in _BUSY or time.monotonic() > until:
+                    raise StoreError(self._words(error)) from error
+
+    def _migrate(self) -> None:
+        with self._connected() as connection:
+            known = steps()
+            version = self._version(connection)
+            if version == len(known):
+                self._try_to_write(connection)
+                return
+            if version > len(known):
+                raise StoreError(
+                    f"{self.name} was written by a newer desist: its tables have version {version},"
+                    f" this one knows {len(known)}. Update desist, or use another file"
+                )
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("BEGIN IMMEDIATE")
+            for step in known[self._version(connection) :]:  # another process may have been quicker
+                for statement in statements(step, self.names.as_dict()):
+                    connection.execute(statement)
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {self.names.schema} (version INTEGER NOT NULL)")
+            connection.execute(f"DELETE FROM {self.names.schema}")
+            connection.execute(f"INSERT INTO {self.names.schema} VALUES (?)", (len(known),))
+            connection.execute("COMMIT")
+
+    def _try_to_write(self, connection: sqlite3.Connection) -> None:
+        """Fail now and not in mid-run if the file can't be written. That another process writes just now is fine."""
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            if _code(error) not in _BUSY:
+                raise
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        """Return which step the tables stand at. A table of our own: the file may be a program's own, too."""
+        there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (self.names.schema,)).fetchone()
+        row = connection.execute(f"SELECT version FROM {self.names.schema}").fetchone() if there else None
+        return int(row[0]) if row else 0
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        connection = self._connect()
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False, cached_statements=64
+        )
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
+
+    # -- writing
+
+    def write(self, jobs: Sequence[Job]) -> list[Any]:
+        """Do the jobs in one transaction, on the disk before this returns if one of them asks for it."""
+        try:
+            connection = self._writing = self._writing or self._connect()
+            full = any(job.durable for job in jobs)
+            if full is not self._full:  # only outside of a transaction
+                connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
+                self._full = full
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                tables = SqliteTables(connection, self.names)
+                results = [job.work(tables) for job in jobs]
+                connection.execute("COMMIT")
+                return results
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            if _code(error) in _BUSY:
+                raise Busy(str(error)) from error
+            raise StoreError(self._words(error)) from error
+
+    def detach(self) -> Callable[[], None]:
+        """Part with the connection that writes."""
+        connection, self._writing, self._full = self._writing, None, False
+        return connection.close if connection is not None else lambda: None
+
+    # -- reading
+
+    @contextmanager
+    def reading(self) -> Iterator[SqliteTables]:
+        """Lend the tables for one look: all that it sees belongs together."""
+        try:
+            connection = self._borrow()
+            try:
+                connection.execute("BEGIN")
+                yield SqliteTables(connection, self.names)
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                self._give_back(connection)
+        except sqlite3.Error as error:
+            raise StoreError(self._words(error)) from error
+
+    def _borrow(self) -> sqlite3.Connection:
+        with self._lock:
+            if self._closed:
+                raise StoreError(f"{self.name} is closed")
+            if self._idle:
+                return self._idle.pop()
+        return self._connect()
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        with self._lock:
+            if not self._closed and len(self._idle) < POOL:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def close(self) -> None:
+        """Close the readers' connections; the writer's is closed when its thread ends."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _words(self, error: sqlite3.Error) -> str:
+        """Say what is wrong with which file, and what to do."""
+        hint = {
+            sqlite3.SQLITE_NOTADB: "this is no SQLite database; it was left as it is. Give another db_file=",
+            sqlite3.SQLITE_CORRUPT: "the database is damaged; it was left as it is. Restore a copy, or try `.recover`",
+            sqlite3.SQLITE_READONLY: "it can't be written: see who owns the file and its folder",
+            sqlite3.SQLITE_CANTOPEN: "it can't be opened: see who owns the file and its folder",
+            sqlite3.SQLITE_FULL: "the disk is full",
+        }.get(_code(error))
+        return f"{self.name}: {hint} ({error})" if hint else f"{self.name}: {error}"
+
+    def forget(self) -> None:
+        """Start anew in a forked child."""
+        _inherited.extend([self._writing, *self._idle])
+        self._lock = threading.Lock()
+        self._idle, self._writing, self._full = [], None, False
+
+
+def _code(error: sqlite3.Error) -> int:
+    """Return SQLite's primary code of an error, -1 for one of the module itself."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return -1 if code is None else int(code) & 0xFF
+
+
+_files: weakref.WeakSet[SqliteFile] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for file in list(_files):
+        file.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

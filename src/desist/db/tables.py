@@ -1,0 +1,112 @@
+"""What a store needs of whatever holds its records: rows in, rows out. SQLite and JSON files each have their own.
+
+A row is flat: ids, times and JSON text. What the text means is known in `codec` and `store`, not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from desist.db.writer import Backend
+from desist.run.stored import StoredSession
+
+__all__ = ["FINAL", "PartRow", "Place", "RunRow", "Tables", "Which"]
+
+#: Runs of a session: those that have an end, those that have none, or both.
+Which = Literal["ended", "open", "all"]
+#: Statuses that a run doesn't leave.
+FINAL = ("CANCELLED", "COMPLETED", "ERROR", "REGENERATED")
+
+
+@dataclass(slots=True)
+class RunRow:
+    """A run. The fields are the columns, in their order."""
+
+    run_id: str
+    kind: str
+    status: str
+    session_id: str | None
+    owner_id: str | None
+    user_id: str | None
+    root_run_id: str
+    parent_run_id: str | None
+    process: str | None
+    created_at: float
+    updated_at: float
+    output: str  #: JSON
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it has ended."""
+        return self.status in FINAL
+
+
+@dataclass(slots=True)
+class PartRow:
+    """What had finished in a run that goes on."""
+
+    run_id: str
+    kind: str
+    at: str | None  #: JSON: where a step stands
+    value: str  #: JSON
+
+
+class Tables(Protocol):
+    """The records, for as long as one transaction or one look lasts."""
+
+    def get_run(self, run_id: str) -> RunRow | None:
+        """Return a run."""
+
+    def put_run(self, row: RunRow) -> None:
+        """Write a run in the place of what is known of its id, and drop its parts."""
+
+    def delete_run(self, run_id: str) -> bool:
+        """Delete a run and its parts; return whether it was there."""
+
+    def open_runs(self, root_run_id: str) -> list[RunRow]:
+        """Return the runs of a tree that have no end."""
+
+    def children(self, parent_run_id: str) -> list[RunRow]:
+        """Return the runs that were started in one, the oldest first."""
+
+    def session_runs(
+        self, session_id: str, kind: str | None, owner_id: str | None, limit: int | None, which: Which
+    ) -> list[RunRow]:
+        """Return the last runs of a session, the oldest first."""
+
+    def add_part(self, row: PartRow) -> None:
+        """Add a part to a run that has no end; drop it for any other."""
+
+    def parts(self, run_id: str) -> list[PartRow]:
+        """Return the parts of a run, the oldest first."""
+
+    def get_session(self, session_id: str, kind: str) -> StoredSession | None:
+        """Return a session."""
+
+    def put_session(self, session: StoredSession) -> None:
+        """Write a session."""
+
+    def delete_session(self, session_id: str, kind: str | None) -> bool:
+        """Delete a session, its runs and their parts; return whether anything was there."""
+
+    def list_sessions(
+        self, kind: str | None, owner_id: str | None, user_id: str | None, limit: int | None
+    ) -> Sequence[StoredSession]:
+        """Return the sessions that fit, the one that changed last first."""
+
+
+class Place(Backend, Protocol):
+    """Where tables are: a file, a folder."""
+
+    def reading(self) -> AbstractContextManager[Any]:
+        """Return the tables for one look, from any thread.
+
+        Raises:
+            StoreError: they can't be read.
+        """
+
+    def close(self) -> None:
+        """Let go of everything that reading needs."""

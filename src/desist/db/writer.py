@@ -1,0 +1,259 @@
+"""The one thread that writes into a database. Whoever has something to write leaves it here and goes on.
+
+Jobs are done in the order in which they came, many in one transaction. It knows no SQL and no runs: a job is a
+function of what the backend gives it. It doesn't start before the first job, ends what is left when the interpreter
+ends, and starts anew in a forked child, where the parent's jobs aren't done a second time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from typing import Any, Protocol, TypeVar
+
+from desist.cancel.home import at_exit
+from desist.cancel.reaper import reaper
+from desist.exceptions import StoreError
+
+__all__ = ["Backend", "Busy", "Job", "Writer"]
+
+log = logging.getLogger("desist.db")
+
+#: Seconds that parts may wait for company, jobs in one transaction at most, and jobs that may wait at most. Parts are
+#: refused when half of these wait: the starts and ends of runs have the other half.
+LINGER, BATCH, LIMIT = 0.01, 500, 50_000
+#: Seconds without a job after which the thread ends; the next job starts another.
+IDLE = 5.0
+#: Seconds between two tries while another process writes.
+PAUSE = 0.05
+
+
+T = TypeVar("T")
+
+
+class Busy(Exception):
+    """The backend can't write now, because another process does. Trying again helps."""
+
+
+class Job:
+    """Something to be written."""
+
+    __slots__ = ("due", "durable", "future", "work")
+
+    def __init__(self, work: Callable[[Any], Any], *, durable: bool) -> None:
+        self.work = work
+        self.durable = durable  #: on the disk, not only in the system's memory, when it is done; and somebody waits
+        self.future: Future[Any] | None = Future() if durable else None
+        self.due = 0.0
+
+
+class Backend(Protocol):
+    """Where a writer writes."""
+
+    name: str  #: for messages: the file
+
+    def write(self, jobs: Sequence[Job]) -> list[Any]:
+        """Do all jobs in one transaction, or none; return what each returned. In the writer's thread.
+
+        Raises:
+            Busy: another process is writing.
+        """
+
+    def detach(self) -> Callable[[], None]:
+        """Part with what writing needs, at once, and return how to let go of it. When the writer's thread ends."""
+
+
+class Writer:
+    """A queue and its thread.
+
+    Parameters:
+        backend: where to write.
+        patience: seconds after which whoever waits is told that the job isn't done. It is still tried.
+    """
+
+    def __init__(self, backend: Backend, patience: float) -> None:
+        self._backend, self._patience = backend, patience
+        self._reset()
+        _writers.add(self)
+
+    def _reset(self) -> None:
+        self._changed = threading.Condition(threading.Lock())
+        self._jobs: deque[Job] = deque()
+        self._open: deque[Job] = deque()  #: those that somebody waits for, the oldest first
+        self._urgent = 0
+        self._watched = self._closing = self._failing = False
+        self._thread: threading.Thread | None = None
+
+    # -- for those who write
+
+    def put(self, work: Callable[[Any], T]) -> Future[T]:
+        """Do `work(backend)` and make it durable. The future ends within the writer's patience."""
+        job = Job(work, durable=True)
+        assert job.future is not None
+        with self._changed:
+            if self._closing:
+                job.future.set_exception(StoreError(f"{self._backend.name} is closed"))
+            elif len(self._jobs) >= LIMIT:
+                job.future.set_exception(StoreError(f"{LIMIT} writes wait for {self._backend.name} already"))
+            else:
+                job.due = time.monotonic() + self._patience
+                self._open.append(job)
+                self._urgent += 1
+                self._add(job)
+                self._watch()
+        return job.future
+
+    def put_part(self, work: Callable[[Any], Any]) -> bool:
+        """Do `work(backend)` some time soon; nobody hears of it. Return False if there is no room."""
+        with self._changed:
+            if self._closing or len(self._jobs) >= LIMIT // 2:
+                return False
+            self._add(Job(work, durable=False))
+        return True
+
+    def _add(self, job: Job) -> None:
+        self._jobs.append(job)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="desist-db", daemon=True)
+            self._thread.start()
+        elif job.durable or len(self._jobs) == 1:
+            self._changed.notify_all()
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything that was put is done, for at most `timeout` seconds; return whether it is."""
+        with self._changed:
+            if self._thread is None or self._thread is threading.current_thread():
+                return not self._jobs
+        try:
+            self.put(lambda backend: None).result(timeout)
+        except (StoreError, TimeoutError):
+            return False
+        return True
+
+    def close(self, timeout: float) -> None:
+        """Do what is left, for at most `timeout` seconds, and end the thread."""
+        with self._changed:
+            self._closing = True
+            thread = self._thread
+            self._changed.notify_all()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    # -- those who wait don't wait for ever
+
+    def _watch(self) -> None:
+        """Look again when the oldest job is due. One timer, however many jobs. With the lock held."""
+        if not self._watched and self._open:
+            self._watched = True
+            reaper.at(self._open[0].due, self._look)
+
+    def _look(self) -> None:
+        late: list[Job] = []
+        with self._changed:
+            self._watched = False
+            while self._open and (self._open[0].due <= time.monotonic() or _is_done(self._open[0])):
+                late.append(self._open.popleft())
+            self._watch()
+        words = f"{self._backend.name} didn't take it within {self._patience:g} s; it is still being tried"
+        for job in late:
+            _settle(job, error=StoreError(words))
+
+    # -- the thread
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                idle = False
+                while not self._jobs and not self._closing and not idle:
+                    idle = not self._changed.wait(IDLE)
+                if not self._jobs:
+                    self._thread = None
+                    let_go = self._backend.detach()
+                    break
+                if not self._urgent and not self._closing:
+                    self._changed.wait(LINGER)
+                batch = [self._jobs.popleft() for _ in range(min(BATCH, len(self._jobs)))]
+                self._urgent -= sum(job.durable for job in batch)
+            self._write(batch)
+            with self._changed:
+                while self._open and _is_done(self._open[0]):
+                    self._open.popleft()
+        let_go()
+
+    def _write(self, batch: list[Job]) -> None:
+        """Do a batch; if it can't be done as a whole, its jobs one by one, so that a bad one harms no other."""
+        try:
+            results = self._try(batch)
+        except Exception as error:
+            if len(batch) > 1:
+                for job in batch:
+                    self._write([job])
+                return
+            self._failed(batch[0], error)
+            return
+        self._failing = False
+        for job, result in zip(batch, results, strict=True):
+            _settle(job, result)
+
+    def _try(self, batch: list[Job]) -> list[Any]:
+        told = False
+        while True:
+            try:
+                return self._backend.write(batch)
+            except Busy as busy:
+                if not told:
+                    log.warning("%s is busy, and is tried again: %s", self._backend.name, busy)
+                told = True
+                with self._changed:
+                    if self._closing and all(_is_done(job) for job in batch):
+                        raise
+                    self._changed.wait(PAUSE)
+
+    def _failed(self, job: Job, error: Exception) -> None:
+        if job.future is None:
+            if not self._failing:  # said once, until something succeeds
+                log.error("what runs have done can't be written to %s: %s", self._backend.name, error)
+            self._failing = True
+            return
+        known = error if isinstance(error, StoreError) else StoreError(f"{self._backend.name}: {error}")
+        _settle(job, error=known)
+
+
+def _is_done(job: Job) -> bool:
+    return job.future is None or job.future.done()
+
+
+def _settle(job: Job, result: Any = None, error: Exception | None = None) -> None:
+    """Tell whoever waits, unless that was done: the thread and the timer may both want to."""
+    if job.future is None or job.future.done():
+        return
+    try:
+        if error is not None:
+            job.future.set_exception(error)
+        else:
+            job.future.set_result(result)
+    except InvalidStateError:
+        pass
+
+
+_writers: weakref.WeakSet[Writer] = weakref.WeakSet()
+
+
+def _flush_all() -> None:
+    for writer in list(_writers):
+        writer.close(2.0)
+
+
+def _forget_all() -> None:
+    for writer in list(_writers):
+        writer._reset()
+
+
+at_exit(_flush_all)
+os.register_at_fork(after_in_child=_forget_all)

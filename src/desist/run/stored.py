@@ -1,0 +1,90 @@
+"""What a store holds: runs and sessions, as values. Every store makes and takes these; none of them is known here."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from desist.cancel.status import RunStatus
+
+__all__ = ["PartKind", "SessionUpdate", "StoredRun", "StoredSession"]
+
+#: What a part of a run is: a `Message`, a `ToolExecution`, a `StepOutput`; "again" says that the run began anew, and
+#: what came before it doesn't count.
+PartKind = Literal["message", "tool", "step", "again"]
+
+
+@dataclass(slots=True, kw_only=True)
+class StoredSession:
+    """A session as it is stored. It has no copies of its runs: those are records of their own."""
+
+    session_id: str
+    kind: str  #: "workflow" or "agent"
+    owner_id: str | None = None  #: of the workflow or agent that made it
+    user_id: str | None = None
+    session_data: dict[str, Any] = field(default_factory=dict)  #: "session_state", "session_name"
+    metadata: dict[str, Any] | None = None
+    created_at: float = field(default_factory=time.time)  #: seconds since the epoch
+    updated_at: float = field(default_factory=time.time)
+
+
+@dataclass(slots=True, kw_only=True)
+class SessionUpdate:
+    """What somebody changes in a session. A store applies it to what it holds at that moment, in one transaction.
+
+    Runs of one session may end side by side: each changes the keys of the state that it changed, and no others.
+    """
+
+    session_id: str
+    kind: str
+    owner_id: str | None = None
+    user_id: str | None = None
+    before: dict[str, Any] = field(default_factory=dict)  #: the state as it was stored when the run began
+    after: dict[str, Any] = field(default_factory=dict)  #: and as the run leaves it
+    name: str | None = None  #: a new name
+    metadata: dict[str, Any] | None = None
+
+    def applied_to(self, held: StoredSession | None) -> StoredSession:
+        """Return the session with the change made; `held` is what the store has, and is left as it is."""
+        data = dict(held.session_data) if held else {}
+        state = dict(data.get("session_state") or {})
+        for key in self.before.keys() - self.after.keys():
+            state.pop(key, None)
+        state.update({key: value for key, value in self.after.items() if self._changed(key, value)})
+        data["session_state"] = state
+        if self.name is not None:
+            data["session_name"] = self.name
+        return StoredSession(
+            session_id=self.session_id,
+            kind=self.kind,
+            owner_id=(held.owner_id if held else None) or self.owner_id,
+            user_id=(held.user_id if held else None) or self.user_id,
+            session_data=data,
+            metadata=(held.metadata if held else None) or self.metadata,
+            created_at=held.created_at if held else time.time(),
+        )
+
+    def _changed(self, key: str, value: Any) -> bool:
+        try:
+            return key not in self.before or bool(self.before[key] != value)
+        except Exception:  # a value of the user's that can't be compared
+            return True
+
+
+@dataclass(slots=True, kw_only=True)
+class StoredRun:
+    """A run as it is stored: where it belongs, how it stands, and its output (`RunOutput`, `WorkflowRunOutput`)."""
+
+    run_id: str
+    kind: str  #: "workflow" or "agent"
+    status: RunStatus
+    output: Any
+    root_run_id: str
+    parent_run_id: str | None = None
+    session_id: str | None = None
+    owner_id: str | None = None  #: of the workflow or agent
+    user_id: str | None = None
+    created_at: float = field(default_factory=time.time)  #: when it was opened; seconds since the epoch
+    process: str | None = None  #: which process runs it; see `desist.db.owner`. Set by stores that outlive one.
+    session: SessionUpdate | None = None  #: what it changes in its session, to be stored together with it

@@ -1,0 +1,35 @@
+"""What the tests of sessions share: stores of each kind, and a log without errors."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "db"))
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from desist.cancel.registry import registry
+from desist.db import BaseDb, InMemoryDb, JsonDb, SqliteDb
+
+
+@pytest.fixture(params=["sqlite", "json", "memory"])
+def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BaseDb]:
+    """A database of each kind."""
+    kinds = {"sqlite": lambda: SqliteDb(tmp_path / "runs.db"), "json": lambda: JsonDb(tmp_path), "memory": InMemoryDb}
+    opened: BaseDb = kinds[request.param]()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No test may leave an error in the log, or a live run."""
+    caplog.set_level(logging.INFO)
+    yield
+    bad = [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR or record.exc_info]
+    assert not bad, [record.getMessage() for record in bad]
+    assert registry.live() == []
