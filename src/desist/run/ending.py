@@ -122,7 +122,10 @@ class Ending(RunState):
         """A bound child's closing events: held while the whole tree is stopping, so that none is heard too early."""
         teller = self.teller
         for event in events:
-            if teller.scope.status is RunStatus.cancelling and teller.body.shows(event):
-                teller.bridge.hold(event)
+            if teller.scope.status is RunStatus.cancelling:
+                if teller.keep is not None:
+                    teller.keep(event)
+                if teller.body.shows(event):
+                    teller.bridge.hold(event)
             else:
                 self._tell(event)

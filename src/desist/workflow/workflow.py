@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Unpack, overload
 
 from desist.cancel.home import home
@@ -20,10 +21,12 @@ from desist.run.store import MemoryStore, RunStore
 from desist.run.strict import Strict
 from desist.run.workflow import WorkflowRunOutput
 from desist.workflow.body import WorkflowBody
-from desist.workflow.entries import as_steps
-from desist.workflow.flow import Runnable
-from desist.workflow.steps import Steps
-from desist.workflow.types import StepInput
+from desist.workflow.entries import as_steps, check_tree
+from desist.workflow.flow import Flow, Runnable
+from desist.workflow.program import Program
+from desist.workflow.schema import checked_input, checked_names, checked_schema
+from desist.workflow.state import copied
+from desist.workflow.types import StepInput, StepOutput
 
 __all__ = ["Workflow"]
 
@@ -35,7 +38,8 @@ class Workflow(Strict):
         name: how it is called in events and logs.
         id: a stable id; made from the name if None.
         description: what it is for.
-        steps: steps, containers, agents, functions of a `StepInput`; or one `Steps`.
+        steps: steps, containers, agents, workflows, functions of a `StepInput`; or one container; or a function that
+            does everything itself, see `desist.workflow.program.Program`.
         db: where runs are recorded; None keeps the last ones in memory.
         session_state: what functions and tools share as `session_state`; each run works on a copy.
         dependencies: what they get as `dependencies`.
@@ -44,7 +48,12 @@ class Workflow(Strict):
         grace: seconds for cleanup after a cancel, before what is left is abandoned.
         on_cancel: a function that cleans up after a cancel; it is given the output.
         compensate: a cancel undoes finished steps, by their `compensate` functions.
+        input_schema: a pydantic class; the input is checked against it before anything runs, and becomes its object.
         stream, stream_events: defaults of `run`.
+        stream_executor_events: show what agents in steps tell, text too. False hides it; they run all the same.
+        store_events: keep the events in the output, as `output.events`.
+        events_to_skip: names of events that aren't kept. None: pieces of text aren't.
+        store_executor_outputs: keep the outputs of agents and workflows in steps, as `output.step_executor_runs`.
         user_id, session_id: defaults of `run`.
         debug_mode: show the log of desist, from level DEBUG on, on standard error.
         telemetry: accepted for programs that set it; nothing ever leaves the process.
@@ -60,7 +69,7 @@ class Workflow(Strict):
         *,
         id: str | None = None,
         description: str | None = None,
-        steps: Sequence[Any] | Steps | None = None,
+        steps: Sequence[Any] | Runnable | Callable[..., Any] | None = None,
         db: RunStore | None = None,
         session_state: dict[str, Any] | None = None,
         dependencies: dict[str, Any] | None = None,
@@ -69,8 +78,13 @@ class Workflow(Strict):
         grace: float | None = None,
         on_cancel: Callable[..., Any] | None = None,
         compensate: bool = False,
+        input_schema: type[Any] | None = None,
         stream: bool = False,
         stream_events: bool = False,
+        stream_executor_events: bool = True,
+        store_events: bool = False,
+        events_to_skip: Sequence[Any] | None = None,
+        store_executor_outputs: bool = True,
         user_id: str | None = None,
         session_id: str | None = None,
         debug_mode: bool = False,
@@ -82,7 +96,10 @@ class Workflow(Strict):
         self.name = name
         self.id = id or (name or "workflow").lower().replace(" ", "-")
         self.description = description
-        entries = [steps] if isinstance(steps, Steps) else steps or []
+        self.program: Program | None = None  #: the function that does everything itself, if it is one
+        if callable(steps) and not isinstance(steps, type) and not hasattr(steps, "perform"):
+            self.program, steps = Program(steps), None
+        entries: Any = [steps] if hasattr(steps, "perform") else steps or []
         self.steps: list[Runnable] = as_steps(entries, f"workflow {self.id!r}")
         self.db: RunStore = db if db is not None else MemoryStore()
         self.session_state = session_state
@@ -93,8 +110,13 @@ class Workflow(Strict):
         check_hook(on_cancel, "on_cancel= of a Workflow")
         self.on_cancel = on_cancel
         self.compensate = compensate
+        self.input_schema = checked_schema(input_schema, f"workflow {self.id!r}")
         self.stream = stream
         self.stream_events = stream_events
+        self.stream_executor_events = stream_executor_events
+        self.store_events = store_events
+        self.events_to_skip = checked_names(events_to_skip, f"workflow {self.id!r}")
+        self.store_executor_outputs = store_executor_outputs
         self.user_id = user_id
         self.session_id = session_id
         self.debug_mode = debug_mode
@@ -105,23 +127,54 @@ class Workflow(Strict):
     def __repr__(self) -> str:
         return f"<Workflow {self.name or self.id}>"
 
+    # -- what a run needs
+
+    def check(self, inside: tuple[object, ...] = ()) -> None:
+        """Find out what would keep it from running, as far as that can be known before; see `check_tree`.
+
+        Raises:
+            ConfigurationError: what is missing or wrong, and in which step.
+        """
+        what = f"workflow {self.id!r}"
+        if not self.steps and self.program is None:
+            raise ConfigurationError(f"{what} has no steps: give it some, steps=[...]")
+        check_tree(self.steps, what, inside or (self,))
+
+    def open_bound(
+        self, given: StepInput, place: Place, flow: Flow, *, skip: bool, before: Sequence[StepOutput] = ()
+    ) -> Run:
+        """Register a run of this workflow that a step of another one does. For steps; programs call `run`."""
+        asked = checked_input(self.input_schema, given.input, f"workflow {self.id!r}")
+        for key, value in copied(self.session_state or {}).items():
+            place.session_state.setdefault(key, value)
+        body = WorkflowBody(
+            self,
+            replace(given, input=asked),
+            place,
+            listened=flow.listened,
+            stream_events=flow.stream_events,
+            before=before,
+        )
+        run = self._register(body, new_id(), bound=True, skip=skip)
+        run.limit(self.timeout, f"the timeout of workflow {self.id!r}")
+        return run
+
+    def _register(self, body: WorkflowBody, run_id: str, *, bound: bool = False, skip: bool = False) -> Run:
+        parent = current_run()
+        body.named(run_id, parent.run_id if parent else None)
+        return Run.open(body, run_id=run_id, store=self.db, grace=self.grace, bound=bound, skip=skip)
+
     def _open(self, asked: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None) -> Run:
         what = f"workflow {self.id!r}"
         check_input(asked, what, required=False)
-        if not self.steps:
-            raise ConfigurationError(f"{what} has no steps: give it some, steps=[...]")
-        for step in self.steps:
-            for agent in step.agents():
-                agent.needed_model()
+        asked = checked_input(self.input_schema, asked, what)
+        self.check()
         events = self.stream_events if stream_events is None else stream_events
-        given = StepInput(input=asked, additional_data=options["additional_data"])
-        place = self._place(options)
-        body = WorkflowBody(self, given, place, listened=stream, stream_events=stream and events)
+        media = {kind: options[kind] for kind in ("images", "videos", "audio", "files")}
+        given = StepInput(input=asked, additional_data=options["additional_data"], **media)
+        body = WorkflowBody(self, given, self._place(options), listened=stream, stream_events=stream and events)
         body.on_cancel = options["on_cancel"]
-        run_id = options["run_id"] or new_id()
-        parent = current_run()
-        body.named(run_id, parent.run_id if parent else None)
-        run = Run.open(body, run_id=run_id, store=self.db, grace=self.grace)
+        run = self._register(body, options["run_id"] or new_id())
         run.limit(self.timeout, f"the timeout of {what}")
         apply_limits(run, options)
         return run
@@ -133,7 +186,7 @@ class Workflow(Strict):
             session_id=options["session_id"] or self.session_id,
             workflow_id=self.id,
             workflow_name=self.name,
-            session_state=state if state is not None else dict(self.session_state or {}),
+            session_state=state if state is not None else copied(self.session_state or {}),
             dependencies=options["dependencies"] or self.dependencies,
             metadata=options["metadata"] or self.metadata,
         )
