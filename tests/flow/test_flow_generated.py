@@ -5,7 +5,6 @@ The cases are generated from a description of the tree, see `trees`; Hypothesis 
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from typing import Any
 
@@ -18,7 +17,6 @@ from trees import LEAVES, Node, Results, Script, Visit, content, visits
 from desist.cancel import RunStatus
 from desist.run.cancel import cancel
 
-log = logging.getLogger("desist.workflow")
 CONTAINERS = ("steps", "parallel", "loop", "if", "else", "router", "workflow")
 GENERATED = settings(
     derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False
@@ -60,14 +58,11 @@ class Case:
         self.trial = Trial(self.script.workflow, mode)
 
     def __enter__(self) -> Case:
-        self._level = log.level
-        log.setLevel(logging.DEBUG)
-        log.addHandler(self.script)
+        self.script.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        log.removeHandler(self.script)
-        log.setLevel(self._level)
+        self.script.__exit__()
 
     def stop_at(self, visit: Visit, *, between: bool, beside_blocked: bool) -> None:
         """Bring the run to the visit and what runs beside it to a halt or an end; cancel; check what is left."""
@@ -80,11 +75,11 @@ class Case:
             gate.wait_reached()
         if not beside_blocked:
             for beside in visit.beside:
-                script.wait_ended(beside.end)
+                script.wait_ended(*beside.end)
         if between:
             script.at_end[visit.key] = lambda: receipts.append(self.trial.cancel())
             held.open()
-            script.wait_ended(visit.key)
+            script.wait_ended(*visit.key)
             self.trial.finish()
         else:
             receipts.append(self.trial.cancel())

@@ -7,21 +7,19 @@ at the chosen visit.
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from acceptance_trial import PATIENCE, Journal
+from acceptance_trial import Journal
+from ends import Ends, Key
 
 from desist import Agent, Condition, Loop, Parallel, Router, Step, StepInput, Steps, Workflow
 from desist.testing import Gate, ScriptedModel
 
 LEAVES = ("sync", "async", "generator", "async generator", "agent")
 ROUNDS = 2
-Key = tuple[str, int]  #: a place in the tree, and the how-manyth time
 
 
 @dataclass(frozen=True)
@@ -99,41 +97,19 @@ def _firsts(node: Node, seen: Counter[str]) -> tuple[Key, ...]:
     return _firsts(node.children[0], seen)
 
 
-class Script(logging.Handler):
+class Script(Ends):
     """One workflow of a description: who has entered, what has ended, and where it is held."""
 
     def __init__(self, tree: Node, journal: Journal) -> None:
-        super().__init__(logging.DEBUG)
+        super().__init__()
         self.journal = journal
         self.entered: list[Key] = []
-        self.ended: list[Key] = []  #: steps whose end was told
         self.gates: dict[Key, Gate] = {}
-        self.at_end: dict[Key, Any] = {}  #: what to do the moment that a step has ended
         self._counts: Counter[str] = Counter()
-        self._ends: Counter[str] = Counter()
-        self._changed = threading.Condition()
         top = [self._build(child) for child in tree.children]
         self.workflow = Workflow("top", steps=top, db=journal)
 
-    # -- what the workflow tells
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """The moment that a step has ended: between it and what comes next."""
-        if "has ended:" not in record.msg:
-            return
-        _, name, event = record.args  # type: ignore[misc]
-        if str(event).endswith("Completed"):
-            with self._changed:
-                self._ends[name] += 1
-                key = (name, self._ends[name])
-                self.ended.append(key)
-                self._changed.notify_all()
-            if key in self.at_end:
-                self.at_end.pop(key)()
-
-    def wait_ended(self, key: Key) -> None:
-        with self._changed:
-            assert self._changed.wait_for(lambda: key in self.ended, PATIENCE), (key, self.ended)
+    # -- who enters, and where it is held
 
     def hold(self, key: Key) -> Gate:
         self.gates[key] = gate = Gate(f"{key}")

@@ -33,14 +33,15 @@ def as_steps(entries: Any, where: str, label: str = "steps") -> list[Runnable]:
 
 
 def _as_step(entry: Any, number: int, where: str) -> Runnable:
-    if hasattr(entry, "perform") and hasattr(entry, "children"):
+    made = not isinstance(entry, type)
+    if made and hasattr(entry, "perform") and hasattr(entry, "children"):
         step: Runnable = entry
         return step
     if isinstance(entry, Agent):
         return Step(agent=entry)
-    if hasattr(entry, "open_bound"):
+    if made and hasattr(entry, "open_bound"):
         return Step(workflow=entry)
-    if callable(entry) and not isinstance(entry, type):
+    if made and callable(entry):
         return Step(executor=entry)
     hint = "; a list in it needs a name: Steps(steps=[...])" if isinstance(entry, list | tuple) else ""
     raise ConfigurationError(
