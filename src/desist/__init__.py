@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from desist.run.context import RunContext
     from desist.run.live import cancel_all, quarantine, runs
     from desist.tools import tool
+    from desist.workflow.condition import Condition
+    from desist.workflow.loop import Loop
+    from desist.workflow.parallel import Parallel
+    from desist.workflow.router import Router
     from desist.workflow.step import Step
     from desist.workflow.steps import Steps
     from desist.workflow.types import StepInput, StepOutput
@@ -32,8 +36,12 @@ _PLACES = {
     "Budget": "desist.run.budget",
     "CancelReceipt": "desist.cancel.receipt",
     "CancelToken": "desist.cancel.token",
+    "Condition": "desist.workflow.condition",
     "DesistError": "desist.exceptions",
+    "Loop": "desist.workflow.loop",
     "OpenAIChat": "desist.models.openai",
+    "Parallel": "desist.workflow.parallel",
+    "Router": "desist.workflow.router",
     "RunCancelled": "desist.exceptions",
     "RunContext": "desist.run.context",
     "RunStatus": "desist.run.base",
@@ -55,8 +63,12 @@ __all__ = [
     "Budget",
     "CancelReceipt",
     "CancelToken",
+    "Condition",
     "DesistError",
+    "Loop",
     "OpenAIChat",
+    "Parallel",
+    "Router",
     "RunCancelled",
     "RunContext",
     "RunStatus",

@@ -87,12 +87,15 @@ class BaseAgentRunEvent(BaseRunOutputEvent):
     workflow_run_id: str | None = None
     step_id: str | None = None
     step_name: str | None = None
-    step_index: int | None = None
+    step_index: int | tuple[int, ...] | None = None
     nested_depth: int = 0
     tools: list[ToolExecution] | None = None
     content: Any | None = None
 
-    _revivers: ClassVar[Mapping[str, Reviver]] = {"tools": list_of(revive_as(ToolExecution))}
+    _revivers: ClassVar[Mapping[str, Reviver]] = {
+        "tools": list_of(revive_as(ToolExecution)),
+        "step_index": lambda value: tuple(value) if isinstance(value, list) else value,
+    }
 
 
 @dataclass(kw_only=True, eq=False, repr=False, init=False)

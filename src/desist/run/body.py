@@ -15,7 +15,10 @@ __all__ = ["Body"]
 
 
 class Body(Protocol):
-    """What is run. It says how its story is told; it never decides how it ends."""
+    """What is run. It says how its story is told; it never decides how it ends.
+
+    One with an attribute `note_event`, a function, has it called with every event, whether a reader sees it or not.
+    """
 
     kind: str  #: "workflow" or "agent"
     output: Any  #: RunOutput or WorkflowRunOutput; changed only through `Run.emit` and `Run.commit`

@@ -28,6 +28,7 @@ from desist.cancel.token import set_current
 from desist.cancel.worker import set_owner
 from desist.exceptions import DesistError, RunCancelled
 from desist.run.body import Body
+from desist.run.branch import enter_branch
 from desist.run.ending import left_behind
 from desist.run.state import DEFAULT_GRACE
 from desist.run.stopping import Stopping
@@ -121,6 +122,7 @@ class Run(Stopping):
 
     def _enter(self) -> None:
         _current.set(self)
+        enter_branch(None)
         set_owner(self)
         set_tasks(self.tasks)
         set_current(self.token)

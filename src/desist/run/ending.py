@@ -144,7 +144,10 @@ class Ending(RunState):
         """A bound child's closing events: held while the whole tree is stopping, so that none is heard too early."""
         teller = self.teller
         for event in events:
-            if teller.scope.status is RunStatus.cancelling and teller.body.shows(event):
-                teller.bridge.hold(event)
+            if teller.scope.status is RunStatus.cancelling:
+                if teller.note_event is not None:
+                    teller.note_event(event)
+                if teller.body.shows(event):
+                    teller.bridge.hold(event)
             else:
                 self._tell(event)

@@ -41,6 +41,10 @@ class WorkflowOptions(RunOptions, total=False):
     """One run of a workflow."""
 
     additional_data: dict[str, Any] | None  #: what steps find as `step_input.additional_data`
+    images: list[Any] | None  #: what function steps find as `step_input.images`, and so on; agents aren't given them
+    videos: list[Any] | None
+    audio: list[Any] | None
+    files: list[Any] | None
 
 
 def checked_options(where: str, given: Mapping[str, Any], kind: type) -> dict[str, Any]:

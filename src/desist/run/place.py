@@ -20,7 +20,7 @@ class Place:
     workflow_run_id: str | None = None
     step_id: str | None = None
     step_name: str | None = None
-    step_index: int | None = None
+    step_index: int | tuple[int, ...] | None = None
     nested_depth: int = 0
     session_state: dict[str, Any] = field(default_factory=dict)
     dependencies: dict[str, Any] | None = None

@@ -22,6 +22,7 @@ from desist.cancel.status import RunStatus
 from desist.cancel.token import CancelToken
 from desist.exceptions import RunCancelled
 from desist.run.body import Body
+from desist.run.branch import current_branch
 from desist.run.budget import Spending
 from desist.run.store import PartKind, RunStore
 from desist.run.tracing import trace_run
@@ -68,7 +69,10 @@ class RunState:
         self.tasks = Tasks()
         self.teller: RunState = parent.teller if parent and bound else self  #: the run whose reader hears of this one
         self.bridge: Bridge[Any] = self.teller.bridge if bound and parent else self._new_bridge(kept)
+        self.branch = current_branch()  #: of the run that it was started in
         self.spending: tuple[Spending, ...] = parent.spending if parent else ()
+        #: Takes every event of this run and of those bound to it, shown or not; None: nobody wants them.
+        self.note_event: Callable[[Any], None] | None = getattr(body, "note_event", None)
         self._due = 0.0
         self._pulses: dict[asyncio.AbstractEventLoop, Pulse] = {}
         self._forced = False
@@ -139,6 +143,8 @@ class RunState:
     def _tell(self, event: Any) -> None:
         """Put an event where it is heard. With the lock held."""
         teller = self.teller
+        if teller.note_event is not None:
+            teller.note_event(event)
         if teller.bridge.closed or not teller.body.shows(event):
             return
         teller.bridge.put(event)

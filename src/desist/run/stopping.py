@@ -115,10 +115,11 @@ class Stopping(Ending):
     def _interrupt(self, hits: Iterable[Scope], force: bool = False, grace: float | None = None) -> None:
         """Stop what these runs do, children first, from this thread. Without the lock."""
         runs: list[Stopping] = [hit.owner for hit in hits]
-        for run in runs:
-            run.token.cancel(run.scope.reason)
+        for run in runs:  # before any token is set: what it wakes may record the end at once
             assert run.record is not None
             run.record.delivered_at = time.time()
+        for run in runs:
+            run.token.cancel(run.scope.reason)
         for run in runs:
             given = run.grace if grace is None else grace
             run._deliver(given, force)

@@ -96,7 +96,7 @@ class BoundCall:
         if (before := function.pre_hook) is not None:
             await run_blocking(lambda: self._call_hook(before), name=function.name, interrupt=function.interrupt)
         args, named = self._arguments()
-        pieces: list[Any] = []
+        pieces: list[str] = []
         self.result = await run_in_process(
             function.entrypoint,
             args,
@@ -104,10 +104,10 @@ class BoundCall:
             name=function.name,
             grace=function.grace,
             interrupt=function.interrupt,
-            on_item=pieces.append,
+            on_item=lambda piece: pieces.append(result_text(piece)),
         )
         if pieces:
-            self.result = "".join(map(result_text, pieces))
+            self.result = "".join(pieces)
         if (after := function.post_hook) is not None:
             await run_blocking(lambda: self._call_hook(after), name=function.name, interrupt=function.interrupt)
         return self.result

@@ -7,17 +7,24 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from desist.run.base import BaseRunOutputEvent
+from desist.run.custom import pass_on
+
 __all__ = ["result_text"]
 
 
 def result_text(value: Any) -> str:
     """Return `value` as text: a str as it is, None as "", an iterator's pieces joined, everything else as JSON.
 
-    What has no JSON form becomes its `str()`. The text is always valid Unicode: lone surrogates are replaced.
+    What has no JSON form becomes its `str()`. The text is always valid Unicode: lone surrogates are replaced. An event
+    is no text: it goes to whoever reads the run.
     """
     if isinstance(value, str):
         return _valid(value)
     if value is None:
+        return ""
+    if isinstance(value, BaseRunOutputEvent):
+        pass_on(value)
         return ""
     if isinstance(value, Iterator):
         return "".join(result_text(piece) for piece in value)

@@ -1,11 +1,12 @@
-"""The body of a workflow's run: its steps, one after the other. How it ends is the run's to decide."""
+"""The body of a workflow's run: its steps, or its function. How it ends is the run's to decide."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from desist.run.agent import BaseAgentRunEvent
 from desist.run.base import CancellationStage, RunStatus, content_text
 from desist.run.cleanup import Cleanup, hook
 from desist.run.context import RunContext
@@ -13,7 +14,6 @@ from desist.run.in_session import InSession
 from desist.run.place import Place
 from desist.run.stored import SessionUpdate
 from desist.run.workflow import (
-    BaseWorkflowRunOutputEvent,
     StepOutputEvent,
     WorkflowCancelledEvent,
     WorkflowCompletedEvent,
@@ -26,16 +26,13 @@ from desist.workflow.flow import Flow, Runnable
 from desist.workflow.progress import Progress
 from desist.workflow.sequence import run_sequence
 from desist.workflow.sessions import EarlierRuns
-from desist.workflow.types import StepInput, StepType
+from desist.workflow.types import StepInput, StepOutput, StepType
 
 if TYPE_CHECKING:
     from desist.run.driver import Run
     from desist.workflow.workflow import Workflow
 
 __all__ = ["WorkflowBody"]
-
-#: What a reader sees without `stream_events`.
-_ALWAYS_SHOWN = (WorkflowStartedEvent, StepOutputEvent)
 
 
 class WorkflowBody:
@@ -44,19 +41,30 @@ class WorkflowBody:
     kind = "workflow"
 
     def __init__(
-        self, workflow: Workflow, given: StepInput, place: Place, *, listened: bool, stream_events: bool
+        self,
+        workflow: Workflow,
+        given: StepInput,
+        place: Place,
+        *,
+        listened: bool,
+        stream_events: bool,
+        before: Sequence[StepOutput | dict[str, Any]] = (),
     ) -> None:
         self.workflow = workflow
         self.given = given
         self.place = place
         self.listened = listened
         self.stream_events = stream_events
+        #: What the steps made when an earlier run was stopped: what finished is taken as it is.
+        self.before = [output if isinstance(output, StepOutput) else StepOutput.from_dict(output) for output in before]
         self.progress = Progress({}, StepType.WORKFLOW.value)
+        self.made: StepOutput | None = None  #: by a workflow that is a function
         self.common: dict[str, Any] = {}
-        self.agent_runs: list[Any] = []
+        self.child_runs: list[Any] = []
         self.begun: list[tuple[Runnable, Progress]] = []
         self.on_cancel: Callable[..., Any] | None = None  #: of this run alone
         self.in_session: InSession | None = None
+        self.note_event = self._note_event if workflow.store_events else None
         self._began_at = time.monotonic()
         self.output = WorkflowRunOutput(
             input=given.input,
@@ -65,7 +73,9 @@ class WorkflowBody:
             session_id=place.session_id,
             user_id=place.user_id,
             metadata=place.metadata,
+            workflow_step_id=place.step_id,
             step_results=self.progress.done,
+            events=[] if workflow.store_events else None,
             status=RunStatus.pending,
         )
 
@@ -78,6 +88,8 @@ class WorkflowBody:
             "workflow_name": self.workflow.name,
             "session_id": self.place.session_id,
             "run_id": run_id,
+            "parent_step_id": self.place.step_id,
+            "nested_depth": self.place.nested_depth,
         }
 
     @property
@@ -101,14 +113,22 @@ class WorkflowBody:
             user_id=place.user_id,
             workflow_id=place.workflow_id,
             workflow_name=place.workflow_name,
-            workflow_run_id=run.run_id,
+            workflow_run_id=place.workflow_run_id or run.run_id,
             session_state=place.session_state,
             dependencies=place.dependencies,
             metadata=place.metadata,
             cancel_token=run.token,
         )
-        flow = Flow(run, place, context, self.common, self.listened, self.stream_events, self.agent_runs, self.begun)
-        await run_sequence(self.workflow.steps, self.given, flow, self.progress)
+        heard = self.listened and self.workflow.stream_executor_events
+        history = (self.workflow.add_workflow_history_to_steps, self.workflow.num_history_runs)
+        flow = Flow(run, place, context, self.common, heard, self.stream_events, history, self.child_runs, self.begun)
+        program = self.workflow.program
+        if program is None:
+            await run_sequence(self.workflow.steps, self.given, flow, self.progress, before=self.before)
+            return
+        self.progress.common = {**self.common, "step_name": self.workflow.name}
+        made = await program.run(self.workflow, self.given, flow, self.progress)
+        run.commit(lambda: setattr(self, "made", made))
 
     def conclude(self, status: RunStatus, error: BaseException | None) -> list[Any]:
         """Finish the output and return the closing events."""
@@ -119,16 +139,30 @@ class WorkflowBody:
             steps={step.step_name or "": step.metrics for step in self.progress.done if step.metrics is not None},
             duration=time.monotonic() - self._began_at,
         )
-        output.step_executor_runs = self.agent_runs or None
+        if self.workflow.store_executor_outputs:
+            output.step_executor_runs = self.child_runs or None
         if status is RunStatus.completed:
-            return [self._completed()]
-        return self._cancelled() if status is RunStatus.cancelled else self._failed(error)
+            events: list[Any] = [self._completed()]
+        else:
+            events = self._cancelled() if status is RunStatus.cancelled else self._failed(error)
+        if self.note_event is not None and self.place.step_id is None:  # a nested one tells them to the outer run
+            for event in events:
+                self.note_event(event)
+        return events
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a step has said that the workflow ends after it."""
+        return bool(self.progress.done and self.progress.done[-1].stop)
 
     def _completed(self) -> WorkflowCompletedEvent:
         output = self.output
-        last = self.progress.done[-1] if self.progress.done else None
+        last = self.made or (self.progress.done[-1] if self.progress.done else None)
         output.content = last.content if last else None
         output.content_type = type(output.content).__name__
+        for kind in ("images", "videos", "audio", "files"):
+            made = [item for step in (*self.progress.done, self.made) if step for item in getattr(step, kind) or ()]
+            setattr(output, kind, made or None)
         return WorkflowCompletedEvent(
             **self.common,
             content=output.content,
@@ -159,10 +193,7 @@ class WorkflowBody:
 
     def _failed(self, error: BaseException | None) -> list[Any]:
         words = str(error) or type(error).__name__
-        finished = len(self.progress.done)
-        self._close_open(None)
-        for step in self.progress.done[finished:]:
-            step.cancelled, step.error = False, words
+        self._close_open(words)
         self.output.error = words
         self.output.content = self.output.content if self.output.content is not None else words
         return [WorkflowErrorEvent(**self.common, error=words, error_type=type(error).__name__)]
@@ -171,6 +202,7 @@ class WorkflowBody:
         """Return what is to be done: for interrupted steps, compensations, the workflow's own, the run's own."""
         place, workflow = self.place, self.workflow
         known = {"session_state": place.session_state, "dependencies": place.dependencies, "record": self.output.cancel}
+        self.progress.settle()  # hooks find the state as it will be left
         made = [(step, progress.output or progress.interrupted()) for step, progress in reversed(self.begun)]
         due = [one for step, output in made for one in step.cleanups(output, known, compensate=False)]
         if compensate or workflow.compensate:
@@ -182,13 +214,21 @@ class WorkflowBody:
 
     def _close_open(self, reason: str | None) -> list[Any]:
         """Move what is open to the results, as it stands; return the closing events."""
-        progress = self.progress
-        self.output.content = progress.partial()
-        events = [event for step in progress.open for event in step.closing(reason)]
-        interrupted = [step.interrupted() for step in progress.open]
-        progress.open.clear()
-        progress.done.extend(interrupted)
+        self.progress.settle()
+        self.output.content = self.progress.partial()
+        events = []
+        for event, close in self.progress.closing(reason):
+            close()
+            events += [event] if event is not None else []
         return events
+
+    def _note_event(self, event: Any) -> None:
+        """Store an event, unless it is one of those to skip; pieces of text only if nothing was said about that."""
+        skip = self.workflow.events_to_skip
+        if event.is_content if skip is None else event.event in skip:
+            return
+        assert self.output.events is not None
+        self.output.events.append(event)
 
     def open_steps(self) -> list[str]:
         """Return the names of the steps that are open, the outermost first. For who looks at live runs."""
@@ -202,13 +242,16 @@ class WorkflowBody:
         """Whether the reader sees an event.
 
         Without `stream_events`: the start, text, what function steps made, and the workflow's own end. The ends of
-        the agents in it aren't: a reader that stops at the first "cancelled" has the workflow's id in its hand.
+        the agents and workflows in it aren't: a reader that stops at the first "cancelled" has the workflow's id in
+        its hand.
         """
         if not self.listened:
             return False
-        if self.stream_events or event.is_content or isinstance(event, _ALWAYS_SHOWN):
+        if isinstance(event, BaseAgentRunEvent) and event.agent_id and not self.workflow.stream_executor_events:
+            return False
+        if self.stream_events or event.is_content or isinstance(event, StepOutputEvent):
             return True
-        return bool(event.is_terminal) and isinstance(event, BaseWorkflowRunOutputEvent)
+        return event.run_id == self.output.run_id and (event.is_terminal or isinstance(event, WorkflowStartedEvent))
 
 
 def _names(progress: Progress) -> Iterator[str]:

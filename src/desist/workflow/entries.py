@@ -1,4 +1,4 @@
-"""What may stand in a list of steps, and what it becomes."""
+"""What may stand in a list of steps, what it becomes, and what can be known of it before anything runs."""
 
 from __future__ import annotations
 
@@ -10,34 +10,68 @@ from desist.exceptions import ConfigurationError
 from desist.workflow.flow import Runnable
 from desist.workflow.step import Step
 
-__all__ = ["as_steps"]
+__all__ = ["as_steps", "check_tree"]
 
 
-def as_steps(entries: Sequence[Any], where: str) -> list[Runnable]:
-    """Return the entries as steps: steps and containers as they are, an agent or a function as a step of its name.
+def as_steps(entries: Any, where: str, label: str = "steps") -> list[Runnable]:
+    """Return the entries as steps: steps and containers as they are, anything else that can work as a step of its name.
 
     Raises:
         ConfigurationError: an entry is something else, or is in the list twice by name; the message says where.
     """
     if isinstance(entries, str | bytes) or not isinstance(entries, Sequence):
-        raise ConfigurationError(f"steps= of {where} must be a list, not {entries!r:.80}")
+        raise ConfigurationError(f"{label}= of {where} must be a list, not {entries!r:.80}")
     steps = [_as_step(entry, number, where) for number, entry in enumerate(entries)]
     seen: set[str] = set()
     for step in steps:
         if step.name in seen:
-            raise ConfigurationError(f"{where} has two steps named {step.name!r}: their outputs are found by name")
+            raise ConfigurationError(
+                f"{where} has two steps named {step.name!r}: their outputs are found by name, so give one another name"
+            )
         seen.add(step.name)
     return steps
 
 
 def _as_step(entry: Any, number: int, where: str) -> Runnable:
-    if hasattr(entry, "perform") and hasattr(entry, "agents"):
+    made = not isinstance(entry, type)
+    if made and hasattr(entry, "perform") and hasattr(entry, "children"):
         step: Runnable = entry
         return step
     if isinstance(entry, Agent):
         return Step(agent=entry)
-    if callable(entry) and not isinstance(entry, type):
+    if made and hasattr(entry, "open_bound"):
+        return Step(workflow=entry)
+    if made and callable(entry):
         return Step(executor=entry)
+    hint = "; a list in it needs a name: Steps(steps=[...])" if isinstance(entry, list | tuple) else ""
     raise ConfigurationError(
-        f"step {number} of {where} is {entry!r:.80}: give a Step, a Steps, an Agent or a function of a StepInput"
+        f"step {number} of {where} is {entry!r:.80}: give a Step, a container, an Agent, a Workflow or a function of a"
+        f" StepInput{hint}"
     )
+
+
+def check_tree(steps: Sequence[Runnable], where: str, inside: tuple[object, ...] = ()) -> None:
+    """Find out what is wrong with steps and all that is in them, before anything runs.
+
+    Parameters:
+        where: whose steps these are, in words.
+        inside: the steps and workflows that they are inside of.
+
+    Raises:
+        ConfigurationError: a workflow or container contains itself, is empty, or an agent lacks something.
+    """
+    for step in steps:
+        agent = getattr(step, "agent", None)
+        if agent is not None:
+            agent.needed_model()
+            continue
+        workflow = getattr(step, "workflow", None)
+        node = step if workflow is None else workflow
+        if any(node is outer for outer in inside):
+            raise ConfigurationError(
+                f"step {step.name!r} of {where} leads back to {node!r}, which it is inside of: it would never end"
+            )
+        if workflow is not None:
+            workflow.check((*inside, node))
+        elif children := step.children():
+            check_tree(children, f"{type(step).__name__} {step.name!r}", (*inside, node))

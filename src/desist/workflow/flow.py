@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from desist.run.cleanup import Cleanup
 from desist.run.context import RunContext
 from desist.run.driver import Run
 from desist.run.place import Place
-from desist.run.step_events import StepStartedEvent
+from desist.run.step_events import StepErrorEvent, StepStartedEvent
 from desist.run.workflow_event import BaseStepEvent, StepIndex
 from desist.workflow.kept import keep_step
 from desist.workflow.progress import Progress
@@ -40,8 +41,16 @@ class Runnable(Protocol):
     name: str
     step_id: str
 
-    async def perform(self, given: StepInput, flow: Flow, spot: Spot, above: Progress) -> StepOutput:
-        """Do the step; note it in `above` while it runs and when it has ended."""
+    async def perform(
+        self, given: StepInput, flow: Flow, spot: Spot, above: Progress, before: StepOutput | None = None
+    ) -> StepOutput:
+        """Do the step; note it in `above` while it runs and when it has ended.
+
+        `before` is what it had made when an earlier run was stopped in it: what finished inside is taken as it is.
+        """
+
+    def children(self) -> Sequence[Runnable]:
+        """Return the steps in it."""
 
     def agents(self) -> Iterator[Agent]:
         """Name the agents in it, so that what they lack is known before anything runs."""
@@ -60,19 +69,33 @@ class Flow:
     common: dict[str, Any]  #: what every event carries
     listened: bool
     stream_events: bool
-    agent_runs: list[Any] = field(default_factory=list)
+    history: tuple[bool, int] = (False, 0)  #: whether agents are told what the session's last runs said; how many
+    child_runs: list[Any] = field(default_factory=list)
     begun: list[tuple[Runnable, Progress]] = field(default_factory=list)  #: in the order in which they began
 
-    def begin(
-        self,
-        step: Runnable,
-        spot: Spot,
-        above: Progress,
-        kind: StepType,
-        event: type[BaseStepEvent] = StepStartedEvent,
-        **told: Any,
-    ) -> Progress:
-        """A step or container begins: tell it, by an `event` that says `told`, and note it."""
+    def with_state(self, state: dict[str, Any]) -> Flow:
+        """Return the same run as a branch sees it that has a session state of its own."""
+        place, context = replace(self.place, session_state=state), replace(self.context, session_state=state)
+        return replace(self, place=place, context=context)
+
+    def check(self) -> None:
+        """Let nothing new start: the run was cancelled, or the branch at hand was stopped by its siblings.
+
+        Raises:
+            RunCancelled, CancelledError: it must not.
+        """
+        self.run.check()
+        if self.told_to_stop():
+            raise asyncio.CancelledError
+
+    @staticmethod
+    def told_to_stop() -> bool:
+        """Whether the task at hand was cancelled, though something in it may have swallowed that."""
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+
+    def begin(self, step: Runnable, spot: Spot, above: Progress, kind: StepType, *, told: bool = True) -> Progress:
+        """Note that a step begins, and tell it; a container that has to think first tells it later (`told`)."""
         common = {
             **self.common,
             "step_id": step.step_id,
@@ -81,13 +104,16 @@ class Flow:
             "step_name": step.name,
             "step_index": spot.index,
         }
-        progress = Progress(common, kind.value)
+        progress = Progress(common, kind.value, told=told)
 
         def note() -> None:
             above.open.append(progress)
             self.begun.append((step, progress))
 
-        self.run.emit(event(**common, **told), note)
+        if told:
+            self.run.emit(StepStartedEvent(**common), note)
+        else:
+            self.run.commit(note)
         log.debug("run %s: %s %r begins", self.run.run_id, kind.value, step.name, extra=self.run.ids)
         if self.run.spans is not None:
             self.run.spans.begin_step(progress, kind.value, common)
@@ -95,16 +121,43 @@ class Flow:
 
     def end(self, progress: Progress, above: Progress, output: StepOutput, event: BaseStepEvent) -> StepOutput:
         """It has ended: tell it and keep what it made."""
+        name = progress.common["step_name"]
 
         def keep() -> None:
             above.open.remove(progress)
             above.done.append(output)
             progress.output = output
+            if above.forks is not None and not output.cancelled:
+                above.forks.finished(name)
 
         self.run.emit(event, keep)
         keep_step(self.run, output, above)
-        name = progress.common["step_name"]
         log.debug("run %s: %s has ended: %s", self.run.run_id, name, event.event, extra=self.run.ids)
         if self.run.spans is not None:
             self.run.spans.end_step(progress, error=output.error, cancelled=output.cancelled)
         return output
+
+    def fail(self, progress: Progress, above: Progress, words: str) -> StepOutput:
+        """It has failed: close what is open below it, and keep what was done."""
+        progress.settle()
+        for event, keep in progress.closing(words):
+            self.run.emit(event, keep) if event is not None else self.run.commit(keep)
+        return self.end(progress, above, progress.failed(words), StepErrorEvent(**progress.common, error=words))
+
+    def reuse(self, step: Runnable, output: StepOutput, above: Progress) -> StepOutput:
+        """Take what an earlier run made as made by this one: nothing is told, but it can be undone."""
+
+        def note() -> None:
+            above.done.append(output)
+            self.begun.extend(_begun(step, output))
+
+        self.run.commit(note)
+        return output
+
+
+def _begun(step: Runnable, output: StepOutput) -> Iterator[tuple[Runnable, Progress]]:
+    yield step, Progress({}, output.step_type or "", output=output)
+    inner = {child.name: child for child in step.children()}
+    for made in output.steps or ():
+        if made.step_name in inner:
+            yield from _begun(inner[made.step_name], made)

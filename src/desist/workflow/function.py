@@ -1,32 +1,44 @@
-"""Calling a step's function: sync or async, plain or a generator, with the parameters that it asks for by name."""
+"""Calling a function of the user's: sync or async, plain or a generator, with the parameters that it asks for by name.
+
+Called by steps, by containers that ask a question (`Question`), and by a workflow whose `steps` is a function.
+"""
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from desist.cancel.user_code import call_user_code
 from desist.cancel.work import Interrupt
-from desist.exceptions import ConfigurationError
+from desist.exceptions import ConfigurationError, StepError, UnsupportedError
+from desist.run.agent_output import RunOutput
 from desist.run.base import BaseRunOutputEvent, content_text
+from desist.run.custom import fill_in
 from desist.run.step_events import StepOutputEvent
+from desist.run.workflow_output import WorkflowRunOutput
 from desist.tools.isolation import Isolation, check_options, check_reachable, refuse_linked
 from desist.workflow.flow import Flow
 from desist.workflow.progress import Progress
-from desist.workflow.types import StepInput, StepOutput
+from desist.workflow.types import StepOutput
 
-__all__ = ["FunctionCall", "call_function", "function_name"]
+__all__ = ["FunctionCall", "Question", "call_function", "function_name"]
+
+#: What a function may ask for by name, beside what it is about.
+_KNOWN = ("session_state", "run_context", "cancel_token", "dependencies")
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """Return what a function or callable object is called."""
+    """Return what a function, partial or callable object is called."""
+    while isinstance(function, functools.partial):
+        function = function.func
     return getattr(function, "__name__", None) or type(function).__name__
 
 
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return what `inspect` can look at: the `__call__` of an object, the function of a partial."""
-    while hasattr(function, "func"):
+    while isinstance(function, functools.partial):
         function = function.func
     if inspect.isroutine(function):
         return function
@@ -41,11 +53,12 @@ class FunctionCall:
         self,
         function: Callable[..., Any],
         *,
+        what: str = "step function",
         isolation: Isolation = "thread",
         interrupt: Interrupt = "auto",
         grace: float | None = None,
     ) -> None:
-        self.function = function
+        self.function, self.what = function, what
         self.isolation, self.interrupt, self.grace = isolation, interrupt, grace
         self.name = function_name(function)
         plain = _plain(function)
@@ -56,7 +69,7 @@ class FunctionCall:
         self._check(plain)
 
     def _check(self, plain: Callable[..., Any]) -> None:
-        whose = f"step function {self.name!r}"
+        whose = f"{self.what} {self.name!r}"
         is_async = self.is_async or self.is_async_generator
         check_options(self.isolation, self.interrupt, self.grace, whose, is_async=is_async)
         if self.isolation == "process":
@@ -65,48 +78,54 @@ class FunctionCall:
         elif self.grace is not None:
             raise ConfigurationError(f"{whose}: grace={self.grace!r} needs isolation='process'")
 
-    def arguments(self, flow: Flow) -> dict[str, Any]:
-        """Return what the function asks for by name, beside its input."""
+    def arguments(self, flow: Flow, **more: Any) -> dict[str, Any]:
+        """Return what the function asks for by name, beside its input; `more` is known here alone."""
         known = {
             "session_state": flow.context.session_state,
             "run_context": flow.context,
             "cancel_token": flow.run.token,
             "dependencies": flow.context.dependencies,
+            **more,
         }
         return {name: value for name, value in known.items() if name in self.wanted}
 
+    async def invoke(self, begin: Callable[[], Any], *, is_async: bool) -> Any:
+        """Call `begin`, which calls the function, where it belongs; and wait for what it returns, if it must be."""
+        made = await call_user_code(begin, name=self.name, is_async=is_async, interrupt=self.interrupt)
+        if inspect.isawaitable(made):
+            waiting = made
+            made = await call_user_code(lambda: waiting, name=self.name, is_async=True, interrupt=self.interrupt)
+        return made
 
-async def call_function(call: FunctionCall, given: StepInput, flow: Flow, progress: Progress) -> StepOutput:
+
+async def call_function(
+    call: FunctionCall, args: tuple[Any, ...], arguments: dict[str, Any], flow: Flow, progress: Progress
+) -> StepOutput:
     """Call it and return what it made. Sync functions run in a worker thread, or in a process if the step says so."""
-    arguments = call.arguments(flow)
     pieces = _Pieces(flow, progress)
     if call.isolation == "process":
-        return await _call_isolated(call, given, arguments, pieces)
-    is_async = call.is_async or call.is_async_generator
+        return await _call_isolated(call, args, arguments, pieces)
 
     def begin() -> Any:
-        made = call.function(given, **arguments)
+        made = call.function(*args, **arguments)
         if call.is_async_generator:
             return _drain_async(made, pieces)
         return _drain(made, pieces) if call.is_generator else made
 
-    made = await call_user_code(begin, name=call.name, is_async=is_async, interrupt=call.interrupt)
+    made = await call.invoke(begin, is_async=call.is_async or call.is_async_generator)
     if call.is_generator or call.is_async_generator:
         return pieces.output()
-    if inspect.isawaitable(made):
-        waiting = made
-        made = await call_user_code(lambda: waiting, name=call.name, is_async=True, interrupt=call.interrupt)
     return _as_output(made)
 
 
 async def _call_isolated(
-    call: FunctionCall, given: StepInput, arguments: dict[str, Any], pieces: _Pieces
+    call: FunctionCall, args: tuple[Any, ...], arguments: dict[str, Any], pieces: _Pieces
 ) -> StepOutput:
     from desist.cancel.process import run_in_process
 
     made = await run_in_process(
         call.function,
-        (given,),
+        args,
         arguments,
         name=call.name,
         grace=call.grace,
@@ -130,16 +149,17 @@ async def _drain_async(items: AsyncIterator[Any], pieces: _Pieces) -> None:
 
 
 class _Pieces:
-    """What a generator yields: events pass through, a StepOutput is the result, everything else is text."""
+    """What a generator yields: events pass through, a StepOutput or a run's output is the result, the rest is text."""
 
     def __init__(self, flow: Flow, progress: Progress) -> None:
         self._flow, self._progress = flow, progress
         self._result: StepOutput | None = None
 
     def take(self, item: Any) -> None:
-        if isinstance(item, StepOutput):
-            self._result = item
+        if isinstance(item, StepOutput | RunOutput | WorkflowRunOutput):
+            self._result = _as_output(item)
         elif isinstance(item, BaseRunOutputEvent):
+            fill_in(item, self._progress.common)
             text = item.content if item.is_content and isinstance(getattr(item, "content", None), str) else ""  # type: ignore[attr-defined]
             self._flow.run.emit(item, (lambda: self._progress.said.append(text)) if text else None)
         else:
@@ -153,4 +173,48 @@ class _Pieces:
 
 
 def _as_output(made: Any) -> StepOutput:
+    if isinstance(made, RunOutput | WorkflowRunOutput):
+        return StepOutput(content=made.content, step_run_id=made.run_id, metrics=made.metrics)
     return made if isinstance(made, StepOutput) else StepOutput(content=made)
+
+
+class Question:
+    """A function of the user's that decides something for a container: an evaluator, a selector, an end condition.
+
+    Parameters:
+        function: sync or async; it is given what it decides about, if it takes that, and what it asks for by name.
+        what: what it is called in errors, as "evaluator= of Condition 'x'".
+
+    Raises:
+        ConfigurationError: it can't be called, or is a generator; an expression in a string isn't supported.
+    """
+
+    def __init__(self, function: Any, what: str) -> None:
+        if isinstance(function, str):
+            raise UnsupportedError(
+                f"{what} is the text {function!r:.80}: expressions aren't supported, give a function"
+            )
+        if not callable(function) or isinstance(function, type):
+            raise ConfigurationError(f"{what} must be a function, not {function!r:.80}")
+        self._what = what
+        self._call = FunctionCall(function, what=what)
+        if self._call.is_generator or self._call.is_async_generator:
+            raise ConfigurationError(f"{what} must return its answer: {self._call.name!r} is a generator")
+
+    async def answer(self, subject: Any, flow: Flow, **more: Any) -> Any:
+        """Ask it, wherever it belongs.
+
+        Raises:
+            StepError: it raised; the message names the container. Not tried again.
+        """
+        call = self._call
+        arguments = call.arguments(flow, **more)
+        args = (subject,) if call.wanted - {*_KNOWN, *more} else ()
+        flow.check()
+        try:
+            return await call.invoke(lambda: call.function(*args, **arguments), is_async=call.is_async)
+        except (Exception, SystemExit) as error:
+            words = f"{self._what} raised {type(error).__name__}: {error}"
+            failure = StepError(words)
+            failure.retryable = False
+            raise failure from error

@@ -1,29 +1,27 @@
-"""`Step`: one agent or one function, tried again where that may help."""
+"""`Step`: one agent, function or nested workflow, tried again where that may help."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from desist.agent.agent import Agent
-from desist.cancel.reason import Source
 from desist.cancel.work import Interrupt
 from desist.exceptions import ConfigurationError, StepError
-from desist.run.agent import RunOutput
-from desist.run.base import RunStatus, content_text
 from desist.run.cleanup import Cleanup, check_hook, hook
-from desist.run.input import input_text
-from desist.run.place import Place
-from desist.run.step_events import StepCompletedEvent, StepErrorEvent, StepOutputEvent
+from desist.run.step_events import StepCompletedEvent, StepOutputEvent, StepProgressEvent
 from desist.run.strict import Strict
 from desist.tools.isolation import Isolation
-from desist.workflow.flow import Flow, Spot
+from desist.workflow.child import run_child
+from desist.workflow.flow import Flow, Runnable, Spot
 from desist.workflow.function import FunctionCall, call_function
 from desist.workflow.progress import Progress
-from desist.workflow.sessions import with_history
 from desist.workflow.types import OnError, StepInput, StepOutput, StepType
+
+if TYPE_CHECKING:
+    from desist.workflow.workflow import Workflow
 
 __all__ = ["Step"]
 
@@ -32,17 +30,19 @@ class Step(Strict):
     """One piece of work in a workflow.
 
     Parameters:
-        name: how it is called; the name of the agent or function if None.
+        name: how it is called; the name of the agent, function or workflow if None.
         agent: who does it, or:
+        workflow: a workflow that does it, as a run inside this one, or:
         executor: a function of a `StepInput`, sync or async, plain or a generator. It may also ask, by name, for
             `session_state`, `run_context`, `dependencies`, `cancel_token`. It returns a `StepOutput` or any value.
         description: what it is for.
         step_id: a stable id; made anew if None.
         max_retries: how often it is tried again after an error that says that this may help.
+        skip_on_failure: another way to say on_error="skip".
         on_error: "skip" records a failure and goes on (default); "fail" ends the run.
         on_cancel: a function that cleans up when this step is interrupted; it is given the `StepOutput` with what was
-            done by then. Or "skip": when this step's agent alone is cancelled (`scope="run"`), go on with the next
-            step instead of cancelling the workflow.
+            done by then. Or "skip": when this step's agent or workflow alone is cancelled (`scope="run"`), go on with
+            the next step instead of cancelling the workflow.
         compensate: a function that undoes this step; it is given its `StepOutput`. Called when a run is cancelled
             with `compensate=True`, for each step that has begun, the last one first.
         timeout: seconds after which the step fails, as `on_error` says. The workflow isn't cancelled by that.
@@ -65,10 +65,12 @@ class Step(Strict):
         agent: Agent | None = None,
         executor: Callable[..., Any] | None = None,
         *,
+        workflow: Workflow | None = None,
         description: str | None = None,
         step_id: str | None = None,
         max_retries: int = 3,
-        on_error: OnError | str = OnError.skip,
+        skip_on_failure: bool = False,
+        on_error: OnError | str | None = None,
         on_cancel: Literal["skip"] | Callable[..., Any] | None = None,
         compensate: Callable[..., Any] | None = None,
         timeout: float | None = None,
@@ -78,13 +80,7 @@ class Step(Strict):
         add_workflow_history: bool | None = None,
         num_history_runs: int = 3,
     ) -> None:
-        if (agent is None) == (executor is None):
-            how = "both agent= and executor=" if agent is not None else "neither agent= nor executor="
-            raise ConfigurationError(f"step {name!r} has {how}: it needs exactly one")
-        if agent is not None and not isinstance(agent, Agent):
-            raise ConfigurationError(f"agent= of step {name!r} must be an Agent, not {agent!r:.80}")
-        if executor is not None and not callable(executor):
-            raise ConfigurationError(f"executor= of step {name!r} must be callable, not {executor!r:.80}")
+        _check_work(name, agent=agent, executor=executor, workflow=workflow)
         if max_retries < 0:
             raise ConfigurationError(f"max_retries={max_retries} of step {name!r} must not be negative")
         if on_cancel != "skip":
@@ -92,34 +88,49 @@ class Step(Strict):
         check_hook(compensate, f"compensate= of step {name!r}")
         if timeout is not None and timeout <= 0:
             raise ConfigurationError(f"timeout={timeout} of step {name!r} must be more than 0 seconds")
-        if agent is not None and (isolation, grace, interrupt) != ("thread", None, "auto"):
+        if executor is None and (isolation, grace, interrupt) != ("thread", None, "auto"):
+            what = "agent=" if agent is not None else "workflow="
             raise ConfigurationError(
-                f"isolation=, grace= and interrupt= of step {name!r} are for executor=, not agent="
+                f"isolation=, grace= and interrupt= of step {name!r} are for executor=, not {what}"
             )
         self.agent = agent
+        self.workflow = workflow
         self.function = (
             FunctionCall(executor, isolation=isolation, interrupt=interrupt, grace=grace)
             if executor is not None
             else None
         )
-        self.name: str = name or (agent.name or agent.id if agent is not None else self.function.name)  # type: ignore[union-attr]
+        self.name: str = name or self._own_name()
         self.description = description
         self.step_id = step_id or str(uuid.uuid4())
         self.max_retries = max_retries
-        self.on_error = OnError(on_error)
+        self.on_error = _on_error(name, on_error, skip_on_failure)
         self.on_cancel = on_cancel
         self.compensate = compensate
         self.timeout = timeout
         self.add_workflow_history = add_workflow_history
         self.num_history_runs = num_history_runs
 
+    def _own_name(self) -> str:
+        if self.function is not None:
+            return self.function.name
+        worker = self.agent or self.workflow
+        assert worker is not None
+        return worker.name or worker.id
+
     def __repr__(self) -> str:
         return f"<Step {self.name}>"
 
+    def children(self) -> Sequence[Runnable]:
+        """Return the steps of its workflow, if it is one."""
+        return self.workflow.steps if self.workflow is not None else ()
+
     def agents(self) -> Iterator[Agent]:
-        """Name the agent, if it is one."""
+        """Name the agent, if it is one, and those of its workflow."""
         if self.agent is not None:
             yield self.agent
+        for step in self.children():
+            yield from step.agents()
 
     def cleanups(self, output: StepOutput, known: dict[str, Any], *, compensate: bool) -> Iterator[Cleanup]:
         """Name the hooks that are due for what it made: its compensation, or what is to be done when interrupted."""
@@ -128,14 +139,17 @@ class Step(Strict):
         elif not compensate and output.cancelled and callable(self.on_cancel):
             yield hook(self.name, "on_cancel", self.on_cancel, output, known)
 
-    async def perform(self, given: StepInput, flow: Flow, spot: Spot, above: Progress) -> StepOutput:
+    async def perform(
+        self, given: StepInput, flow: Flow, spot: Spot, above: Progress, before: StepOutput | None = None
+    ) -> StepOutput:
         """Do the step; note it in `above` while it runs and when it has ended."""
-        kind = StepType.STEP if self.agent is not None else StepType.FUNCTION
+        kind, executor_type = self._kind()
         progress = flow.begin(self, spot, above, kind)
-        progress.executor_type = "agent" if self.agent is not None else "function"
-        progress.executor_name = self.agent.name if self.agent is not None else self.name
+        worker = self.agent or self.workflow
+        progress.executor_type = executor_type
+        progress.executor_name = worker.name if worker is not None else self.name
         try:
-            output = await self._attempts(given, flow, progress)
+            output = await self._attempts(given, flow, progress, before)
         except (Exception, SystemExit) as error:
             return self._failed(error, flow, progress, above)
         output.step_name, output.step_id, output.step_type = self.name, self.step_id, kind.value
@@ -153,110 +167,71 @@ class Step(Strict):
         )
         return flow.end(progress, above, output, event)
 
-    async def _attempts(self, given: StepInput, flow: Flow, progress: Progress) -> StepOutput:
+    def _kind(self) -> tuple[StepType, str]:
+        if self.agent is not None:
+            return StepType.STEP, "agent"
+        return (StepType.WORKFLOW, "workflow") if self.workflow is not None else (StepType.FUNCTION, "function")
+
+    async def _attempts(
+        self, given: StepInput, flow: Flow, progress: Progress, before: StepOutput | None
+    ) -> StepOutput:
         for attempt in range(self.max_retries + 1):
             try:
-                if self.agent is not None:
-                    return await self._run_agent(self.agent, given, flow, progress)
-                return await self._call_function(given, flow, progress)
+                if self.function is not None:
+                    return await self._call_function(self.function, given, flow, progress)
+                return await run_child(self, given, flow, progress, before)
             except Exception as error:
-                if attempt == self.max_retries or not getattr(error, "retryable", True):
+                last = attempt == self.max_retries or not getattr(error, "retryable", True)
+                if last or flow.told_to_stop():
                     raise
-                flow.run.commit(progress.said.clear)
+                words = f"attempt {attempt + 1} of {self.max_retries + 1} failed: {error or type(error).__name__}"
+                event = StepProgressEvent(**progress.common, attempt=attempt + 2, content=words)
+                flow.run.emit(event, progress.said.clear)
         raise AssertionError("unreachable")
 
-    async def _call_function(self, given: StepInput, flow: Flow, progress: Progress) -> StepOutput:
-        assert self.function is not None
+    async def _call_function(self, call: FunctionCall, given: StepInput, flow: Flow, progress: Progress) -> StepOutput:
         limit = asyncio.timeout(self.timeout)
         try:
             async with limit:
-                return await call_function(self.function, given, flow, progress)
+                return await call_function(call, (given,), call.arguments(flow), flow, progress)
         except TimeoutError as error:
-            raise self._too_long() if limit.expired() else error from None
+            raise self.too_long() if limit.expired() else error from None
 
-    def _too_long(self) -> StepError:
+    def too_long(self) -> StepError:
+        """Return the error of a step that took longer than its timeout."""
         return StepError(f"step {self.name!r} took longer than its timeout of {self.timeout:g} s")
-
-    async def _run_agent(self, agent: Agent, given: StepInput, flow: Flow, progress: Progress) -> StepOutput:
-        place = self._place(flow, progress)
-        workflow = flow.run.body.workflow  # type: ignore[attr-defined]  # the body of a workflow's run
-        wanted = self.add_workflow_history
-        message = await with_history(
-            _message(given),
-            given,
-            wanted=workflow.add_workflow_history_to_steps if wanted is None else wanted,
-            num_runs=workflow.num_history_runs if wanted is None else self.num_history_runs,
-        )
-        body = agent.body(message, place, listened=flow.listened, stream_events=flow.stream_events)
-        run = agent.open(body, bound=True, skip=self.on_cancel == "skip")
-
-        def note() -> None:  # now, not when it has ended: a cancel must find it
-            progress.agent_output = body.output
-            flow.agent_runs.append(body.output)
-
-        flow.run.commit(note)
-        run.limit(self.timeout, f"the timeout of step {self.name!r}", reach="own")
-        output: RunOutput = await run.start(asyncio.get_running_loop()).wait_async()
-        if output.status is RunStatus.cancelled:
-            if run.limited_here:
-                raise self._too_long()
-            return self._agent_cancelled(output, flow)
-        if output.status is RunStatus.error:
-            words = str(run.error) or type(run.error).__name__  # the content may be what was said before the error
-            error = StepError(f"step {self.name!r}: {words}")
-            error.retryable = getattr(run.error, "retryable", True)
-            raise error
-        return StepOutput(content=output.content, step_run_id=output.run_id, metrics=output.metrics)
-
-    def _agent_cancelled(self, output: RunOutput, flow: Flow) -> StepOutput:
-        """The agent alone was cancelled: never done. The workflow goes with it, or the step says skip."""
-        if self.on_cancel != "skip":
-            flow.run.stop(Source.child, output.cancel.reason if output.cancel else None)
-            flow.run.check()
-        return StepOutput(
-            content=output.content, step_run_id=output.run_id, metrics=output.metrics, success=False, cancelled=True
-        )
-
-    def _place(self, flow: Flow, progress: Progress) -> Place:
-        place = flow.place
-        index = progress.common["step_index"]
-        return Place(
-            session_id=place.session_id,
-            user_id=place.user_id,
-            workflow_id=place.workflow_id,
-            workflow_name=place.workflow_name,
-            workflow_run_id=flow.run.run_id,
-            step_id=self.step_id,
-            step_name=self.name,
-            step_index=index,
-            nested_depth=progress.common["nested_depth"],
-            session_state=place.session_state,
-            dependencies=place.dependencies,
-            metadata=place.metadata,
-        )
 
     def _failed(self, error: BaseException, flow: Flow, progress: Progress, above: Progress) -> StepOutput:
         """Record the failure; go on, or fail the run."""
         words = str(error) or type(error).__name__
-        if self.on_error is OnError.fail:
-            flow.run.emit(StepErrorEvent(**progress.common, error=words))
-            if flow.run.spans is not None:
-                flow.run.spans.end_step(progress, error=words)
-            raise error if isinstance(error, StepError) else StepError(f"step {self.name!r}: {words}") from error
-        output = StepOutput(
-            step_name=self.name,
-            step_id=self.step_id,
-            step_type=progress.step_type,
-            executor_type=progress.executor_type,
-            executor_name=progress.executor_name,
-            content=progress.partial(),
-            success=False,
-            error=words,
-        )
-        return flow.end(progress, above, output, StepErrorEvent(**progress.common, error=words))
+        output = flow.fail(progress, above, words)
+        if self.on_error is OnError.skip:
+            return output
+        failure = error if isinstance(error, StepError) else StepError(f"step {self.name!r}: {words}")
+        failure.retryable = False  # whoever runs this workflow need not try again what was tried
+        raise failure from (None if failure is error else error)
 
 
-def _message(given: StepInput) -> str:
-    """Return what an agent is asked: the content of the step before, or the workflow's input."""
-    content = given.previous_step_content
-    return input_text(content_text(content) if content is not None else given.input if given.input is not None else "")
+def _check_work(name: str | None, **work: Any) -> None:
+    """A step has exactly one of an agent, an executor, a workflow, and it is what it is given as."""
+    given = [f"{key}=" for key, value in work.items() if value is not None]
+    if len(given) != 1:
+        how = f"both {' and '.join(given)}" if given else "neither agent= nor executor= nor workflow="
+        raise ConfigurationError(f"step {name!r} has {how}: it needs exactly one")
+    agent, executor, workflow = work["agent"], work["executor"], work["workflow"]
+    if agent is not None and not isinstance(agent, Agent):
+        raise ConfigurationError(f"agent= of step {name!r} must be an Agent, not {agent!r:.80}")
+    if executor is not None and not callable(executor):
+        raise ConfigurationError(f"executor= of step {name!r} must be callable, not {executor!r:.80}")
+    if workflow is not None and not hasattr(workflow, "open_bound"):
+        raise ConfigurationError(f"workflow= of step {name!r} must be a Workflow, not {workflow!r:.80}")
+
+
+def _on_error(name: str | None, on_error: OnError | str | None, skip: bool) -> OnError:
+    try:
+        wanted = OnError(on_error) if on_error is not None else OnError.skip
+    except ValueError:
+        raise ConfigurationError(f"on_error={on_error!r} of step {name!r} isn't known: use 'skip' or 'fail'") from None
+    if skip and wanted is OnError.fail:
+        raise ConfigurationError(f"step {name!r} has skip_on_failure=True and on_error='fail': leave one out")
+    return wanted

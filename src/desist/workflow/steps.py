@@ -2,64 +2,45 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from desist.agent.agent import Agent
-from desist.run.cleanup import Cleanup
-from desist.run.strict import Strict
-from desist.run.workflow import StepsExecutionCompletedEvent, StepsExecutionStartedEvent
-from desist.workflow.entries import as_steps
-from desist.workflow.flow import Flow, Runnable, Spot
-from desist.workflow.progress import Progress
-from desist.workflow.sequence import run_sequence
-from desist.workflow.types import StepInput, StepOutput, StepType
+from desist.run.container_events import StepsExecutionCompletedEvent, StepsExecutionStartedEvent
+from desist.workflow.container import Container, Ended, Stage
+from desist.workflow.types import StepType
 
 __all__ = ["Steps"]
 
 
-class Steps(Strict):
-    """A sequence of steps that is itself a step.
+class Steps(Container):
+    """A sequence of steps that is itself a step. Its content is that of the last one.
 
     Parameters:
         name: how it is called.
         description: what it is for.
-        steps: steps, containers, agents or functions.
+        steps: steps, containers, agents, workflows or functions.
+
+    Raises:
+        ConfigurationError: no steps, or something that isn't one.
     """
+
+    kind = StepType.STEPS
+    started = StepsExecutionStartedEvent
 
     def __init__(
         self, name: str | None = None, description: str | None = None, steps: Sequence[Any] | None = None
     ) -> None:
-        self.name = name or "Steps"
-        self.description = description
-        self.step_id = str(uuid.uuid4())
-        self.steps: list[Runnable] = as_steps(steps or [], f"Steps {self.name!r}")
+        super().__init__(name, description, steps or [])
 
-    def agents(self) -> Iterator[Agent]:
-        """Name the agents in it."""
-        for step in self.steps:
-            yield from step.agents()
-
-    def cleanups(self, output: StepOutput, known: dict[str, Any], *, compensate: bool) -> Iterator[Cleanup]:
-        """A container has no hooks; its steps have."""
-        yield from ()
-
-    async def perform(self, given: StepInput, flow: Flow, spot: Spot, above: Progress) -> StepOutput:
+    async def work(self, stage: Stage) -> Ended:
         """Run the steps in their order."""
         count = len(self.steps)
-        progress = flow.begin(self, spot, above, StepType.STEPS, StepsExecutionStartedEvent, steps_count=count)
-        outputs = await run_sequence(self.steps, given, flow, progress, spot)
-        made = StepOutput(
-            step_name=self.name,
-            step_id=self.step_id,
-            step_type=StepType.STEPS.value,
-            content=outputs[-1].content if outputs else None,
-            success=all(output.success for output in outputs),
-            stop=any(output.stop for output in outputs),
-            steps=outputs,
+        stage.begin(self.started, steps_count=count)
+        outputs = await stage.sequence(self.steps)
+        return stage.ended(
+            StepsExecutionCompletedEvent,
+            outputs,
+            steps_count=count,
+            executed_steps=len(outputs),
+            step_results=outputs,
         )
-        event = StepsExecutionCompletedEvent(
-            **progress.common, steps_count=count, executed_steps=len(outputs), step_results=outputs
-        )
-        return flow.end(progress, above, made, event)

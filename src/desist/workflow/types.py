@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
 
+from desist.exceptions import DesistError
 from desist.run.base import content_text
+from desist.run.plain import plain
 from desist.run.record import Record, Reviver
 
-__all__ = ["OnError", "StepInput", "StepOutput", "StepType"]
+__all__ = ["OnError", "StepInput", "StepOutput", "StepType", "WorkflowExecutionInput", "joined"]
 
 
 class OnError(str, Enum):
@@ -53,9 +56,16 @@ class StepOutput(Record):
     error: str | None = None
     stop: bool = False  #: end the workflow after this step
     cancelled: bool = False  #: interrupted: `content` is what it had said by then
-    steps: list[StepOutput] | None = None  #: of a container, what its steps made
+    steps: list[StepOutput] | None = None  #: of a container, what its steps made; of a Loop, of all its rounds
+    chosen: list[str] | None = None  #: of a Condition, "if" or "else" or nothing; of a Router, names of its choices
+    conflicts: list[str] | None = None  #: of a Parallel: where branches changed the state in different ways
 
     _revivers: ClassVar[Mapping[str, Reviver]]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it ended well; a later run of the workflow can take it as it is."""
+        return self.success and not self.cancelled
 
 
 def _outputs(values: Any) -> list[StepOutput]:
@@ -66,12 +76,10 @@ StepOutput._revivers = {"steps": _outputs}
 
 
 @dataclass(kw_only=True)
-class StepInput:
-    """What a step works on."""
+class WorkflowExecutionInput:
+    """What a workflow was asked, for a workflow whose `steps` is a function."""
 
-    input: Any | None = None  #: what the workflow was asked
-    previous_step_content: Any | None = None
-    previous_step_outputs: dict[str, StepOutput] = field(default_factory=dict)  #: by step name, in their order
+    input: Any | None = None
     additional_data: dict[str, Any] | None = None
     images: list[Any] | None = None
     videos: list[Any] | None = None
@@ -89,39 +97,73 @@ class StepInput:
         return session.get_workflow_history_context(num_runs) if session is not None else None
 
     def get_input_as_string(self) -> str | None:
-        """Return the workflow's input as text, or None without one."""
+        """Return the input as text, or None without one."""
         return None if self.input is None else content_text(self.input)
 
+
+@dataclass(kw_only=True)
+class StepInput(WorkflowExecutionInput):
+    """What a step works on."""
+
+    previous_step_content: Any | None = None
+    previous_step_outputs: Mapping[str, StepOutput] = field(default_factory=dict)  #: by step name, in their order
+    workflow_session: Any | None = None  #: the session that the run belongs to, if the workflow has a database
+
     def get_step_output(self, name: str) -> StepOutput | None:
-        """Return what the step of this name made, also inside a container, or None."""
-        return _find(self.previous_step_outputs.values(), name)
+        """Return what the step of this name made, also inside a container, or None. Of several, the last one."""
+        found = self.previous_step_outputs.get(name)
+        return found or _inside(self.previous_step_outputs.values(), name)
 
     def get_step_content(self, name: str) -> Any | None:
-        """Return the content that the step of this name made, or None."""
+        """Return the content that the step of this name made, or None; of a Parallel, a dict by branch name."""
         output = self.get_step_output(name)
-        return output.content if output else None
+        return _content(output) if output else None
 
     def get_last_step_content(self) -> Any | None:
-        """Return the content of the step before this one, or None."""
-        outputs = list(self.previous_step_outputs.values())
-        return outputs[-1].content if outputs else None
+        """Return the content of the step before this one, or None; of a Parallel, its branches' content joined."""
+        last = next(reversed(list(self.previous_step_outputs)), None)
+        return None if last is None else self.previous_step_outputs[last].content
 
     def get_all_previous_content(self) -> str:
         """Return the contents of all steps before, each under its name."""
-        told = [
-            f"=== {name} ===\n{content_text(output.content)}"
-            for name, output in self.previous_step_outputs.items()
-            if output.content is not None
-        ]
-        return "\n\n".join(told)
+        return joined((name, output.content) for name, output in self.previous_step_outputs.items()) or ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values; None fields are left out, and the session is."""
+        told = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "workflow_session"}
+        return {name: plain(value) for name, value in told.items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> StepInput:
+        """Build an input from a dict such as `to_dict()` returns. Keys that there aren't are ignored.
+
+        Raises:
+            DesistError: the outputs of earlier steps can't be read.
+        """
+        known = {f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data}
+        earlier = known.get("previous_step_outputs") or {}
+        if not isinstance(earlier, Mapping):
+            raise DesistError(f"StepInput.previous_step_outputs can't be read from {earlier!r:.200}: give a dict")
+        known["previous_step_outputs"] = dict(zip(earlier, _outputs(earlier.values()), strict=True))
+        return cls(**known)
 
 
-def _find(outputs: Any, name: str) -> StepOutput | None:
-    for output in outputs:
-        if output.step_name == name:
-            found: StepOutput = output
-            return found
-        inner = _find(output.steps or (), name)
-        if inner is not None:
-            return inner
+def joined(contents: Iterable[tuple[str | None, Any]]) -> str | None:
+    """Return contents as one text, each under its name; those that are None are left out. None for nothing."""
+    told = [f"=== {name} ===\n{content_text(content)}" for name, content in contents if content is not None]
+    return "\n\n".join(told) if told else None
+
+
+def _content(output: StepOutput) -> Any:
+    if output.step_type == StepType.PARALLEL.value and output.steps is not None:
+        return {branch.step_name: _content(branch) for branch in output.steps}
+    return output.content
+
+
+def _inside(outputs: Iterable[StepOutput], name: str) -> StepOutput | None:
+    for output in reversed(list(outputs)):
+        for child in reversed(output.steps or ()):
+            found = child if child.step_name == name else _inside([child], name)
+            if found is not None:
+                return found
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Unpack, overload
 
 from desist.cancel.home import home
@@ -21,11 +22,13 @@ from desist.run.store import MemoryStore, RunStore, store_of
 from desist.run.strict import Strict
 from desist.run.workflow import WorkflowRunOutput
 from desist.workflow.body import WorkflowBody
-from desist.workflow.entries import as_steps
-from desist.workflow.flow import Runnable
+from desist.workflow.entries import as_steps, check_tree
+from desist.workflow.flow import Flow, Runnable
+from desist.workflow.program import Program
+from desist.workflow.schema import checked_input, checked_names, checked_schema
 from desist.workflow.sessions import WorkflowSessions
-from desist.workflow.steps import Steps
-from desist.workflow.types import StepInput
+from desist.workflow.state import copied
+from desist.workflow.types import StepInput, StepOutput
 
 __all__ = ["Workflow"]
 
@@ -37,7 +40,8 @@ class Workflow(WorkflowSessions, Strict):
         name: how it is called in events and logs.
         id: a stable id; made from the name if None.
         description: what it is for.
-        steps: steps, containers, agents, functions of a `StepInput`; or one `Steps`.
+        steps: steps, containers, agents, workflows, functions of a `StepInput`; or one container; or a function that
+            does everything itself, see `desist.workflow.program.Program`.
         db: where runs and sessions are recorded, such as `SqliteDb(...)`; None keeps the last ones in memory.
         session_state: what functions and tools share as `session_state`, at the beginning of a session. Each run
             works on the dict that it is given, or a new one, and finds in it what the session's runs before it left.
@@ -50,7 +54,12 @@ class Workflow(WorkflowSessions, Strict):
         grace: seconds for cleanup after a cancel, before what is left is abandoned.
         on_cancel: a function that cleans up after a cancel; it is given the output.
         compensate: a cancel undoes finished steps, by their `compensate` functions.
+        input_schema: a pydantic class; the input is checked against it before anything runs, and becomes its object.
         stream, stream_events: defaults of `run`.
+        stream_executor_events: show what agents in steps tell, text too. False hides it; they run all the same.
+        store_events: keep the events in the output, as `output.events`.
+        events_to_skip: names of events that aren't kept. None: pieces of text aren't.
+        store_executor_outputs: keep the outputs of agents and workflows in steps, as `output.step_executor_runs`.
         user_id, session_id: defaults of `run`. Without any session id, a workflow with a `db` keeps one session for
             all its runs; without one, each run has a session of its own.
         debug_mode: show the log of desist, from level DEBUG on, on standard error.
@@ -67,7 +76,7 @@ class Workflow(WorkflowSessions, Strict):
         *,
         id: str | None = None,
         description: str | None = None,
-        steps: Sequence[Any] | Steps | None = None,
+        steps: Sequence[Any] | Runnable | Callable[..., Any] | None = None,
         db: Any = None,
         session_state: dict[str, Any] | None = None,
         overwrite_db_session_state: bool = False,
@@ -79,8 +88,13 @@ class Workflow(WorkflowSessions, Strict):
         grace: float | None = None,
         on_cancel: Callable[..., Any] | None = None,
         compensate: bool = False,
+        input_schema: type[Any] | None = None,
         stream: bool = False,
         stream_events: bool = False,
+        stream_executor_events: bool = True,
+        store_events: bool = False,
+        events_to_skip: Sequence[Any] | None = None,
+        store_executor_outputs: bool = True,
         user_id: str | None = None,
         session_id: str | None = None,
         debug_mode: bool = False,
@@ -94,7 +108,10 @@ class Workflow(WorkflowSessions, Strict):
         self.name = name
         self.id = id or (name or "workflow").lower().replace(" ", "-")
         self.description = description
-        entries = [steps] if isinstance(steps, Steps) else steps or []
+        self.program: Program | None = None  #: the function that does everything itself, if it is one
+        if callable(steps) and not isinstance(steps, type) and not hasattr(steps, "perform"):
+            self.program, steps = Program(steps), None
+        entries: Any = [steps] if hasattr(steps, "perform") else steps or []
         self.steps: list[Runnable] = as_steps(entries, f"workflow {self.id!r}")
         self.db = db
         self._memory = MemoryStore()
@@ -110,8 +127,13 @@ class Workflow(WorkflowSessions, Strict):
         check_hook(on_cancel, "on_cancel= of a Workflow")
         self.on_cancel = on_cancel
         self.compensate = compensate
+        self.input_schema = checked_schema(input_schema, f"workflow {self.id!r}")
         self.stream = stream
         self.stream_events = stream_events
+        self.stream_executor_events = stream_executor_events
+        self.store_events = store_events
+        self.events_to_skip = checked_names(events_to_skip, f"workflow {self.id!r}")
+        self.store_executor_outputs = store_executor_outputs
         self.user_id = user_id
         self.session_id = session_id
         self.debug_mode = debug_mode
@@ -127,27 +149,59 @@ class Workflow(WorkflowSessions, Strict):
         """Where runs and sessions are recorded."""
         return store_of(self.db, "a Workflow") if self.db is not None else self._memory
 
+    # -- what a run needs
+
+    def check(self, inside: tuple[object, ...] = ()) -> None:
+        """Find out what would keep it from running, as far as that can be known before; see `check_tree`.
+
+        Raises:
+            ConfigurationError: what is missing or wrong, and in which step.
+        """
+        what = f"workflow {self.id!r}"
+        if not self.steps and self.program is None:
+            raise ConfigurationError(f"{what} has no steps: give it some, steps=[...]")
+        check_tree(self.steps, what, inside or (self,))
+
+    def open_bound(
+        self, given: StepInput, place: Place, flow: Flow, *, skip: bool, before: Sequence[StepOutput] = ()
+    ) -> Run:
+        """Register a run of this workflow that a step of another one does. For steps; programs call `run`."""
+        asked = checked_input(self.input_schema, given.input, f"workflow {self.id!r}")
+        for key, value in copied(self.session_state or {}).items():
+            place.session_state.setdefault(key, value)
+        body = WorkflowBody(
+            self,
+            replace(given, input=asked),
+            place,
+            listened=flow.listened,
+            stream_events=flow.stream_events,
+            before=before,
+        )
+        run = self._register(body, new_id(), bound=True, skip=skip)
+        run.limit(self.timeout, f"the timeout of workflow {self.id!r}")
+        return run
+
+    def _register(self, body: WorkflowBody, run_id: str, *, bound: bool = False, skip: bool = False) -> Run:
+        parent = current_run()
+        body.named(run_id, parent.run_id if parent else None)
+        store = self.store if self.db is not None or parent is None else parent.store
+        return Run.open(body, run_id=run_id, store=store, grace=self.grace, bound=bound, skip=skip)
+
     def _open(self, asked: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None) -> Run:
         what = f"workflow {self.id!r}"
         check_input(asked, what, required=False)
-        if not self.steps:
-            raise ConfigurationError(f"{what} has no steps: give it some, steps=[...]")
-        for step in self.steps:
-            for agent in step.agents():
-                agent.needed_model()
+        asked = checked_input(self.input_schema, asked, what)
+        self.check()
         events = self.stream_events if stream_events is None else stream_events
-        given = StepInput(input=asked, additional_data=options["additional_data"])
+        media = {kind: options[kind] for kind in ("images", "videos", "audio", "files")}
+        given = StepInput(input=asked, additional_data=options["additional_data"], **media)
         place = self._place(options)
         body = WorkflowBody(self, given, place, listened=stream, stream_events=stream and events)
         body.on_cancel = options["on_cancel"]
         body.in_session = InSession(
             "workflow", self.id, place, defaults=self.session_state, overwrite=self.overwrite_db_session_state
         )
-        run_id = options["run_id"] or new_id()
-        parent = current_run()
-        body.named(run_id, parent.run_id if parent else None)
-        store = self.store if self.db is not None or parent is None else parent.store
-        run = Run.open(body, run_id=run_id, store=store, grace=self.grace)
+        run = self._register(body, options["run_id"] or new_id())
         run.limit(self.timeout, f"the timeout of {what}")
         apply_limits(run, options)
         return run

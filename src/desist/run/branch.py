@@ -1,0 +1,34 @@
+"""Which of several branches code belongs to, where a run does work side by side. Set by `desist.run.branches`."""
+
+from __future__ import annotations
+
+import contextvars
+from dataclasses import dataclass
+
+__all__ = ["Branch", "current_branch", "enter_branch"]
+
+
+@dataclass(slots=True, eq=False)
+class Branch:
+    """One branch; `outer` is the one that it is inside of."""
+
+    outer: Branch | None
+
+    def holds(self, other: Branch | None) -> bool:
+        """Whether `other` is this one, or inside it."""
+        while other is not None and other is not self:
+            other = other.outer
+        return other is self
+
+
+_current: contextvars.ContextVar[Branch | None] = contextvars.ContextVar("desist_branch", default=None)
+
+
+def current_branch() -> Branch | None:
+    """Return the branch that this code belongs to, or None."""
+    return _current.get()
+
+
+def enter_branch(branch: Branch | None) -> None:
+    """Make `branch` the one of this context."""
+    _current.set(branch)

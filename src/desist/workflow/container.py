@@ -1,0 +1,129 @@
+"""What all containers share: how one begins and ends, fails, names what is in it, and runs it.
+
+A container itself says only which of its steps run, in which order, with what input: in `work`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from desist.agent.agent import Agent
+from desist.exceptions import ConfigurationError
+from desist.run.cleanup import Cleanup
+from desist.run.strict import Strict
+from desist.run.workflow_event import BaseStepEvent
+from desist.workflow.entries import as_steps
+from desist.workflow.flow import Flow, Runnable, Spot
+from desist.workflow.progress import Progress
+from desist.workflow.sequence import run_sequence
+from desist.workflow.types import StepInput, StepOutput, StepType
+
+__all__ = ["Container", "Stage"]
+
+
+@dataclass(slots=True)
+class Stage:
+    """One performance of a container."""
+
+    given: StepInput
+    flow: Flow
+    spot: Spot
+    progress: Progress
+    before: StepOutput | None  #: what it had made when an earlier run was stopped in it
+
+    @property
+    def earlier(self) -> list[StepOutput]:
+        """What its steps had made by then."""
+        return (self.before.steps or []) if self.before is not None else []
+
+    def tell(self, event: type[BaseStepEvent], **told: Any) -> None:
+        """Tell the reader, by an event of this container."""
+        self.flow.run.emit(event(**self.progress.common, **told))
+
+    def begin(self, event: type[BaseStepEvent], chosen: list[str] | None = None, **told: Any) -> None:
+        """Tell that it has begun, and note what it has decided to do."""
+
+        def note() -> None:
+            self.progress.told, self.progress.chosen = True, chosen
+
+        self.flow.run.emit(event(**self.progress.common, **told), note)
+
+    async def sequence(
+        self, steps: Sequence[Runnable], given: StepInput | None = None, before: Sequence[StepOutput] | None = None
+    ) -> list[StepOutput]:
+        """Run steps of this container one after the other."""
+        earlier = self.earlier if before is None else before
+        return await run_sequence(steps, given or self.given, self.flow, self.progress, self.spot, earlier)
+
+    def ended(self, event: type[BaseStepEvent], outputs: Sequence[StepOutput], **told: Any) -> Ended:
+        """Return what the container made, with the content of its last step, and the event that tells it."""
+        made = StepOutput(
+            content=outputs[-1].content if outputs else None,
+            success=all(output.success for output in outputs),
+            stop=any(output.stop for output in outputs),
+            steps=list(outputs),
+            chosen=self.progress.chosen,
+        )
+        for kind in ("images", "videos", "audio", "files"):
+            media = [item for output in outputs for item in getattr(output, kind) or ()]
+            setattr(made, kind, media or None)
+        return made, event(**self.progress.common, **told)
+
+
+#: What a container made, and the event that tells it.
+Ended = tuple[StepOutput, BaseStepEvent]
+
+
+class Container(Strict):
+    """Steps under one name."""
+
+    kind: ClassVar[StepType]
+    started: ClassVar[type[BaseStepEvent]]
+
+    def __init__(self, name: str | None, description: str | None, steps: Any, *, label: str = "steps") -> None:
+        self.name = name or self.kind.value
+        self.description = description
+        self.step_id = str(uuid.uuid4())
+        where = f"{self.kind.value} {self.name!r}"
+        self.steps: list[Runnable] = as_steps(steps, where, label)
+        if not self.steps:
+            raise ConfigurationError(f"{where} is empty: give it some {label}")
+
+    def __repr__(self) -> str:
+        return f"<{self.kind.value} {self.name}>"
+
+    def children(self) -> Sequence[Runnable]:
+        """Return the steps in it."""
+        return self.steps
+
+    def agents(self) -> Iterator[Agent]:
+        """Name the agents in it."""
+        for step in self.children():
+            yield from step.agents()
+
+    def cleanups(self, output: StepOutput, known: dict[str, Any], *, compensate: bool) -> Iterator[Cleanup]:
+        """A container has no hooks; its steps have."""
+        yield from ()
+
+    async def perform(
+        self, given: StepInput, flow: Flow, spot: Spot, above: Progress, before: StepOutput | None = None
+    ) -> StepOutput:
+        """Run what is in it; note it in `above` while it runs and when it has ended."""
+        progress = flow.begin(self, spot, above, self.kind, told=False)
+        stage = Stage(given, flow, spot, progress, before)
+        try:
+            made, event = await self.work(stage)
+        except Exception as error:
+            if not progress.told:
+                stage.begin(self.started)
+            flow.fail(progress, above, str(error) or type(error).__name__)
+            raise
+        made.step_name, made.step_id, made.step_type = self.name, self.step_id, self.kind.value
+        return flow.end(progress, above, made, event)
+
+    async def work(self, stage: Stage) -> Ended:
+        """Run the steps that are due. Says that it has begun (`stage.begin`) as soon as it knows what."""
+        raise NotImplementedError

@@ -1,0 +1,114 @@
+"""`Loop`: steps again and again, until they say that it is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from desist.exceptions import ConfigurationError
+from desist.run.container_events import (
+    LoopExecutionCompletedEvent,
+    LoopExecutionStartedEvent,
+    LoopIterationCompletedEvent,
+    LoopIterationStartedEvent,
+)
+from desist.workflow.container import Container, Ended, Stage
+from desist.workflow.function import Question
+from desist.workflow.sequence import following
+from desist.workflow.types import StepInput, StepOutput, StepType
+
+__all__ = ["Loop"]
+
+
+class Loop(Container):
+    """Steps that run in rounds. Its content is that of the last step of the last round.
+
+    Parameters:
+        steps: steps, containers, agents, workflows or functions: one round.
+        name: how it is called.
+        description: what it is for.
+        max_iterations: how many rounds at most.
+        end_condition: a function, sync or async, that is given the outputs of each round (`list[StepOutput]`), and may
+            ask for `session_state` and `run_context` by name; true ends the loop. One that raises fails the run.
+        forward_iteration_output: each round begins with what the round before made; else with what the loop was given.
+
+    Raises:
+        ConfigurationError: no steps, something that isn't one, or a value that can't be used.
+    """
+
+    kind = StepType.LOOP
+    started = LoopExecutionStartedEvent
+
+    def __init__(
+        self,
+        steps: Sequence[Any] | None = None,
+        name: str | None = None,
+        description: str | None = None,
+        max_iterations: int = 3,
+        end_condition: Callable[..., Any] | None = None,
+        forward_iteration_output: bool = False,
+    ) -> None:
+        super().__init__(name, description, steps or [])
+        if isinstance(max_iterations, bool) or not isinstance(max_iterations, int) or max_iterations < 1:
+            raise ConfigurationError(
+                f"max_iterations={max_iterations!r} of Loop {self.name!r} must be a whole number, 1 or more"
+            )
+        self.max_iterations = max_iterations
+        self.end_condition = end_condition
+        self._enough = (
+            Question(end_condition, f"end_condition= of Loop {self.name!r}") if end_condition is not None else None
+        )
+        self.forward_iteration_output = forward_iteration_output
+
+    async def work(self, stage: Stage) -> Ended:
+        """Run round after round."""
+        stage.begin(self.started, max_iterations=self.max_iterations)
+        size, earlier = len(self.steps), stage.earlier
+        given, rounds = stage.given, list[list[StepOutput]]()
+        go_on = True
+        while go_on and len(rounds) < self.max_iterations:
+            before = earlier[size * len(rounds) : size * (len(rounds) + 1)]
+            followed = len(earlier) > size * (len(rounds) + 1)
+            outputs = await self._round(stage, given, len(rounds) + 1, before, followed)
+            rounds.append(outputs)
+            go_on = followed or await self._goes_on(stage, len(rounds), outputs)
+            if self.forward_iteration_output:
+                given = _forwarded(stage.given, outputs)
+        return stage.ended(
+            LoopExecutionCompletedEvent,
+            [output for outputs in rounds for output in outputs],
+            total_iterations=len(rounds),
+            max_iterations=self.max_iterations,
+            all_results=rounds,
+        )
+
+    async def _round(
+        self, stage: Stage, given: StepInput, number: int, before: list[StepOutput], followed: bool
+    ) -> list[StepOutput]:
+        """Run one round; one that an earlier run had finished, and followed by another, is taken as it is."""
+        if followed:
+            return [
+                stage.flow.reuse(step, output, stage.progress) for step, output in zip(self.steps, before, strict=True)
+            ]
+        stage.tell(LoopIterationStartedEvent, iteration=number, max_iterations=self.max_iterations)
+        return await stage.sequence(self.steps, given, before)
+
+    async def _goes_on(self, stage: Stage, number: int, outputs: list[StepOutput]) -> bool:
+        enough = any(output.stop for output in outputs)
+        if not enough and self._enough is not None:
+            enough = bool(await self._enough.answer(outputs, stage.flow))
+        go_on = not enough and number < self.max_iterations
+        stage.tell(
+            LoopIterationCompletedEvent,
+            iteration=number,
+            max_iterations=self.max_iterations,
+            iteration_results=outputs,
+            should_continue=go_on,
+        )
+        return go_on
+
+
+def _forwarded(given: StepInput, outputs: list[StepOutput]) -> StepInput:
+    for output in outputs:
+        given = following(given, output.step_name or "", output)
+    return given

@@ -1,0 +1,115 @@
+"""`Parallel`: steps side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, Literal
+
+from desist.exceptions import ConfigurationError
+from desist.run.branches import side_by_side
+from desist.run.container_events import ParallelExecutionCompletedEvent, ParallelExecutionStartedEvent
+from desist.workflow.container import Container, Ended, Stage
+from desist.workflow.flow import Runnable
+from desist.workflow.sequence import spot_of
+from desist.workflow.state import Forks
+from desist.workflow.types import StepOutput, StepType, joined
+
+__all__ = ["Parallel"]
+
+
+class Parallel(Container):
+    """Steps that run at the same time, each with the same input; ended when the last one has.
+
+    Its content is that of all branches, each under its name (`=== name ===`), in their order. Each branch works on a
+    copy of the session state; what they changed is merged in their order when all have ended.
+
+    Parameters:
+        steps: steps, containers, agents, workflows or functions: the branches. A text in the first place is the name.
+        name: how it is called.
+        description: what it is for.
+        siblings: what a branch that fails for good (`on_error="fail"`) does to the others: "cancel" stops them
+            (default); "spare" lets them end first. Either way the run fails then.
+
+    Raises:
+        ConfigurationError: no steps, something that isn't one, or two names.
+    """
+
+    kind = StepType.PARALLEL
+    started = ParallelExecutionStartedEvent
+
+    def __init__(
+        self,
+        *steps: Any,
+        name: str | None = None,
+        description: str | None = None,
+        siblings: Literal["cancel", "spare"] = "cancel",
+    ) -> None:
+        if steps and isinstance(steps[0], str):
+            if name is not None:
+                raise ConfigurationError(f"Parallel has two names, {steps[0]!r} and name={name!r}: leave one out")
+            name, steps = steps[0], steps[1:]
+        super().__init__(name, description, steps)
+        if siblings not in ("cancel", "spare"):
+            raise ConfigurationError(
+                f"siblings={siblings!r} of Parallel {self.name!r} isn't known: use 'cancel' or 'spare'"
+            )
+        self.siblings = siblings
+
+    async def work(self, stage: Stage) -> Ended:
+        """Run all branches and wait for all, whatever happens."""
+        names, count = [step.name for step in self.steps], len(self.steps)
+        earlier = self._earlier(stage, names)
+        forks = Forks(stage.flow.place.session_state, names, self.name)
+        stage.flow.run.commit(lambda: setattr(stage.progress, "forks", forks))
+        stage.begin(self.started, parallel_step_count=count)
+        branches = [
+            self._branch(stage, step, number, forks, earlier.get(step.name)) for number, step in enumerate(self.steps)
+        ]
+        if self.siblings == "spare":
+            outputs = _first_failure(await side_by_side(stage.flow.run, [_spared(branch) for branch in branches]))
+        else:
+            outputs = await side_by_side(stage.flow.run, branches)
+        forks.merge()
+        made, event = stage.ended(
+            ParallelExecutionCompletedEvent, outputs, parallel_step_count=count, step_results=outputs
+        )
+        made.content = joined((output.step_name, output.content) for output in outputs)
+        made.conflicts = forks.conflicts or None
+        return made, event
+
+    async def _branch(
+        self, stage: Stage, step: Runnable, number: int, forks: Forks, earlier: StepOutput | None
+    ) -> StepOutput:
+        if earlier is not None and earlier.finished:
+            return stage.flow.reuse(step, earlier, stage.progress)
+        flow = stage.flow.with_state(forks.of(step.name))
+        flow.check()
+        spot = spot_of(number, stage.spot, stage.progress, flow)
+        return await step.perform(stage.given, flow, spot, stage.progress, earlier)
+
+    def _earlier(self, stage: Stage, names: list[str]) -> dict[str, StepOutput]:
+        earlier = {output.step_name or "": output for output in stage.earlier}
+        for name in earlier:
+            if name not in names:
+                raise ConfigurationError(
+                    f"can't go on from an earlier run: Parallel {self.name!r} had a branch {name!r}, and has it no"
+                    " more; run it anew"
+                )
+        return earlier
+
+
+async def _spared(branch: Coroutine[Any, Any, StepOutput]) -> StepOutput | Exception:
+    try:
+        return await branch
+    except Exception as error:
+        return error
+
+
+def _first_failure(ends: list[StepOutput | Exception]) -> list[StepOutput]:
+    """Return the outputs, or raise the error of the first branch that has one."""
+    outputs = []
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end
+        outputs.append(end)
+    return outputs

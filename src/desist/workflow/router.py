@@ -1,0 +1,100 @@
+"""`Router`: a function chooses which steps run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from desist.exceptions import ConfigurationError, StepError
+from desist.run.container_events import RouterExecutionCompletedEvent, RouterExecutionStartedEvent
+from desist.workflow.container import Container, Ended, Stage
+from desist.workflow.flow import Runnable
+from desist.workflow.function import Question
+from desist.workflow.steps import Steps
+from desist.workflow.types import StepType
+
+__all__ = ["Router"]
+
+
+class Router(Container):
+    """Choices, and a function that says which of them run, in which order. Its content is that of the last one.
+
+    Parameters:
+        choices: steps, containers, agents, workflows or functions; a list of them is one choice, a sequence, named
+            after its steps: "a + b".
+        selector: a function, sync or async, of the `StepInput`. It returns a choice, its name, or a list of these, and
+            may ask for `session_state`, `run_context` and `step_choices` (the list of them) by name. One that raises,
+            or names nothing that can be chosen, fails the run.
+        name: how it is called.
+        description: what it is for.
+
+    Raises:
+        ConfigurationError: no choices, something that isn't one, or a selector that can't be asked.
+    """
+
+    kind = StepType.ROUTER
+    started = RouterExecutionStartedEvent
+
+    def __init__(
+        self,
+        choices: Sequence[Any] | None = None,
+        selector: Callable[..., Any] | None = None,
+        name: str | None = None,
+        description: str | None = None,
+    ) -> None:
+        given: Any = choices or []
+        made = [_sequence(choice) for choice in given] if isinstance(given, list | tuple) else given
+        super().__init__(name, description, made, label="choices")
+        if selector is None:
+            raise ConfigurationError(f"Router {self.name!r} has no selector: give it a function, selector=...")
+        self.choices = self.steps
+        self.selector = selector
+        self._select = Question(selector, f"selector= of Router {self.name!r}")
+        self._given: list[Any] = list(given)  #: the choices as they were written, which a selector may return
+
+    async def work(self, stage: Stage) -> Ended:
+        """Ask, and run what was chosen. An earlier run that had chosen isn't asked again."""
+        decided = stage.before.chosen if stage.before is not None else None
+        if decided is None:
+            decided = await self._select.answer(stage.given, stage.flow, step_choices=list(self.steps))
+        chosen = list(self._named(decided))
+        if not chosen:
+            raise self._wrong(decided)
+        names = [step.name for step in chosen]
+        stage.begin(self.started, names, selected_steps=names)
+        outputs = await stage.sequence(chosen)
+        return stage.ended(
+            RouterExecutionCompletedEvent,
+            outputs,
+            selected_steps=names,
+            executed_steps=len(outputs),
+            step_results=outputs,
+        )
+
+    def _named(self, answer: Any) -> Iterator[Runnable]:
+        """Yield the steps that a selector has meant."""
+        for step, given in zip(self.steps, self._given, strict=True):
+            if answer is step or answer is given or (isinstance(answer, str) and answer == step.name):
+                yield step
+                return
+        if not isinstance(answer, list | tuple):
+            raise self._wrong(answer)
+        for item in answer:
+            yield from self._named(item)
+
+    def _wrong(self, answer: Any) -> StepError:
+        names = ", ".join(repr(step.name) for step in self.steps)
+        error = StepError(
+            f"selector= of Router {self.name!r} chose {answer!r:.200}: it must return one of {names}, or a list of them"
+        )
+        error.retryable = False
+        return error
+
+
+def _sequence(choice: Any) -> Any:
+    """Return a list of steps as one choice."""
+    if not isinstance(choice, list | tuple):
+        return choice
+    steps = Steps("sequence", steps=[_sequence(step) for step in choice])
+    steps.name = " + ".join(step.name for step in steps.steps)
+    return steps
