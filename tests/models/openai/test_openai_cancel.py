@@ -19,7 +19,7 @@ from openai_talk import asking, chat, collect, until
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.token import CancelToken, use_token
 from desist.exceptions import RunCancelled
-from desist.models.openai import client as clients
+from desist.models.http import clients
 
 WHY = CancelReason(source=Source.user, text="enough")
 

@@ -12,7 +12,7 @@ from openai_scripted import DONE, STOP, Connection, answering, serving, text
 from openai_talk import ask, asking, chat, said
 
 from desist.exceptions import ModelError, ModelResponseError, UnsupportedError
-from desist.models.openai import client as clients
+from desist.models.http import clients
 
 KEY = "sk-test-0123456789"
 

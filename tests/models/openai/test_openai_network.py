@@ -23,7 +23,7 @@ from openai_talk import asking, chat, collect, connecting, until
 from desist.cancel.token import CancelToken, use_token
 from desist.cancel.upstream import upstream
 from desist.exceptions import RunCancelled
-from desist.models.openai.client import http_client
+from desist.models.http.clients import http_client
 
 
 def test_a_shutdown_reaches_a_connection_that_was_used_before() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from openai_scripted import DONE, STOP, Connection, event, serving, text
 from openai_talk import ask, chat, said
 
-from desist.models.openai.sse import SseParser
+from desist.models.http.sse import SseParser
 from desist.models.openai.wire import decode
 
 STREAM = (

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from desist.models.openai.text import clean_text
+from desist.models.http.text import clean_text
 from desist.run.message import Message, ToolCall
 
 __all__ = ["wire_messages"]
