@@ -23,18 +23,23 @@ def repeatable(messages: Iterable[Message]) -> Iterator[Message]:
 
 
 def argument_text(call: ToolCall, *, cancelled: bool) -> str:
-    """Return the arguments of a call as text: as the model wrote them, unless they were cut off in the middle."""
-    arguments = clean_text(call.arguments) or "{}"
-    return "{}" if cancelled and _read(arguments) is None else arguments
+    """Return the arguments as the JSON text of an object: as the model wrote them, or as `argument_object`."""
+    arguments = clean_text(call.arguments)
+    if isinstance(_read(arguments), dict):
+        return arguments
+    return json.dumps(argument_object(call, cancelled=cancelled))
 
 
 def argument_object(call: ToolCall, *, cancelled: bool) -> dict[str, Any]:
-    """Return the arguments as an object. What isn't one is shown to the model as text, under "invalid_json"."""
-    arguments = clean_text(call.arguments) or "{}"
+    """Return the arguments of a call as an object, which every provider takes.
+
+    What was cut off in the middle becomes an empty one. What the model wrote wrong is shown to it under "invalid_json".
+    """
+    arguments = clean_text(call.arguments)
     read = _read(arguments)
     if isinstance(read, dict):
         return read
-    return {} if cancelled else {"invalid_json": arguments}
+    return {} if cancelled or not arguments else {"invalid_json": arguments}
 
 
 def _read(text: str) -> Any:
