@@ -6,20 +6,17 @@ results of calls are the first blocks after the calls; no text is blank; ids and
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from desist.models.http.history import argument_object, repeatable
+from desist.models.http.history import argument_object, plain_id, plain_name, repeatable
 from desist.models.http.text import clean_text
 from desist.run.message import Message
 
-__all__ = ["PROVIDER", "called_names", "system_text", "wire_messages"]
+__all__ = ["PROVIDER", "called_names", "system_text", "thought_before_calls", "wire_messages"]
 
 #: Under this name a message keeps the thinking that belongs to its answer, signed by the provider.
 PROVIDER = "anthropic"
-
-_ODD = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def system_text(messages: Iterable[Message]) -> str | None:
@@ -48,30 +45,25 @@ def wire_messages(messages: Iterable[Message], *, thinking: bool = False) -> lis
 
 def called_names(messages: Iterable[Message]) -> list[str]:
     """Return the names of the tools that were called in a conversation, each once."""
-    return list(dict.fromkeys(_plain(call.name) for message in messages for call in message.tool_calls or ()))
+    return list(dict.fromkeys(plain_name(call.name) for message in messages for call in message.tool_calls or ()))
 
 
 def _blocks(message: Message, thinking: bool) -> Iterator[dict[str, Any]]:
     text = clean_text(message.content or "")
     if message.role == "tool":
-        result = {"type": "tool_result", "tool_use_id": _plain(message.tool_call_id or "")}
+        result = {"type": "tool_result", "tool_use_id": plain_id(message.tool_call_id or "")}
         if text.strip():
             result["content"] = text
         yield result | ({"is_error": True} if message.tool_call_error or message.cancelled else {})
         return
-    has_more = bool(text.strip() or message.tool_calls)
-    if thinking and has_more:  # thinking alone is refused
+    says = bool(text.strip())
+    if thinking and (says or message.tool_calls):  # thinking alone is refused
         yield from (message.provider_data or {}).get(PROVIDER, ())
-    if text.strip():
+    if says:
         yield {"type": "text", "text": text}
     for call in message.tool_calls or ():
         arguments = argument_object(call, cancelled=message.cancelled)
-        yield {"type": "tool_use", "id": _plain(call.id), "name": _plain(call.name), "input": arguments}
-
-
-def _plain(name: str) -> str:
-    """Return an id or name as the API takes it; other providers allow more."""
-    return _ODD.sub("_", name) or "_"
+        yield {"type": "tool_use", "id": plain_id(call.id), "name": plain_name(call.name), "input": arguments}
 
 
 def _trim_end(wire: list[dict[str, Any]]) -> None:
@@ -79,3 +71,11 @@ def _trim_end(wire: list[dict[str, Any]]) -> None:
     if wire and wire[-1]["role"] == "assistant" and wire[-1]["content"][-1]["type"] == "text":
         last = wire[-1]["content"][-1]
         last["text"] = last["text"].rstrip()
+
+
+def thought_before_calls(wire: list[dict[str, Any]]) -> bool:
+    """Whether the last answer, if it calls tools, begins with thinking."""
+    answers = [message["content"] for message in wire if message["role"] == "assistant"]
+    last = answers[-1] if answers else []
+    calls = any(block["type"] == "tool_use" for block in last)
+    return not calls or last[0]["type"] in ("thinking", "redacted_thinking")

@@ -13,7 +13,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from desist.exceptions import ConfigurationError, MissingExtraError
-from desist.models.anthropic.blocks import called_names, system_text, wire_messages
+from desist.models.anthropic.blocks import called_names, system_text, thought_before_calls, wire_messages
 from desist.models.anthropic.events import MessageEvents
 from desist.models.anthropic.schema import format_words, output_format
 from desist.models.base import ModelRequest
@@ -35,7 +35,8 @@ class Claude(HttpModel):
         base_url: with or without "/v1"; default: ANTHROPIC_BASE_URL, else Anthropic's.
         api_key: default: ANTHROPIC_API_KEY.
         max_tokens: the longest answer, thinking included; the API wants to be told.
-        thinking: the API's object, for instance {"type": "adaptive"}.
+        thinking: the API's object, for instance {"type": "adaptive"}. Of type "enabled" it isn't sent while the last
+            answer is one with tool calls of another provider's: the API wants to see the thinking before them.
         effort: "low", "medium", "high" and so on.
         cache_system_prompt: let the provider cache the system message and the tools.
         timeout: seconds for each connect, read and write, or an `httpx2.Timeout`; default: the SDK's 600, 5 to connect.
@@ -74,7 +75,6 @@ class Claude(HttpModel):
         "service_tier",
         "stop_sequences",
         "temperature",
-        "thinking",
         "top_k",
         "top_p",
     )
@@ -86,8 +86,11 @@ class Claude(HttpModel):
         super().check()
 
     def _written(self, request: ModelRequest) -> dict[str, Any]:
-        thinks = self.thinking is not None and self.thinking.get("type") != "disabled"
-        body: dict[str, Any] = {"messages": wire_messages(request.messages, thinking=thinks)}
+        kind = (self.thinking or {}).get("type", "disabled")
+        wire = wire_messages(request.messages, thinking=kind != "disabled")
+        body: dict[str, Any] = {"messages": wire}
+        if self.thinking is not None and (kind != "enabled" or thought_before_calls(wire)):
+            body["thinking"] = self.thinking
         told = [system_text(request.messages), format_words(request.response_format)]
         system = "\n\n".join(text for text in told if text)
         if system:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from desist.models.http.history import argument_text, repeatable
+from desist.models.http.history import argument_text, plain_name, repeatable
 from desist.models.http.text import clean_text
 from desist.run.message import Message, ToolCall
 
@@ -22,7 +22,7 @@ def _wire_message(message: Message, role: str) -> dict[str, Any]:
     wire: dict[str, Any] = {"role": role}
     content = None if message.content is None else clean_text(message.content)
     if message.tool_calls:
-        wire["content"] = content or None
+        wire["content"] = content if content and content.strip() else None
         wire["tool_calls"] = [_wire_call(call, message.cancelled) for call in message.tool_calls]
     else:
         wire["content"] = content or ""
@@ -34,5 +34,5 @@ def _wire_message(message: Message, role: str) -> dict[str, Any]:
 
 
 def _wire_call(call: ToolCall, cancelled: bool) -> dict[str, Any]:
-    function = {"name": clean_text(call.name), "arguments": argument_text(call, cancelled=cancelled)}
+    function = {"name": plain_name(call.name), "arguments": argument_text(call, cancelled=cancelled)}
     return {"id": clean_text(call.id), "type": "function", "function": function}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from desist.models.http.history import argument_text, repeatable
+from desist.models.http.history import argument_text, plain_name, repeatable
 from desist.models.http.text import clean_text
 from desist.run.message import Message
 
@@ -41,14 +41,15 @@ def _items(message: Message) -> Iterable[dict[str, Any]]:
         call_id = clean_text(message.tool_call_id or "")
         yield {"type": "function_call_output", "call_id": call_id, "output": text}
         return
-    if text or message.tool_calls:  # reasoning alone is refused
+    says = bool(text.strip())
+    if says or message.tool_calls:  # reasoning alone is refused
         yield from (message.provider_data or {}).get(PROVIDER, ())
-    if text:
+    if says:
         yield {"role": message.role, "content": text}
     for call in message.tool_calls or ():
         yield {
             "type": "function_call",
             "call_id": clean_text(call.id),
-            "name": clean_text(call.name),
+            "name": plain_name(call.name),
             "arguments": argument_text(call, cancelled=message.cancelled),
         }

@@ -50,7 +50,7 @@ def _check_message(where: str, message: Mapping[str, Any], calls: Calls) -> None
     if message.get("role") not in _ROLES:
         raise wrong(f"{where}.role", f"must be one of {', '.join(_ROLES)}, not {message.get('role')!r}")
     if message.get("tool_calls") is None:
-        _check_content(f"{where}.content", message.get("content"))
+        _check_content(f"{where}.content", message.get("content"), may_be_empty=message["role"] != "assistant")
         return
     if message["role"] != "assistant":
         raise wrong(where, "only an assistant calls tools")
