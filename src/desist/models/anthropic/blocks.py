@@ -1,6 +1,6 @@
 """From messages to the `system` and `messages` of the Messages API. Called by `claude`.
 
-The API's rules that are kept here, whatever a cancel left of a conversation: `user` and `assistant` take turns; the
+The API's rules that are kept here, whatever a cancel left of a conversation: a user begins, roles take turns; the
 results of calls are the first blocks after the calls; no text is blank; ids and names are of plain characters.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from desist.models.http.history import argument_object, plain_id, plain_name, repeatable
+from desist.models.http.history import NO_TEXT, argument_object, plain_id, plain_name, repeatable
 from desist.models.http.text import clean_text
 from desist.run.message import Message
 
@@ -33,8 +33,8 @@ def wire_messages(messages: Iterable[Message], *, thinking: bool = False) -> lis
             continue
         blocks = list(_blocks(message, thinking))
         role = "assistant" if message.role == "assistant" else "user"
-        if not blocks:
-            continue
+        if not wire and role == "assistant":
+            wire.append({"role": "user", "content": [{"type": "text", "text": NO_TEXT}]})
         if wire and wire[-1]["role"] == role:
             wire[-1]["content"] += blocks
         else:
@@ -50,6 +50,8 @@ def called_names(messages: Iterable[Message]) -> list[str]:
 
 def _blocks(message: Message, thinking: bool) -> Iterator[dict[str, Any]]:
     text = clean_text(message.content or "")
+    if message.role == "user" and not text.strip():
+        text = NO_TEXT
     if message.role == "tool":
         result = {"type": "tool_result", "tool_use_id": plain_id(message.tool_call_id or "")}
         if text.strip():

@@ -16,10 +16,11 @@ from typing import Any
 from desist.models.http.text import clean_text
 from desist.run.message import Message, ToolCall
 
-__all__ = ["argument_object", "argument_text", "plain_id", "plain_name", "repeatable"]
+__all__ = ["NO_TEXT", "argument_object", "argument_text", "plain_id", "plain_name", "repeatable"]
 
 _ODD = re.compile(r"[^a-zA-Z0-9_-]")
 LONGEST_NAME = 64  #: characters
+NO_TEXT = "(no text)"  #: what a user said who said nothing, where an API takes no blank text
 
 
 def repeatable(messages: Iterable[Message]) -> Iterator[Message]:

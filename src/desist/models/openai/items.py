@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from desist.models.http.history import argument_text, plain_name, repeatable
+from desist.models.http.history import NO_TEXT, argument_text, plain_name, repeatable
 from desist.models.http.text import clean_text
 from desist.run.message import Message
 
@@ -21,12 +21,12 @@ PROVIDER = "openai.responses"
 
 def instructions(messages: list[Message]) -> str | None:
     """Return the text of the system messages that a conversation begins with."""
-    texts = [clean_text(message.content) for message in messages[: _leading(messages)] if message.content]
-    return "\n\n".join(texts) or None
+    texts = [clean_text(message.get_content_string()) for message in messages[: _leading(messages)]]
+    return "\n\n".join(text for text in texts if text.strip()) or None
 
 
 def input_items(messages: list[Message]) -> list[dict[str, Any]]:
-    """Return all messages but those of `instructions` as items; empty ones are left out."""
+    """Return all messages but those of `instructions` as items; answers that say nothing are left out."""
     return [item for message in repeatable(messages[_leading(messages) :]) for item in _items(message)]
 
 
@@ -37,6 +37,8 @@ def _leading(messages: list[Message]) -> int:
 
 def _items(message: Message) -> Iterable[dict[str, Any]]:
     text = clean_text(message.content or "")
+    if message.role == "user" and not text.strip():
+        text = NO_TEXT
     if message.role == "tool":
         call_id = clean_text(message.tool_call_id or "")
         yield {"type": "function_call_output", "call_id": call_id, "output": text}

@@ -74,7 +74,7 @@ def _check_content(where: str, content: Any, *, may_be_empty: bool = False) -> N
             check_text(f"{where}[{number}].type", part.get("type"))
             if part["type"] == "text":
                 check_text(f"{where}[{number}].text", part.get("text"))
-    elif not (may_be_empty and content == ""):
+    elif not (may_be_empty and isinstance(content, str)):
         check_text(where, content)
 
 
