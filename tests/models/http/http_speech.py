@@ -27,7 +27,6 @@ class Speech:
     name: str
     model: type[HttpModel]
     path: str
-    key_header: str
     almost: bytes = b""  #: says that the answer is complete, and leaves the end of the stream open
     end: bytes = b""  #: what ends the stream after that
 
@@ -58,19 +57,17 @@ class Speech:
 
 _ENDED = {"id": "r", "status": "completed", "output": [], "usage": {"input_tokens": 1, "output_tokens": 1}}
 
-CHAT = Speech("chat", OpenAIChat, "/v1/chat/completions", "authorization", STOP, DONE)
+CHAT = Speech("chat", OpenAIChat, "/v1/chat/completions", STOP, DONE)
 RESPONSES = Speech(
     "responses",
     OpenAIResponses,
     "/v1/responses",
-    "authorization",
     end=typed("response.completed", response=_ENDED),
 )
 MESSAGES = Speech(
     "messages",
     Claude,
     "/v1/messages",
-    "x-api-key",
     typed("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 1}),
     typed("message_stop"),
 )
