@@ -12,7 +12,10 @@ from desist.testing.wire import named_event
 
 __all__ = ["Shape"]
 
-_TEXT = b'event: response.output_text.delta\ndata: {"type": "response.output_text.delta", %b, "delta": %b}\n\n'
+_TEXT = (
+    b'event: response.output_text.delta\ndata: {"type": "response.output_text.delta", '
+    b'"sequence_number": %d, %b, "delta": %b}\n\n'
+)
 
 
 class Shape:
@@ -99,7 +102,8 @@ class Shape:
     def _texts(self) -> Iterator[bytes]:
         place = f'"output_index": {len(self._items)}, "content_index": 0, "item_id": "msg_0"'.encode()
         for text in self._reply.texts():
-            yield _TEXT % (place, json.dumps(text).encode())
+            self._number += 1
+            yield _TEXT % (self._number - 1, place, json.dumps(text).encode())
 
     def _thoughts(self) -> Iterator[bytes]:
         place = {"output_index": len(self._items), "summary_index": 0, "item_id": "rs_0"}

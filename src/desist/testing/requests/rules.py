@@ -126,7 +126,7 @@ class Calls:
         """A result came."""
         if call_id not in self._open:
             known = call_id in self._seen
-            raise wrong(where, f"a {'second' if known else 'orphan'} result for the call {call_id!r}")
+            raise wrong(where, f"{'a second' if known else 'an orphan'} result for the call {call_id!r}")
         del self._open[call_id]
         self._answering = True
 
