@@ -67,7 +67,7 @@ class _Event(_Message):
 
     type: str | None = None
     index: int | None = None
-    message: Any = None
+    message: _Message | None = None
     content_block: _Block | None = None
     delta: _Block | None = None
     error: Any = None
@@ -96,7 +96,7 @@ class MessageEvents:
         if kind == "content_block_start":
             return None if told.content_block is None else self._begin(told.index or 0, told.content_block)
         if kind == "message_start":
-            self._count(msgspec.convert(told.message or {}, _Message, strict=False).usage)
+            self._count(told.message.usage if told.message else None)
         elif kind == "message_delta":
             self._count(told.usage)
             return self._end(told.delta.stop_reason if told.delta else None)
