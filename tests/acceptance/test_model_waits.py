@@ -44,6 +44,7 @@ MOMENTS: dict[str, tuple[Reply, Moment, int]] = {
 @pytest.fixture(params=[OpenAIChat, OpenAIResponses, Claude], ids=lambda kind: kind.__name__)
 def model(request: pytest.FixtureRequest, provider: LoopbackProvider) -> HttpModel:
     """A model of each API."""
+    _ = request.param._sdk.module  # imported before anybody waits: it takes a second or more
     return request.param("test-model", base_url=provider.base_url, api_key="sk-test-0123456789")
 
 

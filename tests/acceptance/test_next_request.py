@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from desist.cancel import RunStatus
 from desist.models.anthropic import Claude
 from desist.models.base import ModelRequest
 from desist.models.http.model import HttpModel
+from desist.models.http.sdk import Sdk
 from desist.models.message import Message
 from desist.models.openai import OpenAIChat, OpenAIResponses
 from desist.testing import HANG, Call, Gate, LoopbackProvider, Reply
@@ -35,6 +36,8 @@ MODELS: dict[str, Callable[..., HttpModel]] = {
 @pytest.fixture
 def provider() -> Iterator[LoopbackProvider]:
     """One without TLS: what is sent is the same."""
+    for sdk in Sdk:
+        _ = sdk.module  # imported before anybody waits: it takes a second or more
     with LoopbackProvider(Reply(text="Fine, I go on.")) as provider:
         yield provider
 
@@ -156,10 +159,13 @@ def check_next(provider: LoopbackProvider, messages: list[Message]) -> None:
         async with aclosing(model.stream(request)) as pieces:
             return "".join([piece.content or "" async for piece in pieces])
 
-    for name in MODELS:
-        for tools in ([], [tool]):
-            assert asyncio.run(ask(made(name, provider), tools)) == "Fine, I go on."
-            assert provider.exchanges[-1].refused is None
+    async def ask_all() -> None:
+        for name in MODELS:
+            for tools in ([], [tool]):
+                assert await ask(made(name, provider), tools) == "Fine, I go on."
+                assert provider.exchanges[-1].refused is None
+
+    asyncio.run(ask_all())
 
 
 @models
@@ -204,3 +210,15 @@ def test_the_half_answer_is_kept_and_the_half_call_is_not(name: str, provider: L
     in_the_middle_of_a_call(talk)
     last = talk.cancel()[-1]
     assert (last.role, last.content, last.tool_calls, last.cancelled) == ("assistant", "Wait. ", None, True)
+
+
+@models
+def test_cancelled_at_every_token(name: str, provider: LoopbackProvider) -> None:
+    """Reasoning, text and two calls, cut off after each of their pieces: what is left is valid every time."""
+    calls = [Call("quick", {"text": "a"}), Call("slow")]
+    reply = Reply(reasoning="Hm, so. ", text="I call two. ", tool_calls=calls)
+    for count in range(reply.count()):
+        talk = Talk(provider, made(name, provider))
+        talk.start(replace(reply, stall_after=count))
+        talk.request(1).wait_sent(count)
+        check_next(provider, talk.cancel())
