@@ -15,7 +15,9 @@ from typing import Any
 
 from bench.mute import MuteServer
 from desist.agent import Agent
-from desist.models.openai import OpenAIChat
+from desist.models.anthropic import Claude
+from desist.models.http.model import HttpModel
+from desist.models.openai import OpenAIChat, OpenAIResponses
 from desist.testing import HANG, Exchange, LoopbackProvider, Reply
 from desist.workflow import Step, Workflow
 
@@ -78,10 +80,11 @@ class ModelCall(Scene):
         stream: bool = True,
         allowed: int | None = 0,
         closes: bool = True,
+        kind: type[HttpModel] = OpenAIChat,
     ) -> None:
         super().__init__()
         self.name, self.reply, self.tokens, self.stream = name, reply, tokens, stream
-        self.tokens_after, self.closes = allowed, closes
+        self.tokens_after, self.closes, self.kind = allowed, closes, kind
         self.gone_ms = 5.0 if closes else None
         self.exchange: Exchange
 
@@ -92,7 +95,7 @@ class ModelCall(Scene):
 
     def agent(self, url: str) -> Agent:
         """Return the agent that asks."""
-        return _agent(url)
+        return Agent(self.kind(id="bench", base_url=url, api_key="bench"), name="bench")
 
     def before(self) -> None:
         """Count what was."""
@@ -246,6 +249,11 @@ def model_scenes() -> Iterator[Scene]:
     yield ModelCall(
         "stream=False, a token each 5 ms", Reply(tokens=5000, token_interval=0.005), tokens=5, stream=False, allowed=2
     )
+    for kind in (OpenAIResponses, Claude):
+        name = kind.__name__
+        yield ModelCall(f"first token, {name}", Reply(tokens=500, before_first_token=HANG), kind=kind)
+        often = Reply(tokens=5000, token_interval=0.005)
+        yield ModelCall(f"mid-stream, a token each 5 ms, {name}", often, tokens=5, allowed=2, kind=kind)
     yield Blackhole()
     yield Handshake()
     yield LookUp()

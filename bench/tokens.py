@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable
 from bench.clock import cpu_of, cpu_of_async
 from bench.table import Figure, Table
 from desist.agent import Agent
-from desist.models.openai import OpenAIChat
+from desist.models.anthropic import Claude
+from desist.models.http.model import HttpModel
+from desist.models.openai import OpenAIChat, OpenAIResponses
 from desist.run.agent import RunContentEvent
 from desist.testing import LoopbackProvider, Reply
 from desist.workflow import Step, Workflow
@@ -24,8 +26,8 @@ Prepared = tuple[Callable[[], Awaitable[int]], Callable[[], Awaitable[None]] | N
 _ASK = {"model": "bench", "messages": [{"role": "user", "content": "go"}], "stream": True}
 
 
-def _agent(url: str) -> Agent:
-    return Agent(OpenAIChat(id="bench", base_url=url, api_key="bench"), name="bench")
+def _agent(url: str, kind: type[HttpModel] = OpenAIChat) -> Agent:
+    return Agent(kind(id="bench", base_url=url, api_key="bench"), name="bench")
 
 
 def _rate(total: int, seconds: list[float]) -> float:
@@ -71,8 +73,8 @@ def _on_loop(total: int, repeats: int, prepare: Callable[[], Prepared]) -> float
     return asyncio.run(main())
 
 
-def _async(url: str) -> Prepared:
-    agent = _agent(url)
+def _async(url: str, kind: type[HttpModel] = OpenAIChat) -> Prepared:
+    agent = _agent(url, kind)
 
     async def work() -> int:
         return sum([isinstance(event, RunContentEvent) async for event in agent.arun("go", stream=True)])
@@ -114,7 +116,7 @@ def _lines(url: str) -> Prepared:
 
 
 def measure(*, quick: bool) -> list[Table]:
-    """Read the same flood from another process in five ways."""
+    """Read the same flood from another process in several ways."""
     total, repeats = (10_000, 2) if quick else (30_000, 5)
     with LoopbackProvider(Reply(tokens=total, flood=True), process=True) as provider:
         url = provider.base_url
@@ -122,6 +124,8 @@ def measure(*, quick: bool) -> list[Table]:
         lines = _on_loop(total, repeats, lambda: _lines(url))
         rates = {
             "agent, async reader": _on_loop(total, repeats, lambda: _async(url)),
+            "agent, async reader, OpenAIResponses": _on_loop(total, repeats, lambda: _async(url, OpenAIResponses)),
+            "agent, async reader, Claude": _on_loop(total, repeats, lambda: _async(url, Claude)),
             "agent, sync reader": _sync(url, total, repeats),
             "agent in a workflow, sync reader": _sync(url, total, repeats, workflow=True),
             "agent, nobody reads (stream=False)": _unread(url, total, repeats),

@@ -22,7 +22,9 @@ from acceptance_trial import (
 from desist import Agent, Step, Workflow
 from desist.cancel import RunStatus, Source
 from desist.exceptions import ModelError
-from desist.models.openai import OpenAIChat
+from desist.models.anthropic import Claude
+from desist.models.http.model import HttpModel
+from desist.models.openai import OpenAIChat, OpenAIResponses
 from desist.testing import HANG, LoopbackProvider, Reply, ScriptedModel
 
 WORDS = [f"w{i} " for i in range(500)]
@@ -37,6 +39,13 @@ MOMENTS: dict[str, tuple[Reply, Moment, int]] = {
     "stalled": (Reply(tokens=WORDS, stall_after=5), lambda p, t: _spoken(p, t, 5), 5),
     "flood": (Reply(tokens=100_000, flood=True), lambda p, t: _spoken(p, t, 50), 50),
 }
+
+
+@pytest.fixture(params=[OpenAIChat, OpenAIResponses, Claude], ids=lambda kind: kind.__name__)
+def model(request: pytest.FixtureRequest, provider: LoopbackProvider) -> HttpModel:
+    """A model of each API."""
+    _ = request.param._sdk.module  # imported before anybody waits: it takes a second or more
+    return request.param("test-model", base_url=provider.base_url, api_key="sk-test-0123456789")
 
 
 def _spoken(provider: LoopbackProvider, trial: Trial, count: int) -> None:
@@ -59,7 +68,7 @@ def _check_provider(provider: LoopbackProvider, receipt: Any, requests: int = 1)
 @pytest.mark.parametrize("by_id", ["root", "agent"])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_model_call_in_a_workflow(
-    moment: str, by_id: str, mode: Mode, provider: LoopbackProvider, model: OpenAIChat, journal: Journal
+    moment: str, by_id: str, mode: Mode, provider: LoopbackProvider, model: HttpModel, journal: Journal
 ) -> None:
     """Wherever a model call stands, a cancel by any id ends it, closes its connection and keeps what was said."""
     reply, ready, least = MOMENTS[moment]
@@ -82,7 +91,7 @@ def test_a_model_call_in_a_workflow(
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_model_call_of_an_agent_alone(
-    moment: str, mode: Mode, provider: LoopbackProvider, model: OpenAIChat, journal: Journal
+    moment: str, mode: Mode, provider: LoopbackProvider, model: HttpModel, journal: Journal
 ) -> None:
     """The same holds of an agent that is run by itself."""
     reply, ready, _ = MOMENTS[moment]
@@ -94,7 +103,7 @@ def test_a_model_call_of_an_agent_alone(
 
 
 def test_nothing_is_shown_twice_or_lost(
-    provider: LoopbackProvider, model: OpenAIChat, mode: Mode, journal: Journal
+    provider: LoopbackProvider, model: HttpModel, mode: Mode, journal: Journal
 ) -> None:
     """A stream that stands still was read to its last word: the partial text is all of it, in events and store."""
     provider.set_default(Reply(tokens=WORDS, stall_after=7))
@@ -107,7 +116,7 @@ def test_nothing_is_shown_twice_or_lost(
         assert [event.event for event in trial.events if event.is_cancelled] == ["WorkflowCancelled"]
 
 
-def test_a_stall_cancels_by_itself(provider: LoopbackProvider, model: OpenAIChat, mode: Mode, journal: Journal) -> None:
+def test_a_stall_cancels_by_itself(provider: LoopbackProvider, model: HttpModel, mode: Mode, journal: Journal) -> None:
     """A3: with `stall_timeout` a stalled run ends by itself, with that source, and so does its workflow."""
     provider.set_default(Reply(tokens=WORDS, stall_after=5))
     never: list[str] = []
@@ -121,10 +130,9 @@ def test_a_stall_cancels_by_itself(provider: LoopbackProvider, model: OpenAIChat
     provider.wait_open_connections(0, PATIENCE)
 
 
-def test_back_off_of_a_model(provider: LoopbackProvider, mode: Mode, journal: Journal) -> None:
+def test_back_off_of_a_model(provider: LoopbackProvider, model: HttpModel, mode: Mode, journal: Journal) -> None:
     """A12: while a model call waits for its next try, a cancel ends the wait and no request follows."""
     provider.set_default(Reply(status=429, retry_after=50.0))
-    model = OpenAIChat("m", base_url=provider.base_url, api_key="sk-test-0123456789", max_retries=5)
     never: list[str] = []
     trial = Trial(three_steps(Step("talk", agent=Agent(model)), journal, never), mode).start()
     receipt = stop_at(trial, lambda: provider.wait_request().wait_over())
@@ -156,7 +164,7 @@ def _until(condition: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
-def test_a_hundred_streams(asynchronous: bool, provider: LoopbackProvider, model: OpenAIChat) -> None:
+def test_a_hundred_streams(asynchronous: bool, provider: LoopbackProvider, model: HttpModel) -> None:
     """A18: a hundred runs that stream at the same time, all cancelled: each is told, and no connection is left."""
     provider.set_default(Reply(tokens=WORDS, token_interval=0.05))
     workflow = Workflow("W", steps=[Agent(model, name="A")])

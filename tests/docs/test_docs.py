@@ -138,7 +138,19 @@ def reference() -> dict[str, set[str]]:
     return sections
 
 
-@pytest.mark.parametrize("module", ["desist", "desist.cancel", "desist.exceptions", "desist.testing", "desist.tools"])
+MODULES = [
+    "desist",
+    "desist.cancel",
+    "desist.exceptions",
+    "desist.models.anthropic",
+    "desist.models.http",
+    "desist.models.openai",
+    "desist.testing",
+    "desist.tools",
+]
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_public_names_are_documented(module: str) -> None:
     """The reference lists exactly the public names of a module."""
     listed = reference()[module]
@@ -185,7 +197,7 @@ def check_parameters(code: str, page: Path) -> None:
 def _callables() -> dict[str, Any]:
     found = {
         name: getattr(importlib.import_module(module), name)
-        for module in ("desist.testing", "desist.tools", "desist.cancel", "desist")
+        for module in MODULES
         for name in importlib.import_module(module).__all__
     }
     for place in (desist.Agent, desist.Workflow):

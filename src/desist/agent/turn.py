@@ -37,6 +37,7 @@ class Turn:
         self.reasoning: list[str] = []
         self.calls: dict[int, ToolCall] = {}
         self.usage: Usage | None = None
+        self.provider_data: dict[str, Any] | None = None
         self._asked_at = self._heard_at = time.monotonic()
         self._first: float | None = None
 
@@ -89,6 +90,7 @@ class Turn:
             "".join(self.text) or None,
             tool_calls=calls or None,
             reasoning_content="".join(self.reasoning) or None,
+            provider_data=None if cancelled else self.provider_data,
             cancelled=cancelled,
         )
 
@@ -111,6 +113,8 @@ class Turn:
             self.run.commit(lambda: self._take_calls(deltas))
         if piece.usage is not None:
             self.usage = piece.usage
+        if piece.provider_data is not None:
+            self.provider_data = piece.provider_data
 
     def _take_reasoning(self, text: str) -> None:
         event = ReasoningContentDeltaEvent(**self.body.common, reasoning_content=text)

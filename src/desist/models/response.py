@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from desist.run.message import ToolExecution
 from desist.run.metrics import Usage
@@ -29,3 +30,4 @@ class ModelResponse:
     tool_calls: list[ToolCallDelta] | None = None
     usage: Usage | None = None  #: of the whole call; usually in the last piece
     finish_reason: str | None = None
+    provider_data: dict[str, Any] | None = None  #: for `Message.provider_data`: of the whole answer, in a last piece

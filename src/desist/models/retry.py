@@ -18,13 +18,22 @@ from desist.exceptions import ModelError
 from desist.models.response import ModelResponse
 from desist.run.driver import current_run
 
-__all__ = ["CallFailed", "backoff", "fixed_waits", "retry_after", "retrying"]
+__all__ = ["CallFailed", "RETRYABLE_STATUS", "backoff", "fixed_waits", "is_retryable", "retry_after", "retrying"]
 
 log = logging.getLogger("desist.models")
 
 FIRST_WAIT = 0.5  #: seconds, doubled with each retry
 LONGEST_WAIT = 8.0  #: seconds, of our own back-off
 LONGEST_ASKED = 60.0  #: seconds that a server may ask for; who asks for more is not waited for
+
+
+#: HTTP statuses after which another try may help, besides every 5xx.
+RETRYABLE_STATUS = frozenset({408, 409, 429})
+
+
+def is_retryable(status: int) -> bool:
+    """Whether another try may help after this HTTP status."""
+    return status in RETRYABLE_STATUS or status >= 500
 
 
 class CallFailed(ModelError):

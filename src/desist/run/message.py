@@ -39,6 +39,8 @@ class Message:
     tool_call_error: bool = field(default=False, kw_only=True)
     name: str | None = field(default=None, kw_only=True)
     reasoning_content: str | None = field(default=None, kw_only=True)
+    #: What a provider wants back with this answer in the next request, under its own name: opaque to everybody else.
+    provider_data: dict[str, Any] | None = field(default=None, kw_only=True)
     #: True for an answer that was cut off by a cancel, and for the synthetic result of a stopped call.
     cancelled: bool = field(default=False, kw_only=True)
     id: str = field(default_factory=lambda: uuid.uuid4().hex, kw_only=True)

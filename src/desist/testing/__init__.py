@@ -8,6 +8,7 @@ from desist.testing.gates import Gate
 from desist.testing.leaks import Census, assert_no_leaks, census
 from desist.testing.provider import LoopbackProvider
 from desist.testing.replies import HANG, Call, Reply
+from desist.testing.requests import check_chat_request, check_messages_request, check_responses_request
 from desist.testing.scripted import ScriptedModel, ToolCalls
 
 __all__ = [
@@ -22,4 +23,7 @@ __all__ = [
     "ToolCalls",
     "assert_no_leaks",
     "census",
+    "check_chat_request",
+    "check_messages_request",
+    "check_responses_request",
 ]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from desist.testing import wire
+from desist.testing.dialect import Dialect
 from desist.testing.exchange import Book, Exchange
 from desist.testing.replies import HANG, Reply
 
@@ -37,9 +38,10 @@ class Wire(Protocol):
 class Answer:
     """The answer to one exchange while it is made."""
 
-    def __init__(self, connection: Wire, book: Book, exchange: Exchange, reply: Reply) -> None:
+    def __init__(self, connection: Wire, book: Book, exchange: Exchange, dialect: Dialect, reply: Reply) -> None:
         self._wire, self._book, self._exchange, self.reply = connection, book, exchange, reply
-        self._shape = wire.Shape(exchange.index, exchange.request, reply)
+        self._dialect = dialect
+        self._shape = dialect.shape(exchange.index, exchange.request, reply)
         self._streams = reply.stream and bool(exchange.request.get("stream"))
         self._permits = 0
         self._hold = False
@@ -71,7 +73,7 @@ class Answer:
     def _fail(self) -> None:
         after = self.reply.retry_after
         extra = None if after is None else {"retry-after": f"{after:g}"}
-        self._whole(wire.error_body(self.reply.status, self.reply.error), extra)
+        self._whole(self._dialect.error_body(self.reply.status, self.reply.error), extra)
 
     async def _plain(self) -> None:
         if await self._tokens(lambda _: None):

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from desist.testing import wire
 from desist.testing.answer import Answer
+from desist.testing.dialect import DIALECTS, Dialect, dialect_of
 from desist.testing.exchange import Exchange
 
 if TYPE_CHECKING:
     from desist.testing.site import Site
 
 __all__ = ["Connection"]
-
-_CHAT = "/chat/completions"
 
 
 class Connection(asyncio.Protocol):
@@ -135,32 +134,40 @@ class Connection(asyncio.Protocol):
 
     def _serve(self, head: wire.Head, raw: bytes) -> None:
         path = head.path.partition("?")[0]
-        if not path.endswith(_CHAT):
-            self._refuse(404, f"the loopback provider has no {path}: it serves /v1{_CHAT}")
+        dialect = dialect_of(path)
+        if dialect is None:
+            served = ", ".join(f"/v1{dialect.path}" for dialect in DIALECTS)
+            self._refuse(404, f"the loopback provider has no {path}: it serves {served}")
         elif head.method != "POST":
-            self._refuse(405, f"use POST, not {head.method}")
+            self._refuse(405, f"use POST, not {head.method}", dialect)
         else:
             try:
                 body = json.loads(raw)
             except ValueError as error:
-                self._refuse(400, f"the body is not JSON: {error}")
+                self._refuse(400, f"the body is not JSON: {error}", dialect)
             else:
-                self._start(head, body)
+                self._start(head, body, dialect)
 
-    def _refuse(self, status: int, message: str) -> None:
-        body = wire.error_body(status, message)
+    def _refuse(self, status: int, message: str, dialect: Dialect = DIALECTS[0]) -> None:
+        body = dialect.error_body(status, message)
         self.write(wire.response_head(status, "application/json", len(body)) + body)
 
-    def _start(self, head: wire.Head, body: dict[str, object]) -> None:
-        exchange = self._book.request(body, head.headers, time.monotonic(), self.number)
+    def _start(self, head: wire.Head, body: Any, dialect: Dialect) -> None:
+        seen = {"received_at": time.monotonic(), "connection": self.number, "path": head.path}
+        exchange = self._book.request(body, head.headers, **seen)
         self._exchanges.append(exchange)
         try:
+            dialect.check(body)
             reply = self._site.choose(exchange)
+        except AssertionError as error:
+            self._book.update(exchange, over=True, refused=str(error))
+            self._refuse(400, str(error), dialect)
+            return
         except Exception as error:
             self._book.update(exchange, over=True)
-            self._refuse(500, f"choosing a reply failed: {error!r}")
+            self._refuse(500, f"choosing a reply failed: {error!r}", dialect)
             return
-        self._answer = Answer(self, self._book, exchange, reply)
+        self._answer = Answer(self, self._book, exchange, dialect, reply)
         self._site.answers[exchange.index] = self._answer
         self._task = asyncio.get_running_loop().create_task(self._play(self._answer, exchange))
 

@@ -23,13 +23,15 @@ class Exchange:
     Every `wait_...` blocks its thread: on an event loop, call it through `asyncio.to_thread`.
     """
 
-    def __init__(self, book: Book, index: int, body: dict[str, Any], headers: dict[str, str], received_at: float):
+    def __init__(self, book: Book, index: int, body: dict[str, Any], headers: dict[str, str]):
         self._book = book
         self.index = index  #: its place in `provider.exchanges`, from 0
         self.request = body  #: the JSON body
         self.headers = headers  #: names in lower case
-        self.received_at = received_at  #: when the request was complete
+        self.path = ""  #: as it was asked for, with the query: tells which API
+        self.received_at = 0.0  #: when the request was complete
         self.connection = 0  #: the number of its connection, from 1: tells whether one was used again
+        self.refused: str | None = None  #: what was wrong with the request, if it was refused for its form
         self.headers_at: float | None = None  #: when the answer's headers went out
         self.tokens_sent = 0  #: tokens generated, sent or tried to send: what is billed
         self.tokens_sent_after_close = 0  #: those of them generated after the client had left
@@ -112,14 +114,14 @@ class Book:
             self.connections, self.open_connections = connections, open_connections
             self._tell("connections", {"connections": connections, "open_connections": open_connections})
 
-    def request(self, body: dict[str, Any], headers: dict[str, str], received_at: float, connection: int) -> Exchange:
-        """Note a request that has arrived."""
+    def request(self, body: dict[str, Any], headers: dict[str, str], **seen: Any) -> Exchange:
+        """Note a request that has arrived: its body, its headers, and other fields of its exchange."""
         with self._changed:
-            exchange = Exchange(self, len(self.exchanges), body, headers, received_at)
-            exchange.connection = connection
+            exchange = Exchange(self, len(self.exchanges), body, headers)
+            for name, value in seen.items():
+                setattr(exchange, name, value)
             self.exchanges.append(exchange)
-            fields = {"body": body, "headers": headers, "received_at": received_at, "connection": connection}
-            self._tell("request", fields)
+            self._tell("request", {"body": body, "headers": headers, **seen})
             return exchange
 
     def update(self, exchange: Exchange, **fields: Any) -> None:

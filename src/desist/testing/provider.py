@@ -1,4 +1,4 @@
-"""`LoopbackProvider`: an OpenAI-shaped provider on 127.0.0.1 for tests and measurements, over real sockets.
+"""`LoopbackProvider`: a provider on 127.0.0.1 for tests and measurements, over real sockets.
 
 Runs on a loop of its own in a daemon thread; with `process=True` in an interpreter of its own, so that what it does
 costs the measured program nothing. Standard library only; knows nothing of runs or agents.
@@ -25,7 +25,10 @@ TlsFiles = tuple[str | os.PathLike[str], str | os.PathLike[str]]
 
 
 class LoopbackProvider:
-    """A chat-completions endpoint that answers as told and records what it saw. Use it as a context manager.
+    """A provider that answers as told and records what it saw. Use it as a context manager.
+
+    It speaks chat completions, the Responses API and the Messages API, at `/v1/chat/completions`, `/v1/responses` and
+    `/v1/messages`. What none of the real ones would take, it refuses with a 400 that says what is wrong.
 
     Args:
         default: the answer when nothing is queued.

@@ -52,7 +52,7 @@ class Call:
 class Reply:
     """One answer of the loopback provider. All times are in seconds; `HANG` waits for `exchange.release()`.
 
-    A *token* is one streamed piece: a piece of text, or a piece of a tool call.
+    A *token* is one streamed piece: a piece of text, of reasoning, or of a tool call.
 
     Raises:
         ConfigurationError: the fields contradict each other.
@@ -61,6 +61,7 @@ class Reply:
     text: str | None = None  #: streamed word by word
     tokens: int | Sequence[str] | None = None  #: the pieces themselves, or how many to make up
     tool_calls: Sequence[Call] = ()  #: streamed in pieces, after the text if there is one
+    reasoning: str | None = None  #: streamed word by word before the text, in the way of each API
     token_interval: float = 0.0  #: between tokens; kept on average
     before_headers: float = 0.0
     before_first_token: float = 0.0  #: after the headers
@@ -70,7 +71,7 @@ class Reply:
     error: str = "made to fail"  #: the error's message when `status` isn't 200
     retry_after: float | None = None  #: sends the header, in seconds
     finish_reason: str | None = None  #: "stop" or "tool_calls" when None
-    usage: Mapping[str, Any] | None = None  #: sent even if not asked for; when None, counted, and sent if asked for
+    usage: Mapping[str, Any] | None = None  #: as the API names it; when None, counted
     stream: bool = True  #: False: plain JSON, whatever was asked for
     malformed: bytes | None = None  #: these bytes instead of the rest of the body, after the tokens if there are any
     drop_before_headers: bool = False  #: close the connection without any answer
@@ -91,8 +92,9 @@ class Reply:
 
     @property
     def has_tokens(self) -> bool:
-        """Whether text, tokens or tool calls were named."""
-        return self.text is not None or self.tokens is not None or bool(self.tool_calls)
+        """Whether text, tokens, reasoning or tool calls were named."""
+        named = self.text is not None or self.tokens is not None or self.reasoning is not None
+        return named or bool(self.tool_calls)
 
     def texts(self) -> Sequence[str]:
         """Return the pieces of text."""
@@ -107,7 +109,11 @@ class Reply:
 
     def count(self) -> int:
         """Return how many tokens the whole answer has."""
-        return len(self.texts()) + sum(1 + len(call.pieces()) for call in self.tool_calls)
+        return (
+            len(split_words(self.reasoning or ""))
+            + len(self.texts())
+            + sum(1 + len(call.pieces()) for call in self.tool_calls)
+        )
 
     def reason(self) -> str:
         """Return the finish reason to send."""

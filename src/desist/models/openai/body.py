@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from desist.models.openai.text import clean_text
+from desist.models.http.history import argument_text, plain_name, repeatable
+from desist.models.http.text import clean_text
 from desist.run.message import Message, ToolCall
 
 __all__ = ["wire_messages"]
 
 
 def wire_messages(messages: Iterable[Message], role_map: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-    """Return `messages` as the API wants them; `role_map` renames roles, for instance {"system": "developer"}.
-
-    An answer that was cancelled before its first word, and before any call, is left out: there is nothing to repeat.
-    """
+    """Return `messages` as the API wants them; `role_map` renames roles, for instance {"system": "developer"}."""
     roles = role_map or {}
-    return [
-        _wire_message(message, roles.get(message.role, message.role))
-        for message in messages
-        if not (message.role == "assistant" and message.cancelled and not (message.content or message.tool_calls))
-    ]
+    return [_wire_message(message, roles.get(message.role, message.role)) for message in repeatable(messages)]
 
 
 def _wire_message(message: Message, role: str) -> dict[str, Any]:
     wire: dict[str, Any] = {"role": role}
     content = None if message.content is None else clean_text(message.content)
     if message.tool_calls:
-        wire["content"] = content or None
+        wire["content"] = content if content and content.strip() else None
         wire["tool_calls"] = [_wire_call(call, message.cancelled) for call in message.tool_calls]
     else:
         wire["content"] = content or ""
@@ -41,16 +34,5 @@ def _wire_message(message: Message, role: str) -> dict[str, Any]:
 
 
 def _wire_call(call: ToolCall, cancelled: bool) -> dict[str, Any]:
-    arguments = clean_text(call.arguments) or "{}"
-    if cancelled and not _is_json(arguments):
-        arguments = "{}"  # cut off in the middle: some servers refuse what isn't JSON
-    function = {"name": clean_text(call.name), "arguments": arguments}
+    function = {"name": plain_name(call.name), "arguments": argument_text(call, cancelled=cancelled)}
     return {"id": clean_text(call.id), "type": "function", "function": function}
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True

@@ -1,26 +1,25 @@
-"""What an OpenAI-compatible server sends, as typed structures, and their translation into pieces of an answer.
+"""What an OpenAI-compatible server sends as a chat completion: typed structures, and the pieces of an answer in them.
 
-Called by `answer`. msgspec reads the usual chunk in a microsecond; what it refuses (half of a surrogate pair, a float
-for an int) gets a second, lenient reading. Must know nothing of connections.
+`Pieces` is the `Reader` of `desist.models.http.answer` for them. Must know nothing of connections.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from desist.exceptions import ModelError, ModelResponseError
-from desist.models.openai.text import clean, shorten
+from desist.models.http.decode import Decoder
+from desist.models.http.reported import reported
+from desist.models.http.text import shorten
 from desist.models.response import ModelResponse, ToolCallDelta, Usage
 
-__all__ = ["Chunk", "Pieces", "RETRYABLE_STATUS", "decode", "error_of"]
+__all__ = ["Chunk", "Pieces", "decode", "error_of"]
 
-#: HTTP statuses after which another try may help, besides every 5xx.
-RETRYABLE_STATUS = frozenset({408, 409, 429})
-#: Words in a provider's error type or code that mean the same in mid-stream, where there is no status.
-_RETRYABLE_WORDS = ("server_error", "overloaded", "rate_limit", "timeout", "unavailable")
+DONE = b"[DONE]"
 
 
 class _Part(msgspec.Struct):
@@ -79,25 +78,7 @@ class Chunk(msgspec.Struct):
     code: Any = None
 
 
-_read = msgspec.json.Decoder(Chunk).decode
-
-
-def decode(payload: bytes) -> Chunk:
-    """Return `payload` as a chunk.
-
-    Raises:
-        ModelResponseError: it isn't JSON, or not of that shape; the message shows its beginning.
-    """
-    try:
-        return _read(payload)
-    except msgspec.DecodeError:
-        pass
-    try:
-        return msgspec.convert(clean(json.loads(payload.decode(errors="replace"))), Chunk, strict=False)
-    except (ValueError, RecursionError) as error:
-        raise ModelResponseError(
-            f"the server sent something that isn't a chat completion ({error}): {shorten(payload)}"
-        ) from None
+decode = Decoder(Chunk, "a chat completion")
 
 
 def error_of(chunk: Chunk) -> ModelError | None:
@@ -109,31 +90,51 @@ def error_of(chunk: Chunk) -> ModelError | None:
         told = {"message": chunk.message, "code": chunk.code}
     if not told:
         return None
-    facts = told if isinstance(told, dict) else {"message": told}
-    code = str(facts.get("code"))
-    status = int(code) if code.isdecimal() and len(code) == 3 and code[0] in "45" else None
-    kind = f"{facts.get('type')} {code}".lower()
-    retryable = is_retryable(status) if status else any(word in kind for word in _RETRYABLE_WORDS)
-    said = shorten(str(facts.get("message") or told))
-    return ModelError(f"the provider reported an error: {said}", status_code=status, retryable=retryable)
+    return reported(told)
 
 
-def is_retryable(status: int) -> bool:
-    """Whether another try may help after this HTTP status."""
-    return status in RETRYABLE_STATUS or status >= 500
+def _without_error(payload: bytes) -> Chunk:
+    chunk = decode(payload)
+    error = error_of(chunk)
+    if error is not None:
+        raise error
+    return chunk
 
 
 class Pieces:
     """Turns chunks into pieces and remembers what only the end may tell: usage, refusal, whether it is complete."""
 
-    __slots__ = ("_call", "_call_ids", "complete", "refused", "usage")
+    __slots__ = ("_call", "_call_ids", "complete", "done", "refused", "usage")
 
     def __init__(self) -> None:
         self.complete = False  #: a finish reason was seen
+        self.done = False  #: the end mark was
         self.refused = False
         self.usage: Usage | None = None
         self._call = -1
         self._call_ids: str | None = None
+
+    def take(self, event: bytes) -> ModelResponse | None:
+        """Return the piece in an event of a stream."""
+        if event.startswith(DONE):
+            self.done = True
+            return None
+        return self.of(_without_error(event))
+
+    def whole(self, payload: bytes) -> Iterator[ModelResponse]:
+        """Yield the piece in a whole answer; calls are numbered by their place."""
+        chunk = _without_error(payload)
+        piece = self.of(chunk)
+        if piece is None and not chunk.choices:
+            raise ModelResponseError(f"the server's answer has no choices: {shorten(payload)}")
+        if piece is not None:
+            for index, call in enumerate(piece.tool_calls or ()):
+                call.index = index
+            yield piece
+
+    def rest(self) -> ModelResponse | None:
+        """Return the usage, if the server told it."""
+        return None if self.usage is None else ModelResponse(usage=self.usage)
 
     def of(self, chunk: Chunk) -> ModelResponse | None:
         """Return the piece in `chunk`, or None if there is nothing to show in it."""

@@ -1,8 +1,8 @@
-"""The SDK's clients: one for each event loop and settings, made when first needed, closed with their loop.
+"""The SDKs' clients: one for each event loop and settings, made when first needed, closed with their loop.
 
-Called by `chat`. Making one is slow (imports, certificates), so that happens beside the loop. The clients of a loop
+Called by `model`. Making one is slow (imports, certificates), so that happens beside the loop. The clients of a loop
 share one connection pool for each address. They are closed by the loop itself: `guard` is an async generator, and
-a loop that ends in order (`asyncio.run` does) finishes those.
+a loop that ends in order (`asyncio.run` does) finishes those. Which SDK it is, `Settings.sdk` knows.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from desist.exceptions import UnsupportedError
-from desist.models.openai.aside import aside
+from desist.models.http.aside import aside
+from desist.models.http.sdk import Sdk
 
 if TYPE_CHECKING:
     import ssl
 
     import httpx2
-    import openai
 
 __all__ = ["Settings", "client_for", "http_client"]
 
@@ -43,6 +43,7 @@ def _reach() -> tuple[str | None, ...]:
 class Settings:
     """What makes one client differ from another. Equal settings share a client."""
 
+    sdk: Sdk
     base_url: str
     api_key: str = field(repr=False)
     organization: str | None = None
@@ -58,11 +59,11 @@ class _Home:
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
-        self.clients: dict[Settings, openai.AsyncOpenAI] = {}
+        self.clients: dict[Settings, Any] = {}
         self.pools: dict[tuple[Any, ...], httpx2.AsyncClient] = {}
         self.guard: AsyncGenerator[None, None] | None = None
 
-    def keep(self, settings: Settings, client: openai.AsyncOpenAI) -> None:
+    def keep(self, settings: Settings, client: Any) -> None:
         while len(self.clients) >= MAX_CLIENTS:
             del self.clients[next(iter(self.clients))]
         self.clients[settings] = client
@@ -82,7 +83,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_new_lock)
 
 
-async def client_for(settings: Settings) -> openai.AsyncOpenAI:
+async def client_for(settings: Settings) -> Any:
     """Return the client of the running loop for `settings`.
 
     Raises:
@@ -94,7 +95,7 @@ async def client_for(settings: Settings) -> openai.AsyncOpenAI:
         async with home.lock:
             client = home.clients.get(settings)
             if client is None:
-                client = await aside(lambda: _build(settings, home), "desist-openai-client")
+                client = await aside(lambda: _build(settings, home), "desist-http-client")
                 home.keep(settings, client)
     return client
 
@@ -102,7 +103,7 @@ async def client_for(settings: Settings) -> openai.AsyncOpenAI:
 def http_client(
     *, ssl_context: ssl.SSLContext | None = None, proxy: str | None = None, timeout: float | None = None
 ) -> httpx2.AsyncClient:
-    """Return an HTTP client on desist's own network, for `OpenAIChat(http_client=...)`: use it on one loop only.
+    """Return an HTTP client on desist's own network, for a model's `http_client=`: use it on one loop only.
 
     Args:
         ssl_context: whom to trust, for instance a company's own authority; default: the system and SSL_CERT_FILE.
@@ -111,7 +112,7 @@ def http_client(
     """
     import httpx2
 
-    from desist.models.openai.transport import RunTransport
+    from desist.models.http.transport import RunTransport
 
     limits: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
     transport = RunTransport(ssl_context=ssl_context, proxy=proxy)
@@ -143,25 +144,25 @@ async def _guard(loop: asyncio.AbstractEventLoop, home: _Home) -> AsyncGenerator
             await pool.aclose()
 
 
-def _build(settings: Settings, home: _Home) -> openai.AsyncOpenAI:
+def _build(settings: Settings, home: _Home) -> Any:
     """Make a client; slow, so never on a loop. The home's lock is held, so that its pools are ours to change."""
     import httpx2
-    import openai
 
     given = settings.http_client
     if given is not None and not isinstance(given, httpx2.AsyncClient):
         kind = f"{type(given).__module__}.{type(given).__qualname__}"
         raise UnsupportedError(f"http_client must be an httpx2.AsyncClient, not a {kind}")
-    limits: dict[str, Any] = {} if settings.timeout is None else {"timeout": settings.timeout}
-    return openai.AsyncOpenAI(
+    known: dict[str, Any] = {} if settings.timeout is None else {"timeout": settings.timeout}
+    if settings.organization is not None:
+        known["organization"] = settings.organization
+    return settings.sdk.client(
         api_key=settings.api_key,
         base_url=settings.base_url,
-        organization=settings.organization,
         max_retries=0,
         default_headers=settings.headers or None,
         default_query=settings.query or None,
         http_client=given if given is not None else _pool(settings, home),
-        **limits,
+        **known,
     )
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_scripted import DONE, STOP, Connection, answering, serving, text
-from openai_talk import chat, collect, connecting, until
+from http_scripted import DONE, STOP, Connection, answering, serving, text
+from http_talk import chat, collect, connecting, until
 
-from desist.models.openai import client as clients
-from desist.models.openai.connect import Address, _in_turns, connect
+from desist.models.http import clients
+from desist.models.http.connect import Address, _in_turns, connect
+from desist.models.http.sdk import Sdk
 
 
 def test_equal_settings_share_a_client() -> None:
@@ -36,7 +37,7 @@ def test_many_keys_do_not_pile_up() -> None:
 
     async def main(url: str) -> None:
         for n in range(clients.MAX_CLIENTS + 5):
-            await clients.client_for(clients.Settings(base_url=url, api_key=str(n)))
+            await clients.client_for(clients.Settings(sdk=Sdk.openai, base_url=url, api_key=str(n)))
         assert len(clients._homes[asyncio.get_running_loop()].clients) == clients.MAX_CLIENTS
 
     asyncio.run(main("http://127.0.0.1:1/v1"))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 
+from http_scripted import DONE, STOP, Connection, event, serving, text
+from http_talk import ask, chat, said
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_scripted import DONE, STOP, Connection, event, serving, text
-from openai_talk import ask, chat, said
 
-from desist.models.openai.sse import SseParser
+from desist.models.http.sse import SseParser
 from desist.models.openai.wire import decode
 
 STREAM = (

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from desist.models.base import ModelRequest
+from desist.models.http.model import HttpModel
 from desist.models.message import Message
 from desist.models.openai import OpenAIChat
 from desist.models.response import ModelResponse
@@ -24,12 +25,12 @@ def asking(words: str = "hello", **given: Any) -> ModelRequest:
     return ModelRequest(messages=[Message("user", words)], **given)
 
 
-async def collect(model: OpenAIChat, request: ModelRequest | None = None) -> list[ModelResponse]:
+async def collect(model: HttpModel, request: ModelRequest | None = None) -> list[ModelResponse]:
     async with aclosing(model.stream(request or asking())) as pieces:
         return [piece async for piece in pieces]
 
 
-def ask(model: OpenAIChat, request: ModelRequest | None = None) -> list[ModelResponse]:
+def ask(model: HttpModel, request: ModelRequest | None = None) -> list[ModelResponse]:
     """Return all pieces of one answer, in a loop of its own."""
     return asyncio.run(collect(model, request))
 

@@ -9,8 +9,8 @@ import sys
 
 import pydantic
 import pytest
-from openai_scripted import DONE, STOP, Connection, answering, event, serving, text
-from openai_talk import ask, asking, chat, collect, said
+from http_scripted import DONE, STOP, Connection, answering, event, serving, text
+from http_talk import ask, asking, chat, collect, said
 
 from desist.exceptions import ConfigurationError, ModelResponseError, UnsupportedError
 from desist.models.base import ModelRequest

@@ -24,7 +24,7 @@ import httpcore2
 from anyio.streams.tls import TLSAttribute, TLSStream
 
 from desist.cancel.upstream import Upstream, current_upstream
-from desist.models.openai.connect import connect, discard, resolve
+from desist.models.http.connect import connect, discard, resolve
 
 __all__ = ["RunBackend", "RunStream"]
 

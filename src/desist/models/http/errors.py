@@ -1,4 +1,4 @@
-"""The SDK's and the HTTP client's errors, said in ours. Called by `chat`; the libraries are imported by then.
+"""The SDKs' and the HTTP client's errors, said in ours. Called by `model`; the libraries are imported by then.
 
 The key never appears in a message, whatever a server echoes, and no error keeps the request (and so the key) alive.
 """
@@ -8,36 +8,46 @@ from __future__ import annotations
 import http
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from desist.exceptions import ModelError
-from desist.models.openai.text import shorten
-from desist.models.openai.wire import is_retryable
-from desist.models.retry import LONGEST_ASKED, CallFailed, retry_after
+from desist.models.http.sdk import Sdk
+from desist.models.http.text import shorten
+from desist.models.retry import LONGEST_ASKED, CallFailed, is_retryable, retry_after
 
-__all__ = ["foreign_errors", "translated"]
+__all__ = ["Place", "foreign_errors", "translated"]
 
 SHORT_KEY = 6  #: characters; a shorter key is a placeholder, and would be found in ordinary words
 
 
-def foreign_errors() -> tuple[type[Exception], ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a request went."""
+
+    sdk: Sdk
+    server: str  #: host and port, named in messages
+    key: str = field(repr=False)  #: cut out of messages
+    key_variable: str  #: the environment's variable for it
+
+
+def foreign_errors(sdk: Sdk) -> tuple[type[Exception], ...]:
     """Return the classes that `translated` takes."""
     import httpx2
-    import openai
 
-    return (openai.OpenAIError, httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError)
+    return (sdk.base_error, httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError)
 
 
-def translated(error: Exception, *, server: str, key: str, clock: Callable[[], float] = time.time) -> ModelError:
-    """Return `error` as a `ModelError`. `server` is named in it; `key` is cut out of it."""
+def translated(error: Exception, place: Place, *, clock: Callable[[], float] = time.time) -> ModelError:
+    """Return `error`, of a request to `place`, as a `ModelError`."""
     import httpx2
-    import openai
 
-    if isinstance(error, openai.APIStatusError):
-        return _refused(error, server, key, clock)
-    cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
+    sdk, server, key = place.sdk.module, place.server, place.key
+    if isinstance(error, sdk.APIStatusError):
+        return _refused(error, place, clock)
+    cause = error.__cause__ if isinstance(error, sdk.APIConnectionError) else error
     words = _without(key, shorten(str(cause or error))) or type(cause or error).__name__
-    if isinstance(error, openai.APITimeoutError) or isinstance(cause, httpx2.TimeoutException):
+    if isinstance(error, sdk.APITimeoutError) or isinstance(cause, httpx2.TimeoutException):
         return ModelError(f"{server} was too slow: {words}", retryable=True)
     if isinstance(cause, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError | httpx2.InvalidURL):
         return ModelError(f"the request to {server} can't be sent: {words}")
@@ -48,13 +58,13 @@ def translated(error: Exception, *, server: str, key: str, clock: Callable[[], f
     return ModelError(f"the connection with {server} failed: {words}", retryable=isinstance(cause, httpx2.HTTPError))
 
 
-def _refused(error: Any, server: str, key: str, clock: Callable[[], float]) -> ModelError:
+def _refused(error: Any, place: Place, clock: Callable[[], float]) -> ModelError:
     status = error.status_code
     asked = retry_after(error.response.headers, clock=clock)
     retryable = is_retryable(status)
-    words = f"{server} answered {status} {_phrase(status)}: {_without(key, _message(error))}"
+    words = f"{place.server} answered {status} {_phrase(status)}: {_without(place.key, _message(error))}"
     if status in (401, 403):
-        words += " (is OPENAI_API_KEY, or api_key=, the right key for this server?)"
+        words += f" (is {place.key_variable}, or api_key=, the right key for this server?)"
     if retryable and asked is not None and asked > LONGEST_ASKED:
         words += f" (it asks to wait {asked:.0f} s: that is too long to wait here)"
     return CallFailed(words, status_code=status, retryable=retryable, retry_after=asked)
@@ -63,6 +73,8 @@ def _refused(error: Any, server: str, key: str, clock: Callable[[], float]) -> M
 def _message(error: Any) -> str:
     body = error.body
     if isinstance(body, dict):
+        told = body.get("error")  # the one SDK takes it out, the other doesn't
+        body = told if isinstance(told, dict) else body
         body = body.get("message") or body.get("detail") or body
     return shorten(str(body)) if body else shorten(error.response.text) or "nothing more"
 

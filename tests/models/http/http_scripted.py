@@ -57,7 +57,7 @@ class Connection:
     def stream(self, *events: bytes) -> None:
         """Send a whole streamed answer, each event in a chunk of its own."""
         self.send(SSE_HEAD)
-        for event in events:
+        for event in filter(None, events):
             self.chunk(event)
         self.end()
 

@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from openai_scripted import SSE_HEAD, STOP, Connection, text
-from openai_talk import collect, until
+from http_scripted import SSE_HEAD, Connection
+from http_speech import CHAT, Speech
+from http_talk import collect, until
 
 from desist.cancel.token import CancelToken, use_token
 
@@ -27,7 +28,7 @@ class Gate:
             self.left.set()
 
 
-def at_headers(gate: Gate) -> Callable[[Connection], None]:
+def at_headers(gate: Gate, speech: Speech = CHAT) -> Callable[[Connection], None]:
     def script(connection: Connection) -> None:
         gate.requests += bool(connection.request())
         gate.hang(connection)
@@ -35,32 +36,32 @@ def at_headers(gate: Gate) -> Callable[[Connection], None]:
     return script
 
 
-def at_first_token(gate: Gate) -> Callable[[Connection], None]:
-    def script(connection: Connection) -> None:
-        gate.requests += bool(connection.request())
-        connection.send(SSE_HEAD)
-        gate.hang(connection)
-
-    return script
-
-
-def when_stalled(gate: Gate) -> Callable[[Connection], None]:
+def at_first_token(gate: Gate, speech: Speech = CHAT) -> Callable[[Connection], None]:
     def script(connection: Connection) -> None:
         gate.requests += bool(connection.request())
         connection.send(SSE_HEAD)
-        connection.chunk(text("some"))
         gate.hang(connection)
 
     return script
 
 
-def mid_stream(gate: Gate) -> Callable[[Connection], None]:
+def when_stalled(gate: Gate, speech: Speech = CHAT) -> Callable[[Connection], None]:
+    def script(connection: Connection) -> None:
+        gate.requests += bool(connection.request())
+        connection.send(SSE_HEAD)
+        connection.chunk(speech.text("some"))
+        gate.hang(connection)
+
+    return script
+
+
+def mid_stream(gate: Gate, speech: Speech = CHAT) -> Callable[[Connection], None]:
     def script(connection: Connection) -> None:
         gate.requests += bool(connection.request())
         connection.send(SSE_HEAD)
         try:
             while True:
-                connection.chunk(text("word "))
+                connection.chunk(speech.text("word "))
                 gate.reached.set()
         except OSError:
             gate.left.set()
@@ -68,7 +69,7 @@ def mid_stream(gate: Gate) -> Callable[[Connection], None]:
     return script
 
 
-def in_an_error_body(gate: Gate) -> Callable[[Connection], None]:
+def in_an_error_body(gate: Gate, speech: Speech = CHAT) -> Callable[[Connection], None]:
     def script(connection: Connection) -> None:
         gate.requests += bool(connection.request())
         connection.send(b"HTTP/1.1 500 X\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{")
@@ -77,13 +78,13 @@ def in_an_error_body(gate: Gate) -> Callable[[Connection], None]:
     return script
 
 
-def in_a_body_without_length(gate: Gate) -> Callable[[Connection], None]:
+def in_a_body_without_length(gate: Gate, speech: Speech = CHAT) -> Callable[[Connection], None]:
     """Here the end of the connection is the end of the answer: a shutdown must not look like one."""
 
     def script(connection: Connection) -> None:
         gate.requests += bool(connection.request())
         connection.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
-        connection.send(text("some") + STOP)
+        connection.send(speech.text("some") + speech.almost)
         gate.hang(connection)
 
     return script

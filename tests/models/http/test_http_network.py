@@ -16,28 +16,29 @@ from typing import Any
 
 import pytest
 import trustme
-from openai_moments import Gate, at_headers, run_until_reached, when_stalled
-from openai_scripted import DONE, SSE_HEAD, STOP, Connection, answering, serving, text
-from openai_talk import asking, chat, collect, connecting, until
+from http_moments import Gate, at_headers, run_until_reached, when_stalled
+from http_scripted import DONE, SSE_HEAD, STOP, Connection, answering, serving, text
+from http_speech import Speech
+from http_talk import asking, collect, connecting, said, until
 
 from desist.cancel.token import CancelToken, use_token
 from desist.cancel.upstream import upstream
 from desist.exceptions import RunCancelled
-from desist.models.openai.client import http_client
+from desist.models.http.clients import http_client
 
 
-def test_a_shutdown_reaches_a_connection_that_was_used_before() -> None:
+def test_a_shutdown_reaches_a_connection_that_was_used_before(speech: Speech) -> None:
     """The second request on a pooled connection is as reachable as the first, with the loop blocked."""
     gate, token = Gate(), CancelToken()
 
     def script(connection: Connection) -> None:
         connection.request()
-        connection.stream(text("x"), STOP, DONE)
-        at_headers(gate)(connection)
+        connection.stream(speech.text("x"), speech.almost, speech.end)
+        at_headers(gate, speech)(connection)
 
     async def main(url: str) -> bool:
-        await collect(chat(url))
-        task = await run_until_reached(chat(url), gate, token)
+        await collect(speech.at(url))
+        task = await run_until_reached(speech.at(url), gate, token)
         threading.Thread(target=token.cancel).start()
         seen = gate.left.wait(10)  # blocks the loop
         with pytest.raises(RunCancelled):
@@ -51,7 +52,7 @@ def test_a_shutdown_reaches_a_connection_that_was_used_before() -> None:
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's socket table")
 @pytest.mark.parametrize("by_token", [False, True])
-def test_a_cancel_ends_a_connect(by_token: bool) -> None:
+def test_a_cancel_ends_a_connect(speech: Speech, by_token: bool) -> None:
     """A listener that accepts nobody: the connect ends at once and its socket is gone."""
     token = CancelToken()
 
@@ -67,7 +68,7 @@ def test_a_cancel_ends_a_connect(by_token: bool) -> None:
 
             async def run() -> None:
                 with use_token(token):
-                    await collect(chat(f"http://127.0.0.1:{port}/v1", max_retries=2))
+                    await collect(speech.at(f"http://127.0.0.1:{port}/v1", max_retries=2))
 
             task = asyncio.create_task(run())
             await until(lambda: connecting(port) > before, "the connect")
@@ -82,7 +83,7 @@ def test_a_cancel_ends_a_connect(by_token: bool) -> None:
     asyncio.run(main())
 
 
-def test_a_cancel_ends_a_name_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cancel_ends_a_name_look_up(speech: Speech, monkeypatch: pytest.MonkeyPatch) -> None:
     """A resolver that never answers is left alone; the loop doesn't wait for it at its end."""
     asked, never = threading.Event(), threading.Event()
 
@@ -94,7 +95,7 @@ def test_a_cancel_ends_a_name_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
 
     async def main() -> None:
-        task = asyncio.create_task(collect(chat("http://slow.example/v1")))
+        task = asyncio.create_task(collect(speech.at("http://slow.example/v1")))
         await until(asked.is_set, "the look-up")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -107,7 +108,7 @@ def test_a_cancel_ends_a_name_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("by_token", [False, True])
-def test_a_cancel_in_a_tls_handshake_closes_the_socket(by_token: bool) -> None:
+def test_a_cancel_in_a_tls_handshake_closes_the_socket(speech: Speech, by_token: bool) -> None:
     """A server that takes the client's hello and says nothing sees the connection close, the exception kept or not."""
     gate, token = Gate(), CancelToken()
 
@@ -117,7 +118,7 @@ def test_a_cancel_in_a_tls_handshake_closes_the_socket(by_token: bool) -> None:
 
     async def main(port: int) -> None:
         client = http_client(ssl_context=ssl.create_default_context())
-        model = chat(f"https://127.0.0.1:{port}/v1", http_client=client, max_retries=2)
+        model = speech.at(f"https://127.0.0.1:{port}/v1", http_client=client, max_retries=2)
         task = await run_until_reached(model, gate, token)
         if by_token:
             threading.Thread(target=token.cancel).start()
@@ -144,7 +145,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext,
 
 
 def test_tls_with_an_authority_of_the_environment(
-    authority: tuple[ssl.SSLContext, Path], monkeypatch: pytest.MonkeyPatch
+    speech: Speech, authority: tuple[ssl.SSLContext, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SSL_CERT_FILE names whom to trust; the connection is used again, and a cancel closes it."""
     context, path = authority
@@ -154,13 +155,13 @@ def test_tls_with_an_authority_of_the_environment(
     def script(connection: Connection) -> None:
         for _ in range(3):
             connection.request()
-            connection.stream(text("x"), STOP, DONE)
-        when_stalled(gate)(connection)
+            connection.stream(speech.text("x"), speech.almost, speech.end)
+        when_stalled(gate, speech)(connection)
 
     async def main(url: str) -> None:
         for _ in range(3):
-            await collect(chat(url))
-        task = await run_until_reached(chat(url), gate, CancelToken())
+            await collect(speech.at(url))
+        task = await run_until_reached(speech.at(url), gate, CancelToken())
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -171,27 +172,27 @@ def test_tls_with_an_authority_of_the_environment(
         assert server.connections == 1
 
 
-def test_tls_without_trust_is_refused(authority: tuple[ssl.SSLContext, Path]) -> None:
+def test_tls_without_trust_is_refused(speech: Speech, authority: tuple[ssl.SSLContext, Path]) -> None:
     """An unknown authority: an error that says so."""
     with (
-        serving(answering(text("x"), STOP, DONE), authority[0]) as server,
+        serving(answering(speech.text("x"), speech.almost, speech.end), authority[0]) as server,
         pytest.raises(Exception, match="certificate verify failed"),
     ):
-        asyncio.run(collect(chat(server.url)))
+        asyncio.run(collect(speech.at(server.url)))
 
 
-def test_a_late_cancel_does_not_harm_the_next_request() -> None:
+def test_a_late_cancel_does_not_harm_the_next_request(speech: Speech) -> None:
     """A token cancelled after its answer leaves the pooled connection alone."""
 
     async def main(url: str) -> None:
         for _ in range(20):
             token = CancelToken()
             with use_token(token):
-                await collect(chat(url))
+                await collect(speech.at(url))
             token.cancel()
-        await collect(chat(url))
+        await collect(speech.at(url))
 
-    with serving(answering(text("x"), STOP, DONE)) as server:
+    with serving(answering(speech.text("x"), speech.almost, speech.end)) as server:
         asyncio.run(main(server.url))
         assert server.connections == 1
 
@@ -214,7 +215,7 @@ def test_a_finished_response_lets_go_of_its_connection() -> None:
         assert server.connections == 1
 
 
-def test_a_cancel_while_a_long_prompt_is_sent() -> None:
+def test_a_cancel_while_a_long_prompt_is_sent(speech: Speech) -> None:
     """A server that doesn't read: 50 MB wait in the socket; the connection still ends at once."""
     gate = Gate()
 
@@ -227,7 +228,7 @@ def test_a_cancel_while_a_long_prompt_is_sent() -> None:
 
     async def main(url: str) -> None:
         request = asking("x" * 50_000_000)
-        task = asyncio.create_task(collect(chat(url), request))
+        task = asyncio.create_task(collect(speech.at(url), request))
         await until(gate.reached.is_set)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -247,7 +248,7 @@ def _open_files() -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
-def test_the_pool_is_healthy_after_200_cancels_at_random_moments() -> None:
+def test_the_pool_is_healthy_after_200_cancels_at_random_moments(speech: Speech) -> None:
     """Tasks cancelled, tokens cancelled, both: afterwards requests succeed, and no file stays open."""
     chance = random.Random(7)
     noise: list[dict[str, Any]] = []
@@ -256,8 +257,8 @@ def test_the_pool_is_healthy_after_200_cancels_at_random_moments() -> None:
         while connection.request():
             connection.send(SSE_HEAD)
             for _ in range(20):
-                connection.chunk(text("word "))
-            connection.chunk(STOP + DONE)
+                connection.chunk(speech.text("word "))
+            connection.chunk(speech.almost + speech.end)
             connection.end()
 
     async def one(url: str) -> None:
@@ -265,7 +266,7 @@ def test_the_pool_is_healthy_after_200_cancels_at_random_moments() -> None:
 
         async def run() -> None:
             with use_token(token):
-                await collect(chat(url, max_retries=1))
+                await collect(speech.at(url, max_retries=1))
 
         task = asyncio.create_task(run())
         for _ in range(chance.randrange(60)):
@@ -285,8 +286,8 @@ def test_the_pool_is_healthy_after_200_cancels_at_random_moments() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))
         for _ in range(10):
             await asyncio.gather(*(one(url) for _ in range(20)))
-        answers = await asyncio.gather(*(collect(chat(url)) for _ in range(5)))
-        assert [len(pieces) for pieces in answers] == [21] * 5
+        answers = await asyncio.gather(*(collect(speech.at(url)) for _ in range(5)))
+        assert [said(pieces) for pieces in answers] == ["word " * 20] * 5
 
     before = _open_files()
     with serving(script) as server:

@@ -13,7 +13,7 @@ import socket
 from typing import Any, NamedTuple
 
 from desist.cancel.upstream import Upstream, current_upstream
-from desist.models.openai.aside import aside
+from desist.models.http.aside import aside
 
 __all__ = ["Address", "connect", "resolve"]
 

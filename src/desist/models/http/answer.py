@@ -1,28 +1,44 @@
-"""One response of a server, read to its end: streamed or whole, good or bad. Called by `chat`.
+"""One response of a server, read to its end: streamed or whole, good or bad. Called by `model`.
 
-Knows the SDK's response only as "headers and bytes". Sends no request and retries nothing.
+Knows the SDK's response only as "headers and bytes", and the protocol only as a `Reader`, which each provider has its
+own of. Sends no request and retries nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from time import perf_counter
 from typing import Any, Protocol
 
 from desist.cancel.token import current_token
 from desist.cancel.upstream import Upstream
 from desist.exceptions import ModelResponseError, RunCancelled
-from desist.models.openai.sse import MAX_EVENT, SseParser
-from desist.models.openai.text import shorten
-from desist.models.openai.wire import Chunk, Pieces, decode, error_of
+from desist.models.http.sse import MAX_EVENT, SseParser
+from desist.models.http.text import shorten
 from desist.models.response import ModelResponse
 
-__all__ = ["Response", "read_answer", "refuse_if_shut"]
+__all__ = ["Reader", "Response", "read_answer", "refuse_if_shut"]
 
 SLICE = 0.001  #: seconds of uninterrupted parsing after which other tasks of the loop get their turn
-LAST_BYTES = 0.05  #: seconds that a server has to end its response after "[DONE]", so that its connection is reused
+LAST_BYTES = 0.05  #: seconds that a server has to end its response after the last event, to have its connection reused
+
+
+class Reader(Protocol):
+    """One answer as a provider's protocol has it. Its methods raise ModelError for what isn't an answer."""
+
+    complete: bool  #: nothing is missing, even if the stream ends here
+    done: bool  #: the protocol's last event was seen: nothing more is to be read
+
+    def take(self, event: bytes) -> ModelResponse | None:
+        """Return the piece in an event, or None if there is nothing to show in it."""
+
+    def whole(self, payload: bytes) -> Iterable[ModelResponse]:
+        """Return the pieces of an answer that came as one JSON document."""
+
+    def rest(self) -> ModelResponse | None:
+        """Return what only the end tells, such as the usage."""
 
 
 class Response(Protocol):
@@ -42,11 +58,11 @@ def refuse_if_shut(connection: Upstream) -> None:
         raise RunCancelled(current_token().reason)
 
 
-async def read_answer(response: Response, connection: Upstream) -> AsyncGenerator[ModelResponse, None]:
+async def read_answer(response: Response, connection: Upstream, reader: Reader) -> AsyncGenerator[ModelResponse, None]:
     """Yield the pieces of an answer; the last one holds the usage, where the server told it.
 
     Raises:
-        ModelResponseError: the body is no chat completion, or ended too early.
+        ModelResponseError: the body is no answer in the reader's protocol, or ended too early.
         ModelError: the provider reported an error in place of an answer.
         RunCancelled: the canceller shut the connection down.
     """
@@ -59,9 +75,9 @@ async def read_answer(response: Response, connection: Upstream) -> AsyncGenerato
         refuse_if_shut(connection)
         kind = response.headers.get("content-type", "")
         if "event-stream" in kind or first.lstrip().startswith((b"data:", b":", b"event:", b"id:", b"retry:")):
-            pieces = _read_stream(first, body, connection)
+            pieces = _read_stream(first, body, connection, reader)
         elif "json" in kind or first.lstrip().startswith(b"{"):
-            pieces = _read_whole(first, body, connection)
+            pieces = _read_whole(first, body, connection, reader)
         else:
             raise ModelResponseError(f"expected text/event-stream, received {kind or 'no type'}: {shorten(first)!r}")
         async with contextlib.aclosing(pieces):
@@ -69,7 +85,9 @@ async def read_answer(response: Response, connection: Upstream) -> AsyncGenerato
                 yield piece
 
 
-async def _read_whole(first: bytes, body: Any, connection: Upstream) -> AsyncGenerator[ModelResponse, None]:
+async def _read_whole(
+    first: bytes, body: Any, connection: Upstream, reader: Reader
+) -> AsyncGenerator[ModelResponse, None]:
     """A server that doesn't stream: one JSON document."""
     parts = [first]
     size = len(first)
@@ -79,69 +97,54 @@ async def _read_whole(first: bytes, body: Any, connection: Upstream) -> AsyncGen
         if size > MAX_EVENT:
             raise ModelResponseError(f"the server sent an answer of more than {MAX_EVENT} bytes")
     refuse_if_shut(connection)
-    payload = b"".join(parts)
-    chunk = _without_error(payload)
-    pieces = Pieces()
-    piece = pieces.of(chunk)
-    if piece is None and not chunk.choices:
-        raise ModelResponseError(f"the server's answer has no choices: {shorten(payload)}")
-    if piece is not None:
-        for index, call in enumerate(piece.tool_calls or ()):
-            call.index = index
+    for piece in reader.whole(b"".join(parts)):
         yield piece
-    if pieces.usage is not None:
-        yield ModelResponse(usage=pieces.usage)
+    rest = reader.rest()
+    if rest is not None:
+        yield rest
 
 
-async def _read_stream(first: bytes, body: Any, connection: Upstream) -> AsyncGenerator[ModelResponse, None]:
-    parser, pieces = SseParser(), Pieces()
+async def _read_stream(
+    first: bytes, body: Any, connection: Upstream, reader: Reader
+) -> AsyncGenerator[ModelResponse, None]:
+    parser, take = SseParser(), reader.take
     last = received = first
-    done = False
     started = perf_counter()  # not set anew by a read: one that finds bytes at hand doesn't let other tasks run
-    while not done:
-        events = parser.feed(received) if received else parser.finish()
-        for event in events:
-            if event.startswith(b"[DONE]"):
-                done = True
-                break
-            piece = pieces.of(_without_error(event, ended=not received, complete=pieces.complete))
+    while not reader.done:
+        for event in parser.feed(received) if received else parser.finish():
+            try:
+                piece = take(event)
+            except ModelResponseError:
+                if received:
+                    raise
+                if reader.complete:
+                    break
+                raise _too_early(event) from None
             if connection.shut:
                 refuse_if_shut(connection)
             if piece is not None:
                 yield piece
+            if reader.done:
+                break
             if perf_counter() - started > SLICE:
                 await asyncio.sleep(0)
                 started = perf_counter()
         if not received:
             break
-        if not done:
+        if not reader.done:
             last, received = received, await anext(body, b"")
             refuse_if_shut(connection)
-    if not (done or pieces.complete):
+    if not (reader.done or reader.complete):
         raise _too_early(last)
-    if pieces.usage is not None:
-        yield ModelResponse(usage=pieces.usage)
-    if done:
+    rest = reader.rest()
+    if rest is not None:
+        yield rest
+    if reader.done:
         await _drain(body)
 
 
-def _without_error(event: bytes, *, ended: bool = False, complete: bool = False) -> Chunk:
-    try:
-        chunk = decode(event)
-    except ModelResponseError:
-        if not ended:
-            raise
-        if complete:
-            return Chunk()
-        raise _too_early(event) from None
-    error = error_of(chunk)
-    if error is not None:
-        raise error
-    return chunk
-
-
 def _too_early(last: bytes) -> ModelResponseError:
-    text = "the stream ended before the answer was complete (no finish reason, no [DONE]); last received: "
+    text = "the stream ended before the answer was complete (no finish reason, no end mark); last received: "
     return ModelResponseError(text + repr(shorten(last[-300:])), retryable=True)
 
 

@@ -1,0 +1,189 @@
+"""`HttpModel`: what all models behind an HTTP API have in common: key, address, retries, and one request at a time.
+
+The models of `desist.models.openai` and `desist.models.anthropic` are its subclasses; they write the request and name
+the reader of what comes back. The rooms behind it: `clients`, `sdk` and `network` carry the request, `answer` and `sse`
+read the response, `errors` and `retry` deal with what goes wrong. Importing it imports neither an SDK nor an HTTP
+client.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import os
+import urllib.parse
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, ClassVar, Self
+
+from desist.cancel.upstream import upstream
+from desist.exceptions import ConfigurationError, UnsupportedError
+from desist.models.base import Model, ModelRequest
+from desist.models.http.answer import Reader, Response, read_answer, refuse_if_shut
+from desist.models.http.clients import Settings, client_for
+from desist.models.http.errors import Place, foreign_errors, translated
+from desist.models.http.sdk import Sdk
+from desist.models.http.text import clean
+from desist.models.response import ModelResponse
+from desist.models.retry import backoff, fixed_waits, retrying
+
+__all__ = ["HttpModel"]
+
+
+@functools.cache
+def _parameters(cls: type[Any]) -> tuple[str, ...] | None:
+    """Return the names that `cls` takes, or None if it takes any."""
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    return None if takes_any else tuple(parameter.name for parameter in parameters)
+
+
+@dataclass
+class HttpModel(Model):
+    """A model behind an HTTP API. The subclass says which; the parameters here are those of all of them.
+
+    Args:
+        id: the provider's name of the model.
+        base_url, api_key: default: the environment's, else the provider's address.
+        timeout: seconds for each connect, read and write, or an `httpx2.Timeout`; default: the SDK's 600, 5 to connect.
+        max_retries: tries after a failed one while no piece was shown; waits grow, or are those that the server asks.
+        retries: further tries after those, each `delay_between_retries` seconds later.
+        exponential_backoff: double that delay each time.
+        default_headers, default_query: sent with each request. `extra_headers` and `extra_query` go over them.
+        http_client: an `httpx2.AsyncClient` of yours, for one loop; best from `desist.models.http.http_client`: with
+            another, a cancel has to wait for the loop.
+        extra_body: merged over the request's JSON. `request_params` is too, before it.
+    """
+
+    id: str
+    name: str | None = None
+    provider: str | None = None
+    _: KW_ONLY
+    base_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    timeout: Any = None
+    max_retries: int = 2
+    default_headers: dict[str, str] | None = field(default=None, repr=False)
+    default_query: dict[str, object] | None = field(default=None, repr=False)
+    http_client: Any = field(default=None, repr=False)
+    extra_headers: dict[str, str] | None = field(default=None, repr=False)
+    extra_query: dict[str, object] | None = field(default=None, repr=False)
+    extra_body: dict[str, Any] | None = None
+    request_params: dict[str, Any] | None = None
+    retries: int = 0
+    delay_between_retries: float = 1.0
+    exponential_backoff: bool = False
+
+    #: What the subclass fills in.
+    _sdk: ClassVar[Sdk]
+    _own_url: ClassVar[str]  #: the provider's address
+    _sent: ClassVar[tuple[str, ...]] = ()  #: fields that are sent under their own names, where they aren't None
+
+    def __new__(cls, *_: object, **given: object) -> Self:
+        """Refuse parameters that this class doesn't have, before `__init__` does so in fewer words."""
+        known = _parameters(cls)
+        for name in given:
+            if known is not None and name not in known:
+                raise UnsupportedError(
+                    f"{cls.__name__} has no parameter {name!r}; it has: {', '.join(known)}. "
+                    "What the API has besides can be sent with extra_body={...}."
+                )
+        return super().__new__(cls)
+
+    @abstractmethod
+    def _written(self, request: ModelRequest) -> dict[str, Any]:
+        """Return the request's JSON, as far as the model knows it; its plain fields are added."""
+
+    @abstractmethod
+    def _reader(self, request: ModelRequest) -> Reader:
+        """Return a reader for one answer."""
+
+    @abstractmethod
+    def _call(self, client: Any, **sent: Any) -> AbstractAsyncContextManager[Response]:
+        """Return the SDK's call, not begun yet."""
+
+    def check(self) -> None:
+        """Raise `ConfigurationError` if there is no key, or key or address can't be used."""
+        key, url = self._key(), urllib.parse.urlsplit(self._url())
+        if not key:
+            raise ConfigurationError(
+                f"the model {self.id!r} needs a key: set {self._variable('API_KEY')}, or pass"
+                f" {type(self).__name__}(api_key=...) (a server that asks for none takes any text)"
+            )
+        if not (key.isascii() and key.isprintable()):
+            at = next(i for i, c in enumerate(key) if not (c.isascii() and c.isprintable()))
+            raise ConfigurationError(f"the key of {self.id!r} has a character at {at} that no HTTP header can hold")
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ConfigurationError(f"base_url must look like {self._own_url}, not {self._url()!r}")
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelResponse, None]:
+        """Yield the answer to `request` in pieces. Close it (`contextlib.aclosing`) when leaving early.
+
+        Raises:
+            ConfigurationError: as `check`.
+            ModelError: the call failed, after all retries; `retryable` says whether another try may help.
+            RunCancelled: the run was cancelled.
+        """
+        self.check()
+        attempt = functools.partial(self._attempt, clean(self._body(request)), request)
+        async with contextlib.aclosing(retrying(attempt, self._waits())) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _attempt(self, body: dict[str, Any], request: ModelRequest) -> AsyncGenerator[ModelResponse, None]:
+        """Send one request and yield what it answers; its connection is closed or back in the pool afterwards."""
+        client = await client_for(self._settings())
+        with upstream() as connection:
+            try:
+                # All of it as `extra_body`: the SDK's own path walks through every message, for nothing.
+                sent = {"extra_body": body, "extra_headers": self.extra_headers, "extra_query": self.extra_query}
+                async with self._call(client, **sent) as response:
+                    pieces = read_answer(response, connection, self._reader(request))
+                    async with contextlib.aclosing(pieces):
+                        async for piece in pieces:
+                            yield piece
+                return
+            except foreign_errors(self._sdk) as error:
+                failure = translated(error, self._place())
+        refuse_if_shut(connection)
+        raise failure  # outside of the handler: it must not carry the request, and so the key, as its context
+
+    def _body(self, request: ModelRequest) -> dict[str, Any]:
+        """Return the request's JSON."""
+        body = {"model": self.id, "stream": True} | self._written(request)
+        body |= {name: value for name in self._sent if (value := getattr(self, name)) is not None}
+        return body | (self.request_params or {}) | (self.extra_body or {})
+
+    def _waits(self) -> Iterator[float]:
+        yield from backoff(self.max_retries)
+        yield from fixed_waits(self.retries, self.delay_between_retries, exponential=self.exponential_backoff)
+
+    def _settings(self) -> Settings:
+        return Settings(
+            sdk=self._sdk,
+            base_url=self._url(),
+            api_key=self._key(),
+            timeout=self.timeout,
+            headers=dict(self.default_headers or {}),
+            query=dict(self.default_query or {}),
+            http_client=self.http_client,
+        )
+
+    def _place(self) -> Place:
+        """Return where requests go: host and port, without the user and password that a URL may hold."""
+        url = urllib.parse.urlsplit(self._url())
+        server = f"{url.hostname}:{url.port or (443 if url.scheme == 'https' else 80)}"
+        return Place(sdk=self._sdk, server=server, key=self._key(), key_variable=self._variable("API_KEY"))
+
+    def _key(self) -> str:
+        return (self.api_key if self.api_key is not None else os.environ.get(self._variable("API_KEY"), "")).strip()
+
+    def _url(self) -> str:
+        return self.base_url or os.environ.get(self._variable("BASE_URL")) or self._own_url
+
+    def _variable(self, what: str) -> str:
+        """Return the name of the environment's variable, as the SDK has it."""
+        return f"{self._sdk.value.upper()}_{what}"

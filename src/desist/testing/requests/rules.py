@@ -1,0 +1,140 @@
+"""Rules that the three APIs share: what is text, a name, a call with its one result. Called by the checks."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+__all__ = [
+    "Calls",
+    "check_argument_text",
+    "check_closed",
+    "check_model",
+    "check_name",
+    "check_names",
+    "check_text",
+    "entries",
+    "mapping",
+    "wrong",
+]
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
+
+
+def wrong(where: str, what: str) -> AssertionError:
+    """Return the error that says what is wrong, and where."""
+    return AssertionError(f"{where}: {what}")
+
+
+def mapping(where: str, value: Any) -> Mapping[str, Any]:
+    """Return `value` if it is a JSON object."""
+    if not isinstance(value, Mapping):
+        raise wrong(where, f"must be an object, not {value!r:.80}")
+    return value
+
+
+def entries(where: str, value: Any) -> list[Any]:
+    """Return `value` if it is a list with something in it."""
+    if not isinstance(value, list) or not value:
+        raise wrong(where, f"must be a list with at least one entry, not {value!r:.80}")
+    return value
+
+
+def check_model(body: Mapping[str, Any]) -> None:
+    """A request names its model."""
+    check_text("model", body.get("model"))
+
+
+def check_text(where: str, value: Any) -> str:
+    """Text that says something."""
+    if not isinstance(value, str) or not value.strip():
+        raise wrong(where, f"must be text that isn't blank, not {value!r:.80}")
+    return value
+
+
+def check_name(where: str, value: Any) -> str:
+    """The name of a tool, or an id, of plain characters."""
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise wrong(where, f"must be 1 to 128 letters, digits, '_' or '-', not {value!r:.80}")
+    return value
+
+
+def check_names(where: str, names: Iterable[str]) -> None:
+    """No two tools have one name."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise wrong(where, f"two tools are called {name!r}")
+        seen.add(name)
+
+
+def check_argument_text(where: str, value: Any) -> None:
+    """The arguments of a call, as JSON text of an object."""
+    try:
+        read = json.loads(value)
+    except (TypeError, ValueError):
+        raise wrong(where, f"must be JSON text, not {value!r:.80}") from None
+    if not isinstance(read, dict):
+        raise wrong(where, f"must be the JSON text of an object, not {value!r:.80}")
+
+
+def check_closed(where: str, schema: Any) -> None:
+    """Every object in a schema is closed: `additionalProperties` is false."""
+    if isinstance(schema, list):
+        for number, entry in enumerate(schema):
+            check_closed(f"{where}[{number}]", entry)
+    elif isinstance(schema, Mapping):
+        if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
+            raise wrong(where, "an object of a strict schema needs additionalProperties: false")
+        for key, entry in schema.items():
+            check_closed(f"{where}.{key}", entry)
+
+
+class Calls:
+    """The tool calls of a conversation: each has an id of its own and one result, right after the calls of its turn."""
+
+    def __init__(self, check_id: Callable[[str, Any], str]) -> None:
+        self._check_id = check_id
+        self._seen: set[str] = set()
+        self._open: dict[str, str] = {}  # id: where the call is
+        self._answering = False  # a result of the present turn has come
+
+    @property
+    def waiting(self) -> bool:
+        """Whether results are still to come."""
+        return bool(self._open)
+
+    @property
+    def any(self) -> bool:
+        """Whether there was a call at all."""
+        return bool(self._seen)
+
+    def call(self, where: str, call_id: Any) -> None:
+        """A call was made."""
+        self._check_id(where, call_id)
+        if call_id in self._seen:
+            raise wrong(where, f"the id {call_id!r} was used by a call before")
+        if self._open and self._answering:
+            raise self._unanswered(where)
+        self._seen.add(call_id)
+        self._open[call_id] = where
+        self._answering = False
+
+    def result(self, where: str, call_id: Any) -> None:
+        """A result came."""
+        if call_id not in self._open:
+            known = call_id in self._seen
+            raise wrong(where, f"{'a second' if known else 'an orphan'} result for the call {call_id!r}")
+        del self._open[call_id]
+        self._answering = True
+
+    def other(self, where: str) -> None:
+        """Something else came, or the end: no result may be missing."""
+        if self._open:
+            raise self._unanswered(where)
+
+    def _unanswered(self, where: str) -> AssertionError:
+        call_id, place = next(iter(self._open.items()))
+        return wrong(where, f"the call {call_id!r} at {place} has no result before this")
