@@ -102,6 +102,7 @@ def _asked(given: StepInput) -> Any:
 def _place(step: Step, flow: Flow, progress: Progress) -> Place:
     return replace(
         flow.place,
+        new_session=False,  # steps before this one may have run in it
         workflow_run_id=flow.place.workflow_run_id or flow.run.run_id,
         step_id=step.step_id,
         step_name=step.name,

@@ -107,7 +107,6 @@ class StepInput(WorkflowExecutionInput):
 
     previous_step_content: Any | None = None
     previous_step_outputs: Mapping[str, StepOutput] = field(default_factory=dict)  #: by step name, in their order
-    workflow_session: Any | None = None  #: the session that the run belongs to, if the workflow has a database
 
     def get_step_output(self, name: str) -> StepOutput | None:
         """Return what the step of this name made, also inside a container, or None. Of several, the last one."""
