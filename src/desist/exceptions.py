@@ -7,6 +7,7 @@
         ├── ConfigurationError         wrong before anything ran: a key, an extra, a step, a parameter
         │   ├── MissingExtraError      an optional dependency isn't installed
         │   └── UnsupportedError       a name of the API that desist doesn't have
+        │       └── SyncBackgroundError    a run in the background, asked for by sync code
         ├── RunStateError              a move that the status table forbids
         ├── RunIdInUseError            a live run has this id already
         ├── ModelError                 a model call failed
@@ -44,6 +45,7 @@ __all__ = [
     "RunStateError",
     "StepError",
     "StopAgentRun",
+    "SyncBackgroundError",
     "StoreError",
     "ToolError",
     "TooManyAbandonedError",
@@ -91,6 +93,10 @@ class MissingExtraError(ConfigurationError, ImportError):
 
 class UnsupportedError(ConfigurationError, TypeError):
     """A parameter or name that desist doesn't have: refused, rather than accepted without an effect."""
+
+
+class SyncBackgroundError(UnsupportedError, RuntimeError):
+    """A run in the background was asked for by sync code: `arun(background=True)` is the way."""
 
 
 class RunStateError(DesistError, RuntimeError):

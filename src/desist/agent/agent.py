@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from desist.agent.body import AgentBody
+from desist.agent.closing import ending_of
 from desist.agent.prompt import Instructions
 from desist.cancel.home import home
 from desist.cancel.reader import AsyncReader, SyncReader
@@ -16,10 +17,12 @@ from desist.run.agent import RunOutput, RunOutputEvent
 from desist.run.awaitable import awaitable
 from desist.run.cancel import acancel_run, cancel, cancel_run
 from desist.run.cleanup import check_hook
+from desist.run.continuing import Continuing
 from desist.run.debug import show_log
 from desist.run.driver import Run, current_run, new_id
 from desist.run.in_session import InSession
 from desist.run.input import check_input
+from desist.run.launching import launch, refuse_background
 from desist.run.message import Message
 from desist.run.options import AgentOptions, apply_limits, checked_options
 from desist.run.place import Place
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Agent"]
 
 
-class Agent(Sessions, Strict):
+class Agent(Sessions, Continuing, Strict):
     """A model with instructions and tools, run turn by turn.
 
     Parameters:
@@ -200,17 +203,28 @@ class Agent(Sessions, Strict):
         check_input(asked, f"agent {self.name or self.id!r}", required=True)
         return AgentBody(self, asked, place, listened=listened, stream_events=stream_events)
 
-    def open(self, body: AgentBody, *, run_id: str | None = None, bound: bool = False, skip: bool = False) -> Run:
+    def open(
+        self, body: AgentBody, *, run_id: str | None = None, bound: bool = False, skip: bool = False, kept: bool = False
+    ) -> Run:
         """Register a run of `body`. For steps; programs call `run`."""
         run_id = run_id or new_id()
         parent = current_run()
         body.named(run_id, parent.run_id if parent else None)
         store = self.store if self.db is not None or parent is None else parent.store
-        run = Run.open(body, run_id=run_id, store=store, grace=self.grace, bound=bound, skip=skip)
+        run = Run.open(body, run_id=run_id, store=store, grace=self.grace, bound=bound, skip=skip, kept=kept)
         run.limit(self.timeout, f"the timeout of agent {self.name or self.id!r}")
         return run
 
-    def _open(self, asked: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None) -> Run:
+    def _open(
+        self,
+        asked: Any,
+        options: dict[str, Any],
+        *,
+        stream: bool,
+        stream_events: bool | None,
+        kept: bool = False,
+        earlier: RunOutput | None = None,
+    ) -> Run:
         events = self.stream_events if stream_events is None else stream_events
         history = _either(options["add_history_to_context"], self.add_history_to_context)
         place = self._place(options, lasting=self.db is not None or history)
@@ -221,9 +235,28 @@ class Agent(Sessions, Strict):
         body.in_session = InSession(
             "agent", self.id, place, defaults=self.session_state, overwrite=self.overwrite_db_session_state
         )
-        run = self.open(body, run_id=options["run_id"])
+        if earlier is not None:
+            body.go_on_from(earlier)
+        run = self.open(body, run_id=options["run_id"], kept=kept)
         apply_limits(run, options)
         return run
+
+    def _reopen(
+        self,
+        earlier: RunOutput,
+        options: dict[str, Any],
+        *,
+        stream: bool,
+        stream_events: bool | None,
+        kept: bool = False,
+    ) -> Run:
+        for name in ("session_id", "user_id", "metadata"):
+            options[name] = getattr(earlier, name) if options[name] is None else options[name]
+        asked = earlier.input.input_content if earlier.input is not None else None
+        return self._open(asked, options, stream=stream, stream_events=stream_events, kept=kept, earlier=earlier)
+
+    def _ending(self, output: RunOutput) -> list[Any]:
+        return [ending_of(output)]
 
     def _place(self, options: dict[str, Any], *, lasting: bool) -> Place:
         state = options["session_state"]
@@ -237,7 +270,9 @@ class Agent(Sessions, Strict):
             metadata=options["metadata"] or self.metadata,
         )
 
-    # -- running
+    # -- running; going on with an earlier run is in `desist.run.continuing`
+
+    _options = AgentOptions
 
     @overload
     def run(
@@ -254,6 +289,7 @@ class Agent(Sessions, Strict):
         *,
         stream: bool | None = None,
         stream_events: bool | None = None,
+        background: bool = False,
         **options: Unpack[AgentOptions],
     ) -> Any:
         """Run the agent from any thread.
@@ -262,6 +298,7 @@ class Agent(Sessions, Strict):
             input: a text, a dict, a list or a pydantic object.
             stream: return an iterator over events instead of the output. Everything is checked and registered now.
             stream_events: show tool calls, model requests and the like too, not only text and the end.
+            background: refused here; see `arun`.
             options: see `desist.run.options.AgentOptions`.
 
         Returns:
@@ -272,6 +309,7 @@ class Agent(Sessions, Strict):
             UnsupportedError: an option that desist doesn't have.
             RunIdInUseError: a live run has this id.
         """
+        refuse_background("Agent.run", background)
         home.refuse_blocking()
         checked = checked_options("Agent.run()", options, AgentOptions)
         wanted = self.stream if stream is None else stream
@@ -279,11 +317,22 @@ class Agent(Sessions, Strict):
 
     @overload
     def arun(
-        self, input: Any, *, stream: Literal[True], stream_events: bool | None = None, **options: Unpack[AgentOptions]
+        self,
+        input: Any,
+        *,
+        stream: Literal[True],
+        stream_events: bool | None = None,
+        background: bool = False,
+        **options: Unpack[AgentOptions],
     ) -> AsyncReader[RunOutputEvent]: ...
     @overload
     def arun(
-        self, input: Any, *, stream: Literal[False] | None = None, **options: Unpack[AgentOptions]
+        self,
+        input: Any,
+        *,
+        stream: Literal[False] | None = None,
+        background: bool = False,
+        **options: Unpack[AgentOptions],
     ) -> Coroutine[Any, Any, RunOutput]: ...
 
     def arun(
@@ -292,23 +341,22 @@ class Agent(Sessions, Strict):
         *,
         stream: bool | None = None,
         stream_events: bool | None = None,
+        background: bool = False,
         **options: Unpack[AgentOptions],
     ) -> Any:
         """Run the agent on the caller's event loop. Parameters and errors as for `run`.
 
+        Parameters:
+            background: don't wait for the end; see `Workflow.arun`.
+
         Returns:
-            With `stream=True` an async iterator over events, called without await; else a coroutine.
+            With `stream=True` an async iterator over events, called without await; else a coroutine. In the
+            background that gives the output as it is before the run begins, `PENDING`.
         """
         checked = checked_options("Agent.arun()", options, AgentOptions)
-        if self.stream if stream is None else stream:
-            loop = asyncio.get_running_loop()
-            return self._open(input, checked, stream=True, stream_events=stream_events).start(loop).async_reader()
-        return self._arun(input, checked)
-
-    async def _arun(self, input: Any, options: dict[str, Any]) -> RunOutput:
-        run = self._open(input, options, stream=False, stream_events=False)
-        output: RunOutput = await run.start(asyncio.get_running_loop()).wait_async()
-        return output
+        wanted = self.stream if stream is None else stream
+        open_run = functools.partial(self._open, input, checked)
+        return launch(open_run, stream=wanted, stream_events=stream_events, background=background)
 
     # -- stopping
 

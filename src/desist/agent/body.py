@@ -7,15 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from desist.agent.calls import Calls
+from desist.agent.closing import cancelled, completed, failed
 from desist.agent.prompt import system_message
 from desist.agent.schema import parse_answer
 from desist.agent.turn import Turn
 from desist.models.base import ModelRequest
 from desist.run.agent import (
-    RunCancelledEvent,
-    RunCompletedEvent,
     RunContentCompletedEvent,
-    RunErrorEvent,
     RunInput,
     RunOutput,
     RunStartedEvent,
@@ -30,7 +28,7 @@ from desist.run.input import input_text
 from desist.run.message import CANCELLED_RESULT, Message, ToolExecution
 from desist.run.metrics import RunMetrics, Usage
 from desist.run.place import Place
-from desist.run.repair import sealed
+from desist.run.repair import repaired, sealed
 from desist.run.snapshot import snapshot
 from desist.run.store import SessionUpdate, read
 
@@ -66,6 +64,7 @@ class AgentBody:
         self.add_history = agent.add_history_to_context
         self.add_state = agent.add_session_state_to_context
         self.history: list[Message] = []  #: what was said in earlier runs; told, and not recorded again
+        self.earlier: list[Message] = []  #: of a run that was stopped, and that this one goes on with
         self.common: dict[str, Any] = {}
         self.output = RunOutput(
             agent_id=agent.id,
@@ -84,6 +83,13 @@ class AgentBody:
             workflow_step_id=place.step_id,
             status=RunStatus.pending,
         )
+
+    def go_on_from(self, earlier: RunOutput) -> None:
+        """Go on after the last tool result of a run that was stopped. Without one there is nothing to go on from."""
+        messages = repaired(earlier.messages or [])
+        last = max((place for place, message in enumerate(messages) if message.role == "tool"), default=-1)
+        self.earlier = messages[: last + 1]
+        self.output.continued_from = earlier.run_id
 
     def named(self, run_id: str, parent_run_id: str | None) -> None:
         """The run's id is known: every event carries it."""
@@ -141,7 +147,8 @@ class AgentBody:
             return
         session_id, limit, store = place.session_id, agent.num_history_runs, run.store
         runs = await read(store, lambda: store.session_runs(session_id, kind="agent", owner_id=agent.id, limit=limit))
-        self.history = messages_of_runs([stored.output for stored in runs])
+        outputs = [stored.output for stored in runs if stored.run_id != self.output.continued_from]
+        self.history = messages_of_runs(outputs)
 
     def _forget(self) -> None:
         self.messages.clear()
@@ -149,10 +156,7 @@ class AgentBody:
         self.turn = None
 
     async def _answer(self, run: Run) -> None:
-        context = self.context(run)
-        system = await system_message(self.agent, context, self.functions, add_state=self.add_state)
-        first = [system] if system else []
-        first.append(Message("user", input_text(self.asked)))
+        first = self.earlier or await self._question(run)
         run.commit(lambda: self.messages.extend(first))
         for message in first:
             run.keep("message", message)
@@ -173,6 +177,12 @@ class AgentBody:
             self.output.reasoning_content = answer.reasoning_content
 
         run.emit(RunContentCompletedEvent(**self.common), record)
+
+    async def _question(self, run: Run) -> list[Message]:
+        """Return what the conversation begins with."""
+        system = await system_message(self.agent, self.context(run), self.functions, add_state=self.add_state)
+        asked = Message("user", input_text(self.asked))
+        return [system, asked] if system else [asked]
 
     async def _turns(self, run: Run, request: ModelRequest) -> Message:
         """Ask, carry out what the model wants, and ask again, until it wants nothing more."""
@@ -248,27 +258,14 @@ class AgentBody:
             self.in_session.conclude()
         self.metrics.tool_calls = len(self.executions)
         if status is RunStatus.completed:
-            return [
-                RunCompletedEvent(
-                    **self.common,
-                    content=output.content,
-                    content_type=output.content_type,
-                    reasoning_content=output.reasoning_content,
-                    metrics=self.metrics,
-                    metadata=output.metadata,
-                    session_state=output.session_state,
-                )
-            ]
+            return [completed(output, self.common)]
         closing = self._seal(status)
         if status is RunStatus.cancelled:
-            record = output.cancel
-            reason = record.reason if record else None
-            return [*closing, RunCancelledEvent(**self.common, content=output.content, reason=reason, cancel=record)]
+            return [*closing, cancelled(output, self.common)]
         assert error is not None
-        kind = type(error).__name__
-        output.error = str(error) or kind
+        output.error = str(error) or type(error).__name__
         output.content = output.content or output.error
-        return [*closing, RunErrorEvent(**self.common, content=str(error) or kind, error_type=kind)]
+        return [*closing, failed(output, self.common, type(error).__name__)]
 
     def cleanups(self, compensate: bool) -> list[Cleanup]:
         """Return what is to be done: for interrupted tools, the agent's own, the run's own."""

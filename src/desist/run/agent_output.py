@@ -58,6 +58,7 @@ class RunOutput(Record):
     requirements: list[Any] | None = None
     workflow_step_id: str | None = None
     cancel: CancelRecord | None = None
+    continued_from: str | None = None  #: id of the run that this one goes on with
     error: str | None = None  #: of a run that failed, what went wrong
     store_error: str | None = None  #: why its end isn't known to be stored
 

@@ -49,9 +49,14 @@ def _closing(run: RunOutput) -> str:
 
 
 def messages_of_runs(runs: Iterable[RunOutput]) -> list[Message]:
-    """Return the messages of several runs, one after the other; an id names one call in all of them."""
+    """Return the messages of several runs, one after the other; an id names one call in all of them.
+
+    A run that another one has gone on with isn't told: the other has the same question, and what was done.
+    """
     taken: set[str] = set()
-    return [message for run in runs for message in messages_of(run, taken)]
+    told = list(runs)
+    continued = {run.continued_from for run in told}
+    return [message for run in told if run.run_id not in continued for message in messages_of(run, taken)]
 
 
 def workflow_history(runs: Sequence[Any], num_runs: int | None = None) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, ClassVar
 
+from desist.cancel.registry import registry
 from desist.exceptions import ConfigurationError
 from desist.run.awaitable import awaitable
 from desist.run.driver import new_id
@@ -102,7 +103,11 @@ class Sessions:
         Parameters:
             session_id, user_id: only if the run is of this session, of this user.
         """
-        found = self.store.load_run(run_id)
+        live: Any = registry.get(run_id)
+        if live is not None and live.store is self.store and not live.scope.concluding:
+            found = live.stored(live.status)  # as it is now; its end is told by the store only
+        else:
+            found = self.store.load_run(run_id)
         if found is None or session_id not in (None, found.session_id) or user_id not in (None, found.user_id):
             return None
         return found.output

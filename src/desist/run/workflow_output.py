@@ -64,6 +64,8 @@ class WorkflowRunOutput(Record):
     paused_step_name: str | None = None
     pause_kind: str | None = None
     cancel: CancelRecord | None = None
+    continued_from: str | None = None  #: id of the run that this one goes on with
+    additional_data: dict[str, Any] | None = None  #: what the run was given
     error: str | None = None  #: of a run that failed, what went wrong
     store_error: str | None = None  #: why its end isn't known to be stored
 

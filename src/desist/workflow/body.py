@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from desist.run.agent import BaseAgentRunEvent
-from desist.run.base import CancellationStage, RunStatus, content_text
+from desist.run.agent import BaseAgentRunEvent, RunOutput
+from desist.run.base import CancellationStage, RunStatus
 from desist.run.cleanup import Cleanup, hook
 from desist.run.context import RunContext
 from desist.run.in_session import InSession
@@ -15,13 +15,12 @@ from desist.run.place import Place
 from desist.run.stored import SessionUpdate
 from desist.run.workflow import (
     StepOutputEvent,
-    WorkflowCancelledEvent,
     WorkflowCompletedEvent,
-    WorkflowErrorEvent,
     WorkflowMetrics,
     WorkflowRunOutput,
     WorkflowStartedEvent,
 )
+from desist.workflow.closing import cancelled, completed, failed
 from desist.workflow.flow import Flow, Runnable
 from desist.workflow.progress import Progress
 from desist.workflow.sequence import run_sequence
@@ -56,7 +55,8 @@ class WorkflowBody:
         self.listened = listened
         self.stream_events = stream_events
         #: What the steps made when an earlier run was stopped: what finished is taken as it is.
-        self.before = [output if isinstance(output, StepOutput) else StepOutput.from_dict(output) for output in before]
+        self.before = _step_outputs(before)
+        self.earlier_runs: Mapping[str, RunOutput] = {}  #: of agents, by id, of the run that was stopped
         self.progress = Progress({}, StepType.WORKFLOW.value)
         self.made: StepOutput | None = None  #: by a workflow that is a function
         self.common: dict[str, Any] = {}
@@ -73,11 +73,18 @@ class WorkflowBody:
             session_id=place.session_id,
             user_id=place.user_id,
             metadata=place.metadata,
+            additional_data=given.additional_data,
             workflow_step_id=place.step_id,
             step_results=self.progress.done,
             events=[] if workflow.store_events else None,
             status=RunStatus.pending,
         )
+
+    def go_on_from(self, earlier: WorkflowRunOutput) -> None:
+        """Take over what an earlier run left: its finished steps, and what its agents had said and done."""
+        self.before = _step_outputs(earlier.step_results)
+        self.earlier_runs = {run.run_id: run for run in _agent_runs(earlier) if run.run_id is not None}
+        self.output.continued_from = earlier.run_id
 
     def named(self, run_id: str, parent_run_id: str | None) -> None:
         """The run's id is known: every event carries it."""
@@ -121,7 +128,18 @@ class WorkflowBody:
         )
         heard = self.listened and self.workflow.stream_executor_events
         history = (self.workflow.add_workflow_history_to_steps, self.workflow.num_history_runs)
-        flow = Flow(run, place, context, self.common, heard, self.stream_events, history, self.child_runs, self.begun)
+        flow = Flow(
+            run,
+            place,
+            context,
+            self.common,
+            heard,
+            self.stream_events,
+            history=history,
+            earlier_runs=self.earlier_runs,
+            child_runs=self.child_runs,
+            begun=self.begun,
+        )
         program = self.workflow.program
         if program is None:
             await run_sequence(self.workflow.steps, self.given, flow, self.progress, before=self.before)
@@ -163,16 +181,7 @@ class WorkflowBody:
         for kind in ("images", "videos", "audio", "files"):
             made = [item for step in (*self.progress.done, self.made) if step for item in getattr(step, kind) or ()]
             setattr(output, kind, made or None)
-        return WorkflowCompletedEvent(
-            **self.common,
-            content=output.content,
-            content_type=output.content_type,
-            step_results=output.step_results,
-            step_executor_runs=output.step_executor_runs,
-            metadata=output.metadata,
-            metrics=output.metrics,
-            run_output=output,
-        )
+        return completed(output, self.common)
 
     def _cancelled(self) -> list[Any]:
         output, record = self.output, self.output.cancel
@@ -180,23 +189,14 @@ class WorkflowBody:
         began = bool(self.progress.done or self.progress.open)
         output.cancellation_stage = CancellationStage.executing if began else CancellationStage.pending
         closing = self._close_open(reason)
-        text = None if output.content is None else content_text(output.content)
-        terminal = WorkflowCancelledEvent(
-            **self.common,
-            reason=reason,
-            content=text,
-            cancel=record,
-            step_results=output.step_results,
-            run_output=output,
-        )
-        return [*closing, terminal]
+        return [*closing, cancelled(output, self.common)]
 
     def _failed(self, error: BaseException | None) -> list[Any]:
         words = str(error) or type(error).__name__
         self._close_open(words)
         self.output.error = words
         self.output.content = self.output.content if self.output.content is not None else words
-        return [WorkflowErrorEvent(**self.common, error=words, error_type=type(error).__name__)]
+        return [failed(self.output, self.common, type(error).__name__)]
 
     def cleanups(self, compensate: bool) -> list[Cleanup]:
         """Return what is to be done: for interrupted steps, compensations, the workflow's own, the run's own."""
@@ -258,3 +258,16 @@ def _names(progress: Progress) -> Iterator[str]:
     for step in progress.open:
         yield step.common["step_name"]
         yield from _names(step)
+
+
+def _step_outputs(values: Sequence[Any]) -> list[StepOutput]:
+    return [value if isinstance(value, StepOutput) else StepOutput.from_dict(value) for value in values]
+
+
+def _agent_runs(output: WorkflowRunOutput) -> Iterator[RunOutput]:
+    """Yield the outputs of the agents in a workflow, those in nested workflows too."""
+    for run in output.step_executor_runs or ():
+        if isinstance(run, WorkflowRunOutput):
+            yield from _agent_runs(run)
+        else:
+            yield run

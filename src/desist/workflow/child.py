@@ -37,7 +37,7 @@ async def run_child(
         StepError: it failed, or took longer than the step's timeout.
     """
     if step.agent is not None:
-        run = await _open_agent(step, given, flow, progress)
+        run = await _open_agent(step, given, flow, progress, before)
     else:
         run = _open_workflow(step, given, flow, progress, before)
     made = run.body.output
@@ -61,7 +61,7 @@ async def run_child(
     return _output(made, stop=getattr(run.body, "stopped", False))
 
 
-async def _open_agent(step: Step, given: StepInput, flow: Flow, progress: Progress) -> Run:
+async def _open_agent(step: Step, given: StepInput, flow: Flow, progress: Progress, before: StepOutput | None) -> Run:
     assert step.agent is not None
     wanted, num_runs = flow.history
     if step.add_workflow_history is not None:
@@ -70,6 +70,9 @@ async def _open_agent(step: Step, given: StepInput, flow: Flow, progress: Progre
     message = await with_history(asked, given, wanted=wanted, num_runs=num_runs)
     place = _place(step, flow, progress)
     body = step.agent.body(message, place, listened=flow.listened, stream_events=flow.stream_events)
+    earlier = flow.earlier_runs.get(before.step_run_id or "") if before is not None else None
+    if earlier is not None:
+        body.go_on_from(earlier)
     return step.agent.open(body, bound=True, skip=step.on_cancel == "skip")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -70,6 +70,7 @@ class Flow:
     listened: bool
     stream_events: bool
     history: tuple[bool, int] = (False, 0)  #: whether agents are told what the session's last runs said; how many
+    earlier_runs: Mapping[str, Any] = field(default_factory=dict)  #: of agents, by id, of the run that is continued
     child_runs: list[Any] = field(default_factory=list)
     begun: list[tuple[Runnable, Progress]] = field(default_factory=list)  #: in the order in which they began
 

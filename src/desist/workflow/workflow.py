@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Unpack, overload
@@ -12,16 +12,19 @@ from desist.cancel.reader import AsyncReader, SyncReader
 from desist.exceptions import ConfigurationError
 from desist.run.cancel import acancel_run, cancel, cancel_run
 from desist.run.cleanup import check_hook
+from desist.run.continuing import Continuing
 from desist.run.debug import show_log
 from desist.run.driver import Run, current_run, new_id
 from desist.run.in_session import InSession
 from desist.run.input import check_input
+from desist.run.launching import launch, refuse_background
 from desist.run.options import WorkflowOptions, apply_limits, checked_options
 from desist.run.place import Place
 from desist.run.store import MemoryStore, RunStore, store_of
 from desist.run.strict import Strict
 from desist.run.workflow import WorkflowRunOutput
 from desist.workflow.body import WorkflowBody
+from desist.workflow.closing import ending_of
 from desist.workflow.entries import as_steps, check_tree
 from desist.workflow.flow import Flow, Runnable
 from desist.workflow.program import Program
@@ -33,7 +36,7 @@ from desist.workflow.types import StepInput, StepOutput
 __all__ = ["Workflow"]
 
 
-class Workflow(WorkflowSessions, Strict):
+class Workflow(WorkflowSessions, Continuing, Strict):
     """Steps that are run as one, and stopped as one.
 
     Parameters:
@@ -177,17 +180,29 @@ class Workflow(WorkflowSessions, Strict):
             stream_events=flow.stream_events,
             before=before,
         )
+        body.earlier_runs = flow.earlier_runs
         run = self._register(body, new_id(), bound=True, skip=skip)
         run.limit(self.timeout, f"the timeout of workflow {self.id!r}")
         return run
 
-    def _register(self, body: WorkflowBody, run_id: str, *, bound: bool = False, skip: bool = False) -> Run:
+    def _register(
+        self, body: WorkflowBody, run_id: str, *, bound: bool = False, skip: bool = False, kept: bool = False
+    ) -> Run:
         parent = current_run()
         body.named(run_id, parent.run_id if parent else None)
         store = self.store if self.db is not None or parent is None else parent.store
-        return Run.open(body, run_id=run_id, store=store, grace=self.grace, bound=bound, skip=skip)
+        return Run.open(body, run_id=run_id, store=store, grace=self.grace, bound=bound, skip=skip, kept=kept)
 
-    def _open(self, asked: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None) -> Run:
+    def _open(
+        self,
+        asked: Any,
+        options: dict[str, Any],
+        *,
+        stream: bool,
+        stream_events: bool | None,
+        kept: bool = False,
+        earlier: WorkflowRunOutput | None = None,
+    ) -> Run:
         what = f"workflow {self.id!r}"
         check_input(asked, what, required=False)
         asked = checked_input(self.input_schema, asked, what)
@@ -197,14 +212,34 @@ class Workflow(WorkflowSessions, Strict):
         given = StepInput(input=asked, additional_data=options["additional_data"], **media)
         place = self._place(options)
         body = WorkflowBody(self, given, place, listened=stream, stream_events=stream and events)
+        if earlier is not None:
+            body.go_on_from(earlier)
         body.on_cancel = options["on_cancel"]
         body.in_session = InSession(
             "workflow", self.id, place, defaults=self.session_state, overwrite=self.overwrite_db_session_state
         )
-        run = self._register(body, options["run_id"] or new_id())
+        run = self._register(body, options["run_id"] or new_id(), kept=kept)
         run.limit(self.timeout, f"the timeout of {what}")
         apply_limits(run, options)
         return run
+
+    def _reopen(
+        self,
+        earlier: WorkflowRunOutput,
+        options: dict[str, Any],
+        *,
+        stream: bool,
+        stream_events: bool | None,
+        kept: bool = False,
+    ) -> Run:
+        for name in ("session_id", "user_id", "metadata", "additional_data"):
+            options[name] = getattr(earlier, name) if options[name] is None else options[name]
+        return self._open(
+            earlier.input, options, stream=stream, stream_events=stream_events, kept=kept, earlier=earlier
+        )
+
+    def _ending(self, output: WorkflowRunOutput) -> list[Any]:
+        return [ending_of(output)]
 
     def _place(self, options: dict[str, Any]) -> Place:
         state = options["session_state"]
@@ -220,7 +255,9 @@ class Workflow(WorkflowSessions, Strict):
             metadata=options["metadata"] or self.metadata,
         )
 
-    # -- running
+    # -- running; going on with an earlier run is in `desist.run.continuing`
+
+    _options = WorkflowOptions
 
     @overload
     def run(
@@ -242,6 +279,7 @@ class Workflow(WorkflowSessions, Strict):
         *,
         stream: bool | None = None,
         stream_events: bool | None = None,
+        background: bool = False,
         **options: Unpack[WorkflowOptions],
     ) -> Any:
         """Run the workflow from any thread.
@@ -250,6 +288,7 @@ class Workflow(WorkflowSessions, Strict):
             input: a text, a dict, a list, a pydantic object, or None.
             stream: return an iterator over events instead of the output. Everything is checked and registered now.
             stream_events: show steps, tool calls and the like too, not only text and the end.
+            background: refused here; see `arun`.
             options: see `desist.run.options.WorkflowOptions`.
 
         Returns:
@@ -260,6 +299,7 @@ class Workflow(WorkflowSessions, Strict):
             UnsupportedError: an option that desist doesn't have.
             RunIdInUseError: a live run has this id.
         """
+        refuse_background("Workflow.run", background)
         home.refuse_blocking()
         checked = checked_options("Workflow.run()", options, WorkflowOptions)
         wanted = self.stream if stream is None else stream
@@ -272,11 +312,17 @@ class Workflow(WorkflowSessions, Strict):
         *,
         stream: Literal[True],
         stream_events: bool | None = None,
+        background: bool = False,
         **options: Unpack[WorkflowOptions],
     ) -> AsyncReader[Any]: ...
     @overload
     def arun(
-        self, input: Any = None, *, stream: Literal[False] | None = None, **options: Unpack[WorkflowOptions]
+        self,
+        input: Any = None,
+        *,
+        stream: Literal[False] | None = None,
+        background: bool = False,
+        **options: Unpack[WorkflowOptions],
     ) -> Coroutine[Any, Any, WorkflowRunOutput]: ...
 
     def arun(
@@ -285,23 +331,24 @@ class Workflow(WorkflowSessions, Strict):
         *,
         stream: bool | None = None,
         stream_events: bool | None = None,
+        background: bool = False,
         **options: Unpack[WorkflowOptions],
     ) -> Any:
         """Run the workflow on the caller's event loop. Parameters and errors as for `run`.
 
+        Parameters:
+            background: don't wait for the end. Look at the run with `get_run`, read along with `afollow`, cancel it by
+                its id. With `stream=True` the iterator may be left without stopping the run. It lives as long as the
+                loop does: a loop that ends cancels it, with source `shutdown`.
+
         Returns:
-            With `stream=True` an async iterator over events, called without await; else a coroutine.
+            With `stream=True` an async iterator over events, called without await; else a coroutine. In the
+            background that gives the output as it is before the run begins, `PENDING`.
         """
         checked = checked_options("Workflow.arun()", options, WorkflowOptions)
-        if self.stream if stream is None else stream:
-            loop = asyncio.get_running_loop()
-            return self._open(input, checked, stream=True, stream_events=stream_events).start(loop).async_reader()
-        return self._arun(input, checked)
-
-    async def _arun(self, input: Any, options: dict[str, Any]) -> WorkflowRunOutput:
-        run = self._open(input, options, stream=False, stream_events=False)
-        output: WorkflowRunOutput = await run.start(asyncio.get_running_loop()).wait_async()
-        return output
+        wanted = self.stream if stream is None else stream
+        open_run = functools.partial(self._open, input, checked)
+        return launch(open_run, stream=wanted, stream_events=stream_events, background=background)
 
     # -- stopping
 
