@@ -48,6 +48,8 @@ def test_a_status_becomes_a_model_error(speech: Speech, status: int, retryable: 
     assert (error.status_code, error.retryable) == (status, retryable)
     assert f"127.0.0.1:{server.port} answered {status}" in str(error) and "bad thing" in str(error)
     assert KEY not in str(error)
+    variable = "ANTHROPIC_API_KEY" if speech.name == "messages" else "OPENAI_API_KEY"
+    assert (f"(is {variable}, or api_key=, the right key for this server?)" in str(error)) is (status == 401)
     assert error.__cause__ is None and error.__context__ is None
 
 
