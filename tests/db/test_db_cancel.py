@@ -266,6 +266,37 @@ def test_the_disk_is_full(tmp_path: Path) -> None:
     db.close()
 
 
+FULL_FOR_A_WHILE = """
+import logging, resource, sys
+from desist import Workflow
+from desist.db import SqliteDb
+
+logging.disable(logging.CRITICAL)
+db = SqliteDb(sys.argv[1])
+workflow = Workflow("W", steps=[lambda given: given.input], db=db)
+workflow.run("before", session_id="s")
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+lost = workflow.run("x" * 300_000, run_id="r", session_id="s")
+assert lost.store_error is not None
+assert workflow.get_run("r").status.value == "COMPLETED", "what can't be stored is still told truly"
+resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+assert workflow.run("after", session_id="s").store_error is None
+db.flush()
+"""
+
+
+def test_the_disk_is_full_for_a_while(tmp_path: Path) -> None:
+    """An end that couldn't be written is told truly all the same, and is written when that is possible again."""
+    path = tmp_path / "runs.db"
+    command = [sys.executable, "-W", "error", "-c", FULL_FOR_A_WHILE, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    db = SqliteDb(path)
+    assert [(run.status, run.error) for run in db.get_runs("s")] == [(S.completed, None)] * 3
+    db.close()
+
+
 def test_a_lost_end_in_a_live_process(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A run that ended here, and whose end isn't stored, isn't told to be running."""
     caplog.set_level(logging.CRITICAL)

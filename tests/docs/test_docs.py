@@ -39,6 +39,18 @@ CALL = re.compile(r"@?[A-Za-z_][\w.]*\([^()]*=[^()]*\)")
 ROW = re.compile(r"^\| `([A-Za-z_]\w*)")
 
 
+#: Modules whose names the reference lists.
+PUBLIC = [
+    "desist",
+    "desist.cancel",
+    "desist.db",
+    "desist.exceptions",
+    "desist.session",
+    "desist.testing",
+    "desist.tools",
+]
+
+
 @dataclass(frozen=True)
 class Block:
     """One Python block of a page."""
@@ -138,7 +150,7 @@ def reference() -> dict[str, set[str]]:
     return sections
 
 
-@pytest.mark.parametrize("module", ["desist", "desist.cancel", "desist.exceptions", "desist.testing", "desist.tools"])
+@pytest.mark.parametrize("module", PUBLIC)
 def test_public_names_are_documented(module: str) -> None:
     """The reference lists exactly the public names of a module."""
     listed = reference()[module]
@@ -185,7 +197,7 @@ def check_parameters(code: str, page: Path) -> None:
 def _callables() -> dict[str, Any]:
     found = {
         name: getattr(importlib.import_module(module), name)
-        for module in ("desist.testing", "desist.tools", "desist.cancel", "desist")
+        for module in ("desist.db", "desist.testing", "desist.tools", "desist.cancel", "desist")
         for name in importlib.import_module(module).__all__
     }
     for place in (desist.Agent, desist.Workflow):

@@ -115,9 +115,9 @@ class SqliteFile:
         finally:
             connection.close()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, timeout: float = BUSY_MS / 1000) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False, cached_statements=64
+            self.path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=64
         )
         connection.execute("PRAGMA synchronous = NORMAL")
         return connection
@@ -174,7 +174,7 @@ class SqliteFile:
                 raise StoreError(f"{self.name} is closed")
             if self._idle:
                 return self._idle.pop()
-        return self._connect()
+        return self._connect(self._patience)  # readers wait for nobody but a recovery after a crash
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         with self._lock:

@@ -28,6 +28,11 @@ from desist.run.workflow_output import WorkflowRunOutput
 __all__ = ["TableStore"]
 
 log = logging.getLogger("desist.db")
+
+#: How many ends of runs that could not be written are kept to be tried again; the oldest go first.
+OWED = 1000
+#: Seconds that closing waits at least for what is left to be written.
+CLOSING = 2.0
 _PAUSED = RunStatus.paused.value
 _LOST = "the end of this run could not be recorded"
 
@@ -45,18 +50,35 @@ class TableStore:
     def __init__(self, place: Place, patience: float) -> None:
         self.place, self.patience = place, patience
         self.writer = Writer(place, patience)
+        self._lock = threading.Lock()
         self._dropped = 0
-        self._told = threading.Lock()
+        self._owed: dict[str, StoredRun] = {}  #: runs whose end could not be written
 
     # -- runs
 
     def save_run(self, run: StoredRun) -> Future[None]:
         """Record a run, and what it changes in its session, in one transaction."""
         process = run.process or this_process()
-        if run.status.is_final:  # nothing changes it any more: its text is made in the writer's thread
-            return self.writer.put(lambda tables: _put_run(tables, run, process, None))
-        text = encode(run.output)
-        return self.writer.put(lambda tables: _put_run(tables, run, process, text))
+        if not run.status.is_final:
+            text = encode(run.output)
+            return self.writer.put(lambda tables: _put_run(tables, run, process, text))
+        # Nothing changes it any more: its text is made in the writer's thread.
+        done = self.writer.put(lambda tables: _put_run(tables, run, process, None))
+        done.add_done_callback(lambda ended: self._owe(run, ended.exception()))
+        return done
+
+    def _owe(self, run: StoredRun, error: BaseException | None) -> None:
+        """Keep the end of a run that couldn't be written: it is told truly, and tried again after the next success."""
+        with self._lock:
+            if error is not None:
+                self._owed[run.run_id] = run
+                while len(self._owed) > OWED:
+                    self._owed.pop(next(iter(self._owed)))
+                return
+            self._owed.pop(run.run_id, None)
+            again, self._owed = self._owed, {}
+        for owed in again.values():
+            self.save_run(owed)
 
     def add_part(self, run_id: str, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
         """Record what has finished while the run goes on."""
@@ -65,7 +87,7 @@ class TableStore:
             self._say_dropped()
 
     def _say_dropped(self) -> None:
-        with self._told:
+        with self._lock:
             self._dropped += 1
             count = self._dropped
         if count & (count - 1) == 0:  # the 1st, 2nd, 4th, ...
@@ -96,9 +118,11 @@ class TableStore:
         return _stored(row, output, output.status)
 
     def _live(self, run_id: str) -> StoredRun | None:
-        """Return a run that is live in this process and recorded here, as it is now."""
+        """Return a run that is live in this process and recorded here, as it is now, or whose end is still owed."""
         live: Any = registry.get(run_id)
-        if live is None or live.store is not self:
+        if live is None:
+            return self._owed.get(run_id)
+        if live.store is not self:
             return None
         run: StoredRun = live.stored(live.scope.status)
         return run
@@ -120,6 +144,8 @@ class TableStore:
 
     def delete_run(self, run_id: str) -> bool:
         """Forget a run; return whether it was there."""
+        with self._lock:
+            self._owed.pop(run_id, None)
         gone: Future[bool] = self.writer.put(lambda tables: tables.delete_run(run_id))
         return gone.result()  # the writer bounds it
 
@@ -178,6 +204,10 @@ class TableStore:
 
     def delete_session(self, session_id: str, kind: str | None = None) -> bool:
         """Forget a session and its runs; return whether anything was there."""
+        with self._lock:
+            doomed = [run for run in self._owed.values() if run.session_id == session_id and kind in (None, run.kind)]
+            for run in doomed:
+                del self._owed[run.run_id]
         gone: Future[bool] = self.writer.put(lambda tables: tables.delete_session(session_id, kind))
         return gone.result()
 
@@ -197,7 +227,7 @@ class TableStore:
 
     def close(self) -> None:
         """Write what is left and let go of everything. Using it afterwards is a `StoreError`."""
-        self.writer.close(self.patience)
+        self.writer.close(max(self.patience, CLOSING))
         self.place.close()
 
 
