@@ -315,3 +315,28 @@ def test_a_lost_end_in_a_live_process(tmp_path: Path, caplog: pytest.LogCaptureF
     output = db.get_run("r")
     assert (output.status, output.error) == (S.error, "the end of this run could not be recorded")
     db.close()
+
+
+def test_cancel_against_completion(sqlite: SqliteDb) -> None:
+    """B1: whichever wins, the receipt, the last event and the file say the same."""
+    agent = Agent(ScriptedModel(["one two three four"], repeat=True), name="A")
+    workflow = Workflow("W", steps=[Step("one", executor=lambda given: "done"), agent], db=sqlite)
+    won: set[RunStatus] = set()
+    for number in range(60):
+        run_id = f"race-{number}"
+        receipts: list[Any] = []
+        reader = workflow.run("go", run_id=run_id, session_id="s", stream=True, stream_events=True)
+        events = []
+        for event in reader:
+            events.append(event)
+            if len(events) == number % 14 + 1:
+                thread = threading.Thread(target=lambda: receipts.append(workflow.cancel(run_id)))  # noqa: B023  # joined
+                thread.start()
+        thread.join(30)
+        last = events[-1].status
+        assert stored_status(sqlite.db_file, run_id) == last.value
+        assert bool(receipts[0]) is (last is S.cancelled)
+        assert sqlite.get_run(run_id).status is last
+        won.add(last)
+    assert won <= {S.cancelled, S.completed}
+    assert len(sqlite.get_runs("s")) == 60

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from desist.cancel.home import at_exit
 from desist.db.migrations import statements, steps
 from desist.db.sqlite_tables import Names, SqliteTables
 from desist.db.writer import Busy, Job
@@ -187,9 +188,18 @@ class SqliteFile:
         """Close the readers' connections; the writer's is closed when its thread ends."""
         with self._lock:
             self._closed = True
+        self.drop_idle()
+
+    def drop_idle(self) -> None:
+        """Close the readers' connections that nobody uses."""
+        with self._lock:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_idle"):  # else it could not be opened
+            self.drop_idle()
 
     def _words(self, error: sqlite3.Error) -> str:
         """Say what is wrong with which file, and what to do."""
@@ -223,4 +233,10 @@ def _forget_all() -> None:
         file.forget()
 
 
+def _drop_all() -> None:
+    for file in list(_files):
+        file.drop_idle()
+
+
+at_exit(_drop_all)
 os.register_at_fork(after_in_child=_forget_all)
