@@ -116,9 +116,9 @@ class Stopping(Ending):
         """Stop what these runs do, children first, from this thread. Without the lock."""
         runs: list[Stopping] = [hit.owner for hit in hits]
         for run in runs:
-            assert run.record is not None
-            run.record.delivered_at = time.time()  # first: what is woken may have settled before this thread goes on
             run.token.cancel(run.scope.reason)
+            assert run.record is not None
+            run.record.delivered_at = time.time()
         for run in runs:
             given = run.grace if grace is None else grace
             run._deliver(given, force)
