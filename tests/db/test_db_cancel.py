@@ -266,6 +266,37 @@ def test_the_disk_is_full(tmp_path: Path) -> None:
     db.close()
 
 
+FULL_FOR_A_WHILE = """
+import logging, resource, sys
+from desist import Workflow
+from desist.db import SqliteDb
+
+logging.disable(logging.CRITICAL)
+db = SqliteDb(sys.argv[1])
+workflow = Workflow("W", steps=[lambda given: given.input], db=db)
+workflow.run("before", session_id="s")
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+lost = workflow.run("x" * 300_000, run_id="r", session_id="s")
+assert lost.store_error is not None
+assert workflow.get_run("r").status.value == "COMPLETED", "what can't be stored is still told truly"
+resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+assert workflow.run("after", session_id="s").store_error is None
+db.flush()
+"""
+
+
+def test_the_disk_is_full_for_a_while(tmp_path: Path) -> None:
+    """An end that couldn't be written is told truly all the same, and is written when that is possible again."""
+    path = tmp_path / "runs.db"
+    command = [sys.executable, "-W", "error", "-c", FULL_FOR_A_WHILE, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    db = SqliteDb(path)
+    assert [(run.status, run.error) for run in db.get_runs("s")] == [(S.completed, None)] * 3
+    db.close()
+
+
 def test_a_lost_end_in_a_live_process(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A run that ended here, and whose end isn't stored, isn't told to be running."""
     caplog.set_level(logging.CRITICAL)
@@ -284,3 +315,28 @@ def test_a_lost_end_in_a_live_process(tmp_path: Path, caplog: pytest.LogCaptureF
     output = db.get_run("r")
     assert (output.status, output.error) == (S.error, "the end of this run could not be recorded")
     db.close()
+
+
+def test_cancel_against_completion(sqlite: SqliteDb) -> None:
+    """B1: whichever wins, the receipt, the last event and the file say the same."""
+    agent = Agent(ScriptedModel(["one two three four"], repeat=True), name="A")
+    workflow = Workflow("W", steps=[Step("one", executor=lambda given: "done"), agent], db=sqlite)
+    won: set[RunStatus] = set()
+    for number in range(60):
+        run_id = f"race-{number}"
+        receipts: list[Any] = []
+        reader = workflow.run("go", run_id=run_id, session_id="s", stream=True, stream_events=True)
+        events = []
+        for event in reader:
+            events.append(event)
+            if len(events) == number % 14 + 1:
+                thread = threading.Thread(target=lambda: receipts.append(workflow.cancel(run_id)))  # noqa: B023  # joined
+                thread.start()
+        thread.join(30)
+        last = events[-1].status
+        assert stored_status(sqlite.db_file, run_id) == last.value
+        assert bool(receipts[0]) is (last is S.cancelled)
+        assert sqlite.get_run(run_id).status is last
+        won.add(last)
+    assert won <= {S.cancelled, S.completed}
+    assert len(sqlite.get_runs("s")) == 60

@@ -39,6 +39,21 @@ CALL = re.compile(r"@?[A-Za-z_][\w.]*\([^()]*=[^()]*\)")
 ROW = re.compile(r"^\| `([A-Za-z_]\w*)")
 
 
+#: Modules whose names the reference lists.
+PUBLIC = [
+    "desist",
+    "desist.cancel",
+    "desist.db",
+    "desist.exceptions",
+    "desist.models.anthropic",
+    "desist.models.http",
+    "desist.models.openai",
+    "desist.session",
+    "desist.testing",
+    "desist.tools",
+]
+
+
 @dataclass(frozen=True)
 class Block:
     """One Python block of a page."""
@@ -138,19 +153,7 @@ def reference() -> dict[str, set[str]]:
     return sections
 
 
-MODULES = [
-    "desist",
-    "desist.cancel",
-    "desist.exceptions",
-    "desist.models.anthropic",
-    "desist.models.http",
-    "desist.models.openai",
-    "desist.testing",
-    "desist.tools",
-]
-
-
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", PUBLIC)
 def test_public_names_are_documented(module: str) -> None:
     """The reference lists exactly the public names of a module."""
     listed = reference()[module]
@@ -197,7 +200,7 @@ def check_parameters(code: str, page: Path) -> None:
 def _callables() -> dict[str, Any]:
     found = {
         name: getattr(importlib.import_module(module), name)
-        for module in MODULES
+        for module in PUBLIC
         for name in importlib.import_module(module).__all__
     }
     for place in (desist.Agent, desist.Workflow):

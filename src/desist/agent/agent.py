@@ -27,7 +27,7 @@ from desist.run.message import Message
 from desist.run.options import AgentOptions, apply_limits, checked_options
 from desist.run.place import Place
 from desist.run.sessions import Sessions
-from desist.run.store import MemoryStore, RunStore, store_of
+from desist.run.store import Database, MemoryStore, RunStore, store_of
 from desist.run.strict import Strict
 from desist.tools.resolve import resolve_tools
 
@@ -111,7 +111,7 @@ class Agent(Sessions, Continuing, Strict):
         stall_timeout: float | None = None,
         grace: float | None = None,
         on_cancel: Callable[..., Any] | None = None,
-        db: Any = None,
+        db: Database | RunStore | None = None,
         stream: bool = False,
         stream_events: bool = False,
         user_id: str | None = None,

@@ -14,7 +14,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from desist.cancel.aside import aside
 from desist.exceptions import ConfigurationError
 from desist.run.base import RunStatus
-from desist.run.session import Session, load_session
+from desist.run.load_session import load_session
+from desist.run.session import Session
 from desist.run.store import RunStore
 from desist.run.stored import SessionUpdate, StoredRun
 from desist.run.strict import Strict

@@ -26,13 +26,17 @@ from desist.run.stored import StoredSession
 
 __all__ = ["JsonFolder", "JsonTables"]
 
-_LONGEST = 60  #: characters of an id in a file's name
+_LONGEST = 40  #: characters of an id in a file's name
 
 
 def _safe(text: str | None) -> str:
     """Return an id as part of a file's name; different ids have different names."""
     name = quote(text or "", safe="").replace("~", "%7E").replace(".", "%2E")
-    return name if len(name) <= _LONGEST else hashlib.sha256(name.encode()).hexdigest()
+    return name if len(name) <= _LONGEST else hashlib.sha256(name.encode()).hexdigest()[:_LONGEST]
+
+
+def _created(path: Path) -> str:
+    return path.name.split("~")[2]
 
 
 class JsonFolder:
@@ -106,7 +110,7 @@ class JsonTables:
         names = [name for name in os.listdir(folder) if name.endswith(".json") and not name.startswith(".")]
         return [folder / name for name in names if fits(name[: -len(".json")].split("~"))]
 
-    # -- runs: session~kind~created~id.json
+    # -- runs: session~kind~created~id~root~parent.json
 
     def _find(self, run_id: str) -> Path | None:
         wanted = _safe(run_id)
@@ -129,7 +133,8 @@ class JsonTables:
     def put_run(self, row: RunRow) -> None:
         """Write a run, and drop its parts."""
         before = self._find(row.run_id)
-        fields = (_safe(row.session_id), row.kind, f"{row.created_at:020.6f}", _safe(row.run_id))
+        tree = (_safe(row.run_id), _safe(row.root_run_id), _safe(row.parent_run_id))
+        fields = (_safe(row.session_id), row.kind, f"{row.created_at:020.6f}", *tree)
         path = self._runs / f"{'~'.join(fields)}.json"
         self._replace(path, dump(asdict(row)))
         if before is not None and before != path:
@@ -145,18 +150,19 @@ class JsonTables:
         path.unlink(missing_ok=True)
         return True
 
-    def _all(self) -> list[RunRow]:
-        return [row for path in self._names(self._runs, lambda fields: True) for row in self._read(path)]
+    def _in_tree(self, place: int, run_id: str) -> list[RunRow]:
+        """Return the runs that have an id at a place of their files' names, the oldest first."""
+        wanted = _safe(run_id)
+        paths = self._names(self._runs, lambda fields: fields[place] == wanted)
+        return [row for path in sorted(paths, key=_created) for row in self._read(path)]
 
     def open_runs(self, root_run_id: str) -> list[RunRow]:
         """Return the runs of a tree that have no end."""
-        return [row for row in self._all() if row.root_run_id == root_run_id and not row.is_final]
+        return [row for row in self._in_tree(4, root_run_id) if row.root_run_id == root_run_id and not row.is_final]
 
     def children(self, parent_run_id: str) -> list[RunRow]:
         """Return the runs that were started in one."""
-        return sorted(
-            (row for row in self._all() if row.parent_run_id == parent_run_id), key=lambda row: row.created_at
-        )
+        return [row for row in self._in_tree(5, parent_run_id) if row.parent_run_id == parent_run_id]
 
     def session_runs(
         self, session_id: str, kind: str | None, owner_id: str | None, limit: int | None, which: Which
@@ -164,7 +170,7 @@ class JsonTables:
         """Return the last runs of a session, the oldest first."""
         session = _safe(session_id)
         paths = self._names(self._runs, lambda fields: fields[0] == session and kind in (None, fields[1]))
-        paths.sort(key=lambda path: path.name.split("~")[2])
+        paths.sort(key=_created)
         rows = [row for path in paths for row in self._read(path) if owner_id in (None, row.owner_id)]
         if which != "all":
             rows = [row for row in rows if row.is_final is (which == "ended")]

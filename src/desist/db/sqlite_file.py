@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from desist.cancel.home import at_exit
 from desist.db.migrations import statements, steps
 from desist.db.sqlite_tables import Names, SqliteTables
 from desist.db.writer import Busy, Job
@@ -115,9 +116,9 @@ class SqliteFile:
         finally:
             connection.close()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, timeout: float = BUSY_MS / 1000) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False, cached_statements=64
+            self.path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=64
         )
         connection.execute("PRAGMA synchronous = NORMAL")
         return connection
@@ -174,7 +175,7 @@ class SqliteFile:
                 raise StoreError(f"{self.name} is closed")
             if self._idle:
                 return self._idle.pop()
-        return self._connect()
+        return self._connect(self._patience)  # readers wait for nobody but a recovery after a crash
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         with self._lock:
@@ -187,9 +188,18 @@ class SqliteFile:
         """Close the readers' connections; the writer's is closed when its thread ends."""
         with self._lock:
             self._closed = True
+        self.drop_idle()
+
+    def drop_idle(self) -> None:
+        """Close the readers' connections that nobody uses."""
+        with self._lock:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_idle"):  # else it could not be opened
+            self.drop_idle()
 
     def _words(self, error: sqlite3.Error) -> str:
         """Say what is wrong with which file, and what to do."""
@@ -223,4 +233,10 @@ def _forget_all() -> None:
         file.forget()
 
 
+def _drop_all() -> None:
+    for file in list(_files):
+        file.drop_idle()
+
+
+at_exit(_drop_all)
 os.register_at_fork(after_in_child=_forget_all)

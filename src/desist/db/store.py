@@ -8,28 +8,29 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Mapping
 from concurrent.futures import Future
-from copy import copy
 from typing import Any
 
 from desist.cancel.registry import registry
-from desist.db.codec import decode_run, encode, encode_part
+from desist.db.codec import encode, encode_part
 from desist.db.crash import died, so_far
+from desist.db.marking import PAUSED, mark, reason_of
 from desist.db.owner import is_gone, this_process
+from desist.db.rows import put_run, stored_of, update_session, with_children
 from desist.db.tables import Place, RunRow, Tables
 from desist.db.writer import Writer
 from desist.exceptions import StoreError
-from desist.run.base import RunStatus
 from desist.run.stored import PartKind, SessionUpdate, StoredRun, StoredSession
-from desist.run.workflow_output import WorkflowRunOutput
 
 __all__ = ["TableStore"]
 
 log = logging.getLogger("desist.db")
-_PAUSED = RunStatus.paused.value
-_LOST = "the end of this run could not be recorded"
+
+#: How many ends of runs that could not be written are kept to be tried again; the oldest go first.
+OWED = 1000
+#: Seconds that closing waits at least for what is left to be written.
+CLOSING = 2.0
 
 
 class TableStore:
@@ -45,18 +46,35 @@ class TableStore:
     def __init__(self, place: Place, patience: float) -> None:
         self.place, self.patience = place, patience
         self.writer = Writer(place, patience)
+        self._lock = threading.Lock()
         self._dropped = 0
-        self._told = threading.Lock()
+        self._owed: dict[str, StoredRun] = {}  #: runs whose end could not be written
 
     # -- runs
 
     def save_run(self, run: StoredRun) -> Future[None]:
         """Record a run, and what it changes in its session, in one transaction."""
         process = run.process or this_process()
-        if run.status.is_final:  # nothing changes it any more: its text is made in the writer's thread
-            return self.writer.put(lambda tables: _put_run(tables, run, process, None))
-        text = encode(run.output)
-        return self.writer.put(lambda tables: _put_run(tables, run, process, text))
+        if not run.status.is_final:
+            text = encode(run.output)
+            return self.writer.put(lambda tables: put_run(tables, run, process, text))
+        # Nothing changes it any more: its text is made in the writer's thread.
+        done = self.writer.put(lambda tables: put_run(tables, run, process, None))
+        done.add_done_callback(lambda ended: self._owe(run, ended.exception()))
+        return done
+
+    def _owe(self, run: StoredRun, error: BaseException | None) -> None:
+        """Keep the end of a run that couldn't be written: it is told truly, and tried again after the next success."""
+        with self._lock:
+            if error is not None:
+                self._owed[run.run_id] = run
+                while len(self._owed) > OWED:
+                    self._owed.pop(next(iter(self._owed)))
+                return
+            self._owed.pop(run.run_id, None)
+            again, self._owed = self._owed, {}
+        for owed in again.values():
+            self.save_run(owed)
 
     def add_part(self, run_id: str, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
         """Record what has finished while the run goes on."""
@@ -65,7 +83,7 @@ class TableStore:
             self._say_dropped()
 
     def _say_dropped(self) -> None:
-        with self._told:
+        with self._lock:
             self._dropped += 1
             count = self._dropped
         if count & (count - 1) == 0:  # the 1st, 2nd, 4th, ...
@@ -85,20 +103,22 @@ class TableStore:
 
     def _loaded(self, tables: Tables, row: RunRow) -> StoredRun | None:
         """Return a run from its row; None if it must be marked first."""
-        if row.is_final or row.status == _PAUSED:
-            return _stored(row, _with_children(tables, row))
+        if row.is_final or row.status == PAUSED:
+            return stored_of(row, with_children(tables, row))
         live = self._live(row.run_id)
         if live is not None:
             return live
         if row.process == this_process() or is_gone(row.process):
             return None
         output = so_far(row, tables.parts(row.run_id))
-        return _stored(row, output, output.status)
+        return stored_of(row, output, output.status)
 
     def _live(self, run_id: str) -> StoredRun | None:
-        """Return a run that is live in this process and recorded here, as it is now."""
+        """Return a run that is live in this process and recorded here, as it is now, or whose end is still owed."""
         live: Any = registry.get(run_id)
-        if live is None or live.store is not self:
+        if live is None:
+            return self._owed.get(run_id)
+        if live.store is not self:
             return None
         run: StoredRun = live.stored(live.scope.status)
         return run
@@ -106,7 +126,7 @@ class TableStore:
     def _marked(self, row: RunRow) -> StoredRun | None:
         """Give a run an end whose process is gone, and those that it had started; return it as it is then."""
         try:
-            self.writer.put(lambda tables: _mark(tables, row.root_run_id)).result()
+            self.writer.put(lambda tables: mark(tables, row.root_run_id)).result()
         except StoreError as error:  # it can't be written: it is told all the same
             log.warning("run %s has no end, and can't be given one: %s", row.run_id, error)
         with self.place.reading() as tables:
@@ -114,12 +134,14 @@ class TableStore:
             if again is None:
                 return None
             if again.is_final:
-                return _stored(again, _with_children(tables, again))
-            output = died(again, tables.parts(again.run_id), _reason(again) or None)
-        return _stored(again, output, output.status)
+                return stored_of(again, with_children(tables, again))
+            output = died(again, tables.parts(again.run_id), reason_of(again) or None)
+        return stored_of(again, output, output.status)
 
     def delete_run(self, run_id: str) -> bool:
         """Forget a run; return whether it was there."""
+        with self._lock:
+            self._owed.pop(run_id, None)
         gone: Future[bool] = self.writer.put(lambda tables: tables.delete_run(run_id))
         return gone.result()  # the writer bounds it
 
@@ -136,12 +158,20 @@ class TableStore:
         self._end_the_dead(session_id, kind, owner_id)
         with self.place.reading() as tables:
             rows = tables.session_runs(session_id, kind, owner_id, limit, "ended" if ended_only else "all")
-            found = [self._loaded(tables, row) for row in rows]
+            found = [self._readable(tables, row) for row in rows]
         runs = [run for run in found if run is not None]
         if not ended_only:
             known = {run.run_id for run in runs}
             runs += [run for run in self._starting(session_id, kind, owner_id) if run.run_id not in known]
         return runs if limit is None else runs[max(0, len(runs) - limit) :]
+
+    def _readable(self, tables: Tables, row: RunRow) -> StoredRun | None:
+        """Return a run of a session. One that can't be read is left out, and said: the others are of use."""
+        try:
+            return self._loaded(tables, row)
+        except StoreError as error:
+            log.error("%s", error)
+            return None
 
     def _starting(self, session_id: str, kind: str | None, owner_id: str | None) -> list[StoredRun]:
         """Return the live runs of a session: the record of a start may still be on its way to the disk."""
@@ -156,7 +186,7 @@ class TableStore:
     def _end_the_dead(self, session_id: str, kind: str | None, owner_id: str | None) -> None:
         with self.place.reading() as tables:
             rows = tables.session_runs(session_id, kind, owner_id, None, "open")
-            dead = [row for row in rows if _reason(row) is not None]
+            dead = [row for row in rows if reason_of(row) is not None]
         for row in dead:
             self._marked(row)
 
@@ -174,10 +204,14 @@ class TableStore:
 
     def update_session(self, change: SessionUpdate) -> Future[None]:
         """Apply a change to the session as it is stored then."""
-        return self.writer.put(lambda tables: _update_session(tables, change))
+        return self.writer.put(lambda tables: update_session(tables, change))
 
     def delete_session(self, session_id: str, kind: str | None = None) -> bool:
         """Forget a session and its runs; return whether anything was there."""
+        with self._lock:
+            doomed = [run for run in self._owed.values() if run.session_id == session_id and kind in (None, run.kind)]
+            for run in doomed:
+                del self._owed[run.run_id]
         gone: Future[bool] = self.writer.put(lambda tables: tables.delete_session(session_id, kind))
         return gone.result()
 
@@ -197,93 +231,5 @@ class TableStore:
 
     def close(self) -> None:
         """Write what is left and let go of everything. Using it afterwards is a `StoreError`."""
-        self.writer.close(self.patience)
+        self.writer.close(max(self.patience, CLOSING))
         self.place.close()
-
-
-def _put_run(tables: Tables, run: StoredRun, process: str, text: str | None) -> None:
-    now = time.time()
-    tables.put_run(
-        RunRow(
-            run.run_id,
-            run.kind,
-            run.status.value,
-            run.session_id,
-            run.owner_id,
-            run.user_id,
-            run.root_run_id,
-            run.parent_run_id,
-            process,
-            run.created_at,
-            now,
-            text or encode(_without_children(tables, run)),
-        )
-    )
-    if run.session is not None:
-        _update_session(tables, run.session)
-
-
-def _update_session(tables: Tables, change: SessionUpdate) -> None:
-    tables.put_session(change.applied_to(tables.get_session(change.session_id, change.kind)))
-
-
-def _without_children(tables: Tables, run: StoredRun) -> Any:
-    """Return the output without copies of runs that are rows of their own."""
-    output = run.output
-    inner = getattr(output, "step_executor_runs", None)
-    if not inner:
-        return output
-    rows = {row.run_id for row in tables.children(run.run_id)}
-    slim = copy(output)
-    slim.step_executor_runs = [one for one in inner if one.run_id not in rows or not one.workflow_step_id] or None
-    return slim
-
-
-def _with_children(tables: Tables, row: RunRow) -> Any:
-    """Return the output of a run with the runs that did its steps, in the order of their starts.
-
-    Other runs that were started in it, by functions or tools, aren't part of its output.
-    """
-    output = decode_run(row)
-    if isinstance(output, WorkflowRunOutput):
-        inner = [_with_children(tables, child) for child in tables.children(row.run_id)]
-        own = [run for run in inner if run.workflow_step_id]
-        output.step_executor_runs = [*own, *(output.step_executor_runs or [])] or None
-    return output
-
-
-def _stored(row: RunRow, output: Any, status: RunStatus | None = None) -> StoredRun:
-    return StoredRun(
-        run_id=row.run_id,
-        kind=row.kind,
-        status=status or RunStatus(row.status),
-        output=output,
-        root_run_id=row.root_run_id,
-        parent_run_id=row.parent_run_id,
-        session_id=row.session_id,
-        owner_id=row.owner_id,
-        user_id=row.user_id,
-        created_at=row.created_at,
-        process=row.process,
-    )
-
-
-def _reason(row: RunRow) -> str | None:
-    """Return why a run without an end will never have one ("": its process is gone); None if it may."""
-    if row.status == _PAUSED:  # it waits for somebody, and needs no process
-        return None
-    if row.process == this_process():
-        return None if registry.get(row.run_id) is not None else _LOST
-    return "" if is_gone(row.process) else None
-
-
-def _mark(tables: Tables, root_run_id: str) -> None:
-    """End all runs of a tree that will never end by themselves. In one transaction: looked at anew, then written."""
-    for row in tables.open_runs(root_run_id):
-        reason = _reason(row)
-        if reason is None:
-            continue
-        output = died(row, tables.parts(row.run_id), reason or None)
-        row.status, row.updated_at, row.output = RunStatus.error.value, time.time(), encode(output)
-        tables.put_run(row)
-        log.warning("run %s: %s", row.run_id, output.error)

@@ -89,6 +89,7 @@ class Writer:
         self._urgent = 0
         self._watched = self._closing = self._failing = False
         self._thread: threading.Thread | None = None
+        self._ends_at = 0.0  #: when a closing writer gives up, in seconds of `time.monotonic`
 
     # -- for those who write
 
@@ -140,10 +141,11 @@ class Writer:
         """Do what is left, for at most `timeout` seconds, and end the thread."""
         with self._changed:
             self._closing = True
+            self._ends_at = time.monotonic() + timeout
             thread = self._thread
             self._changed.notify_all()
         if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout)
+            thread.join(timeout + PAUSE)
 
     # -- those who wait don't wait for ever
 
@@ -211,7 +213,7 @@ class Writer:
                     log.warning("%s is busy, and is tried again: %s", self._backend.name, busy)
                 told = True
                 with self._changed:
-                    if self._closing and all(_is_done(job) for job in batch):
+                    if self._closing and time.monotonic() > self._ends_at:
                         raise
                     self._changed.wait(PAUSE)
 

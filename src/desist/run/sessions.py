@@ -14,8 +14,9 @@ from desist.cancel.registry import registry
 from desist.exceptions import ConfigurationError
 from desist.run.awaitable import awaitable
 from desist.run.driver import new_id
+from desist.run.load_session import load_session
 from desist.run.metrics import RunMetrics
-from desist.run.session import Session, load_session
+from desist.run.session import Session
 from desist.run.store import RunStore, SessionUpdate
 
 __all__ = ["Sessions"]

@@ -15,7 +15,17 @@ from desist.exceptions import ConfigurationError
 from desist.run.memory import MemoryStore
 from desist.run.stored import PartKind, SessionUpdate, StoredRun, StoredSession
 
-__all__ = ["MemoryStore", "PartKind", "RunStore", "SessionUpdate", "StoredRun", "StoredSession", "read", "store_of"]
+__all__ = [
+    "Database",
+    "MemoryStore",
+    "PartKind",
+    "RunStore",
+    "SessionUpdate",
+    "StoredRun",
+    "StoredSession",
+    "read",
+    "store_of",
+]
 
 T = TypeVar("T")
 
@@ -88,13 +98,21 @@ class RunStore(Protocol):
         """Return the sessions that fit, the one that changed last first."""
 
 
-def store_of(db: Any, where: str) -> RunStore:
+class Database(Protocol):
+    """What programs give as `db=`: something with a store behind it, such as `desist.db.SqliteDb`."""
+
+    @property
+    def store(self) -> RunStore:
+        """Where runs and sessions are recorded."""
+
+
+def store_of(db: Database | RunStore, where: str) -> RunStore:
     """Return the store behind what a program gave as `db=`: a database of `desist.db`, or a store itself.
 
     Raises:
         ConfigurationError: it is neither; the message names `where`.
     """
-    store = getattr(db, "store", db)
+    store: Any = getattr(db, "store", db)
     if not callable(getattr(store, "save_run", None)):
         raise ConfigurationError(f"db= of {where} must be a database such as SqliteDb(...), not {db!r:.80}")
     found: RunStore = store

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from desist.run.awaitable import awaitable
 from desist.run.history import history_context, workflow_history
 from desist.run.place import Place
-from desist.run.session import WorkflowSession
 from desist.run.sessions import Sessions
 from desist.run.store import RunStore, StoredSession, read
 from desist.run.workflow_output import WorkflowRunOutput
+from desist.run.workflow_session import WorkflowSession
 
 if TYPE_CHECKING:
     from desist.workflow.types import StepInput

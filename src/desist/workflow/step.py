@@ -86,6 +86,8 @@ class Step(Strict):
         if on_cancel != "skip":
             check_hook(on_cancel, f"on_cancel= of step {name!r}, unless it is 'skip',")
         check_hook(compensate, f"compensate= of step {name!r}")
+        if num_history_runs < 0:
+            raise ConfigurationError(f"num_history_runs={num_history_runs} of step {name!r} must not be negative")
         if timeout is not None and timeout <= 0:
             raise ConfigurationError(f"timeout={timeout} of step {name!r} must be more than 0 seconds")
         if executor is None and (isolation, grace, interrupt) != ("thread", None, "auto"):

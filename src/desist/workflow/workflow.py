@@ -20,7 +20,7 @@ from desist.run.input import check_input
 from desist.run.launching import launch, refuse_background
 from desist.run.options import WorkflowOptions, apply_limits, checked_options
 from desist.run.place import Place
-from desist.run.store import MemoryStore, RunStore, store_of
+from desist.run.store import Database, MemoryStore, RunStore, store_of
 from desist.run.strict import Strict
 from desist.run.workflow import WorkflowRunOutput
 from desist.workflow.body import WorkflowBody
@@ -80,7 +80,7 @@ class Workflow(WorkflowSessions, Continuing, Strict):
         id: str | None = None,
         description: str | None = None,
         steps: Sequence[Any] | Runnable | Callable[..., Any] | None = None,
-        db: Any = None,
+        db: Database | RunStore | None = None,
         session_state: dict[str, Any] | None = None,
         overwrite_db_session_state: bool = False,
         add_workflow_history_to_steps: bool = False,

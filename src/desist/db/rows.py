@@ -1,0 +1,85 @@
+"""From runs to rows and back: what of an output stands in which row. Called by the store, in and out of its writer.
+
+Runs that did the steps of a workflow are rows of their own, and aren't stored a second time in its output.
+"""
+
+from __future__ import annotations
+
+import time
+from copy import copy
+from typing import Any
+
+from desist.db.codec import decode_run, encode
+from desist.db.tables import RunRow, Tables
+from desist.run.base import RunStatus
+from desist.run.stored import SessionUpdate, StoredRun
+from desist.run.workflow_output import WorkflowRunOutput
+
+__all__ = ["put_run", "stored_of", "update_session", "with_children"]
+
+
+def put_run(tables: Tables, run: StoredRun, process: str, text: str | None) -> None:
+    now = time.time()
+    tables.put_run(
+        RunRow(
+            run.run_id,
+            run.kind,
+            run.status.value,
+            run.session_id,
+            run.owner_id,
+            run.user_id,
+            run.root_run_id,
+            run.parent_run_id,
+            process,
+            run.created_at,
+            now,
+            text or encode(_without_children(tables, run)),
+        )
+    )
+    if run.session is not None:
+        update_session(tables, run.session)
+
+
+def update_session(tables: Tables, change: SessionUpdate) -> None:
+    tables.put_session(change.applied_to(tables.get_session(change.session_id, change.kind)))
+
+
+def _without_children(tables: Tables, run: StoredRun) -> Any:
+    """Return the output without copies of runs that are rows of their own."""
+    output = run.output
+    inner = getattr(output, "step_executor_runs", None)
+    if not inner:
+        return output
+    rows = {row.run_id for row in tables.children(run.run_id)}
+    slim = copy(output)
+    slim.step_executor_runs = [one for one in inner if one.run_id not in rows or not one.workflow_step_id] or None
+    return slim
+
+
+def with_children(tables: Tables, row: RunRow) -> Any:
+    """Return the output of a run with the runs that did its steps, in the order of their starts.
+
+    Other runs that were started in it, by functions or tools, aren't part of its output.
+    """
+    output = decode_run(row)
+    if isinstance(output, WorkflowRunOutput):
+        inner = [with_children(tables, child) for child in tables.children(row.run_id)]
+        own = [run for run in inner if run.workflow_step_id]
+        output.step_executor_runs = [*own, *(output.step_executor_runs or [])] or None
+    return output
+
+
+def stored_of(row: RunRow, output: Any, status: RunStatus | None = None) -> StoredRun:
+    return StoredRun(
+        run_id=row.run_id,
+        kind=row.kind,
+        status=status or RunStatus(row.status),
+        output=output,
+        root_run_id=row.root_run_id,
+        parent_run_id=row.parent_run_id,
+        session_id=row.session_id,
+        owner_id=row.owner_id,
+        user_id=row.user_id,
+        created_at=row.created_at,
+        process=row.process,
+    )
