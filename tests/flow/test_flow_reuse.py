@@ -82,7 +82,7 @@ def _told(events: list[Any]) -> list[str]:
 
 
 def test_finished_steps_are_taken_as_they_are(tale: Again, mode: Mode) -> None:
-    """C3: steps 1 and 2 done, 3 interrupted: 3 and what follows runs; of 1 and 2 nothing is told, and they are there."""
+    """C3: steps 1 and 2 done, 3 interrupted: 3 and what follows runs; of 1 and 2 nothing is told."""
     steps = [tale.step(name) for name in ("one", "two", "stop", "four")]
     before = tale.stopped(Workflow("W", steps=steps, db=tale.journal), mode)
     output, events = tale.again(before)
