@@ -60,7 +60,8 @@ class WorkflowBody:
         self.child_runs: list[Any] = []
         self.begun: list[tuple[Runnable, Progress]] = []
         self.on_cancel: Callable[..., Any] | None = None  #: of this run alone
-        self.keep = self._keep if workflow.store_events else None
+        kept = workflow.store_events and place.step_id is None  # a nested one tells its events to the outer run
+        self.keep = self._keep if kept else None
         self._began_at = time.monotonic()
         self.output = WorkflowRunOutput(
             input=given.input,
@@ -71,7 +72,7 @@ class WorkflowBody:
             metadata=place.metadata,
             workflow_step_id=place.step_id,
             step_results=self.progress.done,
-            events=[] if workflow.store_events else None,
+            events=[] if kept else None,
             status=RunStatus.pending,
         )
 
@@ -130,15 +131,10 @@ class WorkflowBody:
             events: list[Any] = [self._completed()]
         else:
             events = self._cancelled() if status is RunStatus.cancelled else self._failed(error)
-        if self.keep is not None and self.place.step_id is None:  # a nested one tells them to the outer run
+        if self.keep is not None:
             for event in events:
                 self.keep(event)
         return events
-
-    @property
-    def stopped(self) -> bool:
-        """Whether a step has said that the workflow ends after it."""
-        return bool(self.progress.done and self.progress.done[-1].stop)
 
     def _completed(self) -> WorkflowCompletedEvent:
         output = self.output

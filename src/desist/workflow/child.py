@@ -55,7 +55,7 @@ async def run_child(
         error = StepError(f"step {step.name!r}: {words}")
         error.retryable = getattr(run.error, "retryable", True)
         raise error
-    return _output(made, stop=getattr(run.body, "stopped", False))
+    return _output(made)
 
 
 def _open_agent(step: Step, given: StepInput, flow: Flow, progress: Progress) -> Run:
