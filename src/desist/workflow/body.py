@@ -184,7 +184,7 @@ class WorkflowBody:
         place, workflow = self.place, self.workflow
         known = {"session_state": place.session_state, "dependencies": place.dependencies, "record": self.output.cancel}
         self.progress.settle()  # hooks find the state as it will be left
-        made = [(step, progress.output or progress.interrupted()) for step, progress in reversed(self.begun)]
+        made = [(step, progress.output or progress.interrupted()) for step, progress in _latest_first(self.begun)]
         due = [one for step, output in made for one in step.cleanups(output, known, compensate=False)]
         if compensate or workflow.compensate:
             due += [one for step, output in made for one in step.cleanups(output, known, compensate=True)]
@@ -233,6 +233,14 @@ class WorkflowBody:
         if self.stream_events or event.is_content or isinstance(event, StepOutputEvent):
             return True
         return event.run_id == self.output.run_id and (event.is_terminal or isinstance(event, WorkflowStartedEvent))
+
+
+def _latest_first(begun: list[tuple[Runnable, Progress]]) -> Iterator[tuple[Runnable, Progress]]:
+    """Yield what has begun, the last first, with what ended in nested workflows; cancelled ones clean up themselves."""
+    for step, progress in reversed(begun):
+        if progress.child_output is not None and progress.child_output.status in (RunStatus.completed, RunStatus.error):
+            yield from _latest_first(progress.child_begun)
+        yield step, progress
 
 
 def _names(progress: Progress) -> Iterator[str]:

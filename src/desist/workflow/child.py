@@ -41,6 +41,7 @@ async def run_child(
 
     def note() -> None:  # now, not when it has ended: a cancel must find it
         progress.child_output = made
+        progress.child_begun = getattr(run.body, "begun", [])
         flow.child_runs.append(made)
 
     flow.run.commit(note)
