@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.clock import median_of
 from bench.table import Figure, Table
-from desist.workflow import Step, StepInput, Workflow
+from desist.workflow import Condition, Loop, Parallel, Router, Step, StepInput, Steps, Workflow
 
 __all__ = ["measure"]
 
@@ -52,6 +52,35 @@ def _each_async(function: Callable[..., Any], steps: int, runs: int, repeats: in
         return median_of(lambda: runner.run(work()), repeats) / (steps * runs) * 1e6
 
 
+def _in_container(kind: str, repeats: int) -> float:
+    """Return microseconds for each async function step of a container that runs 500 of them."""
+    steps = [Step(f"step {n}", executor=_async) for n in range(500)]
+    names = [step.name for step in steps]
+    made: dict[str, Callable[[], Any]] = {
+        "Steps": lambda: Steps("box", steps=steps),
+        "Parallel": lambda: Parallel("box", *steps),
+        "Loop": lambda: Loop([steps[0]], "box", max_iterations=500),
+        "Condition": lambda: Condition(steps, name="box"),
+        "Router": lambda: Router(steps, lambda _: names, "box"),
+        "Workflow": lambda: Workflow("box", steps=steps),
+        "10 Steps inside one another": lambda: _deep(steps, 10),
+    }
+    workflow = Workflow("bench", steps=[made[kind]()])
+
+    async def work() -> None:
+        await workflow.arun("go")
+
+    with asyncio.Runner() as runner:
+        return median_of(lambda: runner.run(work()), repeats) / 500 * 1e6
+
+
+def _deep(steps: list[Step], depth: int) -> Steps:
+    return Steps(f"box {depth}", steps=steps if depth == 1 else [_deep(steps, depth - 1)])
+
+
+CONTAINERS = ("Steps", "Parallel", "Loop", "Condition", "Router", "Workflow", "10 Steps inside one another")
+
+
 def _hop(repeats: int) -> float:
     """Return microseconds for a plain call through asyncio's own executor."""
 
@@ -79,4 +108,9 @@ def measure(*, quick: bool) -> list[Table]:
         Figure("reference: run_in_executor, nothing else", _hop(repeats), "us"),
         Figure("reference: a plain call", median_of(lambda: [_plain(StepInput()) for _ in range(MANY)], 3) * 1e3, "us"),
     )
-    return [table.close()]
+    inside = Table("CPU time for each async function step inside a container, arun(), nothing stored")
+    for kind in CONTAINERS:
+        inside.add(Figure(kind, _in_container(kind, repeats), "us", TARGET))
+    many = _each_async(_async, 10 * MANY, 1, repeats)
+    inside.add(Figure("a workflow of 10,000 steps", many, "us", TARGET))
+    return [table.close(), inside.close()]

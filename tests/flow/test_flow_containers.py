@@ -10,7 +10,20 @@ import pytest
 from acceptance_trial import PATIENCE, Journal, Mode, Trial, check_record, check_stopped
 from grammar import check_grammar
 
-from desist import Agent, Condition, Loop, Parallel, Router, RunContext, Step, StepInput, StepOutput, Steps, Workflow
+from desist import (
+    Agent,
+    Condition,
+    Loop,
+    Parallel,
+    Router,
+    RunContext,
+    Step,
+    StepInput,
+    StepOutput,
+    Steps,
+    Workflow,
+    runs,
+)
 from desist.cancel import RunStatus, Source
 from desist.cancel.registry import registry
 from desist.testing import Gate, ScriptedModel
@@ -443,3 +456,45 @@ def test_ten_deep(mode: Mode, journal: Journal) -> None:
         check_grammar(trial.events, trial.run_id)
         closed = [e.step_name for e in trial.events if e.event == "StepCancelled" and "beside" not in e.step_name]
         assert closed == ["leaf", *(f"c{depth}" for depth in range(10))]
+
+
+@pytest.mark.parametrize("kind", ["evaluator", "selector", "end_condition"])
+@pytest.mark.parametrize("how", ["busy", "async"])
+def test_a_question_is_seen_and_stopped(kind: str, how: str, mode: Mode, journal: Journal) -> None:
+    """While a container asks, it is what the run is at; a question that never answers is stopped like any user code."""
+    gate = Gate()
+    gate.open()
+
+    def busy(subject: Any) -> bool:
+        gate.wait_blocking()
+        while True:
+            pass
+
+    shut = Gate()
+
+    async def waits(subject: Any) -> bool:
+        await shut.wait()
+        return True
+
+    question, inner = busy if how == "busy" else waits, Step("in", executor=lambda given: "in")
+    container = {
+        "evaluator": lambda: Condition([inner], question, name="x"),
+        "selector": lambda: Router([inner], question, "x"),
+        "end_condition": lambda: Loop([inner], "x", end_condition=question),
+    }[kind]()
+    trial = Trial(Workflow("W", steps=[Steps("outer", steps=[container])], db=journal), mode).start()
+    (gate if how == "busy" else shut).wait_reached()
+    [info] = [info for info in runs() if info.run_id == trial.run_id]
+    assert info.steps == ("outer", "x")
+    receipt = trial.cancel(grace=PATIENCE)
+    assert receipt.wait(PATIENCE) and receipt.abandoned == []
+    trial.finish()
+    check_stopped(trial, receipt)
+    if mode.stream:
+        check_grammar(trial.events, trial.run_id)
+
+
+def test_a_container_may_be_all_there_is(mode: Mode, journal: Journal) -> None:
+    """`steps` may be one container instead of a list."""
+    workflow = Workflow("W", steps=Loop([lambda given: "turn"], "L", max_iterations=2), db=journal)
+    assert _run(workflow, mode).output.content == "turn" and [step.name for step in workflow.steps] == ["L"]

@@ -66,6 +66,20 @@ def test_media_and_additional_data_are_carried_through() -> None:
     assert given.additional_data == {"k": 1}
 
 
+def test_an_output_that_is_returned_again_is_another_one() -> None:
+    """A step that returns what another one made, or one object in every round, changes neither."""
+    constant = StepOutput(content="c")
+    again = Step("again", executor=lambda given: given.get_step_output("first"))
+    steps = [
+        Step("first", executor=lambda given: constant),
+        again,
+        Loop([Step("turn", executor=lambda _: constant)], "L"),
+    ]
+    output = Workflow("W", steps=steps).run()
+    assert [step.step_name for step in output.step_results] == ["first", "again", "L"]
+    assert constant.step_name is None and len({id(step) for step in output.step_results[2].steps}) == 3
+
+
 def test_what_steps_made_is_in_the_output() -> None:
     """The output of a workflow has the media of its steps."""
     output = Workflow("W", steps=[lambda given: StepOutput(images=["one"]), Step("b", executor=lambda given: 1)]).run()

@@ -110,8 +110,15 @@ class Case:
             ends = [status for status in saved if status.is_final]
             assert len(ends) == 1 and saved[-1] is ends[0], (run_id, saved)
         assert [run_id for run_id, status, _ in self.journal.saved if status.is_final][-1] == self.trial.run_id
+        self.check_stream()
+
+    def check_stream(self) -> None:
+        """The stream is well formed, and tells of every leaf that was entered, in nested workflows too."""
         if self.mode.stream:
             check_grammar(self.trial.events, self.trial.run_id)
+            told = Counter(event.step_name for event in self.trial.events if event.event == "StepStarted")
+            entered = Counter(name for name, _ in self.script.entered if not name.endswith("?"))
+            assert not entered - told, "the stream doesn't tell of what began"
 
 
 def _pick(tree: Node, number: int) -> Visit:
@@ -164,5 +171,4 @@ def test_left_alone(tree: Node, mode: Mode) -> None:
     expected = [visit.key for visit in visits(tree, Counter())]
     assert Counter(case.script.entered) == Counter(expected)
     assert case.trial.error is None and case.trial.output.status is RunStatus.completed, case.trial.output
-    if mode.stream:
-        check_grammar(case.trial.events, case.trial.run_id)
+    case.check_stream()

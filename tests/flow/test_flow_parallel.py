@@ -221,7 +221,7 @@ def test_64_branches(kind: str, mode: Mode, journal: Journal) -> None:
     workflow = Workflow("W", steps=[Parallel("P", *map(branch, range(64)))], db=journal)
     trial = Trial(workflow, mode).start()
     gate.wait_reached(64)
-    receipt = trial.cancel()
+    receipt = trial.cancel(grace=PATIENCE)  # 64 threads take their time
     assert receipt.wait(PATIENCE)
     trial.finish()
     check_stopped(trial, receipt)
@@ -255,3 +255,34 @@ def test_parallel_loops_that_stream(mode: Mode, journal: Journal) -> None:
         ]
     if mode.stream:
         check_grammar(trial.events, trial.run_id)
+
+
+@pytest.mark.parametrize("end", ["cancel", "failure"])
+def test_branches_are_joined(end: str, mode: Mode, journal: Journal) -> None:
+    """Whatever ends a Parallel, all of its branches are out before it is told: their `finally` has run."""
+    gate, cleaned = Gate(), []
+
+    async def branch(given: StepInput) -> None:
+        try:
+            await gate.wait()
+        finally:
+            for _ in range(200):
+                await asyncio.sleep(0)
+            cleaned.append(1)
+
+    steps = [Step(f"b{number}", executor=branch) for number in range(3)]
+    if end == "failure":
+
+        async def bad(given: StepInput) -> None:
+            while gate.reached < 3:
+                await asyncio.sleep(0)
+            raise ValueError("it broke")
+
+        steps.append(Step("bad", executor=bad, on_error="fail", max_retries=0))
+    trial = Trial(Workflow("W", steps=[Parallel("P", *steps)], db=journal), mode).start()
+    gate.wait_reached(3)
+    if end == "cancel":
+        assert trial.cancel(grace=PATIENCE).wait(PATIENCE)
+    stored = journal.wait_final(trial.run_id)
+    assert cleaned == [1, 1, 1] and stored["status"] == ("CANCELLED" if end == "cancel" else "ERROR")
+    trial.finish()

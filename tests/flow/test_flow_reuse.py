@@ -82,7 +82,7 @@ def _told(events: list[Any]) -> list[str]:
 
 
 def test_finished_steps_are_taken_as_they_are(tale: Again, mode: Mode) -> None:
-    """C3: steps 1 and 2 done, 3 interrupted: 3 and what follows runs; of 1 and 2 nothing is told, and they are there."""
+    """C3: steps 1 and 2 done, 3 interrupted: 3 and what follows runs; of 1 and 2 nothing is told."""
     steps = [tale.step(name) for name in ("one", "two", "stop", "four")]
     before = tale.stopped(Workflow("W", steps=steps, db=tale.journal), mode)
     output, events = tale.again(before)
@@ -230,3 +230,30 @@ def test_a_changed_workflow_is_refused(tale: Again, mode: Mode) -> None:
         output, _ = tale.again(before, Workflow("W", steps=steps, db=tale.journal))
         assert output.status is RunStatus.error and words in output.error, output.error
     assert tale.ran == []
+
+
+def test_a_router_whose_choice_is_gone(tale: Again, mode: Mode) -> None:
+    """What a router had chosen must still be there."""
+    chosen = tale.step("stop")
+    before = tale.stopped(Workflow("W", steps=[Router([chosen], lambda given: "stop", "R")], db=tale.journal), mode)
+    changed = Workflow("W", steps=[Router([tale.step("other")], lambda given: "other", "R")], db=tale.journal)
+    output, _ = tale.again(before, changed)
+    assert output.status is RunStatus.error and "Router 'R' had a choice 'stop'" in output.error and tale.ran == []
+
+
+def test_a_step_that_was_skipped_runs_again_with_all_after_it(tale: Again, mode: Mode) -> None:
+    """A step that had failed didn't finish: it runs again, and so does what had worked without what it makes."""
+    broken = [True]
+
+    def work(given: StepInput) -> str:
+        if broken:
+            broken.clear()
+            raise ValueError("it broke")
+        return "mended"
+
+    bad = Step("bad", executor=work, max_retries=0)
+    steps = [tale.step("one"), bad, tale.step("three"), tale.step("stop")]
+    before = tale.stopped(Workflow("W", steps=steps, db=tale.journal), mode)
+    assert [step["success"] for step in before] == [True, False, True, False]
+    output, _ = tale.again(before)
+    assert tale.ran == ["three", "stop"] and output.content == "stop after three after mended"

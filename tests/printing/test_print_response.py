@@ -17,7 +17,7 @@ from desist.agent.printing import aprint_response
 from desist.exceptions import ConfigurationError, UnsupportedError
 from desist.run.base import RunStatus
 from desist.testing import Call, Gate, ScriptedModel
-from desist.workflow import Step, StepInput, Workflow
+from desist.workflow import Loop, Parallel, Step, StepInput, Workflow
 
 
 def clock(city: str) -> str:
@@ -70,6 +70,27 @@ def test_a_completed_workflow_without_a_terminal() -> None:
         "Once **upon** a time.",
         "✓ story",
         "✓ completed · 3 steps",
+    ]
+
+
+def test_containers_stand_around_their_steps() -> None:
+    """A container's beginning, then its steps and theirs, then its end; branches one after the other, rounds each."""
+    talk = Agent(ScriptedModel("hello", repeat=True), name="Talk")
+    steps = [
+        Parallel("both", Step("one", agent=talk), Step("two", workflow=Workflow("Inner", steps=[talk]))),
+        Loop([Step("turn", executor=lambda given: "round and round")], "again", max_iterations=2),
+    ]
+    console = paper()
+    Workflow("W", steps=steps).print_response("Go", console=console, show_time=False)
+    assert said(console).splitlines()[2:] == [
+        "› both",
+        *("  › one", "hello", "  ✓ one"),
+        *("  › two", "    › Talk", "hello", "    ✓ Talk", "  ✓ two"),
+        "✓ both",
+        "› again",
+        *("  › turn", "round and round", "  ✓ turn") * 2,
+        "✓ again",
+        "✓ completed · 7 steps",
     ]
 
 

@@ -80,6 +80,14 @@ class AsyncWork:
             raise self._error
         return self._value
 
+    async def linger(self, seconds: float) -> None:
+        """Wait until it is out, though whoever waited for its result was cancelled; but no longer than this."""
+        if self.ended:
+            return
+        if self._future.cancelled():
+            self._future = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._future], timeout=seconds)
+
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start, on the user loop's thread."""
         self._thread_id = threading.get_ident()

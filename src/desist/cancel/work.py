@@ -140,6 +140,14 @@ class Work:
             raise self._error
         return self._value
 
+    async def linger(self, seconds: float) -> None:
+        """Wait until it is out, though whoever waited for its result was cancelled; but no longer than this."""
+        if self.ended:
+            return
+        if self._future.cancelled():
+            self._future = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._future], timeout=seconds)
+
     def run(self) -> None:
         """Do the call, in a worker's thread."""
         note_sockets()

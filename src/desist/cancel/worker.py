@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from desist.cancel import work as work_module
 from desist.cancel.reason import CancelReason, Source
@@ -32,7 +32,16 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-W = TypeVar("W", bound=Stoppable)
+
+
+class Carried(Stoppable, Protocol):
+    """Work that can be waited for again, after whoever waited for it was cancelled."""
+
+    async def linger(self, seconds: float) -> None:
+        """Wait until it is out, but no longer than this."""
+
+
+W = TypeVar("W", bound=Carried)
 
 #: How many abandoned threads may live before no new blocking work is started.
 MAX_ABANDONED = 64
@@ -141,6 +150,11 @@ async def carry_out(work: W, begin: Callable[[W], None]) -> Any:
         return await work.result()
     except asyncio.CancelledError:
         if work.token.cancel(CancelReason(source=Source.deadline, text="nobody waits for it any more")):
-            work.abandon()  # not the run's cancel, but a timeout of this call alone
-            work.stop(TIMEOUT_GRACE)
+            # Not the run's cancel, but a timeout of this call alone, or a branch that was stopped.
+            try:
+                work.stop(TIMEOUT_GRACE)
+                await work.linger(TIMEOUT_GRACE)
+            finally:
+                if not work.ended:
+                    work.abandon()
         raise

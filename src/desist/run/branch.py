@@ -13,12 +13,18 @@ class Branch:
     """One branch; `outer` is the one that it is inside of."""
 
     outer: Branch | None
+    stopped: bool = False  #: by its siblings: nothing new may start in it, though what runs has swallowed its cancel
 
     def holds(self, other: Branch | None) -> bool:
         """Whether `other` is this one, or inside it."""
         while other is not None and other is not self:
             other = other.outer
         return other is self
+
+    @property
+    def told_to_stop(self) -> bool:
+        """Whether this one or one around it was stopped."""
+        return self.stopped or (self.outer is not None and self.outer.told_to_stop)
 
 
 _current: contextvars.ContextVar[Branch | None] = contextvars.ContextVar("desist_branch", default=None)

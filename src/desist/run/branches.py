@@ -72,11 +72,12 @@ def _error(task: asyncio.Task[Any]) -> BaseException | None:
 
 
 def _stop_runs(run: Run, stopped: Iterable[Branch], failed: BaseException) -> None:
-    """Cancel the runs that these branches have started."""
+    """Let nothing new start in these branches, and cancel the runs that they have started."""
     reason = CancelReason(source=Source.sibling, text=f"another branch failed: {failed}", by="desist")
     with run.lock:
         children: list[Run] = [scope.owner for scope in run.scope.children.values()]
     for branch in stopped:
+        branch.stopped = True
         for child in children:
             if branch.holds(child.branch):
                 child.cancel(reason, reach="own")

@@ -64,7 +64,8 @@ class WorkflowBody:
         self.begun: list[tuple[Runnable, Progress]] = []
         self.on_cancel: Callable[..., Any] | None = None  #: of this run alone
         self.in_session: InSession | None = None
-        self.note_event = self._note_event if workflow.store_events else None
+        kept = workflow.store_events and place.step_id is None  # a nested one tells its events to the outer run
+        self.note_event = self._note_event if kept else None
         self._began_at = time.monotonic()
         self.output = WorkflowRunOutput(
             input=given.input,
@@ -76,7 +77,7 @@ class WorkflowBody:
             additional_data=given.additional_data,
             workflow_step_id=place.step_id,
             step_results=self.progress.done,
-            events=[] if workflow.store_events else None,
+            events=[] if kept else None,
             status=RunStatus.pending,
         )
 
@@ -163,15 +164,10 @@ class WorkflowBody:
             events: list[Any] = [self._completed()]
         else:
             events = self._cancelled() if status is RunStatus.cancelled else self._failed(error)
-        if self.note_event is not None and self.place.step_id is None:  # a nested one tells them to the outer run
+        if self.note_event is not None:
             for event in events:
                 self.note_event(event)
         return events
-
-    @property
-    def stopped(self) -> bool:
-        """Whether a step has said that the workflow ends after it."""
-        return bool(self.progress.done and self.progress.done[-1].stop)
 
     def _completed(self) -> WorkflowCompletedEvent:
         output = self.output
@@ -203,7 +199,7 @@ class WorkflowBody:
         place, workflow = self.place, self.workflow
         known = {"session_state": place.session_state, "dependencies": place.dependencies, "record": self.output.cancel}
         self.progress.settle()  # hooks find the state as it will be left
-        made = [(step, progress.output or progress.interrupted()) for step, progress in reversed(self.begun)]
+        made = [(step, progress.output or progress.interrupted()) for step, progress in _latest_first(self.begun)]
         due = [one for step, output in made for one in step.cleanups(output, known, compensate=False)]
         if compensate or workflow.compensate:
             due += [one for step, output in made for one in step.cleanups(output, known, compensate=True)]
@@ -252,6 +248,14 @@ class WorkflowBody:
         if self.stream_events or event.is_content or isinstance(event, StepOutputEvent):
             return True
         return event.run_id == self.output.run_id and (event.is_terminal or isinstance(event, WorkflowStartedEvent))
+
+
+def _latest_first(begun: list[tuple[Runnable, Progress]]) -> Iterator[tuple[Runnable, Progress]]:
+    """Yield what has begun, the last first, with what ended in nested workflows; cancelled ones clean up themselves."""
+    for step, progress in reversed(begun):
+        if progress.child_output is not None and progress.child_output.status in (RunStatus.completed, RunStatus.error):
+            yield from _latest_first(progress.child_begun)
+        yield step, progress
 
 
 def _names(progress: Progress) -> Iterator[str]:

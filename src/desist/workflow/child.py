@@ -44,6 +44,7 @@ async def run_child(
 
     def note() -> None:  # now, not when it has ended: a cancel must find it
         progress.child_output = made
+        progress.child_begun = getattr(run.body, "begun", [])
         flow.child_runs.append(made)
 
     flow.run.commit(note)
@@ -58,7 +59,7 @@ async def run_child(
         error = StepError(f"step {step.name!r}: {words}")
         error.retryable = getattr(run.error, "retryable", True)
         raise error
-    return _output(made, stop=getattr(run.body, "stopped", False))
+    return _output(made)
 
 
 async def _open_agent(step: Step, given: StepInput, flow: Flow, progress: Progress, before: StepOutput | None) -> Run:

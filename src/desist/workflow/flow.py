@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from desist.run.branch import current_branch
 from desist.run.cleanup import Cleanup
 from desist.run.context import RunContext
 from desist.run.driver import Run
@@ -91,9 +92,9 @@ class Flow:
 
     @staticmethod
     def told_to_stop() -> bool:
-        """Whether the task at hand was cancelled, though something in it may have swallowed that."""
-        task = asyncio.current_task()
-        return task is not None and task.cancelling() > 0
+        """Whether the branch at hand was stopped by its siblings, though something in it may have swallowed that."""
+        branch = current_branch()
+        return branch is not None and branch.told_to_stop
 
     def begin(self, step: Runnable, spot: Spot, above: Progress, kind: StepType, *, told: bool = True) -> Progress:
         """Note that a step begins, and tell it; a container that has to think first tells it later (`told`)."""

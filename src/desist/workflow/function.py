@@ -5,6 +5,7 @@ Called by steps, by containers that ask a question (`Question`), and by a workfl
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -175,7 +176,8 @@ class _Pieces:
 def _as_output(made: Any) -> StepOutput:
     if isinstance(made, RunOutput | WorkflowRunOutput):
         return StepOutput(content=made.content, step_run_id=made.run_id, metrics=made.metrics)
-    return made if isinstance(made, StepOutput) else StepOutput(content=made)
+    # A copy: the function may return what another step made, or one object again and again.
+    return copy.copy(made) if isinstance(made, StepOutput) else StepOutput(content=made)
 
 
 class Question:

@@ -34,6 +34,7 @@ class Progress:
     said: list[str] = field(default_factory=list)  #: pieces of a function's text
     output: StepOutput | None = None  #: what it made, once it has ended
     child_output: Any = None  #: the output of the agent's or workflow's run that does the step
+    child_begun: list[Any] = field(default_factory=list)  #: what has begun in the workflow's run that does the step
     chosen: list[str] | None = None  #: what a Condition or Router has decided
     forks: Forks | None = None  #: of a Parallel: the state of each branch
 

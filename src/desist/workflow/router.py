@@ -50,13 +50,17 @@ class Router(Container):
         self.choices = self.steps
         self.selector = selector
         self._select = Question(selector, f"selector= of Router {self.name!r}")
-        self._given: list[Any] = list(given)  #: the choices as they were written, which a selector may return
+        self._given = list(given)  # as they were written: a selector may return them
+        self._by_name = {step.name: step for step in self.steps}
+        self._by_id = {id(one): step for step, raw in zip(self.steps, self._given, strict=True) for one in (step, raw)}
 
     async def work(self, stage: Stage) -> Ended:
         """Ask, and run what was chosen. An earlier run that had chosen isn't asked again."""
         decided = stage.before.chosen if stage.before is not None else None
         if decided is None:
             decided = await self._select.answer(stage.given, stage.flow, step_choices=list(self.steps))
+        else:
+            self._check_earlier(decided)
         chosen = list(self._named(decided))
         if not chosen:
             raise self._wrong(decided)
@@ -73,14 +77,22 @@ class Router(Container):
 
     def _named(self, answer: Any) -> Iterator[Runnable]:
         """Yield the steps that a selector has meant."""
-        for step, given in zip(self.steps, self._given, strict=True):
-            if answer is step or answer is given or (isinstance(answer, str) and answer == step.name):
-                yield step
-                return
+        step = self._by_name.get(answer) if isinstance(answer, str) else self._by_id.get(id(answer))
+        if step is not None:
+            yield step
+            return
         if not isinstance(answer, list | tuple):
             raise self._wrong(answer)
         for item in answer:
             yield from self._named(item)
+
+    def _check_earlier(self, decided: list[str]) -> None:
+        for name in decided:
+            if name not in self._by_name:
+                raise ConfigurationError(
+                    f"can't go on from an earlier run: Router {self.name!r} had a choice {name!r}, and has it no more;"
+                    " run it anew"
+                )
 
     def _wrong(self, answer: Any) -> StepError:
         names = ", ".join(repr(step.name) for step in self.steps)

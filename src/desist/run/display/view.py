@@ -117,6 +117,9 @@ class View:
 
     def _title(self, event: Any) -> None:
         if event.run_id != self._run_id:
+            outer = getattr(event, "parent_step_id", None)
+            if outer:
+                self._voices.end(outer)  # a nested workflow: its steps speak, not the step that runs it
             return
         name = getattr(event, "workflow_name", None) or getattr(event, "agent_name", None)
         if name and self._details:
@@ -152,6 +155,8 @@ class View:
         else:
             heading = Group(Text(""), Rule(Text(name, style="bold cyan"), align="left", style="cyan"))
         self._voices.line(step.key, heading)
+        if event.event != "StepStarted":
+            self._voices.end(step.key)  # of a container, the steps in it speak; it speaks again when it has ended
 
     def _step_ended(self, event: Any) -> None:
         self._close_step(event, "done", "")

@@ -27,7 +27,7 @@ class Voices:
     def __init__(self, screen: Screen, *, held: bool = False) -> None:
         self._screen = screen
         self._held = held
-        self._voices: dict[str, _Voice] = {}
+        self._voices: dict[object, _Voice] = {}
 
     def spoke(self, key: str) -> bool:
         """Whether the voice has said anything yet."""
@@ -52,8 +52,9 @@ class Voices:
             voice.waiting.append(what)
 
     def end(self, key: str) -> None:
-        """The voice has ended; the next one is heard."""
+        """The voice has ended; the next one is heard. Its key is free: a container speaks again when it has ended."""
         self._voice(key).ended = True
+        self._voices = {object() if known == key else known: voice for known, voice in self._voices.items()}
         while self._voices:
             front = next(iter(self._voices))
             voice = self._voices[front]
@@ -66,8 +67,9 @@ class Voices:
 
     def end_all(self) -> None:
         """Everything has ended."""
-        for key in list(self._voices):
-            self.end(key)
+        for voice in self._voices.values():
+            voice.ended = True
+        self.end("")
 
     def _tell(self, voice: _Voice) -> None:
         for item in voice.waiting:
