@@ -205,7 +205,7 @@ def test_a_shield_counts_from_the_decision_on() -> None:
 
     def after_the_grace() -> None:  # in the canceller's thread
         told = threading.Event()
-        reaper.at(time.monotonic(), told.set)
+        reaper.at(time.monotonic() + 0.1, told.set)
         assert told.wait(PATIENCE)
 
     def pay() -> None:
