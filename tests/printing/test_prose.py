@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
@@ -24,6 +24,7 @@ def source(told: list[object]) -> str:
 
 @settings(max_examples=100, deadline=None)
 @given(PIECES, st.integers(min_value=2, max_value=20))
+@example([" `龍龍"], 4)
 def test_no_character_of_plain_text_is_lost(pieces: list[str], width: int) -> None:
     """Whatever the pieces and the width: what is told is what was said, but for spaces and line ends."""
     prose, told = Lines(), []

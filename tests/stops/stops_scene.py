@@ -15,7 +15,7 @@ from stops_server import PATIENCE
 
 from desist import Agent, Step, Workflow
 from desist.cancel import CancelReceipt, RunStatus
-from desist.cancel.delicate import frame_of
+from desist.cancel.look import stack_of
 from desist.cancel.work import Interrupt
 from desist.testing import Call, ScriptedModel
 from desist.tools import Function
@@ -109,8 +109,8 @@ class Scene:
         with open(f"/proc/self/task/{self.native_id}/syscall") as file:
             line = file.read()
         word = line.split()[0]
-        frame = frame_of(self.thread)
-        if word in ("running", "-1", FUTEX) or frame is None or frame.f_code.co_name == "_execute_child":
+        stack = stack_of(self.thread)
+        if word in ("running", "-1", FUTEX) or not stack or stack[0][0].co_name == "_execute_child":
             return ""
         return line
 

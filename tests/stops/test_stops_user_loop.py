@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,7 +13,8 @@ from stops_scene import Scene
 from stops_server import PATIENCE
 
 from desist import Agent, Step, Workflow
-from desist.cancel import RunStatus, shield, sleep
+from desist.cancel import RunStatus, on_cancel, shield, sleep
+from desist.cancel.reaper import reaper
 from desist.testing import Call, Gate, ScriptedModel
 
 
@@ -195,6 +197,29 @@ def test_sync_shield(place: Any, face: Any) -> None:
     paying.open()
     scene.settle(receipt)
     assert log == ["paid"] and receipt.abandoned == []
+
+
+def test_a_shield_counts_from_the_decision_on() -> None:
+    """C5: the grace is over before the canceller has come to tell the work: what is under a shield isn't given up."""
+    paying = Gate()
+
+    def after_the_grace() -> None:  # in the canceller's thread
+        told = threading.Event()
+        reaper.at(time.monotonic() + 0.1, told.set)
+        assert told.wait(PATIENCE)
+
+    def pay() -> None:
+        with shield(budget=PATIENCE):
+            on_cancel(after_the_grace)
+            paying.wait_blocking(PATIENCE)
+
+    scene = Scene(pay, grace=0.0).start()
+    paying.wait_reached()
+    receipt = scene.cancel()
+    assert receipt.status is RunStatus.cancelling
+    paying.open()
+    scene.settle(receipt)
+    assert receipt.abandoned == []
 
 
 def test_nested_shields() -> None:

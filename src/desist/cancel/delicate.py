@@ -12,38 +12,30 @@ from __future__ import annotations
 import _weakrefset
 import ctypes
 import functools
-import gc
 import importlib._bootstrap
 import importlib._bootstrap_external
 import logging
-import os
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from itertools import repeat
-from operator import itemgetter
-from types import CodeType, FrameType, FunctionType, ModuleType
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from itertools import chain, islice, repeat
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
 
-__all__ = ["frame_of", "send"]
+from desist.cancel.look import at_once, code_of, frames_of
 
-T = TypeVar("T")
+__all__ = ["send"]
 
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = [ctypes.c_ulong, ctypes.py_object]
 _set_async_exc.restype = ctypes.c_int
-#: Unlike the attribute `f_code` it asks no audit hook, which is Python code and can lose the GIL.
-_code_of = ctypes.pythonapi.PyFrame_GetCode
-_code_of.argtypes = [ctypes.py_object]
-_code_of.restype = ctypes.py_object
 
-#: What starts a child process, and how many frames below it there may be.
-_POPEN, _DEEP = subprocess.Popen.__init__.__code__, 8
-_looking = threading.Lock()
+#: What starts a child process: nothing that it calls may be interrupted either. How many frames there may be below.
+_STARTING: dict[CodeType, int] = {subprocess.Popen.__init__.__code__: 0}
+_DEEP = 8
 
 #: Modules and classes all of whose code is delicate; none of it waits for anything but its locks.
 _MODULES: tuple[Any, ...] = (
@@ -76,50 +68,17 @@ def send(thread: int, error: type[BaseException]) -> bool:
 
     CPython delivers it in the frame that is innermost now: a thread that isn't running stands at the end of a call, or
     at a jump. So looking and sending must be one step, in which no other thread can run: one call of C code, which
-    holds the GIL. For a delicate frame the number sent to is 0, which no thread has.
+    holds the GIL. For delicate code the number sent to is 0, which no thread has.
     """
-    if _is_starting_a_child(thread):
-        return False
-    frames = map(itemgetter(thread), iter(sys._current_frames, None))
-    numbers = map(_delicate().get, map(_code_of, frames), repeat(thread))
+    codes = map(code_of, frames_of(thread))
+    innermost = map(_delicate().get, islice(codes, 1), repeat(thread))
+    around = map(_STARTING.get, islice(codes, _DEEP), repeat(thread))
+    numbers = map(min, iter([chain(innermost, around)]))
     told = map(_set_async_exc, numbers, repeat(ctypes.py_object(error)))
     try:
-        return bool(_without_collections(lambda: next(told)))
+        return bool(at_once(lambda: next(told)))
     except KeyError:
         return False
-
-
-def _is_starting_a_child(thread: int) -> bool:
-    """Whether a thread is anywhere in the start of a child process. By the time of the answer it may not be."""
-    frame = frame_of(thread)
-    for _ in range(_DEEP):
-        if frame is None:
-            return False
-        if _code_of(frame) is _POPEN:
-            return True
-        frame = frame.f_back
-    return False
-
-
-def frame_of(thread: int) -> FrameType | None:
-    """Return the innermost frame of a thread, or None if it is gone."""
-    return _without_collections(sys._current_frames).get(thread)
-
-
-def _without_collections(look: Callable[[], T]) -> T:
-    """Call `sys._current_frames` while no garbage is collected.
-
-    It holds a lock of the interpreter's. If a collection began in it, finalizers would run with that lock held, wait
-    for the GIL, and whoever has the GIL and starts a thread waits for the lock: so CPython 3.11 hangs for ever.
-    """
-    with _looking:
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
-            return look()
-        finally:
-            if collecting:
-                gc.enable()
 
 
 @functools.cache
@@ -146,11 +105,3 @@ def _codes_in(place: Any) -> Iterator[CodeType]:
             yield thing.__code__
         elif isinstance(thing, type) and thing.__module__ in names and isinstance(place, ModuleType):
             yield from _codes_in(thing)
-
-
-def _forget_in_child() -> None:
-    global _looking
-    _looking = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget_in_child)

@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from desist.cancel.bell import bell_of
-from desist.cancel.delicate import frame_of
 from desist.cancel.delivery import Tasks, set_tasks
 from desist.cancel.reaper import reaper
 from desist.cancel.receipt import Abandoned
@@ -127,10 +126,9 @@ class AsyncWork:
         """Return where it is now, as text: its thread's frames if it blocks the loop, else its task's."""
         loop, thread = self._tasks.loop, self._thread_id
         running = asyncio.current_task(loop) if loop is not None else None
-        frame = frame_of(thread) if thread is not None else None
-        if running is None or frame is None or not self._tasks.holds(running):
+        if running is None or thread is None or not self._tasks.holds(running):
             return self._tasks.stack()
-        return user_frames(frame)
+        return user_frames(thread) or self._tasks.stack()
 
 
 class _UserLoop:

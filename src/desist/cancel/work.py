@@ -17,14 +17,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from types import FrameType
 from typing import Any, Literal, Protocol
 from weakref import ref
 
 from desist.cancel.bell import bell_of
 from desist.cancel.blocked import children, note_sockets, sweep, unblock
-from desist.cancel.delicate import frame_of
 from desist.cancel.guard import Guard
+from desist.cancel.look import stack_of
 from desist.cancel.reaper import reaper
 from desist.cancel.receipt import Abandoned
 from desist.cancel.switch import brisk, relaxed
@@ -239,21 +238,18 @@ class Work:
     def stack(self) -> str:
         """Return where the thread is now, as text; "" if it isn't running."""
         thread = self._thread_id
-        frame = frame_of(thread) if thread is not None else None
-        if frame is None:
-            return ""
-        return user_frames(frame)
+        return user_frames(thread) if thread is not None else ""
 
 
 #: Where a thread of ours stands before it reaches user code.
 _OURS = (os.path.dirname(os.path.dirname(__file__)) + os.sep, threading.__file__, os.path.dirname(asyncio.__file__))
 
 
-def user_frames(frame: FrameType) -> str:
-    """Return the frames of a thread as text, from where it has left desist's own code for the user's."""
-    rows = traceback.extract_stack(frame)
-    first = next((k for k, row in enumerate(rows) if not row.filename.startswith(_OURS)), 0)
-    return "".join(traceback.format_list(rows[first:]))
+def user_frames(thread: int) -> str:
+    """Return the frames of a thread as text, from where it has left desist's own code for the user's; "" if gone."""
+    rows = [(code.co_filename, line, code.co_name, None) for code, line in reversed(stack_of(thread))]
+    first = next((k for k, row in enumerate(rows) if not row[0].startswith(_OURS)), 0)
+    return "".join(traceback.StackSummary.from_list(rows[first:]).format())
 
 
 def abandoned_work() -> list[Work]:

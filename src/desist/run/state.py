@@ -76,6 +76,7 @@ class RunState:
         self._due = 0.0
         self._pulses: dict[asyncio.AbstractEventLoop, Pulse] = {}
         self._forced = False
+        self._told_to_stop = False  #: whether whoever cancelled it has told all its work
         self.limit_reason: CancelReason | None = None  #: with which whoever started it wanted to put an end to it
         self.compensate = False  #: whether a cancel asked for compensations
         self._tidying = Tasks()

@@ -125,6 +125,7 @@ class Stopping(Ending):
             run._deliver(given, force)
             for work in list(run.scope.work):
                 work.stop(given, force=force)
+            run._told_to_stop = True
             run._advance()
         for run in runs:
             log.info("run %s is being cancelled: %s", run.run_id, run.scope.reason, extra=run.ids)
@@ -200,9 +201,11 @@ class Stopping(Ending):
             run._advance()
 
     def _is_late(self, due: float) -> bool:
-        """Whether what still runs is only late, because its loop is busy. With the lock held."""
+        """Whether what still runs is only late: its loop, or whoever cancels it, is busy. With the lock held."""
         if time.monotonic() > due + (LATE_FORCED if self._forced else LATE):
             return False
+        if any(scope.reason is not None and not scope.owner._told_to_stop for scope in self.scope.walk()):
+            return True  # then it isn't known yet what of it is under a shield, or dying
         loops = {loop for scope in self.scope.walk() if not scope.concluding for loop in scope.owner._loops()}
         looks = [self._pulses.setdefault(loop, Pulse(loop)).look() for loop in loops]  # each counts
         return "late" in looks

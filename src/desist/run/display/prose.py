@@ -70,6 +70,8 @@ def open_line(text: str, width: int) -> int:
         elif used + size > width:
             start = word if word > start else index
             used = cell_len(text[start:index])
+            if used + size > width:  # the word alone is too long: it is cut
+                start, used = index, 0
         used += size
     return start
 
