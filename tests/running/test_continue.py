@@ -259,3 +259,38 @@ def test_a_step_that_says_more_than_its_content_is_taken_whole() -> None:
     workflow = Workflow("W", steps=[Step("one", executor=lambda given: made), stage.step("two")])
     output = workflow.continue_run(stopped(workflow, stage.gate))
     assert output.step_results[0].content == {"a": [1, 2]} and output.step_results[0].images == ["picture"]
+
+
+def test_a_continuation_that_was_stopped_early_loses_nothing(db: Any) -> None:
+    """Cancelled before it came to anything, a continuation still has what the first run had made."""
+    stage = Stage("three")
+    workflow = Workflow("W", steps=[stage.step(name) for name in ("one", "two", "three")], db=db)
+    first = stopped(workflow, stage.gate)
+    second = workflow.continue_run(first, timeout=0)
+    assert second.status is S.cancelled and second.cancellation_stage.value == "PENDING"
+    assert [step.step_name for step in second.step_results] == ["one", "two", "three"]
+    output = workflow.continue_run(run_id=second.run_id)
+    assert output.status is S.completed and stage.ran == ["one", "two", "three", "three"]
+
+
+def test_the_runs_of_finished_agents_are_kept(db: Any) -> None:
+    """The outputs of agents whose steps were taken over stand in the new output, too."""
+    stage = Stage("two")
+    agent = Agent(ScriptedModel(["hello"]), name="A")
+    workflow = Workflow("W", steps=[Step("agent", agent=agent), stage.step("two")], db=db)
+    first = stopped(workflow, stage.gate)
+    output = workflow.continue_run(run_id=first.run_id)
+    [run] = output.step_executor_runs
+    assert run.run_id == output.step_results[0].step_run_id and run.content == "hello"
+
+
+def test_what_was_undone_is_not_taken_over() -> None:
+    """After compensations finished steps aren't finished any more: the run can't be continued."""
+    stage = Stage("two")
+    first = Step("one", executor=lambda given: "1", compensate=lambda output: None)
+    workflow = Workflow("W", steps=[first, stage.step("two")], grace=10)
+    reader = workflow.run("go", stream=True)
+    stage.gate.wait_reached()
+    assert workflow.cancel(reader.run_id, compensate=True).wait(10)
+    with pytest.raises(RunStateError, match="undone"):
+        workflow.continue_run(run_id=reader.run_id)

@@ -145,6 +145,8 @@ class Continuing:
             raise RunStateError(
                 f"run {known} is {output.status.value}: only a run that was cancelled or has failed can be continued"
             )
+        if output.cancel is not None and any(hook.kind == "compensate" for hook in output.cancel.cleanup):
+            raise RunStateError(f"what run {known} had done was undone when it was cancelled: run it anew")
         return output
 
     # -- following

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from desist.run.agent import BaseAgentRunEvent, RunOutput
@@ -158,16 +158,22 @@ class WorkflowBody:
             steps={step.step_name or "": step.metrics for step in self.progress.done if step.metrics is not None},
             duration=time.monotonic() - self._began_at,
         )
-        if self.workflow.store_executor_outputs:
-            output.step_executor_runs = self.child_runs or None
-        if status is RunStatus.completed:
-            events: list[Any] = [self._completed()]
-        else:
+        events: list[Any] = []
+        if status is not RunStatus.completed:
             events = self._cancelled() if status is RunStatus.cancelled else self._failed(error)
+        if self.workflow.store_executor_outputs:
+            output.step_executor_runs = [*self._taken_over(), *self.child_runs] or None
+        if status is RunStatus.completed:
+            events = [self._completed()]
         if self.note_event is not None:
             for event in events:
                 self.note_event(event)
         return events
+
+    def _taken_over(self) -> list[Any]:
+        """Return the earlier runs whose steps weren't run again."""
+        known = set(_run_ids(self.progress.done))
+        return [run for run_id, run in self.earlier_runs.items() if run_id in known]
 
     def _completed(self) -> WorkflowCompletedEvent:
         output = self.output
@@ -216,6 +222,7 @@ class WorkflowBody:
         for event, close in self.progress.closing(reason):
             close()
             events += [event] if event is not None else []
+        self.progress.done.extend(self.before[len(self.progress.done) :])  # what it hadn't come to take over
         return events
 
     def _note_event(self, event: Any) -> None:
@@ -266,6 +273,13 @@ def _names(progress: Progress) -> Iterator[str]:
 
 def _step_outputs(values: Sequence[Any]) -> list[StepOutput]:
     return [value if isinstance(value, StepOutput) else StepOutput.from_dict(value) for value in values]
+
+
+def _run_ids(outputs: Iterable[StepOutput]) -> Iterator[str | None]:
+    """Yield the ids of the runs that made these outputs, and what is inside them."""
+    for output in outputs:
+        yield output.step_run_id
+        yield from _run_ids(output.steps or ())
 
 
 def _agent_runs(output: WorkflowRunOutput) -> Iterator[RunOutput]:
