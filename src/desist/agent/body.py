@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,7 @@ class AgentBody:
         self.add_state = agent.add_session_state_to_context
         self.history: list[Message] = []  #: what was said in earlier runs; told, and not recorded again
         self.earlier: list[Message] = []  #: of a run that was stopped, and that this one goes on with
+        self._began_at = time.monotonic()
         self.common: dict[str, Any] = {}
         self.output = RunOutput(
             agent_id=agent.id,
@@ -257,6 +259,7 @@ class AgentBody:
         if self.in_session is not None:
             self.in_session.conclude()
         self.metrics.tool_calls = len(self.executions)
+        self.metrics.duration = time.monotonic() - self._began_at
         if status is RunStatus.completed:
             return [completed(output, self.common)]
         closing = self._seal(status)

@@ -9,17 +9,39 @@ from typing import Any, ClassVar
 from desist.run.agent_output import RunOutput
 from desist.run.base import BaseRunOutputEvent, CancellationStage, CancelRecord, RunStatus, content_text, now
 from desist.run.codec import event_from_dict
+from desist.run.metrics import RunMetrics
 from desist.run.record import Record, Reviver, list_of, record, revive_as
 
-__all__ = ["WorkflowMetrics", "WorkflowRunOutput", "run_from_dict"]
+__all__ = ["StepMetrics", "WorkflowMetrics", "WorkflowRunOutput", "run_from_dict"]
+
+
+@record
+class StepMetrics(Record):
+    """What the steps of one name used, in all the times that they ran."""
+
+    step_name: str | None = None
+    executor_type: str | None = None
+    executor_name: str | None = None
+    runs: int = 0  #: how often it ran
+    duration: float | None = None  #: seconds, of all times together
+    metrics: RunMetrics | None = None  #: tokens and calls of the step's agent; None where there is none
+
+    _revivers: ClassVar[Mapping[str, Reviver]] = {"metrics": revive_as(RunMetrics)}
+
+
+def _steps(value: Mapping[str, Any]) -> dict[str, StepMetrics]:
+    revive = revive_as(StepMetrics)
+    return {name: revive(step) for name, step in value.items()}
 
 
 @record
 class WorkflowMetrics(Record):
-    """What a workflow used: the metrics of each step by its name, and the seconds of it all."""
+    """What a workflow used: its steps by their names, also those inside others, and the seconds of it all."""
 
-    steps: dict[str, Any] = field(default_factory=dict)
+    steps: dict[str, StepMetrics] = field(default_factory=dict)
     duration: float | None = None  #: seconds
+
+    _revivers: ClassVar[Mapping[str, Reviver]] = {"steps": _steps}
 
 
 def _run(value: Any) -> Any:

@@ -22,6 +22,7 @@ from desist.run.workflow import (
 )
 from desist.workflow.closing import cancelled, completed, failed
 from desist.workflow.flow import Flow, Runnable
+from desist.workflow.metrics import metrics_of
 from desist.workflow.progress import Progress
 from desist.workflow.sequence import run_sequence
 from desist.workflow.sessions import EarlierRuns
@@ -154,15 +155,14 @@ class WorkflowBody:
         output = self.output
         if self.in_session is not None:
             self.in_session.conclude()
-        output.metrics = WorkflowMetrics(
-            steps={step.step_name or "": step.metrics for step in self.progress.done if step.metrics is not None},
-            duration=time.monotonic() - self._began_at,
-        )
         events: list[Any] = []
         if status is not RunStatus.completed:
             events = self._cancelled() if status is RunStatus.cancelled else self._failed(error)
         if self.workflow.store_executor_outputs:
             output.step_executor_runs = [*self._taken_over(), *self.child_runs] or None
+        output.metrics = WorkflowMetrics(
+            steps=metrics_of(self.progress.done), duration=time.monotonic() - self._began_at
+        )
         if status is RunStatus.completed:
             events = [self._completed()]
         if self.note_event is not None:

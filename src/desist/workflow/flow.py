@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -129,6 +130,7 @@ class Flow:
             above.open.remove(progress)
             above.done.append(output)
             progress.output = output
+            output.duration = time.monotonic() - progress.began_at
             if above.forks is not None and not output.cancelled:
                 above.forks.finished(name)
 

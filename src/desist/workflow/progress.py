@@ -6,6 +6,7 @@ nothing is added after the outcome is decided.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ class Progress:
     child_begun: list[Any] = field(default_factory=list)  #: what has begun in the workflow's run that does the step
     chosen: list[str] | None = None  #: what a Condition or Router has decided
     forks: Forks | None = None  #: of a Parallel: the state of each branch
+    began_at: float = field(default_factory=time.monotonic)  #: seconds of `time.monotonic`
 
     def partial(self) -> Any:
         """Return what it has said by now."""
@@ -65,6 +67,7 @@ class Progress:
             step_run_id=getattr(self.child_output, "run_id", None),
             content=self.partial(),
             metrics=getattr(self.child_output, "metrics", None),
+            duration=time.monotonic() - self.began_at,
             success=False,
             cancelled=True,
             steps=below or getattr(self.child_output, "step_results", None) or None,

@@ -52,6 +52,7 @@ class StepOutput(Record):
     audio: list[Any] | None = None
     files: list[Any] | None = None
     metrics: Any | None = None
+    duration: float | None = None  #: seconds
     success: bool = True
     error: str | None = None
     stop: bool = False  #: end the workflow after this step

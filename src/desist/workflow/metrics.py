@@ -1,0 +1,40 @@
+"""What each step of a workflow used. Called when a run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from desist.run.metrics import RunMetrics
+from desist.run.workflow_output import StepMetrics
+from desist.workflow.types import StepOutput
+
+__all__ = ["metrics_of"]
+
+
+def metrics_of(outputs: Iterable[StepOutput], found: dict[str, StepMetrics] | None = None) -> dict[str, StepMetrics]:
+    """Return what the steps that made `outputs` used, by name, those inside others too. Rounds of a loop are added."""
+    found = {} if found is None else found
+    for output in outputs:
+        name = output.step_name or ""
+        step = found.get(name)
+        if step is None:
+            kind, who = output.executor_type, output.executor_name
+            step = found[name] = StepMetrics(step_name=name, executor_type=kind, executor_name=who)
+        _add(step, output)
+        metrics_of(output.steps or (), found)
+    return found
+
+
+def _add(step: StepMetrics, output: StepOutput) -> None:
+    step.runs += 1
+    if output.duration is not None:
+        step.duration = (step.duration or 0.0) + output.duration
+    used = output.metrics
+    if isinstance(used, RunMetrics):
+        step.metrics = step.metrics or RunMetrics(duration=0.0)
+        step.metrics.add(used)
+        step.metrics.model_calls += used.model_calls
+        step.metrics.tool_calls += used.tool_calls
+        step.metrics.duration = (step.metrics.duration or 0.0) + (used.duration or 0.0)
+        if step.metrics.time_to_first_token is None:
+            step.metrics.time_to_first_token = used.time_to_first_token
