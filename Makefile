@@ -7,10 +7,16 @@ BIN := .venv/bin
 demo: .venv/.ready  ## the dragon story on a real language model, stopped while it is being told
 	$(BIN)/desist demo --yes
 
+# What fails once, on a machine that others use too, is run once more by itself; twice is a failure. A run that breaks
+# off leaves nothing to run again, and is a failure too.
+define pytest
+	$(BIN)/python -m pytest -q $(1) || $(BIN)/python -m pytest -q $(1) --last-failed --last-failed-no-failures none
+endef
+
 test: check  ## everything that must hold
-	$(BIN)/python -m pytest -q --ignore tests/process --ignore tests/stops
-	$(BIN)/python -m pytest -q tests/stops
-	$(BIN)/python -m pytest -q tests/process
+	$(call pytest,--ignore tests/process --ignore tests/stops)
+	$(call pytest,tests/stops)
+	$(call pytest,tests/process)
 
 check: .venv/.dev  ## style, types, floors
 	$(BIN)/ruff check .
