@@ -84,7 +84,7 @@ def test_waits_have_an_end_and_blocking_is_refused_on_a_loop() -> None:
 def test_every_kind_of_leak_is_found_and_named() -> None:
     """A thread, a socket, a task and a child left behind are each in the error."""
     gate = Gate()
-    thread = threading.Thread(target=gate.wait_blocking, name="leaky")
+    thread = threading.Thread(target=gate.wait_blocking, args=(60.0,), name="leaky")
     loop = asyncio.new_event_loop()
     made: list[socket.socket] = []
     with pytest.raises(AssertionError) as caught, assert_no_leaks(settle=0.01):

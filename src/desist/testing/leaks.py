@@ -21,7 +21,7 @@ import psutil
 __all__ = ["Census", "assert_no_leaks", "census"]
 
 _POLL = 0.01  # seconds between two counts while waiting for things to go
-_LOOKS = 10  #: at least
+_LOOKS = 3  #: at least
 
 
 @dataclass(frozen=True, slots=True)
