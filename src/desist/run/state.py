@@ -80,7 +80,7 @@ class RunState:
         self.compensate = False  #: whether a cancel asked for compensations
         self._tidying = Tasks()
         self._tidy_token = CancelToken()
-        self._limits: list[Timer] = []
+        self._limits: list[Timer] = []  #: taken back when the run ends
         self.opened_at = time.monotonic()
         self.created_at = time.time()  #: seconds since the epoch
         self.ids = {"run_id": self.run_id, "root_run_id": self.run_id}  #: what a log record about it carries
