@@ -18,7 +18,7 @@ from desist.models.base import Model, ModelRequest
 from desist.models.openai import OpenAIChat
 from desist.models.response import ModelResponse
 from desist.testing import LoopbackProvider, Reply
-from desist.workflow import Step, Workflow
+from desist.workflow import Loop, Parallel, Step, StepInput, Workflow
 
 __all__ = ["measure"]
 
@@ -42,6 +42,17 @@ class SleepyModel(Model):
 
 def _workflow(pieces: int) -> Workflow:
     return Workflow("bench", steps=[Step("one", agent=Agent(SleepyModel(pieces), name="bench"))])
+
+
+def _branching() -> Workflow:
+    """Return one of four branches, each a loop of four rounds of a quarter of a second."""
+
+    async def nap(_: StepInput) -> str:
+        await asyncio.sleep(0.25)
+        return "done"
+
+    loops = [Loop([Step("nap", executor=nap)], f"loop {n}", max_iterations=4) for n in range(4)]
+    return Workflow("bench", steps=[Parallel("four", *loops)])
 
 
 async def _read(workflow: Workflow) -> None:
@@ -68,7 +79,7 @@ def _in_threads(workflow: Workflow) -> None:
 
 
 def _two_hundred() -> Table:
-    table = Table(f"D5: CPU time of {RUNS} concurrent runs of 1 s, a workflow of one agent, streamed")
+    table = Table(f"D5: CPU time of {RUNS} concurrent runs of 1 s, a workflow of one agent or of loops, streamed")
     for pieces, what in ((1, "silent"), (PIECES, f"{PIECES} tokens each")):
         workflow = _workflow(pieces)
         plain = cpu_of(partial(asyncio.run, _gathered(partial(_plain, pieces))))
@@ -79,6 +90,14 @@ def _two_hundred() -> Table:
             Figure(f"run() in {RUNS} threads, {what}", threads, "s", 1.0),
             Figure(f"reference: plain asyncio tasks, {what}", plain, "s"),
         )
+    branching = _branching()
+    words = "a Parallel of 4 Loops of 4 rounds each, 16 steps"
+    table.add(
+        Figure(
+            f"arun() on one loop, {words}", cpu_of(partial(asyncio.run, _gathered(partial(_read, branching)))), "s", 1.0
+        ),
+        Figure(f"run() in {RUNS} threads, {words}", cpu_of(partial(_in_threads, branching)), "s", 1.0),
+    )
     return table.close()
 
 

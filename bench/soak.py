@@ -26,7 +26,7 @@ from desist.cancel import RunStatus, worker
 from desist.cancel.registry import registry
 from desist.cancel.worker import abandoned_work
 from desist.testing import Census, Gate, ScriptedModel, census
-from desist.workflow import Step, Workflow
+from desist.workflow import Step, StepInput, Workflow
 
 __all__ = ["Load", "main"]
 
@@ -123,8 +123,12 @@ class Load:
         if chance.random() < 0.25:
             return Workflow("soak", steps=[Agent(ScriptedModel([["some ", "text ", Gate()]]), name="A")]), False
         kind = chance.choice(self._works)
-        step = Step(kind.name, executor=lambda _: kind.work(), max_retries=0)
-        return Workflow("soak", steps=[step]), kind.out_ms is None
+
+        def work(_: StepInput) -> None:
+            kind.work()
+
+        work.__name__ = kind.name  # what is left over at the end is called so
+        return Workflow("soak", steps=[Step(kind.name, executor=work, max_retries=0)]), kind.out_ms is None
 
     @staticmethod
     def _check(right: bool, words: str) -> None:
@@ -146,7 +150,7 @@ def _settle(before: Census) -> list[str]:
             if getattr(now, kind) > getattr(before, kind) + more
         ]
         left += [f"live: {run.run_id}" for run in registry.live()]
-        left += [f"abandoned: {work.name}" for work in abandoned_work()]
+        left += [f"abandoned: {work.name}, {work.stack()}" for work in abandoned_work()]
         if not left or time.monotonic() > end:
             return left
         time.sleep(0.2)

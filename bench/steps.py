@@ -9,9 +9,10 @@ from typing import Any
 
 from bench.clock import median_of
 from bench.table import Figure, Table
+from desist.db import BaseDb
 from desist.workflow import Condition, Loop, Parallel, Router, Step, StepInput, Steps, Workflow
 
-__all__ = ["measure"]
+__all__ = ["CONTAINERS", "in_container", "measure"]
 
 TARGET = 60.0  #: microseconds
 MANY = 1000
@@ -52,8 +53,8 @@ def _each_async(function: Callable[..., Any], steps: int, runs: int, repeats: in
         return median_of(lambda: runner.run(work()), repeats) / (steps * runs) * 1e6
 
 
-def _in_container(kind: str, repeats: int) -> float:
-    """Return microseconds for each async function step of a container that runs 500 of them."""
+def in_container(kind: str, repeats: int, db: BaseDb | None = None) -> float:
+    """Return microseconds for each async function step of a container of `CONTAINERS` that runs 500 of them."""
     steps = [Step(f"step {n}", executor=_async) for n in range(500)]
     names = [step.name for step in steps]
     made: dict[str, Callable[[], Any]] = {
@@ -65,10 +66,12 @@ def _in_container(kind: str, repeats: int) -> float:
         "Workflow": lambda: Workflow("box", steps=steps),
         "10 Steps inside one another": lambda: _deep(steps, 10),
     }
-    workflow = Workflow("bench", steps=[made[kind]()])
+    workflow = Workflow("bench", steps=[made[kind]()], db=db)
 
     async def work() -> None:
         await workflow.arun("go")
+        if db is not None:
+            db.flush()
 
     with asyncio.Runner() as runner:
         return median_of(lambda: runner.run(work()), repeats) / 500 * 1e6
@@ -110,7 +113,7 @@ def measure(*, quick: bool) -> list[Table]:
     )
     inside = Table("CPU time for each async function step inside a container, arun(), nothing stored")
     for kind in CONTAINERS:
-        inside.add(Figure(kind, _in_container(kind, repeats), "us", TARGET))
+        inside.add(Figure(kind, in_container(kind, repeats), "us", TARGET))
     many = _each_async(_async, 10 * MANY, 1, repeats)
     inside.add(Figure("a workflow of 10,000 steps", many, "us", TARGET))
     return [table.close(), inside.close()]

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from bench.clock import median_of
+from bench.steps import CONTAINERS, in_container
 from bench.table import Figure, Table
 from desist import Step, StepInput, Workflow
 from desist.db import BaseDb, InMemoryDb, JsonDb, SqliteDb
@@ -103,6 +104,10 @@ def measure(*, quick: bool) -> list[Table]:
             Figure("SqliteDb, of 10,000 steps", _each(sqlite, MANY, 1, 1 if quick else 3), "us"),
             Figure("JsonDb", _each(files, STEPS, 1, repeats), "us"),
         )
+        inside = Table("Storing: the same inside a container of 500, SqliteDb")
+        for kind in CONTAINERS:
+            plain = in_container(kind, repeats)
+            inside.add(Figure(kind, in_container(kind, repeats, sqlite), "us", note=f"{plain:.1f} us without a db"))
         whole = Table("Storing: a run of one step, from run() to its output (start and end are stored)")
         whole.add(
             Figure("no db", _waited(None, runs), "ms"),
@@ -118,4 +123,4 @@ def measure(*, quick: bool) -> list[Table]:
             Figure("InMemoryDb", _held(InMemoryDb, runs), "kB"),
             Figure("SqliteDb", _held(lambda: SqliteDb(folder / "held.db"), runs), "kB"),
         )
-    return [steps.close(), whole.close(), held.close()]
+    return [steps.close(), inside.close(), whole.close(), held.close()]

@@ -8,6 +8,7 @@ from typing import Any
 from moves import Moves
 from stage import Deaf, Durable, Event, Ghost, Stepped, Story, Violation, Work
 
+from desist.cancel.reaper import Timer
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import Abandoned, CancelRecord
 from desist.cancel.scope import Body, Tidy
@@ -72,11 +73,12 @@ class World(Moves):
             self.ghost.agenda.append(step)
 
     def at(self, due: float, action: Any) -> Any:
-        """The reaper: a grace that was given may run out at any time."""
+        """The reaper: a grace that was given may run out at any time, and after it was taken back: it may be late."""
         if self.clock == LATER and due <= LATER:
             raise Violation("a timer whose time has come sets itself anew: the reaper would spin")
         self.ghost.agenda = [step for step in self.ghost.agenda if step != ("overrun", action.__self__.run_id)]
         self.then("overrun", action.__self__.run_id)
+        return Timer(due, action)
 
     def add(self, run: Run) -> None:
         """The registry's part of opening."""
@@ -155,6 +157,7 @@ class World(Moves):
 
     def _thaw_run(self, run: Stepped, frozen: tuple[Any, ...]) -> None:
         scope = run.scope
+        run._limits.clear()
         (status, reason, adopted, children, works, body, failed, given_up, concluding) = frozen[:9]
         (record, error, told, settled, delivered, token, due, more, queue) = frozen[9:]
         scope.status, scope.reason = status, self._reason(reason)

@@ -15,6 +15,8 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
+from desist.cancel.bell import Bell, bell_of
+
 __all__ = ["Tasks", "current_tasks", "set_tasks"]
 
 _current: contextvars.ContextVar[Tasks | None] = contextvars.ContextVar("desist_tasks", default=None)
@@ -26,10 +28,11 @@ SLOWEST = 1.0
 class Tasks:
     """The tasks of one run, all on one loop; those under a shield are spared until they leave it."""
 
-    __slots__ = ("_budget", "_live", "_owed", "_shields", "loop", "shielded_until", "started")
+    __slots__ = ("_bell", "_budget", "_live", "_owed", "_shields", "loop", "shielded_until", "started")
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
+        self._bell: Bell | None = None
         self.started = False  #: whether a cancel was delivered at all
         self.shielded_until = 0.0  #: seconds of `time.monotonic`
         self._live: set[asyncio.Task[Any]] = set()
@@ -40,6 +43,8 @@ class Tasks:
     def start(self, work: Coroutine[Any, Any, Any], context: Context | None = None) -> asyncio.Task[Any]:
         """Start a task of this run. On the loop's thread."""
         assert self.loop is not None
+        if self._bell is None:
+            self._bell = bell_of(self.loop)
         task = self.loop.create_task(work, context=context)
         self._live.add(task)
         task.add_done_callback(self._live.discard)
@@ -70,7 +75,9 @@ class Tasks:
             self._call_later(pause, again)
             pause = min(2 * max(pause, 0.001), SLOWEST)
 
-        if self.loop is not None:
+        if self._bell is not None:
+            self._bell.call(again)  # many cancels at a time wake the loop once
+        elif self.loop is not None:
             try:
                 self.loop.call_soon_threadsafe(again)
             except RuntimeError:  # the loop is closed; what lives on it can't run any more

@@ -104,12 +104,16 @@ class Latch:
             return
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
+        home = threading.get_ident()
 
         def answer() -> None:
             if not future.done():
                 future.set_result(None)
 
         def wake() -> None:
+            if threading.get_ident() == home and not loop.is_closed():
+                answer()
+                return
             try:
                 loop.call_soon_threadsafe(answer)
             except RuntimeError:  # the loop is closed

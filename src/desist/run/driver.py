@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import uuid
 from typing import Any
 
 from desist.cancel.delivery import set_tasks
@@ -30,6 +29,7 @@ from desist.exceptions import DesistError, RunCancelled
 from desist.run.body import Body
 from desist.run.branch import enter_branch
 from desist.run.ending import left_behind
+from desist.run.ids import new_id
 from desist.run.state import DEFAULT_GRACE
 from desist.run.stopping import Stopping
 from desist.run.store import RunStore
@@ -44,11 +44,6 @@ _current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("desist_ru
 def current_run() -> Run | None:
     """Return the run that this code works for, or None outside of any."""
     return _current.get()
-
-
-def new_id() -> str:
-    """Return a fresh run id."""
-    return str(uuid.uuid4())
 
 
 class Run(Stopping):

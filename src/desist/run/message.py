@@ -6,9 +6,10 @@ Lives below `models`, because a run's record holds messages; `desist.models.mess
 from __future__ import annotations
 
 import time
-import uuid
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from desist.run.ids import new_uuid
 
 __all__ = ["CANCELLED_RESULT", "Message", "Role", "ToolCall", "ToolExecution"]
 
@@ -43,7 +44,7 @@ class Message:
     provider_data: dict[str, Any] | None = field(default=None, kw_only=True)
     #: True for an answer that was cut off by a cancel, and for the synthetic result of a stopped call.
     cancelled: bool = field(default=False, kw_only=True)
-    id: str = field(default_factory=lambda: uuid.uuid4().hex, kw_only=True)
+    id: str = field(default_factory=lambda: new_uuid().hex, kw_only=True)
     created_at: int = field(default_factory=lambda: int(time.time()), kw_only=True)
 
     def get_content_string(self) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from desist.exceptions import RunCancelled
 from desist.run.body import Body
 from desist.run.branch import current_branch
 from desist.run.budget import Spending
+from desist.run.ids import new_id
 from desist.run.store import PartKind, RunStore
 from desist.run.tracing import trace_run
 
@@ -56,7 +56,7 @@ class RunState:
         bound: bool,
         kept: bool = False,
     ) -> None:
-        self.run_id = run_id or str(uuid.uuid4())
+        self.run_id = run_id or new_id()
         self.body = body
         self.store = store
         self.grace = DEFAULT_GRACE if grace is None else grace
@@ -81,7 +81,7 @@ class RunState:
         self.compensate = False  #: whether a cancel asked for compensations
         self._tidying = Tasks()
         self._tidy_token = CancelToken()
-        self._limits: list[Timer] = []
+        self._limits: list[Timer] = []  #: taken back when the run ends
         self.opened_at = time.monotonic()
         self.created_at = time.time()  #: seconds since the epoch
         self.ids = {"run_id": self.run_id, "root_run_id": self.run_id}  #: what a log record about it carries

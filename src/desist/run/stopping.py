@@ -156,7 +156,7 @@ class Stopping(Ending):
     def _give_grace(self, grace: float, force: bool) -> None:
         self._due = time.monotonic() + (FORCED_GRACE if force else grace)
         self._forced = force
-        reaper.at(self._due, self._overrun)
+        self._limits.append(reaper.at(self._due, self._overrun))
 
     def _hurry(self, grace: float, force: bool) -> None:
         """A repeated cancel can only shorten the grace."""
