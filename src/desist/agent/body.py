@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,7 @@ class AgentBody:
         self.messages: list[Message] = []
         self.executions: list[ToolExecution] = []
         self.metrics = RunMetrics()
+        self._began_at = time.monotonic()
         self.turn: Turn | None = None
         self.tool_calls = 0
         self.on_cancel: Callable[..., Any] | None = None  #: of this run alone
@@ -250,6 +252,11 @@ class AgentBody:
 
     # -- the end
 
+    def said(self) -> str | None:
+        """Return the text that has come by now."""
+        said = [message.content for message in self.messages if message.role == "assistant" and message.content]
+        return "".join([*said, *(self.turn.text if self.turn is not None else ())]) or None
+
     def conclude(self, status: RunStatus, error: BaseException | None) -> list[Any]:
         """Finish the output and return the closing events."""
         output = self.output
@@ -257,6 +264,7 @@ class AgentBody:
         if self.in_session is not None:
             self.in_session.conclude()
         self.metrics.tool_calls = len(self.executions)
+        self.metrics.duration = time.monotonic() - self._began_at
         if status is RunStatus.completed:
             return [completed(output, self.common)]
         closing = self._seal(status)
@@ -291,8 +299,7 @@ class AgentBody:
                 self.messages.append(partial)
             self.turn = None
         if self.output.content is None:
-            said = [message.content for message in self.messages if message.role == "assistant" and message.content]
-            self.output.content = "".join(said) or None
+            self.output.content = self.said()
         self._close_executions()
         self.messages.extend(sealed(self.messages, CANCELLED_RESULT))
         if not cancelled:

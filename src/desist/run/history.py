@@ -55,7 +55,7 @@ def messages_of_runs(runs: Iterable[RunOutput]) -> list[Message]:
     """
     taken: set[str] = set()
     told = list(runs)
-    continued = {run.continued_from for run in told}
+    continued = {run.continued_from for run in told if run.continued_from is not None}
     return [message for run in told if run.run_id not in continued for message in messages_of(run, taken)]
 
 

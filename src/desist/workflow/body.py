@@ -226,6 +226,10 @@ class WorkflowBody:
         assert self.output.events is not None
         self.output.events.append(event)
 
+    def said(self) -> Any:
+        """Return what it has said by now."""
+        return self.progress.partial()
+
     def open_steps(self) -> list[str]:
         """Return the names of the steps that are open, the outermost first. For who looks at live runs."""
         return list(_names(self.progress))

@@ -43,7 +43,7 @@ async def run_child(
     made = run.body.output
 
     def note() -> None:  # now, not when it has ended: a cancel must find it
-        progress.child_output = made
+        progress.child_output, progress.child_body = made, run.body
         progress.child_begun = getattr(run.body, "begun", [])
         flow.child_runs.append(made)
 

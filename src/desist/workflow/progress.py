@@ -15,6 +15,7 @@ from desist.run.step_events import StepCancelledEvent
 from desist.workflow.types import StepOutput, joined
 
 if TYPE_CHECKING:
+    from desist.run.body import Body
     from desist.workflow.state import Forks
 
 __all__ = ["Progress"]
@@ -34,6 +35,7 @@ class Progress:
     said: list[str] = field(default_factory=list)  #: pieces of a function's text
     output: StepOutput | None = None  #: what it made, once it has ended
     child_output: Any = None  #: the output of the agent's or workflow's run that does the step
+    child_body: Body | None = None  #: of that run
     child_begun: list[Any] = field(default_factory=list)  #: what has begun in the workflow's run that does the step
     chosen: list[str] | None = None  #: what a Condition or Router has decided
     forks: Forks | None = None  #: of a Parallel: the state of each branch
@@ -41,7 +43,8 @@ class Progress:
     def partial(self) -> Any:
         """Return what it has said by now."""
         if self.child_output is not None:
-            return self.child_output.content
+            told = self.child_output.content
+            return told if told is not None or self.child_body is None else self.child_body.said()
         if self.said:
             return "".join(self.said)
         contents = [(output.step_name, output.content) for output in self.done]

@@ -1,0 +1,69 @@
+"""A chat that remembers, also after the program has ended, and also what it was stopped in.
+
+    python examples/chat_history.py             # scripted: three visits, one after the other
+    python examples/chat_history.py --model gpt-5-mini
+
+What to look at: nothing is carried along by hand. Each visit makes a new agent, as a new process would; the file knows
+the rest. The second answer is stopped in the middle: the next request holds it as far as it came, and is a valid
+history for every provider.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from choose_model import chosen_model
+
+from desist import Agent, cancel_run
+from desist.db import SqliteDb
+
+TALE = "It begins on a small ship far out at sea, in a night without stars, and the captain is a cat called Miso."
+
+
+def turns() -> Iterator[Any]:
+    """What the script says; the last turn reads the history as a model would."""
+    yield "Hello Ada! I'll remember."
+    yield TALE
+    yield lambda request: (
+        f"You are {'Ada' if any('I am Ada' in (m.content or '') for m in request.messages) else 'a stranger'}. "
+        f"I was telling you: '{next(m.content for m in request.messages if 'ship' in (m.content or '')).strip()}' ..."
+    )
+
+
+def visit(file: Path, model: Any, words: str, *, stop_at: str | None = None) -> None:
+    """Come in, say something, and leave; interrupt the answer when it says `stop_at`."""
+    db = SqliteDb(file)
+    agent = Agent(model, name="Companion", db=db, session_id="ada", add_history_to_context=True)
+    print(f"\nyou: {words}\n it: ", end="")
+    events = agent.run(words, stream=True)
+    for event in events:
+        if event.event == "RunContent":
+            print(event.content, end="", flush=True)
+            if stop_at and stop_at in event.content:
+                cancel_run(event.run_id)
+        elif event.event == "RunCancelled":
+            print("-- [stopped]", end="")
+    print()
+    db.close()
+
+
+def main() -> None:
+    """Three visits, then look into the file."""
+    model = chosen_model(__doc__)
+    hello, tale, answer = (model([turn]) for turn in turns())
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "chat.db"
+        visit(file, hello, "I am Ada.")
+        visit(file, tale, "Tell me a story.", stop_at="sea")
+        visit(file, answer, "Who am I, and where were we?")
+        db = SqliteDb(file)
+        session = db.get_session("ada")
+        print(f"\n[in {file.name}: {[run.status.value for run in session.runs]}]")
+        db.close()
+
+
+if __name__ == "__main__":
+    main()
