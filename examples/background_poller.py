@@ -13,51 +13,54 @@ import asyncio
 
 from choose_model import chosen_model
 
-from desist import Agent, RunStatus, Workflow
+from desist import Agent, Workflow
+from desist.run.workflow import WorkflowRunOutput
 
-SHORT = "One: cats. Two: more cats. Three: that will do."
+SHORT = "One: cats. Two: more cats. Three: that will do, thank you."
 LONG = "Well now. " + "Another thing that I must mention is the weather. " * 40
+
+
+async def poll(workflow: Workflow, run_id: str) -> WorkflowRunOutput:
+    """Ask how a run is going, print that, and return it."""
+    now = await workflow.aget_run(run_id)
+    assert now is not None
+    print(f"  {workflow.name}: {now.status.value:<9} {(now.content or '')[-40:]!r}")
+    return now
+
+
+async def read_a_bit(workflow: Workflow, run_id: str) -> int:
+    """Read along for a while and leave, which doesn't stop a run in the background. Return where we were."""
+    async with workflow.afollow(run_id) as events:
+        async for event in events:
+            if event.event == "RunContent" and "cats." in event.content:
+                return event.event_index
+    raise AssertionError("no cats")
 
 
 async def main() -> None:
     """Two reports side by side; one of them never gets to the point."""
     model = chosen_model(__doc__)
-    brief = Workflow("brief", steps=[Agent(model(SHORT), name="Brief", instructions="Three short points.")])
+    brief = Workflow("brief", steps=[Agent(model(SHORT), name="Brief", instructions="Three short points on cats.")])
     windy = Workflow("windy", steps=[Agent(model(LONG), name="Windy", instructions="Talk for hours.")])
-    running = {workflow: (await workflow.arun("Report!", background=True)) for workflow in (brief, windy)}
-    for workflow, pending in running.items():
-        print(f"{workflow.name}: {pending.status.value}")
+    first = await brief.arun("Report!", background=True)
+    second = await windy.arun("Report!", background=True)
+    print(f"started: {first.status.value}, {second.status.value}")
 
-    seen = -1
-    async with brief.afollow(running[brief].run_id) as events:
-        async for event in events:
-            seen = event.event_index
-            if event.event == "RunContent" and "cats." in event.content:
-                break  # a reader of a background run may leave; the run goes on
-    print(f"\n(a reader of 'brief' left after event {seen})")
-
-    while any(workflow.get_run(pending.run_id).status.is_final is False for workflow, pending in running.items()):
+    left_at = await read_a_bit(brief, first.run_id)
+    while not (await poll(brief, first.run_id)).status.is_final:
+        await poll(windy, second.run_id)
         await asyncio.sleep(0.1)  # the poller's own pace
-        for workflow, pending in running.items():
-            now = workflow.get_run(pending.run_id)
-            said = sum(len(run.content or "") for run in now.step_executor_runs or ())
-            print(f"  {workflow.name}: {now.status.value:<9} {said:>4} characters")
-        if windy.get_run(running[windy].run_id).status is RunStatus.running and now_over(brief, running[brief].run_id):
-            receipt = windy.cancel(running[windy].run_id, reason="the other one was enough", by="the poller")
-            await receipt
-            print(f"  windy: {receipt.outcome.value}, {receipt.reason}")
 
-    print("\nthe reader of 'brief' comes back:")
-    async for event in brief.afollow(running[brief].run_id, last_event_index=seen):
+    receipt = windy.cancel(second.run_id, reason="the other one was enough", by="the poller")
+    await receipt
+    print(f"windy: {receipt.outcome.value}, {receipt.reason}")
+    await poll(windy, second.run_id)
+
+    print(f"what came after event {left_at} of brief:", end=" ")
+    async for event in brief.afollow(first.run_id, last_event_index=left_at):
         if event.event == "RunContent":
             print(event.content, end="")
-    output = windy.get_run(running[windy].run_id)
-    print(f"\n\nwindy is kept as {output.status.value}: {output.content[:60]!r}...")
-
-
-def now_over(workflow: Workflow, run_id: str) -> bool:
-    """Whether a run has ended."""
-    return workflow.get_run(run_id).status.is_final
+    print()
 
 
 if __name__ == "__main__":

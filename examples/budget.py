@@ -2,8 +2,8 @@
 
     python examples/budget.py                   # scripted; --model NAME for a real model
 
-What to look at: a budget is looked at while an answer streams, so the run ends in the middle of a sentence and not after
-a bill. It counts over the whole tree: the two agents of the last example share one purse. Whoever is over budget ends
+What to look at: the tokens are counted while an answer streams, so the run ends in the middle of a sentence and not
+after a bill. They are counted over the whole tree: the three talkers share one purse. Whoever is over budget ends
 CANCELLED, with source "budget", and keeps what it has.
 """
 

@@ -11,7 +11,6 @@ history for every provider.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,17 @@ from choose_model import chosen_model
 
 from desist import Agent, cancel_run
 from desist.db import SqliteDb
+from desist.models.base import ModelRequest
 
 TALE = "It begins on a small ship far out at sea, in a night without stars, and the captain is a cat called Miso."
 
 
-def turns() -> Iterator[Any]:
-    """What the script says; the last turn reads the history as a model would."""
-    yield "Hello Ada! I'll remember."
-    yield TALE
-    yield lambda request: (
-        f"You are {'Ada' if any('I am Ada' in (m.content or '') for m in request.messages) else 'a stranger'}. "
-        f"I was telling you: '{next(m.content for m in request.messages if 'ship' in (m.content or '')).strip()}' ..."
-    )
+def remember(request: ModelRequest) -> str:
+    """What the script answers to the last question: it reads the history, as a model would."""
+    said = [message.content or "" for message in request.messages]
+    name = "Ada" if any("I am Ada" in words for words in said) else "a stranger"
+    tale = next((words.strip() for words in said if "ship" in words), "nothing")
+    return f"You are {name}. I was telling you: '{tale}' ..."
 
 
 def visit(file: Path, model: Any, words: str, *, stop_at: str | None = None) -> None:
@@ -53,7 +51,7 @@ def visit(file: Path, model: Any, words: str, *, stop_at: str | None = None) -> 
 def main() -> None:
     """Three visits, then look into the file."""
     model = chosen_model(__doc__)
-    hello, tale, answer = (model([turn]) for turn in turns())
+    hello, tale, answer = model("Hello Ada! I will remember."), model(TALE), model([remember])
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "chat.db"
         visit(file, hello, "I am Ada.")

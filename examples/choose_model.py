@@ -1,8 +1,8 @@
 """Which model an example talks to. Not an example itself.
 
-    python examples/NAME.py                     # a script: offline, and the same every time
-    python examples/NAME.py --local             # a small model on this machine (`desist model install`)
-    python examples/NAME.py --model gpt-5-mini  # a model behind OPENAI_API_KEY; OPENAI_BASE_URL names another server
+python examples/NAME.py                     # a script: offline, and the same every time
+python examples/NAME.py --local             # a small model on this machine (`desist model install`)
+python examples/NAME.py --model gpt-5-mini  # a model behind OPENAI_API_KEY; OPENAI_BASE_URL names another server
 """
 
 from __future__ import annotations

@@ -24,9 +24,9 @@ logging.getLogger("desist").setLevel(logging.ERROR)  # what is abandoned is logg
 
 
 def deafly(note: str) -> str:
-    """Note who does it, and be deaf for a second."""
+    """Note who does it, and be deaf for a while."""
     Path(note).write_text(str(os.getpid()))
-    time.sleep(1)  # stands for a long call into C: no Python code runs that could be told to stop
+    time.sleep(1.2)  # stands for a long call into C: no Python code runs that could be told to stop
     return "done"
 
 
@@ -49,6 +49,7 @@ def stop(deaf: Any, note: Path) -> None:
     events = agent.run("Go.", stream=True)
     while not (note.exists() and note.read_text()):
         time.sleep(0.01)
+    time.sleep(0.1)  # let it get to where it is deaf
     worker = int(note.read_text())
     receipt = agent.cancel(events.run_id, reason="enough")
     receipt.wait()

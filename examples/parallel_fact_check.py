@@ -2,8 +2,9 @@
 
     python examples/parallel_fact_check.py      # scripted; --local or --model NAME for a real model
 
-What to look at: three checkers work at the same time. When a checker's step fails with on_error="fail", the others are
-stopped in the middle of their sentence, and say why: their source is "sibling". Nobody pays for words that no one needs.
+What to look at: three checkers work at the same time. When one's step fails with on_error="fail", the others are
+stopped in the middle of their sentence, and say why: their source is "sibling". Nobody pays for words that no one
+needs.
 """
 
 from __future__ import annotations
