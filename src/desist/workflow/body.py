@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from desist.run.agent import BaseAgentRunEvent, RunOutput
@@ -83,7 +84,7 @@ class WorkflowBody:
 
     def go_on_from(self, earlier: WorkflowRunOutput) -> None:
         """Take over what an earlier run left: its finished steps, and what its agents had said and done."""
-        self.before = _step_outputs(earlier.step_results)
+        self.before = _with_inner(_step_outputs(earlier.step_results), earlier)
         self.earlier_runs = {run.run_id: run for run in _agent_runs(earlier) if run.run_id is not None}
         self.output.continued_from = earlier.run_id
 
@@ -270,6 +271,19 @@ def _names(progress: Progress) -> Iterator[str]:
 
 def _step_outputs(values: Sequence[Any]) -> list[StepOutput]:
     return [value if isinstance(value, StepOutput) else StepOutput.from_dict(value) for value in values]
+
+
+def _with_inner(outputs: list[StepOutput], run: WorkflowRunOutput) -> list[StepOutput]:
+    """Return the outputs of steps; what a nested workflow had made when its process died is known to its run only."""
+    inner = {made.run_id: made for made in run.step_executor_runs or () if isinstance(made, WorkflowRunOutput)}
+
+    def whole(output: StepOutput) -> StepOutput:
+        made = inner.get(output.step_run_id) if not output.finished else None
+        if made is not None and output.steps is None:
+            return replace(output, steps=_with_inner(_step_outputs(made.step_results), made))
+        return replace(output, steps=[whole(step) for step in output.steps]) if output.steps else output
+
+    return [whole(output) for output in outputs]
 
 
 def _agent_runs(output: WorkflowRunOutput) -> Iterator[RunOutput]:

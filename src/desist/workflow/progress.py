@@ -27,6 +27,7 @@ class Progress:
 
     common: dict[str, Any]  #: what its events carry
     step_type: str
+    above: Progress | None = None  #: what it stands in
     executor_type: str | None = None
     executor_name: str | None = None
     told: bool = False  #: its first event is out; a cancel that comes before has nothing to close
