@@ -23,6 +23,7 @@ from desist.run.workflow import (
 )
 from desist.workflow.closing import cancelled, completed, failed
 from desist.workflow.flow import Flow, Runnable
+from desist.workflow.measuring import step_metrics
 from desist.workflow.progress import Progress
 from desist.workflow.sequence import run_sequence
 from desist.workflow.sessions import EarlierRuns
@@ -155,10 +156,8 @@ class WorkflowBody:
         output = self.output
         if self.in_session is not None:
             self.in_session.conclude()
-        output.metrics = WorkflowMetrics(
-            steps={step.step_name or "": step.metrics for step in self.progress.done if step.metrics is not None},
-            duration=time.monotonic() - self._began_at,
-        )
+        duration = time.monotonic() - self._began_at
+        output.metrics = WorkflowMetrics(steps=step_metrics(self.progress, self.begun), duration=duration)
         if self.workflow.store_executor_outputs:
             output.step_executor_runs = self.child_runs or None
         if status is RunStatus.completed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -128,7 +129,7 @@ class Flow:
         def keep() -> None:
             above.open.remove(progress)
             above.done.append(output)
-            progress.output = output
+            progress.output, progress.ended_at = output, time.monotonic()
             if above.forks is not None and not output.cancelled:
                 above.forks.finished(name)
 

@@ -6,6 +6,7 @@ nothing is added after the outcome is decided.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ class Progress:
     told: bool = False  #: its first event is out; a cancel that comes before has nothing to close
     done: list[StepOutput] = field(default_factory=list)  #: what finished below it
     open: list[Progress] = field(default_factory=list)
+    began_at: float = field(default_factory=time.monotonic)
+    ended_at: float | None = None
     said: list[str] = field(default_factory=list)  #: pieces of a function's text
     output: StepOutput | None = None  #: what it made, once it has ended
     child_output: Any = None  #: the output of the agent's or workflow's run that does the step
@@ -40,6 +43,11 @@ class Progress:
     child_begun: list[Any] = field(default_factory=list)  #: what has begun in the workflow's run that does the step
     chosen: list[str] | None = None  #: what a Condition or Router has decided
     forks: Forks | None = None  #: of a Parallel: the state of each branch
+
+    @property
+    def seconds(self) -> float:
+        """For how long it has been going on, or went on."""
+        return (self.ended_at or time.monotonic()) - self.began_at
 
     def partial(self) -> Any:
         """Return what it has said by now."""
