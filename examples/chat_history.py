@@ -31,16 +31,16 @@ def remember(request: ModelRequest) -> str:
     return f"You are {name}. I was telling you: '{tale}' ..."
 
 
-def visit(file: Path, model: Any, words: str, *, stop_at: str | None = None) -> None:
-    """Come in, say something, and leave; interrupt the answer when it says `stop_at`."""
+def visit(file: Path, model: Any, words: str, *, stop_after: int | None = None) -> None:
+    """Come in, say something, and leave; interrupt the answer after so many pieces."""
     db = SqliteDb(file)
     agent = Agent(model, name="Companion", db=db, session_id="ada", add_history_to_context=True)
     print(f"\nyou: {words}\n it: ", end="")
     events = agent.run(words, stream=True)
-    for event in events:
+    for number, event in enumerate(events, 1):
         if event.event == "RunContent":
             print(event.content, end="", flush=True)
-            if stop_at and stop_at in event.content:
+            if number == stop_after:
                 cancel_run(event.run_id)
         elif event.event == "RunCancelled":
             print("-- [stopped]", end="")
@@ -55,7 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "chat.db"
         visit(file, hello, "I am Ada.")
-        visit(file, tale, "Tell me a story.", stop_at="sea")
+        visit(file, tale, "Tell me a story.", stop_after=10)
         visit(file, answer, "Who am I, and where were we?")
         db = SqliteDb(file)
         session = db.get_session("ada")

@@ -31,7 +31,7 @@ def chosen_model(description: str | None) -> Callable[[str | Sequence[Any]], Mod
         if given.local:
             from desist.models.local import LocalChat
 
-            return LocalChat()
+            return LocalChat(max_tokens=80)
         if given.model:
             from desist import OpenAIChat
 

@@ -1,6 +1,6 @@
 """Research, then write: one agent looks things up with a tool, another one tells them, a function signs it.
 
-    python examples/research_then_write.py      # scripted; --local or --model NAME for a real model
+    python examples/research_then_write.py      # scripted; --model NAME for a real model
 
 What to look at: an agent gets what the step before it made; text, tool calls and steps arrive while they happen; and
 afterwards the output has what every step made, and what it took.

@@ -33,13 +33,16 @@ def novel(model: Any, db: SqliteDb) -> Workflow:
     return Workflow("Novel", steps=[steps["outline"], both, steps["draft"]], db=db)
 
 
-def watch(events: Any, *, stop_at: str | None = None, workflow: Workflow) -> None:
-    """Print which steps run; stop the run when the text says `stop_at`."""
+def watch(workflow: Workflow, events: Any, *, stop: bool) -> None:
+    """Print which steps run; perhaps stop the run when eight pieces of the draft have come."""
+    pieces = 0
     for event in events:
         if event.event == "StepStarted":
             print(f"   runs: {event.step_name}")
-        elif event.event == "RunContent" and stop_at and stop_at in event.content:
-            workflow.cancel(events.run_id, reason="time for bed")
+        elif event.event == "RunContent" and event.agent_name == "draft":
+            pieces += 1
+            if stop and pieces == 8:
+                workflow.cancel(events.run_id, reason="time for bed")
         elif event.event == "WorkflowCancelled":
             print(f"   stopped ({event.reason}) after: {event.content.strip()!r}")
         elif event.event == "WorkflowCompleted":
@@ -56,14 +59,14 @@ def main() -> None:
         db = SqliteDb(file)
         workflow = novel(model, db)
         events = workflow.run("the sea", stream=True, stream_events=True)
-        watch(events, stop_at="bell", workflow=workflow)
+        watch(workflow, events, stop=True)
         db.close()
 
         print("tomorrow")
         db = SqliteDb(file)
         workflow = novel(model, db)
         again = workflow.continue_run(run_id=events.run_id, stream=True, stream_events=True)
-        watch(again, workflow=workflow)
+        watch(workflow, again, stop=False)
 
         for run_id in (events.run_id, again.run_id):
             output = workflow.get_run(run_id)
