@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 import desist
+from desist.run.continuing import Continuing
 from desist.run.options import WorkflowOptions
 from desist.testing import LoopbackProvider, Reply
 
@@ -191,7 +192,7 @@ def check_parameters(code: str, page: Path) -> None:
     assert callee in CALLABLES, f"{page.name}: {code}: add {callee} to what this test knows, or name what exists"
     found = CALLABLES[callee]
     known = {*inspect.signature(found.__init__ if inspect.isclass(found) else found).parameters}
-    if callee.split(".")[-1] in ("run", "arun"):
+    if callee.split(".")[-1] in ("run", "arun", "continue_run", "acontinue_run"):
         known |= {*WorkflowOptions.__annotations__}
     for keyword in call.keywords:
         assert keyword.arg in known, f"{page.name}: {code}: there is no parameter {keyword.arg}"
@@ -205,9 +206,15 @@ def _callables() -> dict[str, Any]:
     }
     for place in (desist.Agent, desist.Workflow):
         short = place.__name__.lower()
-        found |= {f"{short}.{name}": getattr(place, name) for name in ("run", "arun", "cancel")}
+        found |= {f"{short}.{name}": getattr(place, name) for name in vars(place) if callable(getattr(place, name))}
+        found |= {f"{short}.{name}": getattr(Continuing, name) for name in vars(Continuing) if name[0] != "_"}
     cancel = importlib.import_module("desist.run.cancel").cancel
-    return found | {"run": desist.Workflow.run, "cancel": cancel, "tool": desist.tools.Function}
+    return found | {
+        "run": desist.Workflow.run,
+        "arun": desist.Workflow.arun,
+        "cancel": cancel,
+        "tool": desist.tools.Function,
+    }
 
 
 CALLABLES = _callables()

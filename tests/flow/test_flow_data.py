@@ -159,3 +159,24 @@ def test_ten_thousand_steps_share_what_came_before() -> None:
     output = Workflow("W", steps=[make(number) for number in range(10_000)]).run()
     assert output.content == 9_999 and len(output.step_results) == 10_000
     assert len(logs) <= 2, "the first is empty, all others are one"
+
+
+def test_what_steps_used() -> None:
+    """Each step has its seconds; agents their tokens; a container the sum of all that is in it, once."""
+    agent = Agent(ScriptedModel(["two words"], repeat=True), name="A")
+    inner = Workflow("inner", steps=[Step("deep", agent=agent), Parallel("both", Step("x", agent=agent), _echo)])
+    steps = [Step("f", executor=_echo), Step("a", agent=agent), Steps("box", steps=[Step("b", agent=agent), inner])]
+    used = Workflow("W", steps=steps).run("go").metrics
+    assert used is not None and {"f", "a", "box", "inner", "deep", "x"} <= set(used.steps)
+    assert all(0 < step.duration <= used.duration for step in used.steps.values())
+    agents = {name: used.steps[name].metrics for name in ("a", "box", "inner")}
+    assert used.steps["f"].metrics is None
+    assert {name: (one.output_tokens, one.model_calls) for name, one in agents.items()} == {
+        "a": (2, 1),
+        "box": (6, 3),
+        "inner": (4, 2),
+    }
+
+
+def _echo(given: StepInput) -> Any:
+    return given.input

@@ -115,7 +115,7 @@ def test_what_spans_say(traced: Trace) -> None:
     assert said["gen_ai.operation.name"] == "invoke_agent" and said["gen_ai.agent.name"] == "Teller"
     assert said["gen_ai.request.model"] == "scripted" and said["gen_ai.provider.name"] == "desist.testing"
     assert said["desist.run.root_id"] == output.run_id != said["desist.run.id"]
-    used = output.metrics.steps["ask"] if output.metrics else Usage()
+    used = output.metrics.steps["ask"].metrics if output.metrics else Usage()
     assert said["gen_ai.usage.output_tokens"] == used.output_tokens > 0
     assert chat.kind is SpanKind.CLIENT and (chat.attributes or {})["gen_ai.usage.output_tokens"] == 2
     assert (chat.attributes or {})["gen_ai.response.time_to_first_chunk"] >= 0  # type: ignore[operator]

@@ -51,7 +51,7 @@ def of_type(hint: Any) -> st.SearchStrategy[Any]:
     if origin is tuple:
         return st.lists(st.integers(0, 9), min_size=1, max_size=2).map(tuple)
     if origin is dict:
-        return st.dictionaries(texts, values, max_size=2)
+        return st.dictionaries(texts, values if args[1] is Any else of_type(args[1]), max_size=2)
     if origin is typing.Literal:
         return st.sampled_from(args)
     if hint in BY_TYPE:

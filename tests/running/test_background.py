@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from desist import Agent, RunStatus, Step, StepInput, Workflow
+from desist import Agent, Parallel, RunStatus, Step, StepInput, Workflow
 from desist.cancel.kept import KeptBridge
 from desist.cancel.registry import registry
 from desist.db import SqliteDb
@@ -58,11 +58,34 @@ async def test_pending_at_once_and_polled() -> None:
     assert pending.status is S.pending and pending.run_id
     await until_reached(gate)
     now = workflow.get_run(pending.run_id)
-    assert now is not None and now.status is S.running
+    assert now is not None and (now.status, now.content) == (S.running, "one two ")
     gate.open()
     done = await settled(workflow, pending.run_id)
     assert (done.status, done.content) == (S.completed, "one two three four")
     assert pending.status is S.pending
+
+
+@pytest.mark.parametrize("kind", ["agent", "step", "nested", "parallel"])
+async def test_polled_in_the_middle_of_an_answer(kind: str, tmp_path: Path) -> None:
+    """Whoever looks at a run sees the text that has come by then, wherever it is said; the copy doesn't change."""
+    gate = Gate()
+    db = SqliteDb(db_file=str(tmp_path / "runs.db"))
+    agent = Agent(ScriptedModel([["half an ", gate, "answer"]]), name="A", db=db if kind == "agent" else None)
+    steps: dict[str, list[Any]] = {
+        "step": [Step("one", executor=lambda given: "done"), Step("two", agent=agent)],
+        "nested": [Workflow("inner", steps=[agent])],
+        "parallel": [Parallel("both", agent, Step("one", executor=lambda given: "done"))],
+    }
+    runner: Any = agent if kind == "agent" else Workflow("W", steps=steps[kind], db=db)
+    reader = runner.arun("go", stream=True, background=True)
+    await until_reached(gate)
+    seen = [runner.get_run_output(reader.run_id), db.get_run(reader.run_id)]
+    gate.open()
+    async for _ in reader:
+        pass
+    for output in seen:
+        assert output.status is S.running and "half an " in output.content and "answer" not in output.content
+    assert "half an answer" in runner.get_run_output(reader.run_id).content
 
 
 async def test_cancelled_while_queued() -> None:

@@ -38,6 +38,7 @@ def test_a_session(db: BaseDb) -> None:
     assert workflow.get_session_name("s") == "mine"
     used = workflow.get_session_metrics("s")
     assert used is not None and (used.output_tokens, used.model_calls) == (4, 2)
+    assert used.duration is not None and used.duration > 0
     again = WorkflowSession.from_dict(session.to_dict())
     assert [run.run_id for run in again.runs] == [first.run_id, second.run_id]
 
@@ -191,7 +192,8 @@ async def test_awaited(db: BaseDb, anyio_backend: str) -> None:
     assert len(await agent.aget_chat_history()) == 2
     session = await agent.aget_session()
     await agent.asave_session(session)
-    assert (await agent.aget_session_metrics()).model_calls == 1
+    used = await agent.aget_session_metrics()
+    assert used.model_calls == 1 and used.duration == output.metrics.duration > 0
     assert await agent.adelete_session("s")
     workflow = Workflow("W", steps=[echo], db=db, session_id="w")
     done = await workflow.arun("go")

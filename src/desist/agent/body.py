@@ -58,6 +58,7 @@ class AgentBody:
         self.messages: list[Message] = []
         self.executions: list[ToolExecution] = []
         self.metrics = RunMetrics()
+        self._began_at = time.monotonic()
         self.turn: Turn | None = None
         self.tool_calls = 0
         self.on_cancel: Callable[..., Any] | None = None  #: of this run alone
@@ -252,6 +253,11 @@ class AgentBody:
 
     # -- the end
 
+    def said(self) -> str | None:
+        """Return the text that has come by now."""
+        said = [message.content for message in self.messages if message.role == "assistant" and message.content]
+        return "".join([*said, *(self.turn.text if self.turn is not None else ())]) or None
+
     def conclude(self, status: RunStatus, error: BaseException | None) -> list[Any]:
         """Finish the output and return the closing events."""
         output = self.output
@@ -294,8 +300,7 @@ class AgentBody:
                 self.messages.append(partial)
             self.turn = None
         if self.output.content is None:
-            said = [message.content for message in self.messages if message.role == "assistant" and message.content]
-            self.output.content = "".join(said) or None
+            self.output.content = self.said()
         self._close_executions()
         self.messages.extend(sealed(self.messages, CANCELLED_RESULT))
         if not cancelled:

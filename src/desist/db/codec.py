@@ -26,6 +26,7 @@ _PARTS: dict[str, Any] = {
     "message": revive_as(Message),
     "tool": revive_as(ToolExecution),
     "step": revive_as(StepOutput),
+    "begun": revive_as(StepOutput),
     "again": lambda value: None,
 }
 

@@ -22,9 +22,11 @@ from desist.workflow.types import StepOutput
 __all__ = ["died", "so_far"]
 
 log = logging.getLogger("desist.db")
+#: Kind, value, and where it stands.
+_Part = tuple[str, Any, dict[str, Any]]
 
 
-def so_far(row: RunRow, parts: Sequence[PartRow]) -> Any:
+def so_far(row: RunRow, parts: Sequence[PartRow], *, dead: bool = False) -> Any:
     """Return the output of a run as far as it has come."""
     output = decode_run(row)
     known = _counting(parts)
@@ -34,13 +36,13 @@ def so_far(row: RunRow, parts: Sequence[PartRow]) -> Any:
         output.messages = [value for kind, value, _ in known if kind == "message"]
         output.tools = [value for kind, value, _ in known if kind == "tool"]
     else:
-        output.step_results = _steps([(value, at) for kind, value, at in known if kind == "step"])
+        output.step_results = _steps(known, dead=dead)
     return output
 
 
 def died(row: RunRow, parts: Sequence[PartRow], error: str | None = None) -> Any:
     """Return the output of a run whose process is gone: what had finished is kept, open calls are sealed."""
-    output = so_far(row, parts)
+    output = so_far(row, parts, dead=True)
     output.status = RunStatus.error
     output.error = error or f"{words(row.process)} ended without recording the end of this run"
     if isinstance(output, RunOutput):
@@ -76,9 +78,9 @@ def _result(tool: ToolExecution) -> Message:
     )
 
 
-def _counting(parts: Sequence[PartRow]) -> list[tuple[str, Any, dict[str, Any]]]:
+def _counting(parts: Sequence[PartRow]) -> list[_Part]:
     """Return the parts that count: kind, value and place. One that can't be read is left out, and said."""
-    known: list[tuple[str, Any, dict[str, Any]]] = []
+    known: list[_Part] = []
     for part in parts:
         if part.kind == "again":
             known.clear()
@@ -90,36 +92,28 @@ def _counting(parts: Sequence[PartRow]) -> list[tuple[str, Any, dict[str, Any]]]
     return known
 
 
-def _steps(ended: Sequence[tuple[StepOutput, dict[str, Any]]]) -> list[Any]:
+def _steps(parts: Sequence[_Part], *, dead: bool) -> list[Any]:
     """Return what the steps made: a container holds what ended in it, and one that didn't end what had.
 
-    Steps come in the order of their ends, so that a container comes after all that is in it, and takes it.
+    Containers begin before what is in them, and end after it.
+
+    Parameters:
+        dead: tell what had begun although nothing in it has ended: a run that did its work, by its id, and what a
+            container had decided, are taken over.
     """
-    top: list[StepOutput] = []
-    inside: dict[str, list[tuple[StepOutput, dict[str, Any]]]] = {}  # by the step around it
-    for output, at in ended:
-        inside.pop(output.step_id or "", None)  # the container has them in itself
-        above = at.get("step_id")
-        if above is None:
-            top.append(output)
-        else:
-            inside.setdefault(above, []).append((output, at))
-    while inside:  # containers that were open, the innermost first
-        step_id = max(inside, key=lambda known: inside[known][0][1].get("nested_depth") or 0)
-        ended_in_it = inside.pop(step_id)
-        around = ended_in_it[0][1]
-        made = StepOutput(
-            step_name=around.get("step_name"),
-            step_id=step_id,
-            step_type=around.get("step_type"),
-            content=ended_in_it[-1][0].content,
-            success=False,
-            steps=[output for output, _ in ended_in_it],
-        )
-        above = around.get("parent_step_id")
-        if above is None:
-            top.append(made)
-        else:
-            depth = (around.get("nested_depth") or 1) - 1
-            inside.setdefault(above, []).append((made, {"step_id": above, "nested_depth": depth}))
-    return top
+    inside: dict[str | None, list[StepOutput]] = {None: []}  # by the step around; None: the workflow itself
+    begun: dict[str | None, tuple[StepOutput, str | None]] = {}
+    for kind, output, at in parts:
+        if kind == "begun":
+            begun[output.step_id] = (output, at.get("step_id"))
+        elif kind == "step":
+            begun.pop(output.step_id, None)
+            inside.pop(output.step_id, None)  # the container has them in itself
+            inside.setdefault(at.get("step_id"), []).append(output)
+    for output, above in reversed(begun.values()):
+        output.steps = inside.pop(output.step_id, None)
+        if output.steps:
+            output.content = output.steps[-1].content
+        if output.steps or dead:
+            inside.setdefault(above, []).append(output)
+    return inside[None]

@@ -120,7 +120,7 @@ class TableStore:
             return self._owed.get(run_id)
         if live.store is not self:
             return None
-        run: StoredRun = live.stored(live.scope.status)
+        run: StoredRun = live.stored_now()
         return run
 
     def _marked(self, row: RunRow) -> StoredRun | None:

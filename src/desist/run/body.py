@@ -39,6 +39,9 @@ class Body(Protocol):
     def cleanups(self, compensate: bool) -> list[Cleanup]:
         """Return the hooks that clean up after a cancel, in the order in which they are to run."""
 
+    def said(self) -> Any:
+        """Return what it has said by now. With the lock of the tree held; must not block."""
+
     def doing(self) -> str:
         """Return what it is at: the names of tools or steps."""
 

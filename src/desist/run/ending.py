@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import os
 import time
 import weakref
+from dataclasses import replace
 from typing import Any
 
 from desist.cancel.kept import KeptBridge
@@ -22,6 +24,8 @@ __all__ = ["Ending", "left_behind"]
 
 log = logging.getLogger("desist.run")
 
+#: Fields of outputs that grow while a run goes on.
+_GROWING = ("events", "messages", "step_results", "tools")
 #: Runs that ended while something of theirs went on; gone when that has ended.
 _left_behind: weakref.WeakValueDictionary[int, Ending] = weakref.WeakValueDictionary()
 os.register_at_fork(after_in_child=_left_behind.clear)
@@ -112,6 +116,17 @@ class Ending(RunState):
             created_at=self.created_at,
             session=getattr(body, "session", None),
         )
+
+    def stored_now(self) -> StoredRun:
+        """Return a live run as it is at this moment, for who looks at it: a copy, with what was said by now."""
+        with self.lock:
+            output = copy.copy(self.body.output)
+            for name in _GROWING:
+                if isinstance(held := getattr(output, name, None), list):
+                    setattr(output, name, list(held))
+            if output.content is None:
+                output.content = self.body.said()
+            return replace(self.stored(self.status), output=output)
 
     def _save(self, status: RunStatus) -> Any:
         try:

@@ -106,7 +106,7 @@ class Sessions:
         """
         live: Any = registry.get(run_id)
         if live is not None and live.store is self.store and not live.scope.concluding:
-            found = live.stored(live.status)  # as it is now; its end is told by the store only
+            found = live.stored_now()  # its end is told by the store only
         else:
             found = self.store.load_run(run_id)
         if found is None or session_id not in (None, found.session_id) or user_id not in (None, found.user_id):

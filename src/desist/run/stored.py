@@ -10,9 +10,10 @@ from desist.cancel.status import RunStatus
 
 __all__ = ["PartKind", "SessionUpdate", "StoredRun", "StoredSession"]
 
-#: What a part of a run is: a `Message`, a `ToolExecution`, a `StepOutput`; "again" says that the run began anew, and
-#: what came before it doesn't count.
-PartKind = Literal["message", "tool", "step", "again"]
+#: What a part of a run is: a `Message`, a `ToolExecution`, a `StepOutput`; "begun" is the `StepOutput` of a step that
+#: hasn't ended: a container, or one whose work is a run of its own; "again" says that the run began anew, and what came
+#: before it doesn't count.
+PartKind = Literal["message", "tool", "step", "begun", "again"]
 
 
 @dataclass(slots=True, kw_only=True)

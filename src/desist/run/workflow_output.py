@@ -24,7 +24,7 @@ class StepMetrics(Record):
     executor_name: str | None = None
     runs: int = 0  #: how often it ran
     duration: float | None = None  #: seconds, of all times together
-    metrics: RunMetrics | None = None  #: tokens and calls of the step's agent; None where there is none
+    metrics: RunMetrics | None = None  #: tokens, calls and seconds of the agents in it; None: there were none
 
     _revivers: ClassVar[Mapping[str, Reviver]] = {"metrics": revive_as(RunMetrics)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from desist.run.agent import BaseAgentRunEvent, RunOutput
@@ -84,7 +85,7 @@ class WorkflowBody:
 
     def go_on_from(self, earlier: WorkflowRunOutput) -> None:
         """Take over what an earlier run left: its finished steps, and what its agents had said and done."""
-        self.before = _step_outputs(earlier.step_results)
+        self.before = _with_inner(_step_outputs(earlier.step_results), earlier)
         self.earlier_runs = {run.run_id: run for run in _agent_runs(earlier) if run.run_id is not None}
         self.output.continued_from = earlier.run_id
 
@@ -233,6 +234,10 @@ class WorkflowBody:
         assert self.output.events is not None
         self.output.events.append(event)
 
+    def said(self) -> Any:
+        """Return what it has said by now."""
+        return self.progress.partial()
+
     def open_steps(self) -> list[str]:
         """Return the names of the steps that are open, the outermost first. For who looks at live runs."""
         return list(_names(self.progress))
@@ -280,6 +285,19 @@ def _run_ids(outputs: Iterable[StepOutput]) -> Iterator[str | None]:
     for output in outputs:
         yield output.step_run_id
         yield from _run_ids(output.steps or ())
+
+
+def _with_inner(outputs: list[StepOutput], run: WorkflowRunOutput) -> list[StepOutput]:
+    """Return the outputs of steps; what a nested workflow had made when its process died is known to its run only."""
+    inner = {made.run_id: made for made in run.step_executor_runs or () if isinstance(made, WorkflowRunOutput)}
+
+    def whole(output: StepOutput) -> StepOutput:
+        made = inner.get(output.step_run_id) if not output.finished else None
+        if made is not None and output.steps is None:
+            return replace(output, steps=_with_inner(_step_outputs(made.step_results), made))
+        return replace(output, steps=[whole(step) for step in output.steps]) if output.steps else output
+
+    return [whole(output) for output in outputs]
 
 
 def _agent_runs(output: WorkflowRunOutput) -> Iterator[RunOutput]:

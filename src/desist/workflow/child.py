@@ -18,6 +18,7 @@ from desist.run.driver import Run
 from desist.run.input import input_text
 from desist.run.place import Place
 from desist.workflow.flow import Flow
+from desist.workflow.kept import keep_begun
 from desist.workflow.progress import Progress
 from desist.workflow.sessions import with_history
 from desist.workflow.types import StepInput, StepOutput
@@ -43,11 +44,12 @@ async def run_child(
     made = run.body.output
 
     def note() -> None:  # now, not when it has ended: a cancel must find it
-        progress.child_output = made
+        progress.child_output, progress.child_body = made, run.body
         progress.child_begun = getattr(run.body, "begun", [])
         flow.child_runs.append(made)
 
     flow.run.commit(note)
+    keep_begun(flow.run, progress)
     run.limit(step.timeout, f"the timeout of step {step.name!r}", reach="own")
     await run.start(asyncio.get_running_loop()).wait_async()
     if made.status is RunStatus.cancelled:

@@ -17,6 +17,7 @@ from desist.run.strict import Strict
 from desist.run.workflow_event import BaseStepEvent
 from desist.workflow.entries import as_steps
 from desist.workflow.flow import Flow, Runnable, Spot
+from desist.workflow.kept import keep_begun
 from desist.workflow.progress import Progress
 from desist.workflow.sequence import run_sequence
 from desist.workflow.types import StepInput, StepOutput, StepType
@@ -50,6 +51,7 @@ class Stage:
             self.progress.told, self.progress.chosen = True, chosen
 
         self.flow.run.emit(event(**self.progress.common, **told), note)
+        keep_begun(self.flow.run, self.progress)
 
     async def sequence(
         self, steps: Sequence[Runnable], given: StepInput | None = None, before: Sequence[StepOutput] | None = None

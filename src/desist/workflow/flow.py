@@ -107,7 +107,7 @@ class Flow:
             "step_name": step.name,
             "step_index": spot.index,
         }
-        progress = Progress(common, kind.value, told=told)
+        progress = Progress(common, kind.value, above, told=told)
 
         def note() -> None:
             above.open.append(progress)
@@ -149,13 +149,17 @@ class Flow:
         return self.end(progress, above, progress.failed(words), StepErrorEvent(**progress.common, error=words))
 
     def reuse(self, step: Runnable, output: StepOutput, above: Progress) -> StepOutput:
-        """Take what an earlier run made as made by this one: nothing is told, but it can be undone."""
+        """Take what an earlier run made as made by this one: nothing is told, but it can be undone.
+
+        It is recorded again: this run may be continued itself.
+        """
 
         def note() -> None:
             above.done.append(output)
             self.begun.extend(_begun(step, output))
 
         self.run.commit(note)
+        keep_step(self.run, output, above)
         return output
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from desist.run.metrics import RunMetrics
 from desist.run.workflow_output import StepMetrics
@@ -29,12 +29,24 @@ def _add(step: StepMetrics, output: StepOutput) -> None:
     step.runs += 1
     if output.duration is not None:
         step.duration = (step.duration or 0.0) + output.duration
-    used = output.metrics
-    if isinstance(used, RunMetrics):
-        step.metrics = step.metrics or RunMetrics(duration=0.0)
-        step.metrics.add(used)
-        step.metrics.model_calls += used.model_calls
-        step.metrics.tool_calls += used.tool_calls
-        step.metrics.duration = (step.metrics.duration or 0.0) + (used.duration or 0.0)
-        if step.metrics.time_to_first_token is None:
-            step.metrics.time_to_first_token = used.time_to_first_token
+    for used in _used(output):
+        step.metrics = step.metrics or RunMetrics()
+        _count(step.metrics, used)
+
+
+def _used(output: StepOutput) -> Iterator[RunMetrics]:
+    """Yield what the agents used that did the step, or what is inside it."""
+    if isinstance(output.metrics, RunMetrics):
+        yield output.metrics
+    else:
+        for inner in output.steps or ():
+            yield from _used(inner)
+
+
+def _count(total: RunMetrics, used: RunMetrics) -> None:
+    total.add(used)
+    total.model_calls += used.model_calls
+    total.tool_calls += used.tool_calls
+    total.duration = (total.duration or 0.0) + (used.duration or 0.0)
+    if total.time_to_first_token is None:
+        total.time_to_first_token = used.time_to_first_token

@@ -16,6 +16,7 @@ from desist.run.step_events import StepCancelledEvent
 from desist.workflow.types import StepOutput, joined
 
 if TYPE_CHECKING:
+    from desist.run.body import Body
     from desist.workflow.state import Forks
 
 __all__ = ["Progress"]
@@ -27,6 +28,7 @@ class Progress:
 
     common: dict[str, Any]  #: what its events carry
     step_type: str
+    above: Progress | None = None  #: what it stands in
     executor_type: str | None = None
     executor_name: str | None = None
     told: bool = False  #: its first event is out; a cancel that comes before has nothing to close
@@ -35,6 +37,7 @@ class Progress:
     said: list[str] = field(default_factory=list)  #: pieces of a function's text
     output: StepOutput | None = None  #: what it made, once it has ended
     child_output: Any = None  #: the output of the agent's or workflow's run that does the step
+    child_body: Body | None = None  #: of that run
     child_begun: list[Any] = field(default_factory=list)  #: what has begun in the workflow's run that does the step
     chosen: list[str] | None = None  #: what a Condition or Router has decided
     forks: Forks | None = None  #: of a Parallel: the state of each branch
@@ -43,7 +46,8 @@ class Progress:
     def partial(self) -> Any:
         """Return what it has said by now."""
         if self.child_output is not None:
-            return self.child_output.content
+            told = self.child_output.content
+            return told if told is not None or self.child_body is None else self.child_body.said()
         if self.said:
             return "".join(self.said)
         contents = [(output.step_name, output.content) for output in self.done]
