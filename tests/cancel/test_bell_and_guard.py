@@ -10,6 +10,8 @@ import sys
 import threading
 import weakref
 
+import pytest
+
 from desist.cancel.bell import Bell, bell_of
 
 _TRACED = """
@@ -74,3 +76,29 @@ def test_a_bell_of_a_closed_loop_is_deaf_and_goes() -> None:
     gc.collect()
     assert gone() is None
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_loop_that_is_broken_off_loses_no_call() -> None:
+    """A Ctrl-C in the middle of answering: what is left is called when the loop goes on; a ring heard twice is none."""
+    called: list[str] = []
+    loop = asyncio.new_event_loop()
+
+    async def listen() -> Bell:
+        return bell_of(loop)
+
+    def break_off() -> None:
+        raise KeyboardInterrupt
+
+    bell = loop.run_until_complete(listen())
+    bell.call(break_off)
+    bell.call(lambda: called.append("second"))
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(asyncio.sleep(10))
+    bell.call(lambda: called.append("third"))
+    loop.run_until_complete(asyncio.sleep(0.01))
+    bell.answer()
+    assert called == ["second", "third"]
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()

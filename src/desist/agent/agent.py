@@ -15,7 +15,7 @@ from desist.exceptions import ConfigurationError
 from desist.models.base import Model
 from desist.run.agent import RunOutput, RunOutputEvent
 from desist.run.awaitable import awaitable
-from desist.run.cancel import acancel_run, cancel, cancel_run
+from desist.run.cancel import Cancelling
 from desist.run.cleanup import check_hook
 from desist.run.continuing import Continuing
 from desist.run.debug import show_log
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Agent"]
 
 
-class Agent(Sessions, Continuing, Strict):
+class Agent(Sessions, Continuing, Cancelling, Strict):
     """A model with instructions and tools, run turn by turn.
 
     Parameters:
@@ -357,15 +357,6 @@ class Agent(Sessions, Continuing, Strict):
         wanted = self.stream if stream is None else stream
         open_run = functools.partial(self._open, input, checked)
         return launch(open_run, stream=wanted, stream_events=stream_events, background=background)
-
-    # -- stopping
-
-    #: Cancel a run by any id of its tree, with reason, grace, scope; see `desist.run.cancel.cancel`.
-    cancel = staticmethod(cancel)
-    #: Cancel a run by any id of its tree; return whether it ends, or has ended, `CANCELLED`.
-    cancel_run = staticmethod(cancel_run)
-    #: The same for async code.
-    acancel_run = staticmethod(acancel_run)
 
     # -- looking back, printing; sessions are in `desist.run.sessions`
 

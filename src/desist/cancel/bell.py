@@ -49,12 +49,20 @@ class Bell:
             pass
 
     def answer(self) -> None:
-        """The loop has heard it."""
+        """The loop has heard it; twice, if a Ctrl-C broke the loop off between hearing and answering."""
         assert self._fd is not None
-        os.eventfd_read(self._fd)
+        try:
+            os.eventfd_read(self._fd)
+        except BlockingIOError:
+            pass
         self._rung = False  # first: what is put from here on rings again, what was put before is taken below
-        for _ in range(len(self._queue)):
-            self._queue.popleft()()
+        try:
+            for _ in range(len(self._queue)):
+                self._queue.popleft()()
+        finally:
+            if self._queue and not self._rung:  # broken off in the middle: the rest is due when the loop goes on
+                self._rung = True
+                os.eventfd_write(self._fd, 1)
 
 
 def _watched(loop: asyncio.AbstractEventLoop, bell: Bell) -> int | None:

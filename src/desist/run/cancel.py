@@ -9,7 +9,7 @@ from desist.cancel.receipt import CancelReceipt
 from desist.cancel.registry import registry
 from desist.exceptions import ConfigurationError
 
-__all__ = ["acancel_run", "cancel", "cancel_run"]
+__all__ = ["Cancelling", "acancel_run", "cancel", "cancel_run"]
 
 
 def cancel(
@@ -57,3 +57,14 @@ def cancel_run(run_id: str) -> bool:
 async def acancel_run(run_id: str) -> bool:
     """The same for async code. It doesn't wait: `await cancel(run_id)` does."""
     return bool(cancel(run_id))
+
+
+class Cancelling:
+    """The same for agents and workflows: any id will do, whoever started its run."""
+
+    #: Cancel a run by any id of its tree, with reason, grace, scope; see `desist.run.cancel.cancel`.
+    cancel = staticmethod(cancel)
+    #: Cancel a run by any id of its tree; return whether it ends, or has ended, `CANCELLED`.
+    cancel_run = staticmethod(cancel_run)
+    #: The same for async code.
+    acancel_run = staticmethod(acancel_run)

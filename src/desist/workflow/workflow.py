@@ -10,7 +10,7 @@ from typing import Any, Literal, Unpack, overload
 from desist.cancel.home import home
 from desist.cancel.reader import AsyncReader, SyncReader
 from desist.exceptions import ConfigurationError
-from desist.run.cancel import acancel_run, cancel, cancel_run
+from desist.run.cancel import Cancelling
 from desist.run.cleanup import check_hook
 from desist.run.continuing import Continuing
 from desist.run.debug import show_log
@@ -36,7 +36,7 @@ from desist.workflow.types import StepInput, StepOutput
 __all__ = ["Workflow"]
 
 
-class Workflow(WorkflowSessions, Continuing, Strict):
+class Workflow(WorkflowSessions, Continuing, Cancelling, Strict):
     """Steps that are run as one, and stopped as one.
 
     Parameters:
@@ -349,15 +349,6 @@ class Workflow(WorkflowSessions, Continuing, Strict):
         wanted = self.stream if stream is None else stream
         open_run = functools.partial(self._open, input, checked)
         return launch(open_run, stream=wanted, stream_events=stream_events, background=background)
-
-    # -- stopping
-
-    #: Cancel a run by any id of its tree, with reason, grace, scope; see `desist.run.cancel.cancel`.
-    cancel = staticmethod(cancel)
-    #: Cancel a run by any id of its tree; return whether it ends, or has ended, `CANCELLED`.
-    cancel_run = staticmethod(cancel_run)
-    #: The same for async code.
-    acancel_run = staticmethod(acancel_run)
 
     # -- printing; looking back is in `desist.workflow.sessions`
 
