@@ -309,3 +309,14 @@ def test_import_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_names_in_their_other_places() -> None:
+    """Programs of this API find these names where they are used to."""
+    import desist.run
+    import desist.run.base
+    import desist.tools
+    import desist.tools.function
+
+    assert desist.tools.function.FunctionCall is desist.tools.FunctionCall
+    assert desist.run.base.RunContext is desist.run.RunContext

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 from desist.cancel.receipt import Abandoned, CancelRecord
 from desist.cancel.status import RunStatus
 from desist.exceptions import UnsupportedError
+from desist.run.context import RunContext
 from desist.run.plain import Path, names_of, plain
 from desist.run.record import Record
 
@@ -22,6 +23,7 @@ __all__ = [
     "CancelRecord",
     "CancellationStage",
     "CustomFields",
+    "RunContext",
     "RunStatus",
     "content_text",
     "now",

@@ -271,3 +271,12 @@ def _doc_of(function: Callable[..., Any]) -> str | None:
     if text := inspect.getdoc(plain):
         return text
     return inspect.getdoc(type(function)) if plain is bare(type(function).__call__) else None
+
+
+def __getattr__(name: str) -> Any:
+    """`FunctionCall` is found here, too, as programs of this API expect; it stands on this module."""
+    if name == "FunctionCall":
+        from desist.tools.call import FunctionCall
+
+        return FunctionCall
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
