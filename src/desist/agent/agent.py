@@ -15,7 +15,7 @@ from desist.exceptions import ConfigurationError
 from desist.models.base import Model
 from desist.run.agent import RunOutput, RunOutputEvent
 from desist.run.awaitable import awaitable
-from desist.run.cancel import acancel_run, cancel, cancel_run
+from desist.run.cancel import acancel_run, by_its_db, cancel, cancel_run
 from desist.run.cleanup import check_hook
 from desist.run.continuing import Continuing
 from desist.run.debug import show_log
@@ -361,11 +361,11 @@ class Agent(Sessions, Continuing, Strict):
     # -- stopping
 
     #: Cancel a run by any id of its tree, with reason, grace, scope; see `desist.run.cancel.cancel`.
-    cancel = staticmethod(cancel)
+    cancel = by_its_db(cancel)
     #: Cancel a run by any id of its tree; return whether it ends, or has ended, `CANCELLED`.
-    cancel_run = staticmethod(cancel_run)
+    cancel_run = by_its_db(cancel_run)
     #: The same for async code.
-    acancel_run = staticmethod(acancel_run)
+    acancel_run = by_its_db(acancel_run)
 
     # -- looking back, printing; sessions are in `desist.run.sessions`
 

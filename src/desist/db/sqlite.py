@@ -7,9 +7,9 @@ from pathlib import Path
 
 from desist.db.base import AsyncBaseDb
 from desist.db.on_disk import OnDisk
+from desist.db.shared_store import SharedTableStore
 from desist.db.sqlite_file import SqliteFile
 from desist.db.sqlite_tables import Names
-from desist.db.store import TableStore
 from desist.exceptions import ConfigurationError
 
 __all__ = ["AsyncSqliteDb", "SqliteDb"]
@@ -47,7 +47,7 @@ class SqliteDb(OnDisk):
             raise ConfigurationError(f"session_table={session_table!r} must be a name: letters, digits and _")
         names = Names.after(session_table)
         key = ("sqlite", path, names)
-        super().__init__(key, lambda patience: TableStore(SqliteFile(path, names, patience), patience), timeout)
+        super().__init__(key, lambda patience: SharedTableStore(SqliteFile(path, names, patience), patience), timeout)
         self.db_file = path
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Names", "SqliteTables"]
 
 _RUN = RunRow.__slots__  # the names of the fields, in their order
+_DAY = 86400.0  #: seconds after which a process that hasn't been heard of is forgotten
+_CONTROL = ", ".join(name if name != "output" else "''" for name in _RUN)
 _SESSION = ("session_id", "kind", "owner_id", "user_id", "session_data", "metadata", "created_at", "updated_at")
 
 
@@ -28,17 +31,19 @@ class Names:
     runs: str = "desist_runs"
     parts: str = "desist_run_parts"
     schema: str = "desist_schema"
+    owners: str = "desist_owners"
+    intents: str = "desist_intents"
 
     @classmethod
     def after(cls, sessions: str | None) -> Names:
         """Return the names for a table of sessions that a program named itself."""
         if sessions is None or sessions == cls.__dataclass_fields__["sessions"].default:
             return cls()
-        return cls(sessions, f"{sessions}_runs", f"{sessions}_run_parts", f"{sessions}_schema")
+        return cls(sessions, *(f"{sessions}_{what}" for what in ("runs", "run_parts", "schema", "owners", "intents")))
 
     def as_dict(self) -> dict[str, str]:
         """Return them as the migrations name them."""
-        return {"sessions": self.sessions, "runs": self.runs, "parts": self.parts}
+        return asdict(self)
 
 
 class SqliteTables:
@@ -74,6 +79,17 @@ class SqliteTables:
         )
         self._connection.execute(f"DELETE FROM {self._names.parts} WHERE run_id = ?", (row.run_id,))
 
+    def end_run(self, row: RunRow) -> bool:
+        """Write the end of a run, if it has none and this epoch."""
+        done = self._connection.execute(
+            f"UPDATE {self._names.runs} SET status = ?, session_id = ?, owner_id = ?, user_id = ?, updated_at = ?,"
+            f" output = ? WHERE run_id = ? AND epoch = ? AND status NOT IN {FINAL}",
+            (row.status, row.session_id, row.owner_id, row.user_id, row.updated_at, row.output, row.run_id, row.epoch),
+        )
+        if done.rowcount:
+            self._connection.execute(f"DELETE FROM {self._names.parts} WHERE run_id = ?", (row.run_id,))
+        return done.rowcount > 0
+
     def delete_run(self, run_id: str) -> bool:
         """Delete a run and its parts."""
         self._connection.execute(f"DELETE FROM {self._names.parts} WHERE run_id = ?", (run_id,))
@@ -102,15 +118,72 @@ class SqliteTables:
         rows = self._runs(" AND ".join(where), [*values, -1 if limit is None else limit], newest)
         return rows[::-1]
 
+    # -- what processes tell one another
+
+    def _known(self, where: str, values: Sequence[Any]) -> list[RunRow]:
+        rows = self._rows(f"SELECT {_CONTROL} FROM {self._names.runs} WHERE {where}", values)
+        return [RunRow(*row) for row in rows]
+
+    def get_runs(self, run_ids: Sequence[str]) -> list[RunRow]:
+        """Return those of these runs that there are."""
+        found: list[RunRow] = []
+        for start in range(0, len(run_ids), 500):
+            some = run_ids[start : start + 500]
+            found += self._known(f"run_id IN ({', '.join('?' * len(some))})", some)
+        return found
+
+    def asked(self, process: str) -> list[RunRow]:
+        """Return the runs of a process that were cancelled and have no end."""
+        return self._known(f"process = ? AND cancel IS NOT NULL AND status NOT IN {FINAL}", (process,))
+
+    def open_anywhere(self) -> list[RunRow]:
+        """Return all runs that have no end."""
+        return self._known(f"status NOT IN {FINAL}", ())
+
+    def set_cancel(self, run_id: str, epoch: int, cancel: str) -> bool:
+        """Record a request for a run that has no end."""
+        done = self._connection.execute(
+            f"UPDATE {self._names.runs} SET cancel = ? WHERE run_id = ? AND epoch = ? AND status NOT IN {FINAL}",
+            (cancel, run_id, epoch),
+        )
+        return done.rowcount > 0
+
+    def put_intent(self, run_id: str, cancel: str, now: float) -> None:
+        """Keep a request for a run that isn't known yet."""
+        statement = f"INSERT INTO {self._names.intents} VALUES (?, ?, ?) ON CONFLICT (run_id) DO NOTHING"
+        self._connection.execute(statement, (run_id, cancel, now))
+
+    def take_intent(self, run_id: str, since: float) -> str | None:
+        """Forget the request for a run that is known now, and those that are older than `since`."""
+        self._connection.execute(f"DELETE FROM {self._names.intents} WHERE at < ?", (since,))
+        rows = self._rows(f"DELETE FROM {self._names.intents} WHERE run_id = ? RETURNING cancel", (run_id,))
+        return str(rows[0][0]) if rows else None
+
+    def beat(self, process: str, address: str, until: float) -> None:
+        """Record that a process lives."""
+        self._connection.execute(f"DELETE FROM {self._names.owners} WHERE until < ?", (until - _DAY,))
+        self._connection.execute(f"REPLACE INTO {self._names.owners} VALUES (?, ?, ?)", (process, address, until))
+
+    def owner(self, process: str) -> tuple[str, float] | None:
+        """Return the address of a process, and until when it is believed to live."""
+        rows = self._rows(f"SELECT address, until FROM {self._names.owners} WHERE process = ?", (process,))
+        return (rows[0][0], rows[0][1]) if rows else None
+
+    def forget_owner(self, process: str) -> None:
+        """A process has none of these runs any more."""
+        self._connection.execute(f"DELETE FROM {self._names.owners} WHERE process = ?", (process,))
+
     # -- parts
 
-    def add_part(self, row: PartRow) -> None:
-        """Add a part to a run that has no end."""
-        self._connection.execute(
+    def add_part(self, row: PartRow, epoch: int | None = None) -> bool:
+        """Add a part to a run that has no end, in this epoch."""
+        done = self._connection.execute(
             f"INSERT INTO {self._names.parts} (run_id, kind, at, value) SELECT ?, ?, ?, ?"
-            f" WHERE EXISTS (SELECT 1 FROM {self._names.runs} WHERE run_id = ? AND status NOT IN {FINAL})",
-            (row.run_id, row.kind, row.at, row.value, row.run_id),
+            f" WHERE EXISTS (SELECT 1 FROM {self._names.runs} WHERE run_id = ? AND epoch = coalesce(?, epoch)"
+            f" AND status NOT IN {FINAL})",
+            (row.run_id, row.kind, row.at, row.value, row.run_id, epoch),
         )
+        return done.rowcount > 0
 
     def parts(self, run_id: str) -> list[PartRow]:
         """Return the parts of a run, the oldest first."""

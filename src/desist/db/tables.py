@@ -37,6 +37,8 @@ class RunRow:
     created_at: float
     updated_at: float
     output: str  #: JSON
+    epoch: int = 0  #: raised whenever another one takes the run; who has an older one may not write
+    cancel: str | None = None  #: JSON: the request. Its run ends cancelled, whatever comes
 
     @property
     def is_final(self) -> bool:
@@ -77,11 +79,14 @@ class Tables(Protocol):
     ) -> list[RunRow]:
         """Return the last runs of a session, the oldest first."""
 
-    def add_part(self, row: PartRow) -> None:
-        """Add a part to a run that has no end; drop it for any other."""
+    def add_part(self, row: PartRow, epoch: int | None = None) -> bool:
+        """Add a part to a run that has no end, in this epoch or in any; else drop it, and return False."""
 
     def parts(self, run_id: str) -> list[PartRow]:
         """Return the parts of a run, the oldest first."""
+
+    def owner(self, process: str) -> tuple[str, float] | None:
+        """Return the address of a process, and until when it is believed to live; None if it doesn't say so."""
 
     def get_session(self, session_id: str, kind: str) -> StoredSession | None:
         """Return a session."""
@@ -96,6 +101,37 @@ class Tables(Protocol):
         self, kind: str | None, owner_id: str | None, user_id: str | None, limit: int | None
     ) -> Sequence[StoredSession]:
         """Return the sessions that fit, the one that changed last first."""
+
+
+class SharedTables(Tables, Protocol):
+    """The records of runs that several processes may stop. In a transaction no other process changes what was read."""
+
+    def end_run(self, row: RunRow) -> bool:
+        """Write the end of a run that has none, and drop its parts; return False if its epoch is another one."""
+
+    def get_runs(self, run_ids: Sequence[str]) -> list[RunRow]:
+        """Return those of these runs that there are, without their outputs."""
+
+    def asked(self, process: str) -> list[RunRow]:
+        """Return the runs of a process that were cancelled and have no end, without their outputs."""
+
+    def open_anywhere(self) -> list[RunRow]:
+        """Return all runs that have no end, without their outputs."""
+
+    def set_cancel(self, run_id: str, epoch: int, cancel: str) -> bool:
+        """Record a request for a run that has no end; return False if its epoch is another one."""
+
+    def put_intent(self, run_id: str, cancel: str, now: float) -> None:
+        """Keep a request for a run that isn't known yet. The first one stays."""
+
+    def take_intent(self, run_id: str, since: float) -> str | None:
+        """Forget the request for a run that is known now, and all from before `since`; return it if it isn't older."""
+
+    def beat(self, process: str, address: str, until: float) -> None:
+        """Record that a process lives, how it is woken, and until when it is believed to."""
+
+    def forget_owner(self, process: str) -> None:
+        """A process has none of these runs any more."""
 
 
 class Place(Backend, Protocol):

@@ -6,9 +6,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from desist.cancel.reason import CancelReason
+from desist.cancel.scope import Reach
 from desist.cancel.status import RunStatus
 
-__all__ = ["PartKind", "SessionUpdate", "StoredRun", "StoredSession"]
+__all__ = ["PartKind", "SessionUpdate", "StoredRequest", "StoredRun", "StoredSession"]
 
 #: What a part of a run is: a `Message`, a `ToolExecution`, a `StepOutput`; "again" says that the run began anew, and
 #: what came before it doesn't count.
@@ -27,6 +29,17 @@ class StoredSession:
     metadata: dict[str, Any] | None = None
     created_at: float = field(default_factory=time.time)  #: seconds since the epoch
     updated_at: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRequest:
+    """A cancel as it was asked for: what a process needs that must carry it out for another one."""
+
+    reason: CancelReason
+    reach: Reach = "tree"
+    grace: float | None = None  #: seconds
+    force: bool = False
+    compensate: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal, Unpack, overload
 from desist.cancel.home import home
 from desist.cancel.reader import AsyncReader, SyncReader
 from desist.exceptions import ConfigurationError
-from desist.run.cancel import acancel_run, cancel, cancel_run
+from desist.run.cancel import acancel_run, by_its_db, cancel, cancel_run
 from desist.run.cleanup import check_hook
 from desist.run.continuing import Continuing
 from desist.run.debug import show_log
@@ -353,11 +353,11 @@ class Workflow(WorkflowSessions, Continuing, Strict):
     # -- stopping
 
     #: Cancel a run by any id of its tree, with reason, grace, scope; see `desist.run.cancel.cancel`.
-    cancel = staticmethod(cancel)
+    cancel = by_its_db(cancel)
     #: Cancel a run by any id of its tree; return whether it ends, or has ended, `CANCELLED`.
-    cancel_run = staticmethod(cancel_run)
+    cancel_run = by_its_db(cancel_run)
     #: The same for async code.
-    acancel_run = staticmethod(acancel_run)
+    acancel_run = by_its_db(acancel_run)
 
     # -- printing; looking back is in `desist.workflow.sessions`
 
