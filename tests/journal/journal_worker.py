@@ -73,8 +73,8 @@ def steps_of(kind: str, url: str | None) -> list[Any]:
     return [{"wait": wait, "half": half, "deaf": deaf, "quick": quick}[kind]]
 
 
-def work(db: SqliteDb, kind: str, run_id: str, url: str | None, grace: float | None) -> None:
-    workflow = Workflow("W", steps=steps_of(kind, url), db=db, grace=grace)
+def work(db: SqliteDb, kind: str, run_id: str, url: str | None, grace: float | None, on_crash: Any) -> None:
+    workflow = Workflow("W", steps=steps_of(kind, url), db=db, grace=grace, on_crash=on_crash)
     events = []
     for event in workflow.run("go", run_id=run_id, session_id="s", stream=True):
         events.append(event)
@@ -102,10 +102,14 @@ def main() -> None:
         if order["do"] == "run":
             run_id = order["id"]
             gates[run_id] = Gate(run_id) if order["kind"] == "model" else Here(run_id)
-            args = (db, order["kind"], run_id, order.get("url"), order.get("grace"))
+            args = (db, order["kind"], run_id, order.get("url"), order.get("grace"), order.get("on_crash", "mark"))
             threading.Thread(target=work, args=args, daemon=True).start()
         elif order["do"] == "open":
             gates[order["id"]].open()
+        elif order["do"] == "resume":
+            workflow = Workflow("W", steps=steps_of("kept", None), db=db, on_crash="resume")
+            gates[order["id"]] = Here(order["id"])
+            say(resumed=order["id"], runs=workflow.resume_lost_runs())
         elif order["do"] == "cancel":
             receipt = Workflow("W", steps=[quick], db=db).cancel(order["id"], reason=order.get("reason"), db=db)
             settled = receipt.wait(30) if order.get("wait") else None

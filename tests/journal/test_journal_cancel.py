@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from conftest import Worker
+from journal_process import Worker
 
 from desist import Workflow
 from desist.cancel.scope import Outcome

@@ -12,15 +12,17 @@ from dataclasses import dataclass, replace
 
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
-from desist.db.marking import PAUSED, mark, reason_of
+from desist.db.codec import encode
+from desist.db.crash import so_far
+from desist.db.marking import PAUSED, lost, mark, may_go_on, reason_of
 from desist.db.owner import this_process, words
 from desist.db.requests import Note, read_note
-from desist.db.rows import put_run, row_of, update_session
+from desist.db.rows import put_run, row_of, stored_of, update_session, with_children
 from desist.db.tables import RunRow, SharedTables
 from desist.exceptions import LeaseLostError, StoreError
 from desist.run.stored import StoredRequest, StoredRun
 
-__all__ = ["INTENT_TTL", "Answer", "ask", "claim", "end", "note"]
+__all__ = ["INTENT_TTL", "Answer", "ask", "claim", "decide", "end", "note", "replace_run", "take_lost"]
 
 #: Seconds for which a cancel of an unknown run is kept.
 INTENT_TTL = 60.0
@@ -43,10 +45,18 @@ def control(tables: SharedTables, run_id: str) -> RunRow | None:
     return found[0] if found else None
 
 
-def claim(tables: SharedTables, run: StoredRun, text: str) -> tuple[int, Note | None, str | None]:
-    """Record that a run starts in this process. Return its epoch and a cancel that came before; or why it may not."""
+def claim(
+    tables: SharedTables, run: StoredRun, text: str, held: int | None = None
+) -> tuple[int, Note | None, str | None]:
+    """Record that a run starts in this process. Return its epoch and a cancel that came before; or why it may not.
+
+    Parameters:
+        held: the epoch in which this process has taken it from one that died: then it is recorded already.
+    """
     before = control(tables, run.run_id)
     open_before = before is not None and not before.is_final
+    if held is not None and before is not None and open_before and before.epoch == held:
+        return held, read_note(before.cancel) if before.cancel is not None else None, None
     if before is not None and open_before and _is_another_s(tables, before):
         return -1, None, f"{words(before.process)} works on the run {run.run_id}"
     asked = tables.take_intent(run.run_id, time.time() - INTENT_TTL)
@@ -142,6 +152,21 @@ def replace_run(tables: SharedTables, run: StoredRun, text: str | None) -> None:
     if before is not None and not before.is_final and _is_another_s(tables, before):
         raise LeaseLostError(f"{words(before.process)} works on the run {run.run_id}")
     put_run(tables, run, run.process or this_process(), text, before.epoch if before is not None else 0)
+
+
+def take_lost(tables: SharedTables, kind: str, owner_id: str) -> list[tuple[RunRow, StoredRun]]:
+    """Take the runs of a workflow whose processes have died, and that may go on; end what hung below them."""
+    taken: list[tuple[RunRow, StoredRun]] = []
+    for known in lost(tables, kind, owner_id):
+        row = tables.get_run(known.run_id)
+        if row is None or not may_go_on(row):
+            continue
+        mark(tables, row.root_run_id)  # what it had started; it itself stays
+        row.output = encode(so_far(row, tables.parts(row.run_id)))
+        row.process, row.epoch, row.updated_at = this_process(), row.epoch + 1, time.time()
+        tables.put_run(row)
+        taken.append((row, stored_of(row, with_children(tables, row))))
+    return taken
 
 
 def _is_another_s(tables: SharedTables, row: RunRow) -> bool:

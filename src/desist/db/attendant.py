@@ -33,6 +33,8 @@ log = logging.getLogger("desist.db")
 
 #: Seconds between two looks that nobody asked for, at the runs of this process.
 LOOK = 0.25
+#: Seconds for which looking goes on without a run: the next one needn't wake anybody.
+AWAKE = 5.0
 #: Seconds between two looks at a run that this process has cancelled, at first and at most.
 FIRST, SLOWEST = 0.01, 0.25
 #: Seconds for which this process is believed to live, and between two times that it says so.
@@ -67,7 +69,7 @@ class Attendant:
         self._durable: set[str] = set()
         self._told: dict[str, tuple[Any, ...]] = {}
         self._watches: dict[int, Watch] = {}
-        self._beat_at = self._look_at = 0.0
+        self._beat_at = self._look_at = self._awake_until = 0.0
         self._suspicious = False
         self.registered = False
 
@@ -77,6 +79,10 @@ class Attendant:
         """This process works on a run."""
         with self._lock:
             self._epochs[run_id] = epoch
+        now = time.monotonic()
+        asleep, self._awake_until = now >= self._awake_until, now + AWAKE
+        if asleep:
+            channel.wake_here()
 
     def claim_is_durable(self, run_id: str, epoch: int) -> None:
         """Others see it now."""
@@ -130,9 +136,11 @@ class Attendant:
         """Do what is due; return when to look again, in seconds of `time.monotonic`."""
         now = time.monotonic()
         try:
-            if self._epochs and (woken or now >= self._look_at):
-                self._look_after_own(every=self._suspicious or now >= self._look_at)
-                self._look_at = time.monotonic() + LOOK if now >= self._look_at else self._look_at
+            timely = now >= self._look_at
+            if self._epochs and (woken or timely):
+                self._look_after_own(every=self._suspicious or timely)
+            if timely:
+                self._look_at = time.monotonic() + LOOK
             if self._epochs and time.time() >= self._beat_at:
                 self._store.writer.put_part(self.beat_if_due)
             self._look_after_others(woken)
@@ -140,7 +148,8 @@ class Attendant:
             log.debug("%s can't be looked at: %s", self._store.place.name, error)
             return now + LOOK
         due = [watch.due for watch in list(self._watches.values())]
-        return min([self._look_at if self._epochs else math.inf, *due])
+        awake = self._epochs or now < self._awake_until
+        return min([max(self._look_at, now + LOOK / 10) if awake else math.inf, *due])
 
     def _look_after_own(self, every: bool) -> None:
         """Carry out what others ask for; with `every`, see that each run is still this process's."""

@@ -107,7 +107,7 @@ class Channel:
         while not self._ending:
             next_at = self._look(woken)
             now = time.monotonic()
-            if next_at < math.inf:
+            if next_at < math.inf or woken:
                 needed_at = now
             elif now - needed_at >= IDLE:
                 with self._lock:

@@ -38,7 +38,9 @@ def so_far(row: RunRow, parts: Sequence[PartRow]) -> Any:
         output.messages = [value for kind, value, _ in known if kind == "message"]
         output.tools = [value for kind, value, _ in known if kind == "tool"]
     else:
-        output.step_results = _steps([(value, at) for kind, value, at in known if kind == "step"])
+        ended = _steps([(value, at) for kind, value, at in known if kind == "step"])
+        # A run that was taken up again records anew what had finished; until that is done, what it began with counts.
+        output.step_results = max(output.step_results, ended, key=_finished)
     return output
 
 
@@ -87,6 +89,11 @@ def _result(tool: ToolExecution) -> Message:
         tool_name=tool.tool_name,
         tool_call_error=bool(tool.tool_call_error),
     )
+
+
+def _finished(steps: Sequence[Any]) -> int:
+    """Return how many of these steps, and of those in them, have finished."""
+    return sum(step.finished + _finished(step.steps or ()) for step in steps if isinstance(step, StepOutput))
 
 
 def _counting(parts: Sequence[PartRow]) -> list[tuple[str, Any, dict[str, Any]]]:

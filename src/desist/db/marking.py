@@ -14,13 +14,15 @@ from desist.cancel.registry import registry
 from desist.db.codec import encode
 from desist.db.crash import cancelled, died
 from desist.db.owner import is_gone, this_process
-from desist.db.tables import RunRow, Tables
+from desist.db.tables import RunRow, SharedTables, Tables
 from desist.run.base import RunStatus
 
-__all__ = ["PAUSED", "end_of", "mark", "reason_of", "take"]
+__all__ = ["PAUSED", "RESUMES", "end_of", "give_up", "lost", "mark", "may_go_on", "reason_of", "take"]
 
 log = logging.getLogger("desist.db")
 PAUSED = RunStatus.paused.value
+#: How many times a run is begun before a crash ends it for good: it may be what its process dies of.
+RESUMES = 5
 _LOST = "the end of this run could not be recorded"
 _SILENT = "the process of this run hasn't been heard of for too long"
 
@@ -41,9 +43,27 @@ def mark(tables: Tables, root_run_id: str) -> None:
     """End all runs of a tree that will never end by themselves. In one transaction: looked at anew, then written."""
     rows = tables.open_runs(root_run_id)
     for row in rows:
-        reason = reason_of(row, tables)
-        if reason is not None:
-            _end(tables, row, reason, _request_for(row, rows))
+        reason, request = reason_of(row, tables), _request_for(row, rows)
+        if reason is not None and (request is not None or not may_go_on(row)):
+            _end(tables, row, reason, request)
+
+
+def may_go_on(row: RunRow) -> bool:
+    """Whether a run whose process has died waits for its workflow to go on with it, and isn't ended by a look."""
+    return bool(row.resumable) and row.cancel is None and row.epoch <= RESUMES
+
+
+def lost(tables: SharedTables, kind: str | None = None, owner_id: str | None = None) -> list[RunRow]:
+    """Return the open runs whose process has died, without their outputs; only those of a kind, of a workflow."""
+    rows = [row for row in tables.open_anywhere() if kind in (None, row.kind) and owner_id in (None, row.owner_id)]
+    return [row for row in rows if row.process != this_process() and reason_of(row, tables) is not None]
+
+
+def give_up(tables: Tables, run_id: str, words: str) -> None:
+    """End a run with which its workflow can't go on."""
+    row = tables.get_run(run_id)
+    if row is not None and not row.is_final:
+        _end(tables, row, words, row.cancel)
 
 
 def take(tables: Tables, root_run_id: str) -> None:

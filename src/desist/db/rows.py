@@ -33,6 +33,8 @@ def row_of(tables: Tables, run: StoredRun, process: str, text: str | None, epoch
         time.time(),
         text or encode(_without_children(tables, run)),
         epoch,
+        None,
+        int(run.resumable),
     )
 
 

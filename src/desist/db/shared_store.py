@@ -20,6 +20,7 @@ from desist.db import asking
 from desist.db.attendant import ANSWER, Attendant
 from desist.db.channel import channel
 from desist.db.codec import encode, encode_part
+from desist.db.marking import give_up, lost, mark, may_go_on
 from desist.db.owner import this_process
 from desist.db.requests import Note
 from desist.db.store import TableStore
@@ -42,6 +43,7 @@ class SharedTableStore(TableStore):
     def __init__(self, place: Place, patience: float) -> None:
         super().__init__(place, patience)
         self.attendant = Attendant(self)
+        self.end_lost_soon()
 
     # -- what the owner of a run writes
 
@@ -51,7 +53,7 @@ class SharedTableStore(TableStore):
 
         def work(tables: SharedTables) -> tuple[int, Note | None, str | None]:
             owned.beat_if_due(tables)
-            found = asking.claim(tables, run, text)
+            found = asking.claim(tables, run, text, owned.epoch_of(run.run_id))
             if found[2] is None:
                 owned.claimed(run.run_id, found[0])
             return found
@@ -175,6 +177,42 @@ class SharedTableStore(TableStore):
         watch = self.attendant.watch(answer.run_id, CancelRecord.of(reason), silent_at)
         return CancelReceipt(answer.outcome, answer.run_id, lambda: watch.status, watch.record, watch.latch)
 
+    # -- runs of processes that have died
+
+    def take_lost(self, kind: str, owner_id: str) -> list[StoredRun]:
+        """Take the runs of a workflow that may go on here, and return them as far as they had come."""
+        channel.attend(self.attendant)
+
+        def work(tables: SharedTables) -> list[StoredRun]:
+            self.attendant.beat_if_due(tables)
+            taken = asking.take_lost(tables, kind, owner_id)
+            for row, _ in taken:
+                self.attendant.claimed(row.run_id, row.epoch)
+            return [run for _, run in taken]
+
+        return self.writer.put(work).result()
+
+    def give_up(self, run_id: str, words: str) -> None:
+        """End a run that was taken, and with which its workflow can't go on."""
+        self.attendant.over(run_id)
+        self.writer.put(lambda tables: give_up(tables, run_id, words)).result()
+
+    def end_lost(self) -> list[str]:
+        """End the runs whose processes have died, but for those that may go on; return their ids."""
+        done = self.writer.put(_end_lost)
+        return done.result()
+
+    def end_lost_soon(self) -> None:
+        """Do the same without waiting, if there are any: when the file is opened."""
+        try:
+            with self.place.reading() as tables:
+                there = [row for row in lost(tables) if not may_go_on(row)]
+        except StoreError as error:  # whoever wants something of it will hear
+            log.debug("%s", error)
+            return
+        if there:
+            self.writer.put(_end_lost)
+
     # -- the end
 
     def close(self) -> None:
@@ -183,6 +221,13 @@ class SharedTableStore(TableStore):
         if self.attendant.registered:
             self.writer.put_part(lambda tables: tables.forget_owner(this_process()))
         super().close()
+
+
+def _end_lost(tables: SharedTables) -> list[str]:
+    doomed = [row for row in lost(tables) if not may_go_on(row)]
+    for root_run_id in {row.root_run_id for row in doomed}:
+        mark(tables, root_run_id)
+    return [row.run_id for row in doomed]
 
 
 def _then(first: Future[Any], change: Callable[[Any], T]) -> Future[T]:

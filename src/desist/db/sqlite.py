@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from desist.cancel.aside import aside
 from desist.db.base import AsyncBaseDb
 from desist.db.on_disk import OnDisk
 from desist.db.shared_store import SharedTableStore
@@ -50,6 +51,15 @@ class SqliteDb(OnDisk):
         super().__init__(key, lambda patience: SharedTableStore(SqliteFile(path, names, patience), patience), timeout)
         self.db_file = path
 
+    def end_lost_runs(self) -> list[str]:
+        """Give an end to runs whose processes have died; return their ids. Also done when the file is opened.
+
+        Not to those of a workflow with `on_crash="resume"`: see `Workflow.resume_lost_runs`.
+        """
+        store = self._table_store
+        assert isinstance(store, SharedTableStore)
+        return store.end_lost()
+
 
 class AsyncSqliteDb(AsyncBaseDb):
     """A SQLite file, with methods that are awaited. Parameters and errors as for `SqliteDb`."""
@@ -64,7 +74,11 @@ class AsyncSqliteDb(AsyncBaseDb):
     ) -> None:
         db = SqliteDb(db_file, db_url=db_url, session_table=session_table, timeout=timeout)
         super().__init__(db)
-        self.db_file = db.db_file
+        self.db_file, self._sqlite = db.db_file, db
+
+    async def end_lost_runs(self) -> list[str]:
+        """Do the same, awaited."""
+        return await aside(self._sqlite.end_lost_runs, "desist-db-call")
 
 
 def _path(db_file: str | Path | None, db_url: str | None) -> Path:

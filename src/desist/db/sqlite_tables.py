@@ -161,7 +161,9 @@ class SqliteTables:
 
     def beat(self, process: str, address: str, until: float) -> None:
         """Record that a process lives."""
-        self._connection.execute(f"DELETE FROM {self._names.owners} WHERE until < ?", (until - _DAY,))
+        still = f"SELECT process FROM {self._names.runs} WHERE process IS NOT NULL AND status NOT IN {FINAL}"
+        forget = f"DELETE FROM {self._names.owners} WHERE until < ? AND process NOT IN ({still})"
+        self._connection.execute(forget, (until - _DAY,))
         self._connection.execute(f"REPLACE INTO {self._names.owners} VALUES (?, ?, ?)", (process, address, until))
 
     def owner(self, process: str) -> tuple[str, float] | None:

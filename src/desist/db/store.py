@@ -15,7 +15,7 @@ from typing import Any
 from desist.cancel.registry import registry
 from desist.db.codec import encode, encode_part
 from desist.db.crash import so_far
-from desist.db.marking import PAUSED, end_of, mark, reason_of
+from desist.db.marking import PAUSED, end_of, mark, may_go_on, reason_of
 from desist.db.owner import this_process
 from desist.db.rows import put_run, stored_of, update_session, with_children
 from desist.db.tables import Place, RunRow, Tables
@@ -109,7 +109,7 @@ class TableStore:
         live = self._live(row.run_id)
         if live is not None:
             return live
-        if reason_of(row, tables) is not None:
+        if reason_of(row, tables) is not None and not may_go_on(row):
             return None
         output = so_far(row, tables.parts(row.run_id))
         return stored_of(row, output, output.status)
@@ -136,6 +136,9 @@ class TableStore:
                 return None
             if again.is_final:
                 return stored_of(again, with_children(tables, again))
+            if may_go_on(again):
+                output = so_far(again, tables.parts(again.run_id))
+                return stored_of(again, output, output.status)
             output = end_of(again, tables, reason_of(again, tables) or "", again.cancel)
         return stored_of(again, output, output.status)
 

@@ -13,7 +13,6 @@ from desist.cancel.aside import aside
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt
 from desist.cancel.registry import registry
-from desist.cancel.scope import Outcome
 from desist.exceptions import ConfigurationError
 from desist.run.shared import shared_store
 from desist.run.store import Database, RunStore, store_of
@@ -80,9 +79,7 @@ def cancel(
     shared = shared_store(store_of(db, "cancel()")) if db is not None else None
     if shared is not None and registry.get(run_id) is None:
         request = StoredRequest(reason=why, reach=scope, grace=grace, force=force, compensate=compensate)
-        receipt = shared.request_cancel(run_id, request)
-        if receipt.outcome is not Outcome.unknown:
-            return receipt
+        return shared.request_cancel(run_id, request)
     return registry.cancel(run_id, why, reach=scope, grace=grace, force=force, compensate=compensate)
 
 

@@ -115,6 +115,7 @@ class Ending(RunState):
             owner_id=getattr(body.output, f"{body.kind}_id", None),
             user_id=getattr(body.output, "user_id", None),
             created_at=self.created_at,
+            resumable=parent is None and getattr(body, "resumable", False),
             session=getattr(body, "session", None),
         )
 

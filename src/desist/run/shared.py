@@ -55,6 +55,15 @@ class SharedStore(RunStore, Protocol):
             StoreError: it isn't known to be recorded.
         """
 
+    def take_lost(self, kind: str, owner_id: str) -> list[StoredRun]:
+        """Take the runs of a workflow that were left by processes that died and may go on; as far as they had come.
+
+        They are this process's from now on, and are to be started here. Blocks.
+        """
+
+    def give_up(self, run_id: str, words: str) -> None:
+        """End a run that was taken as failed. Blocks."""
+
 
 def shared_store(store: Any) -> SharedStore | None:
     """Return the store if several processes may use it."""

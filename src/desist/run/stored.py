@@ -99,5 +99,6 @@ class StoredRun:
     owner_id: str | None = None  #: of the workflow or agent
     user_id: str | None = None
     created_at: float = field(default_factory=time.time)  #: when it was opened; seconds since the epoch
+    resumable: bool = False  #: when its process has died, its workflow goes on with it
     process: str | None = None  #: which process runs it; see `desist.db.owner`. Set by stores that outlive one.
     session: SessionUpdate | None = None  #: what it changes in its session, to be stored together with it

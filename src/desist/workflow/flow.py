@@ -154,6 +154,7 @@ class Flow:
             self.begun.extend(_begun(step, output))
 
         self.run.commit(note)
+        keep_step(self.run, output, above)
         return output
 
 
