@@ -16,8 +16,8 @@ from bench.table import Figure, Table
 from desist.db import SqliteDb
 from desist.db.codec import encode_part
 from desist.db.rows import row_of
+from desist.db.sql_tables import Names, SqlTables
 from desist.db.sqlite_file import SqliteFile
-from desist.db.sqlite_tables import Names, SqliteTables
 from desist.db.writer import Job
 from desist.run.agent_output import RunOutput
 from desist.run.base import RunStatus
@@ -35,7 +35,7 @@ def _run(number: int) -> StoredRun:
     )
 
 
-def _commits(file: SqliteFile, work: Callable[[SqliteTables, int], Any], count: int, *, durable: bool) -> float:
+def _commits(file: SqliteFile, work: Callable[[SqlTables, int], Any], count: int, *, durable: bool) -> float:
     """Return microseconds for a transaction of one fenced statement: the median."""
     seen = []
     for number in range(count):
@@ -51,7 +51,7 @@ def _costs(folder: Path, quick: bool) -> Table:
     count = 100 if quick else 500
     part = encode_part("r0", "message", "hello", None)
     table = Table("The journal: a commit of one fenced statement, and a step")
-    claim: Callable[[SqliteTables, int], Any] = lambda t, n: t.put_run(row_of(t, _run(n), "bench", None, 1))  # noqa: E731
+    claim: Callable[[SqlTables, int], Any] = lambda t, n: t.put_run(row_of(t, _run(n), "bench", None, 1))  # noqa: E731
     ended = StoredRun(
         run_id="r1", kind="agent", status=RunStatus.completed, output=RunOutput(content="x"), root_run_id="r1"
     )

@@ -1,4 +1,4 @@
-"""The other process of `bench.journal`, `python -m bench.journal_worker FILE URL`: starts a run for each id it reads."""
+"""The other process of `bench.journal`, `python -m bench.journal_worker FILE URL`: a run for each id it reads."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ import pytest
 from desist import Step, Workflow
 from desist.db import AsyncSqliteDb, JsonDb, SqliteDb
 from desist.db.migrations import statements, steps
-from desist.db.sqlite_tables import Names
+from desist.db.sql_tables import Names
 from desist.exceptions import ConfigurationError, StoreError, UnsupportedError
 from desist.run.base import RunStatus
 

@@ -53,13 +53,14 @@ def claim(
     Parameters:
         held: the epoch in which this process has taken it from one that died: then it is recorded already.
     """
+    tables.lock_run(run.run_id)
     before = control(tables, run.run_id)
     open_before = before is not None and not before.is_final
     if held is not None and before is not None and open_before and before.epoch == held:
         return held, read_note(before.cancel) if before.cancel is not None else None, None
     if before is not None and open_before and _is_another_s(tables, before):
         return -1, None, f"{words(before.process)} works on the run {run.run_id}"
-    asked = tables.take_intent(run.run_id, time.time() - INTENT_TTL)
+    asked = tables.take_intent(run.run_id, INTENT_TTL)
     if before is not None and open_before and before.cancel is not None:
         asked = before.cancel
     row = row_of(tables, run, this_process(), text, before.epoch + 1 if before is not None else 1)
@@ -87,33 +88,37 @@ def end(tables: SharedTables, run: StoredRun, epoch: int) -> list[str]:
             return []
     if run.session is not None:
         update_session(tables, run.session)
-    return read_note(before.cancel).listeners if before is not None and before.cancel is not None else []
+    listeners = read_note(before.cancel).listeners if before is not None and before.cancel is not None else []
+    for listener in listeners:
+        tables.call(listener)
+    return listeners
 
 
 def decide(
     tables: SharedTables, run_id: str, epoch: int, choose: Callable[[], StoredRun | None]
-) -> tuple[StoredRequest | None, StoredRun | None]:
-    """Record the end of a run unless it was cancelled: THE decision between processes.
+) -> StoredRequest | None:
+    """Record the end of a run unless it was cancelled; then return the request. THE decision between processes.
 
     Raises:
         LeaseLostError: another process has the run now.
     """
     before = control(tables, run_id)
     if before is not None and before.cancel is not None:
-        return read_note(before.cancel).request(), None
+        return read_note(before.cancel).request()
     if before is not None and (before.epoch != epoch or before.is_final):
         raise LeaseLostError(f"run {run_id} was taken over: its epoch is {before.epoch}, and was {epoch} here")
     run = choose()
     if run is not None:
         end(tables, run, epoch)
-    return None, run
+    return None
 
 
 def ask(tables: SharedTables, run_id: str, request: StoredRequest, listener: str) -> Answer:
     """Record a cancel that this process asks for. If nobody can carry it out, the run is ended here and now."""
+    tables.lock_run(run_id)
     named = control(tables, run_id)
     if named is None:
-        tables.put_intent(run_id, Note.of(request).text_of(), time.time())
+        tables.put_intent(run_id, Note.of(request).text_of())
         return Answer(Outcome.unknown, run_id)
     row = named if request.reach == "run" else control(tables, named.root_run_id) or named
     if row.is_final:
@@ -129,6 +134,8 @@ def ask(tables: SharedTables, run_id: str, request: StoredRequest, listener: str
     if row.status == PAUSED or reason_of(row, tables) is not None:
         mark(tables, row.root_run_id)
     owner = tables.owner(row.process or "")
+    if owner is not None:
+        tables.call(owner[0])
     return Answer(outcome, row.run_id, row, wanted, owner[0] if owner is not None else None)
 
 
@@ -159,7 +166,7 @@ def take_lost(tables: SharedTables, kind: str, owner_id: str) -> list[tuple[RunR
     taken: list[tuple[RunRow, StoredRun]] = []
     for known in lost(tables, kind, owner_id):
         row = tables.get_run(known.run_id)
-        if row is None or not may_go_on(row):
+        if row is None or row.is_final or not may_go_on(row) or reason_of(row, tables) is None:
             continue
         mark(tables, row.root_run_id)  # what it had started; it itself stays
         row.output = encode(so_far(row, tables.parts(row.run_id)))

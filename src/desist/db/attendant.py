@@ -31,10 +31,10 @@ __all__ = ["ANSWER", "Attendant", "Watch"]
 
 log = logging.getLogger("desist.db")
 
-#: Seconds between two looks that nobody asked for, at the runs of this process.
-LOOK = 0.25
 #: Seconds for which looking goes on without a run: the next one needn't wake anybody.
 AWAKE = 5.0
+#: Seconds after which a look that failed is tried again.
+RETRY = 0.25
 #: Seconds between two looks at a run that this process has cancelled, at first and at most.
 FIRST, SLOWEST = 0.01, 0.25
 #: Seconds for which this process is believed to live, and between two times that it says so.
@@ -128,7 +128,7 @@ class Attendant:
         if now >= self._beat_at:
             self._beat_at = now + BEAT
             self.registered = True
-            tables.beat(this_process(), channel.address, now + LEASE)
+            tables.beat(this_process(), self._store.place.address, LEASE)
 
     # -- looking
 
@@ -140,16 +140,16 @@ class Attendant:
             if self._epochs and (woken or timely):
                 self._look_after_own(every=self._suspicious or timely)
             if timely:
-                self._look_at = time.monotonic() + LOOK
+                self._look_at = time.monotonic() + self._store.place.look_every
             if self._epochs and time.time() >= self._beat_at:
                 self._store.writer.put_part(self.beat_if_due)
             self._look_after_others(woken)
         except StoreError as error:
             log.debug("%s can't be looked at: %s", self._store.place.name, error)
-            return now + LOOK
+            return now + RETRY
         due = [watch.due for watch in list(self._watches.values())]
         awake = self._epochs or now < self._awake_until
-        return min([max(self._look_at, now + LOOK / 10) if awake else math.inf, *due])
+        return min([max(self._look_at, now + RETRY / 10) if awake else math.inf, *due])
 
     def _look_after_own(self, every: bool) -> None:
         """Carry out what others ask for; with `every`, see that each run is still this process's."""

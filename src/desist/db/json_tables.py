@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -199,6 +200,10 @@ class JsonTables:
         except FileNotFoundError:
             return []
         return [PartRow(**msgspec.json.decode(line)) for line in lines[:-1]]
+
+    def now(self) -> float:
+        """Return the time."""
+        return time.time()
 
     def owner(self, process: str) -> tuple[str, float] | None:
         """Nobody says here that it lives."""

@@ -36,7 +36,7 @@ def reason_of(row: RunRow, tables: Tables) -> str | None:
     if is_gone(row.process):
         return ""
     owner = tables.owner(row.process or "")
-    return _SILENT if owner is not None and owner[1] < time.time() else None
+    return _SILENT if owner is not None and owner[1] < tables.now() else None
 
 
 def mark(tables: Tables, root_run_id: str) -> None:

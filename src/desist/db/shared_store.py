@@ -24,7 +24,7 @@ from desist.db.marking import give_up, lost, mark, may_go_on
 from desist.db.owner import this_process
 from desist.db.requests import Note
 from desist.db.store import TableStore
-from desist.db.tables import Place, SharedTables
+from desist.db.tables import SharedPlace, SharedTables
 from desist.exceptions import LeaseLostError, StoreError
 from desist.run.shared import Claim
 from desist.run.stored import PartKind, StoredRequest, StoredRun
@@ -39,8 +39,9 @@ class SharedTableStore(TableStore):
     """Runs and sessions in tables that other processes use at the same time. Parameters as for `TableStore`."""
 
     shared = True
+    place: SharedPlace
 
-    def __init__(self, place: Place, patience: float) -> None:
+    def __init__(self, place: SharedPlace, patience: float) -> None:
         super().__init__(place, patience)
         self.attendant = Attendant(self)
         self.end_lost_soon()
@@ -65,6 +66,7 @@ class SharedTableStore(TableStore):
             return Claim(note.request() if note is not None else None, refused)
 
         channel.attend(owned)
+        self.place.listen()
         return _then(self.writer.put(work), told)
 
     def add_part(self, run_id: str, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
@@ -95,10 +97,10 @@ class SharedTableStore(TableStore):
                 if run is not None:
                     asking.replace_run(tables, run, None)
                 return None
-            request, run = asking.decide(tables, run_id, epoch, choose)
-            if request is not None and chosen and chosen[0] is not None:
-                raise StoreError(f"run {run_id} was cancelled by another process while its end could not be written")
-            return request
+            if chosen and chosen[0] is not None:  # done anew, after a failure: it may have been written, too
+                asking.end(tables, chosen[0], epoch)
+                return None
+            return asking.decide(tables, run_id, epoch, choose)
 
         done = self.writer.put(work, last=True)
         done.add_done_callback(lambda ended: self._end_is_told(run_id, chosen, ended.exception()))
@@ -130,7 +132,7 @@ class SharedTableStore(TableStore):
             if run.status.is_final:
                 self.attendant.over(run.run_id)
             for listener in listeners:
-                channel.wake(listener)
+                self.place.wake(listener)
 
         done = _then(self.writer.put(work), told)
         if run.status.is_final:
@@ -159,11 +161,12 @@ class SharedTableStore(TableStore):
     def request_cancel(self, run_id: str, request: StoredRequest) -> CancelReceipt:
         """Cancel a run of whichever process."""
         channel.attend(self.attendant)
-        listener = channel.address
+        self.place.listen()
+        listener = self.place.address
         asked: Callable[[SharedTables], asking.Answer] = lambda t: asking.ask(t, run_id, request, listener)  # noqa: E731
         answer = self.writer.put(asked).result()  # the writer bounds it
         if answer.address is not None and answer.note is not None:
-            channel.wake(answer.address)
+            self.place.wake(answer.address)
         if answer.outcome is Outcome.unknown or answer.row is None:
             return CancelReceipt(answer.outcome, run_id, lambda: None)
         status = RunStatus(answer.row.status)
@@ -182,6 +185,7 @@ class SharedTableStore(TableStore):
     def take_lost(self, kind: str, owner_id: str) -> list[StoredRun]:
         """Take the runs of a workflow that may go on here, and return them as far as they had come."""
         channel.attend(self.attendant)
+        self.place.listen()
 
         def work(tables: SharedTables) -> list[StoredRun]:
             self.attendant.beat_if_due(tables)

@@ -9,8 +9,8 @@ from desist.cancel.aside import aside
 from desist.db.base import AsyncBaseDb
 from desist.db.on_disk import OnDisk
 from desist.db.shared_store import SharedTableStore
+from desist.db.sql_tables import Names
 from desist.db.sqlite_file import SqliteFile
-from desist.db.sqlite_tables import Names
 from desist.exceptions import ConfigurationError
 
 __all__ = ["AsyncSqliteDb", "SqliteDb"]

@@ -89,6 +89,9 @@ class Tables(Protocol):
     def owner(self, process: str) -> tuple[str, float] | None:
         """Return the address of a process, and until when it is believed to live; None if it doesn't say so."""
 
+    def now(self) -> float:
+        """Return the time that all processes on these tables go by; seconds since the epoch."""
+
     def get_session(self, session_id: str, kind: str) -> StoredSession | None:
         """Return a session."""
 
@@ -122,14 +125,20 @@ class SharedTables(Tables, Protocol):
     def set_cancel(self, run_id: str, epoch: int, cancel: str) -> bool:
         """Record a request for a run that has no end; return False if its epoch is another one."""
 
-    def put_intent(self, run_id: str, cancel: str, now: float) -> None:
+    def put_intent(self, run_id: str, cancel: str) -> None:
         """Keep a request for a run that isn't known yet. The first one stays."""
 
-    def take_intent(self, run_id: str, since: float) -> str | None:
-        """Forget the request for a run that is known now, and all from before `since`; return it if it isn't older."""
+    def take_intent(self, run_id: str, ttl: float) -> str | None:
+        """Forget the request for a run that is known now, and return it; forget those older than `ttl` seconds."""
 
-    def beat(self, process: str, address: str, until: float) -> None:
-        """Record that a process lives, how it is woken, and until when it is believed to."""
+    def beat(self, process: str, address: str, lease: float) -> None:
+        """Record that a process lives, how it is woken, and for how many seconds it is believed to live."""
+
+    def lock_run(self, run_id: str) -> None:
+        """Let no other transaction claim or cancel a run of this id that isn't there yet."""
+
+    def call(self, address: str) -> None:
+        """Wake a process when the transaction is through, where tables can do that."""
 
     def forget_owner(self, process: str) -> None:
         """A process has none of these runs any more."""
@@ -147,3 +156,19 @@ class Place(Backend, Protocol):
 
     def close(self) -> None:
         """Let go of everything that reading needs."""
+
+
+class SharedPlace(Place, Protocol):
+    """Where tables are that several processes use."""
+
+    look_every: float  #: seconds between two looks that nobody asked for
+
+    @property
+    def address(self) -> str:
+        """How this process is woken; "" if it can't be."""
+
+    def listen(self) -> None:
+        """Begin to hear when this process is woken, if that hasn't begun."""
+
+    def wake(self, address: str) -> None:
+        """Wake a process, now that what it is to look at is durable."""

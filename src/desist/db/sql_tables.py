@@ -1,10 +1,14 @@
-"""The statements: rows of runs, parts and sessions in SQLite, over one connection. See `desist.db.tables`."""
+"""The statements: rows of runs, parts and sessions over one connection. See `desist.db.tables`.
+
+They are written so that SQLite and Postgres read them alike; what they don't, a subclass of `SqlTables` says.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -12,12 +16,10 @@ from desist.db.tables import FINAL, PartRow, RunRow, Which
 from desist.run.plain import dump
 from desist.run.stored import StoredSession
 
-if TYPE_CHECKING:
-    from sqlite3 import Connection
-
-__all__ = ["Names", "SqliteTables"]
+__all__ = ["Names", "SqlTables"]
 
 _RUN = RunRow.__slots__  # the names of the fields, in their order
+ALL = 2**63 - 1  #: rows
 _DAY = 86400.0  #: seconds after which a process that hasn't been heard of is forgotten
 _CONTROL = ", ".join(name if name != "output" else "''" for name in _RUN)
 _SESSION = ("session_id", "kind", "owner_id", "user_id", "session_data", "metadata", "created_at", "updated_at")
@@ -46,22 +48,40 @@ class Names:
         return asdict(self)
 
 
-class SqliteTables:
-    """The tables over one connection."""
+class SqlTables:
+    """The tables over one connection, of SQLite."""
 
     __slots__ = ("_connection", "_names")
 
-    def __init__(self, connection: Connection, names: Names) -> None:
+    def __init__(self, connection: Any, names: Names) -> None:
         self._connection, self._names = connection, names
 
-    def _rows(self, statement: str, values: Any = ()) -> list[Any]:
-        return self._connection.execute(statement, values).fetchall()
+    # -- what another dialect says otherwise
+
+    lock = ""  #: at the end of a query whose rows nobody may change before the transaction is through
+
+    def _do(self, statement: str, values: Sequence[Any] = ()) -> int:
+        """Execute a statement; return how many rows it changed."""
+        return int(self._connection.execute(statement, values).rowcount)
+
+    def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        return list(self._connection.execute(statement, values).fetchall())
+
+    def now(self) -> float:
+        """Return the time that all processes on these tables go by; seconds since the epoch."""
+        return time.time()
+
+    def lock_run(self, run_id: str) -> None:
+        """Let no other transaction claim or cancel a run of this id that isn't there yet."""
+
+    def call(self, address: str) -> None:
+        """Wake a process when the transaction is through, where tables can do that."""
 
     # -- runs
 
     def get_run(self, run_id: str) -> RunRow | None:
         """Return a run."""
-        found = self._runs("run_id = ?", [run_id])
+        found = self._runs("run_id = ?", [run_id], self.lock)
         return found[0] if found else None
 
     def _runs(self, where: str, values: list[Any], rest: str = "") -> list[RunRow]:
@@ -72,32 +92,32 @@ class SqliteTables:
         """Write a run, and drop its parts."""
         marks = ", ".join("?" * len(_RUN))
         changes = ", ".join(f"{name} = excluded.{name}" for name in _RUN[1:])
-        self._connection.execute(
+        self._do(
             f"INSERT INTO {self._names.runs} ({', '.join(_RUN)}) VALUES ({marks})"
             f" ON CONFLICT (run_id) DO UPDATE SET {changes}",
             astuple(row),
         )
-        self._connection.execute(f"DELETE FROM {self._names.parts} WHERE run_id = ?", (row.run_id,))
+        self._do(f"DELETE FROM {self._names.parts} WHERE run_id = ?", (row.run_id,))
 
     def end_run(self, row: RunRow) -> bool:
         """Write the end of a run, if it has none and this epoch."""
-        done = self._connection.execute(
+        done = self._do(
             f"UPDATE {self._names.runs} SET status = ?, session_id = ?, owner_id = ?, user_id = ?, updated_at = ?,"
             f" output = ? WHERE run_id = ? AND epoch = ? AND status NOT IN {FINAL}",
             (row.status, row.session_id, row.owner_id, row.user_id, row.updated_at, row.output, row.run_id, row.epoch),
         )
-        if done.rowcount:
-            self._connection.execute(f"DELETE FROM {self._names.parts} WHERE run_id = ?", (row.run_id,))
-        return done.rowcount > 0
+        if done:
+            self._do(f"DELETE FROM {self._names.parts} WHERE run_id = ?", (row.run_id,))
+        return done > 0
 
     def delete_run(self, run_id: str) -> bool:
         """Delete a run and its parts."""
-        self._connection.execute(f"DELETE FROM {self._names.parts} WHERE run_id = ?", (run_id,))
-        return self._connection.execute(f"DELETE FROM {self._names.runs} WHERE run_id = ?", (run_id,)).rowcount > 0
+        self._do(f"DELETE FROM {self._names.parts} WHERE run_id = ?", (run_id,))
+        return self._do(f"DELETE FROM {self._names.runs} WHERE run_id = ?", (run_id,)) > 0
 
     def open_runs(self, root_run_id: str) -> list[RunRow]:
         """Return the runs of a tree that have no end."""
-        return self._runs(f"root_run_id = ? AND status NOT IN {FINAL}", [root_run_id])
+        return self._runs(f"root_run_id = ? AND status NOT IN {FINAL}", [root_run_id], f"ORDER BY run_id {self.lock}")
 
     def children(self, parent_run_id: str) -> list[RunRow]:
         """Return the runs that were started in one."""
@@ -115,13 +135,13 @@ class SqliteTables:
         if which != "all":
             where.append(f"status {'' if which == 'ended' else 'NOT '}IN {FINAL}")
         newest = "ORDER BY created_at DESC, rowid DESC LIMIT ?"
-        rows = self._runs(" AND ".join(where), [*values, -1 if limit is None else limit], newest)
+        rows = self._runs(" AND ".join(where), [*values, ALL if limit is None else limit], newest)
         return rows[::-1]
 
     # -- what processes tell one another
 
-    def _known(self, where: str, values: Sequence[Any]) -> list[RunRow]:
-        rows = self._rows(f"SELECT {_CONTROL} FROM {self._names.runs} WHERE {where}", values)
+    def _known(self, where: str, values: Sequence[Any], rest: str = "") -> list[RunRow]:
+        rows = self._rows(f"SELECT {_CONTROL} FROM {self._names.runs} WHERE {where} {rest}", values)
         return [RunRow(*row) for row in rows]
 
     def get_runs(self, run_ids: Sequence[str]) -> list[RunRow]:
@@ -129,7 +149,8 @@ class SqliteTables:
         found: list[RunRow] = []
         for start in range(0, len(run_ids), 500):
             some = run_ids[start : start + 500]
-            found += self._known(f"run_id IN ({', '.join('?' * len(some))})", some)
+            marks = ", ".join("?" * len(some))
+            found += self._known(f"run_id IN ({marks})", some, f"ORDER BY run_id {self.lock}")
         return found
 
     def asked(self, process: str) -> list[RunRow]:
@@ -142,29 +163,34 @@ class SqliteTables:
 
     def set_cancel(self, run_id: str, epoch: int, cancel: str) -> bool:
         """Record a request for a run that has no end."""
-        done = self._connection.execute(
+        done = self._do(
             f"UPDATE {self._names.runs} SET cancel = ? WHERE run_id = ? AND epoch = ? AND status NOT IN {FINAL}",
             (cancel, run_id, epoch),
         )
-        return done.rowcount > 0
+        return done > 0
 
-    def put_intent(self, run_id: str, cancel: str, now: float) -> None:
+    def put_intent(self, run_id: str, cancel: str) -> None:
         """Keep a request for a run that isn't known yet."""
         statement = f"INSERT INTO {self._names.intents} VALUES (?, ?, ?) ON CONFLICT (run_id) DO NOTHING"
-        self._connection.execute(statement, (run_id, cancel, now))
+        self._do(statement, (run_id, cancel, self.now()))
 
-    def take_intent(self, run_id: str, since: float) -> str | None:
-        """Forget the request for a run that is known now, and those that are older than `since`."""
-        self._connection.execute(f"DELETE FROM {self._names.intents} WHERE at < ?", (since,))
+    def take_intent(self, run_id: str, ttl: float) -> str | None:
+        """Forget the request for a run that is known now, and those that are older than `ttl` seconds."""
+        self._do(f"DELETE FROM {self._names.intents} WHERE at < ?", (self.now() - ttl,))
         rows = self._rows(f"DELETE FROM {self._names.intents} WHERE run_id = ? RETURNING cancel", (run_id,))
         return str(rows[0][0]) if rows else None
 
-    def beat(self, process: str, address: str, until: float) -> None:
-        """Record that a process lives."""
+    def beat(self, process: str, address: str, lease: float) -> None:
+        """Record that a process lives, for so many seconds."""
+        until = self.now() + lease
         still = f"SELECT process FROM {self._names.runs} WHERE process IS NOT NULL AND status NOT IN {FINAL}"
         forget = f"DELETE FROM {self._names.owners} WHERE until < ? AND process NOT IN ({still})"
-        self._connection.execute(forget, (until - _DAY,))
-        self._connection.execute(f"REPLACE INTO {self._names.owners} VALUES (?, ?, ?)", (process, address, until))
+        self._do(forget, (until - _DAY,))
+        put = (
+            f"INSERT INTO {self._names.owners} (process, address, until) VALUES (?, ?, ?)"
+            " ON CONFLICT (process) DO UPDATE SET address = excluded.address, until = excluded.until"
+        )
+        self._do(put, (process, address, until))
 
     def owner(self, process: str) -> tuple[str, float] | None:
         """Return the address of a process, and until when it is believed to live."""
@@ -173,19 +199,19 @@ class SqliteTables:
 
     def forget_owner(self, process: str) -> None:
         """A process has none of these runs any more."""
-        self._connection.execute(f"DELETE FROM {self._names.owners} WHERE process = ?", (process,))
+        self._do(f"DELETE FROM {self._names.owners} WHERE process = ?", (process,))
 
     # -- parts
 
     def add_part(self, row: PartRow, epoch: int | None = None) -> bool:
         """Add a part to a run that has no end, in this epoch."""
-        done = self._connection.execute(
+        done = self._do(
             f"INSERT INTO {self._names.parts} (run_id, kind, at, value) SELECT ?, ?, ?, ?"
             f" WHERE EXISTS (SELECT 1 FROM {self._names.runs} WHERE run_id = ? AND epoch = coalesce(?, epoch)"
             f" AND status NOT IN {FINAL})",
             (row.run_id, row.kind, row.at, row.value, row.run_id, epoch),
         )
-        return done.rowcount > 0
+        return done > 0
 
     def parts(self, run_id: str) -> list[PartRow]:
         """Return the parts of a run, the oldest first."""
@@ -199,7 +225,7 @@ class SqliteTables:
 
     def get_session(self, session_id: str, kind: str) -> StoredSession | None:
         """Return a session."""
-        found = self._sessions("session_id = ? AND kind = ?", [session_id, kind])
+        found = self._sessions("session_id = ? AND kind = ?", [session_id, kind], self.lock)
         return found[0] if found else None
 
     def _sessions(self, where: str, values: list[Any], rest: str = "") -> list[StoredSession]:
@@ -216,8 +242,11 @@ class SqliteTables:
         values[4] = dump(session.session_data).decode()
         values[5] = None if session.metadata is None else dump(session.metadata).decode()
         marks = ", ".join("?" * len(_SESSION))
-        self._connection.execute(
-            f"REPLACE INTO {self._names.sessions} ({', '.join(_SESSION)}) VALUES ({marks})", values
+        changes = ", ".join(f"{name} = excluded.{name}" for name in _SESSION[2:])
+        self._do(
+            f"INSERT INTO {self._names.sessions} ({', '.join(_SESSION)}) VALUES ({marks})"
+            f" ON CONFLICT (session_id, kind) DO UPDATE SET {changes}",
+            values,
         )
 
     def delete_session(self, session_id: str, kind: str | None) -> bool:
@@ -225,10 +254,10 @@ class SqliteTables:
         names, also = self._names, "" if kind is None else " AND kind = ?"
         values = (session_id,) if kind is None else (session_id, kind)
         runs = f"SELECT run_id FROM {names.runs} WHERE session_id = ?{also}"
-        self._connection.execute(f"DELETE FROM {names.parts} WHERE run_id IN ({runs})", values)
+        self._do(f"DELETE FROM {names.parts} WHERE run_id IN ({runs})", values)
         gone = 0
         for table in (names.runs, names.sessions):
-            gone += self._connection.execute(f"DELETE FROM {table} WHERE session_id = ?{also}", values).rowcount
+            gone += self._do(f"DELETE FROM {table} WHERE session_id = ?{also}", values)
         return gone > 0
 
     def list_sessions(
@@ -236,6 +265,6 @@ class SqliteTables:
     ) -> list[StoredSession]:
         """Return the sessions that fit, the one that changed last first."""
         wanted = [(n, v) for n, v in (("kind", kind), ("owner_id", owner_id), ("user_id", user_id)) if v is not None]
-        where = " AND ".join(f"{name} = ?" for name, _ in wanted) or "1"
-        values = [*(value for _, value in wanted), -1 if limit is None else limit]
+        where = " AND ".join(f"{name} = ?" for name, _ in wanted) or "1 = 1"
+        values = [*(value for _, value in wanted), ALL if limit is None else limit]
         return self._sessions(where, values, "ORDER BY updated_at DESC LIMIT ?")
