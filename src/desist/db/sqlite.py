@@ -26,7 +26,7 @@ class SqliteDb(OnDisk):
             the program runs.
         db_url: the same as `sqlite:///PATH`.
         session_table: what the table of sessions is called; the others are called after it. Default:
-            `desist_sessions`, `desist_runs` and `desist_run_parts`.
+            `desist_sessions`, `desist_runs`, `desist_run_parts` and so on.
         timeout: seconds after which whoever waits for a write is told that it isn't done: the end of a run is then
             told without being stored, and says so. Objects for the same file share the first one's.
 
