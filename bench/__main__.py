@@ -19,6 +19,7 @@ NAMES = (
     "weight",
     "steps",
     "store",
+    "journal",
     "shapes",
     "events",
     "idle",

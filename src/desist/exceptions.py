@@ -15,6 +15,7 @@
         ├── ToolError                  a tool can't be called as asked
         ├── StepError                  a step failed
         ├── StoreError                 a database can't be opened, read or written
+        │   └── LeaseLostError         another process has the run now: this one may not write it any more
         ├── TooManyAbandonedError      too many threads still run work that was given up
         └── AgentRunException          raised by tools to steer the agent
             ├── RetryAgentRun          show the model this message and let it try again
@@ -34,6 +35,7 @@ __all__ = [
     "ConfigurationError",
     "DesistError",
     "InputCheckError",
+    "LeaseLostError",
     "MissingExtraError",
     "ModelError",
     "ModelResponseError",
@@ -132,6 +134,10 @@ class StepError(DesistError):
 
 class StoreError(DesistError, RuntimeError):
     """A database can't be opened, read or written; the message names the file."""
+
+
+class LeaseLostError(StoreError):
+    """Another process has taken the run over, or has ended it: what this one says of it isn't recorded any more."""
 
 
 class TooManyAbandonedError(DesistError, RuntimeError):

@@ -19,8 +19,8 @@ from desist import Agent, Step, Workflow
 from desist.cancel import Outcome
 from desist.cancel.registry import registry
 from desist.db import SqliteDb
+from desist.db.sql_tables import Names
 from desist.db.sqlite_file import SqliteFile
-from desist.db.sqlite_tables import Names
 from desist.db.store import TableStore
 from desist.run.base import RunStatus
 from desist.testing import Gate, ScriptedModel

@@ -17,7 +17,7 @@ import pytest
 from desist import Step, Workflow
 from desist.db import AsyncSqliteDb, JsonDb, SqliteDb
 from desist.db.migrations import statements, steps
-from desist.db.sqlite_tables import Names
+from desist.db.sql_tables import Names
 from desist.exceptions import ConfigurationError, StoreError, UnsupportedError
 from desist.run.base import RunStatus
 
@@ -148,8 +148,8 @@ def test_named_tables(path: Path) -> None:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         assert connection.execute("PRAGMA user_version").fetchone() == (7,), "a program's own"
     assert tables == {"mine"} | {
-        *("desist_sessions", "desist_runs", "desist_run_parts", "desist_schema"),
-        *("chats", "chats_runs", "chats_run_parts", "chats_schema"),
+        *("desist_sessions", "desist_runs", "desist_run_parts", "desist_schema", "desist_owners", "desist_intents"),
+        *("chats", "chats_runs", "chats_run_parts", "chats_schema", "chats_owners", "chats_intents"),
     }
 
 

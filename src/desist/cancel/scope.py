@@ -37,6 +37,7 @@ class Next(Enum):
 
     wait = "wait"
     tidy = "tidy"  #: the work is gone: run the hooks that clean up
+    ask = "ask"  #: all is through: ask the store, where another process may have cancelled it, whether that counts
     reap = "reap"  #: the body is through, children aren't: cancel and join them
     conclude = "conclude"  #: the outcome is decided and nothing is left running: record it, tell it
 
@@ -84,6 +85,8 @@ class Scope:
     tidy: Tidy = Tidy.none
     given_up: bool = False  #: the grace is over: what still runs is abandoned
     concluding: bool = False  #: somebody records and tells the end
+    asks: bool = False  #: other processes may cancel it: whether it ends otherwise is decided where its record is
+    asking: bool = False  #: it waits for that; a cancel from here still counts
     owner: Any = None
 
     def adopt(self, child: Scope) -> None:
@@ -176,10 +179,30 @@ class Scope:
             if not self.given_up and self.tidy is Tidy.due:
                 self.tidy = Tidy.running
                 return Next.tidy
+        elif self.asks:
+            if self.asking:
+                return Next.wait
+            self.asking = True
+            return Next.ask
         else:
-            self.status = move(self.run_id, self.status, Signal.fail if self.failed else Signal.complete)
+            self._end()
         self.concluding = True
         return Next.conclude
+
+    def _end(self) -> None:
+        self.status = move(self.run_id, self.status, Signal.fail if self.failed else Signal.complete)
+
+    def confirm(self) -> bool:
+        """Decide completion or failure, unless something came in between.
+
+        Called while whoever holds the record lets no other process decide.
+        """
+        self.asking = False
+        if self.status is not RunStatus.running or self.children or self.concluding:
+            return False
+        self._end()
+        self.concluding = True
+        return True
 
     def reap(self) -> list[Scope]:
         """Cancel the children that outlive the body; return whom to interrupt."""

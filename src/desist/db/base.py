@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from desist.cancel.aside import aside
+from desist.cancel.receipt import CancelReceipt
 from desist.exceptions import ConfigurationError
 from desist.run.base import RunStatus
+from desist.run.cancel import cancel
 from desist.run.load_session import load_session
 from desist.run.session import Session
 from desist.run.store import RunStore
@@ -143,6 +145,21 @@ class BaseDb(Strict):
         """Delete a run; return whether it was there."""
         return self.store.delete_run(run_id)
 
+    def cancel(
+        self,
+        run_id: str,
+        *,
+        reason: str | None = None,
+        by: str | None = None,
+        grace: float | None = None,
+        force: bool = False,
+        scope: Literal["tree", "run"] = "tree",
+        compensate: bool = False,
+    ) -> CancelReceipt:
+        """Cancel a run that is recorded here, of whichever process. See `desist.run.cancel.cancel`."""
+        how = {"reason": reason, "by": by, "grace": grace, "force": force, "compensate": compensate}
+        return cancel(run_id, scope=scope, db=self, **how)  # type: ignore[arg-type]  # one dict, several types
+
     # -- the end
 
     def flush(self) -> None:
@@ -196,5 +213,6 @@ class AsyncBaseDb(Strict):
     get_run = _beside(BaseDb.get_run)
     get_runs = _beside(BaseDb.get_runs)
     delete_run = _beside(BaseDb.delete_run)
+    cancel = _beside(BaseDb.cancel)
     flush = _beside(BaseDb.flush)
     close = _beside(BaseDb.close)

@@ -6,11 +6,13 @@ Pure: rows in, an output out. Who is dead is known to `owner`, what becomes of t
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from desist.db.codec import decode_part, decode_run, place_of
 from desist.db.owner import words
+from desist.db.requests import record_of
 from desist.db.tables import PartRow, RunRow
 from desist.exceptions import StoreError
 from desist.run.agent_output import RunOutput
@@ -19,7 +21,7 @@ from desist.run.message import CANCELLED_RESULT, Message, ToolExecution
 from desist.run.repair import repaired, sealed
 from desist.workflow.types import StepOutput
 
-__all__ = ["died", "so_far"]
+__all__ = ["cancelled", "died", "so_far"]
 
 log = logging.getLogger("desist.db")
 #: Kind, value, and where it stands.
@@ -30,13 +32,17 @@ def so_far(row: RunRow, parts: Sequence[PartRow], *, dead: bool = False) -> Any:
     """Return the output of a run as far as it has come."""
     output = decode_run(row)
     known = _counting(parts)
-    if known and output.status is RunStatus.pending:
+    if row.cancel is not None:
+        output.status, output.cancel = RunStatus.cancelling, record_of(row.cancel)
+    elif known and output.status is RunStatus.pending:
         output.status = RunStatus.running
     if isinstance(output, RunOutput):
         output.messages = [value for kind, value, _ in known if kind == "message"]
         output.tools = [value for kind, value, _ in known if kind == "tool"]
     else:
-        output.step_results = _steps(known, dead=dead)
+        ended = _steps(known, dead=dead)
+        # A run that was taken up again records anew what had finished; until that is done, what it began with counts.
+        output.step_results = max(output.step_results, ended, key=_finished)
     return output
 
 
@@ -52,6 +58,15 @@ def died(row: RunRow, parts: Sequence[PartRow], error: str | None = None) -> Any
     elif output.content is None:
         done = [step.content for step in output.step_results if step.content is not None]
         output.content = done[-1] if done else None
+    return output
+
+
+def cancelled(row: RunRow, parts: Sequence[PartRow], request: str) -> Any:
+    """Return the output of a run that was cancelled, and whose process is gone or doesn't answer."""
+    output = died(row, parts)
+    record = record_of(request)
+    record.settled_at = time.time()
+    output.status, output.error, output.cancel = RunStatus.cancelled, None, record
     return output
 
 
@@ -76,6 +91,11 @@ def _result(tool: ToolExecution) -> Message:
         tool_name=tool.tool_name,
         tool_call_error=bool(tool.tool_call_error),
     )
+
+
+def _finished(steps: Sequence[Any]) -> int:
+    """Return how many of these steps, and of those in them, have finished."""
+    return sum(step.finished + _finished(step.steps or ()) for step in steps if isinstance(step, StepOutput))
 
 
 def _counting(parts: Sequence[PartRow]) -> list[_Part]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -181,15 +182,16 @@ class JsonTables:
     def _parts_file(self, run_id: str) -> Path:
         return self._parts / f"{_safe(run_id)}.jsonl"
 
-    def add_part(self, row: PartRow) -> None:
-        """Add a part to a run that has no end."""
+    def add_part(self, row: PartRow, epoch: int | None = None) -> bool:
+        """Add a part to a run that has no end. Epochs aren't kept here."""
         file = self._parts_file(row.run_id)
         if not file.exists():
             run = self.get_run(row.run_id)
             if run is None or run.is_final:
-                return
+                return False
         with file.open("ab") as lines:
             lines.write(dump(asdict(row)) + b"\n")
+        return True
 
     def parts(self, run_id: str) -> list[PartRow]:
         """Return the parts of a run. A last line that was cut off by a crash is no part."""
@@ -198,6 +200,14 @@ class JsonTables:
         except FileNotFoundError:
             return []
         return [PartRow(**msgspec.json.decode(line)) for line in lines[:-1]]
+
+    def now(self) -> float:
+        """Return the time."""
+        return time.time()
+
+    def owner(self, process: str) -> tuple[str, float] | None:
+        """Nobody says here that it lives."""
+        return None
 
     # -- sessions: id~kind.json
 

@@ -15,27 +15,31 @@ from desist.run.base import RunStatus
 from desist.run.stored import SessionUpdate, StoredRun
 from desist.run.workflow_output import WorkflowRunOutput
 
-__all__ = ["put_run", "stored_of", "update_session", "with_children"]
+__all__ = ["put_run", "row_of", "stored_of", "update_session", "with_children"]
 
 
-def put_run(tables: Tables, run: StoredRun, process: str, text: str | None) -> None:
-    now = time.time()
-    tables.put_run(
-        RunRow(
-            run.run_id,
-            run.kind,
-            run.status.value,
-            run.session_id,
-            run.owner_id,
-            run.user_id,
-            run.root_run_id,
-            run.parent_run_id,
-            process,
-            run.created_at,
-            now,
-            text or encode(_without_children(tables, run)),
-        )
+def row_of(tables: Tables, run: StoredRun, process: str, text: str | None, epoch: int = 0) -> RunRow:
+    return RunRow(
+        run.run_id,
+        run.kind,
+        run.status.value,
+        run.session_id,
+        run.owner_id,
+        run.user_id,
+        run.root_run_id,
+        run.parent_run_id,
+        process,
+        run.created_at,
+        time.time(),
+        text or encode(_without_children(tables, run)),
+        epoch,
+        None,
+        int(run.resumable),
     )
+
+
+def put_run(tables: Tables, run: StoredRun, process: str, text: str | None, epoch: int = 0) -> None:
+    tables.put_run(row_of(tables, run, process, text, epoch))
     if run.session is not None:
         update_session(tables, run.session)
 

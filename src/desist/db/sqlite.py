@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from desist.cancel.aside import aside
 from desist.db.base import AsyncBaseDb
 from desist.db.on_disk import OnDisk
+from desist.db.shared_store import SharedTableStore
+from desist.db.sql_tables import Names
 from desist.db.sqlite_file import SqliteFile
-from desist.db.sqlite_tables import Names
-from desist.db.store import TableStore
 from desist.exceptions import ConfigurationError
 
 __all__ = ["AsyncSqliteDb", "SqliteDb"]
@@ -25,7 +26,7 @@ class SqliteDb(OnDisk):
             the program runs.
         db_url: the same as `sqlite:///PATH`.
         session_table: what the table of sessions is called; the others are called after it. Default:
-            `desist_sessions`, `desist_runs` and `desist_run_parts`.
+            `desist_sessions`, `desist_runs`, `desist_run_parts` and so on.
         timeout: seconds after which whoever waits for a write is told that it isn't done: the end of a run is then
             told without being stored, and says so. Objects for the same file share the first one's.
 
@@ -47,8 +48,17 @@ class SqliteDb(OnDisk):
             raise ConfigurationError(f"session_table={session_table!r} must be a name: letters, digits and _")
         names = Names.after(session_table)
         key = ("sqlite", path, names)
-        super().__init__(key, lambda patience: TableStore(SqliteFile(path, names, patience), patience), timeout)
+        super().__init__(key, lambda patience: SharedTableStore(SqliteFile(path, names, patience), patience), timeout)
         self.db_file = path
+
+    def end_lost_runs(self) -> list[str]:
+        """Give an end to runs whose processes have died; return their ids. Also done when the file is opened.
+
+        Not to those of a workflow with `on_crash="resume"`: see `Workflow.resume_lost_runs`.
+        """
+        store = self._table_store
+        assert isinstance(store, SharedTableStore)
+        return store.end_lost()
 
 
 class AsyncSqliteDb(AsyncBaseDb):
@@ -64,7 +74,11 @@ class AsyncSqliteDb(AsyncBaseDb):
     ) -> None:
         db = SqliteDb(db_file, db_url=db_url, session_table=session_table, timeout=timeout)
         super().__init__(db)
-        self.db_file = db.db_file
+        self.db_file, self._sqlite = db.db_file, db
+
+    async def end_lost_runs(self) -> list[str]:
+        """Do the same, awaited."""
+        return await aside(self._sqlite.end_lost_runs, "desist-db-call")
 
 
 def _path(db_file: str | Path | None, db_url: str | None) -> Path:

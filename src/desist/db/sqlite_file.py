@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from desist.cancel.home import at_exit
+from desist.db.channel import channel
 from desist.db.migrations import statements, steps
-from desist.db.sqlite_tables import Names, SqliteTables
+from desist.db.sql_tables import Names, SqlTables
 from desist.db.writer import Busy, Job
 from desist.exceptions import StoreError
 
@@ -135,7 +136,7 @@ class SqliteFile:
                 self._full = full
             connection.execute("BEGIN IMMEDIATE")
             try:
-                tables = SqliteTables(connection, self.names)
+                tables = SqlTables(connection, self.names)
                 results = [job.work(tables) for job in jobs]
                 connection.execute("COMMIT")
                 return results
@@ -155,13 +156,13 @@ class SqliteFile:
     # -- reading
 
     @contextmanager
-    def reading(self) -> Iterator[SqliteTables]:
+    def reading(self) -> Iterator[SqlTables]:
         """Lend the tables for one look: all that it sees belongs together."""
         try:
             connection = self._borrow()
             try:
                 connection.execute("BEGIN")
-                yield SqliteTables(connection, self.names)
+                yield SqlTables(connection, self.names)
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -183,6 +184,24 @@ class SqliteFile:
                 self._idle.append(connection)
                 return
         connection.close()
+
+    # -- waking other processes
+
+    look_every = 0.25
+
+    @property
+    def address(self) -> str:
+        """Where this process is woken."""
+        return channel.address
+
+    def listen(self) -> None:
+        """The channel does."""
+
+    def wake(self, address: str) -> None:
+        """Wake another process."""
+        channel.wake(address)
+
+    # -- the end
 
     def close(self) -> None:
         """Close the readers' connections; the writer's is closed when its thread ends."""

@@ -14,9 +14,9 @@ from typing import Any
 
 from desist.cancel.registry import registry
 from desist.db.codec import encode, encode_part
-from desist.db.crash import died, so_far
-from desist.db.marking import PAUSED, mark, reason_of
-from desist.db.owner import is_gone, this_process
+from desist.db.crash import so_far
+from desist.db.marking import PAUSED, end_of, mark, may_go_on, reason_of
+from desist.db.owner import this_process
 from desist.db.rows import put_run, stored_of, update_session, with_children
 from desist.db.tables import Place, RunRow, Tables
 from desist.db.writer import Writer
@@ -42,6 +42,7 @@ class TableStore:
     """
 
     blocking = True
+    shared = False
 
     def __init__(self, place: Place, patience: float) -> None:
         self.place, self.patience = place, patience
@@ -103,12 +104,12 @@ class TableStore:
 
     def _loaded(self, tables: Tables, row: RunRow) -> StoredRun | None:
         """Return a run from its row; None if it must be marked first."""
-        if row.is_final or row.status == PAUSED:
+        if row.is_final or (row.status == PAUSED and row.cancel is None):
             return stored_of(row, with_children(tables, row))
         live = self._live(row.run_id)
         if live is not None:
             return live
-        if row.process == this_process() or is_gone(row.process):
+        if reason_of(row, tables) is not None and not may_go_on(row):
             return None
         output = so_far(row, tables.parts(row.run_id))
         return stored_of(row, output, output.status)
@@ -135,7 +136,10 @@ class TableStore:
                 return None
             if again.is_final:
                 return stored_of(again, with_children(tables, again))
-            output = died(again, tables.parts(again.run_id), reason_of(again) or None)
+            if may_go_on(again):
+                output = so_far(again, tables.parts(again.run_id))
+                return stored_of(again, output, output.status)
+            output = end_of(again, tables, reason_of(again, tables) or "", again.cancel)
         return stored_of(again, output, output.status)
 
     def delete_run(self, run_id: str) -> bool:
@@ -186,7 +190,7 @@ class TableStore:
     def _end_the_dead(self, session_id: str, kind: str | None, owner_id: str | None) -> None:
         with self.place.reading() as tables:
             rows = tables.session_runs(session_id, kind, owner_id, None, "open")
-            dead = [row for row in rows if reason_of(row) is not None]
+            dead = [row for row in rows if reason_of(row, tables) is not None]
         for row in dead:
             self._marked(row)
 

@@ -37,6 +37,9 @@ class RunRow:
     created_at: float
     updated_at: float
     output: str  #: JSON
+    epoch: int = 0  #: raised whenever another one takes the run; who has an older one may not write
+    cancel: str | None = None  #: JSON: the request. Its run ends cancelled, whatever comes
+    resumable: int = 0  #: 1: when its process has died, its workflow goes on with it elsewhere
 
     @property
     def is_final(self) -> bool:
@@ -77,11 +80,17 @@ class Tables(Protocol):
     ) -> list[RunRow]:
         """Return the last runs of a session, the oldest first."""
 
-    def add_part(self, row: PartRow) -> None:
-        """Add a part to a run that has no end; drop it for any other."""
+    def add_part(self, row: PartRow, epoch: int | None = None) -> bool:
+        """Add a part to a run that has no end, in this epoch or in any; else drop it, and return False."""
 
     def parts(self, run_id: str) -> list[PartRow]:
         """Return the parts of a run, the oldest first."""
+
+    def owner(self, process: str) -> tuple[str, float] | None:
+        """Return the address of a process, and until when it is believed to live; None if it doesn't say so."""
+
+    def now(self) -> float:
+        """Return the time that all processes on these tables go by; seconds since the epoch."""
 
     def get_session(self, session_id: str, kind: str) -> StoredSession | None:
         """Return a session."""
@@ -98,6 +107,43 @@ class Tables(Protocol):
         """Return the sessions that fit, the one that changed last first."""
 
 
+class SharedTables(Tables, Protocol):
+    """The records of runs that several processes may stop. In a transaction no other process changes what was read."""
+
+    def end_run(self, row: RunRow) -> bool:
+        """Write the end of a run that has none, and drop its parts; return False if its epoch is another one."""
+
+    def get_runs(self, run_ids: Sequence[str]) -> list[RunRow]:
+        """Return those of these runs that there are, without their outputs."""
+
+    def asked(self, process: str) -> list[RunRow]:
+        """Return the runs of a process that were cancelled and have no end, without their outputs."""
+
+    def open_anywhere(self) -> list[RunRow]:
+        """Return all runs that have no end, without their outputs."""
+
+    def set_cancel(self, run_id: str, epoch: int, cancel: str) -> bool:
+        """Record a request for a run that has no end; return False if its epoch is another one."""
+
+    def put_intent(self, run_id: str, cancel: str) -> None:
+        """Keep a request for a run that isn't known yet. The first one stays."""
+
+    def take_intent(self, run_id: str, ttl: float) -> str | None:
+        """Forget the request for a run that is known now, and return it; forget those older than `ttl` seconds."""
+
+    def beat(self, process: str, address: str, lease: float) -> None:
+        """Record that a process lives, how it is woken, and for how many seconds it is believed to live."""
+
+    def lock_run(self, run_id: str) -> None:
+        """Let no other transaction claim or cancel a run of this id that isn't there yet."""
+
+    def call(self, address: str) -> None:
+        """Wake a process when the transaction is through, where tables can do that."""
+
+    def forget_owner(self, process: str) -> None:
+        """A process has none of these runs any more."""
+
+
 class Place(Backend, Protocol):
     """Where tables are: a file, a folder."""
 
@@ -110,3 +156,19 @@ class Place(Backend, Protocol):
 
     def close(self) -> None:
         """Let go of everything that reading needs."""
+
+
+class SharedPlace(Place, Protocol):
+    """Where tables are that several processes use."""
+
+    look_every: float  #: seconds between two looks that nobody asked for
+
+    @property
+    def address(self) -> str:
+        """How this process is woken; "" if it can't be."""
+
+    def listen(self) -> None:
+        """Begin to hear when this process is woken, if that hasn't begun."""
+
+    def wake(self, address: str) -> None:
+        """Wake a process, now that what it is to look at is durable."""

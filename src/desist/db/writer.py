@@ -44,10 +44,11 @@ class Busy(Exception):
 class Job:
     """Something to be written."""
 
-    __slots__ = ("due", "durable", "future", "work")
+    __slots__ = ("due", "durable", "future", "last", "work")
 
-    def __init__(self, work: Callable[[Any], Any], *, durable: bool) -> None:
+    def __init__(self, work: Callable[[Any], Any], *, durable: bool, last: bool = False) -> None:
         self.work = work
+        self.last = last  #: comes after the others of its transaction, whose failure must not undo what it decides
         self.durable = durable  #: on the disk, not only in the system's memory, when it is done; and somebody waits
         self.future: Future[Any] | None = Future() if durable else None
         self.due = 0.0
@@ -93,9 +94,13 @@ class Writer:
 
     # -- for those who write
 
-    def put(self, work: Callable[[Any], T]) -> Future[T]:
-        """Do `work(backend)` and make it durable. The future ends within the writer's patience."""
-        job = Job(work, durable=True)
+    def put(self, work: Callable[[Any], T], *, last: bool = False) -> Future[T]:
+        """Do `work(backend)` and make it durable. The future ends within the writer's patience.
+
+        Parameters:
+            last: after all other jobs of the same transaction.
+        """
+        job = Job(work, durable=True, last=last)
         assert job.future is not None
         with self._changed:
             if self._closing:
@@ -182,6 +187,7 @@ class Writer:
                     self._changed.wait(LINGER)
                 batch = [self._jobs.popleft() for _ in range(min(BATCH, len(self._jobs)))]
                 self._urgent -= sum(job.durable for job in batch)
+            batch.sort(key=lambda job: job.last)
             self._write(batch)
             with self._changed:
                 while self._open and _is_done(self._open[0]):

@@ -1,15 +1,39 @@
-"""Cancelling a run by any id of its tree, from any thread. `desist.run.cancellation_management` is another name."""
+"""Cancelling a run by any id of its tree, from any thread; with a database, from any process.
+
+`desist.run.cancellation_management` is another name.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+import functools
+from collections.abc import Callable
+from typing import Any, Generic, Literal, ParamSpec, TypeVar
 
+from desist.cancel.aside import aside
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt
 from desist.cancel.registry import registry
 from desist.exceptions import ConfigurationError
+from desist.run.shared import shared_store
+from desist.run.store import Database, RunStore, store_of
+from desist.run.stored import StoredRequest
 
 __all__ = ["Cancelling", "acancel_run", "cancel", "cancel_run"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class by_its_db(Generic[P, T]):
+    """`cancel` and the like as methods: those of an agent or workflow that has a database look into that, too."""
+
+    def __init__(self, function: Callable[P, T]) -> None:
+        self._function = function
+
+    def __get__(self, owner: Any, kind: type | None = None) -> Callable[P, T]:
+        if owner is None or owner.db is None:
+            return self._function
+        return functools.partial(self._function, db=owner.db)
 
 
 def cancel(
@@ -21,8 +45,12 @@ def cancel(
     force: bool = False,
     scope: Literal["tree", "run"] = "tree",
     compensate: bool = False,
+    db: Database | RunStore | None = None,
 ) -> CancelReceipt:
     """Cancel a run. Decides and interrupts at once, and returns without waiting; `receipt.wait()` waits.
+
+    A run of another process is found in the database that both use. The request is durable when this returns, and the
+    other process is woken; if it doesn't answer, this one ends the run in its place.
 
     Parameters:
         run_id: any id seen on an event of the tree. An id not seen yet is remembered for a minute: a run that
@@ -35,9 +63,11 @@ def cancel(
         scope: "tree" stops the whole run; "run" only the one named and what hangs below it. Its parent is then
             cancelled too, unless the step that runs it says on_cancel="skip".
         compensate: undo what finished: the steps' `compensate` functions run in reverse, within the grace.
+        db: where to look for runs that aren't of this process. Only then this may wait, for a disk.
 
     Raises:
         ConfigurationError: a value can't be used.
+        StoreError: a run of another process, and the request isn't known to be recorded.
     """
     if not isinstance(run_id, str) or not run_id:
         raise ConfigurationError(f"a run id is a text such as event.run_id, not {run_id!r:.80}")
@@ -46,25 +76,32 @@ def cancel(
     if grace is not None and grace < 0:
         raise ConfigurationError(f"grace={grace} must not be negative")
     why = CancelReason(source=Source.user, text=reason, by=by)
+    shared = shared_store(store_of(db, "cancel()")) if db is not None else None
+    if shared is not None and registry.get(run_id) is None:
+        request = StoredRequest(reason=why, reach=scope, grace=grace, force=force, compensate=compensate)
+        return shared.request_cancel(run_id, request)
     return registry.cancel(run_id, why, reach=scope, grace=grace, force=force, compensate=compensate)
 
 
-def cancel_run(run_id: str) -> bool:
-    """Cancel a run; return whether it ends, or has ended, `CANCELLED`."""
-    return bool(cancel(run_id))
+def cancel_run(run_id: str, *, db: Database | RunStore | None = None) -> bool:
+    """Cancel a run; return whether it ends, or has ended, `CANCELLED`. With `db`, also one of another process."""
+    return bool(cancel(run_id, db=db))
 
 
-async def acancel_run(run_id: str) -> bool:
-    """The same for async code. It doesn't wait: `await cancel(run_id)` does."""
-    return bool(cancel(run_id))
+async def acancel_run(run_id: str, *, db: Database | RunStore | None = None) -> bool:
+    """The same for async code. It doesn't wait for the end: `await cancel(run_id)` does."""
+    shared = shared_store(store_of(db, "acancel_run()")) if db is not None else None
+    if shared is None or registry.get(run_id) is not None:
+        return bool(cancel(run_id))
+    return bool(await aside(lambda: cancel(run_id, db=db), "desist-db-cancel"))
 
 
 class Cancelling:
     """The same for agents and workflows: any id will do, whoever started its run."""
 
     #: Cancel a run by any id of its tree, with reason, grace, scope; see `desist.run.cancel.cancel`.
-    cancel = staticmethod(cancel)
+    cancel = by_its_db(cancel)
     #: Cancel a run by any id of its tree; return whether it ends, or has ended, `CANCELLED`.
-    cancel_run = staticmethod(cancel_run)
+    cancel_run = by_its_db(cancel_run)
     #: The same for async code.
-    acancel_run = staticmethod(acancel_run)
+    acancel_run = by_its_db(acancel_run)

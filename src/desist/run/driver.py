@@ -101,7 +101,9 @@ class Run(Stopping):
         with self.lock:
             if self.scope.status is not RunStatus.pending:
                 return self
-            self._save(RunStatus.pending)
+            claim = self._start_record()
+        if claim is not None:
+            claim.add_done_callback(self._take)
         log.debug("%s run %s starts", self.body.kind, self.run_id, extra=self.ids)
         context = contextvars.copy_context()
         context.run(self._enter)
@@ -127,6 +129,8 @@ class Run(Stopping):
     # -- the body
 
     async def _main(self) -> None:
+        if self._claimed is not None:
+            await self._wait_for_claim()
         with self.lock:
             if not self.scope.begin():
                 return

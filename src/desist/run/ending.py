@@ -70,10 +70,19 @@ class Ending(RunState):
 
     def _conclude(self) -> None:
         """Record the end, then tell it."""
-        for timer in self._limits:
-            timer.cancel()
         cancelled = self.scope.status is RunStatus.cancelling
         status = RunStatus.cancelled if cancelled else self.scope.status
+        events = self._finish(status)
+        future = self._save(status)
+        if future is None:
+            self._announce(events)
+        else:
+            future.add_done_callback(lambda done: self._stored(done.exception(), events))
+
+    def _finish(self, status: RunStatus) -> list[Any]:
+        """Finish the output of a run whose outcome is decided; return the closing events."""
+        for timer in self._limits:
+            timer.cancel()
         if self.record is not None:
             self.record.settled_at = time.time()
         self.body.output.status, self.body.output.store_error = status, None
@@ -84,11 +93,7 @@ class Ending(RunState):
             events = []
         if self.spans is not None:
             self.spans.end(status, self.record, self.error, self.body.output)
-        future = self._save(status)
-        if future is None:
-            self._announce(events)
-        else:
-            future.add_done_callback(lambda done: self._stored(done.exception(), events))
+        return events
 
     def _stored(self, error: BaseException | None, events: list[Any]) -> None:
         """The store has answered. The end is told in any case, and says if it isn't known to be stored."""
@@ -114,6 +119,7 @@ class Ending(RunState):
             owner_id=getattr(body.output, f"{body.kind}_id", None),
             user_id=getattr(body.output, "user_id", None),
             created_at=self.created_at,
+            resumable=parent is None and getattr(body, "resumable", False),
             session=getattr(body, "session", None),
         )
 

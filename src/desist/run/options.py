@@ -63,7 +63,9 @@ def checked_options(where: str, given: Mapping[str, Any], kind: type) -> dict[st
 
 
 def apply_limits(run: Run, options: Mapping[str, Any]) -> None:
-    """Put the limits of `options` on a run that hasn't started."""
+    """Put what `options` say on a run that hasn't started: its limits, and whether others may know its id."""
+    if options["run_id"] is not None:
+        run.begin_when_claimed()
     run.limit(options["timeout"], "the timeout of this run")
     run.limit(seconds_until(options["deadline"]), "the deadline of this run")
     run.spend_within(options["budget"])

@@ -20,8 +20,8 @@ from desist.cancel.scope import Next, Outcome, Reach, Scope, Tidy
 from desist.cancel.status import RunStatus
 from desist.cancel.work import Stoppable
 from desist.exceptions import RunCancelled
+from desist.run.asking import Asking
 from desist.run.budget import Budget, Spending
-from desist.run.ending import Ending
 
 __all__ = ["Stopping"]
 
@@ -35,7 +35,7 @@ PULSE, LATE, LATE_FORCED = 0.003, 1.0, 0.1
 _RUNNING = RunStatus.running
 
 
-class Stopping(Ending):
+class Stopping(Asking):
     """A run that can be stopped, from any thread."""
 
     def cancel(
@@ -60,6 +60,7 @@ class Stopping(Ending):
             grace = top.grace if grace is None else grace
             top._give_grace(grace, force)
             self._interrupt(verdict.hits, force, grace)
+            top._note(reach, grace, force, compensate)
         elif verdict.outcome is Outcome.already_cancelling and (force or grace is not None):
             target._hurry(grace or 0.0, force)
         return CancelReceipt(verdict.outcome, target.run_id, lambda: target.scope.status, target.record, target.settled)
@@ -148,6 +149,8 @@ class Stopping(Ending):
             self._interrupt(hits)
         if due is Next.tidy:
             self._tidy()
+        if due is Next.ask:
+            self._ask()
         if due is Next.conclude:
             self._conclude()
 

@@ -6,9 +6,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from desist.cancel.reason import CancelReason
+from desist.cancel.scope import Reach
 from desist.cancel.status import RunStatus
 
-__all__ = ["PartKind", "SessionUpdate", "StoredRun", "StoredSession"]
+__all__ = ["PartKind", "SessionUpdate", "StoredRequest", "StoredRun", "StoredSession"]
 
 #: What a part of a run is: a `Message`, a `ToolExecution`, a `StepOutput`; "begun" is the `StepOutput` of a step that
 #: hasn't ended: a container, or one whose work is a run of its own; "again" says that the run began anew, and what came
@@ -28,6 +30,17 @@ class StoredSession:
     metadata: dict[str, Any] | None = None
     created_at: float = field(default_factory=time.time)  #: seconds since the epoch
     updated_at: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRequest:
+    """A cancel as it was asked for: what a process needs that must carry it out for another one."""
+
+    reason: CancelReason
+    reach: Reach = "tree"
+    grace: float | None = None  #: seconds
+    force: bool = False
+    compensate: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,5 +100,6 @@ class StoredRun:
     owner_id: str | None = None  #: of the workflow or agent
     user_id: str | None = None
     created_at: float = field(default_factory=time.time)  #: when it was opened; seconds since the epoch
+    resumable: bool = False  #: when its process has died, its workflow goes on with it
     process: str | None = None  #: which process runs it; see `desist.db.owner`. Set by stores that outlive one.
     session: SessionUpdate | None = None  #: what it changes in its session, to be stored together with it

@@ -65,6 +65,7 @@ class WorkflowBody:
         self.child_runs: list[Any] = []
         self.begun: list[tuple[Runnable, Progress]] = []
         self.on_cancel: Callable[..., Any] | None = None  #: of this run alone
+        self.resumable = workflow.on_crash == "resume"
         self.in_session: InSession | None = None
         kept = workflow.store_events and place.step_id is None  # a nested one tells its events to the outer run
         self.note_event = self._note_event if kept else None

@@ -28,6 +28,7 @@ from desist.workflow.closing import ending_of
 from desist.workflow.entries import as_steps, check_tree
 from desist.workflow.flow import Flow, Runnable
 from desist.workflow.program import Program
+from desist.workflow.resuming import Resuming, checked_on_crash
 from desist.workflow.schema import checked_input, checked_names, checked_schema
 from desist.workflow.sessions import WorkflowSessions
 from desist.workflow.state import copied
@@ -36,7 +37,7 @@ from desist.workflow.types import StepInput, StepOutput
 __all__ = ["Workflow"]
 
 
-class Workflow(WorkflowSessions, Continuing, Cancelling, Strict):
+class Workflow(WorkflowSessions, Continuing, Resuming, Cancelling, Strict):
     """Steps that are run as one, and stopped as one.
 
     Parameters:
@@ -56,6 +57,8 @@ class Workflow(WorkflowSessions, Continuing, Cancelling, Strict):
         timeout: seconds after which a run is cancelled, with source `deadline`.
         grace: seconds for cleanup after a cancel, before what is left is abandoned.
         on_cancel: a function that cleans up after a cancel; it is given the output.
+        on_crash: what becomes of a run whose process has died: "mark" gives it an end, as an error; "resume" leaves it
+            to `resume_lost_runs()`, in whichever process. For databases that outlive a process.
         compensate: a cancel undoes finished steps, by their `compensate` functions.
         input_schema: a pydantic class; the input is checked against it before anything runs, and becomes its object.
         stream, stream_events: defaults of `run`.
@@ -90,6 +93,7 @@ class Workflow(WorkflowSessions, Continuing, Cancelling, Strict):
         timeout: float | None = None,
         grace: float | None = None,
         on_cancel: Callable[..., Any] | None = None,
+        on_crash: Literal["mark", "resume"] = "mark",
         compensate: bool = False,
         input_schema: type[Any] | None = None,
         stream: bool = False,
@@ -129,6 +133,7 @@ class Workflow(WorkflowSessions, Continuing, Cancelling, Strict):
         self.grace = grace
         check_hook(on_cancel, "on_cancel= of a Workflow")
         self.on_cancel = on_cancel
+        self.on_crash = checked_on_crash(on_crash, f"workflow {self.id!r}", db)
         self.compensate = compensate
         self.input_schema = checked_schema(input_schema, f"workflow {self.id!r}")
         self.stream = stream

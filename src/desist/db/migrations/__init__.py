@@ -1,7 +1,7 @@
 """The numbered steps from an empty SQLite file to what this version needs: `0001_begin.sql` and so on.
 
 A step that was released is never changed; what is needed later is a step of its own. `{sessions}`, `{runs}` and
-`{parts}` stand for the names of the tables. A statement ends with a semicolon at the end of a line.
+so on stand for the names of the tables, see `Names`. A statement ends with a semicolon at the end of a line.
 """
 
 from __future__ import annotations

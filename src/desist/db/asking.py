@@ -1,0 +1,183 @@
+"""What is done in one transaction about a run that several processes may stop: claim it, end it, cancel it.
+
+Called by the shared store, in its writer. These are the places where processes compete; what a transaction has read,
+no other one changes before it is through.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from desist.cancel.scope import Outcome
+from desist.cancel.status import RunStatus
+from desist.db.codec import encode
+from desist.db.crash import so_far
+from desist.db.marking import PAUSED, lost, mark, may_go_on, reason_of
+from desist.db.owner import this_process, words
+from desist.db.requests import Note, read_note
+from desist.db.rows import put_run, row_of, stored_of, update_session, with_children
+from desist.db.tables import RunRow, SharedTables
+from desist.exceptions import LeaseLostError, StoreError
+from desist.run.stored import StoredRequest, StoredRun
+
+__all__ = ["INTENT_TTL", "Answer", "ask", "claim", "decide", "end", "note", "replace_run", "take_lost"]
+
+#: Seconds for which a cancel of an unknown run is kept.
+INTENT_TTL = 60.0
+
+
+@dataclass(slots=True)
+class Answer:
+    """What became of a request: the run that it is about, and who must be told."""
+
+    outcome: Outcome
+    run_id: str
+    row: RunRow | None = None  #: of that run, without its output
+    note: Note | None = None  #: its cancel
+    address: str | None = None  #: of its process
+
+
+def control(tables: SharedTables, run_id: str) -> RunRow | None:
+    """Return the record of a run without its output."""
+    found = tables.get_runs([run_id])
+    return found[0] if found else None
+
+
+def claim(
+    tables: SharedTables, run: StoredRun, text: str, held: int | None = None
+) -> tuple[int, Note | None, str | None]:
+    """Record that a run starts in this process. Return its epoch and a cancel that came before; or why it may not.
+
+    Parameters:
+        held: the epoch in which this process has taken it from one that died: then it is recorded already.
+    """
+    tables.lock_run(run.run_id)
+    before = control(tables, run.run_id)
+    open_before = before is not None and not before.is_final
+    if held is not None and before is not None and open_before and before.epoch == held:
+        return held, read_note(before.cancel) if before.cancel is not None else None, None
+    if before is not None and open_before and _is_another_s(tables, before):
+        return -1, None, f"{words(before.process)} works on the run {run.run_id}"
+    asked = tables.take_intent(run.run_id, INTENT_TTL)
+    if before is not None and open_before and before.cancel is not None:
+        asked = before.cancel
+    row = row_of(tables, run, this_process(), text, before.epoch + 1 if before is not None else 1)
+    row.cancel = asked
+    tables.put_run(row)
+    return row.epoch, read_note(asked) if asked is not None else None, None
+
+
+def end(tables: SharedTables, run: StoredRun, epoch: int) -> list[str]:
+    """Record the end of a run of this process; return the addresses of those who wait for it.
+
+    Raises:
+        LeaseLostError: another process has the run now.
+    """
+    before = control(tables, run.run_id)
+    if before is not None and before.cancel is not None and run.status is not RunStatus.cancelled:
+        raise LeaseLostError(f"run {run.run_id} was cancelled by another process before its end could be written")
+    row = row_of(tables, run, this_process(), None, epoch)
+    if not tables.end_run(row):
+        if before is None:  # deleted meanwhile: what a program deletes while it runs is there again when it ends
+            tables.put_run(row)
+        elif before.status != row.status or before.epoch < epoch:
+            raise LeaseLostError(f"run {run.run_id} was taken over: its epoch is {before.epoch}, and was {epoch} here")
+        else:
+            return []
+    if run.session is not None:
+        update_session(tables, run.session)
+    listeners = read_note(before.cancel).listeners if before is not None and before.cancel is not None else []
+    for listener in listeners:
+        tables.call(listener)
+    return listeners
+
+
+def decide(
+    tables: SharedTables, run_id: str, epoch: int, choose: Callable[[], StoredRun | None]
+) -> StoredRequest | None:
+    """Record the end of a run unless it was cancelled; then return the request. THE decision between processes.
+
+    Raises:
+        LeaseLostError: another process has the run now.
+    """
+    before = control(tables, run_id)
+    if before is not None and before.cancel is not None:
+        return read_note(before.cancel).request()
+    if before is not None and (before.epoch != epoch or before.is_final):
+        raise LeaseLostError(f"run {run_id} was taken over: its epoch is {before.epoch}, and was {epoch} here")
+    run = choose()
+    if run is not None:
+        end(tables, run, epoch)
+    return None
+
+
+def ask(tables: SharedTables, run_id: str, request: StoredRequest, listener: str) -> Answer:
+    """Record a cancel that this process asks for. If nobody can carry it out, the run is ended here and now."""
+    tables.lock_run(run_id)
+    named = control(tables, run_id)
+    if named is None:
+        tables.put_intent(run_id, Note.of(request).text_of())
+        return Answer(Outcome.unknown, run_id)
+    row = named if request.reach == "run" else control(tables, named.root_run_id) or named
+    if row.is_final:
+        outcome = Outcome.already_cancelled if row.status == "CANCELLED" else Outcome.finished
+        return Answer(outcome, row.run_id, row)
+    wanted = Note.of(request, listener)
+    if row.cancel is not None:
+        outcome, wanted = Outcome.already_cancelling, read_note(row.cancel).repeated(request, listener)
+    else:
+        outcome = Outcome.accepted
+    if not tables.set_cancel(row.run_id, row.epoch, wanted.text_of()):
+        raise StoreError(f"run {row.run_id} changed while it was being cancelled")
+    if row.status == PAUSED or reason_of(row, tables) is not None:
+        mark(tables, row.root_run_id)
+    owner = tables.owner(row.process or "")
+    if owner is not None:
+        tables.call(owner[0])
+    return Answer(outcome, row.run_id, row, wanted, owner[0] if owner is not None else None)
+
+
+def note(tables: SharedTables, run_id: str, epoch: int, request: StoredRequest) -> None:
+    """Record that a run of this process is being cancelled, and that its process knows."""
+    row = control(tables, run_id)
+    if row is None or row.is_final or row.epoch != epoch:
+        return
+    known = read_note(row.cancel) if row.cancel is not None else Note.of(request)
+    if known.delivered_at is None:
+        tables.set_cancel(run_id, epoch, replace(known, delivered_at=time.time()).text_of())
+
+
+def replace_run(tables: SharedTables, run: StoredRun, text: str | None) -> None:
+    """Record a run that this process hasn't claimed: one that never began, or what a program writes itself.
+
+    Raises:
+        LeaseLostError: another process works on a run with this id.
+    """
+    before = control(tables, run.run_id)
+    if before is not None and not before.is_final and _is_another_s(tables, before):
+        raise LeaseLostError(f"{words(before.process)} works on the run {run.run_id}")
+    put_run(tables, run, run.process or this_process(), text, before.epoch if before is not None else 0)
+
+
+def take_lost(tables: SharedTables, kind: str, owner_id: str) -> list[tuple[RunRow, StoredRun]]:
+    """Take the runs of a workflow whose processes have died, and that may go on; end what hung below them."""
+    taken: list[tuple[RunRow, StoredRun]] = []
+    for known in lost(tables, kind, owner_id):
+        row = tables.get_run(known.run_id)
+        if row is None or row.is_final or not may_go_on(row) or reason_of(row, tables) is None:
+            continue
+        mark(tables, row.root_run_id)  # what it had started; it itself stays
+        row.output = encode(so_far(row, tables.parts(row.run_id)))
+        row.process, row.epoch, row.updated_at = this_process(), row.epoch + 1, time.time()
+        tables.put_run(row)
+        taken.append((row, stored_of(row, with_children(tables, row))))
+    return taken
+
+
+def _is_another_s(tables: SharedTables, row: RunRow) -> bool:
+    """Whether a process other than this one says that it lives, and works on this run."""
+    if row.process == this_process() or row.status == PAUSED:
+        return False
+    return tables.owner(row.process or "") is not None and reason_of(row, tables) is None

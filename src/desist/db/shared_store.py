@@ -1,0 +1,254 @@
+"""The store on tables that several processes use: what `desist.run.shared.SharedStore` asks for.
+
+One process works on a run, that which claimed it, and it writes only in the epoch of its claim. Each may cancel it: the
+request is recorded, its process is woken, and looks. `attendant` looks; `asking` has what is decided.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from desist.cancel.receipt import CancelReceipt, CancelRecord
+from desist.cancel.registry import registry
+from desist.cancel.scope import Outcome
+from desist.cancel.status import RunStatus
+from desist.db import asking
+from desist.db.attendant import ANSWER, Attendant
+from desist.db.channel import channel
+from desist.db.codec import encode, encode_part
+from desist.db.marking import give_up, lost, mark, may_go_on
+from desist.db.owner import this_process
+from desist.db.requests import Note
+from desist.db.store import TableStore
+from desist.db.tables import SharedPlace, SharedTables
+from desist.exceptions import LeaseLostError, StoreError
+from desist.run.shared import Claim
+from desist.run.stored import PartKind, StoredRequest, StoredRun
+
+__all__ = ["SharedTableStore"]
+
+log = logging.getLogger("desist.db")
+T = TypeVar("T")
+
+
+class SharedTableStore(TableStore):
+    """Runs and sessions in tables that other processes use at the same time. Parameters as for `TableStore`."""
+
+    shared = True
+    place: SharedPlace
+
+    def __init__(self, place: SharedPlace, patience: float) -> None:
+        super().__init__(place, patience)
+        self.attendant = Attendant(self)
+        self.end_lost_soon()
+
+    # -- what the owner of a run writes
+
+    def claim_run(self, run: StoredRun) -> Future[Claim]:
+        """Record that a run starts here."""
+        text, owned = encode(run.output), self.attendant
+
+        def work(tables: SharedTables) -> tuple[int, Note | None, str | None]:
+            owned.beat_if_due(tables)
+            found = asking.claim(tables, run, text, owned.epoch_of(run.run_id))
+            if found[2] is None:
+                owned.claimed(run.run_id, found[0])
+            return found
+
+        def told(found: tuple[int, Note | None, str | None]) -> Claim:
+            epoch, note, refused = found
+            if refused is None:
+                owned.claim_is_durable(run.run_id, epoch)
+            return Claim(note.request() if note is not None else None, refused)
+
+        channel.attend(owned)
+        self.place.listen()
+        return _then(self.writer.put(work), told)
+
+    def add_part(self, run_id: str, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
+        """Record what has finished while the run goes on."""
+        row = encode_part(run_id, kind, value, at)
+
+        def work(tables: SharedTables) -> None:
+            epoch = self.attendant.epoch_of(run_id)
+            if not tables.add_part(row, epoch) and epoch is not None:
+                self.attendant.suspect()  # looks beside this transaction whether the run is somebody else's
+
+        if not self.writer.put_part(work):
+            self._say_dropped()
+
+    def end_run(self, run_id: str, decide: Callable[[], StoredRun | None]) -> Future[StoredRequest | None]:
+        """Record the end of a run, unless it was cancelled."""
+        chosen: list[StoredRun | None] = []
+
+        def choose() -> StoredRun | None:
+            if not chosen:  # done anew after a failure, it isn't decided a second time
+                chosen.append(decide())
+            return chosen[0]
+
+        def work(tables: SharedTables) -> StoredRequest | None:
+            epoch = self.attendant.epoch_of(run_id)
+            if epoch is None:  # its start could not be recorded
+                run = choose()
+                if run is not None:
+                    asking.replace_run(tables, run, None)
+                return None
+            if chosen and chosen[0] is not None:  # done anew, after a failure: it may have been written, too
+                asking.end(tables, chosen[0], epoch)
+                return None
+            return asking.decide(tables, run_id, epoch, choose)
+
+        done = self.writer.put(work, last=True)
+        done.add_done_callback(lambda ended: self._end_is_told(run_id, chosen, ended.exception()))
+        return done
+
+    def _end_is_told(self, run_id: str, chosen: list[StoredRun | None], error: BaseException | None) -> None:
+        run = chosen[0] if chosen else None
+        if run is not None:
+            self._settle(run, error)
+            if error is None:
+                self.attendant.over(run_id)
+
+    def keep_trying(self, run: StoredRun, error: BaseException) -> None:
+        """Tell an end that isn't recorded, until it is."""
+        self._settle(run, error)
+
+    def save_run(self, run: StoredRun) -> Future[None]:
+        """Record a run, and what it changes in its session. The end of a claimed one counts only in its epoch."""
+        text = None if run.status.is_final else encode(run.output)
+
+        def work(tables: SharedTables) -> list[str]:
+            epoch = self.attendant.epoch_of(run.run_id)
+            if epoch is not None and run.status.is_final:
+                return asking.end(tables, run, epoch)
+            asking.replace_run(tables, run, text)
+            return []
+
+        def told(listeners: list[str]) -> None:
+            if run.status.is_final:
+                self.attendant.over(run.run_id)
+            for listener in listeners:
+                self.place.wake(listener)
+
+        done = _then(self.writer.put(work), told)
+        if run.status.is_final:
+            done.add_done_callback(lambda ended: self._settle(run, ended.exception()))
+        return done
+
+    def _settle(self, run: StoredRun, error: BaseException | None) -> None:
+        if isinstance(error, LeaseLostError):  # trying again can't help
+            self.attendant.over(run.run_id)
+        else:
+            self._owe(run, error)
+
+    # -- cancelling
+
+    def note_cancel(self, run_id: str, request: StoredRequest) -> None:
+        """Record that a run is being cancelled from here."""
+        self.attendant.obeyed(run_id, request)
+
+        def work(tables: SharedTables) -> None:
+            epoch = self.attendant.epoch_of(run_id)
+            if epoch is not None:
+                asking.note(tables, run_id, epoch, request)
+
+        self.writer.put(work)
+
+    def request_cancel(self, run_id: str, request: StoredRequest) -> CancelReceipt:
+        """Cancel a run of whichever process."""
+        channel.attend(self.attendant)
+        self.place.listen()
+        listener = self.place.address
+        asked: Callable[[SharedTables], asking.Answer] = lambda t: asking.ask(t, run_id, request, listener)  # noqa: E731
+        answer = self.writer.put(asked).result()  # the writer bounds it
+        if answer.address is not None and answer.note is not None:
+            self.place.wake(answer.address)
+        if answer.outcome is Outcome.unknown or answer.row is None:
+            return CancelReceipt(answer.outcome, run_id, lambda: None)
+        status = RunStatus(answer.row.status)
+        if answer.outcome is Outcome.finished:
+            return CancelReceipt(answer.outcome, answer.run_id, lambda: status)
+        live: Any = registry.get(answer.run_id)
+        if live is not None and live.store is self and answer.note is not None:  # it has started here meanwhile
+            live.obey(answer.note.request())
+        reason = answer.note.request().reason if answer.note is not None else request.reason
+        silent_at = time.monotonic() + ANSWER + (request.grace or 0.0)
+        watch = self.attendant.watch(answer.run_id, CancelRecord.of(reason), silent_at)
+        return CancelReceipt(answer.outcome, answer.run_id, lambda: watch.status, watch.record, watch.latch)
+
+    # -- runs of processes that have died
+
+    def take_lost(self, kind: str, owner_id: str) -> list[StoredRun]:
+        """Take the runs of a workflow that may go on here, and return them as far as they had come."""
+        channel.attend(self.attendant)
+        self.place.listen()
+
+        def work(tables: SharedTables) -> list[StoredRun]:
+            self.attendant.beat_if_due(tables)
+            taken = asking.take_lost(tables, kind, owner_id)
+            for row, _ in taken:
+                self.attendant.claimed(row.run_id, row.epoch)
+            return [run for _, run in taken]
+
+        return self.writer.put(work).result()
+
+    def give_up(self, run_id: str, words: str) -> None:
+        """End a run that was taken, and with which its workflow can't go on."""
+        self.attendant.over(run_id)
+        self.writer.put(lambda tables: give_up(tables, run_id, words)).result()
+
+    def end_lost(self) -> list[str]:
+        """End the runs whose processes have died, but for those that may go on; return their ids."""
+        done = self.writer.put(_end_lost)
+        return done.result()
+
+    def end_lost_soon(self) -> None:
+        """Do the same without waiting, if there are any: when the file is opened."""
+        try:
+            with self.place.reading() as tables:
+                there = [row for row in lost(tables) if not may_go_on(row)]
+        except StoreError as error:  # whoever wants something of it will hear
+            log.debug("%s", error)
+            return
+        if there:
+            self.writer.put(_end_lost)
+
+    # -- the end
+
+    def close(self) -> None:
+        """Write what is left and let go of everything."""
+        channel.leave(self.attendant)
+        if self.attendant.registered:
+            self.writer.put_part(lambda tables: tables.forget_owner(this_process()))
+        super().close()
+
+
+def _end_lost(tables: SharedTables) -> list[str]:
+    doomed = [row for row in lost(tables) if not may_go_on(row)]
+    for root_run_id in {row.root_run_id for row in doomed}:
+        mark(tables, root_run_id)
+    return [row.run_id for row in doomed]
+
+
+def _then(first: Future[Any], change: Callable[[Any], T]) -> Future[T]:
+    """Return a future for what `change` makes of the first one's result."""
+    second: Future[T] = Future()
+
+    def ended(done: Future[Any]) -> None:
+        error = done.exception()
+        try:
+            if error is not None:
+                second.set_exception(error)
+            else:
+                second.set_result(change(done.result()))
+        except Exception as mistake:
+            log.exception("what was written could not be told")
+            if not second.done():
+                second.set_exception(mistake)
+
+    first.add_done_callback(ended)
+    return second

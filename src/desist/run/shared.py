@@ -1,0 +1,71 @@
+"""A store that several processes use, seen from below: each may look at a run, and cancel it, but one works on it.
+
+The record is the truth. A run claims it when it starts, and asks before it ends otherwise than cancelled: so that its
+end and a cancel from another process compete in one place. `desist.db.shared_store` is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from desist.cancel.receipt import CancelReceipt
+from desist.run.store import RunStore
+from desist.run.stored import StoredRequest, StoredRun
+
+__all__ = ["Claim", "SharedStore", "shared_store"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What became of the wish to work on a run."""
+
+    request: StoredRequest | None = None  #: a cancel that came before
+    refused: str | None = None  #: why another process works on it
+
+
+class SharedStore(RunStore, Protocol):
+    """What runs need of it. All methods may be called from any thread; none that returns a future blocks."""
+
+    shared: bool
+
+    def claim_run(self, run: StoredRun) -> Future[Claim]:
+        """Record that a run starts here. From then on, what other processes ask for is carried out by this one."""
+
+    def end_run(self, run_id: str, decide: Callable[[], StoredRun | None]) -> Future[StoredRequest | None]:
+        """Record the end of a run, unless it was cancelled; return the cancel if it was, or None.
+
+        Parameters:
+            decide: called while no other process can decide about the run. It returns the run as it ended, or None:
+                it doesn't end now. It is quick, and not called if there is a cancel.
+        """
+
+    def keep_trying(self, run: StoredRun, error: BaseException) -> None:
+        """An end was told without being recorded: tell it so here, and record it when that is possible."""
+
+    def note_cancel(self, run_id: str, request: StoredRequest) -> None:
+        """Record that a run is being cancelled from here, so that it isn't taken up again after a crash."""
+
+    def request_cancel(self, run_id: str, request: StoredRequest) -> CancelReceipt:
+        """Cancel a run of whichever process, by any id of its tree. Durable when this returns; blocks till then.
+
+        Raises:
+            StoreError: it isn't known to be recorded.
+        """
+
+    def take_lost(self, kind: str, owner_id: str) -> list[StoredRun]:
+        """Take the runs of a workflow that were left by processes that died and may go on; as far as they had come.
+
+        They are this process's from now on, and are to be started here. Blocks.
+        """
+
+    def give_up(self, run_id: str, words: str) -> None:
+        """End a run that was taken as failed. Blocks."""
+
+
+def shared_store(store: Any) -> SharedStore | None:
+    """Return the store if several processes may use it."""
+    found: SharedStore | None = store if getattr(store, "shared", False) else None
+    return found

@@ -1,0 +1,256 @@
+"""C7, C8: workers that are killed, frozen, or taken for dead; who goes on with their runs, and who may write."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from journal_process import Worker
+
+from desist import Workflow
+from desist.cancel.scope import Outcome
+from desist.db import InMemoryDb, SqliteDb
+from desist.exceptions import ConfigurationError
+from desist.run.base import RunStatus
+from desist.run.cancel import cancel
+from desist.testing import Gate, assert_no_leaks
+from desist.workflow import Step
+
+S = RunStatus
+Start = Callable[[], Worker]
+
+
+def change(file: Path, statement: str, *values: Any) -> None:
+    """Change the file behind everybody's back."""
+    with closing(sqlite3.connect(file, timeout=30)) as connection, connection:
+        connection.execute(statement, values)
+
+
+def kept(db: SqliteDb, ran: list[str], two: Any = None, **how: Any) -> Workflow:
+    """The workflow of the worker's kind "kept", which says what of it ran here."""
+
+    async def step(step_input: Any, name: str) -> str:
+        ran.append(name)
+        return f"{name} here"
+
+    async def second(step_input: Any) -> str:
+        ran.append("two")
+        return "two here" if two is None else str(await two(step_input))
+
+    steps = [
+        Step("one", executor=lambda step_input: step(step_input, "one")),
+        Step("two", executor=second),
+        Step("three", executor=lambda step_input: step(step_input, "three")),
+    ]
+    return Workflow("W", steps=steps, db=db, on_crash="resume", **how)
+
+
+def first_step_is_stored(db: SqliteDb) -> None:
+    while not db.get_run("r").step_results:
+        db.flush()
+
+
+def test_frozen_and_cancelled(worker: Start, db: SqliteDb) -> None:
+    """A frozen worker doesn't answer: the canceller ends its run. When it wakes it stops, and writes nothing more."""
+    other = worker()
+    other.start("kept", "r")
+    first_step_is_stored(db)
+    other.signal(signal.SIGSTOP)
+    receipt = cancel("r", reason="no answer", db=db)
+    assert receipt.outcome is Outcome.accepted
+    assert receipt.wait(40)
+    before = db.get_run("r")
+    assert (before.status, [step.content for step in before.step_results]) == (S.cancelled, ["done"])
+    other.signal(signal.SIGCONT)
+    told = other.hear("end", "r")
+    assert (told["status"], told["reason"], told["terminal"], told["error"]) == ("CANCELLED", "no answer", 1, None)
+    assert db.get_run("r") == before
+
+
+def test_a_zombie_writes_nothing(worker: Start, db: SqliteDb, file: Path) -> None:
+    """A worker that was taken for dead finds its run gone on elsewhere: it stops, with `lease_lost`."""
+    other, ran = worker(), list[str]()
+    other.start("kept", "r", on_crash="resume")
+    first_step_is_stored(db)
+    other.signal(signal.SIGSTOP)
+    change(file, "UPDATE desist_owners SET until = ? WHERE process LIKE ?", time.time() - 1, f"%|{other.process.pid}|%")
+    gate = Gate()
+
+    async def two(step_input: Any) -> str:
+        await gate.wait()
+        return "two here"
+
+    workflow = kept(db, ran, two)
+    assert workflow.resume_lost_runs() == ["r"]
+    gate.wait_reached()
+    other.signal(signal.SIGCONT)
+    told = other.hear("end", "r")
+    assert (told["status"], told["source"]) == ("CANCELLED", "lease_lost")
+    assert "was taken over" in told["error"]
+    assert not db.get_run("r").status.is_final
+    gate.open()
+    *_, last = workflow.follow("r")
+    assert last.status is S.completed
+    db.flush()
+    assert [step.content for step in db.get_run("r").step_results] == ["done", "two here", "three here"]
+    assert ran == ["two", "three"]
+
+
+def test_killed_and_resumed(worker: Start, db: SqliteDb) -> None:
+    """A run whose process was killed goes on in another one, under its id; what had finished isn't run again."""
+    other, ran = worker(), list[str]()
+    other.start("kept", "r", on_crash="resume")
+    first_step_is_stored(db)
+    other.kill()
+    assert not db.get_run("r").status.is_final, "it waits for its workflow"
+    assert db.end_lost_runs() == []
+    workflow = kept(db, ran)
+    assert workflow.resume_lost_runs() == ["r"]
+    *_, last = workflow.follow("r")
+    assert (last.status, ran) == (S.completed, ["two", "three"])
+    output = db.get_run("r")
+    assert (output.status, output.continued_from) == (S.completed, None)
+    assert [step.content for step in output.step_results] == ["done", "two here", "three here"]
+    assert workflow.resume_lost_runs() == []
+
+
+def test_killed_again_while_resumed(worker: Start, db: SqliteDb) -> None:
+    """What had finished before the first crash survives the second one, too."""
+    one, two, ran = worker(), worker(), list[str]()
+    one.start("kept", "r", on_crash="resume")
+    first_step_is_stored(db)
+    one.kill()
+    two.tell("resume", "r")
+    assert two.hear("resumed", "r")["runs"] == ["r"]
+    two.hear("at", "r")
+    two.kill()
+    workflow = kept(db, ran)
+    assert workflow.resume_lost_runs() == ["r"]
+    *_, last = workflow.follow("r")
+    assert (last.status, ran) == (S.completed, ["two", "three"])
+
+
+def test_resumed_and_cancelled_by_its_id(worker: Start, db: SqliteDb) -> None:
+    """Whoever knew the id before the crash can still stop the run."""
+    one, two = worker(), worker()
+    one.start("kept", "r", on_crash="resume")
+    one.kill()
+    two.tell("resume", "r")
+    two.hear("at", "r")
+    receipt = cancel("r", reason="enough", db=db)
+    assert receipt.outcome is Outcome.accepted and receipt.wait(30)
+    assert db.get_run("r").cancel.reason == "enough"
+
+
+def test_two_want_to_resume(worker: Start, db: SqliteDb) -> None:
+    """A run is taken by one process only."""
+    one, two, three = worker(), worker(), worker()
+    one.start("kept", "r", on_crash="resume")
+    one.kill()
+    for other in (two, three):
+        other.tell("resume", "r")
+    taken = two.hear("resumed", "r")["runs"] + three.hear("resumed", "r")["runs"]
+    assert taken == ["r"]
+    assert cancel("r", db=db).wait(30)
+
+
+def test_cancelled_while_nobody_worked_on_it(worker: Start, db: SqliteDb) -> None:
+    """A request that was made while the worker was down wins over its restart: the run never runs again."""
+    other, ran = worker(), list[str]()
+    other.start("kept", "r", on_crash="resume")
+    other.kill()
+    receipt = cancel("r", reason="down", db=db)
+    assert (receipt.outcome, receipt.wait(30), receipt.status) == (Outcome.accepted, True, S.cancelled)
+    assert kept(db, ran).resume_lost_runs() == []
+    assert (db.get_run("r").status, ran) == (S.cancelled, [])
+
+
+def test_cancelled_before_the_crash(worker: Start, db: SqliteDb) -> None:
+    """A run that was being cancelled when its process was killed is ended as cancelled, and never runs again."""
+    other, ran = worker(), list[str]()
+    other.start("deaf", "r", grace=1000.0, on_crash="resume")
+    receipt = cancel("r", reason="first", db=db)
+    while receipt.status is not S.cancelled and db.get_run("r").cancel.delivered_at is None:
+        db.flush()
+    other.kill()
+    assert receipt.wait(30)
+    assert kept(db, ran).resume_lost_runs() == []
+    assert (db.get_run("r").status, db.get_run("r").cancel.reason, ran) == (S.cancelled, "first", [])
+
+
+def test_what_keeps_crashing_is_given_up(worker: Start, db: SqliteDb, file: Path) -> None:
+    """A run that its processes die of isn't begun for ever."""
+    other = worker()
+    other.start("kept", "r", on_crash="resume")
+    db.flush()
+    other.kill()
+    change(file, "UPDATE desist_runs SET epoch = 6")
+    assert kept(db, []).resume_lost_runs() == []
+    assert db.end_lost_runs() == ["r"]
+    assert db.get_run("r").status is S.error
+
+
+@pytest.mark.loud
+def test_the_workflow_has_changed(worker: Start, db: SqliteDb) -> None:
+    """A run that can't go on, because its steps are others now, is an error that says so."""
+    other = worker()
+    other.start("kept", "r", on_crash="resume")
+    first_step_is_stored(db)
+    other.kill()
+    changed = Workflow("W", steps=[Step("another", executor=lambda step_input: "x")], db=db, on_crash="resume")
+    assert changed.resume_lost_runs() == ["r"]
+    *_, last = changed.follow("r")
+    assert last.status is S.error
+    assert "step 0 of the workflow is 'another' now" in str(db.get_run("r").error)
+
+
+def test_ended_when_the_file_is_opened(worker: Start, file: Path) -> None:
+    """C7: whoever opens the file ends the runs whose process is gone; nobody has to ask for them."""
+    other = worker()
+    other.start("wait", "r")
+    other.kill()
+    db = SqliteDb(file)
+    db.flush()
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT status FROM desist_runs").fetchone() == ("ERROR",)
+    db.close()
+
+
+def test_who_can_t_be_woken_looks(worker: Start, db: SqliteDb, file: Path) -> None:
+    """A datagram that doesn't arrive costs time, nothing else: the worker looks into the file by itself."""
+    other = worker()
+    other.start("wait", "r")
+    db.flush()
+    change(file, "UPDATE desist_owners SET address = ''")
+    assert cancel("r", db=db).wait(30)
+    assert other.hear("end", "r")["error"] is None
+
+
+def test_nothing_is_left_over(file: Path) -> None:
+    """The thread and the socket that wait for other processes are one for all databases, and end with the last run."""
+    with assert_no_leaks(threads=2, fds=1, sockets=1, settle=20):  # the reaper and the home loop; one socket is kept
+        for name in ("a", "b"):
+            db = SqliteDb(file.with_name(name))
+            assert Workflow("W", steps=[lambda step_input: "x"], db=db).run("go").status is S.completed
+            db.close()
+
+
+@pytest.mark.parametrize(
+    "how", [{"on_crash": "ignore"}, {"on_crash": "resume"}, {"on_crash": "resume", "db": InMemoryDb()}]
+)
+def test_what_can_t_be_kept_is_refused(how: dict[str, Any]) -> None:
+    """A word that isn't known, and a database that can't hold the promise, are errors at once."""
+    with pytest.raises(ConfigurationError, match="on_crash="):
+        Workflow("W", steps=[lambda step_input: "x"], **how)
+
+
+def test_only_those_of_a_workflow_that_resumes(db: SqliteDb) -> None:
+    """Asking a workflow that marks to resume is an error that says what to do."""
+    with pytest.raises(ConfigurationError, match='give it on_crash="resume"'):
+        Workflow("W", steps=[lambda step_input: "x"], db=db).resume_lost_runs()
