@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
@@ -32,7 +33,7 @@ class Tasks:
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._bell: Bell | None = None
+        self._bell: weakref.ref[Bell] | None = None  #: weak: it lives as long as its loop
         self.started = False  #: whether a cancel was delivered at all
         self.shielded_until = 0.0  #: seconds of `time.monotonic`
         self._live: set[asyncio.Task[Any]] = set()
@@ -44,7 +45,7 @@ class Tasks:
         """Start a task of this run. On the loop's thread."""
         assert self.loop is not None
         if self._bell is None:
-            self._bell = bell_of(self.loop)
+            self._bell = weakref.ref(bell_of(self.loop))
         task = self.loop.create_task(work, context=context)
         self._live.add(task)
         task.add_done_callback(self._live.discard)
@@ -75,8 +76,9 @@ class Tasks:
             self._call_later(pause, again)
             pause = min(2 * max(pause, 0.001), SLOWEST)
 
-        if self._bell is not None:
-            self._bell.call(again)  # many cancels at a time wake the loop once
+        bell = self._bell() if self._bell is not None else None
+        if bell is not None:
+            bell.call(again)  # many cancels at a time wake the loop once
         elif self.loop is not None:
             try:
                 self.loop.call_soon_threadsafe(again)
