@@ -11,12 +11,9 @@ import asyncio
 import contextvars
 import time
 import traceback
-import weakref
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
-
-from desist.cancel.bell import Bell, bell_of
 
 __all__ = ["Tasks", "current_tasks", "set_tasks"]
 
@@ -29,11 +26,10 @@ SLOWEST = 1.0
 class Tasks:
     """The tasks of one run, all on one loop; those under a shield are spared until they leave it."""
 
-    __slots__ = ("_bell", "_budget", "_live", "_owed", "_shields", "loop", "shielded_until", "started")
+    __slots__ = ("_budget", "_live", "_owed", "_shields", "loop", "shielded_until", "started")
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._bell: weakref.ref[Bell] | None = None  #: weak: it lives as long as its loop
         self.started = False  #: whether a cancel was delivered at all
         self.shielded_until = 0.0  #: seconds of `time.monotonic`
         self._live: set[asyncio.Task[Any]] = set()
@@ -44,8 +40,6 @@ class Tasks:
     def start(self, work: Coroutine[Any, Any, Any], context: Context | None = None) -> asyncio.Task[Any]:
         """Start a task of this run. On the loop's thread."""
         assert self.loop is not None
-        if self._bell is None:
-            self._bell = weakref.ref(bell_of(self.loop))
         task = self.loop.create_task(work, context=context)
         self._live.add(task)
         task.add_done_callback(self._live.discard)
@@ -76,10 +70,7 @@ class Tasks:
             self._call_later(pause, again)
             pause = min(2 * max(pause, 0.001), SLOWEST)
 
-        bell = self._bell() if self._bell is not None else None
-        if bell is not None:
-            bell.call(again)  # many cancels at a time wake the loop once
-        elif self.loop is not None:
+        if self.loop is not None:
             try:
                 self.loop.call_soon_threadsafe(again)
             except RuntimeError:  # the loop is closed; what lives on it can't run any more
