@@ -116,11 +116,12 @@ class Cursor(Bridge[T]):
         index: of the first event that is wanted.
     """
 
-    __slots__ = ("_index", "_run_id", "_source")
+    __slots__ = ("_ended", "_index", "_run_id", "_source")
 
     def __init__(self, source: KeptBridge[T], lock: threading.Lock, run_id: str, index: int) -> None:
         super().__init__(lock)
         self._source, self._run_id, self._index = source, run_id, index
+        self._ended = False
 
     @property
     def closed(self) -> bool:
@@ -133,12 +134,19 @@ class Cursor(Bridge[T]):
         with self._lock:
             return self._source.closed and self._index >= self._source.count
 
+    def end(self) -> None:
+        """Read no more: whoever asks next is told that it is over."""
+        with self._lock:
+            self._ended = True
+
     def ring(self) -> None:
         """Wake whoever waits. With the lock held."""
         if self._waiting:
             self._ring()
 
     def _take(self) -> T | None:
+        if self._ended:
+            raise Closed
         try:
             self._index, item = self._source.next_from(self._index)
         except LookupError as error:
@@ -189,16 +197,17 @@ class Follower(Generic[T]):
 
     Attributes:
         run_id: whose events these are.
-        bridge: where they come from.
+        bridge, cursor: where they come from.
         settled: set once the follower has left.
     """
 
-    def __init__(self, run_id: str, bridge: Cursor[T], forget: Callable[[Cursor[T]], None]) -> None:
-        self.run_id, self.bridge, self._forget = run_id, bridge, forget
+    def __init__(self, run_id: str, cursor: Cursor[T], forget: Callable[[Cursor[T]], None]) -> None:
+        self.run_id, self.cursor, self._forget = run_id, cursor, forget
+        self.bridge: Bridge[T] = cursor
         self.settled = Latch()
 
     def stop(self, source: Source, text: str | None = None) -> CancelReceipt:
         """Leave. The run goes on."""
-        self._forget(self.bridge)
+        self._forget(self.cursor)
         self.settled.set()
         return CancelReceipt(Outcome.unknown, self.run_id, lambda: None)
