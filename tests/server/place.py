@@ -14,6 +14,7 @@ import httpx2
 import uvicorn
 
 from desist import Step, StepInput, Workflow
+from desist.cancel.reason import Source
 from desist.server import create_app
 from desist.testing import Gate
 
@@ -54,7 +55,7 @@ def served(*workflows: Any, agents: Any = (), **more: Any) -> Iterator[httpx2.Cl
             yield client
     finally:
         for run in list(app.state.core.house._live.values()):
-            run.stop("shutdown")
+            run.stop(Source.shutdown)
         server.should_exit = True
         thread.join(HANG)
         assert not thread.is_alive(), "the server doesn't end"
