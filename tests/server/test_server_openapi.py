@@ -27,7 +27,7 @@ def test_every_operation_answers_as_it_says() -> None:
     agent = Agent(name="Bot", model=ScriptedModel("hello", repeat=True))
     with served(quick, agents=[agent], limits=Limits(runs=1000, wait=0.1)) as client:
         known = client.post("/v1/runs", json={"workflow": "quick"}).json()["run_id"]
-        schema = schemathesis.openapi.from_url(f"{client.base_url}openapi.json")
+        schema = schemathesis.openapi.from_url(f"{client.base_url}/openapi.json")
         checks = [not_a_server_error, *CHECKS.get_by_names(WANTED)]  # known once a schema was loaded
         operations = [found.ok() for found in schema.get_all_operations()]
         assert len(operations) >= 20

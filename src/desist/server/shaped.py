@@ -29,7 +29,7 @@ _ENDED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "With `stream` its events, else its output when it has ended.",
         "content": {
-            "text/event-stream": {"schema": {"type": "string"}},
+            "text/event-stream": {"schema": {}},
             "application/json": {"schema": {"type": "object"}},
         },
     },
