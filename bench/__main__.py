@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.table import Table
 
 #: What there is, in the order in which it runs: the light ones first, before this process has grown.
-NAMES = ("weight", "steps", "store", "tokens", "crowd", "requests", "waits", "billing", "process", "stops")
+NAMES = ("weight", "steps", "store", "tokens", "crowd", "requests", "waits", "billing", "process", "server", "stops")
 RESULTS = Path(__file__).parent / "results.json"
 
 
