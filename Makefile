@@ -41,7 +41,7 @@ docs: .venv/.dev  ## what the docs take from the code: the diagram of statuses
 	touch $@
 
 .venv/.dev: .venv/.ready
-	$(BIN)/python -m pip install --quiet --editable '.[web]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[web,server]' --group dev
 	touch $@
 
 clean:

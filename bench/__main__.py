@@ -29,6 +29,7 @@ NAMES = (
     "waits",
     "billing",
     "process",
+    "server",
     "stops",
 )
 RESULTS = Path(__file__).parent / "results.json"

@@ -1,4 +1,4 @@
-"""Writes into the docs what comes from the code: the diagram of statuses, and which statuses may follow which.
+"""Writes into the docs what comes from the code: the diagram of statuses and its table, and the HTTP reference.
 
 `python docs/generate.py` writes; with `--check` it only says whether the docs are up to date (exit code 1: not).
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from desist.cancel.status import MOVES, diagram
 
 PAGE = Path(__file__).with_name("design.md")
+HTTP = Path(__file__).with_name("http.md")
 START, END = "<!-- generated: statuses -->", "<!-- /generated -->"
 
 
@@ -20,19 +22,78 @@ def statuses() -> str:
     return f"```mermaid\n{diagram()}\n```\n\n| status | signal | becomes |\n|---|---|---|\n{rows}\n"
 
 
-def main() -> int:
-    """Write the page, or check it."""
-    page = PAGE.read_text()
-    before, _, rest = page.partition(START)
+def http_reference() -> str:
+    """Return the routes of the server as a page, from its OpenAPI."""
+    from desist import Step, Workflow
+    from desist.server import create_app
+
+    api = create_app(workflows=[Workflow("w", steps=[Step("s", executor=lambda given: None)])]).openapi()
+    lines = ["# HTTP reference", "", "Generated from the server's OpenAPI, which is at `/openapi.json`. How to use it:"]
+    lines += ["[Serve it](serve.md). Errors are `application/problem+json`.", ""]
+    for path, operations in api["paths"].items():
+        for method, operation in operations.items():
+            lines += [f"## `{method.upper()} {path}`", "", operation["description"], "", *_parts(api, operation)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _parts(api: dict[str, Any], operation: dict[str, Any]) -> list[str]:
+    rows = [
+        _row(
+            given["name"], given["in"], given.get("schema", {}), given.get("required", False), given.get("description")
+        )
+        for given in operation.get("parameters", ())
+    ]
+    for media, body in operation.get("requestBody", {}).get("content", {}).items():
+        known = _known(api, body["schema"])
+        needed = known.get("required", ())
+        where = "form" if "form" in media else "body"
+        for name, schema in known.get("properties", {}).items():
+            rows.append(_row(name, where, schema, name in needed, schema.get("description")))
+    table = ["| name | in | type | what |", "|---|---|---|---|", *rows, ""] if rows else []
+    answers = [f"| {code} | {answer['description']} |" for code, answer in sorted(operation["responses"].items())]
+    return [*table, "| answer | means |", "|---|---|", *answers, ""]
+
+
+def _known(api: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the object that a schema names."""
+    for one in (schema, *schema.get("anyOf", ())):
+        if "$ref" in one:
+            found: dict[str, Any] = api["components"]["schemas"][one["$ref"].rpartition("/")[2]]
+            return found
+    return schema
+
+
+def _row(name: str, where: str, schema: dict[str, Any], required: bool, words: str | None) -> str:
+    said = ", ".join(part for part in ("required" if required else "", words or "") if part)
+    return f"| `{name}` | {where} | {_type(schema)} | {said} |"
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(sorted({_type(one) for one in schema["anyOf"]} - {"null"}))
+    if "$ref" in schema:
+        return f"`{schema['$ref'].rpartition('/')[2]}`"
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    return str(schema.get("type", "any"))
+
+
+def pages() -> dict[Path, str]:
+    """Return each page as it should be."""
+    before, _, rest = PAGE.read_text().partition(START)
     _, _, after = rest.partition(END)
-    made = f"{before}{START}\n{statuses()}{END}{after}"
-    if "--check" in sys.argv:
-        if made != page:
-            print(f"{PAGE.name} is out of date: run `make docs`")
-            return 1
-        return 0
-    PAGE.write_text(made)
-    return 0
+    return {PAGE: f"{before}{START}\n{statuses()}{END}{after}", HTTP: http_reference()}
+
+
+def main() -> int:
+    """Write the pages, or check them."""
+    outdated = [page for page, made in pages().items() if not page.exists() or page.read_text() != made]
+    for page in outdated:
+        if "--check" in sys.argv:
+            print(f"{page.name} is out of date: run `make docs`")
+        else:
+            page.write_text(pages()[page])
+    return 1 if outdated and "--check" in sys.argv else 0
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ PUBLIC = [
     "desist.models.anthropic",
     "desist.models.http",
     "desist.models.openai",
+    "desist.server",
     "desist.session",
     "desist.testing",
     "desist.tools",

@@ -1,7 +1,7 @@
 """A bridge that keeps what it carries: any number of readers can follow the run, from any event on, and leave it again.
 
-For runs in the background, which have no reader of their own. Each follower has a bridge of its own under the same
-lock. Like `Bridge` it must not know what an event is.
+For runs in the background, which have no reader of their own. A follower has a place in what is kept, and no copy of
+it. Like `Bridge` it must not know what an event is.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
-from desist.cancel.bridge import Bridge
+from desist.cancel.bridge import Bridge, Closed
 from desist.cancel.reason import Source
 from desist.cancel.receipt import CancelReceipt, Latch
 from desist.cancel.scope import Outcome
+from desist.exceptions import DesistError
 
-__all__ = ["KEPT", "Follower", "KeptBridge"]
+__all__ = ["KEPT", "Cursor", "Follower", "KeptBridge"]
 
 T = TypeVar("T")
 
@@ -40,7 +41,7 @@ class KeptBridge(Bridge[T]):
         super().__init__(lock, number)
         self._kept: deque[T] = deque(maxlen=keep)
         self._doomed: list[Callable[[T], bool]] = []
-        self._followers: list[Bridge[T]] = []
+        self._followers: list[Cursor[T]] = []
 
     @property
     def kept(self) -> int:
@@ -49,21 +50,40 @@ class KeptBridge(Bridge[T]):
 
     def _add(self, item: T) -> None:
         self._kept.append(item)
+        self._ring_all()
+
+    def _ring_all(self) -> None:
         for follower in self._followers:
-            follower.put(item)
+            follower.ring()
 
     def drop(self, doomed: Callable[[T], bool]) -> None:
         """Let nobody have what `doomed` picks who hasn't taken it yet, nor who comes later."""
         self._doomed.append(doomed)
-        for follower in self._followers:
-            follower.drop(doomed)
 
     def close(self, last: Iterable[T] = ()) -> None:
         """End the stream, for all who follow."""
         super().close(last)
-        for follower in self._followers:
-            follower.close()
+        self._ring_all()
         self._followers.clear()
+
+    def next_from(self, index: int) -> tuple[int, T | None]:
+        """Return the next event from an index on that may be told, and the index after it. With the lock held.
+
+        Raises:
+            Closed: the stream is over.
+            LookupError: the event of that index isn't kept any more.
+        """
+        first = self.count - len(self._kept)
+        if index < first:
+            raise LookupError(first)
+        while index < self.count:
+            item = self._kept[index - first]
+            index += 1
+            if not any(doomed(item) for doomed in self._doomed):
+                return index, item
+        if self._closed:
+            raise Closed
+        return index, None
 
     def follow(self, run_id: str, after: int = -1) -> Follower[T]:
         """Return a stream of the events that come after the one of that index.
@@ -75,20 +95,101 @@ class KeptBridge(Bridge[T]):
             first = self.count - len(self._kept)
             if after + 1 < first:
                 raise LookupError(f"the events of run {run_id} before {first} aren't kept any more")
-            bridge: Bridge[T] = Bridge(self._lock)
-            for number, item in enumerate(self._kept, first):
-                if number > after and not any(doomed(item) for doomed in self._doomed):
-                    bridge.put(item)
-            if self._closed:
-                bridge.close()
-            else:
-                self._followers.append(bridge)
-        return Follower(run_id, bridge, self._forget)
+            cursor = Cursor(self, self._lock, run_id, after + 1)
+            if not self._closed:
+                self._followers.append(cursor)
+        return Follower(run_id, cursor, self._forget)
 
-    def _forget(self, bridge: Bridge[T]) -> None:
+    def _forget(self, cursor: Cursor[T]) -> None:
         with self._lock:
-            if bridge in self._followers:
-                self._followers.remove(bridge)
+            if cursor in self._followers:
+                self._followers.remove(cursor)
+
+
+class Cursor(Bridge[T]):
+    """What one follower reads: a place in what is kept. It holds no events: one who is slow costs nothing.
+
+    Parameters:
+        source: where the events are kept.
+        lock: its lock.
+        run_id: for messages.
+        index: of the first event that is wanted.
+    """
+
+    __slots__ = ("_ended", "_index", "_run_id", "_source")
+
+    def __init__(self, source: KeptBridge[T], lock: threading.Lock, run_id: str, index: int) -> None:
+        super().__init__(lock)
+        self._source, self._run_id, self._index = source, run_id, index
+        self._ended = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether the terminal event was put."""
+        return self._source.closed
+
+    @property
+    def at_end(self) -> bool:
+        """Whether everything was read, the terminal event too."""
+        with self._lock:
+            return self._source.closed and self._index >= self._source.count
+
+    def end(self) -> None:
+        """Read no more: whoever asks next is told that it is over."""
+        with self._lock:
+            self._ended = True
+
+    def ring(self) -> None:
+        """Wake whoever waits. With the lock held."""
+        if self._waiting:
+            self._ring()
+
+    def _take(self) -> T | None:
+        if self._ended:
+            raise Closed
+        try:
+            self._index, item = self._source.next_from(self._index)
+        except LookupError as error:
+            raise DesistError(
+                f"run {self._run_id} was read too slowly: its events before {error} aren't kept any more"
+            ) from None
+        return item
+
+    def get(self) -> T:
+        """Return the next event, waiting for it in this thread.
+
+        Raises:
+            Closed: the stream is over.
+            DesistError: the reader was so slow that events are gone.
+        """
+        while True:
+            with self._lock:
+                item = self._take()
+                if item is not None:
+                    return item
+                self._waiting = True
+            self._bell.acquire()
+
+    async def aget(self) -> T:
+        """Do the same on this loop."""
+        while True:
+            with self._lock:
+                item = self._take()
+                if item is not None:
+                    return item
+                future = self._await_bell()
+            await future
+
+    async def atake(self, most: int) -> list[T]:
+        """Return the next events, at most so many, waiting for the first one. Raises as `get` does."""
+        taken = [await self.aget()]
+        with self._lock:
+            try:
+                while len(taken) < most and (item := self._take()) is not None:
+                    taken.append(item)
+            except Closed:
+                pass  # told to whoever asks next
+        return taken
 
 
 class Follower(Generic[T]):
@@ -96,16 +197,17 @@ class Follower(Generic[T]):
 
     Attributes:
         run_id: whose events these are.
-        bridge: where they come from.
+        bridge, cursor: where they come from.
         settled: set once the follower has left.
     """
 
-    def __init__(self, run_id: str, bridge: Bridge[T], forget: Callable[[Bridge[T]], None]) -> None:
-        self.run_id, self.bridge, self._forget = run_id, bridge, forget
+    def __init__(self, run_id: str, cursor: Cursor[T], forget: Callable[[Cursor[T]], None]) -> None:
+        self.run_id, self.cursor, self._forget = run_id, cursor, forget
+        self.bridge: Bridge[T] = cursor
         self.settled = Latch()
 
     def stop(self, source: Source, text: str | None = None) -> CancelReceipt:
         """Leave. The run goes on."""
-        self._forget(self.bridge)
+        self._forget(self.cursor)
         self.settled.set()
         return CancelReceipt(Outcome.unknown, self.run_id, lambda: None)

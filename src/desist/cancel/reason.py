@@ -36,9 +36,14 @@ class CancelReason:
     requested_at: float = field(default_factory=time.time)  #: seconds since the epoch
 
     def __str__(self) -> str:
-        words = f": {self.text}" if self.text else ""
-        return f"{self.source.value}{words}" + (f" (by {self.by})" if self.by else "")
+        words = f": {_one_line(self.text)}" if self.text else ""
+        return f"{self.source.value}{words}" + (f" (by {_one_line(self.by)})" if self.by else "")
 
     def derived(self, source: Source) -> CancelReason:
         """Return the same request as seen by another run of the tree."""
         return CancelReason(source=source, text=self.text, by=self.by, requested_at=self.requested_at)
+
+
+def _one_line(text: str) -> str:
+    """Return words of others so that they can stand in a log: they can't begin a line there, or steer a terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

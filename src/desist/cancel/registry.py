@@ -116,6 +116,11 @@ class Registry:
         """Return the live run with this id."""
         return self._live.get(run_id)
 
+    def knows(self, run_id: str) -> bool:
+        """Whether a cancel by this id finds a run, live or ended not long ago."""
+        with self._lock:
+            return run_id in self._live or run_id in self._ended
+
     def live(self) -> list[LiveRun]:
         """Return all live runs."""
         with self._lock:

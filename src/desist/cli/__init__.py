@@ -14,6 +14,7 @@ import typer
 from desist import __version__
 from desist.cli.demo import demo
 from desist.cli.model import model
+from desist.cli.serve import serve
 from desist.exceptions import DesistError
 
 __all__ = ["app", "main"]
@@ -28,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(demo)
+app.command()(serve)
 app.add_typer(model, name="model")
 
 

@@ -23,7 +23,7 @@ from desist.db.tables import PartRow, RunRow, Which
 from desist.db.writer import Busy, Job
 from desist.exceptions import StoreError
 from desist.run.plain import dump
-from desist.run.stored import StoredSession
+from desist.run.stored import RunQuery, StoredSession
 
 __all__ = ["JsonFolder", "JsonTables"]
 
@@ -176,6 +176,21 @@ class JsonTables:
         if which != "all":
             rows = [row for row in rows if row.is_final is (which == "ended")]
         return rows if limit is None else rows[max(0, len(rows) - limit) :]
+
+    def list_runs(self, query: RunQuery) -> list[RunRow]:
+        """Return the runs that are meant, the newest first."""
+        session = None if query.session_id is None else _safe(query.session_id)
+        paths = self._names(self._runs, lambda fields: not fields[5] and session in (None, fields[0]))
+        status, found = query.status, list[RunRow]()
+        limit = None if status is not None and not status.is_final else query.limit
+        for path in sorted(paths, key=lambda path: path.name.split("~")[2:4], reverse=True):
+            if limit is not None and len(found) >= limit:
+                break
+            for row in self._read(path):
+                alike = status is None or (row.status == status.value if status.is_final else not row.is_final)
+                if alike and query.places(row):
+                    found.append(row)
+        return found
 
     # -- parts: id.jsonl
 

@@ -14,7 +14,7 @@ import msgspec
 
 from desist.db.tables import FINAL, PartRow, RunRow, Which
 from desist.run.plain import dump
-from desist.run.stored import StoredSession
+from desist.run.stored import RunQuery, StoredSession
 
 __all__ = ["Names", "SqlTables"]
 
@@ -137,6 +137,13 @@ class SqlTables:
         newest = "ORDER BY created_at DESC, rowid DESC LIMIT ?"
         rows = self._runs(" AND ".join(where), [*values, ALL if limit is None else limit], newest)
         return rows[::-1]
+
+    def list_runs(self, query: RunQuery) -> list[RunRow]:
+        """Return the runs that are meant, the newest first."""
+        where, values = _conditions(query)
+        limit = None if query.status is not None and not query.status.is_final else query.limit
+        newest = "ORDER BY created_at DESC, run_id DESC LIMIT ?"
+        return self._runs(" AND ".join(where), [*values, ALL if limit is None else limit], newest)
 
     # -- what processes tell one another
 
@@ -268,3 +275,27 @@ class SqlTables:
         where = " AND ".join(f"{name} = ?" for name, _ in wanted) or "1 = 1"
         values = [*(value for _, value in wanted), ALL if limit is None else limit]
         return self._sessions(where, values, "ORDER BY updated_at DESC LIMIT ?")
+
+
+def _conditions(query: RunQuery) -> tuple[list[str], list[Any]]:
+    """Return the conditions that a query sets on rows of runs, and their values."""
+    where = ["parent_run_id IS NULL"]
+    values: list[Any] = []
+    if query.owners is not None:
+        where.append(f"(kind, owner_id) IN (VALUES {', '.join(['(?, ?)'] * len(query.owners))})")
+        values += [name for owner in sorted(query.owners) for name in owner]
+    for condition, value in (
+        ("session_id = ?", query.session_id),
+        ("user_id = ?", query.user_id),
+        ("created_at < ?", query.created_before),
+    ):
+        if value is not None:
+            where.append(condition)
+            values.append(value)
+    if query.after is not None:
+        where.append("(created_at, run_id) < (?, ?)")
+        values += query.after
+    if query.status is not None:
+        where.append("status = ?" if query.status.is_final else f"status NOT IN {FINAL}")
+        values += [query.status.value] if query.status.is_final else []
+    return where, values

@@ -21,7 +21,7 @@ from desist.db.rows import put_run, stored_of, update_session, with_children
 from desist.db.tables import Place, RunRow, Tables
 from desist.db.writer import Writer
 from desist.exceptions import StoreError
-from desist.run.stored import PartKind, SessionUpdate, StoredRun, StoredSession
+from desist.run.stored import PartKind, RunQuery, SessionUpdate, StoredRun, StoredSession
 
 __all__ = ["TableStore"]
 
@@ -176,6 +176,14 @@ class TableStore:
         except StoreError as error:
             log.error("%s", error)
             return None
+
+    def list_runs(self, query: RunQuery) -> list[StoredRun]:
+        """Return the runs that are meant, live ones too, the newest first; runs of dead processes are ended first."""
+        with self.place.reading() as tables:
+            rows = [(row, self._readable(tables, row)) for row in tables.list_runs(query)]
+        stored = [found or (None if row.is_final else self._marked(row)) for row, found in rows]
+        live = [self._live(known.run_id) for known in registry.live()]
+        return query.newest(run for run in (*live, *stored) if run is not None)
 
     def _starting(self, session_id: str, kind: str | None, owner_id: str | None) -> list[StoredRun]:
         """Return the live runs of a session: the record of a start may still be on its way to the disk."""

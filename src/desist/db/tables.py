@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from desist.db.writer import Backend
-from desist.run.stored import StoredSession
+from desist.run.stored import RunQuery, StoredSession
 
 __all__ = ["FINAL", "PartRow", "Place", "RunRow", "Tables", "Which"]
 
@@ -79,6 +79,9 @@ class Tables(Protocol):
         self, session_id: str, kind: str | None, owner_id: str | None, limit: int | None, which: Which
     ) -> list[RunRow]:
         """Return the last runs of a session, the oldest first."""
+
+    def list_runs(self, query: RunQuery) -> list[RunRow]:
+        """Return the runs that are meant, the newest first; of those without an end all, whatever their status."""
 
     def add_part(self, row: PartRow, epoch: int | None = None) -> bool:
         """Add a part to a run that has no end, in this epoch or in any; else drop it, and return False."""

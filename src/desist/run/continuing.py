@@ -178,4 +178,8 @@ class Continuing:
             raise ConfigurationError(f"there is no run {run_id!r} of {self!r} in this process or in its store")
         if not output.status.is_final:
             raise ConfigurationError(f"run {run_id!r} is of another process: it can't be followed from here")
-        return follow_record(run_id, output.events or self._ending(output), last_event_index)
+        return self.follow_output(output, last_event_index)
+
+    def follow_output(self, output: Any, last_event_index: int | None = None) -> Follower[Any]:
+        """Return what is told of a run that has ended and of which only the record is left. For servers."""
+        return follow_record(output.run_id, output.events or self._ending(output), last_event_index)

@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-from desist.cancel.bridge import Bridge
 from desist.cancel.kept import Follower, KeptBridge
 from desist.cancel.registry import registry
 from desist.exceptions import ConfigurationError
@@ -92,8 +91,8 @@ def follow_known(run_id: str, last_event_index: int | None) -> Follower[Any] | N
 def follow_record(run_id: str, events: Sequence[Any], last_event_index: int | None) -> Follower[Any]:
     """Return a stream of what is recorded of a run that has ended: those of its events that come after the one seen."""
     lock = threading.Lock()
-    bridge: Bridge[Any] = Bridge(lock)
+    bridge: KeptBridge[Any] = KeptBridge(lock)
     after = -1 if last_event_index is None else last_event_index
     with lock:
         bridge.close(event for event in events if event.event_index is None or event.event_index > after)
-    return Follower(run_id, bridge, lambda _: None)
+    return bridge.follow(run_id)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from desist.run.snapshot import snapshot
-from desist.run.stored import PartKind, SessionUpdate, StoredRun, StoredSession
+from desist.run.stored import PartKind, RunQuery, SessionUpdate, StoredRun, StoredSession
 
 __all__ = ["MemoryStore"]
 
@@ -90,6 +90,12 @@ class MemoryStore:
         ]
         return fitting if limit is None else fitting[max(0, len(fitting) - limit) :]
 
+    def list_runs(self, query: RunQuery) -> list[StoredRun]:
+        """Return the runs that are meant, the newest first."""
+        with self._lock:
+            known = [*self._live.values(), *self._ended.values()]
+        return query.newest([_as_it_is(run) for run in known if query.places(run)])
+
     def _leave(self, run: StoredRun) -> None:
         """A run isn't kept any more; a session without runs needs no list."""
         runs = self._by_session.get(run.session_id or "")
@@ -148,6 +154,11 @@ class MemoryStore:
 
     def __len__(self) -> int:
         return len(self._live) + len(self._ended)
+
+
+def _as_it_is(run: StoredRun) -> StoredRun:
+    """Return a run with the status that it has now: of a live one only the start was recorded."""
+    return run if run.status.is_final else replace(run, status=run.output.status)
 
 
 def _copy(session: StoredSession) -> StoredSession:

@@ -13,12 +13,13 @@ from typing import Any, Protocol, TypeVar
 from desist.cancel.aside import aside
 from desist.exceptions import ConfigurationError
 from desist.run.memory import MemoryStore
-from desist.run.stored import PartKind, SessionUpdate, StoredRun, StoredSession
+from desist.run.stored import PartKind, RunQuery, SessionUpdate, StoredRun, StoredSession
 
 __all__ = [
     "Database",
     "MemoryStore",
     "PartKind",
+    "RunQuery",
     "RunStore",
     "SessionUpdate",
     "StoredRun",
@@ -74,6 +75,9 @@ class RunStore(Protocol):
             kind, owner_id: only those of a kind, of a workflow or agent. None doesn't filter.
             ended_only: leave out those that still run.
         """
+
+    def list_runs(self, query: RunQuery) -> list[StoredRun]:
+        """Return the runs that are meant, live ones too, the newest first."""
 
     def load_session(self, session_id: str, kind: str) -> StoredSession | None:
         """Return a session, which the caller may change, or None."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from desist.cancel.reason import CancelReason
 from desist.cancel.scope import Reach
 from desist.cancel.status import RunStatus
 
-__all__ = ["PartKind", "SessionUpdate", "StoredRequest", "StoredRun", "StoredSession"]
+__all__ = ["PartKind", "RunQuery", "SessionUpdate", "StoredRequest", "StoredRun", "StoredSession"]
 
 #: What a part of a run is: a `Message`, a `ToolExecution`, a `StepOutput`; "begun" is the `StepOutput` of a step that
 #: hasn't ended: a container, or one whose work is a run of its own; "again" says that the run began anew, and what came
@@ -103,3 +104,38 @@ class StoredRun:
     resumable: bool = False  #: when its process has died, its workflow goes on with it
     process: str | None = None  #: which process runs it; see `desist.db.owner`. Set by stores that outlive one.
     session: SessionUpdate | None = None  #: what it changes in its session, to be stored together with it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunQuery:
+    """Which runs are asked for. None doesn't filter. Runs that were started in another one are never meant."""
+
+    owners: frozenset[tuple[str, str]] | None = None  #: kind and id of the workflows and agents whose runs are meant
+    session_id: str | None = None
+    user_id: str | None = None
+    status: RunStatus | None = None
+    created_before: float | None = None  #: seconds since the epoch
+    after: tuple[float, str] | None = None  #: time and id of the run after which the list goes on, to older ones
+    limit: int | None = None
+
+    def places(self, run: Any) -> bool:
+        """Whether a run, or its row, is of the right owner, session and time. Its status is another question."""
+        if run.parent_run_id is not None:
+            return False
+        if self.owners is not None and (run.kind, run.owner_id) not in self.owners:
+            return False
+        if self.created_before is not None and run.created_at >= self.created_before:
+            return False
+        if self.after is not None and (run.created_at, run.run_id) >= self.after:
+            return False
+        return self.session_id in (None, run.session_id) and self.user_id in (None, run.user_id)
+
+    def fits(self, run: StoredRun) -> bool:
+        """Whether a run is meant."""
+        return self.status in (None, run.status) and self.places(run)
+
+    def newest(self, runs: Iterable[StoredRun]) -> list[StoredRun]:
+        """Return those that are meant, each once, the newest first. Of two with one id the first counts."""
+        once = {run.run_id: run for run in reversed(list(runs))}
+        fitting = [run for run in once.values() if self.fits(run)]
+        return sorted(fitting, key=lambda run: (run.created_at, run.run_id), reverse=True)[: self.limit]

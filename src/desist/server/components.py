@@ -1,0 +1,82 @@
+"""The workflows and agents that a server serves, by kind and id, and the stores behind them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Literal
+
+from desist.agent.agent import Agent
+from desist.exceptions import ConfigurationError
+from desist.run.store import Database, RunStore, store_of
+from desist.server.problems import Refused
+from desist.workflow.workflow import Workflow
+
+__all__ = ["Component", "Components", "Kind"]
+
+Component = Workflow | Agent
+Kind = Literal["workflow", "agent"]
+
+
+class Components:
+    """What is served.
+
+    Parameters:
+        db: where runs of those are recorded that have no `db` of their own. None: in memory.
+
+    Raises:
+        ConfigurationError: there is nothing to serve, something that can't be, or two with one id.
+    """
+
+    def __init__(
+        self, workflows: Sequence[Workflow], agents: Sequence[Agent], db: Database | RunStore | None = None
+    ) -> None:
+        if db is not None:
+            store_of(db, "a server")
+        self._known: dict[tuple[str, str], Component] = {}
+        for kind, expected, given in (("workflow", Workflow, workflows), ("agent", Agent, agents)):
+            for one in given:
+                if not isinstance(one, expected):
+                    raise ConfigurationError(f"{kind}s= of a server takes {expected.__name__} objects, not {one!r:.80}")
+                if (kind, one.id) in self._known:
+                    raise ConfigurationError(f"two {kind}s have the id {one.id!r}: give one of them another id=")
+                self._known[kind, one.id] = _with_db(one, db)
+        if not self._known:
+            raise ConfigurationError("there is nothing to serve: give workflows=[...] or agents=[...]")
+
+    @property
+    def owners(self) -> frozenset[tuple[str, str]]:
+        """Kind and id of each, as runs are recorded with."""
+        return frozenset(self._known)
+
+    def stores(self) -> list[RunStore]:
+        """Return the stores, each once."""
+        return list({id(one.store): one.store for one in self._known.values()}.values())
+
+    def of_kind(self, kind: Kind) -> list[Component]:
+        """Return all of a kind."""
+        return [one for (known, _), one in self._known.items() if known == kind]
+
+    def find(self, kind: str, component_id: str | None) -> Component | None:
+        """Return one, or None."""
+        return self._known.get((kind, component_id or ""))
+
+    def get(self, kind: Kind, component_id: str) -> Component:
+        """Return one.
+
+        Raises:
+            Refused: with 404.
+        """
+        found = self.find(kind, component_id)
+        if found is None:
+            raise Refused(404, f"there is no {kind} with this id")
+        return found
+
+
+def _with_db(one: Component, db: Database | RunStore | None) -> Component:
+    """Return it with a database; the program's own object stays as it is."""
+    if db is None or one.db is not None:
+        return one
+    served = copy.copy(one)
+    served.db = db
+    return served

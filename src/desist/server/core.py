@@ -1,0 +1,211 @@
+"""What both faces of the server do: start, find, list, follow, cancel and continue runs, for whoever asks.
+
+It knows callers, components and stores, and nothing of requests. A run that isn't the caller's is as one that isn't
+there. What a run's end was, the store says; how it stands while it lives, the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from desist.cancel.kept import Follower
+from desist.cancel.receipt import CancelReceipt, Latch
+from desist.cancel.registry import registry
+from desist.cancel.scope import Outcome
+from desist.cancel.status import RunStatus
+from desist.exceptions import ConfigurationError
+from desist.run.cancel import cancel
+from desist.run.driver import new_id
+from desist.run.following import follow_known
+from desist.run.store import RunQuery, StoredRun, read
+from desist.server.components import Component, Components, Kind
+from desist.server.house import House
+from desist.server.presence import Presence
+from desist.server.problems import Refused
+from desist.server.settings import Limits
+from desist.server.tokens import Caller
+
+__all__ = ["Core", "OnDisconnect", "Wish"]
+
+OnDisconnect = Literal["continue", "cancel"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """How a client wants a run."""
+
+    session_id: str | None = None
+    user_id: str | None = None
+    on_disconnect: OnDisconnect = "continue"
+    away: float | None = None  #: seconds that its clients may be away; None for the server's own
+    options: dict[str, Any] = field(default_factory=dict)  #: for `arun`
+
+
+class Core:
+    """The runs of a server's components."""
+
+    def __init__(self, components: Components, limits: Limits) -> None:
+        self.components, self.limits = components, limits
+        self.presence = Presence()
+        self.house = House(limits.runs, self.presence)
+
+    # -- beginning
+
+    async def start(self, component: Any, given: Any, wish: Wish, caller: Caller) -> Any:
+        """Start a run in the background; return its output as it is before it begins."""
+        user = self._user(wish, caller)
+        self.house.check()
+        if wish.session_id is not None:
+            await self._check_session(component, wish.session_id, caller)
+        self.house.check()  # others may have come meanwhile
+        pending = await component.arun(
+            given,
+            stream=False,
+            stream_events=True,
+            background=True,
+            session_id=wish.session_id or new_id(),
+            user_id=user,
+            **wish.options,
+        )
+        return self._entered(pending, wish)
+
+    async def go_on(self, found: StoredRun, wish: Wish, caller: Caller) -> Any:
+        """Go on with a run that was cancelled or has failed, in the background; return the new run's output."""
+        component = self._component(found)
+        self.house.check()
+        pending = await component.acontinue_run(
+            found.output, stream=False, stream_events=True, background=True, **wish.options
+        )
+        return self._entered(pending, wish)
+
+    def _entered(self, pending: Any, wish: Wish) -> Any:
+        if wish.on_disconnect == "cancel":
+            self.presence.watch(pending.run_id, self.limits.away if wish.away is None else wish.away)
+        self.house.enter(pending.run_id)
+        return pending
+
+    def _user(self, wish: Wish, caller: Caller) -> str | None:
+        if caller.owner is None:
+            return wish.user_id
+        if wish.user_id not in (None, caller.owner):
+            raise Refused(403, "this token can't start runs for another user: leave user_id out")
+        return caller.owner
+
+    async def _check_session(self, component: Component, session_id: str, caller: Caller) -> None:
+        """A session has the history of its runs: it may not be another owner's."""
+        if caller.owner is None:
+            return
+        store, kind = component.store, self.kind_of(component)
+        query = RunQuery(session_id=session_id, limit=1)
+        held = await read(store, lambda: store.load_session(session_id, kind))
+        last = await read(store, lambda: store.list_runs(query))
+        users = {one.user_id for one in (held, *last) if one is not None}
+        if users - {caller.owner}:
+            raise Refused(404, "there is no session with this id: leave session_id out, or take a new one")
+
+    # -- finding
+
+    def kind_of(self, component: Component) -> Kind:
+        """Return "workflow" or "agent"."""
+        return "workflow" if self.components.find("workflow", component.id) is component else "agent"
+
+    async def find(self, run_id: str, caller: Caller) -> StoredRun:
+        """Return a run by any id of its tree.
+
+        Raises:
+            Refused: with 404, if there is none that the caller may see.
+        """
+        found = await self._lookup(run_id)
+        if found is not None:
+            root = found if found.root_run_id == run_id else await self._lookup(found.root_run_id)
+            if root is not None and self._sees(caller, root):
+                return found
+        raise Refused(404, "there is no run with this id")
+
+    async def _lookup(self, run_id: str) -> StoredRun | None:
+        live: Any = registry.get(run_id)
+        if live is not None and not live.scope.concluding:
+            found: StoredRun = live.stored(live.status)
+            return found
+        for store in self.components.stores():
+            known = await read(store, functools.partial(store.load_run, run_id))
+            if known is not None:
+                status = known.output.status  # of a live one the store may know the start only
+                return known if known.status.is_final else replace(known, status=status)
+        return None
+
+    def _sees(self, caller: Caller, root: StoredRun) -> bool:
+        known = self.components.find(root.kind, root.owner_id) is not None
+        return known and caller.owner in (None, root.user_id)
+
+    def _component(self, run: StoredRun) -> Component:
+        found = self.components.find(run.kind, run.owner_id)
+        if found is None:
+            raise Refused(409, "this run is part of another one", root_run_id=run.root_run_id)
+        return found
+
+    async def list(self, query: RunQuery, caller: Caller) -> list[StoredRun]:
+        """Return the runs that are meant and that the caller may see, the newest first."""
+        if caller.owner is not None:
+            if query.user_id not in (None, caller.owner):
+                return []
+            query = replace(query, user_id=caller.owner)
+        mine = self.components.owners
+        query = replace(query, owners=mine if query.owners is None else query.owners & mine)
+        found: list[StoredRun] = []
+        for store in self.components.stores() if query.owners else ():
+            found += await read(store, functools.partial(store.list_runs, query))
+        return query.newest(found)
+
+    # -- following
+
+    def follow(self, found: StoredRun, after: int | None) -> Follower[Any]:
+        """Return a stream of what a run tells after an event.
+
+        Raises:
+            Refused: with 409 if it can't be followed, 410 if those events are gone.
+        """
+        try:
+            known = follow_known(found.run_id, after)
+        except ConfigurationError as error:
+            if registry.get(found.run_id) is not None and found.run_id != found.root_run_id:
+                raise Refused(
+                    409, "this run is part of another one: follow that", root_run_id=found.root_run_id
+                ) from None
+            raise Refused(410, str(error)) from None
+        if known is not None:
+            return known
+        if not found.output.status.is_final:
+            raise Refused(409, "this run is of another process: it can't be followed from here")
+        return self._component(found).follow_output(found.output, after)
+
+    # -- stopping
+
+    async def cancel(self, run_id: str, caller: Caller, **how: Any) -> CancelReceipt:
+        """Cancel a run by any id of its tree; see `desist.run.cancel.cancel`, whose keywords it takes.
+
+        Raises:
+            Refused: with 404 for a run that isn't there or isn't the caller's, 409 for one of another process.
+        """
+        found = await self.find(run_id, caller)
+        if registry.knows(run_id):
+            return cancel(run_id, **how)
+        output = found.output
+        if not output.status.is_final:
+            raise Refused(409, "this run is of another process: it can't be cancelled from here")
+        cancelled = output.status is RunStatus.cancelled
+        ended = Latch()
+        ended.set()
+        outcome = Outcome.already_cancelled if cancelled else Outcome.finished
+        return CancelReceipt(outcome, run_id, lambda: found.output.status, output.cancel, ended)
+
+    async def settle(self, receipt: CancelReceipt, seconds: float) -> None:
+        """Wait until a cancelled run has settled, for a while."""
+        try:
+            async with asyncio.timeout(min(seconds, self.limits.wait)):
+                await receipt
+        except TimeoutError:
+            pass

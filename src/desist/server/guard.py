@@ -1,0 +1,142 @@
+"""The door: who asks, whether the request may come in at all, how big it is, and the headers of every answer.
+
+A pure ASGI layer before the routes. It knows addresses, headers and tokens; it must not know of runs.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from desist.server.problems import Refused, answer
+from desist.server.tokens import ANYONE, Caller, Tokens
+
+__all__ = ["OPEN", "Guard", "is_loopback"]
+
+#: What anybody may read: that the server is there, and what it speaks.
+OPEN = frozenset({"/", "/health", "/openapi.json"})
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_PROXIED = ("forwarded", "x-forwarded-for", "x-real-ip")
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is this machine, as seen from itself."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Guard:
+    """Lets in what may come in.
+
+    Parameters:
+        app: what is behind it.
+        tokens: none: requests come from this machine only, for this machine's name, from no other origin.
+        body: bytes that a request's body may have.
+        origins: other origins whose pages may ask.
+    """
+
+    def __init__(self, app: ASGIApp, *, tokens: Tokens, body: int, origins: Collection[str] = ()) -> None:
+        self._app, self._tokens, self._body, self._origins = app, tokens, body, frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check, then pass on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        guarded = _with_headers(send)
+        try:
+            scope["desist.caller"] = self._caller(scope, Headers(scope=scope))
+            receive = await self._whole_body(scope, receive)
+        except Refused as refused:
+            await answer(refused)(scope, receive, guarded)
+            return
+        await self._app(scope, receive, guarded)
+
+    def _caller(self, scope: Scope, headers: Headers) -> Caller:
+        """Return who asks.
+
+        Raises:
+            Refused: nobody that may.
+        """
+        if not self._tokens:
+            self._refuse_strangers(scope, headers)
+            return Caller(key=f"address {(scope.get('client') or ('', 0))[0]}")
+        caller = self._tokens.caller(headers.get("authorization", ""))
+        if caller is not None:
+            return caller
+        if scope["path"] in OPEN and scope["method"] in _SAFE:
+            return ANYONE
+        raise Refused(401, "show a token: Authorization: Bearer ...", {"WWW-Authenticate": "Bearer"})
+
+    def _refuse_strangers(self, scope: Scope, headers: Headers) -> None:
+        """Without tokens, whoever can reach the server can use it. So: this machine, and no page of another site."""
+        client = (scope.get("client") or ("", 0))[0]
+        if not is_loopback(client) or any(name in headers for name in _PROXIED):
+            raise Refused(403, "this server has no tokens: it answers its own machine only, and no proxy")
+        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        if not is_loopback(host):  # another site's name that points here
+            raise Refused(403, "this server has no tokens: ask for it as localhost or 127.0.0.1")
+        if scope["method"] in _SAFE:
+            return
+        origin = headers.get("origin")
+        own = {f"http://{headers.get('host', '')}", f"https://{headers.get('host', '')}"}
+        foreign = origin is not None and origin not in own | self._origins
+        if foreign or (origin is None and headers.get("sec-fetch-site", "none") not in ("none", "same-origin")):
+            raise Refused(403, "a page of another site can't use this server: it has no tokens")
+
+    async def _whole_body(self, scope: Scope, receive: Receive) -> Receive:
+        """Read the body, which may not be too big, and return where it can be had again."""
+        if scope["method"] in _SAFE:
+            return receive
+        length = Headers(scope=scope).get("content-length", "0")
+        if length.isdigit() and int(length) > self._body:
+            raise self._too_big()
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return _after([message], receive)
+            parts.append(message.get("body", b""))
+            size, more = size + len(parts[-1]), message.get("more_body", False)
+            if size > self._body:
+                raise self._too_big()
+        return _after([{"type": "http.request", "body": b"".join(parts), "more_body": False}], receive)
+
+    def _too_big(self) -> Refused:
+        return Refused(413, f"the body is bigger than {self._body} bytes", {"Connection": "close"})
+
+
+def _after(first: list[Message], receive: Receive) -> Receive:
+    async def again() -> Message:
+        return first.pop(0) if first else await receive()
+
+    return again
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+        await send(message)
+
+    return sending

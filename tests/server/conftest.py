@@ -1,0 +1,24 @@
+"""No test of the server may leave a live run or an error in the log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from desist.cancel.registry import registry
+
+
+@pytest.fixture(autouse=True)
+def quiet(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    caplog.set_level(logging.INFO)
+    yield
+    if "loud" not in request.keywords:
+        bad = [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
+        assert not bad, [record.getMessage() for record in bad]
+    assert registry.live() == []
