@@ -9,6 +9,9 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -102,3 +105,35 @@ def test_a_loop_that_is_broken_off_loses_no_call() -> None:
         task.cancel()
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
+
+
+def test_a_ctrl_c_as_the_ring_is_heard_leaves_no_deaf_bell() -> None:
+    """A signal whose handler raises when the ring was just taken: what waits, and what comes later, is called."""
+
+    async def main() -> list[str]:
+        bell, heard, through = bell_of(asyncio.get_running_loop()), list[str](), asyncio.Event()
+        bell.call(lambda: heard.append("waiting"))
+        sys.setprofile(_interrupt_at("eventfd_read"))
+        try:
+            bell.answer()
+        except KeyboardInterrupt:
+            heard.append("interrupted")
+        finally:
+            sys.setprofile(None)
+        bell.call(lambda: heard.append("later"))
+        bell.call(through.set)
+        async with asyncio.timeout(10):
+            await through.wait()
+        return heard
+
+    assert asyncio.run(main()) == ["interrupted", "waiting", "later"]
+
+
+def _interrupt_at(name: str) -> Callable[[FrameType, str, Any], None]:
+    """Return a profiler that raises when the C function `name` returns, where a signal's handler would."""
+
+    def profile(_: FrameType, event: str, function: Any) -> None:
+        if event == "c_return" and function.__name__ == name:
+            raise KeyboardInterrupt
+
+    return profile

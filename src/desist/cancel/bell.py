@@ -52,11 +52,12 @@ class Bell:
         """The loop has heard it; twice, if a Ctrl-C broke the loop off between hearing and answering."""
         assert self._fd is not None
         try:
-            os.eventfd_read(self._fd)
-        except BlockingIOError:
-            pass
-        self._rung = False  # first: what is put from here on rings again, what was put before is taken below
-        try:
+            try:
+                os.eventfd_read(self._fd)
+            except BlockingIOError:
+                pass
+            finally:  # a Ctrl-C comes as the read returns: a bell that seems to be rung would be deaf from then on
+                self._rung = False  # first: what is put from here on rings again, what was put before is taken below
             for _ in range(len(self._queue)):
                 self._queue.popleft()()
         finally:
