@@ -209,8 +209,8 @@ def test_a_shield_counts_from_the_decision_on() -> None:
         assert told.wait(PATIENCE)
 
     def pay() -> None:
+        on_cancel(after_the_grace)  # outside: under the shield no cancel is heard
         with shield(budget=PATIENCE):
-            on_cancel(after_the_grace)
             paying.wait_blocking(PATIENCE)
 
     scene = Scene(pay, grace=0.0).start()
