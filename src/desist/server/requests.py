@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
-from fastapi.responses import JSONResponse
 
 from desist.cancel.kept import Follower
 from desist.cancel.reason import Source
@@ -15,7 +14,6 @@ from desist.cancel.registry import registry
 from desist.run.plain import dump
 from desist.server.core import Core
 from desist.server.problems import PROBLEM, Refused
-from desist.server.shapes import Problem
 from desist.server.stream import EVENT_STREAM, Audience, EventStream, Frame, Streams
 from desist.server.tokens import Caller
 
@@ -107,6 +105,3 @@ class Talk:
 async def _left(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-__all__ += ["JSONResponse", "Problem"]

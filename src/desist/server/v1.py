@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 
 from desist.cancel.receipt import CancelReceipt
+from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 from desist.exceptions import RunStateError
@@ -259,8 +260,6 @@ def _chosen(core: Core, ask: BulkAsk, caller: Caller) -> list[str]:
 
 
 def _component(core: Core, run_id: str, kind: str) -> tuple[str, str] | None:
-    from desist.cancel.registry import registry
-
     run: Any = registry.get(run_id)
     if run is None:
         return None
