@@ -57,12 +57,12 @@ class SqliteFile:
 
     def _prepare(self) -> None:
         """See that the file is there, is ours and has the tables; wait for another process that is at it."""
-        if self.path.is_dir():
-            raise StoreError(f"{self.name} is a folder: db_file= must name a file")
         try:
+            if self.path.is_dir():
+                raise StoreError(f"{self.name} is a folder: db_file= must name a file")
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"{self.name}: its folder can't be made: {error}") from error
+            raise StoreError(f"{self.name}: its folder can't be used: {error}") from error
         until = time.monotonic() + self._patience
         while True:
             try:
