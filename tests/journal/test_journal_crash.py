@@ -14,8 +14,10 @@ import pytest
 from journal_process import Worker
 
 from desist import Workflow
+from desist.cancel.reason import Source
 from desist.cancel.scope import Outcome
 from desist.db import InMemoryDb, SqliteDb
+from desist.db.owner import this_process
 from desist.exceptions import ConfigurationError
 from desist.run.base import RunStatus
 from desist.run.cancel import cancel
@@ -254,3 +256,30 @@ def test_only_those_of_a_workflow_that_resumes(db: SqliteDb) -> None:
     """Asking a workflow that marks to resume is an error that says what to do."""
     with pytest.raises(ConfigurationError, match='give it on_crash="resume"'):
         Workflow("W", steps=[lambda step_input: "x"], db=db).resume_lost_runs()
+
+
+@pytest.mark.loud
+def test_what_still_lives_here_isn_t_taken_back(db: SqliteDb, file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A worker that was taken for dead, whose run's next worker died: it first lets go of the run, then takes it."""
+    ran, gate = list[str](), Gate()
+
+    async def two(step_input: Any) -> str:
+        await gate.wait()
+        return "two here"
+
+    workflow = kept(db, ran, two)
+    zombie = workflow.run("go", run_id="r", stream=True)
+    gate.wait_reached()
+    db.flush()
+    dead = this_process() + "0"  # an earlier process with our id
+    change(file, "UPDATE desist_runs SET process = ?, epoch = epoch + 1", dead)
+    taken = workflow.resume_lost_runs()
+    *_, last = zombie
+    assert (last.status, last.cancel.source) == (S.cancelled, Source.lease_lost)
+    while not taken:
+        taken = workflow.resume_lost_runs()
+    gate.open()
+    *_, last = workflow.follow("r")
+    assert (last.status, db.get_run("r").status) == (S.completed, S.completed)
+    assert ran == ["one", "two", "two", "three"]
+    assert "can't be resumed" not in caplog.text
