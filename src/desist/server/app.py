@@ -19,6 +19,7 @@ from desist.agent.agent import Agent
 from desist.cancel.reason import Source
 from desist.exceptions import ConfigurationError, DesistError
 from desist.run.store import Database, RunStore
+from desist.server.agui.routes import agui_routes
 from desist.server.components import Components
 from desist.server.core import Core
 from desist.server.guard import OPEN, Guard
@@ -110,6 +111,7 @@ def _middleware(tokens: Tokens, limits: Limits, origins: Sequence[str]) -> list[
 
 def _routes(app: FastAPI, talk: Talk) -> None:
     app.include_router(v1_routes(talk))
+    app.include_router(agui_routes(talk))
     app.include_router(shaped_routes(talk, "workflow"))
     app.include_router(shaped_routes(talk, "agent"))
 
