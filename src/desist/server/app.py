@@ -13,11 +13,12 @@ from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 
 import desist
 from desist.agent.agent import Agent
 from desist.cancel.reason import Source
-from desist.exceptions import ConfigurationError, DesistError
+from desist.exceptions import ConfigurationError, DesistError, MissingExtraError
 from desist.run.store import Database, RunStore
 from desist.server.agui.routes import agui_routes
 from desist.server.components import Components
@@ -47,6 +48,7 @@ def create_app(
     tokens: Sequence[Token] = (),
     limits: Limits | None = None,
     cors_origins: Sequence[str] = (),
+    a2a: bool | str = False,
 ) -> FastAPI:
     """Return an ASGI application that starts, shows and stops runs of these workflows and agents.
 
@@ -59,6 +61,8 @@ def create_app(
         tokens: who may ask. Without any, only this machine may, and no page of another site.
         limits: how much it takes, and how patient it is.
         cors_origins: origins whose pages may ask, such as "https://app.example". "*" isn't one.
+        a2a: speak A2A, at `/a2a`; or the address at which its clients find the server, if they need another one than
+            that which they ask for. Needs the extra `a2a`.
 
     Raises:
         ConfigurationError: something can't be served, or an origin isn't one.
@@ -78,7 +82,10 @@ def create_app(
         middleware=_middleware(known, limits, cors_origins),
     )
     app.state.core = core
-    _routes(app, Talk(core))
+    talk = Talk(core)
+    _routes(app, talk)
+    if a2a:
+        app.routes.extend(_a2a(talk, None if a2a is True else a2a, bool(known)))
     _errors(app)
     _describe(app, secured=bool(known))
     return app
@@ -123,6 +130,16 @@ def _routes(app: FastAPI, talk: Talk) -> None:
     async def health() -> dict[str, str]:
         """Say that the server is there, and whether it takes new runs: `ok`, or `closing`."""
         return {"status": "closing" if talk.core.house.closing else "ok"}
+
+
+def _a2a(talk: Talk, at: str | None, secured: bool) -> list[BaseRoute]:
+    try:
+        from desist.server.a2a.routes import a2a_routes
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in ("a2a", "google", "sse_starlette"):
+            raise
+        raise MissingExtraError("create_app(a2a=...)", "a2a") from error
+    return a2a_routes(talk, at=at, secured=secured)
 
 
 def _errors(app: FastAPI) -> None:

@@ -12,21 +12,19 @@ from typing import Any
 from desist.run.base import BaseRunOutputEvent, CustomFields, content_text
 from desist.run.message import CANCELLED_RESULT
 from desist.run.plain import line, plain
+from desist.server.speech import Key, ends_text, key_of, piece_of
 
 __all__ = ["PROTOCOL", "Telling"]
 
 PROTOCOL = "1.0"
 
 Told = dict[str, Any]
-Key = tuple[Any, ...]
 
 _STEP_BEGINS = frozenset({"StepStarted", *(f"{kind}ExecutionStarted" for kind in ("Loop", "Parallel", "Condition"))})
 _STEP_BEGINS |= {"RouterExecutionStarted", "StepsExecutionStarted"}
 _STEP_ENDS = frozenset({"StepCompleted", "StepCancelled", "StepError"})
 _STEP_ENDS |= {name.replace("ExecutionStarted", "ExecutionCompleted") for name in _STEP_BEGINS}
 _TOOL_ENDS = frozenset({"ToolCallCompleted", "ToolCallError", "ToolCallCancelled"})
-_TEXT = frozenset({"RunContent", "RunIntermediateContent"})
-_TEXT_ENDS = frozenset({"ModelRequestCompleted", "RunContentCompleted"})
 
 
 class _Open:
@@ -105,8 +103,8 @@ class Telling:
         name = event.event
         if event.is_terminal:
             yield from self._over(event)
-        elif name in _TEXT:
-            yield from self._text(("text", event.run_id), event.agent_name, event.content)
+        elif (piece := piece_of(event)) is not None:
+            yield from self._text(*piece)
         elif name == "StepOutput":
             yield from self._step_output(event)
         elif name == "ReasoningContentDelta":
@@ -115,19 +113,18 @@ class Telling:
             yield from self._tool(event)
         elif name in _TOOL_ENDS:
             yield from self._result(event)
-        elif name in _TEXT_ENDS:
-            yield from self._open.end(("reasoning", event.run_id), ("text", event.run_id))
+        elif (key := ends_text(event)) is not None:
+            yield from self._open.end(("reasoning", event.run_id), key)
         elif name in _STEP_BEGINS:
             yield self._step(event)
         elif name in _STEP_ENDS:
-            yield from self._open.end(_of_step("text", event), _of_step("step", event))
+            yield from self._open.end(key_of("text", event), key_of("step", event))
         elif isinstance(event, CustomFields):
             yield {"type": "CUSTOM", "name": name, "value": plain(event)}
 
     # -- text
 
-    def _text(self, key: Key, who: str | None, content: Any) -> Iterator[Told]:
-        text = content_text(content)
+    def _text(self, key: Key, who: str | None, text: str) -> Iterator[Told]:
         if not text:
             return
         if key not in self._open:
@@ -139,12 +136,11 @@ class Telling:
         yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": self._open.message_of(key), "delta": text}
 
     def _step_output(self, event: Any) -> Iterator[Told]:
-        """A function step said a piece, or has made its output, which is told unless its pieces were."""
-        key = _of_step("text", event)
-        if event.is_content or key not in self._open:
-            yield from self._text(key, event.step_name, event.content)
-        if not event.is_content:
-            yield from self._open.end(key)
+        """A function step has made its output, which is told unless its pieces were."""
+        key = key_of("text", event)
+        if key not in self._open:
+            yield from self._text(key, event.step_name, content_text(event.content))
+        yield from self._open.end(key)
 
     def _reasoning(self, event: Any) -> Iterator[Told]:
         key = ("reasoning", event.run_id)
@@ -178,7 +174,7 @@ class Telling:
             yield {**result, "content": event.tool.result or ""}
 
     def _step(self, event: Any) -> Told:
-        key = _of_step("step", event)
+        key = key_of("step", event)
         name = {"stepName": self._open.step_name(key, event.step_name or "step")}
         self._open.begin(key, {"type": "STEP_FINISHED", **name})
         return {"type": "STEP_STARTED", **name}
@@ -205,10 +201,6 @@ class Telling:
         self._ended = True
         yield from self._open.end_run(None)
         yield last
-
-
-def _of_step(what: str, event: Any) -> Key:
-    return (what, event.run_id, event.step_id, event.step_index)
 
 
 def _of_tool(event: Any) -> Key:
