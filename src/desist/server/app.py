@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -33,6 +33,9 @@ from desist.server.tokens import Token, Tokens
 from desist.server.v1 import v1_routes
 from desist.workflow.workflow import Workflow
 
+if TYPE_CHECKING:
+    from desist.server.mcp.http import Door
+
 __all__ = ["create_app"]
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>desist</title>
@@ -49,6 +52,7 @@ def create_app(
     limits: Limits | None = None,
     cors_origins: Sequence[str] = (),
     a2a: bool | str = False,
+    mcp: bool = False,
 ) -> FastAPI:
     """Return an ASGI application that starts, shows and stops runs of these workflows and agents.
 
@@ -63,6 +67,7 @@ def create_app(
         cors_origins: origins whose pages may ask, such as "https://app.example". "*" isn't one.
         a2a: speak A2A, at `/a2a`; or the address at which its clients find the server, if they need another one than
             that which they ask for. Needs the extra `a2a`.
+        mcp: be an MCP server, at `/mcp`, whose tools they are. Needs the extra `mcp`.
 
     Raises:
         ConfigurationError: something can't be served, or an origin isn't one.
@@ -73,31 +78,35 @@ def create_app(
     limits = limits or Limits()
     known = Tokens(tokens)
     core = Core(Components(workflows, agents, db), limits)
+    talk = Talk(core)
+    door = _mcp(talk) if mcp else None
     app = FastAPI(
         title="desist",
         version=desist.__version__,
         docs_url=None,  # its pages load scripts from elsewhere
         redoc_url=None,
-        lifespan=_lifespan(core),
+        lifespan=_lifespan(core, door),
         middleware=_middleware(known, limits, cors_origins),
     )
     app.state.core = core
-    talk = Talk(core)
     _routes(app, talk)
     if a2a:
         app.routes.extend(_a2a(talk, None if a2a is True else a2a, bool(known)))
+    if door is not None:
+        app.routes.append(door.route())
     _errors(app)
     _describe(app, secured=bool(known))
     return app
 
 
-def _lifespan(core: Core) -> Any:
+def _lifespan(core: Core, door: Door | None) -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        try:
-            yield
-        finally:
-            await core.house.drain(0.0, Source.shutdown, "the server is ending")
+        async with door.run() if door is not None else contextlib.nullcontext():
+            try:
+                yield
+            finally:
+                await core.house.drain(0.0, Source.shutdown, "the server is ending")
 
     return lifespan
 
@@ -133,13 +142,28 @@ def _routes(app: FastAPI, talk: Talk) -> None:
 
 
 def _a2a(talk: Talk, at: str | None, secured: bool) -> list[BaseRoute]:
-    try:
+    with _extra("a2a", "a2a", "google", "sse_starlette"):
         from desist.server.a2a.routes import a2a_routes
+
+        return a2a_routes(talk, at=at, secured=secured)
+
+
+def _mcp(talk: Talk) -> Door:
+    with _extra("mcp", "mcp", "mcp_types"):
+        from desist.server.mcp.http import Door
+
+        return Door(talk.core, talk.streams)
+
+
+@contextlib.contextmanager
+def _extra(extra: str, *packages: str) -> Iterator[None]:
+    """Say which extra is missing, if one of its packages can't be imported."""
+    try:
+        yield
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in ("a2a", "google", "sse_starlette"):
+        if error.name is None or error.name.partition(".")[0] not in packages:
             raise
-        raise MissingExtraError("create_app(a2a=...)", "a2a") from error
-    return a2a_routes(talk, at=at, secured=secured)
+        raise MissingExtraError(f"create_app({extra}=...)", extra) from error
 
 
 def _errors(app: FastAPI) -> None:
