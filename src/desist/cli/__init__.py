@@ -13,6 +13,7 @@ import typer
 
 from desist import __version__
 from desist.cli.demo import demo
+from desist.cli.mcp import mcp
 from desist.cli.model import model
 from desist.cli.serve import serve
 from desist.exceptions import DesistError
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(serve)
+app.command()(mcp)
 app.add_typer(model, name="model")
 
 
