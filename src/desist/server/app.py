@@ -9,7 +9,6 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -22,6 +21,8 @@ from desist.run.store import Database, RunStore
 from desist.server.components import Components
 from desist.server.core import Core
 from desist.server.guard import OPEN, Guard
+from desist.server.living import live_routes
+from desist.server.page import page_routes
 from desist.server.problems import Refused, answer, of_error, of_invalid
 from desist.server.requests import Talk
 from desist.server.settings import Limits
@@ -32,10 +33,6 @@ from desist.server.v1 import v1_routes
 from desist.workflow.workflow import Workflow
 
 __all__ = ["create_app"]
-
-_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>desist</title>
-<h1>desist</h1><p>Runs, over HTTP. What it speaks: <a href="openapi.json">openapi.json</a>.</p></html>
-"""
 
 
 def create_app(
@@ -109,13 +106,11 @@ def _middleware(tokens: Tokens, limits: Limits, origins: Sequence[str]) -> list[
 
 
 def _routes(app: FastAPI, talk: Talk) -> None:
+    app.include_router(page_routes())
     app.include_router(v1_routes(talk))
+    app.include_router(live_routes(talk))
     app.include_router(shaped_routes(talk, "workflow"))
     app.include_router(shaped_routes(talk, "agent"))
-
-    @app.get("/", include_in_schema=False)
-    async def page() -> HTMLResponse:
-        return HTMLResponse(_PAGE)
 
     @app.get("/health", tags=["server"])
     async def health() -> dict[str, str]:
