@@ -154,7 +154,7 @@ class RunsView extends HTMLElement {
     this.all.checked = live > 0 && this.chosen.size >= live;
     this.all.indeterminate = this.chosen.size > 0 && this.chosen.size < live;
     this.bar.hidden = !this.chosen.size;
-    say(this.number, `${many(this.chosen.size, "run")} chosen`);
+    say(this.number, `${this.chosen.size} chosen`);
     say(this.stopChosen.lastChild, `Stop ${many(this.chosen.size, "run")}…`);
   }
 

@@ -23,7 +23,7 @@ class Waterfall extends HTMLElement {
   }
 
   get rowHeight() {
-    return NARROW.matches ? 44 : 32;
+    return NARROW.matches ? 50 : 32;
   }
 
   draw() {
@@ -45,7 +45,7 @@ class Waterfall extends HTMLElement {
   drawAxis() {
     const step = nice(this.length / (NARROW.matches ? 3 : 5));
     const marks = [];
-    for (let at = 0; at < this.length * 0.97; at += step) {
+    for (let at = 0; at < this.length * 0.93; at += step) {
       const tick = h("span", { class: "tick" }, at ? spanWords(at) : "0");
       tick.style.left = `${(100 * at) / this.length}%`;
       marks.push(tick);

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import threading
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,3 +70,39 @@ def served(*workflows: Any, agents: Any = (), port: int = 0, **more: Any) -> Ite
         server.should_exit = True
         thread.join(HANG)
         assert not thread.is_alive(), "the server doesn't end"
+
+
+# -- what tests do with a server and a page
+
+
+def post(url: str, path: str, body: dict[str, Any], **headers: str) -> dict[str, Any]:
+    """Send JSON; return what is answered."""
+    data = json.dumps(body).encode()
+    request = urllib.request.Request(url + path, data, {"Content-Type": "application/json", **headers})
+    with _direct.open(request, timeout=HANG) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
+
+
+def start(url: str, **what: Any) -> str:
+    """Start a run; return its id."""
+    return str(post(url, "v1/runs", {"input": "go", **what})["run_id"])
+
+
+def open_run(page: Any, url: str, run_id: str) -> None:
+    """Show a run."""
+    page.goto(f"{url}#/runs/{run_id}")
+
+
+def button(page: Any, name: str) -> Any:
+    """Return the button of this name."""
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def story_of(page: Any) -> list[str]:
+    """Return the lines of the story of a stop, once it is over."""
+    page.locator(".story li", has_text="Settled after").wait_for()
+    return [str(line).strip() for line in page.locator(".story .what").all_inner_texts()]
+
+
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -124,7 +124,8 @@ class Deaf:
             await self.gate.wait()
             return to
 
-        calls = ToolCalls(Call("nap", {"minutes": 10}), Call("listen", {"to": "rain"}, id="a"), Call("listen", {"to": "wind"}, id="b"))
+        rain, wind = (Call("listen", {"to": to}, id=to) for to in ("rain", "wind"))
+        calls = ToolCalls(Call("nap", {"minutes": 10}), rain, wind)
         return Agent(name="Sleeper", model=ScriptedModel([calls, "done"], repeat=True), tools=[nap, listen])
 
     def wait_inside(self) -> None:
@@ -182,7 +183,8 @@ def ordered() -> Workflow:
 
     def tell(given: StepInput) -> str:
         order: Any = given.input
-        return f"{order.title}: {order.beast.name} on {order.beast.legs} legs, {order.mood.value}, {', '.join(order.words)}"
+        beast = f"{order.beast.name} on {order.beast.legs} legs"
+        return f"{order.title}: {beast}, {order.mood.value}, {', '.join(order.words)}"
 
     return Workflow("Order", description="Writes to order.", input_schema=Order, steps=[Step("tell", executor=tell)])
 
