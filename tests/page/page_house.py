@@ -84,6 +84,13 @@ def post(url: str, path: str, body: dict[str, Any], **headers: str) -> dict[str,
         return found
 
 
+def get(url: str, path: str) -> dict[str, Any]:
+    """Ask; return what is answered."""
+    with _direct.open(url + path, timeout=HANG) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
+
+
 def start(url: str, **what: Any) -> str:
     """Start a run; return its id."""
     return str(post(url, "v1/runs", {"input": "go", **what})["run_id"])

@@ -43,6 +43,7 @@ export function openDialog({ title, kind = "", body, actions, submit, closed }) 
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   document.body.append(dialog);
   dialog.showModal();
+  form.querySelector(".inside :is(input, textarea, select)")?.focus(); // not the button that closes it
   return { dialog, form, close: () => dialog.close(), problem };
 }
 

@@ -45,7 +45,12 @@ export class VirtualList {
     const wanted = last - first;
     while (this.rows.length < wanted) this.rows.push(this.newRow());
     while (this.rows.length > wanted) this.rows.pop().remove();
-    for (let index = first; index < last; index++) this.put(this.rows[index % wanted], index);
+    for (let index = first; index < last; index++) {
+      const row = this.rows[index % wanted];
+      this.put(row, index);
+      const there = this.sheet.children[index - first];
+      if (there !== row) this.sheet.insertBefore(row, there); // in their order for who reads elements
+    }
     if (this.active >= first && this.active < last) this.box.setAttribute("aria-activedescendant", this.idOf(this.active));
     else this.box.removeAttribute("aria-activedescendant");
   }
