@@ -45,6 +45,11 @@ def _number(event: Any, index: int) -> None:
     event.event_index = index
 
 
+def _stamp(event: Any, index: int) -> None:
+    """Number an event that is kept for followers, and say when it was told: they may come much later."""
+    event.event_index, event.event_at = index, time.time()
+
+
 class RunState:
     """One run: where it stands in its tree, what it works with, and the gate through which it tells and records."""
 
@@ -96,7 +101,7 @@ class RunState:
     def _new_bridge(self, kept: bool) -> Bridge[Any]:
         shared = shared_store(self.store)
         if shared is None:
-            return KeptBridge(self.lock, _number) if kept else Bridge(self.lock, _number)
+            return KeptBridge(self.lock, _stamp) if kept else Bridge(self.lock, _number)
         self.recorder = Recorder(self.run_id, shared.tell)
         number = self.recorder.number
         if not self.body.listened:  # nobody reads along here, but others may

@@ -265,6 +265,7 @@ def _chosen(core: Core, ask: BulkAsk, caller: Caller) -> list[str]:
         run.run_id
         for run in found
         if run.is_root
+        and (ask.run_ids is None or run.run_id in ask.run_ids)
         and caller.owner in (None, run.user_id)
         and _component(core, run.run_id, run.kind) is not None
         and (wanted is None or _component(core, run.run_id, run.kind) in wanted)
