@@ -1,0 +1,21 @@
+"""`desist show`: one run, whole."""
+
+from __future__ import annotations
+
+from desist.cli.completing import Run
+from desist.cli.where import AsJson, Db, Server, Token, depot, say
+
+__all__ = ["show"]
+
+
+def show(run: Run, as_json: AsJson = False, db: Db = None, server: Server = None, token: Token = None) -> None:
+    """Show a run: status, times, how it was stopped, steps, what it said. Exit code 3: there is no such run."""
+    with depot(db, server, token) as place:
+        found = place.run(run)
+    if as_json:
+        say(found.plain())
+        return
+    from desist.cli.shown import card, paper
+
+    console = paper()
+    console.print(card(found, console))
