@@ -60,7 +60,7 @@ def elsewhere(db: Path, name: str = "story", moment: str = "upon") -> Iterator[t
 
 
 def test_runs_and_show(desist: Call, tmp_path: Path) -> None:
-    """Runs are listed, filtered and shown, from a file, its URL or the environment; exit code 3 where there are none."""
+    """Runs are listed, filtered and shown, from a file or its URL; exit code 3 where there are none."""
     db = tmp_path / "runs.db"
     first, second = ended(db, session_id="s1"), ended(db, "Other One", user_id="ann")
     code, out, _ = desist("runs", "--db", f"sqlite:///{db}")
@@ -235,8 +235,8 @@ def test_resume(tmp_path: Path) -> None:
         "import os, time\nfrom desist import *\nfrom desist.db import SqliteDb\n\n"
         f"def send(_):\n    if os.path.exists({str(tmp_path / 'sent')!r}):\n        return 'sent'\n"
         f"    open({str(tmp_path / 'sent')!r}, 'w').close()\n    print('sending', flush=True)\n    time.sleep(3600)\n\n"
-        "billing = Workflow('Billing', steps=[Step('check', executor=lambda given: 'ok'), Step('send', executor=send)],\n"
-        f"    db=SqliteDb({str(db)!r}), on_crash='resume')\n"
+        "steps = [Step('check', executor=lambda given: 'ok'), Step('send', executor=send)]\n"
+        f"billing = Workflow('Billing', steps=steps, db=SqliteDb({str(db)!r}), on_crash='resume')\n"
     )
     with Program("run", str(file), "--json") as program:
         run_id = program.line()["run_id"]
@@ -253,7 +253,7 @@ def test_resume(tmp_path: Path) -> None:
 
 
 def test_on_a_server(desist: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same commands, the same answers: runs, show, cancel by id and by filter, with a token from the environment."""
+    """The same commands, the same answers: runs, show, cancel by id and by filter, with a token."""
     secret = "a-secret-of-some-length"
     with serving("story", "waiting", token=secret) as (_, url):
         code, _, errors = desist("runs", "--server", url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import deque
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -122,8 +123,7 @@ def _follow(workflow: Any, ids: list[str], stop: _StopAll, as_json: bool) -> int
 
     found = set()
     for run_id in ids:
-        for last in workflow.follow(run_id):
-            pass
+        last = deque(workflow.follow(run_id), maxlen=1).pop()
         found.add(status := "CANCELLED" if last.is_cancelled else "ERROR" if last.is_error else "COMPLETED")
         if as_json:
             output = workflow.store.load_run(run_id).output
