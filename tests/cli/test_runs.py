@@ -80,7 +80,7 @@ def test_runs_and_show(desist: Call, tmp_path: Path) -> None:
         assert code == (0 if expected else 3)
     code, out, _ = desist("show", first, "--db", str(db))
     assert code == 0
-    for words in ("fast  ✓ COMPLETED", first, "s1", "└── ✓ one", "done"):
+    for words in ("Fast  ✓ COMPLETED", first, "s1", "└── ✓ one", "done"):
         assert words in out
 
 
@@ -265,7 +265,7 @@ def test_on_a_server(desist: Call, monkeypatch: pytest.MonkeyPatch) -> None:
             run_id = str(program.line()["run_id"])
             program.until("upon")
             assert run_id in desist("runs", "--status", "RUNNING")[1]
-            assert "story  ● RUNNING" in desist("show", run_id)[1]
+            assert "Story  ● RUNNING" in desist("show", run_id)[1]
             assert "1 run would be stopped" in desist("cancel", "--all", "--dry-run")[1]
             code, out, _ = desist("cancel", "--all", "--workflow", "story", "--wait", "--by", "ann")
             assert code == 0 and "who        ann (token token 1)" in out and "settled" in out

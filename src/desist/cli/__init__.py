@@ -14,6 +14,8 @@ import typer
 from desist import __version__
 from desist.cli.cancel import cancel
 from desist.cli.demo import demo
+from desist.cli.doctor import doctor
+from desist.cli.events import events
 from desist.cli.exits import Exit, code_of
 from desist.cli.model import model
 from desist.cli.resume import go_on, resume
@@ -21,6 +23,7 @@ from desist.cli.run import run
 from desist.cli.runs import runs
 from desist.cli.serve import serve
 from desist.cli.show import show
+from desist.cli.watch import watch
 from desist.exceptions import DesistError
 
 __all__ = ["app", "main"]
@@ -35,10 +38,13 @@ app.command()(demo)
 app.command()(run)
 app.command()(runs)
 app.command()(show)
+app.command()(events)
+app.command()(watch)
 app.command()(cancel)
 app.command("continue")(go_on)
 app.command()(resume)
 app.command()(serve)
+app.command()(doctor)
 app.add_typer(model, name="model")
 
 

@@ -4,7 +4,7 @@
 """
 
 from desist.cli.depot.base import Depot, How, Wanted
-from desist.cli.depot.info import LIVE, Receipt, RunInfo
+from desist.cli.depot.info import LIVE, Life, Receipt, RunInfo
 from desist.cli.depot.opening import open_database, open_depot
 
-__all__ = ["LIVE", "Depot", "How", "Receipt", "RunInfo", "Wanted", "open_database", "open_depot"]
+__all__ = ["LIVE", "Depot", "How", "Life", "Receipt", "RunInfo", "Wanted", "open_database", "open_depot"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from desist.cli.depot.info import Receipt, RunInfo
+from desist.cli.depot.info import Life, Receipt, RunInfo
 
 __all__ = ["Depot", "How", "Wanted"]
 
@@ -51,6 +51,9 @@ class Depot(Protocol):
     def run(self, run_id: str) -> RunInfo:
         """Return a run with its output."""
 
+    def life(self, run_id: str) -> Life:
+        """Return what lives of a run now, as far as that can be seen from here."""
+
     def cancel(self, run_id: str, how: How) -> Receipt:
         """Cancel a run, and return the receipt without waiting. For an unknown run its outcome is `unknown`."""
 
@@ -58,7 +61,8 @@ class Depot(Protocol):
         """Wait until a cancelled run has settled, for some seconds at most; return the receipt as it is then."""
 
     def events(self, run_id: str, *, after: int | None, follow: bool) -> Iterator[dict[str, Any]]:
-        """Return the events of a run after an index, as dicts with `event_index`; with `follow` until it has ended."""
+        """Return the events of a run after an index, as dicts with `event_index`: until it has ended, or with
+        `follow=False` those that there are. None is lost or told twice, though a server be lost meanwhile."""
 
     def close(self) -> None:
         """Let go of it."""

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from desist.cli.depot.base import How, Wanted
-from desist.cli.depot.info import Receipt, RunInfo
+from desist.cli.depot.info import Life, Receipt, RunInfo
 from desist.cli.exits import NothingFound
 from desist.db.base import BaseDb
 from desist.exceptions import DesistError
 from desist.run.base import RunStatus
+from desist.run.plain import plain
 from desist.run.stored import RunQuery
 
 __all__ = ["DbDepot"]
@@ -46,6 +47,10 @@ class DbDepot:
             raise NothingFound(f"there is no run {run_id!r} in {self.name}")
         return RunInfo.of_stored(found, whole=True)
 
+    def life(self, run_id: str) -> Life:
+        """Return nothing: what another process is at can't be seen from here."""
+        return Life()
+
     def cancel(self, run_id: str, how: How) -> Receipt:
         """Cancel a run of whichever process; the request is durable when this returns."""
         receipt = self.db.cancel(
@@ -67,8 +72,14 @@ class DbDepot:
         return Receipt.of_asked(receipt.asked)
 
     def events(self, run_id: str, *, after: int | None, follow: bool) -> Iterator[dict[str, Any]]:
-        """Return the events of a run."""
-        raise DesistError(f"{self.name} keeps no events")
+        """Return the events of a run, of whichever process."""
+        follow_run = getattr(self.db, "follow", None)
+        if follow_run is None:
+            raise DesistError(f"{self.name} keeps no events")
+        if self.db.store.load_run(run_id) is None:
+            raise NothingFound(f"there is no run {run_id!r} in {self.name}")
+        for event in follow_run(run_id, last_event_index=after):
+            yield {**plain(event), "event_index": event.event_index}
 
     def close(self) -> None:
         """Let go of the file."""

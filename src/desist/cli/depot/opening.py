@@ -9,7 +9,7 @@ from desist.cli.depot.base import Depot
 from desist.db.base import BaseDb
 from desist.exceptions import ConfigurationError
 
-__all__ = ["open_database", "open_depot"]
+__all__ = ["default_place", "open_database", "open_depot", "place_name"]
 
 _POSTGRES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 _DEFAULT = "desist.db"
@@ -35,11 +35,11 @@ def open_depot(db: str | None, server: str | None, token: str | None) -> Depot:
         return ServerDepot(Http(server, token or os.environ.get("DESIST_TOKEN") or None))
     from desist.cli.depot.local import DbDepot
 
-    place = db or _here()
+    place = db or default_place()
     return DbDepot(open_database(place), place_name(place))
 
 
-def _here() -> str:
+def default_place() -> str:
     if not Path(_DEFAULT).is_file():
         raise ConfigurationError(
             "say where the runs are: --db FILE_OR_URL or --server URL, or set DESIST_DB or DESIST_SERVER"

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from desist.cli.depot.base import How, Wanted
 from desist.cli.depot.http import Http, Refusal
-from desist.cli.depot.info import Receipt, RunInfo
+from desist.cli.depot.info import Life, Receipt, RunInfo
 from desist.cli.depot.sse import events_of
 from desist.cli.exits import NothingFound, Unreachable
 
@@ -60,6 +60,13 @@ class ServerDepot:
     def run(self, run_id: str) -> RunInfo:
         """Return a run with its output."""
         return RunInfo.of(self.http.json("GET", path_of(run_id)))
+
+    def life(self, run_id: str) -> Life:
+        """Return what lives of a run there."""
+        try:
+            return Life.of(self.http.json("GET", path_of(run_id, "/live")))
+        except NothingFound:
+            return Life()
 
     def cancel(self, run_id: str, how: How) -> Receipt:
         """Cancel a run."""

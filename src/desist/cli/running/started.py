@@ -52,20 +52,20 @@ class Started(Protocol):
 
 
 def revived(data: Mapping[str, Any]) -> Any:
-    """Return an event of a stream in which all events carry the root's id: those of runs inside get another one.
-
-    Whoever reads the stream would else take the end of a part for the end of the whole.
-    """
+    """Return an event as it was before it was sent: of its own run, not of the run whose stream it came in."""
     event = event_from_dict(data)
-    inside = (
-        data.get("parent_run_id") or data.get("workflow_run_id") if "agent_id" in data else data.get("parent_step_id")
-    )
-    if inside:
-        event.run_id = data.get("step_id") or str(inside)
+    event.run_id = data.get("event_run_id") or _inner_run(data) or event.run_id
     for name in ("step_output", "step_response", "step_results"):  # what only the workflow's floor knows
         if getattr(event, name, None) is not None:
             setattr(event, name, _steps(getattr(event, name)))
     return event
+
+
+def _inner_run(data: Mapping[str, Any]) -> str | None:
+    """Return something that stands for the run of an event of a part: its end isn't the end of the whole."""
+    agent = data.get("parent_run_id") or data.get("workflow_run_id") if "agent_id" in data else None
+    inside = agent or data.get("parent_step_id")
+    return str(data.get("step_id") or inside) if inside else None
 
 
 def _steps(value: Any) -> Any:

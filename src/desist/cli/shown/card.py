@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from desist.cli.depot.info import RunInfo
+from desist.cli.depot.info import Life, RunInfo
 from desist.cli.shown.receipts import cancel_record_rows
 from desist.cli.shown.status import sign_of, status_text, style_of
 from desist.cli.shown.table import ago
@@ -26,9 +26,9 @@ __all__ = ["card", "step_tree", "used_words"]
 SHOWN = 2000
 
 
-def card(run: RunInfo, console: Console) -> RenderableType:
+def card(run: RunInfo, life: Life, console: Console) -> RenderableType:
     """Return what is known of a run."""
-    parts: list[RenderableType] = [_head(run, console), _facts(run)]
+    parts: list[RenderableType] = [_head(run, console), _facts(run, life)]
     output = run.output or {}
     if run.cancel is not None:
         title = "cancelled" if run.status == "CANCELLED" else "is being cancelled"
@@ -46,34 +46,38 @@ def card(run: RunInfo, console: Console) -> RenderableType:
 
 
 def _head(run: RunInfo, console: Console) -> Text:
-    return Text.assemble((one_line(run.name), "bold"), "  ", status_text(run.status, console.encoding))
+    return Text.assemble((one_line(run.what), "bold"), "  ", status_text(run.status, console.encoding))
 
 
-def _facts(run: RunInfo) -> RenderableType:
+def _facts(run: RunInfo, life: Life) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
-    for label, words in _rows(run):
+    for label, words in _rows(run, life):
         grid.add_row(label, Text(clean(words)))
     return grid
 
 
-def _rows(run: RunInfo) -> Iterator[tuple[str, str]]:
+def _rows(run: RunInfo, life: Life) -> Iterator[tuple[str, str]]:
     yield "run", run.run_id
     if run.parent_run_id:
         yield "part of", run.root_run_id
     if run.continued_from:
         yield "goes on with", run.continued_from
+    if run.asked:
+        yield "asked", run.asked
     if run.session_id:
         yield "session", run.session_id
     if run.user_id:
         yield "user", run.user_id
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.created_at))
     yield "began", f"{began}, {ago(run.age)}"
-    if run.seconds is not None and not run.is_live:
-        yield "took", seconds(run.seconds)
-    for place in run.blocked_in or ():
+    if run.duration is not None and not run.is_live:
+        yield "took", seconds(run.duration)
+    for place in life.blocked_in:
         yield "waits for", one_line(place)
+    for one in life.left:
+        yield "abandoned", f"{one['kind']} {one_line(one['name'])!r} still runs, in {one_line(one.get('where') or '?')}"
     used = used_words(run.output or {})
     if used:
         yield "used", used

@@ -26,7 +26,7 @@ def run_table(runs: Sequence[RunInfo], console: Console) -> Table:
     for run in runs:
         status = status_text(run.status, console.encoding)
         session = Text(one_line(run.session_id or "", 36))
-        table.add_row(Text(run.run_id), status, Text(one_line(run.name, 40)), ago(run.age), session, why_words(run))
+        table.add_row(Text(run.run_id), status, Text(one_line(run.what, 40)), ago(run.age), session, why_words(run))
     return table
 
 
