@@ -186,7 +186,7 @@ def _following(routes: APIRouter, talk: Talk) -> None:
         """Read along. Leave at any time, and come back with the `id` of the last event that was seen."""
         talk.streams.check(caller)
         found = await core.find(run_id, caller)
-        follower = core.follow(found, after if last_event_id is None else last_event_id)
+        follower = await core.follow(found, after if last_event_id is None else last_event_id)
         if follower.cursor.at_end:
             return Response(status_code=204)
         stream: EventStream = talk.tell(follower, indexed(run_id), caller)
