@@ -8,13 +8,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from desist import Step, Workflow
+from desist.db import SqliteDb
 
 DESIST = [sys.executable, "-c", "from desist.cli import main; main()"]
 PROGRAM = str(Path(__file__).with_name("cli_program.py"))
 HANG = 40.0
+#: A command in the process of the tests: exit code, standard output, standard error.
+Call = Callable[..., tuple[int, str, str]]
 _OURS = ("DESIST_DB", "DESIST_SERVER", "DESIST_TOKEN")
 
 
@@ -40,6 +45,15 @@ def said(*arguments: str, code: int = 0, **more: Any) -> Any:
     done = call(*arguments, "--json", **more)
     assert done.returncode == code, done.stderr + done.stdout
     return json.loads(done.stdout)
+
+
+def ended(path: Path, name: str = "Fast", **more: Any) -> str:
+    """Record a run that has ended, and return its id."""
+    db = SqliteDb(path)
+    workflow = Workflow(name, steps=[Step("one", executor=lambda given: "done")], db=db)
+    run_id = workflow.run("x", **more).run_id
+    db.close()
+    return str(run_id)
 
 
 class Program:
@@ -102,6 +116,15 @@ class Program:
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
+
+
+@contextlib.contextmanager
+def elsewhere(db: Path, name: str = "story", moment: str = "upon") -> Iterator[tuple[Program, str]]:
+    """A run of another process, at some moment; with its id."""
+    with Program("run", f"{PROGRAM}:{name}", "go", "--json", "--db", str(db)) as program:
+        run_id = str(program.line()["run_id"])
+        program.until(moment)
+        yield program, run_id
 
 
 @contextlib.contextmanager

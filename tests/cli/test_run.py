@@ -250,17 +250,6 @@ def test_ctrl_c_cancels_on_the_server() -> None:
         assert (run["status"], run["cancel"]["reason"]) == ("CANCELLED", "Ctrl-C")
 
 
-def test_a_terminal_that_is_killed_stops_its_run_on_the_server() -> None:
-    """kill -9 of the command: nobody follows the run, so the server stops it."""
-    with serving("story") as (_, url):
-        with Program("run", "story", "--server", url, "--json") as program:
-            run_id = program.line()["run_id"]
-            program.signal(signal.SIGKILL)
-        with Program("events", run_id, "--follow", "--server", url) as following:
-            assert following.end()[0] == 4
-        assert said("show", run_id, "--server", url)["cancel"]["source"] == "client_disconnected"
-
-
 def test_a_server_that_isnt_there() -> None:
     """One line, exit code 1."""
     done = call("run", "story", "--server", "http://127.0.0.1:9")

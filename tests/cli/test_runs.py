@@ -2,59 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import PROGRAM, Program, serving
-
-from desist import Step, Workflow
-from desist.cli import main
-from desist.db import SqliteDb
-
-Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def desist(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
-    """A command in this process: exit code, standard output, standard error."""
-    for name in ("DESIST_DB", "DESIST_SERVER", "DESIST_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["desist", *arguments])
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as left:
-            code = left.code
-        out, errors = capsys.readouterr()
-        return int(code or 0), out, errors
-
-    return call
-
-
-def ended(path: Path, name: str = "Fast", **more: Any) -> str:
-    """Record a run that has ended, and return its id."""
-    db = SqliteDb(path)
-    workflow = Workflow(name, steps=[Step("one", executor=lambda given: "done")], db=db)
-    run_id = workflow.run("x", **more).run_id
-    db.close()
-    return str(run_id)
-
-
-@contextlib.contextmanager
-def elsewhere(db: Path, name: str = "story", moment: str = "upon") -> Iterator[tuple[Program, str]]:
-    """A run of another process, at some moment; with its id."""
-    with Program("run", f"{PROGRAM}:{name}", "go", "--json", "--db", str(db)) as program:
-        run_id = str(program.line()["run_id"])
-        program.until(moment)
-        yield program, run_id
-
+from commands import PROGRAM, Call, Program, elsewhere, ended, serving
 
 # -- looking
 
@@ -265,7 +218,7 @@ def test_on_a_server(desist: Call, monkeypatch: pytest.MonkeyPatch) -> None:
             run_id = str(program.line()["run_id"])
             program.until("upon")
             assert run_id in desist("runs", "--status", "RUNNING")[1]
-            assert "Story  ● RUNNING" in desist("show", run_id)[1]
+            assert "tory  ● RUNNING" in desist("show", run_id)[1]
             assert "1 run would be stopped" in desist("cancel", "--all", "--dry-run")[1]
             code, out, _ = desist("cancel", "--all", "--workflow", "story", "--wait", "--by", "ann")
             assert code == 0 and "who        ann (token token 1)" in out and "settled" in out

@@ -13,6 +13,7 @@ import typer
 
 from desist import __version__
 from desist.cli.cancel import cancel
+from desist.cli.database import database
 from desist.cli.demo import demo
 from desist.cli.doctor import doctor
 from desist.cli.events import events
@@ -45,6 +46,7 @@ app.command("continue")(go_on)
 app.command()(resume)
 app.command()(serve)
 app.command()(doctor)
+app.add_typer(database, name="db")
 app.add_typer(model, name="model")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,6 +48,7 @@ def depot(db: str | None, server: str | None, token: str | None) -> Iterator[Dep
     """Open where the runs are, and let go of it at the end."""
     from desist.cli.depot import open_depot
 
+    _keep_the_log_off()
     found = open_depot(db, server, token)
     try:
         yield found
@@ -66,3 +68,12 @@ def login() -> str | None:
         return getpass.getuser()
     except (KeyError, OSError):
         return None
+
+
+def _keep_the_log_off() -> None:
+    """Let what a database logs while it is looked at not stand between the lines; errors are shown."""
+    log = logging.getLogger("desist")
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setLevel(logging.ERROR)
+        log.addHandler(handler)

@@ -51,6 +51,9 @@ class Depot(Protocol):
     def run(self, run_id: str) -> RunInfo:
         """Return a run with its output."""
 
+    def steps(self, run: RunInfo) -> list[str]:
+        """Return the names of the open steps of a live run, the outermost first. To be asked again and again."""
+
     def life(self, run_id: str) -> Life:
         """Return what lives of a run now, as far as that can be seen from here."""
 

@@ -75,7 +75,11 @@ class Http:
             if answer.is_error:
                 answer.read()
             self._check(answer)
-            yield None if answer.status_code == 204 else answer.iter_lines()
+            yield None if answer.status_code == 204 else self._lines(answer)
+
+    def _lines(self, answer: httpx2.Response) -> Iterator[str]:
+        with self._our_errors():  # where they are read: whoever reads them may want to ask again
+            yield from answer.iter_lines()
 
     def _check(self, answer: httpx2.Response) -> None:
         if not answer.is_error:

@@ -8,9 +8,10 @@ from typing import Any
 
 from desist.cli.depot.base import How, Wanted
 from desist.cli.depot.info import Life, Receipt, RunInfo
+from desist.cli.depot.story import Story
 from desist.cli.exits import NothingFound
 from desist.db.base import BaseDb
-from desist.exceptions import DesistError
+from desist.db.pages import Page, read_page, stream_of
 from desist.run.base import RunStatus
 from desist.run.plain import plain
 from desist.run.stored import RunQuery
@@ -23,6 +24,7 @@ class DbDepot:
 
     def __init__(self, db: BaseDb, name: str) -> None:
         self.db, self.name = db, name
+        self._stories: dict[str, Story] = {}
 
     def runs(self, wanted: Wanted) -> list[RunInfo]:
         """Return the runs that are meant. A live one is asked for by each status: a store filters by one at a time."""
@@ -46,6 +48,13 @@ class DbDepot:
         if found is None:
             raise NothingFound(f"there is no run {run_id!r} in {self.name}")
         return RunInfo.of_stored(found, whole=True)
+
+    def steps(self, run: RunInfo) -> list[str]:
+        """Return what its stored events say; those that were read before aren't read again."""
+        story = self._stories.setdefault(run.run_id, Story())
+        for event in self._so_far(run.run_id, story.last.get("event_index")):
+            story.take({**plain(event), "event_index": event.event_index})
+        return story.open_steps()
 
     def life(self, run_id: str) -> Life:
         """Return nothing: what another process is at can't be seen from here."""
@@ -73,13 +82,24 @@ class DbDepot:
 
     def events(self, run_id: str, *, after: int | None, follow: bool) -> Iterator[dict[str, Any]]:
         """Return the events of a run, of whichever process."""
-        follow_run = getattr(self.db, "follow", None)
-        if follow_run is None:
-            raise DesistError(f"{self.name} keeps no events")
         if self.db.store.load_run(run_id) is None:
             raise NothingFound(f"there is no run {run_id!r} in {self.name}")
-        for event in follow_run(run_id, last_event_index=after):
+        for event in self._followed(run_id, after) if follow else self._so_far(run_id, after):
             yield {**plain(event), "event_index": event.event_index}
+
+    def _followed(self, run_id: str, after: int | None) -> Iterator[Any]:
+        with self.db.follow(run_id, last_event_index=after) as reader:
+            yield from reader
+
+    def _so_far(self, run_id: str, after: int | None) -> Iterator[Any]:
+        store: Any = self.db.store  # what `open_database` opens is shared by processes, and has pages
+        last, more = -1 if after is None else after, True
+        while more:
+            with store.place.reading() as tables:
+                row = stream_of(tables, run_id)
+                page = read_page(tables, row, last) if row is not None else Page()
+            yield from page.events
+            last, more = page.last, page.more
 
     def close(self) -> None:
         """Let go of the file."""

@@ -61,6 +61,10 @@ class ServerDepot:
         """Return a run with its output."""
         return RunInfo.of(self.http.json("GET", path_of(run_id)))
 
+    def steps(self, run: RunInfo) -> list[str]:
+        """Return what the server has said."""
+        return run.steps
+
     def life(self, run_id: str) -> Life:
         """Return what lives of a run there."""
         try:

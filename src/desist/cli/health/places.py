@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from desist.cli.depot.opening import open_database, place_name
 from desist.cli.health.finding import Finding, State
@@ -27,7 +28,7 @@ def _database(place: str | None) -> Finding:
     if place is None:
         return Finding("places", "database", State.absent, "name one with --db or DESIST_DB")
     try:
-        db = open_database(place)
+        db: Any = open_database(place)
         try:
             report = db.check()
         finally:

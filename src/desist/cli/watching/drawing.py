@@ -16,11 +16,11 @@ from rich.text import Text
 from rich.tree import Tree
 
 from desist.cli.depot import Life, RunInfo
+from desist.cli.depot.story import Node, Story
 from desist.cli.shown.card import used_words
 from desist.cli.shown.status import sign_of, status_text, style_of
 from desist.cli.shown.table import why_words
 from desist.cli.watching.lookout import Look
-from desist.cli.watching.story import Node, Story
 from desist.run.base import content_text
 from desist.run.display import seconds
 from desist.run.display.words import clean, count, milliseconds, one_line

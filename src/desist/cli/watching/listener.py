@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from desist.cli.depot import Depot
-from desist.cli.watching.story import Story
+from desist.cli.depot.story import Story
 from desist.exceptions import DesistError
 
 __all__ = ["Listener"]

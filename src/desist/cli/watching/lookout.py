@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from desist.cli.depot import LIVE, Depot, Life, RunInfo, Wanted
 from desist.cli.exits import NothingFound
@@ -18,6 +18,7 @@ __all__ = ["Look", "Lookout"]
 
 EVERY = 0.5  #: seconds between two looks
 NEWEST = 100  #: runs that are shown, beside those that live
+CLOSELY = 30  #: live runs whose steps are looked for
 _STOP = 1.0  #: seconds to wait for a look when it ends
 
 
@@ -91,7 +92,13 @@ class Lookout:
         known = {run.run_id for run in newest}
         older = self._depot.runs(Wanted(statuses=LIVE)) if len(newest) == NEWEST else []
         runs = [*newest, *(run for run in older if run.run_id not in known)]
-        return tuple(sorted(runs, key=lambda run: (not run.is_live, -run.created_at)))
+        runs.sort(key=lambda run: (not run.is_live, -run.created_at))
+        return tuple(
+            self._with_steps(run) if place < CLOSELY and run.is_live else run for place, run in enumerate(runs)
+        )
+
+    def _with_steps(self, run: RunInfo) -> RunInfo:
+        return replace(run, steps=self._depot.steps(run))
 
     def _closely(self) -> tuple[RunInfo | None, Life, str | None]:
         if self._chosen is None:

@@ -10,13 +10,13 @@ from rich.live import Live
 from rich.text import Text
 
 from desist.cli.depot import Depot, RunInfo
+from desist.cli.depot.story import Story
 from desist.cli.keys import each_key
 from desist.cli.running.signals import Signals
 from desist.cli.watching.drawing import list_picture, run_picture
 from desist.cli.watching.listener import Listener
 from desist.cli.watching.lookout import Lookout
 from desist.cli.watching.stopper import Stopper
-from desist.cli.watching.story import Story
 
 __all__ = ["Watch", "watch_screen"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,14 +50,15 @@ class Story:
         self._known: dict[str, Node] = {}
         self._spoke: str | None = None  #: who spoke last
         self._heard: set[str] = set()
+        self._untold: list[Node] = []  #: the last step that was seen, if nobody tells its end
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Take one event."""
         self.last = dict(event)
         name = str(event.get("event"))
-        if name in _BEGINS:
-            self._begin(event)
-        elif name in _ENDS or name in ("StepError", "StepCancelled"):
+        if event.get("step_name") and str(event.get("step_id")) not in self._known:
+            self._begin(event, told=name in _BEGINS)
+        if name in _ENDS or name in ("StepError", "StepCancelled"):
             self._end(event, name)
         elif name in _TOOLS:
             self._tool(event, _TOOLS[name])
@@ -66,14 +67,18 @@ class Story:
         elif name == "StepOutput":
             self._step_output(event)
 
-    def open(self) -> Iterator[Node]:
-        """Return the steps that run, the outermost first."""
-        return (node for node in self._known.values() if node.status == "RUNNING")
+    def open_steps(self) -> list[str]:
+        """Return the names of the steps that run, the outermost first."""
+        return [node.name for node in list(self._known.values()) if node.status == "RUNNING"]
 
-    def _begin(self, event: Mapping[str, Any]) -> None:
+    def _begin(self, event: Mapping[str, Any], *, told: bool) -> None:
+        """A step is there. A run without `stream_events` tells neither that it begins nor that it ends."""
+        for node in self._untold:
+            node.status = "" if node.status == "RUNNING" else node.status
         at = event.get("event_at") or event.get("created_at")
         node = Node(str(event.get("step_name") or "step"), began_at=float(at) if at else None)
         self._known[str(event.get("step_id"))] = node
+        self._untold = [] if told else [node]
         above = self._known.get(str(event.get("parent_step_id")))
         (above.inside if above is not None else self.steps).append(node)
 
@@ -103,6 +108,9 @@ class Story:
     def _step_output(self, event: Mapping[str, Any]) -> None:
         """A piece of what a function says; the last one has it all again."""
         said = event.get("step_output") or {}
+        node = self._known.get(str(event.get("step_id")))
+        if "step_name" in said and node in self._untold:
+            self._end({**event, "step_response": said}, "StepCompleted")
         if "step_name" not in said or str(event.get("step_id")) not in self._heard:
             self._say(event, said.get("content"))
 
