@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from desist.db.sql_events import SqlEvents
 from desist.db.tables import FINAL, PartRow, RunRow, Which
 from desist.run.plain import dump
 from desist.run.stored import RunQuery, StoredSession
@@ -20,6 +21,7 @@ __all__ = ["Names", "SqlTables"]
 
 _RUN = RunRow.__slots__  # the names of the fields, in their order
 ALL = 2**63 - 1  #: rows
+_TABLES = ("runs", "run_parts", "schema", "owners", "intents", "events")
 _DAY = 86400.0  #: seconds after which a process that hasn't been heard of is forgotten
 _CONTROL = ", ".join(name if name != "output" else "''" for name in _RUN)
 _SESSION = ("session_id", "kind", "owner_id", "user_id", "session_data", "metadata", "created_at", "updated_at")
@@ -35,20 +37,21 @@ class Names:
     schema: str = "desist_schema"
     owners: str = "desist_owners"
     intents: str = "desist_intents"
+    events: str = "desist_events"
 
     @classmethod
     def after(cls, sessions: str | None) -> Names:
         """Return the names for a table of sessions that a program named itself."""
         if sessions is None or sessions == cls.__dataclass_fields__["sessions"].default:
             return cls()
-        return cls(sessions, *(f"{sessions}_{what}" for what in ("runs", "run_parts", "schema", "owners", "intents")))
+        return cls(sessions, *(f"{sessions}_{what}" for what in _TABLES))
 
     def as_dict(self) -> dict[str, str]:
         """Return them as the migrations name them."""
         return asdict(self)
 
 
-class SqlTables:
+class SqlTables(SqlEvents):
     """The tables over one connection, of SQLite."""
 
     __slots__ = ("_connection", "_names")
@@ -118,7 +121,8 @@ class SqlTables:
         return done > 0
 
     def delete_run(self, run_id: str) -> bool:
-        """Delete a run and its parts."""
+        """Delete a run, its parts and events."""
+        self.delete_events(run_id)
         self._do(f"DELETE FROM {self._names.parts} WHERE run_id = ?", (run_id,))
         return self._do(f"DELETE FROM {self._names.runs} WHERE run_id = ?", (run_id,)) > 0
 
@@ -268,7 +272,8 @@ class SqlTables:
         names, also = self._names, "" if kind is None else " AND kind = ?"
         values = (session_id,) if kind is None else (session_id, kind)
         runs = f"SELECT run_id FROM {names.runs} WHERE session_id = ?{also}"
-        self._do(f"DELETE FROM {names.parts} WHERE run_id IN ({runs})", values)
+        for table in (names.parts, names.events):
+            self._do(f"DELETE FROM {table} WHERE run_id IN ({runs})", values)
         gone = 0
         for table in (names.runs, names.sessions):
             gone += self._do(f"DELETE FROM {table} WHERE session_id = ?{also}", values)
