@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.chaos.child import Child
+from bench.chaos.follower import told_of
 from bench.chaos.notes import Notes, read_notes
 from bench.chaos.place import open_db
 from bench.chaos.plan import Ask, Fault, Plan, Start
@@ -19,6 +20,8 @@ __all__ = ["Controller", "Site"]
 
 #: Seconds after the last action within which everything must have ended.
 QUIET = 60.0
+#: How many processes follow; each run is followed by one of them.
+FOLLOWERS = 2
 #: Seconds that a process may take to close.
 CLOSING = 40.0
 
@@ -49,8 +52,9 @@ class Controller:
         """Carry out the plan."""
         with LoopbackProvider(Reply(tokens=25, token_interval=0.02), process=True) as provider:
             self._provider = provider.base_url
-            self._desk = self._spawn("worker", "desk", provider.base_url)
-            self._observer = self._spawn("observer", "observer")
+            self._desk = self._spawn("worker", "desk", "desk", *self._common(), provider.base_url)
+            self._observer = self._spawn("observer", "observer", *self._common())
+            self._followers = [self._follower(share) for share in range(FOLLOWERS)]
             self._workers = [self._worker(slot) for slot in range(self._plan.slots)]
             self._wait_ready()
             self._act()
@@ -61,20 +65,29 @@ class Controller:
 
     # -- processes
 
-    def _spawn(self, program: str, name: str, *more: str) -> Child:
-        child = Child(program, name, self._folder, *([name] if program == "worker" else []), *self._common(*more))
+    def _spawn(self, program: str, name: str, *arguments: str) -> Child:
+        child = Child(program, name, self._folder, *arguments)
         self._notes("spawned", name=name, child=child.process.pid)
         return child
 
-    def _common(self, *more: str) -> tuple[str, ...]:
-        return (self._site.url, str(self.file), *more)
+    def _common(self) -> tuple[str, str]:
+        return self._site.url, str(self.file)
 
     def _worker(self, slot: int) -> Child:
         self._count += 1
-        return self._spawn("worker", f"worker{slot}.{self._count}", self._provider, *self._mistakes)
+        name = f"worker{slot}.{self._count}"
+        return self._spawn("worker", name, name, *self._common(), self._provider, *self._mistakes)
+
+    def _follower(self, share: int) -> Child:
+        name = f"follower{share}"
+        return self._spawn("follower", name, name, *self._common(), str(share), str(FOLLOWERS))
+
+    @property
+    def _others(self) -> list[Child]:
+        return [self._desk, self._observer, *self._followers]
 
     def _wait_ready(self) -> None:
-        names = {self._desk.name, self._observer.name, *(worker.name for worker in self._workers)}
+        names = {child.name for child in [*self._workers, *self._others]}
         self._wait(lambda: names <= {note["who"] for note in read_notes(self.file) if note["what"] == "ready"}, 60.0)
 
     @staticmethod
@@ -108,11 +121,14 @@ class Controller:
         self._notes("order", run=start.run_id, given=given)
 
     def _fault(self, fault: Fault) -> None:
-        child = self._workers[fault.slot] if fault.slot >= 0 else None
+        child = self._child(fault)
         pid = child.process.pid if child is not None else None
         self._notes("fault", fault=fault.what, phase="begins", child=pid)
         try:
-            if child is None:
+            if fault.what == "kill_follower":
+                self._followers[fault.slot].kill()
+                self._followers[fault.slot] = self._follower(fault.slot)
+            elif child is None:
                 getattr(self._site, fault.what)(fault.seconds)
             elif fault.what == "kill":
                 child.kill()
@@ -123,6 +139,11 @@ class Controller:
                 child.thaw()
         finally:
             self._notes("fault", fault=fault.what, phase="ends", child=pid)
+
+    def _child(self, fault: Fault) -> Child | None:
+        if fault.slot < 0:
+            return None
+        return (self._followers if fault.what == "kill_follower" else self._workers)[fault.slot]
 
     # -- the end
 
@@ -142,7 +163,7 @@ class Controller:
             db.close()
 
     def _close(self) -> None:
-        for child in [*self._workers, self._desk, self._observer]:
+        for child in [*self._workers, *self._others]:
             if not child.close(CLOSING):
                 self._notes("hangs", name=child.name)
 
@@ -154,6 +175,8 @@ class Controller:
                 output = db.get_run(start.run_id)
                 if output is None:
                     continue
+                for event in db.follow(start.run_id):
+                    self._notes("recorded", run=start.run_id, **told_of(start.run_id, event))
                 reason = output.cancel.reason if output.cancel is not None else None
                 self._notes("stored", run=start.run_id, status=output.status.value, reason=reason)
                 receipt = cancel(start.run_id, reason="too late", db=db)

@@ -85,7 +85,7 @@ class History:
                 begun[key] = note["t"]
             elif note["child"] is None:
                 troubles.append((begun.pop(key), note["t"]))
-            elif note["fault"] != "kill":
+            elif note["fault"].startswith("freeze"):
                 frozen[note["child"]].append((begun.pop(key), note["t"]))
         return troubles, frozen
 

@@ -22,11 +22,11 @@ class Notes:
 
     def __init__(self, path: Path, who: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        self._who, self._pid = who, os.getpid()
+        self.who, self._pid = who, os.getpid()
 
     def __call__(self, what: str, **more: Any) -> None:
         """Write down that something has happened just now."""
-        line = {"t": time.monotonic(), "who": self._who, "pid": self._pid, "what": what, **more}
+        line = {"t": time.monotonic(), "who": self.who, "pid": self._pid, "what": what, **more}
         os.write(self._file, (json.dumps(line) + "\n").encode())
 
 

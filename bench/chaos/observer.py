@@ -6,7 +6,6 @@ its status is. Only changes are written down. It opens the database as any progr
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import threading
@@ -17,6 +16,7 @@ from typing import Any
 
 from bench.chaos.notes import Notes, NotesHandler
 from bench.chaos.place import open_db
+from bench.chaos.tail import Tail
 from desist.exceptions import StoreError
 
 #: Seconds between two rounds.
@@ -29,21 +29,19 @@ class Observer:
     """Looks at all runs that haven't ended, round by round."""
 
     def __init__(self, url: str, path: Path, notes: Notes) -> None:
-        self._db, self._file, self._notes = open_db(url), open(path, encoding="utf-8"), notes  # noqa: SIM115  # kept
-        self._kept = ""
+        self._db, self._tail, self._notes = open_db(url), Tail(path), notes
         self._looked_at: dict[str, tuple[Any, ...] | None] = {}
         self._until: dict[str, float] = {}
 
     def close(self) -> None:
         """Let go of everything."""
         self._db.close()
-        self._file.close()
+        self._tail.close()
 
     def look(self) -> None:
         """Look at each run once."""
-        for line in self._new_lines():
-            if '"what": "ordered"' in line:
-                self._looked_at.setdefault(_run_of(line), None)
+        for note in self._tail.read("ordered"):
+            self._looked_at.setdefault(note["run"], None)
         for run, known in list(self._looked_at.items()):
             looked_at = time.monotonic()
             try:
@@ -63,11 +61,6 @@ class Observer:
             if time.monotonic() > until:
                 del self._looked_at[run]
 
-    def _new_lines(self) -> list[str]:
-        """Return the lines that have come since."""
-        *whole, self._kept = (self._kept + self._file.read()).split("\n")
-        return whole
-
 
 def finished(steps: Any) -> dict[str, int]:
     """Return how often each step has finished, in containers too."""
@@ -77,10 +70,6 @@ def finished(steps: Any) -> dict[str, int]:
             found[step.step_name] += 1
         found.update(finished(step.steps))
     return dict(found)
-
-
-def _run_of(line: str) -> str:
-    return str(json.loads(line)["run"])
 
 
 def main() -> None:

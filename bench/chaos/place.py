@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from desist.db import SqliteDb
+from desist.db import PostgresDb, SqliteDb
 
 __all__ = ["PATIENCE", "open_db"]
 
@@ -14,4 +14,5 @@ PATIENCE = 20.0
 
 def open_db(url: str) -> Any:
     """Open a database by its URL."""
-    return SqliteDb(db_url=url, timeout=PATIENCE)
+    kind = PostgresDb if url.startswith("postgresql") else SqliteDb
+    return kind(db_url=url, timeout=PATIENCE)

@@ -27,7 +27,7 @@ KINDS = tuple(TOTALS)
 #: From where a run is cancelled, and how often that is chosen.
 _PLACES = {"own": 4, "desk": 5, "before": 1, "twice": 3, "after": 2}
 #: Faults of workers, and those of each database; how often each is chosen.
-_WORKERS = {"kill": 8, "freeze_short": 3, "freeze_long": 4}
+_WORKERS = {"kill": 8, "freeze_short": 3, "freeze_long": 4, "kill_follower": 2}
 _DATABASES = {
     "sqlite": {"full": 3, "locked": 3},
     "postgres": {"restart": 2, "terminate": 3, "freeze_server": 2},
@@ -130,17 +130,18 @@ def _asks(chance: random.Random, start: Start, slots: int) -> Iterator[Ask]:
 def _faults(chance: random.Random, db: str, seconds: float, slots: int) -> Iterator[Fault]:
     """One after the other where they are about the same thing: a worker, the database."""
     choices = {**_WORKERS, **_DATABASES[db]}
-    free = dict.fromkeys(range(-1, slots), 0.0)
+    free: dict[object, float] = {}
     at = 1.0
     while (at := at + chance.expovariate(0.75)) < seconds + 2.0:
         what = chance.choices(list(choices), list(choices.values()))[0]
-        slot = chance.randrange(slots) if what in _WORKERS else -1
+        slot = chance.randrange(2 if what == "kill_follower" else slots) if what in _WORKERS else -1
         long = {
             "kill": 0.0,
             "freeze_short": chance.uniform(0.1, 0.9 * LEASE),
             "freeze_long": LEASE + chance.uniform(1, 3),
         }
-        lasts = round(long.get(what, chance.uniform(0.3, 1.5)), 3)
-        if at >= free[slot]:
-            free[slot] = at + lasts + 1.0
+        lasts = 0.0 if "kill" in what else round(long.get(what, chance.uniform(0.3, 1.5)), 3)
+        about = (slot, what == "kill_follower")
+        if at >= free.get(about, 0.0):
+            free[about] = at + lasts + 1.0
             yield Fault(round(at, 3), what, slot, lasts)

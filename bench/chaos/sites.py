@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+
+from bench.chaos.controller import Site
+from bench.chaos.postgres_site import PostgresSite
+from bench.chaos.sqlite_site import SqliteSite
 
 __all__ = ["open_site"]
 
 
 @contextmanager
-def open_site(db: str, folder: Path) -> Iterator[Any]:
+def open_site(db: str, folder: Path) -> Iterator[Site]:
     """Make one of the databases, in a folder; it is gone afterwards.
 
     Parameters:
         db: "sqlite" or "postgres".
     """
-    from bench.chaos.sqlite_site import SqliteSite
-
-    site = SqliteSite(folder)
+    site = PostgresSite(folder) if db == "postgres" else SqliteSite(folder)
     try:
         yield site
     finally:

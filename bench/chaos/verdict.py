@@ -97,7 +97,7 @@ def receipts_are_true(history: History, run: Run, excused: Counter[str]) -> Foun
         if note["outcome"] == "unknown":
             yield from _intent(history, run, note, excused)
         elif note["truth"] != (run.status == "CANCELLED"):
-            if note["what"] == "receipt" and _died_with_it(history, note, settled):
+            if _died_with_it(history, run, note, settled):
                 excused["accepted by its own worker, which died before that was recorded"] += 1
                 continue
             yield f"{note['who']} got {note['outcome']}, truth {note['truth']}; it ended {run.status}"
@@ -105,9 +105,12 @@ def receipts_are_true(history: History, run: Run, excused: Counter[str]) -> Foun
             yield f"the receipt of {note['who']} settled as {note['status']}; it ended {run.status}"
 
 
-def _died_with_it(history: History, receipt: Note, settled: set[tuple[int, str]]) -> bool:
+def _died_with_it(history: History, run: Run, receipt: Note, settled: set[tuple[int, str]]) -> bool:
     """A cancel from the run's own process is recorded a moment later: docs/durability.md says so."""
-    return receipt["where"] == "own" and receipt["pid"] in history.killed and (receipt["pid"], "own") not in settled
+    if receipt["what"] == "again" or receipt["where"] != "own" or receipt["pid"] not in history.killed:
+        return False
+    unstored = [n for n in run.all("told") if n["pid"] == receipt["pid"] and n["store_error"]]
+    return (receipt["pid"], "own") not in settled or bool(unstored and history.in_trouble(unstored[0]["t"]))
 
 
 def _intent(history: History, run: Run, receipt: Note, excused: Counter[str]) -> Found:
@@ -183,6 +186,37 @@ def finished_stays_finished(history: History, run: Run, excused: Counter[str]) -
                     excused["a step begun by a frozen worker as it woke"] += 1
                 else:
                     yield f"{note['who']} began {step} again, which was seen finished"
+
+
+@rule
+def followers_hear_all(history: History, run: Run, excused: Counter[str]) -> Found:
+    """Who follows a run from another process hears each of its events once, in their order; and the end last.
+
+    Of a run that was cancelled text that was on its way may be left out: after "stop" nothing more scrolls by.
+    """
+    stored = {note["index"]: note for note in run.all("recorded")}
+    heard = run.all("heard")
+    indexes = [note["index"] for note in heard]
+    if indexes != sorted(set(indexes)):
+        yield f"{heard[0]['who']} heard events twice or in another order: {indexes}"
+    ends = [note["index"] for note in run.all("recorded") if note["ends"]]
+    if stored and ends != [max(stored)]:
+        yield f"the ends that are stored are {ends}, and the last event {max(stored)}"
+    for note in heard:
+        if note["index"] not in stored or _words(note) != _words(stored[note["index"]]):
+            yield f"{note['who']} heard {_words(note)}, stored is {_words(stored.get(note['index'], {}))}"
+    if heard and heard[-1]["ends"]:
+        missed = [note for index, note in stored.items() if index not in set(indexes)]
+        if run.status == "CANCELLED":
+            missed = [note for note in missed if note["text"] is None]
+        if missed:
+            yield f"{heard[0]['who']} never heard {[_words(note) for note in missed]}"
+    elif run.status in FINAL and run.all("ordered"):
+        yield "nobody who followed it heard its end"
+
+
+def _words(note: Note) -> tuple[object, ...]:
+    return tuple(note.get(name) for name in ("index", "event", "text", "of", "ends"))
 
 
 def _processes(history: History, excused: Counter[str]) -> Iterator[tuple[str, str]]:
