@@ -87,6 +87,7 @@ def _lifespan(core: Core) -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
+            await core.take_up()
             yield
         finally:
             await core.house.drain(0.0, Source.shutdown, "the server is ending")
