@@ -15,6 +15,7 @@ from typing import Any
 from stories import KINDS, told
 
 from desist.db import SqliteDb
+from desist.run.budget import Budget
 from desist.testing import Gate
 
 gates: dict[str, Gate] = {}
@@ -28,24 +29,32 @@ class Here(Gate):
     """Says that somebody has come."""
 
     flush: Any = None
+    keys: Any = None
 
     def _arrive(self, wake: Any) -> bool:
         if self.flush is not None:
             self.flush()
-        say(at=self.name)
+        say(at=self.name, keys=self.keys)
         return super()._arrive(wake)
 
 
 def work(db: SqliteDb, order: dict[str, Any]) -> None:
     run_id, how = order["id"], order.get("how", "events")
-    workflow = KINDS[order["kind"]](gates[run_id], db, on_crash=order.get("on_crash", "mark"))
+    keys: list[str] = []
+    more = {"keys": keys} if order["kind"] == "paying" else {}
+    gates[run_id].keys = keys
+    workflow = KINDS[order["kind"]](gates[run_id], db, on_crash=order.get("on_crash", "mark"), **more)
+    options = dict(order.get("options") or {})
+    if "budget" in options:
+        options["budget"] = Budget(**options["budget"], price=(lambda model, usage: 0.25))
     if how == "background":
         events = asyncio.run(in_background(workflow, run_id))
     elif how == "plain":
-        workflow.run("go", run_id=run_id, session_id="s")
+        workflow.run("go", run_id=run_id, session_id="s", **options)
         events = []
     else:
-        events = list(workflow.run("go", run_id=run_id, session_id="s", stream=True, stream_events=how == "events"))
+        told_too = how == "events"
+        events = list(workflow.run("go", run_id=run_id, session_id="s", stream=True, stream_events=told_too, **options))
     say(end=run_id, told=told(events))
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from desist import Agent, Step, Workflow
+from desist import Agent, Loop, Parallel, Step, Workflow
 from desist.db import BaseDb
+from desist.run.context import RunContext, idempotency_key
 from desist.testing import Gate, ScriptedModel
 
 PIECES = ("one ", "two ", "three ", "four ")
@@ -40,7 +41,39 @@ def answer(gate: Gate, db: BaseDb, **more: Any) -> Workflow:
     return Workflow("Answer", steps=[Agent(model, name="Writer")], db=db, **more)
 
 
-KINDS = {"story": story, "answer": answer}
+def asking(gate: Gate, db: BaseDb, **more: Any) -> Workflow:
+    """An agent, a step that waits at the gate, another agent."""
+
+    async def wait(_: Any) -> str:
+        await gate.wait()
+        return "went on"
+
+    first, second = (Agent(ScriptedModel(["a word"]), name=name) for name in ("First", "Second"))
+    return Workflow("Asking", steps=[first, Step("wait", executor=wait), second], db=db, **more)
+
+
+def paying(gate: Gate, db: BaseDb, **more: Any) -> Workflow:
+    """Effects with keys: in a round of a loop, in branches, in a tool; `keys` has them, in their order."""
+    keys = more.pop("keys", [])
+
+    async def pay(_: Any) -> str:
+        keys.append(idempotency_key())
+        return "paid"
+
+    async def late(_: Any, run_context: RunContext) -> str:
+        keys.append(run_context.idempotency_key)
+        await gate.wait()
+        return "paid"
+
+    steps = [
+        Loop(name="twice", steps=[Step("pay", executor=pay)], max_iterations=2),
+        Parallel(Step("left", executor=pay), Step("right", executor=pay), name="both"),
+        Step("late", executor=late),
+    ]
+    return Workflow("Paying", steps=steps, db=db, **more)
+
+
+KINDS = {"story": story, "answer": answer, "asking": asking, "paying": paying}
 
 
 def told(events: list[Any]) -> list[tuple[int | None, str, bool, Any]]:
