@@ -52,6 +52,7 @@ class RunRow:
     epoch: int = 0  #: raised whenever another one takes the run; who has an older one may not write
     cancel: str | None = None  #: JSON: the request. Its run ends cancelled, whatever comes
     resumable: int = 0  #: 1: when its process has died, its workflow goes on with it elsewhere
+    options: str | None = None  #: JSON: its limits
 
     @property
     def is_final(self) -> bool:
