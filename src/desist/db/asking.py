@@ -125,6 +125,7 @@ def decide(
         return read_note(before.cancel).request()
     if before is not None and (before.epoch != epoch or before.is_final):
         raise LeaseLostError(f"run {run_id} was taken over: its epoch is {before.epoch}, and was {epoch} here")
+    tables.see_that_it_is_locked()
     run = choose()
     if run is not None:
         end(tables, run, epoch)

@@ -188,6 +188,9 @@ class SharedTables(Tables, Protocol):
     def lock_run(self, run_id: str) -> None:
         """Let no other transaction claim or cancel a run of this id that isn't there yet."""
 
+    def see_that_it_is_locked(self) -> None:
+        """Fail if others may have changed what was read: this process may have been frozen since then."""
+
     def call(self, address: str) -> None:
         """Wake a process when the transaction is through, where tables can do that."""
 
