@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import threading
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -268,6 +270,25 @@ def test_the_client_of_the_protocol_is_told_of_a_cancel(judge: Judge) -> None:
         heard = judge.ask(run=url, runId="theirs")
         stopper.join(HANG)
         assert heard["failed"] is None and heard["heard"][-1]["outcome"] == {"type": "cancelled"}
+
+
+def test_a_client_that_leaves_before_the_first_event() -> None:
+    """A client that is gone as soon as it has asked stops its run, however far that has come."""
+    gate = Gate()
+    with served(story(gate)) as client:
+        for number in range(10):
+            asked = json.dumps(ask(runId=f"r{number}")).encode()
+            head = "POST /v1/agui/workflows/story HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            with socket.create_connection(("127.0.0.1", client.base_url.port)) as connection:
+                connection.sendall(f"{head}Content-Length: {len(asked)}\r\n\r\n".encode() + asked)
+        limit = time.monotonic() + HANG
+        ends: set[tuple[str, str]] = set()
+        while time.monotonic() < limit:
+            runs = client.get("/v1/runs").json()["runs"]
+            if len(runs) == 10 and all(map(ended, runs)):
+                ends = {(run["status"], run["cancel"]["source"]) for run in runs}
+                break
+        assert ends == {("CANCELLED", "client_disconnected")}
 
 
 def test_a_lost_client_may_be_forgiven() -> None:

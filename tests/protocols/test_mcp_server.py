@@ -200,7 +200,8 @@ def test_stdio_garbage(tmp_path: Path) -> None:
     spoken.process.stdin.write("nonsense\n[]\n{}\n\n")
     spoken.say("notifications/cancelled", {"requestId": 99})
     spoken.call("waits")
-    spoken.say("notifications/cancelled", {"requestId": 7, "reason": "enough"})
+    for reason in ("enough", "again"):
+        spoken.say("notifications/cancelled", {"requestId": 7, "reason": reason})
     spoken.say("tools/call", {"name": "add", "arguments": {"a": 1, "b": 2}}, id=8)
     assert spoken.hear()["result"]["content"][0]["text"] == "3"
     spoken.process.stdin.close()
