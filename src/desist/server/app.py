@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -24,6 +23,8 @@ from desist.server.agui.routes import agui_routes
 from desist.server.components import Components
 from desist.server.core import Core
 from desist.server.guard import OPEN, Guard
+from desist.server.living import live_routes
+from desist.server.page import page_routes
 from desist.server.problems import Refused, answer, of_error, of_invalid
 from desist.server.requests import Talk
 from desist.server.settings import Limits
@@ -37,10 +38,6 @@ if TYPE_CHECKING:
     from desist.server.mcp.http import Door
 
 __all__ = ["create_app"]
-
-_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>desist</title>
-<h1>desist</h1><p>Runs, over HTTP. What it speaks: <a href="openapi.json">openapi.json</a>.</p></html>
-"""
 
 
 def create_app(
@@ -126,14 +123,12 @@ def _middleware(tokens: Tokens, limits: Limits, origins: Sequence[str]) -> list[
 
 
 def _routes(app: FastAPI, talk: Talk) -> None:
+    app.include_router(page_routes())
     app.include_router(v1_routes(talk))
     app.include_router(agui_routes(talk))
+    app.include_router(live_routes(talk))
     app.include_router(shaped_routes(talk, "workflow"))
     app.include_router(shaped_routes(talk, "agent"))
-
-    @app.get("/", include_in_schema=False)
-    async def page() -> HTMLResponse:
-        return HTMLResponse(_PAGE)
 
     @app.get("/health", tags=["server"])
     async def health() -> dict[str, str]:

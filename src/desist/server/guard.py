@@ -16,10 +16,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from desist.server.problems import Refused, answer
 from desist.server.tokens import ANYONE, Caller, Tokens
 
-__all__ = ["OPEN", "Guard", "is_loopback"]
+__all__ = ["OPEN", "PAGE", "Guard", "is_loopback"]
 
 #: What anybody may read: that the server is there, and what it speaks.
 OPEN = frozenset({"/", "/health", "/openapi.json"})
+#: Where the page's own files are: they are in the package, so nobody learns anything from them.
+PAGE = "/page/"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _PROXIED = ("forwarded", "x-forwarded-for", "x-real-ip")
 _HEADERS = {
@@ -82,7 +84,7 @@ class Guard:
         caller = self._tokens.caller(headers.get("authorization", ""))
         if caller is not None:
             return caller
-        if scope["path"] in OPEN and scope["method"] in _SAFE:
+        if (scope["path"] in OPEN or scope["path"].startswith(PAGE)) and scope["method"] in _SAFE:
             return ANYONE
         raise Refused(401, "show a token: Authorization: Bearer ...", {"WWW-Authenticate": "Bearer"})
 

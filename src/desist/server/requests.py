@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
 
-from desist.cancel.kept import Follower
+from desist.cancel.follower import Follower
 from desist.cancel.reason import Source
 from desist.cancel.registry import registry
 from desist.run.plain import dump
@@ -99,7 +99,7 @@ class Talk:
     async def tell_new(self, run_id: str, frame: Frame, caller: Caller, *, retry: bool = True) -> EventStream:
         """Return the response that tells a run which was just started, from its beginning."""
         found = await self.core.find(run_id, caller)
-        return self.tell(self.core.follow(found, None), frame, caller, retry=retry)
+        return self.tell(await self.core.follow(found, None), frame, caller, retry=retry)
 
     async def wait(self, request: Request, run_id: str) -> None:
         """Wait for the end of a run; a client that is lost meanwhile cancels it."""

@@ -208,7 +208,7 @@ def _looking(routes: APIRouter, talk: Talk, kind: Kind) -> None:
         """Read a run in the background, from an event on."""
         talk.streams.check(caller)
         found = await _found(talk, kind, component_id, run_id, ask.session_id, caller)
-        follower = core.follow(found, ask.last_event_index)
+        follower = await core.follow(found, ask.last_event_index)
         stream: EventStream = talk.tell(follower, indexed(run_id), caller, retry=False)
         return stream
 

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from desist.cancel.bridge import Closed
-from desist.cancel.kept import Follower
+from desist.cancel.follower import Follower
 from desist.cancel.reason import Source
 from desist.exceptions import DesistError
 from desist.run.codec import sse_frame

@@ -197,8 +197,8 @@ def _following(routes: APIRouter, talk: Talk) -> None:
         if format == "agui":
             if (last_event_id, after) != (None, None):
                 raise Refused(422, "format=agui is told from the beginning: leave Last-Event-ID and after out")
-            return agui_stream(talk, found, caller)
-        follower = core.follow(found, after if last_event_id is None else last_event_id)
+            return await agui_stream(talk, found, caller)
+        follower = await core.follow(found, after if last_event_id is None else last_event_id)
         if follower.cursor.at_end:
             return Response(status_code=204)
         stream: EventStream = talk.tell(follower, indexed(run_id), caller)
@@ -265,6 +265,7 @@ def _chosen(core: Core, ask: BulkAsk, caller: Caller) -> list[str]:
         run.run_id
         for run in found
         if run.is_root
+        and (ask.run_ids is None or run.run_id in ask.run_ids)
         and caller.owner in (None, run.user_id)
         and _component(core, run.run_id, run.kind) is not None
         and (wanted is None or _component(core, run.run_id, run.kind) in wanted)

@@ -140,7 +140,7 @@ class Tasks(RequestHandler):
 
     async def _tell(self, found: StoredRun, caller: Caller) -> AsyncGenerator[Any]:
         with _refusals():
-            follower = self._core.follow(found, None)
+            follower = await self._core.follow(found, None)
         telling = Telling(found.run_id, found.session_id or found.run_id)
         self._talk.streams.count(caller, 1)
         self._core.presence.joined(found.run_id)

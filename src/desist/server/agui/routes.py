@@ -28,10 +28,10 @@ def agui_routes(talk: Talk) -> APIRouter:
     return routes
 
 
-def agui_stream(talk: Talk, found: StoredRun, caller: Caller) -> EventStream:
+async def agui_stream(talk: Talk, found: StoredRun, caller: Caller) -> EventStream:
     """Return the response that tells a run, from its beginning."""
     telling = Telling(found.run_id, found.session_id or found.run_id)
-    return talk.tell(talk.core.follow(found, None), telling, caller, retry=False)
+    return talk.tell(await talk.core.follow(found, None), telling, caller, retry=False)
 
 
 def _starting(routes: APIRouter, talk: Talk, kind: Kind) -> None:
@@ -54,4 +54,4 @@ def _starting(routes: APIRouter, talk: Talk, kind: Kind) -> None:
         component = core.components.get(kind, component_id)
         wish = Wish(session_id=ask.thread_id, on_disconnect=on_disconnect, away=0.0, options={"run_id": ask.run_id})
         pending = await core.start(component, given_of(component, ask.text()), wish, caller)
-        return agui_stream(talk, await core.find(pending.run_id, caller), caller)
+        return await agui_stream(talk, await core.find(pending.run_id, caller), caller)

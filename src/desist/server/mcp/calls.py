@@ -123,7 +123,7 @@ class Calls:
 
     async def _follow(self, ctx: Any, found: StoredRun) -> None:
         """Report progress until the run has ended."""
-        follower = self._core.follow(found, None)
+        follower = await self._core.follow(found, None)
         self._core.presence.joined(found.run_id)
         count = 0
         try:
