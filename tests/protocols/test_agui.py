@@ -92,10 +92,10 @@ def test_an_agent_with_a_tool(judge: Judge) -> None:
     assert events[-1]["outcome"] == {"type": "success"} and events[-1]["result"] == "It is 3."
 
 
-def test_cancelled_in_mid_text(judge: Judge) -> None:
+def test_cancelled_in_mid_text(judge: Judge, db: Any) -> None:
     """Everything open is ended, then RUN_FINISHED with outcome `cancelled`, last; the receipt's record is beside it."""
     gate = Gate()
-    with served(story(gate)) as client, telling(client, "workflows/story", asked := ask()) as stream:
+    with served(story(gate), db=db) as client, telling(client, "workflows/story", asked := ask()) as stream:
         seen = [next(stream) for _ in range(5)]
         receipt = cancel(client, asked["runId"], 5.0, reason="enough", by="ann").json()
         seen += list(stream)
@@ -116,7 +116,7 @@ def test_cancelled_in_mid_text(judge: Judge) -> None:
     assert judge.verify(seen)[0]["content"] == "b0 b1 "
 
 
-def test_cancelled_in_mid_tool(judge: Judge) -> None:
+def test_cancelled_in_mid_tool(judge: Judge, db: Any) -> None:
     """Two calls, one done, one running: each has a result, that of the stopped one says so."""
     gate = Gate()
 
@@ -128,7 +128,7 @@ def test_cancelled_in_mid_tool(judge: Judge) -> None:
         return "never"
 
     agent = helper(ToolCalls(Call("quick"), Call("slow")), "never", tools=[quick, slow])
-    with served(agents=[agent]) as client, telling(client, "agents/helper", asked := ask()) as stream:
+    with served(agents=[agent], db=db) as client, telling(client, "agents/helper", asked := ask()) as stream:
         seen = []
         while "TOOL_CALL_RESULT" not in types(seen):
             seen.append(next(stream))
@@ -159,10 +159,10 @@ def test_cancelled_before_its_first_event(judge: Judge) -> None:
             assert types(events)[0] == "RUN_STARTED" and not {"TEXT_MESSAGE_CONTENT"} & {*types(events)}
 
 
-def test_twice_and_after_the_end(judge: Judge) -> None:
+def test_twice_and_after_the_end(judge: Judge, db: Any) -> None:
     """A second cancel has the same record; a cancel after the end is 409; the stream told one end in each case."""
     gate = Gate()
-    with served(story(gate)) as client:
+    with served(story(gate), db=db) as client:
         with telling(client, "workflows/story", first := ask()) as stream:
             next(stream)
             answers = [cancel(client, first["runId"], 5.0, reason=reason) for reason in ("one", "two")]
@@ -222,7 +222,7 @@ def test_parallel_branches_that_share_names(judge: Judge) -> None:
     assert len(set(ids)) == 2
 
 
-def test_a_parallel_run_cancelled(judge: Judge) -> None:
+def test_a_parallel_run_cancelled(judge: Judge, db: Any) -> None:
     """Cancelled while both branches speak: both messages and all steps are ended before the run."""
     gate = Gate()
 
@@ -231,7 +231,7 @@ def test_a_parallel_run_cancelled(judge: Judge) -> None:
         await gate.wait()
 
     flow = Workflow("Both", steps=[Parallel(*(Step(name, executor=tell) for name in "ab"), name="both")])
-    with served(flow) as client, telling(client, "workflows/both", asked := ask()) as stream:
+    with served(flow, db=db) as client, telling(client, "workflows/both", asked := ask()) as stream:
         seen: list[Told] = []
         while types(seen).count("TEXT_MESSAGE_CONTENT") < 2:
             seen.append(next(stream))
