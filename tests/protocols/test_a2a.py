@@ -116,6 +116,30 @@ def test_cancelled_in_mid_text(db: Any) -> None:
         played(main)
 
 
+def test_clients_of_the_version_before() -> None:
+    """Version 0.3 is spoken at the same address: its client starts, reads and cancels a task in the same way."""
+    gate = Gate()
+
+    async def main() -> None:
+        async with httpx.AsyncClient(timeout=HANG, trust_env=False) as http:
+            card = await A2ACardResolver(http, url(client, "workflows/story")).get_agent_card()
+            old = [one for one in card.supported_interfaces if one.protocol_version == "0.3"]
+            del card.supported_interfaces[:]
+            card.supported_interfaces.extend(old)
+            peer = await create_client(card, ClientConfig(httpx_client=http))
+            stream = peer.send_message(message())
+            task = await first_task(stream)
+            await reached(gate)
+            stopped = await peer.cancel_task(pb.CancelTaskRequest(id=task.id))
+            assert stopped.status.state == CANCELED and answer(stopped) == "b0 b1 "
+            assert [update async for update in stream][-1].status_update.status.state == CANCELED
+            with pytest.raises(errors.TaskNotCancelableError):
+                await peer.cancel_task(pb.CancelTaskRequest(id=task.id))
+
+    with served(story(gate), a2a=True) as client:
+        played(main)
+
+
 def test_the_provider_is_stopped() -> None:
     """An agent waits for its model's next token: CancelTask closes the provider's connection."""
 
