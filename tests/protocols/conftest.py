@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from judge import Judge
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "server"))
+for place in ("acceptance", "flow", "server"):
+    sys.path.insert(0, str(HERE.parent / place))
 sys.path.insert(0, str(HERE))
 
 

@@ -1,4 +1,4 @@
-"""`desist serve --a2a --mcp` is told to end while clients of all protocols are served."""
+"""What is left of clients of all protocols: when `desist serve --a2a --mcp` is told to end, and when they have left."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import httpx2
 from a2a.client import ClientConfig, create_client
 from a2a.types import a2a_pb2 as pb
 from mcp import Client
-from place import HANG
+from mcp_program import waiting
+from place import HANG, served
 
 PROGRAM = Path(__file__).with_name("mcp_program.py")
 
@@ -80,3 +83,37 @@ async def by_mcp(url: str, began: asyncio.Semaphore) -> str:
     async with Client(f"{url}/mcp") as client:
         result = await client.call_tool("waits", {"input": "go"}, progress_callback=progress)
     return str(result.content[0].text)
+
+
+def test_nothing_is_left() -> None:
+    """After many calls that were left, by each protocol, the server counts no followers, streams or runs."""
+
+    async def leave(base: str) -> None:
+        asked: dict[str, Any] = {"threadId": "t", "messages": [{"role": "user", "content": "go"}]}
+        async with asyncio.timeout(HANG), httpx2.AsyncClient(timeout=HANG, trust_env=False) as http:
+            for number in range(10):
+                asked["runId"] = f"r{number}"
+                async with http.stream("POST", f"{base}/v1/agui/workflows/waits", json=asked) as response:
+                    await anext(response.aiter_lines())
+            async with Client(f"{base}/mcp", cache=None) as client:
+                calls = [asyncio.ensure_future(client.call_tool("waits", {"input": "go"})) for _ in range(10)]
+                while len([run for run in (await http.get(f"{base}/v1/runs")).json()["runs"] if live(run)]) < 10:
+                    pass
+                for call in calls:
+                    call.cancel()
+                await asyncio.wait(calls)
+
+    with served(waiting(), mcp=True, a2a=True) as client:
+        asyncio.run(leave(str(client.base_url).rstrip("/")))
+        core = client.app.state.core  # type: ignore[attr-defined]
+        limit = time.monotonic() + HANG
+        while len(core.house) and time.monotonic() < limit:
+            client.get("/health")
+        runs = client.get("/v1/runs").json()["runs"]
+        assert {(run["status"], run["cancel"]["source"]) for run in runs} == {("CANCELLED", "client_disconnected")}
+        assert len(runs) == 20 and not core.house
+        assert not core.presence._followers and not core.presence._watched and not core.presence._timers
+
+
+def live(run: dict[str, Any]) -> bool:
+    return bool(run["status"] == "RUNNING")

@@ -30,6 +30,8 @@ MARK = "DESIST_MCP_SERVER"
 GRACE = 1.0
 #: Seconds after which a session that isn't left by then is given up.
 PATIENCE = 5.0
+#: How often it is looked for processes that were started while others were killed.
+ROUNDS = 5
 
 _open: weakref.WeakSet[Session] = weakref.WeakSet()
 
@@ -134,8 +136,11 @@ class Session:
         concurrent.futures.wait([self._living], timeout=GRACE)
 
     def kill(self) -> None:
-        """Kill the processes that belong to it."""
-        while self._mark is not None and (found := list(_marked(self._mark))):
+        """Kill the processes that belong to it, and those that they start meanwhile."""
+        for _ in range(ROUNDS if self._mark is not None else 0):
+            found = _marked(self._mark)
+            if not found:
+                return
             for process in found:
                 try:
                     process.kill()
@@ -144,7 +149,7 @@ class Session:
             psutil.wait_procs(found, timeout=GRACE)
 
 
-def _marked(mark: str) -> list[psutil.Process]:
+def _marked(mark: str | None) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if _mark_of(process) == mark]
 
 
