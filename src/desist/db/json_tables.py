@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from desist.db.tables import PartRow, RunRow, Which
+from desist.db.tables import EventRow, PartRow, RunRow, Which
 from desist.db.writer import Busy, Job
 from desist.exceptions import StoreError
 from desist.run.plain import dump
@@ -46,6 +46,8 @@ class JsonFolder:
     Raises:
         StoreError: it can't be made or written.
     """
+
+    apart = False
 
     def __init__(self, path: Path) -> None:
         self.path, self.name = path, str(path)
@@ -90,6 +92,8 @@ class JsonFolder:
 
 class JsonTables:
     """The tables in a folder. See `desist.db.tables.Tables`."""
+
+    everywhere = False
 
     def __init__(self, path: Path, *, durable: bool) -> None:
         self._runs, self._parts, self._sessions = path / "runs", path / "parts", path / "sessions"
@@ -215,6 +219,13 @@ class JsonTables:
         except FileNotFoundError:
             return []
         return [PartRow(**msgspec.json.decode(line)) for line in lines[:-1]]
+
+    def events(self, run_id: str, after: int = -1, limit: int | None = None) -> list[EventRow]:
+        """Nothing: what runs tell isn't kept in files."""
+        return []
+
+    def put_events(self, row: EventRow) -> None:
+        """What runs tell isn't kept in files."""
 
     def now(self) -> float:
         """Return the time."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from desist.db.sql_events import SqlEvents
 from desist.db.tables import FINAL, PartRow, RunRow, Which
 from desist.run.plain import dump
 from desist.run.stored import RunQuery, StoredSession
@@ -20,6 +21,7 @@ __all__ = ["Names", "SqlTables"]
 
 _RUN = RunRow.__slots__  # the names of the fields, in their order
 ALL = 2**63 - 1  #: rows
+_TABLES = ("runs", "run_parts", "schema", "owners", "intents", "events")
 _DAY = 86400.0  #: seconds after which a process that hasn't been heard of is forgotten
 _CONTROL = ", ".join(name if name != "output" else "''" for name in _RUN)
 _SESSION = ("session_id", "kind", "owner_id", "user_id", "session_data", "metadata", "created_at", "updated_at")
@@ -35,20 +37,21 @@ class Names:
     schema: str = "desist_schema"
     owners: str = "desist_owners"
     intents: str = "desist_intents"
+    events: str = "desist_events"
 
     @classmethod
     def after(cls, sessions: str | None) -> Names:
         """Return the names for a table of sessions that a program named itself."""
         if sessions is None or sessions == cls.__dataclass_fields__["sessions"].default:
             return cls()
-        return cls(sessions, *(f"{sessions}_{what}" for what in ("runs", "run_parts", "schema", "owners", "intents")))
+        return cls(sessions, *(f"{sessions}_{what}" for what in _TABLES))
 
     def as_dict(self) -> dict[str, str]:
         """Return them as the migrations name them."""
         return asdict(self)
 
 
-class SqlTables:
+class SqlTables(SqlEvents):
     """The tables over one connection, of SQLite."""
 
     __slots__ = ("_connection", "_names")
@@ -59,6 +62,10 @@ class SqlTables:
     # -- what another dialect says otherwise
 
     lock = ""  #: at the end of a query whose rows nobody may change before the transaction is through
+    share = ""  #: the same, but others may say that, too
+    skip = ""  #: at the end of a query that leaves out what another transaction has locked
+    order = "rowid"  #: the column that says which row was made first
+    everywhere = False  #: processes of other machines use these tables, too
 
     def _do(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Execute a statement; return how many rows it changed."""
@@ -111,7 +118,8 @@ class SqlTables:
         return done > 0
 
     def delete_run(self, run_id: str) -> bool:
-        """Delete a run and its parts."""
+        """Delete a run, its parts and events."""
+        self.delete_events(run_id)
         self._do(f"DELETE FROM {self._names.parts} WHERE run_id = ?", (run_id,))
         return self._do(f"DELETE FROM {self._names.runs} WHERE run_id = ?", (run_id,)) > 0
 
@@ -121,7 +129,7 @@ class SqlTables:
 
     def children(self, parent_run_id: str) -> list[RunRow]:
         """Return the runs that were started in one."""
-        return self._runs("parent_run_id = ?", [parent_run_id], "ORDER BY created_at, rowid")
+        return self._runs("parent_run_id = ?", [parent_run_id], f"ORDER BY created_at, {self.order}")
 
     def session_runs(
         self, session_id: str, kind: str | None, owner_id: str | None, limit: int | None, which: Which
@@ -134,7 +142,7 @@ class SqlTables:
                 values.append(value)
         if which != "all":
             where.append(f"status {'' if which == 'ended' else 'NOT '}IN {FINAL}")
-        newest = "ORDER BY created_at DESC, rowid DESC LIMIT ?"
+        newest = f"ORDER BY created_at DESC, {self.order} DESC LIMIT ?"
         rows = self._runs(" AND ".join(where), [*values, ALL if limit is None else limit], newest)
         return rows[::-1]
 
@@ -183,7 +191,8 @@ class SqlTables:
 
     def take_intent(self, run_id: str, ttl: float) -> str | None:
         """Forget the request for a run that is known now, and those that are older than `ttl` seconds."""
-        self._do(f"DELETE FROM {self._names.intents} WHERE at < ?", (self.now() - ttl,))
+        old = f"SELECT run_id FROM {self._names.intents} WHERE at < ? {self.skip}"
+        self._do(f"DELETE FROM {self._names.intents} WHERE run_id IN ({old})", (self.now() - ttl,))
         rows = self._rows(f"DELETE FROM {self._names.intents} WHERE run_id = ? RETURNING cancel", (run_id,))
         return str(rows[0][0]) if rows else None
 
@@ -191,8 +200,8 @@ class SqlTables:
         """Record that a process lives, for so many seconds."""
         until = self.now() + lease
         still = f"SELECT process FROM {self._names.runs} WHERE process IS NOT NULL AND status NOT IN {FINAL}"
-        forget = f"DELETE FROM {self._names.owners} WHERE until < ? AND process NOT IN ({still})"
-        self._do(forget, (until - _DAY,))
+        old = f"SELECT process FROM {self._names.owners} WHERE until < ? AND process NOT IN ({still}) {self.skip}"
+        self._do(f"DELETE FROM {self._names.owners} WHERE process IN ({old})", (until - _DAY,))
         put = (
             f"INSERT INTO {self._names.owners} (process, address, until) VALUES (?, ?, ?)"
             " ON CONFLICT (process) DO UPDATE SET address = excluded.address, until = excluded.until"
@@ -213,9 +222,8 @@ class SqlTables:
     def add_part(self, row: PartRow, epoch: int | None = None) -> bool:
         """Add a part to a run that has no end, in this epoch."""
         done = self._do(
-            f"INSERT INTO {self._names.parts} (run_id, kind, at, value) SELECT ?, ?, ?, ?"
-            f" WHERE EXISTS (SELECT 1 FROM {self._names.runs} WHERE run_id = ? AND epoch = coalesce(?, epoch)"
-            f" AND status NOT IN {FINAL})",
+            f"INSERT INTO {self._names.parts} (run_id, kind, at, value) SELECT ?, ?, ?, ? FROM {self._names.runs}"
+            f" WHERE run_id = ? AND epoch = coalesce(?, epoch) AND status NOT IN {FINAL} {self.share}",
             (row.run_id, row.kind, row.at, row.value, row.run_id, epoch),
         )
         return done > 0
@@ -261,7 +269,8 @@ class SqlTables:
         names, also = self._names, "" if kind is None else " AND kind = ?"
         values = (session_id,) if kind is None else (session_id, kind)
         runs = f"SELECT run_id FROM {names.runs} WHERE session_id = ?{also}"
-        self._do(f"DELETE FROM {names.parts} WHERE run_id IN ({runs})", values)
+        for table in (names.parts, names.events):
+            self._do(f"DELETE FROM {table} WHERE run_id IN ({runs})", values)
         gone = 0
         for table in (names.runs, names.sessions):
             gone += self._do(f"DELETE FROM {table} WHERE session_id = ?{also}", values)

@@ -11,7 +11,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from desist.cancel.follower import Follower
 from desist.cancel.receipt import CancelReceipt
+from desist.run.recorder import Recorder
 from desist.run.store import RunStore
 from desist.run.stored import StoredRequest, StoredRun
 
@@ -40,6 +42,15 @@ class SharedStore(RunStore, Protocol):
         Parameters:
             decide: called while no other process can decide about the run. It returns the run as it ended, or None:
                 it doesn't end now. It is quick, and not called if there is a cancel.
+        """
+
+    def tell(self, recorder: Recorder) -> None:
+        """A run has told something: store it soon. Called with the lock of its tree held; doesn't wait."""
+
+    def follow_run(self, run_id: str, after: int) -> Follower[Any]:
+        """Return a stream of what a run of whichever process tells after the event of that number; -1 for all.
+
+        Nothing is read before the first event is asked for: then it is a `ConfigurationError` if there is no such run.
         """
 
     def keep_trying(self, run: StoredRun, error: BaseException) -> None:

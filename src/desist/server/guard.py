@@ -65,11 +65,12 @@ class Guard:
         guarded = _with_headers(send)
         try:
             scope["desist.caller"] = self._caller(scope, Headers(scope=scope))
-            receive = await self._whole_body(scope, receive)
+            body = await self._whole_body(scope, receive)
         except Refused as refused:
             await answer(refused)(scope, receive, guarded)
             return
-        await self._app(scope, receive, guarded)
+        if body is not None:
+            await self._app(scope, body, guarded)
 
     def _caller(self, scope: Scope, headers: Headers) -> Caller:
         """Return who asks.
@@ -103,8 +104,8 @@ class Guard:
         if foreign or (origin is None and headers.get("sec-fetch-site", "none") not in ("none", "same-origin")):
             raise Refused(403, "a page of another site can't use this server: it has no tokens")
 
-    async def _whole_body(self, scope: Scope, receive: Receive) -> Receive:
-        """Read the body, which may not be too big, and return where it can be had again."""
+    async def _whole_body(self, scope: Scope, receive: Receive) -> Receive | None:
+        """Read the body, which may not be too big, and return where it can be had again; None: the client has left."""
         if scope["method"] in _SAFE:
             return receive
         length = Headers(scope=scope).get("content-length", "0")
@@ -115,7 +116,7 @@ class Guard:
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
-                return _after([message], receive)
+                return None  # in the middle of its question: nothing is done
             parts.append(message.get("body", b""))
             size, more = size + len(parts[-1]), message.get("more_body", False)
             if size > self._body:
