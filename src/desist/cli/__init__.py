@@ -18,6 +18,7 @@ from desist.cli.demo import demo
 from desist.cli.doctor import doctor
 from desist.cli.events import events
 from desist.cli.exits import Exit, code_of
+from desist.cli.mcp import mcp
 from desist.cli.model import model
 from desist.cli.resume import go_on, resume
 from desist.cli.run import run
@@ -45,6 +46,7 @@ app.command()(cancel)
 app.command("continue")(go_on)
 app.command()(resume)
 app.command()(serve)
+app.command()(mcp)
 app.command()(doctor)
 app.add_typer(database, name="db")
 app.add_typer(model, name="model")
