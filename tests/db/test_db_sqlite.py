@@ -150,6 +150,7 @@ def test_named_tables(path: Path) -> None:
     assert tables == {"mine"} | {
         *("desist_sessions", "desist_runs", "desist_run_parts", "desist_schema", "desist_owners", "desist_intents"),
         *("chats", "chats_runs", "chats_run_parts", "chats_schema", "chats_owners", "chats_intents"),
+        *("desist_queue", "desist_workers", "chats_queue", "chats_workers"),
     }
 
 

@@ -15,6 +15,7 @@ from desist import __version__
 from desist.cli.demo import demo
 from desist.cli.model import model
 from desist.cli.serve import serve
+from desist.cli.worker import worker
 from desist.exceptions import DesistError
 
 __all__ = ["app", "main"]
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(serve)
+app.command()(worker)
 app.add_typer(model, name="model")
 
 

@@ -18,7 +18,7 @@ from desist.db.marking import PAUSED, lost, mark, may_go_on, reason_of
 from desist.db.owner import this_process, words
 from desist.db.requests import Note, read_note
 from desist.db.rows import put_run, row_of, stored_of, update_session, with_children
-from desist.db.tables import RunRow, SharedTables
+from desist.db.tables import QUEUED, RunRow, SharedTables
 from desist.exceptions import LeaseLostError, StoreError
 from desist.run.stored import StoredRequest, StoredRun
 
@@ -131,7 +131,7 @@ def ask(tables: SharedTables, run_id: str, request: StoredRequest, listener: str
         outcome = Outcome.accepted
     if not tables.set_cancel(row.run_id, row.epoch, wanted.text_of()):
         raise StoreError(f"run {row.run_id} changed while it was being cancelled")
-    if row.status == PAUSED or reason_of(row, tables) is not None:
+    if row.status == PAUSED or row.process == QUEUED or reason_of(row, tables) is not None:
         mark(tables, row.root_run_id)
     owner = tables.owner(row.process or "")
     if owner is not None:
@@ -169,7 +169,7 @@ def take_lost(tables: SharedTables, kind: str, owner_id: str) -> list[tuple[RunR
         if row is None or row.is_final or not may_go_on(row) or reason_of(row, tables) is None:
             continue
         mark(tables, row.root_run_id)  # what it had started; it itself stays
-        row.output = encode(so_far(row, tables.parts(row.run_id)))
+        row.output = encode(so_far(row, tables.parts(row.run_id), dead=True))
         row.process, row.epoch, row.updated_at = this_process(), row.epoch + 1, time.time()
         tables.put_run(row)
         taken.append((row, stored_of(row, with_children(tables, row))))

@@ -14,7 +14,7 @@ from desist.cancel.registry import registry
 from desist.db.codec import encode
 from desist.db.crash import cancelled, died
 from desist.db.owner import is_gone, this_process
-from desist.db.tables import RunRow, SharedTables, Tables
+from desist.db.tables import QUEUED, RunRow, SharedTables, Tables
 from desist.run.base import RunStatus
 
 __all__ = ["PAUSED", "RESUMES", "end_of", "give_up", "lost", "mark", "may_go_on", "reason_of", "take"]
@@ -31,6 +31,8 @@ def reason_of(row: RunRow, tables: Tables) -> str | None:
     """Return why a run without an end will never have one ("": its process is gone); None if it may."""
     if row.status == PAUSED and row.cancel is None:  # it waits for somebody, and needs no process
         return None
+    if row.process == QUEUED:  # so does one that waits for a worker; cancelled, it has nobody to stop
+        return None if row.cancel is None else ""
     if row.process == this_process():
         return None if registry.get(row.run_id) is not None else _LOST
     if is_gone(row.process):
@@ -56,7 +58,15 @@ def may_go_on(row: RunRow) -> bool:
 def lost(tables: SharedTables, kind: str | None = None, owner_id: str | None = None) -> list[RunRow]:
     """Return the open runs whose process has died, without their outputs; only those of a kind, of a workflow."""
     rows = [row for row in tables.open_anywhere() if kind in (None, row.kind) and owner_id in (None, row.owner_id)]
-    return [row for row in rows if row.process != this_process() and reason_of(row, tables) is not None]
+    known: dict[tuple[str | None, bool, bool], bool] = {}  # what `reason_of` looks at, in rows of other processes
+    found = []
+    for row in rows:
+        key = (row.process, row.status == PAUSED, row.cancel is None)
+        if key not in known:
+            known[key] = row.process != this_process() and reason_of(row, tables) is not None
+        if known[key]:
+            found.append(row)
+    return found
 
 
 def give_up(tables: Tables, run_id: str, words: str) -> None:
@@ -83,9 +93,13 @@ def end_of(row: RunRow, tables: Tables, reason: str, request: str | None) -> Any
 
 def _end(tables: Tables, row: RunRow, reason: str, request: str | None) -> None:
     output = end_of(row, tables, reason, request)
+    queued = row.process == QUEUED
     row.status, row.updated_at, row.output, row.epoch = output.status.value, time.time(), encode(output), row.epoch + 1
     tables.put_run(row)
-    log.warning("run %s: %s", row.run_id, output.error or "it was cancelled, and its process didn't answer")
+    if queued:
+        log.info("run %s was cancelled while it waited for a worker", row.run_id)
+    else:
+        log.warning("run %s: %s", row.run_id, output.error or "it was cancelled, and its process didn't answer")
 
 
 def _request_for(row: RunRow, rows: list[RunRow]) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from desist.db.queue_tables import QueueTables
 from desist.db.tables import FINAL, PartRow, RunRow, Which
 from desist.run.plain import dump
 from desist.run.stored import RunQuery, StoredSession
@@ -35,20 +36,23 @@ class Names:
     schema: str = "desist_schema"
     owners: str = "desist_owners"
     intents: str = "desist_intents"
+    queue: str = "desist_queue"
+    workers: str = "desist_workers"
 
     @classmethod
     def after(cls, sessions: str | None) -> Names:
         """Return the names for a table of sessions that a program named itself."""
         if sessions is None or sessions == cls.__dataclass_fields__["sessions"].default:
             return cls()
-        return cls(sessions, *(f"{sessions}_{what}" for what in ("runs", "run_parts", "schema", "owners", "intents")))
+        others = ("runs", "run_parts", "schema", "owners", "intents", "queue", "workers")
+        return cls(sessions, *(f"{sessions}_{what}" for what in others))
 
     def as_dict(self) -> dict[str, str]:
         """Return them as the migrations name them."""
         return asdict(self)
 
 
-class SqlTables:
+class SqlTables(QueueTables):
     """The tables over one connection, of SQLite."""
 
     __slots__ = ("_connection", "_names")

@@ -13,12 +13,14 @@ from typing import Any, Literal, Protocol
 from desist.db.writer import Backend
 from desist.run.stored import RunQuery, StoredSession
 
-__all__ = ["FINAL", "PartRow", "Place", "RunRow", "Tables", "Which"]
+__all__ = ["FINAL", "QUEUED", "PartRow", "Place", "RunRow", "Tables", "Which"]
 
 #: Runs of a session: those that have an end, those that have none, or both.
 Which = Literal["ended", "open", "all"]
 #: Statuses that a run doesn't leave.
 FINAL = ("CANCELLED", "COMPLETED", "ERROR", "REGENERATED")
+#: The process of a run that waits for a worker. No process is called so: theirs have four parts.
+QUEUED = "queue"
 
 
 @dataclass(slots=True)
