@@ -24,6 +24,7 @@ from desist.run.body import Body
 from desist.run.branch import current_branch
 from desist.run.budget import Spending
 from desist.run.ids import new_id
+from desist.run.managing import managed
 from desist.run.shared import shared_store
 from desist.run.store import PartKind, RunStore
 from desist.run.tracing import trace_run
@@ -60,7 +61,7 @@ class RunState:
         self.run_id = run_id or new_id()
         self.body = body
         self.store = store
-        self.shared = shared_store(store)  #: the same, if other processes may use it, too
+        self.shared = shared_store(store) or managed(store)  #: the same, if other processes may use it, too
         self.grace = DEFAULT_GRACE if grace is None else grace
         self.lock: threading.Lock = parent.lock if parent else threading.Lock()
         self.scope = Scope(self.run_id, bound=bound, owner=self, asks=self.shared is not None)
