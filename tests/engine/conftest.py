@@ -12,15 +12,20 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "postgres"))
+
 from engine_places import open_db
 from engine_process import WorkerProcess
+from postgres_places import new_postgres
 
 from desist.cancel.registry import registry
+
+__all__ = ["new_postgres"]
 
 pytest.importorskip("dbos", reason="the extra `scale` isn't installed")
 
 #: How workers are there, and on what.
-FLEETS = ["command-sqlite", "embedded-sqlite"]
+FLEETS = ["command-postgres", "embedded-sqlite"]
 
 
 @pytest.fixture(params=FLEETS)
@@ -29,8 +34,8 @@ def fleet(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def url(fleet: str, tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/runs.db"
+def url(fleet: str, tmp_path: Path, new_postgres: Callable[[], str]) -> str:
+    return new_postgres() if fleet.endswith("postgres") else f"sqlite:///{tmp_path}/runs.db"
 
 
 @pytest.fixture

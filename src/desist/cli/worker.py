@@ -49,7 +49,7 @@ def _opened(where: str) -> Database:
     from desist import db
 
     if where.startswith("postgresql"):
-        return db.PostgresDb(db_url=where)  # type: ignore[no-any-return]  # loaded by its name
+        return db.PostgresDb(db_url=where)
     return db.SqliteDb(db_url=where) if where.startswith("sqlite:") else db.SqliteDb(where)
 
 

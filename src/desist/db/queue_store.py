@@ -18,6 +18,7 @@ from desist.db import queueing
 from desist.db.attendant import Watch
 from desist.db.channel import channel
 from desist.db.codec import encode
+from desist.db.marking import lost
 from desist.db.owner import is_gone, this_process
 from desist.exceptions import RunIdInUseError
 from desist.run.queueing import EndWatch, QueuedRun, Taken
@@ -131,9 +132,12 @@ class QueueTableStore:
 
         self.writer.put(work).result()
 
-    def requeue_lost(self, owner_ids: set[str], known: set[str]) -> list[str]:
+    def requeue_lost(self, owner_ids: set[str]) -> list[str]:
         """Queue the runs of these workflows whose processes have died, and that may go on. Blocks."""
-        return self.writer.put(lambda tables: queueing.requeue_lost(tables, owner_ids, known)).result()
+        with self._reading() as tables:
+            if not any(row.owner_id in owner_ids for row in lost(tables, "workflow")):
+                return []
+        return self.writer.put(lambda tables: queueing.requeue_lost(tables, owner_ids)).result()
 
     def sign_on(self, workflows: Sequence[str], lease: float) -> None:
         """Record that this process is a worker, lives, and has these. Blocks."""

@@ -81,11 +81,11 @@ def give_back(tables: SqlTables, run_id: str, epoch: int) -> StoredRequest | Non
     return None
 
 
-def requeue_lost(tables: SqlTables, owner_ids: set[str], known: set[str]) -> list[str]:
-    """Queue the runs of these workflows whose processes have died and that may go on, but for the `known` ones."""
+def requeue_lost(tables: SqlTables, owner_ids: set[str]) -> list[str]:
+    """Queue the runs of these workflows whose processes have died and that may go on."""
     queued: list[str] = []
     for found in lost(tables, "workflow"):
-        if found.owner_id not in owner_ids or found.run_id in known or found.parent_run_id is not None:
+        if found.owner_id not in owner_ids or found.parent_run_id is not None:
             continue
         row = tables.get_run(found.run_id)
         if row is None or row.is_final or not may_go_on(row) or reason_of(row, tables) is None:

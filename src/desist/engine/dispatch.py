@@ -19,13 +19,14 @@ from desist.exceptions import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
     from desist.engine.inside import Inside
+    from desist.engine.place import EnginePlace
 
 __all__ = ["Dispatch"]
 
 log = logging.getLogger("desist.engine")
 
 #: What our workers are called as an application of DBOS, and its version. A new number shuts out older workers.
-APPLICATION, VERSION, SCHEMA = "desist", "1", "desist_dbos"
+APPLICATION, VERSION = "desist", "1"
 #: The name of the one DBOS workflow.
 DRIVE = "desist_run"
 #: How many connections a worker has for it.
@@ -42,14 +43,14 @@ class Dispatch:
     """The queues of the workflows that a worker has.
 
     Parameters:
-        url: the database, as SQLAlchemy writes it.
+        place: where DBOS has its tables.
         executor: what this worker is called; when it is known to be dead, `recover` takes its name.
         limits: the ids of the workflows, and how many runs of each may go on at once on all workers; None: no limit.
         concurrency: how many runs this worker takes at a time.
     """
 
-    def __init__(self, url: str, executor: str, limits: Mapping[str, int | None], concurrency: int) -> None:
-        self._url, self._executor, self._limits, self._concurrency = url, executor, dict(limits), concurrency
+    def __init__(self, place: EnginePlace, executor: str, limits: Mapping[str, int | None], concurrency: int) -> None:
+        self._place, self._executor, self._limits, self._concurrency = place, executor, dict(limits), concurrency
         self.drive: Drive | None = None
         self._inside: Inside | None = None
 
@@ -78,23 +79,28 @@ class Dispatch:
             _register(dbos)
             _open = self
         try:
-            config: Any = {
-                "name": APPLICATION,
-                "system_database_url": self._url,
-                "dbos_system_schema": SCHEMA,
-                "application_version": VERSION,
-                "executor_id": self._executor,
-                "sys_db_pool_size": POOL,
-                "use_listen_notify": False,
-                "log_level": "ERROR",
-            }
-            inside = inside_of(dbos.DBOS(config=config))
+            inside = inside_of(dbos.DBOS(config=self._config()))
             inside.add_lines({_line(name): limit for name, limit in self._limits.items()}, self._concurrency)
             self._inside = inside
             dbos.DBOS.launch()
         except BaseException:
             self.close()
             raise
+
+    def _config(self) -> Any:
+        config: dict[str, Any] = {
+            "name": APPLICATION,
+            "system_database_url": self._place.url,
+            "dbos_system_schema": self._place.schema,
+            "application_version": VERSION,
+            "executor_id": self._executor,
+            "sys_db_pool_size": POOL,
+            "use_listen_notify": False,
+            "log_level": "ERROR",
+        }
+        if self._place.pooled:
+            config |= {"db_engine_kwargs": {"connect_args": {"prepare_threshold": None}}}
+        return config
 
     # -- giving runs
 

@@ -131,7 +131,7 @@ class Keeper:
                 log.warning("the worker %s is gone: what it had taken goes on elsewhere", words(worker.process))
                 self._store.sign_off(worker.process, dead=True)
                 self._dispatch.recover(worker.process)
-        self._store.end_lost()
+        self._store.end_lost_soon()
 
     def _is_dead(self, worker: WorkerRow, now: float) -> bool:
         if is_gone(worker.process) or worker.until < now:
@@ -141,7 +141,7 @@ class Keeper:
     def _audit(self) -> None:
         """See that nothing was forgotten: runs whose sender or driver died at the wrong moment are sent again."""
         self._store.drop_ended()
-        self._store.requeue_lost(set(self._workflows), set())
+        self._store.requeue_lost(set(self._workflows))
         sent = [row for row in self._store.sent_before(AUDIT, SOME) if row.owner_id in self._workflows]
         if sent:
             under_way = self._dispatch.under_way({row.run_id: row.sent for row in sent})

@@ -9,9 +9,12 @@ from __future__ import annotations
 import logging
 import time
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
+from desist.db.postgres.target import Target
+
+if TYPE_CHECKING:
+    import psycopg
 
 __all__ = ["Lifeline"]
 
@@ -21,20 +24,20 @@ log = logging.getLogger("desist.engine")
 CLASS = 0x64657369
 #: Seconds for which a lock must be free before its holder counts as dead: it may only be connecting anew.
 PATIENCE = 1.5
-_KEEPALIVE: dict[str, Any] = {"keepalives": 1, "keepalives_idle": 2, "keepalives_interval": 1, "keepalives_count": 3}
-_SERVER = "-c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=3"
+#: The server notices within five seconds that a machine is gone.
+_NOTICE = b"SET tcp_keepalives_idle = 2; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3"
 
 
 class Lifeline:
     """The lock of this process, and looks at those of others, over one connection. For one thread.
 
     Parameters:
-        url: the database.
+        target: the database.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = "postgresql://" + url.partition("://")[2]
-        self._connection: psycopg.Connection[tuple[int]] | None = None
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._connection: psycopg.Connection[Any] | None = None
         self._held = False
         self._free_since: dict[str, float] = {}
 
@@ -45,10 +48,8 @@ class Lifeline:
             psycopg.Error: the database can't be reached.
         """
         if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(
-                self._url, autocommit=True, connect_timeout=5, options=_SERVER, **_KEEPALIVE
-            )
-            self._held = False
+            self._connection, self._held = self._target.connect(), False
+            self._connection.execute(_NOTICE, prepare=False)
         if self._held:
             self._connection.execute("SELECT 1")
         else:

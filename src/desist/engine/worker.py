@@ -19,7 +19,7 @@ from desist.db.shared_store import SharedTableStore
 from desist.engine.dispatch import Dispatch
 from desist.engine.driver import Driver
 from desist.engine.keeper import Keeper
-from desist.engine.place import lifeline_of, url_of
+from desist.engine.place import lifeline_of, place_of
 from desist.exceptions import ConfigurationError
 from desist.run.awaitable import awaitable
 from desist.run.store import Database, store_of
@@ -74,8 +74,8 @@ class Worker:
             raise ConfigurationError(
                 "db= of a Worker must be one that processes share: PostgresDb(...) or SqliteDb(...)"
             )
-        self._db, self._store, self._drain = db, store, drain
-        self._dispatch = Dispatch(url_of(db), this_process(), self._limits, concurrency)
+        self._store, self._drain = store, drain
+        self._dispatch = Dispatch(place_of(store), this_process(), self._limits, concurrency)
         self._driver = Driver(store, self._workflows, concurrency, self._dispatch.stir)
         self._keeper: Keeper | None = None
         self._lock = threading.Lock()
@@ -95,7 +95,7 @@ class Worker:
         with self._lock:
             if self._keeper is not None:
                 raise ConfigurationError("this Worker was started already: make a new one")
-            self._keeper = Keeper(self._store, self._dispatch, sorted(self._workflows), lifeline_of(self._db))
+            self._keeper = Keeper(self._store, self._dispatch, sorted(self._workflows), lifeline_of(self._store))
         self._keeper.sign_on()
         try:
             self._dispatch.open(self._driver.drive)
