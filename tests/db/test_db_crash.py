@@ -14,7 +14,7 @@ from db_crashing import open_db
 from db_strict import check_messages
 
 from desist import Agent, Workflow
-from desist.db import BaseDb
+from desist.db import BaseDb, JsonDb
 from desist.run.base import RunStatus
 from desist.run.message import CANCELLED_RESULT
 from desist.testing import ScriptedModel
@@ -66,7 +66,9 @@ def test_killed_in_a_stream(crash: Crash) -> None:
     check_messages(messages)
     assert [message.role for message in messages] == ["system", "user", "assistant", "user"]
     assert messages[1].content == "tell me"
-    assert "half" not in str(messages), "what was streamed isn't stored before the answer is whole"
+    keeps_events = not isinstance(db, JsonDb)
+    assert ("half an answer" in str(messages)) == keeps_events
+    assert (output.content == "half an answer") == keeps_events
 
 
 def test_killed_in_a_tool(crash: Crash) -> None:

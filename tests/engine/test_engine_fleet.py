@@ -146,7 +146,7 @@ def test_handed_over(worker: Start, db: Any) -> None:
     one.leave()
     assert one.ended() == 0
     assert (submitted.status, db.get_run(submitted.run_id).cancel) == (S.pending, None)
-    assert [run.run_id for run in db.store.queued_runs()] == [submitted.run_id]
+    assert [run.run_id for run in db.queued_runs()] == [submitted.run_id]
     two = worker("kept")
     two.hear("at", submitted.run_id)
     two.tell("open", submitted.run_id)
@@ -212,7 +212,7 @@ def test_an_unknown_workflow_is_left_alone(worker: Start, db: Any) -> None:
     one = worker("marked")
     other = known("Marked", db, "one", "two", "three").submit("go")
     one.hear("at", other.run_id)
-    (waits,) = db.store.queued_runs()
+    (waits,) = db.queued_runs()
     assert (waits.run_id, waits.workers, waits.words) == (submitted.run_id, 0, "waiting for a worker that has 'simple'")
     assert submitted.status is S.pending
     one.tell("open", other.run_id)

@@ -100,7 +100,7 @@ def test_a_cancel_of_another_process_comes_before_a_parting(db: Any) -> None:
     output = db.get_run(run.run_id)
     assert (output.status, output.cancel.reason) == (S.cancelled, "from afar")
     assert [step.step_name for step in output.step_results] == ["first"]
-    assert db.store.queued_runs() == []
+    assert db.queued_runs() == []
 
 
 def test_given_back_and_then_cancelled(db: Any) -> None:
@@ -226,7 +226,7 @@ def test_what_can_t_travel_is_refused(file_db: Any, given: dict[str, Any], words
     workflow = Workflow("W", steps=[lambda given: "x"], db=file_db)
     with pytest.raises(ConfigurationError, match=words):
         workflow.submit(**given)
-    assert file_db.store.queued_runs() == []
+    assert file_db.queued_runs() == []
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ async def test_text_before_a_cancel_is_not_told_after_it() -> None:
 
 
 async def test_followed_after_its_end(tmp_path: Path) -> None:
-    """A run that has ended is told from its events; from another process's view, by its record."""
+    """A run that has ended is told from its events; where those are stored, also one of the foreground."""
     gate = Gate()
     gate.open()
     db = SqliteDb(db_file=str(tmp_path / "runs.db"))
@@ -173,7 +173,8 @@ async def test_followed_after_its_end(tmp_path: Path) -> None:
     again = [event async for event in workflow.afollow(pending.run_id)]
     assert again == first and texts(first) == ["one ", "two ", "three ", "four"]
     output = await workflow.arun("go")
-    [end] = [event async for event in workflow.afollow(output.run_id)]
+    *before, end = [event async for event in workflow.afollow(output.run_id)]
+    assert texts(before) == texts(first)
     assert isinstance(end, WorkflowCompletedEvent) and end.content == "one two three four"
 
 

@@ -52,6 +52,7 @@ class AgentBody:
         self.place = place
         self.listened = listened  #: whether anybody sees pieces of text
         self.stream_events = stream_events
+        self.first_event = 0
         self.model = agent.needed_model()
         self.stall_timeout = agent.stall_timeout
         self.functions: dict[str, Function] = agent.functions()
@@ -341,6 +342,10 @@ class AgentBody:
         """Return the names of the tools that run, or what is waited for."""
         tools = [e.tool_name or "" for e in self.executions if e.started_at is not None and e.ended_at is None]
         return ", ".join(tools or self.waits())
+
+    def tell_all(self) -> None:
+        """Show everything: it is recorded, for whoever follows from another process."""
+        self.listened = self.stream_events = True
 
     def shows(self, event: Any) -> bool:
         """Whether the reader sees an event: text and the end always, everything with `stream_events`."""

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
-__all__ = ["Bridge", "Closed"]
+__all__ = ["Bridge", "Closed", "UnreadBridge"]
 
 T = TypeVar("T")
 
@@ -77,9 +77,13 @@ class Bridge(Generic[T]):
         self._items.clear()
         self._items.extend(kept)
 
+    def closing(self, last: Iterable[T]) -> list[T]:
+        """Return what `close(last)` will add, in its order."""
+        return [*self._held, *last]
+
     def close(self, last: Iterable[T] = ()) -> None:
         """Let go what was held, add the last events, the terminal one at their end, and end the stream."""
-        for item in (*self._held, *last):
+        for item in self.closing(last):
             self.put(item)
         self._held.clear()
         self._closed = True
@@ -146,3 +150,12 @@ class Bridge(Generic[T]):
         self._waker = wake
         self._waiting = True
         return future
+
+
+class UnreadBridge(Bridge[T]):
+    """A stream that nobody reads: its events are numbered, which is how they are recorded, and forgotten."""
+
+    __slots__ = ()
+
+    def _add(self, item: T) -> None:
+        pass

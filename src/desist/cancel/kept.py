@@ -9,15 +9,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from desist.cancel.bridge import Bridge, Closed
-from desist.cancel.reason import Source
-from desist.cancel.receipt import CancelReceipt, Latch
-from desist.cancel.scope import Outcome
+from desist.cancel.follower import Cursor, Follower
 from desist.exceptions import DesistError
 
-__all__ = ["KEPT", "Cursor", "Follower", "KeptBridge"]
+__all__ = ["KEPT", "Cursor", "Follower", "KeptBridge", "KeptCursor"]
 
 T = TypeVar("T")
 
@@ -95,7 +93,7 @@ class KeptBridge(Bridge[T]):
             first = self.count - len(self._kept)
             if after + 1 < first:
                 raise LookupError(f"the events of run {run_id} before {first} aren't kept any more")
-            cursor = Cursor(self, self._lock, run_id, after + 1)
+            cursor = KeptCursor(self, self._lock, run_id, after + 1)
             if not self._closed:
                 self._followers.append(cursor)
         return Follower(run_id, cursor, self._forget)
@@ -106,8 +104,8 @@ class KeptBridge(Bridge[T]):
                 self._followers.remove(cursor)
 
 
-class Cursor(Bridge[T]):
-    """What one follower reads: a place in what is kept. It holds no events: one who is slow costs nothing.
+class KeptCursor(Cursor[T]):
+    """A place in what is kept. It holds no events: one who is slow costs nothing.
 
     Parameters:
         source: where the events are kept.
@@ -116,12 +114,11 @@ class Cursor(Bridge[T]):
         index: of the first event that is wanted.
     """
 
-    __slots__ = ("_ended", "_index", "_run_id", "_source")
+    __slots__ = ("_index", "_run_id", "_source")
 
     def __init__(self, source: KeptBridge[T], lock: threading.Lock, run_id: str, index: int) -> None:
         super().__init__(lock)
         self._source, self._run_id, self._index = source, run_id, index
-        self._ended = False
 
     @property
     def closed(self) -> bool:
@@ -133,16 +130,6 @@ class Cursor(Bridge[T]):
         """Whether everything was read, the terminal event too."""
         with self._lock:
             return self._source.closed and self._index >= self._source.count
-
-    def end(self) -> None:
-        """Read no more: whoever asks next is told that it is over."""
-        with self._lock:
-            self._ended = True
-
-    def ring(self) -> None:
-        """Wake whoever waits. With the lock held."""
-        if self._waiting:
-            self._ring()
 
     def _take(self) -> T | None:
         if self._ended:
@@ -179,35 +166,3 @@ class Cursor(Bridge[T]):
                     return item
                 future = self._await_bell()
             await future
-
-    async def atake(self, most: int) -> list[T]:
-        """Return the next events, at most so many, waiting for the first one. Raises as `get` does."""
-        taken = [await self.aget()]
-        with self._lock:
-            try:
-                while len(taken) < most and (item := self._take()) is not None:
-                    taken.append(item)
-            except Closed:
-                pass  # told to whoever asks next
-        return taken
-
-
-class Follower(Generic[T]):
-    """A run, as one who follows it sees it: leaving doesn't stop it. What readers read.
-
-    Attributes:
-        run_id: whose events these are.
-        bridge, cursor: where they come from.
-        settled: set once the follower has left.
-    """
-
-    def __init__(self, run_id: str, cursor: Cursor[T], forget: Callable[[Cursor[T]], None]) -> None:
-        self.run_id, self.cursor, self._forget = run_id, cursor, forget
-        self.bridge: Bridge[T] = cursor
-        self.settled = Latch()
-
-    def stop(self, source: Source, text: str | None = None) -> CancelReceipt:
-        """Leave. The run goes on."""
-        self._forget(self.cursor)
-        self.settled.set()
-        return CancelReceipt(Outcome.unknown, self.run_id, lambda: None)

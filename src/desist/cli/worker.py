@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import os
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from desist.run.store import Database
 
 __all__ = ["worker"]
 
@@ -17,8 +15,9 @@ def worker(
     db: Annotated[
         str | None,
         typer.Option(
-            help="The database that workers share: postgresql://..., or a SQLite file. Else that of the workflows.",
-            envvar="DESIST_DB",
+            help="The database that workers share: postgresql://... or a SQLite file; else DESIST_DB, else that of the"
+            " workflows.",
+            metavar="FILE_OR_URL",
         ),
     ] = None,
     concurrency: Annotated[int, typer.Option(help="How many runs at a time, here.", min=1)] = 10,
@@ -29,6 +28,7 @@ def worker(
     drain: Annotated[float, typer.Option(help="Seconds that runs may go on after SIGTERM.", min=0.0)] = 30.0,
 ) -> None:
     """Drive runs that were submitted: one of any number of workers."""
+    from desist.cli.depot.opening import open_database
     from desist.cli.loading import load
     from desist.engine import Worker, serve_worker
     from desist.exceptions import ConfigurationError
@@ -38,19 +38,12 @@ def worker(
     for target, one in zip(targets, found, strict=True):
         if not isinstance(one, Workflow):
             raise ConfigurationError(f"{target} is an agent, and a worker drives workflows: put it into one")
-    database = _opened(db) if db is not None else found[0].db
+    place = db or os.environ.get("DESIST_DB")
+    database = open_database(place, new=True) if place else found[0].db
     if database is None:
         raise ConfigurationError(f"{targets[0]} has no database: give --db, the one to which runs are submitted")
     made = Worker(workflows=found, db=database, concurrency=concurrency, limits=_limits(limit or []), drain=drain)
     raise typer.Exit(serve_worker(made))
-
-
-def _opened(where: str) -> Database:
-    from desist import db
-
-    if where.startswith("postgresql"):
-        return db.PostgresDb(db_url=where)
-    return db.SqliteDb(db_url=where) if where.startswith("sqlite:") else db.SqliteDb(where)
 
 
 def _limits(given: list[str]) -> dict[str, int]:

@@ -18,11 +18,12 @@ from desist.db.marking import PAUSED, lost, mark, may_go_on, reason_of
 from desist.db.owner import this_process, words
 from desist.db.requests import Note, read_note
 from desist.db.rows import put_run, row_of, stored_of, update_session, with_children
-from desist.db.tables import QUEUED, RunRow, SharedTables
+from desist.db.tables import QUEUED, EventRow, RunRow, SharedTables
+from desist.db.told import next_after, rows_of
 from desist.exceptions import LeaseLostError, StoreError
 from desist.run.stored import StoredRequest, StoredRun
 
-__all__ = ["INTENT_TTL", "Answer", "ask", "claim", "decide", "end", "note", "replace_run", "take_lost"]
+__all__ = ["INTENT_TTL", "Answer", "ask", "claim", "decide", "end", "last_told", "note", "replace_run", "take_lost"]
 
 #: Seconds for which a cancel of an unknown run is kept.
 INTENT_TTL = 60.0
@@ -63,6 +64,8 @@ def claim(
     asked = tables.take_intent(run.run_id, INTENT_TTL)
     if before is not None and open_before and before.cancel is not None:
         asked = before.cancel
+    if before is not None:  # what an earlier run of this id has told
+        tables.delete_events(run.run_id)
     row = row_of(tables, run, this_process(), text, before.epoch + 1 if before is not None else 1)
     row.cancel = asked
     tables.put_run(row)
@@ -78,10 +81,14 @@ def end(tables: SharedTables, run: StoredRun, epoch: int) -> list[str]:
     before = control(tables, run.run_id)
     if before is not None and before.cancel is not None and run.status is not RunStatus.cancelled:
         raise LeaseLostError(f"run {run.run_id} was cancelled by another process before its end could be written")
-    row = row_of(tables, run, this_process(), None, epoch)
+    row, told = row_of(tables, run, this_process(), None, epoch), last_told(run, epoch)
+    for events in told:  # before the row says that it has ended
+        tables.add_events(events)
     if not tables.end_run(row):
         if before is None:  # deleted meanwhile: what a program deletes while it runs is there again when it ends
             tables.put_run(row)
+            for events in told:
+                tables.put_events(events)
         elif before.status != row.status or before.epoch < epoch:
             raise LeaseLostError(f"run {run.run_id} was taken over: its epoch is {before.epoch}, and was {epoch} here")
         else:
@@ -92,6 +99,16 @@ def end(tables: SharedTables, run: StoredRun, epoch: int) -> list[str]:
     for listener in listeners:
         tables.call(listener)
     return listeners
+
+
+def last_told(run: StoredRun, epoch: int) -> list[EventRow]:
+    """Return what a run has told and that isn't stored yet, its last event at the end. Trying again, it is the same."""
+    if run.recorder is None:
+        return []
+    if run.recorder.written is None:
+        run.recorder.written = rows_of(run.run_id, run.recorder.take(), epoch)
+    rows: list[EventRow] = run.recorder.written
+    return rows
 
 
 def decide(
@@ -158,7 +175,12 @@ def replace_run(tables: SharedTables, run: StoredRun, text: str | None) -> None:
     before = control(tables, run.run_id)
     if before is not None and not before.is_final and _is_another_s(tables, before):
         raise LeaseLostError(f"{words(before.process)} works on the run {run.run_id}")
-    put_run(tables, run, run.process or this_process(), text, before.epoch if before is not None else 0)
+    epoch = before.epoch if before is not None else 0
+    put_run(tables, run, run.process or this_process(), text, epoch)
+    if run.recorder is not None and run.status.is_final:
+        tables.delete_events(run.run_id)
+        for events in last_told(run, epoch):
+            tables.put_events(events)
 
 
 def take_lost(tables: SharedTables, kind: str, owner_id: str) -> list[tuple[RunRow, StoredRun]]:
@@ -172,7 +194,10 @@ def take_lost(tables: SharedTables, kind: str, owner_id: str) -> list[tuple[RunR
         row.output = encode(so_far(row, tables.parts(row.run_id), dead=True))
         row.process, row.epoch, row.updated_at = this_process(), row.epoch + 1, time.time()
         tables.put_run(row)
-        taken.append((row, stored_of(row, with_children(tables, row))))
+        run = stored_of(row, with_children(tables, row))
+        last = tables.last_event(row.run_id)
+        run.next_event = next_after(last[0] if last is not None else None)
+        taken.append((row, run))
     return taken
 
 

@@ -12,13 +12,19 @@ from concurrent.futures import Future
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from desist.cancel.aside import aside
+from desist.cancel.follower import Follower
+from desist.cancel.reader import AsyncReader, SyncReader
 from desist.cancel.receipt import CancelReceipt
+from desist.db.pages import recorded
+from desist.db.pruning import Pruned
 from desist.db.report import Report
 from desist.exceptions import ConfigurationError
 from desist.run.base import RunStatus
 from desist.run.cancel import cancel
+from desist.run.following import follow_known, follow_record, follow_shared
 from desist.run.load_session import load_session
 from desist.run.session import Session
+from desist.run.shared import shared_store
 from desist.run.store import RunStore
 from desist.run.stored import SessionUpdate, StoredRun
 from desist.run.strict import Strict
@@ -161,6 +167,37 @@ class BaseDb(Strict):
         how = {"reason": reason, "by": by, "grace": grace, "force": force, "compensate": compensate}
         return cancel(run_id, scope=scope, db=self, **how)  # type: ignore[arg-type]  # one dict, several types
 
+    # -- following
+
+    def follow(self, run_id: str, last_event_index: int | None = None) -> SyncReader[Any]:
+        """Return an iterator over the events of a run that is recorded here, of whichever process, until its end.
+
+        Leaving it, by `break`, `close()` or otherwise, doesn't stop the run. Of a run in a database that one process
+        uses only its end is told.
+
+        Parameters:
+            last_event_index: `event_index` of the last event that was seen: those after it follow, none twice.
+
+        Raises:
+            ConfigurationError: there is no such run, or it lives and this database has none of its events.
+        """
+        follower = self._follower(run_id, last_event_index)
+        follower.begin()
+        return SyncReader(follower)
+
+    def _follower(self, run_id: str, last_event_index: int | None) -> Follower[Any]:
+        shared = shared_store(self.store)
+        if shared is not None:
+            return follow_shared(shared, run_id, last_event_index)
+        known = follow_known(run_id, last_event_index)
+        if known is not None:
+            return known
+        output = self.get_run(run_id)
+        if output is None or not output.status.is_final:
+            what = "there is no run" if output is None else "this database has no events of the run"
+            raise ConfigurationError(f"{what} {run_id!r}")
+        return follow_record(run_id, recorded(output, -1), last_event_index)
+
     # -- the end
 
     def check(self) -> Report:
@@ -174,6 +211,25 @@ class BaseDb(Strict):
     def upgrade(self) -> Report:
         """Bring tables to what this desist needs, and say how they are then. Opening has done that already."""
         return self.check()
+
+    def prune(self, older_than: float, *, runs: bool = False) -> Pruned:
+        """Forget what runs have told that ended so many seconds ago; return how much that was.
+
+        Their records stay, and their last events: who follows one of them hears its end. Runs that haven't ended stay
+        as they are. The file doesn't become smaller: what is free in it is used again.
+
+        Parameters:
+            older_than: seconds since their ends.
+            runs: forget the runs, too, whole trees that ended before. Sessions stay, and lose these runs.
+
+        Raises:
+            ConfigurationError: `older_than` is negative.
+            StoreError: the database can't be written.
+        """
+        if older_than < 0:
+            raise ConfigurationError(f"older_than={older_than} must not be negative: it is an age in seconds")
+        prune = getattr(self.store, "prune", None)
+        return prune(older_than, runs=runs) if prune is not None else Pruned()
 
     def flush(self) -> None:
         """Wait until everything that runs have left to be written is written."""
@@ -218,6 +274,13 @@ class AsyncBaseDb(Strict):
         """What agents and workflows record in."""
         return self._db.store
 
+    def afollow(self, run_id: str, last_event_index: int | None = None) -> AsyncReader[Any]:
+        """Return an async iterator over the events of a run; see `BaseDb.follow`. Called without await.
+
+        That there is no such run is told by the iterator.
+        """
+        return AsyncReader(self._db._follower(run_id, last_event_index))
+
     get_session = _beside(BaseDb.get_session)
     get_sessions = _beside(BaseDb.get_sessions)
     upsert_session = _beside(BaseDb.upsert_session)
@@ -230,5 +293,6 @@ class AsyncBaseDb(Strict):
     cancel = _beside(BaseDb.cancel)
     check = _beside(BaseDb.check)
     upgrade = _beside(BaseDb.upgrade)
+    prune = _beside(BaseDb.prune)
     flush = _beside(BaseDb.flush)
     close = _beside(BaseDb.close)

@@ -19,7 +19,7 @@ from desist.run.record import revive_as
 from desist.run.workflow_output import WorkflowRunOutput
 from desist.workflow.types import StepOutput
 
-__all__ = ["decode_part", "decode_run", "encode", "encode_part", "place_of"]
+__all__ = ["decode_part", "decode_run", "encode", "encode_part", "place_of", "step_of"]
 
 _OUTPUTS: dict[str, Any] = {"agent": RunOutput, "workflow": WorkflowRunOutput}
 _PARTS: dict[str, Any] = {
@@ -52,16 +52,16 @@ def decode_run(row: RunRow) -> Any:
     except (DesistError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"the stored {row.kind} run {row.run_id} can't be read: {error}") from error
     if isinstance(output, WorkflowRunOutput):
-        output.step_results = [_step(value) for value in output.step_results]
+        output.step_results = [step_of(value) for value in output.step_results]
         for run in output.step_executor_runs or ():
             if isinstance(run, WorkflowRunOutput):
-                run.step_results = [_step(value) for value in run.step_results]
+                run.step_results = [step_of(value) for value in run.step_results]
     return output
 
 
-def _step(value: Any) -> Any:
+def step_of(value: Any) -> Any:
     """Return what a step made; a container may have a list of them."""
-    return [_step(one) for one in value] if isinstance(value, list) else _PARTS["step"](value)
+    return [step_of(one) for one in value] if isinstance(value, list) else _PARTS["step"](value)
 
 
 def decode_part(row: PartRow) -> Any:

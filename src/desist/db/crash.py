@@ -13,6 +13,7 @@ from typing import Any
 from desist.db.codec import decode_part, decode_run, place_of
 from desist.db.owner import words
 from desist.db.requests import record_of
+from desist.db.streamed import Streamed, Told
 from desist.db.tables import QUEUED, PartRow, RunRow
 from desist.exceptions import StoreError
 from desist.run.agent_output import RunOutput
@@ -31,7 +32,7 @@ _Part = tuple[str, Any, dict[str, Any]]
 def so_far(row: RunRow, parts: Sequence[PartRow], *, dead: bool = False) -> Any:
     """Return the output of a run as far as it has come."""
     output = decode_run(row)
-    known = _counting(parts)
+    known = [part for part in _counting(parts) if part[0] != "again"]
     if row.cancel is not None:
         output.status, output.cancel = RunStatus.cancelling, record_of(row.cancel)
     elif (known or row.process != QUEUED) and output.status is RunStatus.pending:
@@ -46,11 +47,17 @@ def so_far(row: RunRow, parts: Sequence[PartRow], *, dead: bool = False) -> Any:
     return output
 
 
-def died(row: RunRow, parts: Sequence[PartRow], error: str | None = None) -> Any:
-    """Return the output of a run whose process is gone: what had finished is kept, open calls are sealed."""
+def died(row: RunRow, parts: Sequence[PartRow], told: Sequence[Told] = (), error: str | None = None) -> Any:
+    """Return the output of a run whose process is gone: what had finished is kept, open calls are sealed.
+
+    Parameters:
+        told: the events of the stream in which it told: what it was saying is kept, too.
+        error: why; None: its process is gone.
+    """
     output = so_far(row, parts, dead=True)
     output.status = RunStatus.error
     output.error = error or f"{words(row.process)} ended without recording the end of this run"
+    Streamed(told, _counting(parts)).put_into(output)
     if isinstance(output, RunOutput):
         _tell_results(output)
         said = [message.content for message in output.messages or [] if message.role == "assistant" and message.content]
@@ -61,9 +68,9 @@ def died(row: RunRow, parts: Sequence[PartRow], error: str | None = None) -> Any
     return output
 
 
-def cancelled(row: RunRow, parts: Sequence[PartRow], request: str) -> Any:
+def cancelled(row: RunRow, parts: Sequence[PartRow], request: str, told: Sequence[Told] = ()) -> Any:
     """Return the output of a run that was cancelled, and whose process is gone or doesn't answer."""
-    output = died(row, parts)
+    output = died(row, parts, told)
     record = record_of(request)
     record.settled_at = time.time()
     output.status, output.error, output.cancel = RunStatus.cancelled, None, record
@@ -106,7 +113,7 @@ def _counting(parts: Sequence[PartRow]) -> list[_Part]:
     known: list[_Part] = []
     for part in parts:
         if part.kind == "again":
-            known.clear()
+            known[:] = [("again", None, place_of(part))]
             continue
         try:
             known.append((part.kind, decode_part(part), place_of(part)))

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from desist.db.tables import PartRow, RunRow, Which
+from desist.db.tables import EventRow, PartRow, RunRow, Which
 from desist.db.writer import Busy, Job
 from desist.exceptions import StoreError
 from desist.run.plain import dump
@@ -219,6 +219,13 @@ class JsonTables:
         except FileNotFoundError:
             return []
         return [PartRow(**msgspec.json.decode(line)) for line in lines[:-1]]
+
+    def events(self, run_id: str, after: int = -1, limit: int | None = None) -> list[EventRow]:
+        """Nothing: what runs tell isn't kept in files."""
+        return []
+
+    def put_events(self, row: EventRow) -> None:
+        """What runs tell isn't kept in files."""
 
     def now(self) -> float:
         """Return the time."""

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from desist.cancel.registry import registry
 from desist.db.codec import encode
 from desist.db.crash import cancelled, died
 from desist.db.owner import is_gone, this_process
+from desist.db.streamed import Told, told_in
 from desist.db.tables import QUEUED, RunRow, SharedTables, Tables
+from desist.db.told import ending, event_of, next_after, rows_of
 from desist.run.base import RunStatus
 
 __all__ = ["PAUSED", "RESUMES", "end_of", "give_up", "lost", "mark", "may_go_on", "reason_of", "take"]
@@ -23,6 +26,11 @@ log = logging.getLogger("desist.db")
 PAUSED = RunStatus.paused.value
 #: How many times a run is begun before a crash ends it for good: it may be what its process dies of.
 RESUMES = 5
+#: A run that is to be ended: why, and the request that it was cancelled by.
+_Doomed = tuple[RunRow, str, str | None]
+#: What the events of a run say of where it stands.
+_PLACE = {"parent_run_id", "parent_step_id", "workflow_id", "workflow_name", "workflow_run_id", "step_id"}
+_PLACE |= {"step_name", "step_index", "nested_depth"}
 _LOST = "the end of this run could not be recorded"
 _SILENT = "the process of this run hasn't been heard of for too long"
 
@@ -44,10 +52,12 @@ def reason_of(row: RunRow, tables: Tables) -> str | None:
 def mark(tables: Tables, root_run_id: str) -> None:
     """End all runs of a tree that will never end by themselves. In one transaction: looked at anew, then written."""
     rows = tables.open_runs(root_run_id)
+    doomed: list[_Doomed] = []
     for row in rows:
         reason, request = reason_of(row, tables), _request_for(row, rows)
         if reason is not None and (request is not None or not may_go_on(row)):
-            _end(tables, row, reason, request)
+            doomed.append((row, reason, request))
+    _end_all(tables, doomed)
 
 
 def may_go_on(row: RunRow) -> bool:
@@ -73,33 +83,69 @@ def give_up(tables: Tables, run_id: str, words: str) -> None:
     """End a run with which its workflow can't go on."""
     row = tables.get_run(run_id)
     if row is not None and not row.is_final:
-        _end(tables, row, words, row.cancel)
+        _end_all(tables, [(row, words, row.cancel)])
 
 
 def take(tables: Tables, root_run_id: str) -> None:
     """End the cancelled runs of a tree, whose process doesn't answer. Whatever that still writes is refused."""
     rows = tables.open_runs(root_run_id)
-    for row in rows:
-        request = _request_for(row, rows)
-        if request is not None:
-            _end(tables, row, "", request)
+    asked = [(row, _request_for(row, rows)) for row in rows]
+    _end_all(tables, [(row, "", request) for row, request in asked if request is not None])
 
 
 def end_of(row: RunRow, tables: Tables, reason: str, request: str | None) -> Any:
     """Return the output of a run that ends like this."""
-    parts = tables.parts(row.run_id)
-    return died(row, parts, reason or None) if request is None else cancelled(row, parts, request)
+    parts, told = tables.parts(row.run_id), told_in(tables, row)
+    return died(row, parts, told, reason or None) if request is None else cancelled(row, parts, request, told)
 
 
-def _end(tables: Tables, row: RunRow, reason: str, request: str | None) -> None:
-    output = end_of(row, tables, reason, request)
-    queued = row.process == QUEUED
-    row.status, row.updated_at, row.output, row.epoch = output.status.value, time.time(), encode(output), row.epoch + 1
-    tables.put_run(row)
-    if queued:
-        log.info("run %s was cancelled while it waited for a worker", row.run_id)
-    else:
-        log.warning("run %s: %s", row.run_id, output.error or "it was cancelled, and its process didn't answer")
+def _end_all(tables: Tables, doomed: Sequence[_Doomed]) -> None:
+    """End these runs, children first, and tell it in their streams."""
+    above = {row.run_id: row.parent_run_id for row, _, _ in doomed}
+    ended: list[tuple[RunRow, Any]] = []
+    for row, reason, request in sorted(doomed, key=lambda one: -_depth(one[0].run_id, above)):
+        output, queued = end_of(row, tables, reason, request), row.process == QUEUED
+        row.status, row.updated_at, row.output = output.status.value, time.time(), encode(output)
+        row.epoch += 1
+        told = told_in(tables, row) if row.parent_run_id is None else _own(tables, row)
+        tables.put_run(row)
+        if told is not None:
+            for events in rows_of(row.run_id, _closing(told, output, ended), row.epoch):
+                tables.put_events(events)
+        ended.append((row, output))
+        if queued:
+            log.info("run %s was cancelled while it waited for a worker", row.run_id)
+        else:
+            log.warning("run %s: %s", row.run_id, output.error or "it was cancelled, and its process didn't answer")
+
+
+def _depth(run_id: str | None, above: dict[str, str | None]) -> int:
+    return 0 if run_id not in above else 1 + _depth(above[run_id or ""], above)
+
+
+def _own(tables: Tables, row: RunRow) -> list[Told] | None:
+    """Return what a child has told in a stream of its own; None if it tells in that of a run above it."""
+    return told_in(tables, row) if tables.events(row.run_id, limit=1) else None
+
+
+def _closing(told: Sequence[Told], output: Any, ended: Sequence[tuple[RunRow, Any]]) -> list[tuple[int, Any]]:
+    """Return the last events of a stream: the ends of the runs that were heard in it, then its own."""
+    open_runs: dict[str | None, dict[str, Any]] = {}
+    for _, data in told:
+        event = event_of(dict(data), None)
+        if event.is_terminal:
+            open_runs.pop(event.run_id, None)
+        elif not event.is_content:  # of one whose text alone is shown the end isn't, either
+            open_runs.setdefault(event.run_id, data)
+    closing = []
+    for row, made in ended:
+        if row.run_id in open_runs:
+            last = ending(made)
+            for name in _PLACE & vars(last).keys() & open_runs[row.run_id].keys():
+                setattr(last, name, open_runs[row.run_id][name])
+            closing.append(last)
+    first = next_after(told[-1][0] if told else None)
+    return list(enumerate([*closing, ending(output)], first))
 
 
 def _request_for(row: RunRow, rows: list[RunRow]) -> str | None:

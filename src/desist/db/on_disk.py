@@ -82,7 +82,7 @@ class OnDisk(BaseDb):
         Raises:
             StoreError: that takes longer than the timeout, or fails.
         """
-        if not self._table_store.writer.flush():
+        if not self._table_store.flush():
             raise StoreError(f"{self._table_store.place.name} could not be written in time")
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from desist.cancel.receipt import CancelRecord
 from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.db import queueing
-from desist.db.attendant import Watch
+from desist.db.attendant import GIVEN_BACK, Watch
 from desist.db.channel import channel
 from desist.db.codec import encode
 from desist.db.marking import lost
@@ -99,15 +99,15 @@ class QueueTableStore:
 
         return self.writer.put(work).result()
 
-    def give_back(self, run_id: str) -> Future[StoredRequest | None]:
+    def give_back(self, run: StoredRun) -> Future[StoredRequest | None]:
         """Let another worker go on with a run of this process."""
 
         def work(tables: SqlTables) -> StoredRequest | None:
-            epoch = self.attendant.epoch_of(run_id)
-            return queueing.give_back(tables, run_id, -1 if epoch is None else epoch)
+            epoch = self.attendant.epoch_of(run.run_id)
+            return queueing.give_back(tables, run, GIVEN_BACK if epoch is None else epoch)
 
         done = self.writer.put(work, last=True)
-        done.add_done_callback(lambda ended: self.attendant.gave_back(run_id))
+        done.add_done_callback(lambda ended: self.attendant.gave_back(run.run_id))
         return done
 
     # -- for the keeper of a worker

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from desist.cancel.scope import Outcome
-from desist.db.asking import INTENT_TTL, control
+from desist.db.asking import INTENT_TTL, control, last_told
 from desist.db.codec import encode
 from desist.db.crash import so_far
 from desist.db.marking import lost, mark, may_go_on, reason_of, take
@@ -18,6 +18,7 @@ from desist.db.requests import read_note
 from desist.db.rows import row_of, stored_of, with_children
 from desist.db.sql_tables import SqlTables
 from desist.db.tables import QUEUED, RunRow
+from desist.db.told import next_after
 from desist.exceptions import LeaseLostError
 from desist.run.base import RunStatus
 from desist.run.stored import StoredRequest, StoredRun
@@ -61,19 +62,23 @@ def take_queued(tables: SqlTables, run_id: str) -> tuple[RunRow, StoredRun, str]
     _fold(tables, row)
     row.process, row.epoch = this_process(), row.epoch + 1
     tables.put_run(row)
-    asked = tables.get_queued(run_id)
-    return row, stored_of(row, with_children(tables, row)), asked.options if asked is not None else "{}"
+    run = stored_of(row, with_children(tables, row))
+    last, asked = tables.last_event(run_id), tables.get_queued(run_id)
+    run.next_event = next_after(last[0] if last is not None else None)
+    return row, run, asked.options if asked is not None else "{}"
 
 
-def give_back(tables: SqlTables, run_id: str, epoch: int) -> StoredRequest | None:
+def give_back(tables: SqlTables, run: StoredRun, epoch: int) -> StoredRequest | None:
     """Let another worker go on with a run of this process; or end it, if it was cancelled, and return the request.
 
     Raises:
         LeaseLostError: another process has the run already.
     """
-    row = tables.get_run(run_id)
+    row = tables.get_run(run.run_id)
     if row is None or row.is_final or row.epoch != epoch:
-        raise LeaseLostError(f"run {run_id} was taken over before it could be given back")
+        raise LeaseLostError(f"run {run.run_id} was taken over before it could be given back")
+    for events in last_told(run, epoch):
+        tables.add_events(events)
     if row.cancel is not None:
         take(tables, row.root_run_id)
         return read_note(row.cancel).request()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from desist.cancel.follower import Follower
 from desist.cancel.receipt import CancelReceipt, CancelRecord
 from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
@@ -20,13 +21,17 @@ from desist.db import asking
 from desist.db.attendant import ANSWER, Attendant
 from desist.db.channel import channel
 from desist.db.codec import encode, encode_part
+from desist.db.following import Followers
 from desist.db.marking import give_up, lost, mark, may_go_on
 from desist.db.owner import this_process
+from desist.db.pruning import Pruned, prune
 from desist.db.queue_store import QueueTableStore
 from desist.db.requests import Note
 from desist.db.store import TableStore
 from desist.db.tables import SharedPlace, SharedTables
+from desist.db.telling import Telling
 from desist.exceptions import LeaseLostError, StoreError
+from desist.run.recorder import Recorder
 from desist.run.shared import Claim
 from desist.run.stored import PartKind, StoredRequest, StoredRun
 
@@ -44,7 +49,7 @@ class SharedTableStore(QueueTableStore, TableStore):
 
     def __init__(self, place: SharedPlace, patience: float) -> None:
         super().__init__(place, patience)
-        self.attendant = Attendant(self)
+        self.attendant, self.telling, self.followers = Attendant(self), Telling(self), Followers(self)
         self.end_lost_soon()
 
     # -- what the owner of a run writes
@@ -106,6 +111,14 @@ class SharedTableStore(QueueTableStore, TableStore):
         done = self.writer.put(work, last=True)
         done.add_done_callback(lambda ended: self._end_is_told(run_id, chosen, ended.exception()))
         return done
+
+    def tell(self, recorder: Recorder) -> None:
+        """A run has told something: store it soon."""
+        self.telling.soon(recorder)
+
+    def follow_run(self, run_id: str, after: int) -> Follower[Any]:
+        """Return a stream of what a run of whichever process tells after the event of that number."""
+        return self.followers.follow(self, run_id, after)
 
     def _end_is_told(self, run_id: str, chosen: list[StoredRun | None], error: BaseException | None) -> None:
         run = chosen[0] if chosen else None
@@ -222,9 +235,20 @@ class SharedTableStore(QueueTableStore, TableStore):
 
     # -- the end
 
+    def prune(self, older_than: float, *, runs: bool) -> Pruned:
+        """Forget what is old; see `BaseDb.prune`."""
+        return prune(self.writer.put, older_than, runs=runs)
+
+    def flush(self) -> bool:
+        """Wait until everything that was left to be written is written, what runs have told, too."""
+        self.telling.now()
+        return super().flush()
+
     def close(self) -> None:
         """Write what is left and let go of everything."""
+        self.telling.now()
         channel.leave(self.attendant)
+        channel.leave(self.followers)
         if self.attendant.registered:
             self.writer.put_part(lambda tables: tables.forget_owner(this_process()))
         super().close()

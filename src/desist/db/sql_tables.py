@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from desist.db.queue_tables import QueueTables
+from desist.db.sql_events import SqlEvents
 from desist.db.tables import FINAL, PartRow, RunRow, Which
 from desist.run.plain import dump
 from desist.run.stored import RunQuery, StoredSession
@@ -21,6 +22,7 @@ __all__ = ["Names", "SqlTables"]
 
 _RUN = RunRow.__slots__  # the names of the fields, in their order
 ALL = 2**63 - 1  #: rows
+_TABLES = ("runs", "run_parts", "schema", "owners", "intents", "events", "queue", "workers")
 _DAY = 86400.0  #: seconds after which a process that hasn't been heard of is forgotten
 _CONTROL = ", ".join(name if name != "output" else "''" for name in _RUN)
 _SESSION = ("session_id", "kind", "owner_id", "user_id", "session_data", "metadata", "created_at", "updated_at")
@@ -36,6 +38,7 @@ class Names:
     schema: str = "desist_schema"
     owners: str = "desist_owners"
     intents: str = "desist_intents"
+    events: str = "desist_events"
     queue: str = "desist_queue"
     workers: str = "desist_workers"
 
@@ -44,15 +47,14 @@ class Names:
         """Return the names for a table of sessions that a program named itself."""
         if sessions is None or sessions == cls.__dataclass_fields__["sessions"].default:
             return cls()
-        others = ("runs", "run_parts", "schema", "owners", "intents", "queue", "workers")
-        return cls(sessions, *(f"{sessions}_{what}" for what in others))
+        return cls(sessions, *(f"{sessions}_{what}" for what in _TABLES))
 
     def as_dict(self) -> dict[str, str]:
         """Return them as the migrations name them."""
         return asdict(self)
 
 
-class SqlTables(QueueTables):
+class SqlTables(SqlEvents, QueueTables):
     """The tables over one connection, of SQLite."""
 
     __slots__ = ("_connection", "_names")
@@ -119,7 +121,8 @@ class SqlTables(QueueTables):
         return done > 0
 
     def delete_run(self, run_id: str) -> bool:
-        """Delete a run and its parts."""
+        """Delete a run, its parts and events."""
+        self.delete_events(run_id)
         self._do(f"DELETE FROM {self._names.parts} WHERE run_id = ?", (run_id,))
         return self._do(f"DELETE FROM {self._names.runs} WHERE run_id = ?", (run_id,)) > 0
 
@@ -269,7 +272,8 @@ class SqlTables(QueueTables):
         names, also = self._names, "" if kind is None else " AND kind = ?"
         values = (session_id,) if kind is None else (session_id, kind)
         runs = f"SELECT run_id FROM {names.runs} WHERE session_id = ?{also}"
-        self._do(f"DELETE FROM {names.parts} WHERE run_id IN ({runs})", values)
+        for table in (names.parts, names.events):
+            self._do(f"DELETE FROM {table} WHERE run_id IN ({runs})", values)
         gone = 0
         for table in (names.runs, names.sessions):
             gone += self._do(f"DELETE FROM {table} WHERE session_id = ?{also}", values)

@@ -21,6 +21,7 @@ from desist.db.channel import channel
 from desist.db.migrations import statements, steps
 from desist.db.report import Report, too_new
 from desist.db.sql_tables import Names, SqlTables
+from desist.db.tables import Changes
 from desist.db.writer import Busy, Job
 from desist.exceptions import StoreError
 
@@ -205,6 +206,13 @@ class SqliteFile:
         problems = [problem for problem in found if problem != "ok"] + missing
         return Report(self.name, version, len(steps()), problems)
 
+    def changes(self) -> Changes:
+        """Return something that tells whether any connection has written, for a few microseconds a question."""
+        try:
+            return _Changes(self._connect())
+        except sqlite3.Error as error:
+            raise StoreError(self._words(error)) from error
+
     # -- waking other processes
 
     look_every = 0.25
@@ -257,6 +265,28 @@ class SqliteFile:
         _inherited.extend([self._writing, *self._idle])
         self._lock = threading.Lock()
         self._idle, self._writing, self._full = [], None, False
+
+
+class _Changes:
+    """Whether others have written: `data_version` is a counter that each connection sees in its own way."""
+
+    every = 0.015
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection, self._seen = connection, -1
+
+    def seen(self) -> bool:
+        """Return whether somebody has written since the last time."""
+        try:
+            version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        except sqlite3.Error as error:
+            raise StoreError(str(error)) from error
+        before, self._seen = self._seen, version
+        return bool(version != before)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
 
 
 def _code(error: sqlite3.Error) -> int:

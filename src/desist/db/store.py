@@ -77,6 +77,10 @@ class TableStore:
         for owed in again.values():
             self.save_run(owed)
 
+    def owed(self, run_id: str) -> StoredRun | None:
+        """Return a run that has ended in this process, and whose end could not be written yet."""
+        return self._owed.get(run_id)
+
     def add_part(self, run_id: str, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
         """Record what has finished while the run goes on."""
         row = encode_part(run_id, kind, value, at)
@@ -240,6 +244,10 @@ class TableStore:
             return list(tables.list_sessions(kind, owner_id, user_id, limit))
 
     # -- the end
+
+    def flush(self) -> bool:
+        """Wait until everything that was left to be written is written; return whether it is."""
+        return self.writer.flush()
 
     def close(self) -> None:
         """Write what is left and let go of everything. Using it afterwards is a `StoreError`."""

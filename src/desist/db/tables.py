@@ -14,7 +14,19 @@ from desist.db.report import Report
 from desist.db.writer import Backend
 from desist.run.stored import RunQuery, StoredSession
 
-__all__ = ["FINAL", "QUEUED", "PartRow", "Place", "RunRow", "Tables", "Which"]
+__all__ = [
+    "FINAL",
+    "QUEUED",
+    "Changes",
+    "EventRow",
+    "PartRow",
+    "Place",
+    "RunRow",
+    "SharedPlace",
+    "SharedTables",
+    "Tables",
+    "Which",
+]
 
 #: Runs of a session: those that have an end, those that have none, or both.
 Which = Literal["ended", "open", "all"]
@@ -60,6 +72,18 @@ class PartRow:
     value: str  #: JSON
 
 
+@dataclass(slots=True)
+class EventRow:
+    """Events that a run has told, one after the other. The fields are the columns, in their order."""
+
+    run_id: str  #: of the run in whose stream they are
+    first_event: int
+    last_event: int
+    epoch: int
+    terminal: int  #: 1: it is the last event of the stream, alone in its row
+    body: str  #: JSON
+
+
 class Tables(Protocol):
     """The records, for as long as one transaction or one look lasts."""
 
@@ -94,6 +118,12 @@ class Tables(Protocol):
     def parts(self, run_id: str) -> list[PartRow]:
         """Return the parts of a run, the oldest first."""
 
+    def events(self, run_id: str, after: int = -1, limit: int | None = None) -> list[EventRow]:
+        """Return what a run has told after the event of that number, the oldest first."""
+
+    def put_events(self, row: EventRow) -> None:
+        """Write events of a run that has ended, or is ended in the same transaction."""
+
     def owner(self, process: str) -> tuple[str, float] | None:
         """Return the address of a process, and until when it is believed to live; None if it doesn't say so."""
 
@@ -123,6 +153,21 @@ class SharedTables(Tables, Protocol):
 
     def get_runs(self, run_ids: Sequence[str]) -> list[RunRow]:
         """Return those of these runs that there are, without their outputs."""
+
+    def add_events(self, row: EventRow) -> bool:
+        """Add events to a run that has no end, in the epoch that they name; else drop them, and return False."""
+
+    def last_event(self, run_id: str) -> tuple[int, bool] | None:
+        """Return the number of the last event of a run, and whether it is the terminal one; None if there is none."""
+
+    def delete_events(self, run_id: str) -> None:
+        """Forget what a run has told."""
+
+    def prunable(self, before: float, what: Literal["events", "runs"], limit: int) -> list[str]:
+        """Return some ids: of runs that ended before a time and whose events are kept; or of roots of such trees."""
+
+    def prune_events(self, run_ids: Sequence[str]) -> int:
+        """Forget what these runs have told, but for their last events; return how many rows that were."""
 
     def asked(self, process: str) -> list[RunRow]:
         """Return the runs of a process that were cancelled and have no end, without their outputs."""
@@ -166,6 +211,18 @@ class Place(Backend, Protocol):
         """Let go of everything that reading needs."""
 
 
+class Changes(Protocol):
+    """Whether others may have written. Asked in one thread only, now and then."""
+
+    every: float  #: seconds between two questions
+
+    def seen(self) -> bool:
+        """Return whether something may have changed since the last time."""
+
+    def close(self) -> None:
+        """Let go of what asking needs."""
+
+
 class SharedPlace(Place, Protocol):
     """Where tables are that several processes use."""
 
@@ -181,6 +238,13 @@ class SharedPlace(Place, Protocol):
 
     def upgrade(self) -> Report:
         """Bring them to what this version needs, and look them over."""
+
+    def changes(self) -> Changes:
+        """Return something to ask, for as long as somebody follows a run of another process.
+
+        Raises:
+            StoreError: the tables can't be read.
+        """
 
     @property
     def address(self) -> str:

@@ -132,6 +132,11 @@ class Writer:
         elif job.durable or len(self._jobs) == 1:
             self._changed.notify_all()
 
+    @property
+    def closing(self) -> bool:
+        """Whether it takes nothing more."""
+        return self._closing
+
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything that was put is done, for at most `timeout` seconds; return whether it is."""
         with self._changed:

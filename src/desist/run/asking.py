@@ -73,6 +73,10 @@ class Asking(Ending):
         return self._leaving is not None and self.scope.reason is self._leaving
 
     @property
+    def _ends_here(self) -> bool:
+        return not self._gives_back
+
+    @property
     def elsewhere(self) -> bool:
         """Whether it is another process's now, or is just being made so: then the record decides about it."""
         reason = self.scope.reason
@@ -99,7 +103,7 @@ class Asking(Ending):
     def _save(self, status: RunStatus) -> Any:
         if self._gives_back and self.shared is not None:
             self._sign_off()  # who asks from now on asks the record
-            return self.shared.give_back(self.run_id)
+            return self.shared.give_back(self.stored(status))
         return super()._save(status)
 
     def _sign_off(self) -> None:

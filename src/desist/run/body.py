@@ -22,6 +22,8 @@ class Body(Protocol):
 
     kind: str  #: "workflow" or "agent"
     output: Any  #: RunOutput or WorkflowRunOutput; changed only through `Run.emit` and `Run.commit`
+    listened: bool  #: whether anybody hears what it tells
+    first_event: int  #: the number of its first event; not 0 for a run that was taken up again
 
     @property
     def session(self) -> SessionUpdate | None:
@@ -44,6 +46,9 @@ class Body(Protocol):
 
     def doing(self) -> str:
         """Return what it is at: the names of tools or steps."""
+
+    def tell_all(self) -> None:
+        """Nobody reads along, but all that it tells is recorded: show everything. Before it is started."""
 
     def shows(self, event: Any) -> bool:
         """Whether the reader of this run sees the event: its own, or one of a bound child."""

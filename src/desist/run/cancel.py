@@ -79,7 +79,7 @@ def cancel(
         raise ConfigurationError(f"grace={grace} must not be negative")
     why = CancelReason(source=Source.user, text=reason, by=by)
     shared = shared_store(store_of(db, "cancel()")) if db is not None else None
-    if registry.get(run_id) is None and (shared is not None or not registry.knows(run_id)):
+    if registry.get(run_id) is None:
         request = StoredRequest(reason=why, reach=scope, grace=grace, force=force, compensate=compensate)
         far = request_cancel(run_id, request) if shared is None else shared.request_cancel(run_id, request)
         if far is not None and (shared is not None or far.outcome is not Outcome.unknown):

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from desist.cancel.follower import Follower
 from desist.cancel.home import home
-from desist.cancel.kept import Follower
 from desist.cancel.reader import AsyncReader, SyncReader
 from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
 from desist.exceptions import ConfigurationError, RunStateError
 from desist.run.driver import Run
-from desist.run.following import follow_known, follow_record
+from desist.run.following import follow_known, follow_record, follow_shared
 from desist.run.launching import launch, refuse_background
 from desist.run.options import checked_options
+from desist.run.shared import shared_store
 from desist.run.store import RunStore, read
 
 __all__ = ["Continuing"]
@@ -152,24 +153,33 @@ class Continuing:
     # -- following
 
     def follow(self, run_id: str, *, last_event_index: int | None = None) -> SyncReader[Any]:
-        """Return an iterator over the events of a run in the background. Leaving it doesn't stop the run.
+        """Return an iterator over the events of a run. Leaving it doesn't stop the run.
 
         Parameters:
-            run_id: of a run that was started with `arun(background=True)`, here or in another thread; also one that
-                has ended. Of one that ended long ago, or in another process, only the end is told.
+            run_id: with a database that several processes use, such as `SqliteDb`, any run that is recorded there, of
+                whichever process. Else a run that was started with `arun(background=True)`, here or in another thread.
+                Also one that has ended; of one that ended long ago only the end is told.
             last_event_index: `event_index` of the last event that was seen: those after it follow, none twice. Text
                 that came between it and a cancel is left out; the closing event has it.
 
         Raises:
             ConfigurationError: no such run is known, or it can't be followed.
         """
-        return SyncReader(self._follower(run_id, last_event_index))
+        follower = self._follower(run_id, last_event_index)
+        follower.begin()
+        return SyncReader(follower)
 
     def afollow(self, run_id: str, *, last_event_index: int | None = None) -> AsyncReader[Any]:
-        """Do the same for async code: an async iterator, called without await."""
+        """Do the same for async code: an async iterator, called without await.
+
+        Where a run isn't known in this process, that there is none may be told by the iterator.
+        """
         return AsyncReader(self._follower(run_id, last_event_index))
 
     def _follower(self, run_id: str, last_event_index: int | None) -> Follower[Any]:
+        shared = shared_store(self.store)
+        if shared is not None:
+            return follow_shared(shared, run_id, last_event_index)
         known = follow_known(run_id, last_event_index)
         if known is not None:
             return known
@@ -177,7 +187,7 @@ class Continuing:
         if output is None:
             raise ConfigurationError(f"there is no run {run_id!r} of {self!r} in this process or in its store")
         if not output.status.is_final:
-            raise ConfigurationError(f"run {run_id!r} is of another process: it can't be followed from here")
+            raise ConfigurationError(f"run {run_id!r} is of another process: only with a SqliteDb it can be followed")
         return self.follow_output(output, last_event_index)
 
     def follow_output(self, output: Any, last_event_index: int | None = None) -> Follower[Any]:

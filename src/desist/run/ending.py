@@ -91,6 +91,10 @@ class Ending(RunState):
         except Exception:  # a mistake of ours must not leave a reader waiting
             log.exception("run %s: its closing events could not be made", self.run_id, extra=self.ids)
             events = []
+        if self.recorder is not None:
+            with self.lock:
+                last = self.bridge.closing(event for event in events if self.body.shows(event))
+                self.recorder.end(last if self._ends_here else (), self.bridge.count)
         if self.spans is not None:
             self.spans.end(status, self.record, self.error, self.body.output)
         return events
@@ -121,6 +125,7 @@ class Ending(RunState):
             created_at=self.created_at,
             resumable=parent is None and getattr(body, "resumable", False),
             session=getattr(body, "session", None),
+            recorder=self.recorder,
         )
 
     def stored_now(self) -> StoredRun:
@@ -160,6 +165,11 @@ class Ending(RunState):
         self.settled.set()
         if parent is not None:
             parent.owner._advance()
+
+    @property
+    def _ends_here(self) -> bool:
+        """Whether its end is the run's, and not only that of this process's part in it."""
+        return True
 
     def _sign_off(self) -> None:
         """Leave the registry, which remembers how it ended."""

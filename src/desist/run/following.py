@@ -12,11 +12,13 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-from desist.cancel.kept import Follower, KeptBridge
+from desist.cancel.follower import Follower
+from desist.cancel.kept import KeptBridge
 from desist.cancel.registry import registry
 from desist.exceptions import ConfigurationError
+from desist.run.shared import SharedStore
 
-__all__ = ["RecentStreams", "follow_known", "follow_record", "recent_streams"]
+__all__ = ["RecentStreams", "follow_known", "follow_record", "follow_shared", "recent_streams"]
 
 
 class RecentStreams:
@@ -71,11 +73,8 @@ def follow_known(run_id: str, last_event_index: int | None) -> Follower[Any] | N
     Raises:
         ConfigurationError: the run isn't one that can be followed, or those events aren't kept any more.
     """
-    after = -1 if last_event_index is None else last_event_index
-    if not isinstance(after, int) or after < -1:
-        raise ConfigurationError(f"last_event_index={last_event_index!r} must be the event_index of an event")
-    run: Any = registry.get(run_id)
-    stream = run.bridge if run is not None else recent_streams.get(run_id)
+    after = _after(last_event_index)
+    stream = _stream(run_id)
     if stream is None:
         return None
     if not isinstance(stream, KeptBridge):
@@ -86,6 +85,34 @@ def follow_known(run_id: str, last_event_index: int | None) -> Follower[Any] | N
         return stream.follow(run_id, after)
     except LookupError as error:
         raise ConfigurationError(f"{error}: start again without last_event_index") from None
+
+
+def follow_shared(shared: SharedStore, run_id: str, last_event_index: int | None) -> Follower[Any]:
+    """Return a stream of what a run tells after an event, of this process or any other one on that store.
+
+    Raises:
+        ConfigurationError: the number isn't one. Where there is no such run, that is told to whoever reads.
+    """
+    after = _after(last_event_index)
+    stream = _stream(run_id)
+    if isinstance(stream, KeptBridge):  # in this process, and at hand
+        try:
+            return stream.follow(run_id, after)
+        except LookupError:  # not so far back
+            pass
+    return shared.follow_run(run_id, after)
+
+
+def _after(last_event_index: int | None) -> int:
+    after = -1 if last_event_index is None else last_event_index
+    if not isinstance(after, int) or after < -1:
+        raise ConfigurationError(f"last_event_index={last_event_index!r} must be the event_index of an event")
+    return after
+
+
+def _stream(run_id: str) -> Any:
+    run: Any = registry.get(run_id)
+    return run.bridge if run is not None else recent_streams.get(run_id)
 
 
 def follow_record(run_id: str, events: Sequence[Any], last_event_index: int | None) -> Follower[Any]:

@@ -11,7 +11,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from desist.cancel.follower import Follower
 from desist.cancel.receipt import CancelReceipt
+from desist.run.recorder import Recorder
 from desist.run.store import RunStore
 from desist.run.stored import StoredRequest, StoredRun
 
@@ -42,6 +44,15 @@ class SharedStore(RunStore, Protocol):
                 it doesn't end now. It is quick, and not called if there is a cancel.
         """
 
+    def tell(self, recorder: Recorder) -> None:
+        """A run has told something: store it soon. Called with the lock of its tree held; doesn't wait."""
+
+    def follow_run(self, run_id: str, after: int) -> Follower[Any]:
+        """Return a stream of what a run of whichever process tells after the event of that number; -1 for all.
+
+        Nothing is read before the first event is asked for: then it is a `ConfigurationError` if there is no such run.
+        """
+
     def keep_trying(self, run: StoredRun, error: BaseException) -> None:
         """An end was told without being recorded: tell it so here, and record it when that is possible."""
 
@@ -61,8 +72,11 @@ class SharedStore(RunStore, Protocol):
         They are this process's from now on, and are to be started here. Blocks.
         """
 
-    def give_back(self, run_id: str) -> Future[StoredRequest | None]:
-        """Let another process go on with a run of this one; if it was cancelled, end it and return the request."""
+    def give_back(self, run: StoredRun) -> Future[StoredRequest | None]:
+        """Let another process go on with a run of this one; if it was cancelled, end it and return the request.
+
+        Of `run` only what it has told counts: what it has done is recorded.
+        """
 
     def give_up(self, run_id: str, words: str) -> None:
         """End a run that was taken as failed. Blocks."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from desist.cancel.bridge import Bridge
+from desist.cancel.bridge import Bridge, UnreadBridge
 from desist.cancel.delivery import Tasks
 from desist.cancel.kept import KeptBridge
 from desist.cancel.pulse import Pulse
@@ -25,6 +25,7 @@ from desist.run.branch import current_branch
 from desist.run.budget import Spending
 from desist.run.ids import new_id
 from desist.run.managing import managed
+from desist.run.recorder import Recorder
 from desist.run.shared import shared_store
 from desist.run.store import PartKind, RunStore
 from desist.run.tracing import trace_run
@@ -42,6 +43,11 @@ _RUNNING = RunStatus.running
 
 def _number(event: Any, index: int) -> None:
     event.event_index = index
+
+
+def _stamp(event: Any, index: int) -> None:
+    """Number an event that is kept for followers, and say when it was told: they may come much later."""
+    event.event_index, event.event_at = index, time.time()
 
 
 class RunState:
@@ -71,6 +77,7 @@ class RunState:
         self.error: BaseException | None = None
         self.tasks = Tasks()
         self.teller: RunState = parent.teller if parent and bound else self  #: the run whose reader hears of this one
+        self.recorder: Recorder | None = None  #: what it tells is stored, for followers in other processes
         self.bridge: Bridge[Any] = self.teller.bridge if bound and parent else self._new_bridge(kept)
         self.branch = current_branch()  #: of the run that it was started in
         self.spending: tuple[Spending, ...] = parent.spending if parent else ()
@@ -92,7 +99,18 @@ class RunState:
         self.spans: Spans | None = trace_run(self)
 
     def _new_bridge(self, kept: bool) -> Bridge[Any]:
-        return KeptBridge(self.lock, _number) if kept else Bridge(self.lock, _number)
+        shared = shared_store(self.store)
+        if shared is None:
+            return KeptBridge(self.lock, _stamp) if kept else Bridge(self.lock, _number)
+        self.recorder = Recorder(self.run_id, shared.tell)
+        number = self.recorder.number
+        if not self.body.listened:  # nobody reads along here, but others may
+            self.body.tell_all()
+            made: Bridge[Any] = UnreadBridge(self.lock, number)
+        else:
+            made = KeptBridge(self.lock, number) if kept else Bridge(self.lock, number)
+        made.count = self.body.first_event
+        return made
 
     @property
     def root(self) -> Any:
@@ -134,6 +152,8 @@ class RunState:
 
     def keep(self, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
         """Record what has finished, so that a crash doesn't lose it. After it was committed; never fails the run."""
+        if self.teller.recorder is not None:
+            at = {**(at or {}), "events": self.teller.bridge.count}  # what was told since then belongs to what is open
         try:
             self.store.add_part(self.run_id, kind, value, at)
         except Exception:

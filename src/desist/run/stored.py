@@ -10,6 +10,7 @@ from typing import Any, Literal
 from desist.cancel.reason import CancelReason
 from desist.cancel.scope import Reach
 from desist.cancel.status import RunStatus
+from desist.run.recorder import Recorder
 
 __all__ = ["PartKind", "RunQuery", "SessionUpdate", "StoredRequest", "StoredRun", "StoredSession"]
 
@@ -104,6 +105,8 @@ class StoredRun:
     resumable: bool = False  #: when its process has died, its workflow goes on with it
     process: str | None = None  #: which process runs it; see `desist.db.owner`. Set by stores that outlive one.
     session: SessionUpdate | None = None  #: what it changes in its session, to be stored together with it
+    recorder: Recorder | None = None  #: what it has told, to be stored with it; its last event with its end
+    next_event: int = 0  #: where the numbers of its events go on, in a process that takes it up again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import functools
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from desist.cancel.kept import Follower
+from desist.cancel.follower import Follower
 from desist.cancel.receipt import CancelReceipt, Latch
 from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
@@ -19,8 +19,9 @@ from desist.cancel.status import RunStatus
 from desist.exceptions import ConfigurationError
 from desist.run.cancel import cancel
 from desist.run.driver import new_id
-from desist.run.following import follow_known
-from desist.run.store import RunQuery, StoredRun, read
+from desist.run.following import follow_known, follow_shared
+from desist.run.shared import shared_store
+from desist.run.store import RunQuery, RunStore, StoredRun, read
 from desist.server.components import Component, Components, Kind
 from desist.server.house import House
 from desist.server.presence import Presence
@@ -60,6 +61,8 @@ class Core:
         self.house.check()
         if wish.session_id is not None:
             await self._check_session(component, wish.session_id, caller)
+        if (run_id := wish.options.get("run_id")) is not None and await self._lookup(run_id) is not None:
+            raise Refused(409, "there is a run with this id already: take a new one")
         self.house.check()  # others may have come meanwhile
         pending = await component.arun(
             given,
@@ -162,12 +165,17 @@ class Core:
 
     # -- following
 
-    def follow(self, found: StoredRun, after: int | None) -> Follower[Any]:
-        """Return a stream of what a run tells after an event.
+    async def follow(self, found: StoredRun, after: int | None) -> Follower[Any]:
+        """Return a stream of what a run tells after an event; of any process, where the database is shared.
 
         Raises:
             Refused: with 409 if it can't be followed, 410 if those events are gone.
         """
+        shared = shared_store(await self._store_of(found))
+        if shared is not None:
+            follower = follow_shared(shared, found.run_id, after)
+            await read(shared, follower.begin)
+            return follower
         try:
             known = follow_known(found.run_id, after)
         except ConfigurationError as error:
@@ -179,8 +187,22 @@ class Core:
         if known is not None:
             return known
         if not found.output.status.is_final:
-            raise Refused(409, "this run is of another process: it can't be followed from here")
+            raise Refused(409, "this run is of another process, and its database is for one: it can't be followed")
         return self._component(found).follow_output(found.output, after)
+
+    async def _store_of(self, found: StoredRun) -> RunStore | None:
+        """Return where a run is recorded."""
+        live: Any = registry.get(found.run_id)
+        if live is not None:
+            store: RunStore = live.store
+            return store
+        component = self.components.find(found.kind, found.owner_id)
+        if component is not None:
+            return component.store
+        for store in self.components.stores():
+            if await read(store, functools.partial(store.load_run, found.run_id)) is not None:
+                return store
+        return None
 
     # -- stopping
 
@@ -188,14 +210,18 @@ class Core:
         """Cancel a run by any id of its tree; see `desist.run.cancel.cancel`, whose keywords it takes.
 
         Raises:
-            Refused: with 404 for a run that isn't there or isn't the caller's, 409 for one of another process.
+            Refused: with 404 for a run that isn't there or isn't the caller's, 409 for one of another process whose
+                database isn't shared.
         """
         found = await self.find(run_id, caller)
         if registry.knows(run_id):
             return cancel(run_id, **how)
         output = found.output
         if not output.status.is_final:
-            raise Refused(409, "this run is of another process: it can't be cancelled from here")
+            shared = shared_store(await self._store_of(found))
+            if shared is None:
+                raise Refused(409, "this run is of another process, and its database is for one: ask that process")
+            return await read(shared, lambda: cancel(run_id, db=shared, **how))
         cancelled = output.status is RunStatus.cancelled
         ended = Latch()
         ended.set()

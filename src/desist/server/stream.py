@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from desist.cancel.bridge import Closed
-from desist.cancel.kept import Follower
+from desist.cancel.follower import Follower
 from desist.cancel.reason import Source
 from desist.exceptions import DesistError
 from desist.run.codec import sse_frame
@@ -38,6 +38,11 @@ Frame = Callable[[Any], bytes]
 def indexed(run_id: str) -> Frame:
     """Return how an event is told in a stream to come back to: with `id`, `event_index` and the stream's run."""
     return lambda event: sse_frame(event, event.event_index, run_id)
+
+
+def broken(error: Exception) -> bytes:
+    """Tell that a stream can't be told on."""
+    return b"event: error\ndata: %b\n\n" % line({"event": "error", "error": str(error)})
 
 
 def inline(event: Any) -> bytes:
@@ -132,7 +137,8 @@ class EventStream(Response):
             return None
         except DesistError as error:
             self._follower.cursor.end()
-            return b"event: error\ndata: %b\n\n" % line({"event": "error", "error": str(error)})
+            tell: Callable[[Exception], bytes] = getattr(self._frame, "broken", broken)
+            return tell(error)
         return b"".join([self._frame(event) for event in events])
 
     async def _send_body(self, send: Send, body: bytes, more: bool = True) -> None:

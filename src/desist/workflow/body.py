@@ -56,6 +56,7 @@ class WorkflowBody:
         self.place = place
         self.listened = listened
         self.stream_events = stream_events
+        self.first_event = 0
         #: What the steps made when an earlier run was stopped: what finished is taken as it is.
         self.before = _step_outputs(before)
         self.earlier_runs: Mapping[str, RunOutput] = {}  #: of agents, by id, of the run that was stopped
@@ -246,6 +247,10 @@ class WorkflowBody:
     def doing(self) -> str:
         """Return the names of the steps that run."""
         return ", ".join(self.open_steps())
+
+    def tell_all(self) -> None:
+        """Show everything: it is recorded, for whoever follows from another process."""
+        self.listened = self.stream_events = True
 
     def shows(self, event: Any) -> bool:
         """Whether the reader sees an event.

@@ -59,6 +59,7 @@ class Resuming:
         output = lost.output
         options = checked_options("resume_lost_runs()", {"run_id": lost.run_id}, WorkflowOptions)
         try:
+            options["first_event"] = lost.next_event
             run = self._reopen(output, options, stream=True, stream_events=True, kept=True)
         except DesistError as error:
             log.error("run %s can't be resumed: %s", lost.run_id, error)

@@ -149,6 +149,7 @@ class Submitting:
         """
         run_id = taken.run.run_id
         options = checked_options("Workflow.submit()", {"run_id": run_id, **_unpacked(taken.options)}, WorkflowOptions)
+        options["first_event"] = taken.run.next_event
         run = self._reopen(taken.run.output, options, stream=True, stream_events=True, kept=True)
         run.body.output.continued_from = None  # it is the same run
         return run

@@ -220,7 +220,7 @@ class Workflow(WorkflowSessions, Continuing, Resuming, Submitting, Cancelling, S
         body = WorkflowBody(self, given, place, listened=stream, stream_events=stream and events)
         if earlier is not None:
             body.go_on_from(earlier)
-        body.on_cancel = options["on_cancel"]
+        body.on_cancel, body.first_event = options["on_cancel"], options.get("first_event", 0)
         body.in_session = InSession(
             "workflow", self.id, place, defaults=self.session_state, overwrite=self.overwrite_db_session_state
         )

@@ -1,0 +1,79 @@
+"""The statements about what runs have told: a base of `SqlTables`, in the same spirit. See `desist.db.tables`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple
+from typing import Any, Literal
+
+from desist.db.tables import FINAL, EventRow
+
+__all__ = ["SqlEvents"]
+
+_EVENT = ", ".join(EventRow.__slots__)
+
+
+class SqlEvents:
+    """The events over one connection."""
+
+    __slots__ = ()
+    _names: Any
+
+    def _do(self, statement: str, values: Sequence[Any] = ()) -> int:
+        """Execute a statement; return how many rows it changed."""
+        raise NotImplementedError
+
+    def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        raise NotImplementedError
+
+    def add_events(self, row: EventRow) -> bool:
+        """Add events to a run that has no end, in the epoch that they name."""
+        names = self._names
+        done = self._do(
+            f"INSERT INTO {names.events} ({_EVENT}) SELECT ?, ?, ?, ?, ?, ?"
+            f" WHERE EXISTS (SELECT 1 FROM {names.runs} WHERE run_id = ? AND epoch = ? AND status NOT IN {FINAL})",
+            (*astuple(row), row.run_id, row.epoch),
+        )
+        return done > 0
+
+    def put_events(self, row: EventRow) -> None:
+        """Write events of a run that has ended."""
+        self._do(f"INSERT INTO {self._names.events} ({_EVENT}) VALUES (?, ?, ?, ?, ?, ?)", astuple(row))
+
+    def events(self, run_id: str, after: int = -1, limit: int | None = None) -> list[EventRow]:
+        """Return what a run has told after an event."""
+        rows = self._rows(
+            f"SELECT {_EVENT} FROM {self._names.events} WHERE run_id = ? AND last_event > ?"
+            " ORDER BY first_event LIMIT ?",
+            (run_id, after, 2**63 - 1 if limit is None else limit),
+        )
+        return [EventRow(*row) for row in rows]
+
+    def last_event(self, run_id: str) -> tuple[int, bool] | None:
+        """Return the number of the last event, and whether it is the terminal one."""
+        rows = self._rows(
+            f"SELECT last_event, terminal FROM {self._names.events} WHERE run_id = ? ORDER BY first_event DESC LIMIT 1",
+            (run_id,),
+        )
+        return (int(rows[0][0]), bool(rows[0][1])) if rows else None
+
+    def delete_events(self, run_id: str) -> None:
+        """Forget what a run has told."""
+        self._do(f"DELETE FROM {self._names.events} WHERE run_id = ?", (run_id,))
+
+    def prunable(self, before: float, what: Literal["events", "runs"], limit: int) -> list[str]:
+        """Return some runs that ended before a time: those whose events are kept, or roots."""
+        names = self._names
+        where = f"r.updated_at < ? AND r.status IN {FINAL}"
+        if what == "events":
+            where += f" AND EXISTS (SELECT 1 FROM {names.events} e WHERE e.run_id = r.run_id AND e.terminal = 0)"
+        else:
+            where += f" AND r.parent_run_id IS NULL AND NOT EXISTS (SELECT 1 FROM {names.runs} c"
+            where += f" WHERE c.root_run_id = r.run_id AND c.status NOT IN {FINAL})"
+        rows = self._rows(f"SELECT r.run_id FROM {names.runs} r WHERE {where} LIMIT ?", (before, limit))
+        return [str(row[0]) for row in rows]
+
+    def prune_events(self, run_ids: Sequence[str]) -> int:
+        """Forget what runs have told, but for their last events."""
+        marks = ", ".join("?" * len(run_ids))
+        return self._do(f"DELETE FROM {self._names.events} WHERE run_id IN ({marks}) AND terminal = 0", run_ids)
