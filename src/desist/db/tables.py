@@ -16,6 +16,7 @@ from desist.run.stored import RunQuery, StoredSession
 
 __all__ = [
     "FINAL",
+    "QUEUED",
     "Changes",
     "EventRow",
     "PartRow",
@@ -31,6 +32,8 @@ __all__ = [
 Which = Literal["ended", "open", "all"]
 #: Statuses that a run doesn't leave.
 FINAL = ("CANCELLED", "COMPLETED", "ERROR", "REGENERATED")
+#: The process of a run that waits for a worker. No process is called so: theirs have four parts.
+QUEUED = "queue"
 
 
 @dataclass(slots=True)
