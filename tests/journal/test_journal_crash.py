@@ -299,3 +299,15 @@ def test_what_still_lives_here_isn_t_taken_back(db: Db, place: str, caplog: pyte
     assert (last.status, db.get_run("r").status) == (S.completed, S.completed)
     assert ran == ["one", "two", "two", "three"]
     assert "can't be resumed" not in caplog.text
+
+
+def test_heard_of_after_all(worker: Start, db: Db) -> None:
+    """Whoever took a process for silent, and hears of it before it has ended its run, doesn't say that it ended."""
+    other = worker()
+    other.start("deaf", "r", grace=1000.0)
+    receipt = cancel("r", db=db)
+    store: Any = db.store
+    with store.place.reading() as tables:
+        row = tables.get_run("r")
+    assert store._marked(row).status is S.cancelling  # as `load_run` calls it once the lease was over
+    assert cancel("r", force=True, db=db).wait(30) and receipt.wait(30)
