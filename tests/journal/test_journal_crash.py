@@ -16,7 +16,7 @@ from journal_process import Worker
 from desist import Workflow
 from desist.cancel.reason import Source
 from desist.cancel.scope import Outcome
-from desist.db import InMemoryDb
+from desist.db import InMemoryDb, attendant
 from desist.db.owner import this_process
 from desist.exceptions import ConfigurationError
 from desist.run.base import RunStatus
@@ -311,3 +311,26 @@ def test_heard_of_after_all(worker: Start, db: Db) -> None:
         row = tables.get_run("r")
     assert store._marked(row).status is S.cancelling  # as `load_run` calls it once the lease was over
     assert cancel("r", force=True, db=db).wait(30) and receipt.wait(30)
+
+
+@pytest.mark.loud
+def test_the_frozen_worker_is_asked_to_cancel(db: Db, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee 1: a process that wakes with a run which others have ended meanwhile says so, and not `accepted`."""
+    monkeypatch.setattr(attendant, "LEASE", 0.0)  # as if this process hadn't looked for longer than that
+    gate = Gate()
+
+    async def two(step_input: Any) -> str:
+        await gate.wait()
+        return "two here"
+
+    zombie = kept(db, [], two).run("go", run_id="r", stream=True)
+    gate.wait_reached()
+    db.flush()
+    change(place, "UPDATE desist_runs SET process = 'another', epoch = epoch + 1, status = 'COMPLETED'")
+    receipt = cancel("r")
+    if receipt.outcome is not Outcome.unknown:  # it had not yet looked by itself, and let go of the run
+        assert (receipt.outcome, bool(receipt), receipt.status) == (Outcome.finished, False, S.completed)
+    *_, last = zombie
+    assert (last.status, last.cancel.source) == (S.cancelled, Source.lease_lost)
+    with db.store.place.reading() as tables:  # type: ignore[attr-defined]  # of a shared store
+        assert tables.get_run("r").status == "COMPLETED"
