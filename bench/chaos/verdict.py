@@ -204,6 +204,8 @@ def followers_hear_all(history: History, run: Run, excused: Counter[str]) -> Fou
     ends = [note["index"] for note in run.all("recorded") if note["ends"]]
     if stored and ends != [max(stored)]:
         yield f"the ends that are stored are {ends}, and the last event {max(stored)}"
+    for note in run.all("early"):
+        yield f"{note['who']} was told that it is over after {note['after']}, without its end"
     cut = run.status == "CANCELLED"
     for note in heard:
         if cut and note["text"] is not None and note["index"] not in stored:
