@@ -35,8 +35,16 @@ class TextView extends HTMLElement {
     if (!model || this.drawn === model.texts.changed) return;
     this.drawn = model.texts.changed;
     for (const speaker of model.texts.speakers.values()) this.section(speaker);
+    this.speaking();
     this.empty.hidden = this.sections.size > 0;
     if (this.follows) this.box.scrollTop = this.box.scrollHeight;
+  }
+
+  /** Mark whoever spoke last, while the run lives. */
+  speaking() {
+    const speakers = [...this.model.texts.speakers.values()];
+    const last = this.model.ending ? null : speakers.reduce((one, two) => (one && one.changed > two.changed ? one : two), null);
+    for (const [key, section] of this.sections) section.element.classList.toggle("speaking", key === last?.key);
   }
 
   section(speaker) {
