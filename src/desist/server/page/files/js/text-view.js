@@ -94,6 +94,7 @@ class Section {
       this.parts.push(part);
       this.body.append(part.element);
     }
+    if (piece.block) part.element.classList.add("block");
     if (part.shown === piece.text) return;
     if (piece.text.startsWith(part.shown)) part.text.appendData(piece.text.slice(part.shown.length));
     else part.text.data = piece.text;
