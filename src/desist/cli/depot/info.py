@@ -115,6 +115,7 @@ class Life:
     blocked_in: list[str] = field(default_factory=list)  #: what it waits for, in words
     left: list[dict[str, Any]] = field(default_factory=list)  #: what was given up, and still runs
     grace_left: float | None = None  #: seconds until what doesn't end is given up
+    tokens: int = 0  #: of the model calls that have ended
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Self:
