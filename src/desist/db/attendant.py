@@ -41,6 +41,8 @@ FIRST, SLOWEST = 0.01, 0.25
 LEASE, BEAT = 15.0, 3.0
 #: Seconds beyond the grace in which a process must have said that it knows of a cancel.
 ANSWER = 2.0
+#: The epoch of a run that this process has given back. No record has it.
+GIVEN_BACK = -1
 
 
 class Watch:
@@ -105,6 +107,13 @@ class Attendant:
             self._durable.discard(run_id)
             self._told.pop(run_id, None)
 
+    def gave_back(self, run_id: str) -> None:
+        """A run goes on elsewhere: what is still written about it from here is refused."""
+        with self._lock:
+            self._epochs[run_id] = GIVEN_BACK
+            self._durable.discard(run_id)
+            self._told.pop(run_id, None)
+
     def suspect(self) -> None:
         """Something could not be written: look whether a run is somebody else's."""
         self._suspicious = True
@@ -119,6 +128,11 @@ class Attendant:
             self._watches[id(watch)] = watch
         channel.wake_here()
         return watch
+
+    def forget(self, watch: Any) -> None:
+        """Nobody waits for that run any more."""
+        with self._lock:
+            self._watches.pop(id(watch), None)
 
     # -- saying that this process lives
 

@@ -72,6 +72,12 @@ class SharedStore(RunStore, Protocol):
         They are this process's from now on, and are to be started here. Blocks.
         """
 
+    def give_back(self, run: StoredRun) -> Future[StoredRequest | None]:
+        """Let another process go on with a run of this one; if it was cancelled, end it and return the request.
+
+        Of `run` only what it has told counts: what it has done is recorded.
+        """
+
     def give_up(self, run_id: str, words: str) -> None:
         """End a run that was taken as failed. Blocks."""
 

@@ -28,6 +28,23 @@ class Schema:
         #: what a transaction that uses the tables begins with, beside the rest
         self.path = f'; SET LOCAL search_path = "{schema}"' if schema is not None else ""
 
+    def name(self) -> str:
+        """Return the schema that the tables are in.
+
+        Raises:
+            StoreError: the server can't be reached.
+        """
+        import psycopg
+
+        if self._schema is not None:
+            return self._schema
+        try:
+            with self._target.connect() as connection:
+                row = connection.execute("SELECT current_schema()", prepare=False).fetchone()
+        except psycopg.Error as error:
+            raise StoreError(self._target.words(error)) from error
+        return str(row[0]) if row is not None else "public"
+
     def prepare(self, patience: float) -> None:
         """See that the tables are there and are of this version; only one process at a time changes them.
 
