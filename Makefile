@@ -10,11 +10,11 @@ demo: .venv/.ready  ## the dragon story on a real language model, stopped while 
 # What fails once, on a machine that others use too, is run once more by itself; twice is a failure. A run that breaks
 # off leaves nothing to run again, and is a failure too.
 define pytest
-	$(BIN)/python -m pytest -q $(1) || $(BIN)/python -m pytest -q $(1) --last-failed --last-failed-no-failures none
+	$(BIN)/python -m pytest -q $(1) $(2) || $(BIN)/python -m pytest -q $(1) --last-failed --last-failed-no-failures none
 endef
 
 test: check  ## everything that must hold
-	$(call pytest,--ignore tests/process --ignore tests/stops)
+	$(call pytest,--ignore tests/process --ignore tests/stops,-n 2 --dist loadfile)
 	$(call pytest,tests/stops)
 	$(call pytest,tests/process)
 

@@ -21,7 +21,7 @@ _CONTROL = re.compile(r"\x1b\[[0-?]*[a-zA-Z]")
 class Terminal:
     """Runs `python ARGUMENTS` in a session whose terminal is ours. All waits end after `patience` seconds."""
 
-    def __init__(self, *arguments: str, patience: float = 30.0) -> None:
+    def __init__(self, *arguments: str, patience: float = 40.0, size: tuple[int, int] = (80, 24)) -> None:
         self._deadline = time.monotonic() + patience
         self._master, self._slave = pty.openpty()
         self.modes = termios.tcgetattr(self._slave)
@@ -32,13 +32,18 @@ class Terminal:
             stdout=self._slave,
             stderr=self._slave,
             start_new_session=True,
-            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"},
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": str(size[0]), "LINES": str(size[1])},
         )
 
     @property
     def text(self) -> str:
         """What was written so far, without control codes."""
         return _CONTROL.sub("", self._seen.decode(errors="replace"))
+
+    @property
+    def raw(self) -> str:
+        """The same with all control codes."""
+        return self._seen.decode(errors="replace")
 
     def read_until(self, words: str) -> None:
         """Read until `words` are there."""

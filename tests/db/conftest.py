@@ -10,16 +10,23 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "postgres"))
+
+from postgres_places import new_postgres
 
 from desist.cancel.registry import registry
-from desist.db import BaseDb, InMemoryDb, JsonDb, SqliteDb
+from desist.db import BaseDb, InMemoryDb, JsonDb, PostgresDb, SqliteDb
+
+__all__ = ["new_postgres"]
 
 Open = Callable[[], BaseDb]
 
 
-def _opener(kind: str, folder: Path) -> Open:
+def _opener(kind: str, folder: Path, new_postgres: Callable[[], str]) -> Open:
     memory = InMemoryDb()
+    url = new_postgres() if kind == "postgres" else ""
     kinds: dict[str, Open] = {
+        "postgres": lambda: PostgresDb(url),
         "sqlite": lambda: SqliteDb(folder / "runs.db"),
         "json": lambda: JsonDb(folder / "runs"),
         "memory": lambda: memory,
@@ -27,18 +34,18 @@ def _opener(kind: str, folder: Path) -> Open:
     return kinds[kind]
 
 
-@pytest.fixture(params=["sqlite", "json", "memory"])
-def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BaseDb]:
+@pytest.fixture(params=["sqlite", "postgres", "json", "memory"])
+def db(request: pytest.FixtureRequest, tmp_path: Path, new_postgres: Callable[[], str]) -> Iterator[BaseDb]:
     """A database of each kind."""
-    opened = _opener(request.param, tmp_path)()
+    opened = _opener(request.param, tmp_path, new_postgres)()
     yield opened
     opened.close()
 
 
-@pytest.fixture(params=["sqlite", "json"])
-def on_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BaseDb]:
+@pytest.fixture(params=["sqlite", "postgres", "json"])
+def on_disk(request: pytest.FixtureRequest, tmp_path: Path, new_postgres: Callable[[], str]) -> Iterator[BaseDb]:
     """A database of each kind that outlives its process."""
-    opened = _opener(request.param, tmp_path)()
+    opened = _opener(request.param, tmp_path, new_postgres)()
     yield opened
     opened.close()
 

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from desist import Agent, Step, Steps, Workflow, shield
-from desist.db import BaseDb, JsonDb, SqliteDb
+from desist.db import BaseDb, JsonDb, PostgresDb, SqliteDb
 from desist.testing import Call, Gate, ScriptedModel, ToolCalls
 
 
 def open_db(kind: str, place: str) -> BaseDb:
+    if kind == "postgres":
+        return PostgresDb(place)
     return SqliteDb(Path(place) / "runs.db") if kind == "sqlite" else JsonDb(Path(place) / "runs")
 
 

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from contextlib import closing
@@ -84,8 +85,9 @@ def test_not_to_be_written(tmp_path: Path) -> None:
     SqliteDb(folder / "runs.db").close()
     for file in folder.iterdir():
         file.chmod(0o444)
+    temporary = Path(tempfile.gettempdir()).resolve()
     for known in (folder, *folder.parents):
-        if known.is_relative_to(tmp_path.parents[1]):
+        if known.is_relative_to(temporary) and known != temporary:
             known.chmod(0o555 if known == folder else 0o755)
     said = child(
         """
@@ -109,6 +111,26 @@ def test_not_to_be_written(tmp_path: Path) -> None:
     if "sources" in said:
         pytest.skip(said)
     assert "runs.db: it can't be " in said
+    folder.chmod(0o755)
+
+
+def test_a_folder_that_is_closed(tmp_path: Path) -> None:
+    """A file that this user may not even see is an error in words."""
+    folder = tmp_path / "closed"
+    folder.mkdir(0o000)
+    code = """
+        import os, sys
+        from desist.db import SqliteDb
+        from desist.exceptions import StoreError
+        import desist.db.sqlite_file
+        if os.getuid() == 0:
+            os.setuid(65534)
+        try:
+            SqliteDb(sys.argv[1])
+        except StoreError as error:
+            print(error)
+        """
+    assert "runs.db: its folder can't be used: " in child(code, folder / "runs.db")
     folder.chmod(0o755)
 
 

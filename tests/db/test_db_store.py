@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from desist.db import AsyncSqliteDb, BaseDb, SqliteDb
+from desist.db import AsyncPostgresDb, AsyncSqliteDb, BaseDb, PostgresDb, SqliteDb
 from desist.exceptions import ConfigurationError, StoreError
 from desist.run.agent import RunOutput
 from desist.run.base import RunStatus
@@ -239,24 +240,31 @@ def test_closing(on_disk: BaseDb) -> None:
     with pytest.raises(StoreError, match="is closed"):
         store.save_run(agent_run("late")).result()  # type: ignore[union-attr]
     on_disk.close()
-    again = type(on_disk)(store.place.path)  # type: ignore[attr-defined, call-arg]
+    again = type(on_disk)(getattr(on_disk, "db_url", None) or store.place.path)  # type: ignore[attr-defined, call-arg]
     assert again.get_run("r") is not None
     again.close()
 
 
-async def test_awaited(tmp_path: Any, anyio_backend: str) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_awaited(kind: str, tmp_path: Any, anyio_backend: str, new_postgres: Callable[[], str]) -> None:
     """The async database is the same one with methods that are awaited."""
-    db = AsyncSqliteDb(tmp_path / "runs.db")
+    place = new_postgres() if kind == "postgres" else tmp_path / "runs.db"
+    db: Any = AsyncPostgresDb(place) if kind == "postgres" else AsyncSqliteDb(place)
     await db.upsert_run(agent_run().output)
     await db.upsert_session(AgentSession(session_id="s", agent_id="a"))
     assert (await db.get_run("r")).content == "text of r"
     assert (await db.rename_session("s", "name")).session_name == "name"
     assert [run.run_id for run in (await db.get_session("s")).runs] == ["r"]
-    sync = SqliteDb(tmp_path / "runs.db")
-    assert sync.store is db.store, "one writer for a file"
+    sync: Any = PostgresDb(place) if kind == "postgres" else SqliteDb(place)
+    assert sync.store is db.store, "one writer for a place"
     sync.close()
     assert await db.delete_run("r")
+    await db.flush()
+    report = await db.check()
+    assert report.version == report.wanted > 0 and not [known for known in report.problems if "server has" not in known]
     await db.close()
+    with pytest.raises(StoreError, match="is closed"):
+        await db.get_run("r")
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ class Notebook:
     """A backend that writes into a list, when it is let."""
 
     name = "notebook"
+    apart = False
 
     def __init__(self) -> None:
         self.pages: list[list[Any]] = []  #: what was written together

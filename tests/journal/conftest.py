@@ -10,25 +10,31 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "postgres"))
 
 from journal_process import Worker
+from postgres_places import new_postgres
 
 from desist.cancel.registry import registry
-from desist.db import SqliteDb
+from desist.db import PostgresDb, SqliteDb
+from journal_worker import open_db
+
+__all__ = ["new_postgres"]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, new_postgres: Callable[[], str]) -> str:
+    """Where the tables are, in each kind of database: a file, or a URL."""
+    return new_postgres() if request.param == "postgres" else str(tmp_path / "runs.db")
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "runs.db"
-
-
-@pytest.fixture
-def worker(file: Path) -> Iterator[Callable[[], Worker]]:
+def worker(place: str) -> Iterator[Callable[[], Worker]]:
     """Starts workers; ends them."""
     started: list[Worker] = []
 
     def start() -> Worker:
-        started.append(Worker(file))
+        started.append(Worker(place))
         return started[-1]
 
     yield start
@@ -37,8 +43,8 @@ def worker(file: Path) -> Iterator[Callable[[], Worker]]:
 
 
 @pytest.fixture
-def db(file: Path) -> Iterator[SqliteDb]:
-    opened = SqliteDb(file, timeout=20)
+def db(place: str) -> Iterator[SqliteDb | PostgresDb]:
+    opened = open_db(place)
     yield opened
     opened.close()
 

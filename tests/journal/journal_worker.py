@@ -1,4 +1,4 @@
-"""A process that works on runs for the tests: `python journal_worker.py FILE`. Commands and answers are lines of JSON.
+"""A process that works on runs for the tests: `python journal_worker.py PLACE`. Commands and answers are lines of JSON.
 
 It says `{"at": ID}` when a run has come to where it waits, and `{"end": ID, ...}` when one has told its end.
 """
@@ -13,12 +13,18 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from desist import Agent, Step, Workflow, shield
-from desist.db import SqliteDb
+from desist.db import PostgresDb, SqliteDb
 from desist.models.openai import OpenAIChat
 from desist.run.driver import current_run
 from desist.testing import Gate
 
 gates: dict[str, Gate] = {}
+Db = SqliteDb | PostgresDb
+
+
+def open_db(place: str) -> Db:
+    """Open a URL or a file."""
+    return PostgresDb(place, timeout=20) if "://" in place else SqliteDb(place, timeout=20)
 
 
 def say(**what: Any) -> None:
@@ -73,7 +79,7 @@ def steps_of(kind: str, url: str | None) -> list[Any]:
     return [{"wait": wait, "half": half, "deaf": deaf, "quick": quick}[kind]]
 
 
-def work(db: SqliteDb, kind: str, run_id: str, url: str | None, grace: float | None, on_crash: Any) -> None:
+def work(db: Db, kind: str, run_id: str, url: str | None, grace: float | None, on_crash: Any) -> None:
     workflow = Workflow("W", steps=steps_of(kind, url), db=db, grace=grace, on_crash=on_crash)
     events = []
     for event in workflow.run("go", run_id=run_id, session_id="s", stream=True):
@@ -95,7 +101,7 @@ def work(db: SqliteDb, kind: str, run_id: str, url: str | None, grace: float | N
 
 
 def main() -> None:
-    db = SqliteDb(sys.argv[1], timeout=20)
+    db = open_db(sys.argv[1])
     say(ready=os.getpid())
     for line in sys.stdin:
         order = json.loads(line)

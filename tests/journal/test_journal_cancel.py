@@ -12,16 +12,16 @@ from journal_process import Worker
 
 from desist import Workflow
 from desist.cancel.scope import Outcome
-from desist.db import SqliteDb
 from desist.run.base import RunStatus
 from desist.run.cancel import cancel
 from desist.testing import LoopbackProvider, Reply
+from journal_worker import Db
 
 S = RunStatus
 Start = Callable[[], Worker]
 
 
-def test_cancelled_from_another_process(worker: Start, db: SqliteDb) -> None:
+def test_cancelled_from_another_process(worker: Start, db: Db) -> None:
     """The worker's run stops, tells it once, and is stored; the receipt here is that of a run of one's own."""
     other = worker()
     other.start("half", "r")
@@ -42,7 +42,7 @@ def test_cancelled_from_another_process(worker: Start, db: SqliteDb) -> None:
     assert again == receipt
 
 
-def test_the_provider_sees_it(worker: Start, db: SqliteDb) -> None:
+def test_the_provider_sees_it(worker: Start, db: Db) -> None:
     """Guarantee 3: a model call of the worker's is cut off by a cancel in this process."""
     with LoopbackProvider(Reply(tokens=10_000, token_interval=0.005)) as provider:
         other = worker()
@@ -55,7 +55,7 @@ def test_the_provider_sees_it(worker: Start, db: SqliteDb) -> None:
         assert (receipt.status, receipt.upstream_closed) == (S.cancelled, 1)
 
 
-def test_two_ask_at_once(worker: Start, db: SqliteDb) -> None:
+def test_two_ask_at_once(worker: Start, db: Db) -> None:
     """B3 across processes: of many requests one is recorded, and all receipts say the same."""
     other, third = worker(), worker()
     other.start("wait", "r")
@@ -70,7 +70,7 @@ def test_two_ask_at_once(worker: Start, db: SqliteDb) -> None:
     assert other.hear("end", "r")["reason"] == receipts[0].reason == db.get_run("r").cancel.reason
 
 
-def test_too_late(worker: Start, db: SqliteDb) -> None:
+def test_too_late(worker: Start, db: Db) -> None:
     """B4 across processes: a run that has completed is left as it is, and the receipt says so."""
     other = worker()
     other.tell("run", "r", kind="quick")
@@ -81,7 +81,7 @@ def test_too_late(worker: Start, db: SqliteDb) -> None:
     assert db.get_run("r").status is S.completed
 
 
-def test_before_it_starts(worker: Start, db: SqliteDb) -> None:
+def test_before_it_starts(worker: Start, db: Db) -> None:
     """B5 across processes: an id that nobody knows yet. The run that starts with it elsewhere never begins."""
     receipt = cancel("r", reason="too early", db=db)
     assert (receipt.outcome, bool(receipt)) == (Outcome.unknown, False)
@@ -94,7 +94,7 @@ def test_before_it_starts(worker: Start, db: SqliteDb) -> None:
     assert other.hear("end", "r")["status"] == "COMPLETED", "it was taken once"
 
 
-def test_forced_and_shortened(worker: Start, db: SqliteDb) -> None:
+def test_forced_and_shortened(worker: Start, db: Db) -> None:
     """A repeated cancel with force ends a long grace, from another process, too."""
     other = worker()
     other.start("deaf", "r", grace=1000.0)
@@ -105,7 +105,7 @@ def test_forced_and_shortened(worker: Start, db: SqliteDb) -> None:
     assert [item.kind for item in first.abandoned] == ["thread"]
 
 
-def test_one_id_in_two_processes(worker: Start, db: SqliteDb) -> None:
+def test_one_id_in_two_processes(worker: Start, db: Db) -> None:
     """A run that is live in one process isn't begun a second time in another; that one writes nothing."""
     one, two = worker(), worker()
     one.start("half", "r")
@@ -119,7 +119,7 @@ def test_one_id_in_two_processes(worker: Start, db: SqliteDb) -> None:
     assert db.get_run("r").content == "half a story"
 
 
-def test_a_killed_worker_s_run_is_ended_by_the_cancel(worker: Start, db: SqliteDb) -> None:
+def test_a_killed_worker_s_run_is_ended_by_the_cancel(worker: Start, db: Db) -> None:
     """A run whose process is gone is CANCELLED at once, with what had finished, and that is durable."""
     other = worker()
     other.start("kept", "r")
@@ -133,7 +133,7 @@ def test_a_killed_worker_s_run_is_ended_by_the_cancel(worker: Start, db: SqliteD
     assert [step.content for step in output.step_results] == ["done"]
 
 
-def test_races_with_completion(worker: Start, db: SqliteDb) -> None:
+def test_races_with_completion(worker: Start, db: Db) -> None:
     """Guarantee 1 across processes: whoever wins, receipt, terminal event and record say the same, every time."""
     other, chance, won = worker(), random.Random(8), Counter[str]()
     for number in range(150):

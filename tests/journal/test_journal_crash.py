@@ -7,32 +7,47 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from journal_process import Worker
 
 from desist import Workflow
 from desist.cancel.scope import Outcome
-from desist.db import InMemoryDb, SqliteDb
+from desist.db import InMemoryDb
 from desist.exceptions import ConfigurationError
 from desist.run.base import RunStatus
 from desist.run.cancel import cancel
 from desist.testing import Gate, assert_no_leaks
 from desist.workflow import Step
+from journal_worker import Db, open_db
 
 S = RunStatus
 Start = Callable[[], Worker]
 
 
-def change(file: Path, statement: str, *values: Any) -> None:
-    """Change the file behind everybody's back."""
-    with closing(sqlite3.connect(file, timeout=30)) as connection, connection:
+def change(place: str, statement: str, *values: Any) -> None:
+    """Change the database behind everybody's back."""
+    if "://" in place:
+        with psycopg.connect(place) as server:
+            server.execute(statement.replace("?", "%s").encode(), values)
+        return
+    with closing(sqlite3.connect(place, timeout=30)) as connection, connection:
         connection.execute(statement, values)
 
 
-def kept(db: SqliteDb, ran: list[str], two: Any = None, **how: Any) -> Workflow:
+def statuses(place: str) -> list[str]:
+    """Return what stands in the database, seen by somebody else."""
+    query = "SELECT status FROM desist_runs"
+    if "://" in place:
+        with psycopg.connect(place) as server:
+            return [row[0] for row in server.execute(query).fetchall()]
+    with closing(sqlite3.connect(place)) as connection:
+        return [row[0] for row in connection.execute(query).fetchall()]
+
+
+def kept(db: Db, ran: list[str], two: Any = None, **how: Any) -> Workflow:
     """The workflow of the worker's kind "kept", which says what of it ran here."""
 
     async def step(step_input: Any, name: str) -> str:
@@ -51,12 +66,12 @@ def kept(db: SqliteDb, ran: list[str], two: Any = None, **how: Any) -> Workflow:
     return Workflow("W", steps=steps, db=db, on_crash="resume", **how)
 
 
-def first_step_is_stored(db: SqliteDb) -> None:
+def first_step_is_stored(db: Db) -> None:
     while not db.get_run("r").step_results:
         db.flush()
 
 
-def test_frozen_and_cancelled(worker: Start, db: SqliteDb) -> None:
+def test_frozen_and_cancelled(worker: Start, db: Db) -> None:
     """A frozen worker doesn't answer: the canceller ends its run. When it wakes it stops, and writes nothing more."""
     other = worker()
     other.start("kept", "r")
@@ -73,13 +88,15 @@ def test_frozen_and_cancelled(worker: Start, db: SqliteDb) -> None:
     assert db.get_run("r") == before
 
 
-def test_a_zombie_writes_nothing(worker: Start, db: SqliteDb, file: Path) -> None:
+def test_a_zombie_writes_nothing(worker: Start, db: Db, place: str) -> None:
     """A worker that was taken for dead finds its run gone on elsewhere: it stops, with `lease_lost`."""
     other, ran = worker(), list[str]()
     other.start("kept", "r", on_crash="resume")
     first_step_is_stored(db)
     other.signal(signal.SIGSTOP)
-    change(file, "UPDATE desist_owners SET until = ? WHERE process LIKE ?", time.time() - 1, f"%|{other.process.pid}|%")
+    change(
+        place, "UPDATE desist_owners SET until = ? WHERE process LIKE ?", time.time() - 1, f"%|{other.process.pid}|%"
+    )
     gate = Gate()
 
     async def two(step_input: Any) -> str:
@@ -102,7 +119,7 @@ def test_a_zombie_writes_nothing(worker: Start, db: SqliteDb, file: Path) -> Non
     assert ran == ["two", "three"]
 
 
-def test_killed_and_resumed(worker: Start, db: SqliteDb) -> None:
+def test_killed_and_resumed(worker: Start, db: Db) -> None:
     """A run whose process was killed goes on in another one, under its id; what had finished isn't run again."""
     other, ran = worker(), list[str]()
     other.start("kept", "r", on_crash="resume")
@@ -120,7 +137,7 @@ def test_killed_and_resumed(worker: Start, db: SqliteDb) -> None:
     assert workflow.resume_lost_runs() == []
 
 
-def test_killed_again_while_resumed(worker: Start, db: SqliteDb) -> None:
+def test_killed_again_while_resumed(worker: Start, db: Db) -> None:
     """What had finished before the first crash survives the second one, too."""
     one, two, ran = worker(), worker(), list[str]()
     one.start("kept", "r", on_crash="resume")
@@ -136,7 +153,7 @@ def test_killed_again_while_resumed(worker: Start, db: SqliteDb) -> None:
     assert (last.status, ran) == (S.completed, ["two", "three"])
 
 
-def test_resumed_and_cancelled_by_its_id(worker: Start, db: SqliteDb) -> None:
+def test_resumed_and_cancelled_by_its_id(worker: Start, db: Db) -> None:
     """Whoever knew the id before the crash can still stop the run."""
     one, two = worker(), worker()
     one.start("kept", "r", on_crash="resume")
@@ -148,7 +165,7 @@ def test_resumed_and_cancelled_by_its_id(worker: Start, db: SqliteDb) -> None:
     assert db.get_run("r").cancel.reason == "enough"
 
 
-def test_two_want_to_resume(worker: Start, db: SqliteDb) -> None:
+def test_two_want_to_resume(worker: Start, db: Db) -> None:
     """A run is taken by one process only."""
     one, two, three = worker(), worker(), worker()
     one.start("kept", "r", on_crash="resume")
@@ -160,7 +177,7 @@ def test_two_want_to_resume(worker: Start, db: SqliteDb) -> None:
     assert cancel("r", db=db).wait(30)
 
 
-def test_cancelled_while_nobody_worked_on_it(worker: Start, db: SqliteDb) -> None:
+def test_cancelled_while_nobody_worked_on_it(worker: Start, db: Db) -> None:
     """A request that was made while the worker was down wins over its restart: the run never runs again."""
     other, ran = worker(), list[str]()
     other.start("kept", "r", on_crash="resume")
@@ -171,7 +188,7 @@ def test_cancelled_while_nobody_worked_on_it(worker: Start, db: SqliteDb) -> Non
     assert (db.get_run("r").status, ran) == (S.cancelled, [])
 
 
-def test_cancelled_before_the_crash(worker: Start, db: SqliteDb) -> None:
+def test_cancelled_before_the_crash(worker: Start, db: Db) -> None:
     """A run that was being cancelled when its process was killed is ended as cancelled, and never runs again."""
     other, ran = worker(), list[str]()
     other.start("deaf", "r", grace=1000.0, on_crash="resume")
@@ -184,20 +201,20 @@ def test_cancelled_before_the_crash(worker: Start, db: SqliteDb) -> None:
     assert (db.get_run("r").status, db.get_run("r").cancel.reason, ran) == (S.cancelled, "first", [])
 
 
-def test_what_keeps_crashing_is_given_up(worker: Start, db: SqliteDb, file: Path) -> None:
+def test_what_keeps_crashing_is_given_up(worker: Start, db: Db, place: str) -> None:
     """A run that its processes die of isn't begun for ever."""
     other = worker()
     other.start("kept", "r", on_crash="resume")
     db.flush()
     other.kill()
-    change(file, "UPDATE desist_runs SET epoch = 6")
+    change(place, "UPDATE desist_runs SET epoch = 6")
     assert kept(db, []).resume_lost_runs() == []
     assert db.end_lost_runs() == ["r"]
     assert db.get_run("r").status is S.error
 
 
 @pytest.mark.loud
-def test_the_workflow_has_changed(worker: Start, db: SqliteDb) -> None:
+def test_the_workflow_has_changed(worker: Start, db: Db) -> None:
     """A run that can't go on, because its steps are others now, is an error that says so."""
     other = worker()
     other.start("kept", "r", on_crash="resume")
@@ -210,33 +227,32 @@ def test_the_workflow_has_changed(worker: Start, db: SqliteDb) -> None:
     assert "step 0 of the workflow is 'another' now" in str(db.get_run("r").error)
 
 
-def test_ended_when_the_file_is_opened(worker: Start, file: Path) -> None:
+def test_ended_when_the_file_is_opened(worker: Start, place: str) -> None:
     """C7: whoever opens the file ends the runs whose process is gone; nobody has to ask for them."""
     other = worker()
     other.start("wait", "r")
     other.kill()
-    db = SqliteDb(file)
+    db = open_db(place)
     db.flush()
-    with closing(sqlite3.connect(file)) as connection:
-        assert connection.execute("SELECT status FROM desist_runs").fetchone() == ("ERROR",)
+    assert statuses(place) == ["ERROR"]
     db.close()
 
 
-def test_who_can_t_be_woken_looks(worker: Start, db: SqliteDb, file: Path) -> None:
+def test_who_can_t_be_woken_looks(worker: Start, db: Db, place: str) -> None:
     """A datagram that doesn't arrive costs time, nothing else: the worker looks into the file by itself."""
     other = worker()
     other.start("wait", "r")
     db.flush()
-    change(file, "UPDATE desist_owners SET address = ''")
+    change(place, "UPDATE desist_owners SET address = ''")
     assert cancel("r", db=db).wait(30)
     assert other.hear("end", "r")["error"] is None
 
 
-def test_nothing_is_left_over(file: Path) -> None:
+def test_nothing_is_left_over(place: str) -> None:
     """The thread and the socket that wait for other processes are one for all databases, and end with the last run."""
     with assert_no_leaks(threads=2, fds=1, sockets=1, settle=20):  # the reaper and the home loop; one socket is kept
         for name in ("a", "b"):
-            db = SqliteDb(file.with_name(name))
+            db = open_db(place if "://" in place else place + name)
             assert Workflow("W", steps=[lambda step_input: "x"], db=db).run("go").status is S.completed
             db.close()
 
@@ -250,7 +266,7 @@ def test_what_can_t_be_kept_is_refused(how: dict[str, Any]) -> None:
         Workflow("W", steps=[lambda step_input: "x"], **how)
 
 
-def test_only_those_of_a_workflow_that_resumes(db: SqliteDb) -> None:
+def test_only_those_of_a_workflow_that_resumes(db: Db) -> None:
     """Asking a workflow that marks to resume is an error that says what to do."""
     with pytest.raises(ConfigurationError, match='give it on_crash="resume"'):
         Workflow("W", steps=[lambda step_input: "x"], db=db).resume_lost_runs()

@@ -131,13 +131,13 @@ def test_big_bodies() -> None:
 
 
 def test_headers_of_every_answer() -> None:
-    """A strict policy, no sniffing, no frames, no caching; on errors as well."""
+    """A strict policy, no sniffing, no frames, no caching; on errors as well. The page itself is asked for anew."""
     with served(story(Gate())) as client:
         for path in ("/", "/health", "/v1/runs", "/v1/runs/none", "/nowhere"):
             headers = client.get(path).headers
             assert headers["content-security-policy"].startswith("default-src 'none'")
             assert headers["x-content-type-options"] == "nosniff" and headers["x-frame-options"] == "DENY"
-            assert headers["cache-control"] == "no-store"
+            assert headers["cache-control"] == ("no-cache" if path == "/" else "no-store")
 
 
 @pytest.mark.parametrize("evil", ["a\r\nSet-Cookie: x=1", "a\nERROR forged line", "a\x1b[31m", "../../etc/passwd"])

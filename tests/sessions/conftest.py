@@ -6,20 +6,29 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "db"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "postgres"))
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from postgres_places import new_postgres
 
 from desist.cancel.registry import registry
-from desist.db import BaseDb, InMemoryDb, JsonDb, SqliteDb
+from desist.db import BaseDb, InMemoryDb, JsonDb, PostgresDb, SqliteDb
+
+__all__ = ["new_postgres"]
 
 
-@pytest.fixture(params=["sqlite", "json", "memory"])
-def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BaseDb]:
+@pytest.fixture(params=["sqlite", "postgres", "json", "memory"])
+def db(request: pytest.FixtureRequest, tmp_path: Path, new_postgres: Callable[[], str]) -> Iterator[BaseDb]:
     """A database of each kind."""
-    kinds = {"sqlite": lambda: SqliteDb(tmp_path / "runs.db"), "json": lambda: JsonDb(tmp_path), "memory": InMemoryDb}
+    kinds = {
+        "sqlite": lambda: SqliteDb(tmp_path / "runs.db"),
+        "postgres": lambda: PostgresDb(new_postgres()),
+        "json": lambda: JsonDb(tmp_path),
+        "memory": InMemoryDb,
+    }
     opened: BaseDb = kinds[request.param]()
     yield opened
     opened.close()

@@ -66,7 +66,7 @@ class Calls:
         except ToolError as error:
             self._failed(execution, error)
             return
-        execution.tool_args = dict(bound.kwargs)
+        execution.tool_args = dict(bound.arguments)  # what the model passed: what is filled in is nobody else's
         for spending in self.run.spending:
             spending.tool_call()
         self.run.emit(

@@ -12,24 +12,43 @@ from typing import Annotated
 import typer
 
 from desist import __version__
+from desist.cli.cancel import cancel
+from desist.cli.database import database
 from desist.cli.demo import demo
+from desist.cli.doctor import doctor
+from desist.cli.events import events
+from desist.cli.exits import Exit, code_of
+from desist.cli.mcp import mcp
 from desist.cli.model import model
+from desist.cli.resume import go_on, resume
+from desist.cli.run import run
+from desist.cli.runs import runs
 from desist.cli.serve import serve
+from desist.cli.show import show
+from desist.cli.watch import watch
 from desist.exceptions import DesistError
 
 __all__ = ["app", "main"]
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="desist",
     help="Agent workflows you can stop.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command()(demo)
+app.command()(run)
+app.command()(runs)
+app.command()(show)
+app.command()(events)
+app.command()(watch)
+app.command()(cancel)
+app.command("continue")(go_on)
+app.command()(resume)
 app.command()(serve)
+app.command()(mcp)
+app.command()(doctor)
+app.add_typer(database, name="db")
 app.add_typer(model, name="model")
 
 
@@ -56,12 +75,12 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        sys.exit(Exit.interrupted)
     except BrokenPipeError:  # whoever read our output has left; don't fail again when Python flushes at its exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except DesistError as error:
-        _fail(str(error))
+        _fail(str(error), code_of(error))
     except Exception as error:
         if os.environ.get("DESIST_TRACEBACK"):
             raise
@@ -69,6 +88,6 @@ def main() -> None:
         _fail(f"unexpected {kind}: {error}. This is a bug in desist: DESIST_TRACEBACK=1 shows where")
 
 
-def _fail(words: str) -> None:
+def _fail(words: str, code: int = Exit.error) -> None:
     print(f"error: {words}", file=sys.stderr)
-    sys.exit(1)
+    sys.exit(code)

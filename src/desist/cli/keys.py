@@ -1,4 +1,4 @@
-"""Waiting for a key press while something else runs. Knows terminals, not runs.
+"""Key presses, while something else runs. Knows terminals, not runs.
 
 Ctrl-C stays Ctrl-C. The terminal is put back as it was when the block ends, however it ends.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import sys
 import threading
@@ -18,7 +19,19 @@ try:
 except ImportError:  # not a POSIX system: no keys there
     termios = tty = None  # type: ignore[assignment]
 
-__all__ = ["watch_keys"]
+__all__ = ["each_key", "keys_of", "watch_keys"]
+
+#: One key: a sequence that a special key sends, or a character.
+_KEY = re.compile(r"\x1b(?:\[[0-9;]*[A-Za-z~]|O[A-Za-z])|[\s\S]")
+_NAMES = {
+    **dict.fromkeys(("\x1b[A", "\x1bOA"), "up"),
+    **dict.fromkeys(("\x1b[B", "\x1bOB"), "down"),
+    **dict.fromkeys(("\x1b[C", "\x1bOC"), "right"),
+    **dict.fromkeys(("\x1b[D", "\x1bOD"), "left"),
+    **dict.fromkeys(("\r", "\n"), "enter"),
+    "\x1b": "escape",
+    "\x7f": "backspace",
+}
 
 
 @contextlib.contextmanager
@@ -28,6 +41,21 @@ def watch_keys(pressed: Callable[[], object]) -> Iterator[bool]:
     They are if standard input is a terminal and this program is in its foreground. What was typed before counts for
     nothing, and what is typed later doesn't reach the shell.
     """
+    told = False
+
+    def once(key: str) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            pressed()
+
+    with each_key(once) as watched:
+        yield watched
+
+
+@contextlib.contextmanager
+def each_key(pressed: Callable[[str], object]) -> Iterator[bool]:
+    """Do the same for every key: call `pressed(key)` with a character, or a name such as "up", "enter", "escape"."""
     terminal = _terminal()
     if terminal is None:
         yield False
@@ -47,6 +75,11 @@ def watch_keys(pressed: Callable[[], object]) -> Iterator[bool]:
         os.close(ended)
 
 
+def keys_of(typed: str) -> list[str]:
+    """Return the keys behind what a terminal sent in one piece."""
+    return [_NAMES.get(piece, piece) for piece in _KEY.findall(typed)]
+
+
 def _terminal() -> int | None:
     if termios is None:
         return None
@@ -57,17 +90,16 @@ def _terminal() -> int | None:
         return None
 
 
-def _watch(terminal: int, ended: int, pressed: Callable[[], object]) -> None:
-    told = False
+def _watch(terminal: int, ended: int, pressed: Callable[[str], object]) -> None:
     while True:
         ready, _, _ = select.select([terminal, ended], [], [])
         if ended in ready:
             return
         try:
-            if not os.read(terminal, 64):
-                return
+            typed = os.read(terminal, 64)
         except OSError:  # the terminal is gone
             return
-        if not told:
-            told = True
-            pressed()
+        if not typed:
+            return
+        for key in keys_of(typed.decode(errors="ignore")):
+            pressed(key)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from desist.exceptions import ConfigurationError
+from desist.exceptions import ConfigurationError, DesistError
 
-__all__ = ["load"]
+__all__ = ["load", "load_only"]
 
 
 def load(target: str) -> Any:
@@ -20,13 +21,39 @@ def load(target: str) -> Any:
     Raises:
         ConfigurationError: there is none there; the message says what there is.
     """
-    from desist.agent.agent import Agent
-    from desist.workflow.workflow import Workflow
-
     place, _, name = target.rpartition(":")
     if not place or not name:
         raise ConfigurationError(f"{target!r} names no object: write module:name, or file.py:name")
     module = _module(place)
+    return _named(module, place, name)
+
+
+def load_only(target: str) -> Any:
+    """Return the same; without a name, the only workflow there is in the file or module, else the only agent.
+
+    Raises:
+        ConfigurationError: there is none there, or more than one.
+    """
+    if ":" in target:
+        return load(target)
+    from desist.agent.agent import Agent
+    from desist.workflow.workflow import Workflow
+
+    module = _module(target)
+    for kind in (Workflow, Agent):
+        known = {id(value): name for name, value in vars(module).items() if isinstance(value, kind)}
+        if len(known) > 1:
+            names = ", ".join(f"{target}:{name}" for name in known.values())
+            raise ConfigurationError(f"{target} has more than one {kind.__name__.lower()}: say which, {names}")
+        if known:
+            return getattr(module, next(iter(known.values())))
+    raise ConfigurationError(f"{target} has no workflow or agent")
+
+
+def _named(module: ModuleType, place: str, name: str) -> Any:
+    from desist.agent.agent import Agent
+    from desist.workflow.workflow import Workflow
+
     found = getattr(module, name, None)
     if not isinstance(found, Workflow | Agent):
         known = [key for key, value in vars(module).items() if isinstance(value, Workflow | Agent)]
@@ -38,14 +65,19 @@ def load(target: str) -> Any:
 def _module(place: str) -> ModuleType:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    if not place.endswith(".py"):
-        try:
-            return importlib.import_module(place)
-        except ModuleNotFoundError as error:
-            if error.name is None or not place.startswith(error.name):
-                raise
-            raise ConfigurationError(f"there is no module {place!r} here: name its file") from error
-    path = Path(place).resolve()
+    try:
+        return _file(Path(place).resolve(), place) if place.endswith(".py") else importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name is None or not place.startswith(error.name):
+            raise _broken(place, error) from error
+        raise ConfigurationError(f"there is no module {place!r} here: name its file") from error
+    except DesistError:
+        raise
+    except Exception as error:
+        raise _broken(place, error) from error
+
+
+def _file(path: Path, place: str) -> ModuleType:
     known = sys.modules.get(path.stem)
     if known is not None and getattr(known, "__file__", None) == str(path):
         return known
@@ -56,3 +88,11 @@ def _module(place: str) -> ModuleType:
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     return module
+
+
+def _broken(place: str, error: Exception) -> ConfigurationError:
+    """Return what is wrong with somebody's program, and where: the innermost line outside of the import system."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
+    where = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
+    return ConfigurationError(f"{place} can't be loaded: {type(error).__name__}: {error}{where}")

@@ -1,4 +1,4 @@
-"""The demo's receipt: the facts of a stop, as a panel."""
+"""The demo's receipt: the facts of a stop, as a panel. Its rows of times are every receipt's of the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from desist.run.display import end_panel, milliseconds
 from desist.run.display.ending import Row
 from desist.run.display.words import count
 
-__all__ = ["receipt"]
+__all__ = ["moment_rows", "receipt"]
 
 _BAR = 20
 #: Milliseconds from which on it is told how long the model went on; it is sampled every 20.
@@ -28,6 +28,10 @@ def receipt(facts: Facts, encoding: str = "utf-8") -> RenderableType:
     return Group(Text(""), end_panel("cancelled", rows, "cyan", encoding))
 
 
+def _times(facts: Facts) -> list[Row]:
+    return moment_rows(facts.delivered_ms, facts.settled_ms, facts.upstream_closed, facts.terminal_event_ms)
+
+
 def _cause(facts: Facts) -> list[Row]:
     who = _WHO.get(facts.source or "", facts.by or "nobody")
     rows: list[Row] = [("who", who, "bold")]
@@ -36,13 +40,16 @@ def _cause(facts: Facts) -> list[Row]:
     return rows
 
 
-def _times(facts: Facts) -> list[Row]:
+def moment_rows(
+    decided: float | None, settled: float | None, upstream_closed: int, told: float | None = None
+) -> list[Row]:
+    """Return what happened when after the request. Times are milliseconds; what isn't known is left out."""
     rows: list[Row] = []
-    closed = f", {count(facts.upstream_closed, 'connection')} to the model closed" if facts.upstream_closed else ""
+    closed = f", {count(upstream_closed, 'connection')} to the model closed" if upstream_closed else ""
     moments = (
-        ("decided", facts.delivered_ms, f"the outcome was fixed{closed}"),
-        ("settled", facts.settled_ms, "all work was gone"),
-        ("told", facts.terminal_event_ms, "stored, and the last event read"),
+        ("decided", decided, f"the outcome was fixed{closed}"),
+        ("settled", settled, "all work was gone"),
+        ("told", told, "stored, and the last event read"),
     )
     for label, at, words in moments:
         if at is not None:

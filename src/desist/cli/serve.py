@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from desist.run.store import Database
     from desist.server.tokens import Token
 
-__all__ = ["serve"]
+__all__ = ["database", "serve"]
 
 
 def serve(
@@ -30,6 +30,8 @@ def serve(
     ] = None,
     drain: Annotated[float, typer.Option(help="Seconds that runs may go on after SIGTERM.", min=0.0)] = 30.0,
     cors: Annotated[list[str] | None, typer.Option(help="An origin whose pages may ask.")] = None,
+    a2a: Annotated[bool, typer.Option("--a2a", help="Speak A2A, at /a2a.")] = False,
+    mcp: Annotated[bool, typer.Option("--mcp", help="Be an MCP server, at /mcp.")] = False,
 ) -> None:
     """Serve workflows and agents over HTTP: start, watch and stop runs."""
     from desist.cli.loading import load
@@ -42,14 +44,17 @@ def serve(
     app = create_app(
         workflows=[one for one in found if isinstance(one, Workflow)],
         agents=[one for one in found if not isinstance(one, Workflow)],
-        db=_database(db),
+        db=database(db),
         tokens=known,
         cors_origins=cors or (),
+        a2a=a2a,
+        mcp=mcp,
     )
     raise typer.Exit(run_server(app, host=host, port=port, secured=bool(known), drain=drain))
 
 
-def _database(path: str | None) -> Database | None:
+def database(path: str | None) -> Database | None:
+    """Return the SQLite file that `--db` names, or None."""
     if path is None:
         return None
     from desist.db import SqliteDb

@@ -8,18 +8,30 @@ if TYPE_CHECKING:
     from desist.db.base import AsyncBaseDb, BaseDb
     from desist.db.in_memory import InMemoryDb
     from desist.db.json import JsonDb
+    from desist.db.postgres import AsyncPostgresDb, PostgresDb
     from desist.db.sqlite import AsyncSqliteDb, SqliteDb
 
 _PLACES = {
     "AsyncBaseDb": "desist.db.base",
+    "AsyncPostgresDb": "desist.db.postgres",
     "AsyncSqliteDb": "desist.db.sqlite",
     "BaseDb": "desist.db.base",
     "InMemoryDb": "desist.db.in_memory",
     "JsonDb": "desist.db.json",
+    "PostgresDb": "desist.db.postgres",
     "SqliteDb": "desist.db.sqlite",
 }
 
-__all__ = ["AsyncBaseDb", "AsyncSqliteDb", "BaseDb", "InMemoryDb", "JsonDb", "SqliteDb"]
+__all__ = [
+    "AsyncBaseDb",
+    "AsyncPostgresDb",
+    "AsyncSqliteDb",
+    "BaseDb",
+    "InMemoryDb",
+    "JsonDb",
+    "PostgresDb",
+    "SqliteDb",
+]
 
 
 def __getattr__(name: str) -> Any:

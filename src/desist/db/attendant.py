@@ -157,7 +157,7 @@ class Attendant:
         with self._lock:
             epochs = {run_id: self._epochs[run_id] for run_id in self._durable} if every else {}
         self._suspicious = self._suspicious and not every
-        with self._store.place.reading() as tables:
+        with self._store.place.looking() as tables:
             asked = tables.asked(process)
             known = tables.get_runs(list(epochs)) if epochs else []
         for row in asked:
@@ -192,7 +192,7 @@ class Attendant:
             due = [watch for watch in self._watches.values() if woken or watch.due <= now]
         if not due:
             return
-        with self._store.place.reading() as tables:
+        with self._store.place.looking() as tables:
             rows = {row.run_id: row for row in tables.get_runs(list({watch.run_id for watch in due}))}
             silent = {row.run_id for row in rows.values() if not row.is_final and reason_of(row, tables) is not None}
             ended = {row.run_id: tables.get_run(row.run_id) for row in rows.values() if row.is_final}

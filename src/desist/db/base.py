@@ -17,6 +17,7 @@ from desist.cancel.reader import AsyncReader, SyncReader
 from desist.cancel.receipt import CancelReceipt
 from desist.db.pages import recorded
 from desist.db.pruning import Pruned
+from desist.db.report import Report
 from desist.exceptions import ConfigurationError
 from desist.run.base import RunStatus
 from desist.run.cancel import cancel
@@ -199,6 +200,18 @@ class BaseDb(Strict):
 
     # -- the end
 
+    def check(self) -> Report:
+        """Look the database over and say what is wrong with it; nothing is changed. Takes long on a large one.
+
+        Raises:
+            StoreError: it can't be read.
+        """
+        return Report(type(self).__name__)
+
+    def upgrade(self) -> Report:
+        """Bring tables to what this desist needs, and say how they are then. Opening has done that already."""
+        return self.check()
+
     def prune(self, older_than: float, *, runs: bool = False) -> Pruned:
         """Forget what runs have told that ended so many seconds ago; return how much that was.
 
@@ -242,7 +255,8 @@ def _beside(
     method: Callable[Concatenate[BaseDb, P], T],
 ) -> Callable[Concatenate[AsyncBaseDb, P], Coroutine[Any, Any, T]]:
     async def call(self: AsyncBaseDb, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await aside(lambda: method(self._db, *args, **kwargs), "desist-db-call")
+        bound: Callable[P, T] = getattr(self._db, method.__name__)  # that of its own class
+        return await aside(lambda: bound(*args, **kwargs), "desist-db-call")
 
     call.__name__ = call.__qualname__ = method.__name__
     call.__doc__ = method.__doc__
@@ -277,6 +291,8 @@ class AsyncBaseDb(Strict):
     get_runs = _beside(BaseDb.get_runs)
     delete_run = _beside(BaseDb.delete_run)
     cancel = _beside(BaseDb.cancel)
+    check = _beside(BaseDb.check)
+    upgrade = _beside(BaseDb.upgrade)
     prune = _beside(BaseDb.prune)
     flush = _beside(BaseDb.flush)
     close = _beside(BaseDb.close)

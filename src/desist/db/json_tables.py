@@ -47,6 +47,8 @@ class JsonFolder:
         StoreError: it can't be made or written.
     """
 
+    apart = False
+
     def __init__(self, path: Path) -> None:
         self.path, self.name = path, str(path)
         try:
@@ -90,6 +92,8 @@ class JsonFolder:
 
 class JsonTables:
     """The tables in a folder. See `desist.db.tables.Tables`."""
+
+    everywhere = False
 
     def __init__(self, path: Path, *, durable: bool) -> None:
         self._runs, self._parts, self._sessions = path / "runs", path / "parts", path / "sessions"

@@ -41,7 +41,7 @@ def reason_of(row: RunRow, tables: Tables) -> str | None:
         return None
     if row.process == this_process():
         return None if registry.get(row.run_id) is not None else _LOST
-    if is_gone(row.process):
+    if is_gone(row.process, everywhere=tables.everywhere):
         return ""
     owner = tables.owner(row.process or "")
     return _SILENT if owner is not None and owner[1] < tables.now() else None

@@ -25,8 +25,12 @@ def _stamp(pid: int) -> str:
     return f"{where}|{boot}|{pid}|{_started(pid)}"
 
 
-def is_gone(process: str | None) -> bool:
-    """Whether the process that `process` names has ended. False where that can't be known."""
+def is_gone(process: str | None, *, everywhere: bool = False) -> bool:
+    """Whether the process that `process` names has ended. False where that can't be known.
+
+    Parameters:
+        everywhere: it may have been on another machine, even on one with this one's name.
+    """
     parts = (process or "").split("|")
     if len(parts) != 4:
         return False
@@ -34,7 +38,9 @@ def is_gone(process: str | None) -> bool:
     here, this_boot = _here()
     if where != here:
         return False
-    return boot != this_boot or not pid.isdigit() or _started(int(pid)) != started
+    if boot != this_boot:  # a start of this machine that is over, or another machine of this name
+        return not everywhere
+    return not pid.isdigit() or _started(int(pid)) != started
 
 
 def words(process: str | None) -> str:

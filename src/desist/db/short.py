@@ -26,6 +26,8 @@ MADE_BY_STEPS = frozenset({"all_results", "iteration_results", "step_output", "s
 #: Said where an event is a piece of text although not all of its kind are.
 PIECE = "is_content"
 _NUMBER = "~"
+#: When it was told; to a hundredth of a second, which is often that of the event before.
+_TIME = "event_at"
 #: What can't change inside: the same object is as it was told before.
 _FIXED = frozenset({str, int, float, bool, type(None)})
 _Kind = tuple[type, bool]
@@ -40,6 +42,8 @@ def whole(event: Any) -> dict[str, Any]:
     data["event"] = str(data.get("event") or event.event or type(event).__name__)
     if event.is_content and not type(event).is_content:
         data[PIECE] = True
+    if event.event_at is not None:
+        data[_TIME] = round(event.event_at, 2)
     return data
 
 
@@ -62,12 +66,13 @@ def shortened(events: Iterable[Any]) -> Iterator[dict[str, Any]]:
 class _Batch:
     """What was told by now."""
 
-    __slots__ = ("_before", "_last", "_made", "_numbers")
+    __slots__ = ("_before", "_last", "_made", "_numbers", "_told_at")
 
     def __init__(self) -> None:
         self._numbers: dict[_Kind, int] = {}
         self._before: dict[_Kind, tuple[Any, ...]] = {}
         self._last: _Kind | None = None
+        self._told_at: dict[_Kind, float | None] = {}
         self._made: dict[int, tuple[int, Any]] = {}  #: by what an object is: its number, and itself, so that it stays
 
     def item(self, event: Any) -> dict[str, Any]:
@@ -80,6 +85,7 @@ class _Batch:
         data = self._changed(kind, values, before) if before is not None else None
         if data is None or "event" in data:
             data = self._first(kind, event)
+        self._timed(kind, event, data)
         self._before[kind], self._last = values, kind
         return data
 
@@ -101,6 +107,12 @@ class _Batch:
                 continue
             data[name] = self._once(value, None, kind)
         return data
+
+    def _timed(self, kind: _Kind, event: Any, data: dict[str, Any]) -> None:
+        at = event.event_at and round(event.event_at, 2)
+        if "event" not in data and at != self._told_at.get(kind):
+            data[_TIME] = at
+        self._told_at[kind] = at
 
     def _once(self, value: Any, told: Any, kind: _Kind) -> Any:
         """Return a value as it is told; what a step made and was told before is only named."""

@@ -62,6 +62,10 @@ class SqlTables(SqlEvents):
     # -- what another dialect says otherwise
 
     lock = ""  #: at the end of a query whose rows nobody may change before the transaction is through
+    share = ""  #: the same, but others may say that, too
+    skip = ""  #: at the end of a query that leaves out what another transaction has locked
+    order = "rowid"  #: the column that says which row was made first
+    everywhere = False  #: processes of other machines use these tables, too
 
     def _do(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Execute a statement; return how many rows it changed."""
@@ -125,7 +129,7 @@ class SqlTables(SqlEvents):
 
     def children(self, parent_run_id: str) -> list[RunRow]:
         """Return the runs that were started in one."""
-        return self._runs("parent_run_id = ?", [parent_run_id], "ORDER BY created_at, rowid")
+        return self._runs("parent_run_id = ?", [parent_run_id], f"ORDER BY created_at, {self.order}")
 
     def session_runs(
         self, session_id: str, kind: str | None, owner_id: str | None, limit: int | None, which: Which
@@ -138,7 +142,7 @@ class SqlTables(SqlEvents):
                 values.append(value)
         if which != "all":
             where.append(f"status {'' if which == 'ended' else 'NOT '}IN {FINAL}")
-        newest = "ORDER BY created_at DESC, rowid DESC LIMIT ?"
+        newest = f"ORDER BY created_at DESC, {self.order} DESC LIMIT ?"
         rows = self._runs(" AND ".join(where), [*values, ALL if limit is None else limit], newest)
         return rows[::-1]
 
@@ -187,7 +191,8 @@ class SqlTables(SqlEvents):
 
     def take_intent(self, run_id: str, ttl: float) -> str | None:
         """Forget the request for a run that is known now, and those that are older than `ttl` seconds."""
-        self._do(f"DELETE FROM {self._names.intents} WHERE at < ?", (self.now() - ttl,))
+        old = f"SELECT run_id FROM {self._names.intents} WHERE at < ? {self.skip}"
+        self._do(f"DELETE FROM {self._names.intents} WHERE run_id IN ({old})", (self.now() - ttl,))
         rows = self._rows(f"DELETE FROM {self._names.intents} WHERE run_id = ? RETURNING cancel", (run_id,))
         return str(rows[0][0]) if rows else None
 
@@ -195,8 +200,8 @@ class SqlTables(SqlEvents):
         """Record that a process lives, for so many seconds."""
         until = self.now() + lease
         still = f"SELECT process FROM {self._names.runs} WHERE process IS NOT NULL AND status NOT IN {FINAL}"
-        forget = f"DELETE FROM {self._names.owners} WHERE until < ? AND process NOT IN ({still})"
-        self._do(forget, (until - _DAY,))
+        old = f"SELECT process FROM {self._names.owners} WHERE until < ? AND process NOT IN ({still}) {self.skip}"
+        self._do(f"DELETE FROM {self._names.owners} WHERE process IN ({old})", (until - _DAY,))
         put = (
             f"INSERT INTO {self._names.owners} (process, address, until) VALUES (?, ?, ?)"
             " ON CONFLICT (process) DO UPDATE SET address = excluded.address, until = excluded.until"
@@ -217,9 +222,8 @@ class SqlTables(SqlEvents):
     def add_part(self, row: PartRow, epoch: int | None = None) -> bool:
         """Add a part to a run that has no end, in this epoch."""
         done = self._do(
-            f"INSERT INTO {self._names.parts} (run_id, kind, at, value) SELECT ?, ?, ?, ?"
-            f" WHERE EXISTS (SELECT 1 FROM {self._names.runs} WHERE run_id = ? AND epoch = coalesce(?, epoch)"
-            f" AND status NOT IN {FINAL})",
+            f"INSERT INTO {self._names.parts} (run_id, kind, at, value) SELECT ?, ?, ?, ? FROM {self._names.runs}"
+            f" WHERE run_id = ? AND epoch = coalesce(?, epoch) AND status NOT IN {FINAL} {self.share}",
             (row.run_id, row.kind, row.at, row.value, row.run_id, epoch),
         )
         return done > 0

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from desist.cancel.aside import aside
-from desist.db.base import AsyncBaseDb
-from desist.db.on_disk import OnDisk
 from desist.db.shared_store import SharedTableStore
-from desist.db.sql_tables import Names
+from desist.db.sql_db import AsyncSqlDb, SqlDb, names_after
 from desist.db.sqlite_file import SqliteFile
 from desist.exceptions import ConfigurationError
 
@@ -18,7 +14,7 @@ __all__ = ["AsyncSqliteDb", "SqliteDb"]
 _URL = "sqlite:///"
 
 
-class SqliteDb(OnDisk):
+class SqliteDb(SqlDb):
     """A SQLite file.
 
     Parameters:
@@ -44,24 +40,13 @@ class SqliteDb(OnDisk):
         timeout: float = 10.0,
     ) -> None:
         path = _path(db_file, db_url).resolve()
-        if session_table is not None and not re.fullmatch(r"[A-Za-z_]\w*", session_table, re.ASCII):
-            raise ConfigurationError(f"session_table={session_table!r} must be a name: letters, digits and _")
-        names = Names.after(session_table)
+        names = names_after(session_table)
         key = ("sqlite", path, names)
         super().__init__(key, lambda patience: SharedTableStore(SqliteFile(path, names, patience), patience), timeout)
         self.db_file = path
 
-    def end_lost_runs(self) -> list[str]:
-        """Give an end to runs whose processes have died; return their ids. Also done when the file is opened.
 
-        Not to those of a workflow with `on_crash="resume"`: see `Workflow.resume_lost_runs`.
-        """
-        store = self._table_store
-        assert isinstance(store, SharedTableStore)
-        return store.end_lost()
-
-
-class AsyncSqliteDb(AsyncBaseDb):
+class AsyncSqliteDb(AsyncSqlDb):
     """A SQLite file, with methods that are awaited. Parameters and errors as for `SqliteDb`."""
 
     def __init__(
@@ -74,11 +59,7 @@ class AsyncSqliteDb(AsyncBaseDb):
     ) -> None:
         db = SqliteDb(db_file, db_url=db_url, session_table=session_table, timeout=timeout)
         super().__init__(db)
-        self.db_file, self._sqlite = db.db_file, db
-
-    async def end_lost_runs(self) -> list[str]:
-        """Do the same, awaited."""
-        return await aside(self._sqlite.end_lost_runs, "desist-db-call")
+        self.db_file = db.db_file
 
 
 def _path(db_file: str | Path | None, db_url: str | None) -> Path:

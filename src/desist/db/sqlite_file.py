@@ -19,6 +19,7 @@ from typing import Any
 from desist.cancel.home import at_exit
 from desist.db.channel import channel
 from desist.db.migrations import statements, steps
+from desist.db.report import Report, too_new
 from desist.db.sql_tables import Names, SqlTables
 from desist.db.tables import Changes
 from desist.db.writer import Busy, Job
@@ -43,6 +44,8 @@ class SqliteFile:
         StoreError: it can't be used; the message names the file and says why.
     """
 
+    apart = False  # a transaction locks the whole file anyway
+
     def __init__(self, path: Path, names: Names, patience: float) -> None:
         self.path, self.names, self.name = path, names, str(path)
         self._patience = patience
@@ -58,12 +61,12 @@ class SqliteFile:
 
     def _prepare(self) -> None:
         """See that the file is there, is ours and has the tables; wait for another process that is at it."""
-        if self.path.is_dir():
-            raise StoreError(f"{self.name} is a folder: db_file= must name a file")
         try:
+            if self.path.is_dir():
+                raise StoreError(f"{self.name} is a folder: db_file= must name a file")
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"{self.name}: its folder can't be made: {error}") from error
+            raise StoreError(f"{self.name}: its folder can't be used: {error}") from error
         until = time.monotonic() + self._patience
         while True:
             try:
@@ -81,10 +84,7 @@ class SqliteFile:
                 self._try_to_write(connection)
                 return
             if version > len(known):
-                raise StoreError(
-                    f"{self.name} was written by a newer desist: its tables have version {version},"
-                    f" this one knows {len(known)}. Update desist, or use another file"
-                )
+                raise StoreError(too_new(self.name, version))
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("BEGIN IMMEDIATE")
             for step in known[self._version(connection) :]:  # another process may have been quicker
@@ -186,6 +186,26 @@ class SqliteFile:
                 return
         connection.close()
 
+    # -- looking it over
+
+    def upgrade(self) -> Report:
+        """Bring the tables to what this version needs, and look them over."""
+        self._prepare()
+        return self.report()
+
+    def report(self) -> Report:
+        """Say at which step the tables stand, and what is wrong with the file."""
+        try:
+            with self._connected() as connection:
+                version = self._version(connection)
+                found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check")]
+                known = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+        except sqlite3.Error as error:
+            raise StoreError(self._words(error)) from error
+        missing = [f"the table {name} is missing" for name in self.names.as_dict().values() if name not in known]
+        problems = [problem for problem in found if problem != "ok"] + missing
+        return Report(self.name, version, len(steps()), problems)
+
     def changes(self) -> Changes:
         """Return something that tells whether any connection has written, for a few microseconds a question."""
         try:
@@ -196,6 +216,7 @@ class SqliteFile:
     # -- waking other processes
 
     look_every = 0.25
+    looking = reading
 
     @property
     def address(self) -> str:

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from desist.db.report import Report
 from desist.db.writer import Backend
 from desist.run.stored import RunQuery, StoredSession
 
@@ -83,6 +84,8 @@ class EventRow:
 
 class Tables(Protocol):
     """The records, for as long as one transaction or one look lasts."""
+
+    everywhere: bool  #: processes of other machines use them, too
 
     def get_run(self, run_id: str) -> RunRow | None:
         """Return a run."""
@@ -221,7 +224,18 @@ class Changes(Protocol):
 class SharedPlace(Place, Protocol):
     """Where tables are that several processes use."""
 
-    look_every: float  #: seconds between two looks that nobody asked for
+    @property
+    def look_every(self) -> float:
+        """Seconds between two looks that nobody asked for."""
+
+    def looking(self) -> AbstractContextManager[Any]:
+        """Return the tables for a look that is made again soon: as `reading`, but it waits for nobody."""
+
+    def report(self) -> Report:
+        """Look the tables over."""
+
+    def upgrade(self) -> Report:
+        """Bring them to what this version needs, and look them over."""
 
     def changes(self) -> Changes:
         """Return something to ask, for as long as somebody follows a run of another process.

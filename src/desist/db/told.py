@@ -117,5 +117,5 @@ def ending(output: Any, row: EventRow | None = None) -> Any:
         for name, value in told.items():
             if name in names_of(type(made)):
                 setattr(made, name, revivers[name](value) if name in revivers else value)
-        made.event_index = row.first_event
+        made.event_index, made.event_at = row.first_event, told.get("event_at")
     return made

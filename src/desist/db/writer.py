@@ -58,6 +58,7 @@ class Backend(Protocol):
     """Where a writer writes."""
 
     name: str  #: for messages: the file
+    apart: bool  #: a job that somebody waits for is a transaction of its own: its locks are short, and few
 
     def write(self, jobs: Sequence[Job]) -> list[Any]:
         """Do all jobs in one transaction, or none; return what each returned. In the writer's thread.
@@ -192,12 +193,23 @@ class Writer:
                     self._changed.wait(LINGER)
                 batch = [self._jobs.popleft() for _ in range(min(BATCH, len(self._jobs)))]
                 self._urgent -= sum(job.durable for job in batch)
-            batch.sort(key=lambda job: job.last)
-            self._write(batch)
+            for together in self._transactions(batch):
+                self._write(together)
             with self._changed:
                 while self._open and _is_done(self._open[0]):
                     self._open.popleft()
         let_go()
+
+    def _transactions(self, batch: list[Job]) -> list[list[Job]]:
+        """Return the jobs by transaction, in the order in which they are done."""
+        if not self._backend.apart:
+            return [sorted(batch, key=lambda job: job.last)]
+        groups: list[list[Job]] = []
+        for job in batch:
+            if job.durable or not groups or groups[-1][0].durable:
+                groups.append([])
+            groups[-1].append(job)
+        return groups
 
     def _write(self, batch: list[Job]) -> None:
         """Do a batch; if it can't be done as a whole, its jobs one by one, so that a bad one harms no other."""

@@ -35,6 +35,10 @@ def now() -> int:
     return int(time.time())
 
 
+#: What a stream sets on an event: not a field, so that it isn't part of what the event says.
+_OF_STREAMS = ("event_index", "event_at")
+
+
 class CancellationStage(str, Enum):
     """Where a run stood when it was cancelled; None on an output means that nobody knows."""
 
@@ -52,6 +56,7 @@ class BaseRunOutputEvent(Record):
     event: str = ""
     run_id: str | None = None
     event_index: int | None = None  #: place in a resumable stream; set per event, never sent by `to_dict`
+    event_at: float | None = None  #: when it was told there, in seconds since the epoch; set and sent likewise
     is_content: ClassVar[bool] = False  #: a piece of text: an undelivered backlog of these is dropped at cancel
     is_terminal: ClassVar[bool] = False  #: the last event of its run
     is_cancelled: ClassVar[bool] = False
@@ -67,15 +72,15 @@ class BaseRunOutputEvent(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Build the event from a dict; see `Record.from_dict`. An `event_index` in it is set as well.
+        """Build the event from a dict; see `Record.from_dict`. What a stream adds is set as well.
 
         Raises:
             DesistError: a value isn't of the shape its field needs; the message names class and field.
         """
         event = super().from_dict(data)
-        index = data.get("event_index")
-        if index is not None:
-            event.event_index = index
+        for name in _OF_STREAMS:
+            if data.get(name) is not None:
+                setattr(event, name, data[name])
         return event
 
 
@@ -104,7 +109,7 @@ class CustomFields(BaseRunOutputEvent):
 
     def _extras(self) -> dict[str, Any]:
         """Return what was set beside the fields, None left out."""
-        known = {*names_of(type(self)), "event_index"}
+        known = {*names_of(type(self)), *_OF_STREAMS}
         return {name: value for name, value in vars(self).items() if value is not None and name not in known}
 
     @classmethod

@@ -1,6 +1,6 @@
 """Cancelling a run by any id of its tree, from any thread; with a database, from any process.
 
-`desist.run.cancellation_management` is another name.
+`desist.run.cancellation_management` has the same names, and managers: for cancelling through Redis, say.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from desist.cancel.aside import aside
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt
 from desist.cancel.registry import registry
+from desist.cancel.scope import Outcome
 from desist.exceptions import ConfigurationError
+from desist.run.managing import is_managed, request_cancel
 from desist.run.shared import shared_store
 from desist.run.store import Database, RunStore, store_of
 from desist.run.stored import StoredRequest
@@ -77,9 +79,11 @@ def cancel(
         raise ConfigurationError(f"grace={grace} must not be negative")
     why = CancelReason(source=Source.user, text=reason, by=by)
     shared = shared_store(store_of(db, "cancel()")) if db is not None else None
-    if shared is not None and registry.get(run_id) is None:
+    if registry.get(run_id) is None:
         request = StoredRequest(reason=why, reach=scope, grace=grace, force=force, compensate=compensate)
-        return shared.request_cancel(run_id, request)
+        far = request_cancel(run_id, request) if shared is None else shared.request_cancel(run_id, request)
+        if far is not None and (shared is not None or far.outcome is not Outcome.unknown):
+            return far
     return registry.cancel(run_id, why, reach=scope, grace=grace, force=force, compensate=compensate)
 
 
@@ -91,7 +95,7 @@ def cancel_run(run_id: str, *, db: Database | RunStore | None = None) -> bool:
 async def acancel_run(run_id: str, *, db: Database | RunStore | None = None) -> bool:
     """The same for async code. It doesn't wait for the end: `await cancel(run_id)` does."""
     shared = shared_store(store_of(db, "acancel_run()")) if db is not None else None
-    if shared is None or registry.get(run_id) is not None:
+    if registry.get(run_id) is not None or (shared is None and not is_managed()):
         return bool(cancel(run_id))
     return bool(await aside(lambda: cancel(run_id, db=db), "desist-db-cancel"))
 

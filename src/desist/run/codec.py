@@ -43,12 +43,19 @@ def sse_frame(event: BaseRunOutputEvent, index: int | None = None, run_id: str |
         event: any event of a stream.
         index: its place in a resumable stream; added to the data as `event_index` and as the frame's `id`, which a
             client sends back as `Last-Event-ID`.
-        run_id: id of the run whose stream this is, put into the data as `run_id`.
+        run_id: id of the run whose stream this is, put into the data as `run_id`. Where the event is of a run inside
+            that one, its own id becomes `event_run_id`.
+
+    In a resumable stream `event_at` says when the event was told, in seconds since the epoch, where that is known.
     """
     data = plain(event)
     if index is not None:
         data["event_index"] = index
+        if event.event_at is not None:
+            data["event_at"] = event.event_at
     if run_id is not None:
+        if data.get("run_id") not in (None, run_id):
+            data["event_run_id"] = data["run_id"]
         data["run_id"] = run_id
     name = " ".join(str(data.get("event") or type(event).__name__).split()).encode()
     place = b"" if index is None else b"id: %d\n" % index

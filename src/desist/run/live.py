@@ -21,7 +21,8 @@ from desist.exceptions import ConfigurationError
 from desist.run.driver import Run, left_behind
 from desist.run.state import RunState
 
-__all__ = ["LiveRunInfo", "Quarantined", "cancel_all", "quarantine", "runs"]
+__all__ = ["LiveRunInfo", "Quarantined", "cancel_all", "innermost", "open_steps", "quarantine"]
+__all__ += ["runs", "tree"]
 
 #: A frame of a stack as text.
 _ROW = re.compile(r'^ *File "(?P<file>[^"]*)", line (?P<line>\d+), in (?P<name>.*)$', re.MULTILINE)
@@ -44,6 +45,7 @@ class LiveRunInfo:
     steps: tuple[str, ...]  #: names of the steps that are open, the outermost first
     cancel: CancelRecord | None  #: if it is being cancelled
     blocked_in: tuple[str, ...]  #: what it waits for, in words
+    grace_left: float | None = None  #: seconds until what doesn't end is given up, if it is being cancelled
 
     @property
     def is_root(self) -> bool:
@@ -58,6 +60,7 @@ class Quarantined:
     name: str
     kind: str  #: "thread" or "task"
     run_id: str | None
+    root_run_id: str | None  #: of the tree that it was part of
     since: float | None  #: when it was given up, in seconds since the epoch; None if a timeout of its own did it
     alive: bool  #: False if it has gone while we looked, or hasn't begun
     stack: str  #: where it is now
@@ -81,6 +84,14 @@ def runs(
     """
     fits = _Filter(session_id, workflow_id, user_id, older_than)
     return [_info(run) for run in _live() if fits(run)]
+
+
+def tree(run_id: str) -> list[LiveRunInfo]:
+    """Return the live runs of one tree of this process, by the id of its root, the oldest first; none: [].
+
+    Children count that no event of the tree tells of, such as agents that a tool calls.
+    """
+    return [_info(run) for run in _live() if run.ids["root_run_id"] == run_id]
 
 
 def cancel_all(
@@ -134,7 +145,15 @@ def quarantine() -> list[Quarantined]:
         if stack:
             since = _since(run, run.body.kind)
             found.append(
-                Quarantined(name=run.body.kind, kind="task", run_id=run.run_id, since=since, alive=True, stack=stack)
+                Quarantined(
+                    name=run.body.kind,
+                    kind="task",
+                    run_id=run.run_id,
+                    root_run_id=run.ids["root_run_id"],
+                    since=since,
+                    alive=True,
+                    stack=stack,
+                )
             )
     found += [_quarantined(work, None) for work in abandoned_work() if id(work) not in seen]
     return found
@@ -191,7 +210,14 @@ def _info(run: Run) -> LiveRunInfo:
         steps=steps,
         cancel=record,
         blocked_in=tuple(_blocked_in(run, works, children, waits)),
+        grace_left=run.grace_left,
     )
+
+
+def open_steps(run: Any) -> list[str]:
+    """Return the names of the steps of a live run that are open, the outermost first."""
+    with run.lock:
+        return list(_told(run.body, "open_steps"))
 
 
 def _told(body: Any, question: str) -> tuple[str, ...]:
@@ -234,10 +260,13 @@ def _stack(work: Any) -> str:
 
 def _quarantined(work: Any, run: RunState | None) -> Quarantined:
     stack = _stack(work)
+    whose = run or work.owner
+    ids = getattr(whose, "ids", {})
     return Quarantined(
         name=work.name,
         kind=work.kind,
-        run_id=run.run_id if run else getattr(work.owner, "run_id", None),
+        run_id=ids.get("run_id"),
+        root_run_id=ids.get("root_run_id"),
         since=_since(run, work.name) if run else None,
         alive=not work.ended,
         stack=stack,

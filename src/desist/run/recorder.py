@@ -8,6 +8,7 @@ what has gathered, some milliseconds later. It must not know what an event is.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -40,8 +41,8 @@ class Recorder:
     # -- the run's side, with the lock of the tree held
 
     def number(self, event: Any, index: int) -> None:
-        """Tell an event its place in the stream, and take it. After the end it was taken before."""
-        event.event_index = index
+        """Tell an event its place in the stream, and when that was, and take it. After the end it was taken before."""
+        event.event_index, event.event_at = index, time.time()
         if self._ended:
             return
         if len(self._pending) >= LIMIT:
@@ -60,7 +61,9 @@ class Recorder:
 
     def end(self, last: Iterable[Any], first: int) -> None:
         """Take the last events, the terminal one at their end: they are stored together with the end of the run."""
-        self._pending.extend(enumerate(last, first))
+        for index, event in enumerate(last, first):
+            event.event_at = time.time()
+            self._pending.append((index, event))
         self._ended = True
 
     # -- the store's side

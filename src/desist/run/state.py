@@ -26,6 +26,7 @@ from desist.run.budget import Spending
 from desist.run.idempotency import key_of_child
 from desist.run.ids import new_id
 from desist.run.kept_options import KeptOptions
+from desist.run.managing import managed
 from desist.run.recorder import Recorder
 from desist.run.shared import shared_store
 from desist.run.store import PartKind, RunStore
@@ -46,6 +47,11 @@ def _number(event: Any, index: int) -> None:
     event.event_index = index
 
 
+def _stamp(event: Any, index: int) -> None:
+    """Number an event that is kept for followers, and say when it was told: they may come much later."""
+    event.event_index, event.event_at = index, time.time()
+
+
 class RunState:
     """One run: where it stands in its tree, what it works with, and the gate through which it tells and records."""
 
@@ -63,7 +69,7 @@ class RunState:
         self.run_id = run_id or new_id()
         self.body = body
         self.store = store
-        self.shared = shared_store(store)  #: the same, if other processes may use it, too
+        self.shared = shared_store(store) or managed(store)  #: the same, if other processes may use it, too
         self.grace = DEFAULT_GRACE if grace is None else grace
         self.lock: threading.Lock = parent.lock if parent else threading.Lock()
         self.scope = Scope(self.run_id, bound=bound, owner=self, asks=self.shared is not None)
@@ -98,9 +104,10 @@ class RunState:
         self.spans: Spans | None = trace_run(self)
 
     def _new_bridge(self, kept: bool) -> Bridge[Any]:
-        if self.shared is None:
-            return KeptBridge(self.lock, _number) if kept else Bridge(self.lock, _number)
-        self.recorder = Recorder(self.run_id, self.shared.tell)
+        shared = shared_store(self.store)
+        if shared is None:
+            return KeptBridge(self.lock, _stamp) if kept else Bridge(self.lock, _number)
+        self.recorder = Recorder(self.run_id, shared.tell)
         number = self.recorder.number
         if not self.body.listened:  # nobody reads along here, but others may
             self.body.tell_all()

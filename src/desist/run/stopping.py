@@ -99,6 +99,11 @@ class Stopping(Asking):
         """Whether whoever started it has put an end to it: a step's timeout."""
         return self.limit_reason is not None and self.scope.reason is self.limit_reason
 
+    @property
+    def grace_left(self) -> float | None:
+        """Seconds until what still runs is given up; None unless it is being cancelled."""
+        return max(0.0, self._due - time.monotonic()) if self.scope.status is RunStatus.cancelling else None
+
     def spend_within(self, budget: Budget | None) -> None:
         """Count what this run and all below it spend, and cancel it past the budget. Before it is started."""
         if budget is not None:

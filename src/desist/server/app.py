@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 
 import desist
 from desist.agent.agent import Agent
 from desist.cancel.reason import Source
-from desist.exceptions import ConfigurationError, DesistError
+from desist.exceptions import ConfigurationError, DesistError, MissingExtraError
 from desist.run.store import Database, RunStore
+from desist.server.agui.routes import agui_routes
 from desist.server.components import Components
 from desist.server.core import Core
 from desist.server.guard import OPEN, Guard
+from desist.server.living import live_routes
+from desist.server.page import page_routes
 from desist.server.problems import Refused, answer, of_error, of_invalid
 from desist.server.requests import Talk
 from desist.server.settings import Limits
@@ -31,11 +34,10 @@ from desist.server.tokens import Token, Tokens
 from desist.server.v1 import v1_routes
 from desist.workflow.workflow import Workflow
 
-__all__ = ["create_app"]
+if TYPE_CHECKING:
+    from desist.server.mcp.http import Door
 
-_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>desist</title>
-<h1>desist</h1><p>Runs, over HTTP. What it speaks: <a href="openapi.json">openapi.json</a>.</p></html>
-"""
+__all__ = ["create_app"]
 
 
 def create_app(
@@ -46,6 +48,8 @@ def create_app(
     tokens: Sequence[Token] = (),
     limits: Limits | None = None,
     cors_origins: Sequence[str] = (),
+    a2a: bool | str = False,
+    mcp: bool = False,
 ) -> FastAPI:
     """Return an ASGI application that starts, shows and stops runs of these workflows and agents.
 
@@ -58,6 +62,9 @@ def create_app(
         tokens: who may ask. Without any, only this machine may, and no page of another site.
         limits: how much it takes, and how patient it is.
         cors_origins: origins whose pages may ask, such as "https://app.example". "*" isn't one.
+        a2a: speak A2A, at `/a2a`; or the address at which its clients find the server, if they need another one than
+            that which they ask for. Needs the extra `a2a`.
+        mcp: be an MCP server, at `/mcp`, whose tools they are. Needs the extra `mcp`.
 
     Raises:
         ConfigurationError: something can't be served, or an origin isn't one.
@@ -68,29 +75,36 @@ def create_app(
     limits = limits or Limits()
     known = Tokens(tokens)
     core = Core(Components(workflows, agents, db), limits)
+    talk = Talk(core)
+    door = _mcp(talk) if mcp else None
     app = FastAPI(
         title="desist",
         version=desist.__version__,
         docs_url=None,  # its pages load scripts from elsewhere
         redoc_url=None,
-        lifespan=_lifespan(core),
+        lifespan=_lifespan(core, door),
         middleware=_middleware(known, limits, cors_origins),
     )
     app.state.core = core
-    _routes(app, Talk(core))
+    _routes(app, talk)
+    if a2a:
+        app.routes.extend(_a2a(talk, None if a2a is True else a2a, bool(known)))
+    if door is not None:
+        app.routes.append(door.route())
     _errors(app)
     _describe(app, secured=bool(known))
     return app
 
 
-def _lifespan(core: Core) -> Any:
+def _lifespan(core: Core, door: Door | None) -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        try:
-            await core.take_up()
-            yield
-        finally:
-            await core.house.drain(0.0, Source.shutdown, "the server is ending")
+        async with door.run() if door is not None else contextlib.nullcontext():
+            try:
+                await core.take_up()
+                yield
+            finally:
+                await core.house.drain(0.0, Source.shutdown, "the server is ending")
 
     return lifespan
 
@@ -110,18 +124,42 @@ def _middleware(tokens: Tokens, limits: Limits, origins: Sequence[str]) -> list[
 
 
 def _routes(app: FastAPI, talk: Talk) -> None:
+    app.include_router(page_routes())
     app.include_router(v1_routes(talk))
+    app.include_router(agui_routes(talk))
+    app.include_router(live_routes(talk))
     app.include_router(shaped_routes(talk, "workflow"))
     app.include_router(shaped_routes(talk, "agent"))
-
-    @app.get("/", include_in_schema=False)
-    async def page() -> HTMLResponse:
-        return HTMLResponse(_PAGE)
 
     @app.get("/health", tags=["server"])
     async def health() -> dict[str, str]:
         """Say that the server is there, and whether it takes new runs: `ok`, or `closing`."""
         return {"status": "closing" if talk.core.house.closing else "ok"}
+
+
+def _a2a(talk: Talk, at: str | None, secured: bool) -> list[BaseRoute]:
+    with _extra("a2a", "a2a", "google", "sse_starlette"):
+        from desist.server.a2a.routes import a2a_routes
+
+        return a2a_routes(talk, at=at, secured=secured)
+
+
+def _mcp(talk: Talk) -> Door:
+    with _extra("mcp", "mcp", "mcp_types"):
+        from desist.server.mcp.http import Door
+
+        return Door(talk.core, talk.streams)
+
+
+@contextlib.contextmanager
+def _extra(extra: str, *packages: str) -> Iterator[None]:
+    """Say which extra is missing, if one of its packages can't be imported."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in packages:
+            raise
+        raise MissingExtraError(f"create_app({extra}=...)", extra) from error
 
 
 def _errors(app: FastAPI) -> None:

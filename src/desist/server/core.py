@@ -62,6 +62,8 @@ class Core:
         self.house.check()
         if wish.session_id is not None:
             await self._check_session(component, wish.session_id, caller)
+        if (run_id := wish.options.get("run_id")) is not None and await self._lookup(run_id) is not None:
+            raise Refused(409, "there is a run with this id already: take a new one")
         self.house.check()  # others may have come meanwhile
         pending = await component.arun(
             given,

@@ -16,10 +16,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from desist.server.problems import Refused, answer
 from desist.server.tokens import ANYONE, Caller, Tokens
 
-__all__ = ["OPEN", "Guard", "is_loopback"]
+__all__ = ["OPEN", "PAGE", "Guard", "is_loopback"]
 
 #: What anybody may read: that the server is there, and what it speaks.
 OPEN = frozenset({"/", "/health", "/openapi.json"})
+#: Where the page's own files are: they are in the package, so nobody learns anything from them.
+PAGE = "/page/"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _PROXIED = ("forwarded", "x-forwarded-for", "x-real-ip")
 _HEADERS = {
@@ -63,11 +65,12 @@ class Guard:
         guarded = _with_headers(send)
         try:
             scope["desist.caller"] = self._caller(scope, Headers(scope=scope))
-            receive = await self._whole_body(scope, receive)
+            body = await self._whole_body(scope, receive)
         except Refused as refused:
             await answer(refused)(scope, receive, guarded)
             return
-        await self._app(scope, receive, guarded)
+        if body is not None:
+            await self._app(scope, body, guarded)
 
     def _caller(self, scope: Scope, headers: Headers) -> Caller:
         """Return who asks.
@@ -81,7 +84,7 @@ class Guard:
         caller = self._tokens.caller(headers.get("authorization", ""))
         if caller is not None:
             return caller
-        if scope["path"] in OPEN and scope["method"] in _SAFE:
+        if (scope["path"] in OPEN or scope["path"].startswith(PAGE)) and scope["method"] in _SAFE:
             return ANYONE
         raise Refused(401, "show a token: Authorization: Bearer ...", {"WWW-Authenticate": "Bearer"})
 
@@ -101,8 +104,8 @@ class Guard:
         if foreign or (origin is None and headers.get("sec-fetch-site", "none") not in ("none", "same-origin")):
             raise Refused(403, "a page of another site can't use this server: it has no tokens")
 
-    async def _whole_body(self, scope: Scope, receive: Receive) -> Receive:
-        """Read the body, which may not be too big, and return where it can be had again."""
+    async def _whole_body(self, scope: Scope, receive: Receive) -> Receive | None:
+        """Read the body, which may not be too big, and return where it can be had again; None: the client has left."""
         if scope["method"] in _SAFE:
             return receive
         length = Headers(scope=scope).get("content-length", "0")
@@ -113,7 +116,7 @@ class Guard:
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
-                return _after([message], receive)
+                return None  # in the middle of its question: nothing is done
             parts.append(message.get("body", b""))
             size, more = size + len(parts[-1]), message.get("more_body", False)
             if size > self._body:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -12,12 +13,13 @@ from desist.cancel.follower import Follower
 from desist.cancel.reason import Source
 from desist.cancel.registry import registry
 from desist.run.plain import dump
+from desist.server.components import Component
 from desist.server.core import Core
 from desist.server.problems import PROBLEM, Refused
 from desist.server.stream import EVENT_STREAM, Audience, EventStream, Frame, Streams
 from desist.server.tokens import Caller
 
-__all__ = ["Answer", "MayCancel", "MayRead", "MayRun", "Talk", "problems", "streamed"]
+__all__ = ["Answer", "MayCancel", "MayRead", "MayRun", "Talk", "given_of", "problems", "streamed"]
 
 _WORDS = {
     401: "No token, or one that isn't known.",
@@ -41,6 +43,20 @@ def problems(*more: int) -> dict[int | str, dict[str, Any]]:
 def streamed(words: str) -> dict[str, Any]:
     """Return a stream of events as a response, for the OpenAPI."""
     return {"description": words, "content": {EVENT_STREAM: {"schema": {}}}}
+
+
+def given_of(component: Component, text: str) -> Any:
+    """Return what a text asks of a component: itself, or what it says as JSON where there is an input schema.
+
+    Raises:
+        Refused: with 422: it isn't JSON.
+    """
+    if getattr(component, "input_schema", None) is None:
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise Refused(422, "message: this workflow has an input schema, so it must be JSON") from None
 
 
 def _needs(scope: str) -> Callable[[Request], Caller]:

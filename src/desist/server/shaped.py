@@ -5,7 +5,6 @@ Where it says less than `/v1`, clients that want more use that. What isn't suppo
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Query, Request, Response
@@ -17,7 +16,7 @@ from desist.run.stored import RunQuery
 from desist.server.components import Component, Kind
 from desist.server.core import Wish
 from desist.server.problems import Refused
-from desist.server.requests import Answer, MayCancel, MayRead, MayRun, Talk, problems, streamed
+from desist.server.requests import Answer, MayCancel, MayRead, MayRun, Talk, given_of, problems, streamed
 from desist.server.shapes import Id, RunId
 from desist.server.stream import EventStream, indexed, inline
 from desist.server.tokens import Caller
@@ -123,7 +122,7 @@ def _starting(routes: APIRouter, talk: Talk, kind: Kind) -> None:
         component = core.components.get(kind, component_id)
         if ask.stream:
             talk.streams.check(caller)
-        pending = await core.start(component, _input(component, ask.message), _wish(ask), caller)
+        pending = await core.start(component, given_of(component, ask.message), _wish(ask), caller)
         return await _answered(talk, pending, ask, request, caller)
 
     @routes.post(
@@ -146,15 +145,6 @@ def _starting(routes: APIRouter, talk: Talk, kind: Kind) -> None:
 def _wish(ask: _Ask) -> Wish:
     leaving: Literal["continue", "cancel"] = "continue" if ask.background else "cancel"
     return Wish(session_id=ask.session_id, user_id=ask.user_id, on_disconnect=leaving, away=0.0)
-
-
-def _input(component: Component, message: str) -> Any:
-    if getattr(component, "input_schema", None) is None:
-        return message
-    try:
-        return json.loads(message)
-    except ValueError:
-        raise Refused(422, "message: this workflow has an input schema, so it must be JSON") from None
 
 
 async def _answered(talk: Talk, pending: Any, ask: _Ask, request: Request, caller: Caller) -> Response:

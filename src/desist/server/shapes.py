@@ -9,9 +9,11 @@ from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from desist.cancel.receipt import CancelReceipt
+from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
 from desist.run.budget import Budget
-from desist.run.plain import plain
+from desist.run.live import open_steps
+from desist.run.plain import dump, plain
 from desist.run.stored import StoredRun
 
 __all__ = ["BudgetShape", "BulkAsk", "BulkResult", "CancelAsk", "ContinueAsk", "Id", "Page", "Problem", "Receipt"]
@@ -21,6 +23,8 @@ Id = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[
 RunId = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_.:\-]+$")]
 Words = Annotated[str, StringConstraints(max_length=1000)]
 Seconds = Annotated[float, Field(ge=0, le=86_400 * 30, allow_inf_nan=False)]
+#: Characters of an input that are told in a list.
+ASKED = 200
 Count = Annotated[int, Field(ge=0, le=10**12)]
 
 
@@ -102,6 +106,7 @@ class BulkAsk(_How):
     session_id: Id | None = None
     user_id: Id | None = None
     older_than: Seconds | None = Field(default=None, description="Only runs that began so many seconds ago.")
+    run_ids: list[Id] | None = Field(default=None, max_length=1000, description="Only these: ids of roots.")
     dry_run: bool = Field(default=False, description="Only say which runs it would be.")
 
 
@@ -138,10 +143,14 @@ class RunInfo(BaseModel):
     run_id: str
     kind: Literal["workflow", "agent"]
     id: str | None = Field(description="Of the workflow or agent.")
+    name: str | None = Field(default=None, description="Of the workflow or agent.")
     status: RunStatus
     session_id: str | None
     user_id: str | None
     created_at: float = Field(description="Seconds since the epoch.")
+    duration: float | None = Field(default=None, description="Seconds that it took; null: it lives, or nobody knows.")
+    asked: str | None = Field(default=None, description="The beginning of what it was asked, as text.")
+    steps: list[str] = Field(default=[], description="Names of its open steps, the outermost first, if it lives here.")
     root_run_id: str
     parent_run_id: str | None
     continued_from: str | None = None
@@ -173,21 +182,41 @@ class BulkResult(BaseModel):
 
 def info(run: StoredRun, followers: int = 0) -> dict[str, Any]:
     """Return a run in short."""
-    output = run.output
+    output, live = run.output, registry.get(run.run_id)
     return {
         "run_id": run.run_id,
         "kind": run.kind,
         "id": run.owner_id,
+        "name": getattr(output, f"{run.kind}_name", None),
         "status": run.status.value,
         "session_id": run.session_id,
         "user_id": run.user_id,
         "created_at": run.created_at,
+        "duration": _duration(run),
+        "asked": _asked(output.input),
+        "steps": open_steps(live) if live is not None else [],
         "root_run_id": run.root_run_id,
         "parent_run_id": run.parent_run_id,
         "continued_from": getattr(output, "continued_from", None),
         "cancel": plain(output.cancel) if output.cancel is not None else None,
         "followers": followers,
     }
+
+
+def _duration(run: StoredRun) -> float | None:
+    known = getattr(run.output.metrics, "duration", None)
+    if known is not None or run.output.cancel is None or run.output.cancel.settled_at is None:
+        return known
+    return max(0.0, float(run.output.cancel.settled_at - run.created_at))
+
+
+def _asked(given: Any) -> str | None:
+    """Return the beginning of an input as text: a RunInput's, or what a workflow was given."""
+    value = getattr(given, "input_content", given)
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else dump(value).decode()
+    return text if len(text) <= ASKED else f"{text[: ASKED - 1]}…"
 
 
 def whole(run: StoredRun, followers: int = 0) -> dict[str, Any]:

@@ -40,6 +40,11 @@ def indexed(run_id: str) -> Frame:
     return lambda event: sse_frame(event, event.event_index, run_id)
 
 
+def broken(error: Exception) -> bytes:
+    """Tell that a stream can't be told on."""
+    return b"event: error\ndata: %b\n\n" % line({"event": "error", "error": str(error)})
+
+
 def inline(event: Any) -> bytes:
     """Tell an event as it is, to whoever won't come back."""
     return sse_frame(event)
@@ -132,7 +137,8 @@ class EventStream(Response):
             return None
         except DesistError as error:
             self._follower.cursor.end()
-            return b"event: error\ndata: %b\n\n" % line({"event": "error", "error": str(error)})
+            tell: Callable[[Exception], bytes] = getattr(self._frame, "broken", broken)
+            return tell(error)
         return b"".join([self._frame(event) for event in events])
 
     async def _send_body(self, send: Send, body: bytes, more: bool = True) -> None:

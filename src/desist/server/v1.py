@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Response
 
@@ -17,6 +17,7 @@ from desist.exceptions import RunStateError
 from desist.run.cancel import cancel
 from desist.run.live import runs
 from desist.run.stored import RunQuery
+from desist.server.agui.routes import agui_stream
 from desist.server.components import Component, Kind
 from desist.server.core import Core, Wish
 from desist.server.problems import Refused
@@ -54,6 +55,9 @@ _STARTED: dict[int | str, dict[str, Any]] = {
 LastEvent = Annotated[int | None, Header(alias="Last-Event-ID", ge=-1, le=2**53)]
 After = Annotated[
     int | None, Query(ge=-1, le=2**53, description="The same as `Last-Event-ID`, for clients that can't send it.")
+]
+Format = Annotated[
+    Literal["desist", "agui"], Query(description="`agui`: as events of AG-UI 1.0, always from the beginning.")
 ]
 
 
@@ -181,11 +185,19 @@ def _following(routes: APIRouter, talk: Talk) -> None:
         },
     )
     async def run_events(
-        run_id: RunId, caller: MayRead, last_event_id: LastEvent = None, after: After = None
+        run_id: RunId,
+        caller: MayRead,
+        last_event_id: LastEvent = None,
+        after: After = None,
+        format: Format = "desist",
     ) -> Response:
         """Read along. Leave at any time, and come back with the `id` of the last event that was seen."""
         talk.streams.check(caller)
         found = await core.find(run_id, caller)
+        if format == "agui":
+            if (last_event_id, after) != (None, None):
+                raise Refused(422, "format=agui is told from the beginning: leave Last-Event-ID and after out")
+            return await agui_stream(talk, found, caller)
         follower = await core.follow(found, after if last_event_id is None else last_event_id)
         if follower.cursor.at_end:
             return Response(status_code=204)
@@ -253,6 +265,7 @@ def _chosen(core: Core, ask: BulkAsk, caller: Caller) -> list[str]:
         run.run_id
         for run in found
         if run.is_root
+        and (ask.run_ids is None or run.run_id in ask.run_ids)
         and caller.owner in (None, run.user_id)
         and _component(core, run.run_id, run.kind) is not None
         and (wanted is None or _component(core, run.run_id, run.kind) in wanted)

@@ -1,4 +1,4 @@
-"""Parts for tests of programs that use desist: a provider on loopback, a scripted model, gates, leak checks.
+"""Parts for tests of programs that use desist: a provider and a Postgres on loopback, a scripted model, gates, counts.
 
 No test framework is imported, and nothing here is used by the library itself.
 """
@@ -6,6 +6,7 @@ No test framework is imported, and nothing here is used by the library itself.
 from desist.testing.exchange import Exchange
 from desist.testing.gates import Gate
 from desist.testing.leaks import Census, assert_no_leaks, census
+from desist.testing.postgres import LocalPostgres
 from desist.testing.provider import LoopbackProvider
 from desist.testing.replies import HANG, Call, Reply
 from desist.testing.requests import check_chat_request, check_messages_request, check_responses_request
@@ -17,6 +18,7 @@ __all__ = [
     "Census",
     "Exchange",
     "Gate",
+    "LocalPostgres",
     "LoopbackProvider",
     "Reply",
     "ScriptedModel",

@@ -18,7 +18,7 @@ from desist.cancel.reason import Source
 from desist.run.base import Abandoned, CancelRecord, content_text
 from desist.run.display.words import clean, count, milliseconds, one_line
 
-__all__ = ["Kept", "Row", "cancel_rows", "end_panel", "kept_words"]
+__all__ = ["Kept", "Row", "cancel_rows", "end_panel", "kept_words", "who_words"]
 
 #: A label, what is said, and in which style; a `Text` has its own.
 Row = tuple[str, str | Text, str]
@@ -81,7 +81,7 @@ def cancel_rows(record: CancelRecord | None, kept: Kept) -> list[Row]:
     """Return who, why, how fast, what was kept, what was abandoned."""
     rows: list[Row] = []
     if record is not None:
-        rows.append(("who", _who(record), "bold"))
+        rows.append(("who", who_words(record.source, record.by), "bold"))
         if record.reason and record.reason != _WHO[record.source]:
             rows.append(("why", one_line(record.reason), ""))
         if record.requested_at is not None and record.settled_at is not None:
@@ -102,12 +102,13 @@ def abandoned_rows(abandoned: Sequence[Abandoned]) -> list[Row]:
     return [("abandoned", f"{item.kind} {one_line(item.name)!r} {end}", "bold red") for item in abandoned]
 
 
-def _who(record: CancelRecord) -> str:
-    word = _WHO[record.source]
-    named = record.by if record.by and record.by != "desist" else None
+def who_words(source: Source, by: str | None) -> str:
+    """Return who asked for a cancel."""
+    word = _WHO[source]
+    named = by if by and by != "desist" else None
     if named is None:
         return word
-    return one_line(named) if record.source is Source.user else f"{one_line(named)} ({word})"
+    return one_line(named) if source is Source.user else f"{one_line(named)} ({word})"
 
 
 def end_panel(title: str, rows: Sequence[Row], style: str, encoding: str = "utf-8") -> RenderableType:

@@ -36,7 +36,7 @@ class View:
         show_time: say how long things took.
         show_step_details: show steps and tool calls, not only text and the end.
         show_end: draw the end; the command line draws its own.
-        hint: words at the foot, while it runs.
+        hint: words at the foot, while it runs; or what returns them, in the thread that draws.
         screen: what to write to; None chooses by the console.
     """
 
@@ -51,7 +51,7 @@ class View:
         show_time: bool = True,
         show_step_details: bool = True,
         show_end: bool = True,
-        hint: str = "Ctrl-C stops it",
+        hint: str | Callable[[], str] = "Ctrl-C stops it",
         screen: Callable[[Callable[[], RenderableType | None]], Screen] | None = None,
     ) -> None:
         self._console = console
@@ -102,8 +102,9 @@ class View:
         parts = [", ".join(running) or "running"]
         if self._show_time:
             parts.append(seconds(now - self._began))
-        if self._hint:
-            parts.append(self._hint)
+        hint = self._hint() if callable(self._hint) else self._hint
+        if hint:
+            parts.append(hint)
         line = Text(no_wrap=True, overflow="ellipsis")
         line.append(frames[int(now * 12) % len(frames)] + " ", style="cyan")
         line.append(f" {self._signs.dot} ".join(parts), style="dim")

@@ -1,0 +1,115 @@
+"""A database as a depot: its runs, of whichever process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from desist.cli.depot.base import How, Wanted
+from desist.cli.depot.info import Life, Receipt, RunInfo
+from desist.cli.depot.story import Story
+from desist.cli.exits import NothingFound
+from desist.db.base import BaseDb
+from desist.db.pages import Page, read_page, stream_of
+from desist.run.base import RunStatus
+from desist.run.plain import plain
+from desist.run.stored import RunQuery
+
+__all__ = ["DbDepot"]
+
+
+class DbDepot:
+    """The runs in a database."""
+
+    def __init__(self, db: BaseDb, name: str) -> None:
+        self.db, self.name = db, name
+        self._stories: dict[str, Story] = {}
+
+    def runs(self, wanted: Wanted) -> list[RunInfo]:
+        """Return the runs that are meant. A live one is asked for by each status: a store filters by one at a time."""
+        found = {}
+        for status in wanted.statuses or (None,):
+            query = RunQuery(
+                owners=_owners(wanted),
+                session_id=wanted.session_id,
+                user_id=wanted.user_id,
+                status=None if status is None else RunStatus(status),
+                created_before=None if wanted.older_than is None else time.time() - wanted.older_than,
+                limit=wanted.limit,
+            )
+            found.update({run.run_id: run for run in self.db.store.list_runs(query)})
+        newest = sorted(found.values(), key=lambda run: (run.created_at, run.run_id), reverse=True)
+        return [RunInfo.of_stored(run) for run in newest[: wanted.limit]]
+
+    def run(self, run_id: str) -> RunInfo:
+        """Return a run with its output."""
+        found = self.db.store.load_run(run_id)
+        if found is None:
+            raise NothingFound(f"there is no run {run_id!r} in {self.name}")
+        return RunInfo.of_stored(found, whole=True)
+
+    def steps(self, run: RunInfo) -> list[str]:
+        """Return what its stored events say; those that were read before aren't read again."""
+        story = self._stories.setdefault(run.run_id, Story())
+        for event in self._so_far(run.run_id, story.last.get("event_index")):
+            story.take({**plain(event), "event_index": event.event_index})
+        return story.open_steps()
+
+    def life(self, run_id: str) -> Life:
+        """Return nothing: what another process is at can't be seen from here."""
+        return Life()
+
+    def cancel(self, run_id: str, how: How) -> Receipt:
+        """Cancel a run of whichever process; the request is durable when this returns."""
+        receipt = self.db.cancel(
+            run_id,
+            reason=how.reason,
+            by=how.by,
+            grace=how.grace,
+            force=how.force,
+            scope=how.scope,
+            compensate=how.compensate,
+        )
+        return Receipt.of_asked(receipt)
+
+    def settled(self, receipt: Receipt, seconds: float | None) -> Receipt:
+        """Wait until it has settled."""
+        if receipt.asked is None or not receipt:
+            return receipt
+        receipt.asked.wait(seconds)
+        return Receipt.of_asked(receipt.asked)
+
+    def events(self, run_id: str, *, after: int | None, follow: bool) -> Iterator[dict[str, Any]]:
+        """Return the events of a run, of whichever process."""
+        if self.db.store.load_run(run_id) is None:
+            raise NothingFound(f"there is no run {run_id!r} in {self.name}")
+        for event in self._followed(run_id, after) if follow else self._so_far(run_id, after):
+            yield {**plain(event), "event_index": event.event_index}
+
+    def _followed(self, run_id: str, after: int | None) -> Iterator[Any]:
+        with self.db.follow(run_id, last_event_index=after) as reader:
+            yield from reader
+
+    def _so_far(self, run_id: str, after: int | None) -> Iterator[Any]:
+        store: Any = self.db.store  # what `open_database` opens is shared by processes, and has pages
+        last, more = -1 if after is None else after, True
+        while more:
+            with store.place.reading() as tables:
+                row = stream_of(tables, run_id)
+                page = read_page(tables, row, last) if row is not None else Page()
+            yield from page.events
+            last, more = page.last, page.more
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.db.close()
+
+
+def _owners(wanted: Wanted) -> frozenset[tuple[str, str]] | None:
+    """Return whose runs are meant: a name stands for the id that is made from it, too."""
+    asked = [("workflow", wanted.workflow), ("agent", wanted.agent)]
+    named = [(kind, name) for kind, name in asked if name is not None]
+    if not named:
+        return None
+    return frozenset(pair for kind, name in named for pair in ((kind, name), (kind, name.lower().replace(" ", "-"))))

@@ -1,0 +1,28 @@
+"""Spans of time as people type them: `90`, `90s`, `10m`, `2h`, `1.5d`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+__all__ = ["Span", "seconds_of"]
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+def seconds_of(text: str | float) -> float:
+    """Return a span in seconds.
+
+    Raises:
+        typer.BadParameter: it isn't one.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw]?)", str(text).strip())
+    if found is None:
+        raise typer.BadParameter(f"{text!r} isn't a time: write 90, 90s, 10m, 2h or 7d")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+#: The type of such an option.
+Span = Annotated[float | None, typer.Option(parser=seconds_of, metavar="TIME")]

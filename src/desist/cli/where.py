@@ -1,0 +1,79 @@
+"""The options that say where runs are, the same for every command; and JSON, the same for every command."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from desist.cli.depot import Depot
+
+__all__ = ["AsJson", "Db", "Server", "Token", "depot", "login", "say"]
+
+_PANEL = "Where the runs are"
+Db = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        help="A SQLite file, sqlite:///FILE or postgresql://...; else DESIST_DB, else desist.db here.",
+        metavar="FILE_OR_URL",
+        rich_help_panel=_PANEL,
+    ),
+]
+Server = Annotated[
+    str | None,
+    typer.Option("--server", help="A server; else DESIST_SERVER.", metavar="URL", rich_help_panel=_PANEL),
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        help="The server's token. Better in DESIST_TOKEN: what is typed can be seen in the list of processes.",
+        metavar="SECRET",
+        rich_help_panel=_PANEL,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Say it as JSON.")]
+
+
+@contextlib.contextmanager
+def depot(db: str | None, server: str | None, token: str | None) -> Iterator[Depot]:
+    """Open where the runs are, and let go of it at the end."""
+    from desist.cli.depot import open_depot
+
+    _keep_the_log_off()
+    found = open_depot(db, server, token)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def say(value: Any) -> None:
+    """Write a value as one line of JSON, at once."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def login() -> str | None:
+    """Return who asks, as cancels record it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return None
+
+
+def _keep_the_log_off() -> None:
+    """Let what a database logs while it is looked at not stand between the lines; errors are shown."""
+    log = logging.getLogger("desist")
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setLevel(logging.ERROR)
+        log.addHandler(handler)

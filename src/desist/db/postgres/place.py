@@ -1,0 +1,315 @@
+"""One set of tables in a Postgres, as a place: its connections, its transactions, what its errors mean for a writer.
+
+One connection writes, in the writer's thread; looks borrow one from a few. A transaction that decides about a run has a
+job of its own (`apart`), so that it is short and its locks are few. Its worst moment is a process that freezes within
+it: the server ends such a transaction after `FROZEN`, and whoever waits for its locks goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from desist.cancel.home import at_exit
+from desist.db.postgres.listener import Listener, join, leave
+from desist.db.postgres.readers import Readers
+from desist.db.postgres.schema import Schema
+from desist.db.postgres.tables import PostgresTables, WritingTables
+from desist.db.postgres.target import Target, is_passing
+from desist.db.report import Report
+from desist.db.sql_tables import Names
+from desist.db.tables import Changes
+from desist.db.writer import Busy, Job
+from desist.exceptions import StoreError
+
+if TYPE_CHECKING:
+    import psycopg
+
+__all__ = ["PostgresPlace"]
+
+log = logging.getLogger("desist.db")
+
+#: Seconds that a transaction may be silent before the server ends it, and that a statement may wait for a lock: longer,
+#: so that whoever waits for the locks of a frozen process gets them.
+FROZEN, LOCKED = 2.0, 5.0
+#: Seconds that a look may take, and seconds between two tries to reach a server that is away, at first and at most.
+LOOK, FIRST, SLOWEST = 30.0, 0.05, 1.0
+#: Seconds between two looks that nobody asked for: where calls come through, and where not.
+CALLED, DEAF = 0.25, 0.05
+
+#: Connections of a parent process, kept so that they are never closed in its forked child.
+_inherited: list[Any] = []
+
+
+class _Changes:
+    """Others may always have written."""
+
+    every = 0.04
+
+    def seen(self) -> bool:
+        """Return True."""
+        return True
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class PostgresPlace:
+    """Tables in a database, and the connections to them.
+
+    Raises:
+        StoreError: they can't be used; the message names the database and says why.
+    """
+
+    apart = True
+
+    def __init__(self, target: Target, schema: str | None, names: Names, patience: float) -> None:
+        self.target, self.names, self.name = target, names, target.name
+        self._patience = patience
+        self._writing: psycopg.Connection[Any] | None = None
+        self._doubt: _Doubt | None = None
+        self._away_until, self._pause = 0.0, FIRST
+        self._listener: Listener | None = None
+        self._closed = False
+        self.schema = Schema(target, schema, names)
+        self.schema.prepare(patience)
+        path = self.schema.path
+        limits = (
+            f"SET LOCAL statement_timeout = {_ms(LOOK)}; SET LOCAL idle_in_transaction_session_timeout = {_ms(LOOK)}"
+        )
+        self._look = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {limits}{path}".encode()
+        limits = (
+            f"SET LOCAL lock_timeout = {_ms(LOCKED)}; SET LOCAL idle_in_transaction_session_timeout = {_ms(FROZEN)}"
+        )
+        self._begin = f"BEGIN; {limits}{path}"
+        self._readers = Readers(target.connect, self.name)
+        _places.add(self)
+
+    # -- writing
+
+    def write(self, jobs: Sequence[Job]) -> list[Any]:
+        """Do the jobs in one transaction, on the disk before this returns if one of them asks for it.
+
+        Whether it went through isn't known if the connection breaks at its end. Then the server is asked that, before
+        anything is done twice.
+        """
+        import psycopg
+
+        if time.monotonic() < self._away_until:
+            raise Busy("the server is away")
+        try:
+            connection = self._writing = self._writing or self.target.connect()
+            known = self._known(connection, jobs)
+            if known is not None:
+                return known
+            return self._transaction(connection, jobs)
+        except psycopg.Error as error:
+            self._drop_writing()
+            if not is_passing(error):
+                raise StoreError(self.target.words(error)) from error
+            raise Busy(self.target.words(error)) from error
+
+    def _transaction(self, connection: psycopg.Connection[Any], jobs: Sequence[Job]) -> list[Any]:
+        number = self._started(connection, durable=any(job.durable for job in jobs))
+        self._away_until, self._pause = 0.0, FIRST
+        try:
+            tables = WritingTables(connection, self.names)
+            results = [job.work(tables) for job in jobs]
+            self._doubt = _Doubt(number, jobs, results)
+            connection.execute(b"COMMIT", prepare=False)
+            self._doubt = None
+            return results
+        except BaseException:
+            if not connection.closed and connection.info.transaction_status != 0:
+                connection.execute(b"ROLLBACK", prepare=False)
+                self._doubt = None
+            raise
+
+    def _started(self, connection: psycopg.Connection[Any], *, durable: bool) -> int:
+        """Begin a transaction, all in one message; return its number."""
+        lazily = "" if durable else "; SET LOCAL synchronous_commit = off"
+        cursor = connection.execute(f"{self._begin}{lazily}; SELECT txid_current()".encode(), prepare=False)
+        while cursor.nextset():
+            pass
+        row = cursor.fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def _known(self, connection: psycopg.Connection[Any], jobs: Sequence[Job]) -> list[Any] | None:
+        """Return the results of jobs that were in doubt, and are done; None if they are to be done."""
+        doubt = self._doubt
+        if doubt is None or not all(any(job is one for one in doubt.jobs) for job in jobs):
+            return None
+        row = connection.execute("SELECT txid_status(%s)", (doubt.number,)).fetchone()
+        status = row[0] if row is not None else None
+        if status == "in progress":
+            raise Busy("the server hasn't noticed yet that a connection broke")
+        if status != "committed":
+            self._doubt = None
+            return None
+        return [doubt.result_of(job) for job in jobs]
+
+    def _drop_writing(self) -> None:
+        """Part with a connection that failed, and leave the server alone for a moment if it can't be reached."""
+        connection, self._writing = self._writing, None
+        if connection is None:
+            self._away_until = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, SLOWEST)
+        elif not connection.closed and connection.info.transaction_status == 0:
+            self._writing = connection  # it was the statement, not the connection
+        else:
+            connection.close()
+
+    def detach(self) -> Callable[[], None]:
+        """Part with the connection that writes."""
+        connection, self._writing = self._writing, None
+        return connection.close if connection is not None else lambda: None
+
+    # -- reading
+
+    def reading(self) -> Any:
+        """Lend the tables for one look: all that it sees belongs together. Waits for a server that is away."""
+        return self._reading(self._patience)
+
+    def looking(self) -> Any:
+        """The same for a look that is made again soon: it doesn't wait."""
+        return self._reading(0.0)
+
+    @contextmanager
+    def _reading(self, patience: float) -> Iterator[PostgresTables]:
+        import psycopg
+
+        connection = self._look_begun(patience)
+        try:
+            try:
+                yield PostgresTables(connection, self.names)
+            finally:
+                if not connection.closed and connection.info.transaction_status in (2, 3):  # in it, also if it failed
+                    connection.execute(b"ROLLBACK", prepare=False)
+        except psycopg.Error as error:
+            raise StoreError(self.target.words(error)) from error
+        finally:
+            self._readers.give_back(connection)
+
+    def _look_begun(self, patience: float) -> psycopg.Connection[Any]:
+        """Return a connection in a transaction for a look; a lent one may have been broken for long."""
+        import psycopg
+
+        until = time.monotonic() + patience
+        pause, again = FIRST, True
+        while True:
+            connection = None
+            try:
+                connection = self._readers.borrow(max(0.0, until - time.monotonic()))
+                connection.execute(self._look, prepare=False)
+                return connection
+            except psycopg.Error as error:
+                if connection is not None:
+                    self._readers.give_back(connection)
+                    self._readers.drop_idle()
+                    if again:  # with a new one, at once
+                        again = False
+                        continue
+                if not is_passing(error) or time.monotonic() + pause > until:
+                    raise StoreError(self.target.words(error)) from error
+            except BaseException:
+                if connection is not None:
+                    self._readers.give_back(connection)
+                raise
+            time.sleep(pause)
+            pause = min(2 * pause, SLOWEST)
+
+    def changes(self) -> Changes:
+        """Return something to ask while somebody follows a run: there is no cheap sign, so each look is a real one."""
+        return _Changes()
+
+    # -- looking it over
+
+    def report(self) -> Report:
+        """Say at which step the tables stand, and what is wrong with them."""
+        return self.schema.report(self._patience)
+
+    def upgrade(self) -> Report:
+        """Bring the tables to what this version needs, and look them over."""
+        self.schema.prepare(self._patience)
+        return self.report()
+
+    # -- being called
+
+    @property
+    def look_every(self) -> float:
+        """Seconds between two looks that nobody asked for."""
+        return CALLED if self._listener is not None and self._listener.hears else DEAF
+
+    @property
+    def address(self) -> str:
+        """By which name this process is called."""
+        return self._listener.address if self._listener is not None else ""
+
+    def listen(self) -> None:
+        """Begin to hear. Doesn't wait for that."""
+        if self._listener is None and not self._closed:
+            self._listener = join(self.target)
+
+    def wake(self, address: str) -> None:
+        """The transaction did."""
+
+    # -- the end
+
+    def close(self) -> None:
+        """Close all connections; the writer's is closed when its thread ends."""
+        self._closed = True
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            leave(listener)
+        self._readers.close()
+
+    def drop_idle(self) -> None:
+        """Close the connections that nobody uses."""
+        self._readers.drop_idle()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_readers"):  # else it could not be opened
+            self.close()
+
+    def forget(self) -> None:
+        """Start anew in a forked child."""
+        _inherited.extend([self._writing, *self._readers.inherited()])
+        self._writing = self._doubt = self._listener = None
+        self._away_until = 0.0
+
+
+class _Doubt:
+    """A transaction of which it isn't known yet whether it went through."""
+
+    def __init__(self, number: int, jobs: Sequence[Job], results: list[Any]) -> None:
+        self.number, self.jobs, self._results = number, jobs, results
+
+    def result_of(self, job: Job) -> Any:
+        return next(result for known, result in zip(self.jobs, self._results, strict=True) if known is job)
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
+
+
+_places: weakref.WeakSet[PostgresPlace] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for place in list(_places):
+        place.forget()
+
+
+def _drop_all() -> None:
+    for place in list(_places):
+        place.drop_idle()
+
+
+at_exit(_drop_all)
+os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,93 @@
+"""What Postgres says otherwise than `desist.db.sql_tables`: marks, locks, the server's clock, calls to other processes.
+
+`PostgresTables` are for a look, `WritingTables` for a transaction. What two transactions compete for is locked in the
+same order everywhere: an id, its run, then its session.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from desist.db.sql_tables import Names, SqlTables
+from desist.run.stored import StoredSession
+
+__all__ = ["PostgresTables", "WritingTables"]
+
+
+class PostgresTables(SqlTables):
+    """The tables for one look."""
+
+    __slots__ = ("_now",)
+
+    order = "row_no"
+    everywhere = True
+
+    def __init__(self, connection: Any, names: Names) -> None:
+        super().__init__(connection, names)
+        self._now: float | None = None
+
+    def _do(self, statement: str, values: Sequence[Any] = ()) -> int:
+        return int(self._connection.execute(_marked(statement), [_kept(value) for value in values]).rowcount)
+
+    def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        rows = self._connection.execute(_marked(statement), [_kept(value) for value in values]).fetchall()
+        return [tuple(map(_given, row)) for row in rows]
+
+    def now(self) -> float:
+        """Return the server's time when this was first asked: all machines go by that."""
+        if self._now is None:
+            self._now = float(self._rows("SELECT extract(epoch FROM clock_timestamp())")[0][0])
+        return self._now
+
+
+class WritingTables(PostgresTables):
+    """The tables for one transaction."""
+
+    __slots__ = ()
+
+    lock = "FOR UPDATE"
+    share = "FOR SHARE"  # a run whose part is being added can't change hands before it is
+    skip = "FOR UPDATE SKIP LOCKED"
+
+    def lock_run(self, run_id: str) -> None:
+        """Let no other transaction claim or cancel a run of this id that isn't there yet."""
+        self._lock_name(f"{self._names.runs} {run_id}")
+
+    def _lock_name(self, name: str) -> None:
+        """Lock what has no row yet, until the transaction is through. Names that share a number only wait in vain."""
+        self._rows("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", (name,))
+
+    def call(self, address: str) -> None:
+        """Wake a process when the transaction is through."""
+        if address:
+            self._rows("SELECT pg_notify(?, '')", (address,))
+
+    def get_session(self, session_id: str, kind: str) -> StoredSession | None:
+        """Return a session that no other transaction changes, or makes, before this one is through."""
+        found = super().get_session(session_id, kind)
+        if found is None:
+            self._lock_name(f"{self._names.sessions} {kind} {session_id}")
+            found = super().get_session(session_id, kind)
+        return found
+
+
+def _kept(value: Any) -> Any:
+    """Return a value as the server keeps it: its text has no NUL, which ids of programs may have (JSON has none)."""
+    if isinstance(value, str) and ("\0" in value or "\1" in value):
+        return value.replace("\1", "\1b").replace("\0", "\1a")
+    return value
+
+
+def _given(value: Any) -> Any:
+    """Return a value as the program gave it."""
+    if isinstance(value, str) and "\1" in value:
+        return value.replace("\1a", "\0").replace("\1b", "\1")
+    return value
+
+
+@functools.lru_cache(maxsize=256)
+def _marked(statement: str) -> bytes:
+    """Return a statement with psycopg's marks for values. None of ours has a question mark or per cent sign else."""
+    return statement.replace("?", "%s").encode()

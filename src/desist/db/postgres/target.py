@@ -1,0 +1,153 @@
+"""Which server and database, how to connect to it, and what its errors mean. psycopg is imported when it is needed.
+
+Used by everything here that opens a connection. A password is never part of a message.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from desist.exceptions import ConfigurationError, MissingExtraError, StoreError
+
+if TYPE_CHECKING:
+    import psycopg
+
+__all__ = ["Target", "is_passing"]
+
+#: What is asked of a connection unless the URL says otherwise. A server that is cut off is noticed within 11 s, also
+#: while nothing is asked of it: seconds, but for the last, milliseconds.
+ALIVE = {
+    "application_name": "desist",
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+_SCHEME = re.compile(r"(postgres|postgresql)(\+\w+)?://")
+#: How many times a statement is executed before the server keeps its plan.
+_PREPARE = 5
+#: Classes and codes of errors that pass: connections lost, servers that start or stop, too many connections, locks,
+#: deadlocks, our own limits, and a server that became a standby.
+_PASSING = ("08", "40", "57P", "53300", "55P03", "57014", "25P03", "25P02", "25006")
+
+
+class Target:
+    """A database of a server, seen from this process.
+
+    Parameters:
+        url: `postgresql://...`, `postgresql+psycopg://...`, or a conninfo string of libpq.
+
+    Raises:
+        ConfigurationError: it can't be read.
+        MissingExtraError: psycopg isn't installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            from psycopg import ProgrammingError
+            from psycopg.conninfo import conninfo_to_dict
+        except ImportError:
+            raise MissingExtraError("PostgresDb", "postgres") from None
+        scheme = _SCHEME.match(url)
+        if scheme is not None and scheme[2] not in (None, "+psycopg", "+psycopg_async"):
+            raise ConfigurationError(
+                f"db_url= names the driver {scheme[2]!r}: desist uses psycopg; write postgresql://..."
+            )
+        if scheme is None and "=" not in url:
+            raise ConfigurationError("db_url= must look like 'postgresql://USER:PASSWORD@HOST:PORT/DATABASE'")
+        try:
+            given = conninfo_to_dict(_SCHEME.sub("postgresql://", url, count=1))
+        except ProgrammingError:  # its words may hold the password
+            raise ConfigurationError("db_url= can't be read: special characters in it must be written as %XX") from None
+        self._options = {**ALIVE, **{name: value for name, value in given.items() if value is not None}}
+        host, port, database = (str(given.get(name) or "") for name in ("host", "port", "dbname"))
+        self.name = f"postgresql://{host or 'localhost'}{port and ':' + port}/{database}"  #: for messages
+        #: the same for all who hear the same calls
+        self.key = (host, str(given.get("hostaddr") or ""), port, database, str(given.get("user") or ""))
+        self.settings = tuple(sorted((name, str(value)) for name, value in self._options.items()))
+        self.is_pooled: bool | None = None  #: something stands between that hands out the server's connections
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """Return a new connection, in which each statement is a transaction unless told otherwise.
+
+        Raises:
+            psycopg.Error: it can't be reached.
+        """
+        import psycopg
+
+        connection: psycopg.Connection[Any] = psycopg.connect(**self._options, autocommit=True)  # type: ignore[arg-type]  # numbers, too
+        try:
+            if self.is_pooled is None:
+                # A pooler makes up the process ids that it tells its clients.
+                row = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
+                self.is_pooled = row is None or row[0] != connection.info.backend_pid
+            connection.prepare_threshold = None if self.is_pooled else _PREPARE
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def connect_within(self, patience: float) -> psycopg.Connection[Any]:
+        """Return a new connection; wait for a server that starts, but not for one that isn't there.
+
+        Raises:
+            StoreError: it can't be reached; the message says why.
+        """
+        import psycopg
+
+        until = time.monotonic() + patience
+        while True:
+            try:
+                return self.connect()
+            except psycopg.Error as error:
+                if not is_starting(error) or time.monotonic() > until:
+                    raise StoreError(self.words(error)) from error
+                time.sleep(0.1)
+
+    def words(self, error: BaseException) -> str:
+        """Say what is wrong with which database, and what to do."""
+        code, text = getattr(error, "sqlstate", None) or "", " ".join(str(error).split()) or type(error).__name__
+        hint = next((hint for start, hint in _HINTS.items() if code.startswith(start)), None)
+        if hint is None and not code:
+            hint = next((hint for part, hint in _TEXTS.items() if part in text), None)
+        return f"{self.name}: {hint} ({text})" if hint else f"{self.name}: {text}"
+
+
+_HINTS = {
+    "25006": "it can't be written: this is a standby, or the transaction is read-only",
+    "28": "it doesn't let this user in: see user and password in db_url=, and the server's pg_hba.conf",
+    "3D000": "there is no such database: make it, or give another db_url=",
+    "3F000": "there is no schema to make tables in: give db_schema=, or a search_path",
+    "42501": "this user may not do that: grant it, or give another db_schema=",
+    "53100": "the server's disk is full",
+    "53300": "the server has no connection left: raise its max_connections, or use a pooler",
+}
+_TEXTS = {
+    "password authentication failed": _HINTS["28"],
+    "no pg_hba.conf entry": _HINTS["28"],
+    "Connection refused": "nothing listens there: see whether the server runs",
+    "could not translate host name": "there is no such host",
+    "failed to resolve host": "there is no such host",
+    "timeout expired": "it doesn't answer",
+}
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether trying again may help: a connection was lost, a lock not got, a limit of ours reached."""
+    import psycopg
+
+    code = getattr(error, "sqlstate", None)
+    if code is None:  # from the client: the connection is gone, or can't be made
+        refused = any(part in str(error) for part in ("authentication failed", "no pg_hba.conf entry"))
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not refused
+    return str(code).startswith(_PASSING)
+
+
+def is_starting(error: BaseException) -> bool:
+    """Whether a server is there that will soon take connections."""
+    code, text = getattr(error, "sqlstate", None), str(error)
+    return code in ("57P03", "53300") or (code is None and ("starting up" in text or "too many clients" in text))

@@ -1,0 +1,63 @@
+"""What databases with tables of SQL share: SQLite's and Postgres'."""
+
+from __future__ import annotations
+
+import re
+
+from desist.cancel.aside import aside
+from desist.db.base import AsyncBaseDb
+from desist.db.on_disk import OnDisk
+from desist.db.report import Report
+from desist.db.shared_store import SharedTableStore
+from desist.db.sql_tables import Names
+from desist.exceptions import ConfigurationError
+
+__all__ = ["AsyncSqlDb", "SqlDb", "names_after"]
+
+
+class SqlDb(OnDisk):
+    """A database whose runs any process may stop."""
+
+    _table_store: SharedTableStore
+
+    def end_lost_runs(self) -> list[str]:
+        """Give an end to runs whose processes have died; return their ids. Also done when the database is opened.
+
+        Not to those of a workflow with `on_crash="resume"`: see `Workflow.resume_lost_runs`.
+        """
+        return self._table_store.end_lost()
+
+    def check(self) -> Report:
+        """Look the database over and say what is wrong with it; nothing is changed. Takes long on a large one.
+
+        Raises:
+            StoreError: it can't be read.
+        """
+        return self._table_store.place.report()
+
+    def upgrade(self) -> Report:
+        """Bring tables to what this desist needs, and say how they are then. Opening has done that already."""
+        return self._table_store.place.upgrade()
+
+
+class AsyncSqlDb(AsyncBaseDb):
+    """The same, with methods that are awaited."""
+
+    def __init__(self, db: SqlDb) -> None:
+        super().__init__(db)
+        self._sql = db
+
+    async def end_lost_runs(self) -> list[str]:
+        """Do the same, awaited."""
+        return await aside(self._sql.end_lost_runs, "desist-db-call")
+
+
+def names_after(session_table: str | None) -> Names:
+    """Return the names of all tables.
+
+    Raises:
+        ConfigurationError: it is no name.
+    """
+    if session_table is not None and not re.fullmatch(r"[A-Za-z_]\w*", session_table, re.ASCII):
+        raise ConfigurationError(f"session_table={session_table!r} must be a name: letters, digits and _")
+    return Names.after(session_table)

@@ -1,0 +1,168 @@
+"""`RedisRunCancellationManager`: a hash in Redis for each run, and a channel to call whoever has it.
+
+Each change is one script, so that a cancel and an end compete in Redis. A call is a hint: what counts is in the hash.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from desist.exceptions import ConfigurationError
+from desist.run.cancellation_management.base import Asked, BaseRunCancellationManager, Noted
+
+__all__ = ["RedisRunCancellationManager"]
+
+log = logging.getLogger("desist.run")
+
+#: Seconds for which a cancel of a run that nobody knows is kept, and for which the end of a run is.
+INTENT_TTL, ENDED_TTL = 60, 3600
+#: Seconds after which listening is tried again.
+AGAIN = 1.0
+
+_READ = "local known = redis.call('HMGET', KEYS[1], 'state', 'request', 'status', 'record', 'last') "
+_ASK = """
+if not known[1] then
+  redis.call('HSET', KEYS[1], 'state', 'asked', 'request', ARGV[1]) redis.call('EXPIRE', KEYS[1], ARGV[3])
+elseif known[1] == 'running' or known[1] == 'cancelling' then
+  redis.call('HSET', KEYS[1], 'state', 'cancelling') redis.call('HSETNX', KEYS[1], 'request', ARGV[1])
+  redis.call('HSET', KEYS[1], 'last', ARGV[1]) redis.call('PUBLISH', ARGV[2], ARGV[4])
+end
+return known
+"""
+_BEGIN = """
+local state = 'running'
+if known[1] == 'asked' or known[1] == 'cancelling' then state = 'cancelling' else redis.call('DEL', KEYS[1]) end
+redis.call('HSET', KEYS[1], 'state', state) redis.call('EXPIRE', KEYS[1], ARGV[1])
+return known
+"""
+_OBEYED = """
+if known[1] == 'running' or known[1] == 'ending' then
+  redis.call('HSET', KEYS[1], 'state', 'cancelling', 'request', ARGV[1])
+end
+return known
+"""
+_BEGIN_END = "if known[1] == 'running' then redis.call('HSET', KEYS[1], 'state', 'ending') end return known"
+_GO_ON = "if known[1] == 'ending' then redis.call('HSET', KEYS[1], 'state', 'running') end return known"
+_END = """
+redis.call('HSET', KEYS[1], 'state', 'ended', 'status', ARGV[1]) redis.call('EXPIRE', KEYS[1], ARGV[3])
+if ARGV[2] ~= '' then redis.call('HSET', KEYS[1], 'record', ARGV[2]) end
+redis.call('PUBLISH', ARGV[4], ARGV[5])
+return known
+"""
+
+
+class RedisRunCancellationManager(BaseRunCancellationManager):
+    """Cancels through Redis. `pip install redis`; desist doesn't need it otherwise.
+
+    Parameters:
+        redis_client: a `redis.Redis` of the program's. One is enough: async code is served from beside its loop.
+        key_prefix: what the keys begin with.
+        ttl_seconds: for how long a run is known that nobody has looked at since.
+    """
+
+    look_every = 1.0
+
+    def __init__(
+        self, redis_client: Any, *, key_prefix: str = "desist:run:cancellation:", ttl_seconds: int = 86_400
+    ) -> None:
+        if not callable(getattr(redis_client, "eval", None)) or not callable(getattr(redis_client, "pubsub", None)):
+            raise ConfigurationError(f"redis_client= must be a redis.Redis, not {redis_client!r:.80}")
+        if ttl_seconds <= 0:
+            raise ConfigurationError(f"ttl_seconds={ttl_seconds} must be more than 0")
+        self._client, self._prefix, self._ttl = redis_client, key_prefix, int(ttl_seconds)
+        self._channel = f"{key_prefix}calls"
+        self._stop = threading.Event()
+
+    def _do(self, script: str, run_id: str, *values: object) -> Noted | None:
+        found = self._client.eval(_READ + script, 1, f"{self._prefix}run:{run_id}", *values)
+        state, *rest = (_text(value) for value in found)
+        return None if state is None else Noted(state, *rest)
+
+    def register_run(self, run_id: str) -> None:
+        """A run starts here. A cancel that came before it stays."""
+        self._do(_BEGIN, run_id, self._ttl)
+
+    def cancel_run(self, run_id: str) -> bool:
+        """Note that a run is to be stopped; return whether it will be: False for one that isn't known or has ended."""
+        before = self.ask(run_id, "").before
+        return before is not None and (before.state in ("running", "cancelling") or before.status == "CANCELLED")
+
+    def is_cancelled(self, run_id: str) -> bool:
+        """Whether that is noted."""
+        noted = self.noted(run_id)
+        return noted is not None and noted.state in ("asked", "cancelling")
+
+    def cleanup_run(self, run_id: str) -> None:
+        """Forget a run."""
+        self._client.delete(f"{self._prefix}run:{run_id}")
+
+    def get_active_runs(self) -> dict[str, bool]:
+        """Return the runs of all processes that have not ended, each with whether it is to be stopped."""
+        start = f"{self._prefix}run:"
+        states = {
+            name[len(start) :]: _text(self._client.hget(name, "state"))
+            for name in map(_text, self._client.scan_iter(f"{start}*"))
+            if name is not None
+        }
+        return {
+            run_id: state in ("asked", "cancelling") for run_id, state in states.items() if state not in (None, "ended")
+        }
+
+    def ask(self, run_id: str, request: str) -> Asked:
+        """Note a cancel, unless the run has ended or is just ending, and call its process."""
+        return Asked(self._do(_ASK, run_id, request, self._channel, INTENT_TTL, run_id))
+
+    def noted(self, run_id: str) -> Noted | None:
+        """Return what is known of a run."""
+        return self._do("return known", run_id)
+
+    def obeyed(self, run_id: str, request: str) -> None:
+        """A run is being cancelled by its own process."""
+        self._do(_OBEYED, run_id, request)
+
+    def begin_end(self, run_id: str) -> Noted:
+        """A run is about to end: from now on no cancel is taken. Return what was known just before."""
+        return self._do(_BEGIN_END, run_id) or Noted("running")
+
+    def go_on(self, run_id: str) -> None:
+        """It didn't end after all."""
+        self._do(_GO_ON, run_id)
+
+    def end(self, run_id: str, status: str, record: str | None) -> None:
+        """A run has ended; that is known for an hour."""
+        self._do(_END, run_id, status, record or "", ENDED_TTL, self._channel, run_id)
+
+    # -- hearing calls
+
+    def listen(self, called: Callable[[], None]) -> None:
+        """Call `called()` whenever something was noted, from a thread of the manager's."""
+        self._stop = stop = threading.Event()
+
+        def work() -> None:
+            while not stop.is_set():
+                try:
+                    self._hear(called, stop)
+                except Exception as error:
+                    log.debug("Redis can't be listened to: %s", error)
+                    stop.wait(AGAIN)
+
+        threading.Thread(target=work, name="desist-redis", daemon=True).start()
+
+    def _hear(self, called: Callable[[], None], stop: threading.Event) -> None:
+        with self._client.pubsub(ignore_subscribe_messages=True) as calls:
+            calls.subscribe(self._channel)
+            called()  # what came while nobody listened
+            while not stop.is_set():
+                if calls.get_message(timeout=0.5) is not None:
+                    called()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._stop.set()
+
+
+def _text(value: Any) -> str | None:
+    return value.decode() if isinstance(value, bytes) else value

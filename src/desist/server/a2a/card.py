@@ -1,0 +1,39 @@
+"""The card of a workflow or agent: what it is, where it is, what it can."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import desist
+from desist.server.components import Component
+
+__all__ = ["PROTOCOL", "card_of"]
+
+PROTOCOL = "1.0"
+MODES = ["text/plain", "application/json"]
+
+
+def card_of(component: Component, url: str, *, secured: bool) -> dict[str, Any]:
+    """Return a card, as JSON.
+
+    Parameters:
+        url: where the agent is spoken to.
+        secured: whether a token must be shown.
+    """
+    name = component.name or component.id
+    words = component.description or name
+    skill = {"id": component.id, "name": name, "description": words, "tags": ["desist"]}
+    card: dict[str, Any] = {
+        "name": name,
+        "description": words,
+        "version": desist.__version__,
+        "supportedInterfaces": [{"url": url, "protocolBinding": "JSONRPC", "protocolVersion": PROTOCOL}],
+        "capabilities": {"streaming": True},
+        "defaultInputModes": MODES,
+        "defaultOutputModes": MODES[:1],
+        "skills": [skill],
+    }
+    if secured:
+        card["securitySchemes"] = {"token": {"httpAuthSecurityScheme": {"scheme": "Bearer"}}}
+        card["securityRequirements"] = [{"schemes": {"token": {}}}]
+    return card

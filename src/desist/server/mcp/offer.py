@@ -1,0 +1,54 @@
+"""Workflows and agents as an MCP client sees them: tools with a name, words, and a schema of what they take."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from desist.server.components import Component, Components
+from desist.server.problems import Refused
+
+__all__ = ["given_of", "offered", "schema_of"]
+
+_TEXT = {
+    "type": "object",
+    "properties": {"input": {"type": "string", "description": "What it is asked."}},
+    "required": ["input"],
+    "additionalProperties": False,
+}
+
+
+def offered(known: Components) -> dict[str, Component]:
+    """Return what is served by the names of the tools: their ids; where two have one, with their kind before it."""
+    found: dict[str, Component] = {}
+    agents = {_name(one.id) for one in known.of_kind("agent")}
+    workflows = {_name(one.id) for one in known.of_kind("workflow")}
+    for kind in ("workflow", "agent"):
+        for one in known.of_kind(kind):
+            name = _name(one.id)
+            found[f"{kind}-{name}" if name in agents & workflows else name] = one
+    return found
+
+
+def _name(component_id: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "_", component_id)[:128]
+
+
+def schema_of(component: Component) -> dict[str, Any]:
+    """Return the schema of a call's arguments."""
+    schema = getattr(component, "input_schema", None)
+    made: dict[str, Any] = schema.model_json_schema() if schema is not None else _TEXT
+    return made
+
+
+def given_of(component: Component, arguments: dict[str, Any]) -> Any:
+    """Return what a call's arguments ask.
+
+    Raises:
+        Refused: with 422.
+    """
+    if getattr(component, "input_schema", None) is not None:
+        return arguments
+    if set(arguments) != {"input"} or not isinstance(arguments["input"], str):
+        raise Refused(422, "the one argument is input, a text")
+    return arguments["input"]

@@ -1,0 +1,78 @@
+"""The page: the files that a browser is given at `/`, and nothing else. What it shows it asks `/v1` for.
+
+The files are plain ES modules, custom elements and CSS, as they are written: no build, nothing from elsewhere. They
+are read once and looked up by name, so that no path leads out of them. It must not know of runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+from fastapi import APIRouter, Request, Response
+
+from desist.server.guard import PAGE
+from desist.server.problems import Refused
+
+__all__ = ["page_routes"]
+
+_TYPES = {
+    "css": "text/css; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+#: What the page may do: load its own files and ask its own server. Nothing inline, nothing from text.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:;"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+)
+
+
+def page_routes() -> APIRouter:
+    """Return the routes of the page and its files. Anybody may read them: they are the package's own."""
+    routes = APIRouter(include_in_schema=False)
+
+    @routes.api_route("/", methods=["GET", "HEAD"])
+    async def page(request: Request) -> Response:
+        return _answer("index.html", request)
+
+    @routes.api_route(PAGE + "{name:path}", methods=["GET", "HEAD"])
+    async def file(name: str, request: Request) -> Response:
+        return _answer(name, request)
+
+    return routes
+
+
+def _answer(name: str, request: Request) -> Response:
+    found = _files().get(name)
+    if found is None:
+        raise Refused(404, "the page has no such file")
+    body, kind, tag = found
+    headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache", "ETag": tag}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers | {"Content-Type": kind})
+
+
+@cache
+def _files() -> dict[str, tuple[bytes, str, str]]:
+    """Return the files by name: what is in them, their type, their ETag."""
+    found = {}
+    for name, file in _walk(files(__name__) / "files", ""):
+        body = file.read_bytes()
+        tag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
+        found[name] = (body, _TYPES[name.rpartition(".")[2]], tag)
+    return found
+
+
+def _walk(place: Traversable, prefix: str) -> list[tuple[str, Traversable]]:
+    found = []
+    for item in place.iterdir():
+        if item.is_dir():
+            found += _walk(item, f"{prefix}{item.name}/")
+        elif item.name.rpartition(".")[2] in _TYPES:
+            found.append((prefix + item.name, item))
+    return found

@@ -1,0 +1,215 @@
+"""`LocalPostgres`: a real Postgres on loopback, made for a test from the binaries that are installed, then thrown away.
+
+For tests and benchmarks, ours and yours. It is never durable (`fsync=off`), and takes anybody on this machine in.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from desist.exceptions import ConfigurationError
+
+__all__ = ["LocalPostgres"]
+
+#: Seconds in which a server must have started or stopped, on a machine that does other things, too.
+PATIENCE = 60.0
+_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "crash": signal.SIGQUIT}
+_CAN_START = ("PATH", "LD_LIBRARY_PATH")
+
+
+class LocalPostgres:
+    """A server with a folder of its own; `with LocalPostgres() as server: ... server.url`.
+
+    It runs as another user if this process is root's, which Postgres refuses. The server listens on a free port of
+    loopback and on a Unix socket in its folder.
+
+    Parameters:
+        host: the address to listen at.
+        settings: of `postgresql.conf`, beside ours.
+
+    Raises:
+        ConfigurationError: Postgres isn't installed here, or doesn't start; the message has its words.
+    """
+
+    def __init__(self, *, host: str = "127.0.0.1", settings: Mapping[str, object] | None = None) -> None:
+        found = self.binaries()
+        if found is None:
+            raise ConfigurationError("no initdb in PATH or /usr/lib/postgresql: install Postgres (Debian: postgresql)")
+        self.host, self.port = host, _free_port(host)
+        self._binaries, self._settings = found, dict(settings or {})
+        self._who = _somebody()
+        self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+        self._ready = threading.Event()
+        self._said: deque[str] = deque(maxlen=200)
+        self.folder = Path(tempfile.mkdtemp(prefix="desist-postgres-"))
+        try:
+            self._make()
+        except BaseException:
+            self.close()
+            raise
+
+    @staticmethod
+    def binaries() -> Path | None:
+        """Return the folder with Postgres' programs, those of the newest version; None if it isn't installed."""
+        known = shutil.which("initdb")
+        if known is not None:
+            return Path(known).parent
+        found = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+        return max((path.parent for path in found), key=lambda path: float(path.parent.name), default=None)
+
+    def _make(self) -> None:
+        if self._who:
+            os.chown(self.folder, self._who["user"], self._who["group"])
+        self._do("initdb", "-D", self._data, "-U", "desist", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+
+    @property
+    def _data(self) -> str:
+        return str(self.folder / "data")
+
+    def _do(self, program: str, *arguments: str) -> None:
+        command = [str(self._binaries / program), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, **self._how())
+        if done.returncode:
+            raise ConfigurationError(f"{program} failed: {done.stderr.strip() or done.stdout.strip()}")
+
+    def _how(self) -> dict[str, Any]:
+        environment = {name: os.environ[name] for name in _CAN_START if name in os.environ}
+        return {"cwd": self.folder, "env": {**environment, "LC_ALL": "C"}, **self._who}
+
+    # -- running
+
+    def start(self) -> None:
+        """Start it and wait until it takes connections."""
+        settings = {
+            "port": self.port,
+            "listen_addresses": self.host,
+            "unix_socket_directories": str(self.folder),
+            "fsync": "off",
+            "full_page_writes": "off",
+            "max_connections": 200,
+            "log_min_messages": "log",
+            **self._settings,
+        }
+        given = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        self._ready.clear()
+        command = [str(self._binaries / "postgres"), "-D", self._data, *given]
+        self._process = process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            **self._how(),
+        )
+        self._reader = threading.Thread(target=self._read, args=(process,), name="local-postgres", daemon=True)
+        self._reader.start()
+        if not self._ready.wait(PATIENCE) or process.poll() is not None:
+            words = self.log()
+            self.stop("crash")
+            raise ConfigurationError(f"Postgres didn't start: {words}")
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        """Read what it says: its pipe must not fill."""
+        assert process.stderr is not None
+        with process.stderr:
+            for line in process.stderr:
+                self._said.append(line.rstrip())
+                if "ready to accept connections" in line:
+                    self._ready.set()
+        process.wait()
+        self._ready.set()  # it won't be
+
+    def stop(self, how: Literal["smart", "fast", "crash"] = "fast") -> None:
+        """Stop it and wait for its end: when all have left, at once, or as if the machine had lost its power."""
+        process = self._process
+        if process is None or self._reader is None:
+            return
+        if process.poll() is None:
+            process.send_signal(_SIGNALS[how])
+        self._reader.join(PATIENCE)
+        if process.poll() is None:
+            process.kill()
+            self._reader.join(PATIENCE)
+        self._process = self._reader = None
+
+    def restart(self, how: Literal["fast", "crash"] = "fast") -> None:
+        """Stop it, and start it again with what it holds."""
+        self.stop(how)
+        self.start()
+
+    def log(self) -> str:
+        """Return the last lines that it has said."""
+        return "\n".join(self._said)
+
+    # -- using it
+
+    @property
+    def url(self) -> str:
+        """Where it is, as a URL of the database `postgres`."""
+        return self.url_of("postgres")
+
+    def url_of(self, database: str, schema: str | None = None) -> str:
+        """Return the URL of a database; with `schema`, of one in which tables are made there."""
+        at = f"postgresql://desist@{self.host}:{self.port}/{database}"
+        return at if schema is None else f"{at}?options=-csearch_path%3D{schema}"
+
+    def do(self, statement: str, *values: object, url: str | None = None) -> list[tuple[Any, ...]]:
+        """Execute a statement in a connection of its own; return its rows."""
+        import psycopg
+
+        with psycopg.connect(url or self.url, autocommit=True) as connection:
+            done = connection.execute(statement.encode(), values or None)
+            return done.fetchall() if done.description else []
+
+    def new_schema(self, name: str) -> str:
+        """Make an empty schema and return the URL at which it is the place of tables."""
+        self.do(f'CREATE SCHEMA "{name}"')
+        return self.url_of("postgres", name)
+
+    def close(self) -> None:
+        """Stop it and delete all it holds."""
+        self.stop("crash")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> LocalPostgres:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def _somebody() -> dict[str, Any]:
+    """Return how to run a program as somebody who isn't root; nothing if this process isn't root's."""
+    if os.geteuid() != 0:
+        return {}
+    for name in ("postgres", "nobody"):
+        try:
+            known = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return {"user": known.pw_uid, "group": known.pw_gid, "extra_groups": []}
+    raise ConfigurationError("Postgres doesn't run as root, and there is no user 'postgres' or 'nobody' here")
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as taken:
+        taken.bind((host, 0))
+        return int(taken.getsockname()[1])

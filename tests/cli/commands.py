@@ -1,0 +1,142 @@
+"""What tests of the command line share: `desist` as a process, programs that it runs, servers that it asks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from desist import Step, Workflow
+from desist.db import SqliteDb
+
+DESIST = [sys.executable, "-c", "from desist.cli import main; main()"]
+PROGRAM = str(Path(__file__).with_name("cli_program.py"))
+HANG = 40.0
+#: A command in the process of the tests: exit code, standard output, standard error.
+Call = Callable[..., tuple[int, str, str]]
+_OURS = ("DESIST_DB", "DESIST_SERVER", "DESIST_TOKEN")
+
+
+def environment(more: dict[str, str]) -> dict[str, str]:
+    return {**{name: value for name, value in os.environ.items() if name not in _OURS}, **more}
+
+
+def call(*arguments: str, given: str = "", **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [*DESIST, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=HANG,
+        input=given,
+        cwd=more.pop("cwd", None),
+        env=environment(more),
+    )
+
+
+def said(*arguments: str, code: int = 0, **more: Any) -> Any:
+    """Run a command with --json to its end, and return what it said."""
+    done = call(*arguments, "--json", **more)
+    assert done.returncode == code, done.stderr + done.stdout
+    return json.loads(done.stdout)
+
+
+def ended(path: Path, name: str = "Fast", **more: Any) -> str:
+    """Record a run that has ended, and return its id."""
+    db = SqliteDb(path)
+    workflow = Workflow(name, steps=[Step("one", executor=lambda given: "done")], db=db)
+    run_id = workflow.run("x", **more).run_id
+    db.close()
+    return str(run_id)
+
+
+class Program:
+    """A command that goes on."""
+
+    def __init__(self, *arguments: str, **more: str) -> None:
+        self.process = subprocess.Popen(
+            [*DESIST, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0,
+            env=environment(more),
+        )
+        self._out = b""
+
+    @property
+    def shown(self) -> str:
+        """All that it said so far."""
+        return self._out.decode(errors="ignore")
+
+    def until(self, words: str) -> str:
+        """Read until these words were said; return all that was."""
+        assert self.process.stdout is not None and self.process.stderr is not None
+        while words not in self.shown:
+            piece = os.read(self.process.stdout.fileno(), 65536)
+            assert piece, f"it ended without {words!r}: {self.shown} {self.process.stderr.read().decode()}"
+            self._out += piece
+        return self.shown
+
+    def line(self) -> dict[str, Any]:
+        """Read until a whole line was said, and return the first one, which is JSON."""
+        return dict(json.loads(self.until("\n").partition("\n")[0]))
+
+    def errors_until(self, words: str) -> None:
+        """Read until these words stand on standard error."""
+        assert self.process.stderr is not None
+        found = ""
+        while words not in found:
+            piece = os.read(self.process.stderr.fileno(), 65536).decode()
+            assert piece, f"it ended without {words!r}: {found}"
+            found += piece
+
+    def signal(self, number: int = signal.SIGINT) -> None:
+        os.kill(self.process.pid, number)
+
+    def end(self) -> tuple[int, str, str]:
+        """Wait for its end; return code, all that it said, and its errors."""
+        out, errors = self.process.communicate(timeout=HANG)
+        self._out += out
+        return self.process.returncode, self.shown, errors.decode()
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+@contextlib.contextmanager
+def elsewhere(db: Path, name: str = "story", moment: str = "upon") -> Iterator[tuple[Program, str]]:
+    """A run of another process, at some moment; with its id."""
+    with Program("run", f"{PROGRAM}:{name}", "go", "--json", "--db", str(db)) as program:
+        run_id = str(program.line()["run_id"])
+        program.until(moment)
+        yield program, run_id
+
+
+@contextlib.contextmanager
+def serving(*names: str, **more: str) -> Iterator[tuple[Program, str]]:
+    """Serve workflows and agents of the program; give the process and the server's address."""
+    port = more.pop("port", "0")
+    options = [part for name, value in more.items() if name in ("db", "token") for part in (f"--{name}", value)]
+    with Program("serve", *(f"{PROGRAM}:{name}" for name in names), "--port", port, *options) as program:
+        assert program.process.stderr is not None
+        first = b""
+        while not first.endswith(b"\n"):
+            piece = program.process.stderr.read(1)
+            assert piece, f"it doesn't serve: {first!r}"
+            first += piece
+        yield program, first.decode().rpartition(" ")[2].strip()

@@ -1,0 +1,34 @@
+"""Commands in the process of the tests, where no signals are needed: quicker than processes of their own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from commands import Call
+
+from desist.cli import main
+
+
+@pytest.fixture
+def desist(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Run a command: exit code, standard output, standard error."""
+    for name in ("DESIST_DB", "DESIST_SERVER", "DESIST_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["desist", *arguments])
+        code: Any = 0
+        try:
+            main()
+        except SystemExit as left:
+            code = left.code
+        out, errors = capsys.readouterr()
+        return int(code or 0), out, errors
+
+    return call

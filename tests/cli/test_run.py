@@ -1,0 +1,257 @@
+"""`desist run`: what it shows, how it is stopped at any moment, here and on a server, and what its exit codes say."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from commands import PROGRAM, Program, call, said, serving
+from terminal import Terminal
+
+from desist.db import SqliteDb
+
+
+def target(name: str) -> str:
+    return f"{PROGRAM}:{name}"
+
+
+def last(shown: str) -> dict[str, object]:
+    return dict(json.loads(shown.rstrip().rpartition("\n")[2]))
+
+
+def test_a_run_is_shown_with_its_steps() -> None:
+    """In a pipe: text as it is, no control codes, the steps as a tree, how it ended; exit code 0."""
+    done = call("run", target("quick"), "a dragon")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    for words in ("› a dragon", "said: a dragon", "├── ✓ notes", "    ├── ✓ left", "✓ completed in"):
+        assert words in done.stdout
+
+
+def test_an_agent_and_standard_input() -> None:
+    """An agent is run as a workflow is; `-` reads what it is asked from standard input."""
+    done = call("run", target("talker"), "-", given="hello?")
+    assert done.returncode == 0
+    assert "› hello?" in done.stdout and "Hello there." in done.stdout
+
+
+def test_as_json() -> None:
+    """`--json`: events, one a line, numbered; the output last; nothing else on standard output."""
+    done = call("run", target("quick"), '{"a": 1}', "--json-input", "--json")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["event_index"] for event in lines[:-1]] == list(range(len(lines) - 1))
+    assert (lines[0]["event"], lines[-2]["event"]) == ("WorkflowStarted", "WorkflowCompleted")
+    assert (lines[-1]["status"], lines[-1]["input"], done.returncode) == ("COMPLETED", {"a": 1}, 0)
+
+
+def test_a_failed_run_is_exit_code_1() -> None:
+    """What went wrong is said, in one line and without a traceback."""
+    done = call("run", target("failing"))
+    assert done.returncode == 1
+    assert "✗ failed after" in done.stdout and "no such dragon" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_timeout_is_exit_code_4() -> None:
+    """A limit stopped it, not whoever sits there."""
+    done = call("run", target("waiting"), "--timeout", "0.2s")
+    assert done.returncode == 4
+    assert "a deadline" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing.py"], "there is no file nothing.py"),
+        ([PROGRAM], "more than one workflow: say which"),
+        ([f"{PROGRAM}:nope"], "there: story"),
+        (["no_such_module"], "no module 'no_such_module'"),
+    ],
+)
+def test_targets_that_arent_there(arguments: list[str], words: str) -> None:
+    """One line says what is wrong and what there is."""
+    done = call("run", *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert words in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_program_that_cant_be_loaded(tmp_path: Path) -> None:
+    """The mistake and its line are named; it isn't taken for a bug of ours."""
+    broken = tmp_path / "broken.py"
+    broken.write_text("import desist\nraise KeyError('moon')\n")
+    done = call("run", str(broken))
+    assert done.returncode == 1
+    assert f"KeyError: 'moon' ({broken}:2)" in done.stderr and "bug" not in done.stderr
+
+
+def test_the_only_workflow_needs_no_name(tmp_path: Path) -> None:
+    """`desist run FILE`, and the run is recorded with --db."""
+    file, db = tmp_path / "one.py", tmp_path / "runs.db"
+    file.write_text("from desist import *\nonly = Workflow('Only', steps=[Step('s', executor=lambda given: 'done')])\n")
+    assert call("run", str(file), "--db", str(db), "--session", "s1").returncode == 0
+    runs = said("runs", "--db", str(db))
+    assert [(run["id"], run["status"], run["session_id"]) for run in runs] == [("only", "COMPLETED", "s1")]
+
+
+# -- stopped
+
+
+@pytest.mark.parametrize(
+    ("name", "moment"),
+    [("story", "upon"), ("waiting", "› silent"), ("tooled", "I look.")],
+    ids=["in mid-stream", "before the first token", "in a tool"],
+)
+def test_ctrl_c(name: str, moment: str) -> None:
+    """Ctrl-C stops it wherever it is: what was kept is shown, exit code 130, no traceback."""
+    with Program("run", target(name), "go") as program:
+        program.until(moment)
+        program.signal()
+        code, shown, errors = program.end()
+    assert code == 130
+    assert "who        Ctrl-C" in shown and "settled" in shown
+    assert "Traceback" not in shown + errors
+
+
+def test_ctrl_c_is_stored(tmp_path: Path) -> None:
+    """The run is stored CANCELLED with what had finished, source `interrupt`, before the command has ended."""
+    db = tmp_path / "runs.db"
+    with Program("run", target("story"), "--json", "--db", str(db)) as program:
+        run_id = program.line()["run_id"]
+        program.until("upon")
+        program.signal()
+        code, shown, _ = program.end()
+    assert (code, last(shown)["status"]) == (130, "CANCELLED")
+    stored = SqliteDb(db)
+    run = stored.get_run(run_id)
+    stored.close()
+    assert (run.status.value, run.cancel.source.value, run.content) == ("CANCELLED", "interrupt", "once upon ")
+
+
+def test_ctrl_c_while_it_is_loaded(tmp_path: Path) -> None:
+    """Before there is a run there is nothing to stop: exit code 130 at once."""
+    slow = tmp_path / "slow.py"
+    slow.write_text("import time\nprint('loading', flush=True)\ntime.sleep(3600)\n")
+    with Program("run", str(slow)) as program:
+        program.until("loading")
+        program.signal()
+        assert program.end() == (130, "loading\n", "")
+
+
+def test_ctrl_c_twice(tmp_path: Path) -> None:
+    """The first one gives it its grace, and says so; the second takes it: what can't be stopped is abandoned, named."""
+    with Program("run", target("stubborn")) as program:
+        program.until("› deaf")
+        program.signal()
+        program.errors_until("Ctrl-C: stopping; once more leaves no time for cleanup")
+        assert program.process.poll() is None
+        program.signal()
+        code, shown, errors = program.end()
+    assert code == 130
+    assert "abandoned  thread 'deaf' could not be stopped" in shown
+    assert "Traceback" not in errors
+
+
+def test_ctrl_c_in_what_cant_be_stopped() -> None:
+    """A thread in a C call is abandoned at the end of the grace; the command ends all the same, and says so."""
+    with Program("run", target("hopeless")) as program:
+        program.until("› deaf")
+        program.signal()
+        code, shown, _ = program.end()
+    assert code == 130
+    assert "abandoned  thread 'deaf' could not be stopped" in shown
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_other_signals(number: int, code: int) -> None:
+    """SIGTERM and a terminal that is gone stop it with source `shutdown`, and are told by the exit code."""
+    with Program("run", target("story"), "--json") as program:
+        program.until("upon")
+        program.signal(number)
+        ended, shown, _ = program.end()
+    output = last(shown)
+    assert ended == code
+    assert (output["status"], output["cancel"]["source"]) == ("CANCELLED", "shutdown")  # type: ignore[index]
+
+
+def test_a_reader_that_leaves(tmp_path: Path) -> None:
+    """`desist run ... | head -1` stops the run: source `consumer_closed`, exit code 1, no traceback."""
+    db = tmp_path / "runs.db"
+    file = tmp_path / "talk.py"
+    file.write_text(
+        "import asyncio\nfrom desist import *\n\nasync def talk(_):\n    while True:\n        yield 'word '\n"
+        "        await asyncio.sleep(0)\n\ntalker = Workflow('Talk', steps=[Step('talk', executor=talk)])\n"
+    )
+    with Program("run", str(file), "--json", "--db", str(db)) as program:
+        run_id = program.line()["run_id"]
+        assert program.process.stdout is not None
+        program.process.stdout.close()
+        program.process.stdout = None
+        assert program.process.wait(40) == 1
+        assert program.process.stderr is not None
+        assert program.process.stderr.read() == b""
+    run = said("show", run_id, "--db", str(db))
+    assert (run["status"], run["cancel"]["source"]) == ("CANCELLED", "consumer_closed")
+
+
+def test_a_terminal() -> None:
+    """At a terminal: what runs and how to stop it stands at the foot; Ctrl-C shows the receipt; the cursor is back."""
+    with Terminal("-c", "from desist.cli import main; main()", "run", target("story"), "a dragon") as terminal:
+        terminal.read_until("Ctrl-C stops it")
+        terminal.read_until("upon")
+        terminal.press("\x03")
+        assert terminal.wait() == 130
+        assert "cancelled after" in terminal.text and "Traceback" not in terminal.text
+        assert terminal.raw.rfind("\x1b[?25h") > terminal.raw.rfind("\x1b[?25l")
+        assert terminal.current_modes() == terminal.modes
+
+
+def test_a_terminal_while_stopping() -> None:
+    """While it is being stopped the foot says since when, what it waits for, and that Ctrl-C forces it."""
+    with Terminal("-c", "from desist.cli import main; main()", "run", target("stubborn"), size=(160, 24)) as terminal:
+        terminal.read_until("deaf")
+        terminal.press("\x03")
+        terminal.read_until("Ctrl-C again forces it")
+        assert "stopping, asked" in terminal.text and "waits for deaf" in terminal.text
+        terminal.press("\x03")
+        assert terminal.wait() == 130
+        assert "could not be stopped" in terminal.text
+
+
+# -- on a server
+
+
+def test_on_a_server() -> None:
+    """`--server` starts it there, by its id; the view is the same; an agent too; exit code 3 for what isn't served."""
+    with serving("quick", "talker", "failing") as (_, url):
+        done = call("run", "quick", "a dragon", "--server", url)
+        assert done.returncode == 0, done.stderr
+        for words in ("said: a dragon", "├── ✓ notes", "✓ completed in"):
+            assert words in done.stdout
+        done = call("run", "talker", "hi", DESIST_SERVER=url)
+        assert done.returncode == 0 and "Hello there." in done.stdout
+        assert call("run", "failing", "--server", url).returncode == 1
+        done = call("run", "nothing", "--server", url)
+        assert done.returncode == 3 and "serves no workflow and no agent 'nothing'" in done.stderr
+
+
+def test_ctrl_c_cancels_on_the_server() -> None:
+    """Ctrl-C is a cancel over HTTP, with its words; the end is read from there; exit code 130."""
+    with serving("story") as (_, url):
+        with Program("run", "story", "--server", url, "--json") as program:
+            run_id = program.line()["run_id"]
+            program.until("upon")
+            program.signal()
+            code, shown, errors = program.end()
+        assert code == 130, errors
+        assert last(shown)["status"] == "CANCELLED"
+        run = said("show", run_id, "--server", url)
+        assert (run["status"], run["cancel"]["reason"]) == ("CANCELLED", "Ctrl-C")
+
+
+def test_a_server_that_isnt_there() -> None:
+    """One line, exit code 1."""
+    done = call("run", "story", "--server", "http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "doesn't answer" in done.stderr and done.stderr.count("\n") == 1
