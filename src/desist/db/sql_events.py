@@ -19,7 +19,7 @@ class SqlEvents:
     __slots__ = ()
     _names: Any
 
-    share = ""  #: at the end of a query whose rows nobody may change before the end of the transaction; for many at once
+    share = ""  #: at the end of a query whose rows nobody may change before the transaction ends; others may do so, too
 
     def _do(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Execute a statement; return how many rows it changed."""
