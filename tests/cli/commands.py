@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,16 @@ def ended(path: Path, name: str = "Fast", **more: Any) -> str:
     run_id = workflow.run("x", **more).run_id
     db.close()
     return str(run_id)
+
+
+def recorded(path: Path, run_id: str, status: str) -> None:
+    """Ask a database for a run until it stands like this: what is told comes before what is on the disk."""
+    db, end = SqliteDb(path), time.monotonic() + HANG
+    try:
+        while (run := db.get_run(run_id)) is None or run.status.value != status:
+            assert time.monotonic() < end, f"{run_id} is {run and run.status}, not {status}"
+    finally:
+        db.close()
 
 
 class Program:
@@ -124,6 +135,7 @@ def elsewhere(db: Path, name: str = "story", moment: str = "upon") -> Iterator[t
     with Program("run", f"{PROGRAM}:{name}", "go", "--json", "--db", str(db)) as program:
         run_id = str(program.line()["run_id"])
         program.until(moment)
+        recorded(db, run_id, "RUNNING")
         yield program, run_id
 
 

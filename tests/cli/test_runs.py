@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import PROGRAM, Call, Program, elsewhere, ended, serving
+from commands import PROGRAM, Call, Program, elsewhere, ended, recorded, serving
 
 # -- looking
 
@@ -194,6 +194,7 @@ def test_resume(tmp_path: Path) -> None:
     with Program("run", str(file), "--json") as program:
         run_id = program.line()["run_id"]
         program.until("sending")
+        recorded(db, run_id, "RUNNING")
         program.signal(9)
     with Program("resume", str(file), "--json") as program:
         code, shown, errors = program.end()

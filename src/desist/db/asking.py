@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 from desist.db.codec import encode
-from desist.db.crash import so_far
+from desist.db.crash import so_far, spent_by
 from desist.db.marking import PAUSED, lost, mark, may_go_on, reason_of
 from desist.db.owner import this_process, words
 from desist.db.requests import Note, read_note
@@ -21,6 +21,7 @@ from desist.db.rows import put_run, row_of, stored_of, update_session, with_chil
 from desist.db.tables import QUEUED, EventRow, RunRow, SharedTables
 from desist.db.told import next_after, rows_of
 from desist.exceptions import LeaseLostError, StoreError
+from desist.run.kept_options import KeptOptions
 from desist.run.stored import StoredRequest, StoredRun
 
 __all__ = ["INTENT_TTL", "Answer", "ask", "claim", "decide", "end", "last_told", "note", "replace_run", "take_lost"]
@@ -124,6 +125,7 @@ def decide(
         return read_note(before.cancel).request()
     if before is not None and (before.epoch != epoch or before.is_final):
         raise LeaseLostError(f"run {run_id} was taken over: its epoch is {before.epoch}, and was {epoch} here")
+    tables.see_that_it_is_locked()
     run = choose()
     if run is not None:
         end(tables, run, epoch)
@@ -191,11 +193,15 @@ def take_lost(tables: SharedTables, kind: str, owner_id: str) -> list[tuple[RunR
         if row is None or row.is_final or not may_go_on(row) or reason_of(row, tables) is None:
             continue
         mark(tables, row.root_run_id)  # what it had started; it itself stays
-        row.output = encode(so_far(row, tables.parts(row.run_id), dead=True))
+        parts = tables.parts(row.run_id)
+        row.output, options = encode(so_far(row, parts, dead=True)), KeptOptions.of(row.options)
+        options.spent = spent_by(parts) or options.spent
+        row.options = options.text()
         row.process, row.epoch, row.updated_at = this_process(), row.epoch + 1, time.time()
         tables.put_run(row)
         run = stored_of(row, with_children(tables, row))
         last = tables.last_event(row.run_id)
+        run.options = options
         run.next_event = next_after(last[0] if last is not None else None)
         taken.append((row, run))
     return taken

@@ -22,7 +22,7 @@ from desist.run.message import CANCELLED_RESULT, Message, ToolExecution
 from desist.run.repair import repaired, sealed
 from desist.workflow.types import StepOutput
 
-__all__ = ["cancelled", "died", "so_far"]
+__all__ = ["cancelled", "died", "so_far", "spent_by"]
 
 log = logging.getLogger("desist.db")
 #: Kind, value, and where it stands.
@@ -45,6 +45,12 @@ def so_far(row: RunRow, parts: Sequence[PartRow], *, dead: bool = False) -> Any:
         # A run that was taken up again records anew what had finished; until that is done, what it began with counts.
         output.step_results = max(ended, output.step_results, key=lambda steps: (_finished(steps), len(steps)))
     return output
+
+
+def spent_by(parts: Sequence[PartRow]) -> Any:
+    """Return what a run has `Spent` of its budget, or None if that isn't known."""
+    known = [part for part in parts if part.kind == "spent"]
+    return decode_part(known[-1]) if known else None
 
 
 def died(row: RunRow, parts: Sequence[PartRow], told: Sequence[Told] = (), error: str | None = None) -> Any:

@@ -58,8 +58,8 @@ class StoredCursor(Cursor[Any]):
 
     @property
     def closed(self) -> bool:
-        """Whether the last event was read."""
-        return self._over
+        """Whether there is nothing more to look for."""
+        return self._over or self._ended
 
     @property
     def at_end(self) -> bool:
@@ -87,8 +87,8 @@ class StoredCursor(Cursor[Any]):
             self._fresh = False
         try:
             page = self._page()
-        except BaseException:
-            self._again()
+        except BaseException as error:
+            self._failed(error)
             raise
         self._add_page(page)
 
@@ -117,9 +117,11 @@ class StoredCursor(Cursor[Any]):
             for event in page.events:
                 self._add(event)
 
-    def _again(self) -> None:
+    def _failed(self, error: BaseException) -> None:
+        """Nothing was taken: it can be tried again, unless there is no such run."""
         with self._lock:
             self._fresh = True
+            self._ended = self._ended or isinstance(error, ConfigurationError)
 
     def news(self, *, cancelled: bool) -> None:
         """There may be something to read. From the thread that looks."""
@@ -166,8 +168,8 @@ class StoredCursor(Cursor[Any]):
                 self._fresh = False
             try:
                 page = await aside(self._page, "desist-db-follow")
-            except BaseException:  # a cancel, too: nothing was taken
-                self._again()
+            except BaseException as error:  # a cancel, too
+                self._failed(error)
                 raise
             self._add_page(page)
 

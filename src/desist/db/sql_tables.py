@@ -84,6 +84,9 @@ class SqlTables(SqlEvents, QueueTables):
     def lock_run(self, run_id: str) -> None:
         """Let no other transaction claim or cancel a run of this id that isn't there yet."""
 
+    def see_that_it_is_locked(self) -> None:
+        """Fail if others may have changed what was read. Who holds a file keeps it, frozen or not."""
+
     def call(self, address: str) -> None:
         """Wake a process when the transaction is through, where tables can do that."""
 

@@ -55,6 +55,7 @@ class RunRow:
     epoch: int = 0  #: raised whenever another one takes the run; who has an older one may not write
     cancel: str | None = None  #: JSON: the request. Its run ends cancelled, whatever comes
     resumable: int = 0  #: 1: when its process has died, its workflow goes on with it elsewhere
+    options: str | None = None  #: JSON: its limits
 
     @property
     def is_final(self) -> bool:
@@ -189,6 +190,9 @@ class SharedTables(Tables, Protocol):
 
     def lock_run(self, run_id: str) -> None:
         """Let no other transaction claim or cancel a run of this id that isn't there yet."""
+
+    def see_that_it_is_locked(self) -> None:
+        """Fail if others may have changed what was read: this process may have been frozen since then."""
 
     def call(self, address: str) -> None:
         """Wake a process when the transaction is through, where tables can do that."""

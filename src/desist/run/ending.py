@@ -126,6 +126,7 @@ class Ending(RunState):
             resumable=parent is None and getattr(body, "resumable", False),
             session=getattr(body, "session", None),
             recorder=self.recorder,
+            options=self.options,
         )
 
     def stored_now(self) -> StoredRun:

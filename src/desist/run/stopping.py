@@ -22,6 +22,7 @@ from desist.cancel.work import Stoppable
 from desist.exceptions import RunCancelled
 from desist.run.asking import Asking
 from desist.run.budget import Budget, Spending
+from desist.run.kept_options import Limit
 from desist.run.stored import StoredRequest
 
 __all__ = ["Stopping"]
@@ -83,9 +84,16 @@ class Stopping(Asking):
         reach: Reach = "own" if source is Source.consumer_closed else "tree"
         return self.cancel(CancelReason(source=source, text=text, by="desist"), reach=reach, force=repeated)
 
-    def limit(self, seconds: float | None, what: str, reach: Reach = "run") -> None:
-        """Cancel this run when `seconds` have passed, with source `deadline`."""
+    def limit(self, seconds: float | None, what: str, reach: Reach = "run", until: float | None = None) -> None:
+        """Cancel this run when `seconds` have passed, with source `deadline`.
+
+        Parameters:
+            until: that many seconds count from an earlier time; this is when they end, in seconds since the epoch.
+        """
         if seconds is not None and not self.token.cancelled:
+            if reach == "run":
+                self.options.limits.append(Limit(seconds, what, time.time() + seconds if until is None else until))
+            left = seconds if until is None else until - time.time()
             text = f"{what} of {seconds:g} s is over" if seconds > 0 else f"{what} is over"
 
             def over() -> None:
@@ -93,8 +101,8 @@ class Stopping(Asking):
                 self.limit_reason = reason if reach == "own" else None  # first: whoever waits for the run asks at once
                 self.cancel(reason, reach=reach)
 
-            if seconds > 0:
-                self._limits.append(reaper.at(time.monotonic() + seconds, over))
+            if left > 0:
+                self._limits.append(reaper.at(time.monotonic() + left, over))
             else:
                 over()
 
@@ -111,7 +119,9 @@ class Stopping(Asking):
     def spend_within(self, budget: Budget | None) -> None:
         """Count what this run and all below it spend, and cancel it past the budget. Before it is started."""
         if budget is not None:
-            self.spending = (*self.spending, Spending(self, budget))
+            self.options.budget = budget
+            kept = getattr(self.body, "resumable", False)
+            self.spending = (*self.spending, Spending(self, budget, self.options.spent, kept=kept))
 
     def _fell(self, hits: Iterable[Scope]) -> None:
         """Note what was just decided, and drop what isn't delivered. With the lock held."""

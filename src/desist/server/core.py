@@ -28,6 +28,7 @@ from desist.server.presence import Presence
 from desist.server.problems import Refused
 from desist.server.settings import Limits
 from desist.server.tokens import Caller
+from desist.workflow.workflow import Workflow
 
 __all__ = ["Core", "OnDisconnect", "Wish"]
 
@@ -83,6 +84,14 @@ class Core:
             found.output, stream=False, stream_events=True, background=True, **wish.options
         )
         return self._entered(pending, wish)
+
+    async def take_up(self) -> None:
+        """Go on with the runs that were left to workflows with `on_crash="resume"`. When a server starts."""
+        for component in self.components.of_kind("workflow"):
+            assert isinstance(component, Workflow)
+            if component.on_crash == "resume":
+                for run_id in await component.aresume_lost_runs():
+                    self.house.enter(run_id)
 
     def _entered(self, pending: Any, wish: Wish) -> Any:
         if wish.on_disconnect == "cancel":

@@ -225,7 +225,8 @@ class Workflow(WorkflowSessions, Continuing, Resuming, Submitting, Cancelling, S
             "workflow", self.id, place, defaults=self.session_state, overwrite=self.overwrite_db_session_state
         )
         run = self._register(body, options["run_id"] or new_id(), kept=kept)
-        run.limit(self.timeout, f"the timeout of {what}")
+        if "kept" not in options:
+            run.limit(self.timeout, f"the timeout of {what}")
         apply_limits(run, options)
         return run
 

@@ -30,16 +30,16 @@ __all__ = ["list_picture", "run_picture"]
 _BELOW = 9  #: lines for the selected run, with the rule above them
 
 
-def list_picture(console: Console, name: str, look: Look, selected: int, words: Text) -> RenderableType:
+def list_picture(console: Console, name: str, look: Look, selected: int, words: RenderableType) -> RenderableType:
     """Return the list.
 
     Parameters:
         name: of the depot.
         selected: place of the run that is selected.
-        words: the last line.
+        words: the last two lines.
     """
     live = sum(run.is_live for run in look.runs)
-    room = max(1, console.height - _BELOW - 3)
+    room = max(1, console.height - _BELOW - 4)
     first = min(max(0, selected - room + 1), max(0, len(look.runs) - room))
     shown = look.runs[first : first + room]
     head = _title(f"desist watch · {name}", f"{count(live, 'live run')}, {len(look.runs)} shown", look)
@@ -170,7 +170,7 @@ def _padded(lines: Sequence[RenderableType], height: int) -> list[RenderableType
     return [*lines[:height], *[Text("")] * max(0, height - len(lines))]
 
 
-def run_picture(console: Console, run_id: str, look: Look, story: Story, words: Text) -> RenderableType:
+def run_picture(console: Console, run_id: str, look: Look, story: Story, words: RenderableType) -> RenderableType:
     """Return one run: what is known of it, its steps, the end of its text."""
     run = look.chosen
     if run is None:
@@ -186,7 +186,7 @@ def run_picture(console: Console, run_id: str, look: Look, story: Story, words: 
     title.add_row(name, _state(run.run_id, look))
     lines: list[RenderableType] = [title, *([_fact("asked", run.asked)] if run.asked else []), *facts(run, look.life)]
     steps = list(_tree_lines(story.steps, console)) if story.steps else []
-    room = console.height - len(lines) - 4
+    room = console.height - len(lines) - 5
     shown = steps[-max(3, room // 2) :]
     text = _tail(story.text or content_text((run.output or {}).get("content")), console, room - len(shown))
     return Group(*lines, _rule(), *shown, Text(""), *_padded(text, room - len(shown)), words)

@@ -41,7 +41,7 @@ class Stopper:
                 self._say(run.run_id, f"it has ended: {run.status}", failed=False)
                 return
             force = run.run_id in self._accepted or run.status == "CANCELLING"
-            self.words, self.failed = f"{run.run_id}: asking to {'force it' if force else 'stop'} ...", False
+            self.words, self.failed = f"{run.run_id[:8]}: asking to {'force it' if force else 'stop'} ...", False
             thread = threading.Thread(target=self._ask, args=(run.run_id, force), name="desist-stop", daemon=True)
             self._asking[run.run_id] = thread
         thread.start()
@@ -65,7 +65,7 @@ class Stopper:
         self._told()
 
     def _say(self, run_id: str, words: str, *, failed: bool) -> None:
-        self.words, self.failed = f"{run_id}: {words}", failed
+        self.words, self.failed = f"{run_id[:8]}: {words}", failed
         self.said[run_id] = words
 
     def finish(self) -> None:

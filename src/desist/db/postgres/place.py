@@ -19,8 +19,8 @@ from desist.cancel.home import at_exit
 from desist.db.postgres.listener import Listener, join, leave
 from desist.db.postgres.readers import Readers
 from desist.db.postgres.schema import Schema
-from desist.db.postgres.tables import PostgresTables, WritingTables
-from desist.db.postgres.target import Target, is_passing
+from desist.db.postgres.tables import FROZEN, PostgresTables, WritingTables
+from desist.db.postgres.target import Target, is_passing, plain
 from desist.db.report import Report
 from desist.db.sql_tables import Names
 from desist.db.tables import Changes
@@ -34,9 +34,8 @@ __all__ = ["PostgresPlace"]
 
 log = logging.getLogger("desist.db")
 
-#: Seconds that a transaction may be silent before the server ends it, and that a statement may wait for a lock: longer,
-#: so that whoever waits for the locks of a frozen process gets them.
-FROZEN, LOCKED = 2.0, 5.0
+#: Seconds that a statement may wait for a lock: longer than a frozen process can hold one.
+LOCKED = 5.0
 #: Seconds that a look may take, and seconds between two tries to reach a server that is away, at first and at most.
 LOOK, FIRST, SLOWEST = 30.0, 0.05, 1.0
 #: Seconds between two looks that nobody asked for: where calls come through, and where not.
@@ -112,7 +111,7 @@ class PostgresPlace:
             self._drop_writing()
             if not is_passing(error):
                 raise StoreError(self.target.words(error)) from error
-            raise Busy(self.target.words(error)) from error
+            raise Busy(plain(error)) from error
 
     def _transaction(self, connection: psycopg.Connection[Any], jobs: Sequence[Job]) -> list[Any]:
         number = self._started(connection, durable=any(job.durable for job in jobs))
