@@ -10,12 +10,14 @@ from typing import Any
 
 from engine_process import WorkerProcess
 from postgres_places import own_server
+from postgres_pooler import Pooler
 
-from desist import RunStatus, Step, Workflow
+from desist import RunStatus, Step, StepInput, Workflow
 from desist.db import PostgresDb
 from desist.db.postgres.target import Target
 from desist.engine import Worker
 from desist.engine.lifeline import PATIENCE, Lifeline
+from desist.testing import Gate
 
 S = RunStatus
 HOLD = """
@@ -82,6 +84,31 @@ def test_the_server_restarts(caplog: Any) -> None:
             server.start()
             assert workflow.submit("after").result(50).content == "after"
         db.close()
+    finally:
+        server.close()
+
+
+def test_behind_a_pooler() -> None:
+    """Through PgBouncer, which lends connections for one transaction only, runs are driven and cancelled, too."""
+    server = own_server()
+    server.start()
+    gate = Gate()
+
+    async def wait(given: StepInput) -> None:
+        await gate.wait()
+
+    try:
+        with Pooler(server, "transaction") as pooler:
+            db = PostgresDb(pooler.url, timeout=40)
+            workflow = Workflow("W", steps=[wait], db=db)
+            with Worker(workflows=[workflow], db=db):
+                submitted = workflow.submit("go")
+                gate.wait_reached(timeout=50)
+                assert submitted.cancel(reason="enough").wait(40)
+                assert submitted.status is S.cancelled
+                gate.open()
+                assert workflow.submit("go").result(40).status is S.completed
+            db.close()
     finally:
         server.close()
 
