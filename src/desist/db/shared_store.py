@@ -161,6 +161,10 @@ class SharedTableStore(QueueTableStore, TableStore):
 
     # -- cancelling
 
+    def is_lost(self, run_id: str) -> bool:
+        """Whether another process has taken a run that lives here, which this one doesn't know yet."""
+        return self.attendant.is_lost(run_id)
+
     def note_cancel(self, run_id: str, request: StoredRequest) -> None:
         """Record that a run is being cancelled from here."""
         self.attendant.obeyed(run_id, request)
