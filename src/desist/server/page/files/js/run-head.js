@@ -15,6 +15,7 @@ export class RunHead {
     this.asked = h("p", { class: "asked" });
     this.facts = h("div", { class: "facts" });
     this.doing = h("p", { class: "doing" });
+    this.error = h("p", { class: "problem", hidden: true });
     this.streaming = h("span", { class: "stream", role: "status" });
     const button = (kind, picture, words, work, more_ = {}) => h("button", { type: "button", class: kind, onclick: work, hidden: true, ...more_ }, icon(picture), words);
     this.stop = button("stop", "stop", "Stop", stop);
@@ -25,7 +26,7 @@ export class RunHead {
       h("a", { class: "back", href: "#/" }, icon("back"), "Runs"),
       h("div", { class: "line" }, h("div", { class: "who" }, h("div", { class: "state" }, this.badge, this.time, this.streaming), this.title, this.asked),
         h("div", { class: "buttons" }, h("div", { class: "joined" }, this.stop, this.more), this.force, this.again)),
-      this.facts, this.doing);
+      this.facts, this.doing, this.error);
   }
 
   /** Say how the stream of events goes. */
@@ -43,6 +44,9 @@ export class RunHead {
       say(this.asked, brief(known.asked, 300));
       this.showFacts(known, model);
     }
+    const error = status === "ERROR" ? model.ending?.error ?? known?.output?.error ?? "" : "";
+    this.error.hidden = !error;
+    say(this.error, error);
     const blocked = status === "RUNNING" ? waits(life?.runs ?? []).join(" · ") : "";
     say(this.doing, blocked && `Now: ${blocked}`);
     this.buttons(status);
@@ -97,6 +101,7 @@ export class RunHead {
 
 /** Return a button that copies an id. */
 function copier(name, value) {
+  if (!navigator.clipboard) return null; // over plain HTTP from another machine
   const button = h("button", { type: "button", class: "quiet copy", "aria-label": `Copy the id: ${name}`, title: "Copy", onclick: async () => {
     await navigator.clipboard.writeText(value);
     announce("Copied.");

@@ -82,6 +82,7 @@ class RunView extends HTMLElement {
   async load() {
     try {
       await this.refresh();
+      if (this.known.root_run_id !== this.runId) return void location.replace(`#/runs/${encodeURIComponent(this.known.root_run_id)}`);
     } catch (error) {
       if (this.gone.signal.aborted) return;
       this.trouble.hidden = false;

@@ -18,6 +18,7 @@ class RunsView extends HTMLElement {
     this.rows = new Map();
     this.chosen = new Set();
     this.limit = PAGE;
+    this.past = []; // runs older than the MOST newest, as they stood when they were asked for
     this.status = "";
     this.build();
     this.drawAges = onFrame(() => this.rows.forEach((row) => row.age(now())));
@@ -72,20 +73,31 @@ class RunsView extends HTMLElement {
 
   again() {
     this.limit = PAGE;
+    this.past = [];
     this.look();
   }
 
-  showMore() {
-    this.limit = Math.min(MOST, this.limit + PAGE);
+  /** Show older runs: kept up to date too, as long as there aren't many. */
+  async showMore() {
+    if (this.limit < MOST) {
+      this.limit += PAGE;
+    } else {
+      const page = await listRuns({ ...this.query(), cursor: this.next }, this.gone.signal);
+      this.past.push(...page.runs);
+      this.pastNext = page.next;
+    }
     this.look();
+  }
+
+  query() {
+    const [kind, ...id] = this.which.value.split("/");
+    return { limit: this.limit, status: this.status, [kind || "workflow"]: id.join("/") };
   }
 
   async look() {
     const asked = (this.asked = Symbol("look"));
-    const [kind, ...id] = this.which.value.split("/");
-    const query = { limit: this.limit, status: this.status, [kind || "workflow"]: id.join("/") };
     try {
-      const page = await listRuns(query, this.gone.signal);
+      const page = await listRuns(this.query(), this.gone.signal);
       if (this.asked === asked) this.told(page);
     } catch (error) {
       if (error instanceof Problem) this.problem(error);
@@ -97,9 +109,13 @@ class RunsView extends HTMLElement {
     say(this.trouble, error ? error.message : "");
   }
 
-  told({ runs, next }) {
+  told({ runs: newest, next }) {
     this.problem(null);
-    const wanted = new Set(runs.map((run) => run.run_id));
+    const wanted = new Set(newest.map((run) => run.run_id));
+    const older = this.past.filter((run) => !wanted.has(run.run_id));
+    const runs = [...newest, ...older];
+    for (const run of older) wanted.add(run.run_id);
+    this.next = this.past.length ? this.pastNext : next;
     for (const id of [...this.rows.keys()]) if (!wanted.has(id)) this.rows.delete(id);
     for (const run of runs) {
       if (!this.rows.has(run.run_id)) this.rows.set(run.run_id, new RunRow(run.run_id, { changed: () => this.picked(), problem: (error) => this.problem(error) }));
@@ -108,7 +124,7 @@ class RunsView extends HTMLElement {
     }
     for (const id of [...this.chosen]) if (!wanted.has(id)) this.chosen.delete(id);
     this.order = runs.map((run) => run.run_id);
-    this.older.hidden = !next || this.limit >= MOST;
+    this.older.hidden = !this.next;
     this.draw();
   }
 
