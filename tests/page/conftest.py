@@ -31,7 +31,7 @@ if _REQUIRED and _missing():
     raise RuntimeError(f"{_missing()}, and DESIST_REQUIRE names chromium")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: while it is there this thread has a running loop, which others mind
 def browser() -> Iterator[Any]:
     """Return a browser; skip where there is none."""
     if why := _missing():

@@ -187,6 +187,8 @@ def test_force_ends_the_grace(page: Page) -> None:
         expect(page.locator(".story")).to_contain_text("Cleanup “work”: runs")
         expect(page.locator(".story")).to_contain_text(re.compile(r"\d+:\d\d of its grace are left"))
         expect(button(page, "Stopping…")).to_be_disabled()
+        expect(page.locator(".span[data-status=CANCELLING]")).to_have_count(2)
+        expect(page.locator(".speaking")).to_have_count(0)
         page.get_by_role("link", name="Runs").first.click()
         expect(page.locator(".run .badge")).to_have_text("Stopping")  # others see it, too
         page.go_back()
