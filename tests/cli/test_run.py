@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 from pathlib import Path
 
 import pytest
-from commands import PROGRAM, Program, call, said, serving
+from commands import DESIST, PROGRAM, Program, call, said, serving
 from terminal import Terminal
 
 from desist.db import SqliteDb
@@ -134,7 +135,7 @@ def test_ctrl_c_while_it_is_loaded(tmp_path: Path) -> None:
     slow = tmp_path / "slow.py"
     slow.write_text("import time\nprint('loading', flush=True)\ntime.sleep(3600)\n")
     with Program("run", str(slow)) as program:
-        program.until("loading")
+        program.until("loading\n")
         program.signal()
         assert program.end() == (130, "loading\n", "")
 
@@ -175,6 +176,16 @@ def test_other_signals(number: int, code: int) -> None:
     assert (output["status"], output["cancel"]["source"]) == ("CANCELLED", "shutdown")  # type: ignore[index]
 
 
+def test_nohup() -> None:
+    """A signal that the program was started to ignore stays ignored: the run goes on when the terminal is gone."""
+    with Program("run", target("story"), ignoring=signal.SIGHUP) as program:
+        program.until("upon")
+        program.signal(signal.SIGHUP)
+        program.signal()
+        code, shown, _ = program.end()
+    assert code == 130 and "who        Ctrl-C" in shown
+
+
 def test_a_reader_that_leaves(tmp_path: Path) -> None:
     """`desist run ... | head -1` stops the run, though it says nothing more; exit code 1, no traceback."""
     db = tmp_path / "runs.db"
@@ -192,7 +203,7 @@ def test_a_reader_that_leaves(tmp_path: Path) -> None:
 
 def test_a_terminal() -> None:
     """At a terminal: what runs and how to stop it stands at the foot; Ctrl-C shows the receipt; the cursor is back."""
-    with Terminal("-c", "from desist.cli import main; main()", "run", target("story"), "a dragon") as terminal:
+    with Terminal(*DESIST[1:], "run", target("story"), "a dragon") as terminal:
         terminal.read_until("Ctrl-C stops it")
         terminal.read_until("upon")
         terminal.press("\x03")
@@ -204,7 +215,7 @@ def test_a_terminal() -> None:
 
 def test_a_terminal_while_stopping() -> None:
     """While it is being stopped the foot says since when, what it waits for, and that Ctrl-C forces it."""
-    with Terminal("-c", "from desist.cli import main; main()", "run", target("stubborn"), size=(160, 24)) as terminal:
+    with Terminal(*DESIST[1:], "run", target("stubborn"), size=(160, 24)) as terminal:
         terminal.read_until("deaf")
         terminal.press("\x03")
         terminal.read_until("Ctrl-C again forces it")
@@ -243,6 +254,21 @@ def test_ctrl_c_cancels_on_the_server() -> None:
         assert last(shown)["status"] == "CANCELLED"
         run = said("show", run_id, "--server", url)
         assert (run["status"], run["cancel"]["reason"]) == ("CANCELLED", "Ctrl-C")
+
+
+def test_ctrl_c_before_a_server_has_answered() -> None:
+    """The connection is closed, so that nobody follows what the server may have begun: exit code 130 at once."""
+    deaf = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+    with deaf, Program("run", "story", "--server", url) as program:
+        connection, _ = deaf.accept()
+        with connection:
+            connection.settimeout(40)
+            assert b"/v1/runs" in connection.recv(65536)
+            program.signal()
+            assert program.end() == (130, "", "")
+            while connection.recv(65536):
+                pass
 
 
 def test_a_server_that_isnt_there() -> None:
