@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from engine_process import WorkerProcess
 
 from desist import RunStatus, Step, Workflow
 from desist.cancel.scope import Outcome
 from desist.run.cancel import cancel
+from desist.run.message import CANCELLED_RESULT
 from desist.testing import LoopbackProvider, Reply
 
 S = RunStatus
@@ -154,6 +156,29 @@ def test_handed_over(worker: Start, db: Any) -> None:
     assert (output.status, [step.step_name for step in output.step_results]) == (S.completed, ["one", "two", "three"])
     assert (one.steps_of(submitted.run_id), two.steps_of(submitted.run_id, 2)) == (["one", "two"], ["two", "three"])
     assert not [said for said in one.heard if "undone" in said], "it wasn't cancelled: nothing is cleaned up after it"
+
+
+@pytest.mark.parametrize("how", ["killed", "handed over"])
+def test_a_tool_call_isn_t_made_again(worker: Start, db: Any, how: str) -> None:
+    """C2: an agent that goes on elsewhere knows what its tools had said, and a call that was torn isn't made again."""
+    one = worker("shop", drain=0, env={"DESIST_TEST_FIRST": "1"})
+    submitted = known("Shop", db, "buy", on_crash="resume").submit("buy it", session_id="s")
+    one.hear("at", submitted.run_id)
+    while not any(run.tools for run in db.get_runs("s", "agent")):
+        db.flush()
+    if how == "killed":
+        one.kill()
+    else:
+        one.leave()
+        one.ended()
+    two = worker("shop")
+    output = submitted.result(40)
+    assert (output.status, output.content) == (S.completed, "Maybe.")
+    assert not [said for said in two.heard if "called" in said]
+    told = [
+        message.content for run in output.step_executor_runs[-1:] for message in run.messages if message.role == "tool"
+    ]
+    assert told == ["in stock", CANCELLED_RESULT]
 
 
 def test_drained(worker: Start, db: Any) -> None:
