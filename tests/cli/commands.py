@@ -34,26 +34,6 @@ def environment(more: dict[str, str]) -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if name not in _OURS}, **more}
 
 
-def call(*arguments: str, given: str = "", **more: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(
-        [*DESIST, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=HANG,
-        input=given,
-        cwd=more.pop("cwd", None),
-        env=environment(more),
-    )
-
-
-def said(*arguments: str, code: int = 0, **more: Any) -> Any:
-    """Run a command with --json to its end, and return what it said."""
-    done = call(*arguments, "--json", **more)
-    assert done.returncode == code, done.stderr + done.stdout
-    return json.loads(done.stdout)
-
-
 def ended(path: Path, name: str = "Fast", **more: Any) -> str:
     """Record a run that has ended, and return its id."""
     db = SqliteDb(path)
