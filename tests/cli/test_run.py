@@ -117,7 +117,7 @@ def test_ctrl_c(name: str, moment: str) -> None:
 
 
 def test_ctrl_c_is_stored(tmp_path: Path) -> None:
-    """In mid-stream: the run is stored CANCELLED with what had finished, source `interrupt`, before the command has ended."""
+    """In mid-stream: it is stored CANCELLED, source `interrupt`, with what it had said, before the command ends."""
     db = tmp_path / "runs.db"
     with Program("run", target("story"), "--json", "--db", str(db)) as program:
         run_id = str(program.line()["run_id"])
