@@ -31,6 +31,7 @@ NAMES = (
     "billing",
     "process",
     "server",
+    "scale",
     "stops",
 )
 RESULTS = Path(__file__).parent / "results.json"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ from typing import Any
 
 from desist import Agent, Step, Workflow, shield
 from desist.db import PostgresDb, SqliteDb
+from desist.db.postgres.tables import WritingTables
 from desist.models.openai import OpenAIChat
 from desist.run.driver import current_run
 from desist.testing import Gate
@@ -100,6 +102,31 @@ def work(db: Db, kind: str, run_id: str, url: str | None, grace: float | None, o
     say(end=run_id, **told)
 
 
+def freeze(db: Any, run_id: str, at: str, number: str) -> None:
+    """Stop this process, or kill it, in the middle of a transaction: when it holds the run, or has decided its end."""
+
+    done: list[bool] = []
+
+    def now() -> None:
+        if not done:  # the job is done anew, later
+            done.append(True)
+            say(frozen=run_id)
+            signal.pthread_kill(threading.get_ident(), signal.Signals[number])  # at once: not a moment later
+
+    if at == "held":
+        db.store.writer.put(lambda tables: (tables.get_runs([run_id]), now()))
+        return
+    name = {"deciding": "see_that_it_is_locked", "decided": "end_run"}[at]
+    real = getattr(WritingTables, name)
+
+    def frozen(tables: Any, *args: Any) -> Any:
+        now()
+        return real(tables, *args)
+
+    setattr(WritingTables, name, frozen)
+    gates[run_id].open()
+
+
 def main() -> None:
     db = open_db(sys.argv[1])
     say(ready=os.getpid())
@@ -112,6 +139,8 @@ def main() -> None:
             threading.Thread(target=work, args=args, daemon=True).start()
         elif order["do"] == "open":
             gates[order["id"]].open()
+        elif order["do"] == "freeze":
+            freeze(db, order["id"], order["at"], order.get("with", "SIGSTOP"))
         elif order["do"] == "resume":
             workflow = Workflow("W", steps=steps_of("kept", None), db=db, on_crash="resume")
             gates[order["id"]] = Here(order["id"])

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 from desist.db.codec import encode
@@ -18,13 +19,13 @@ from desist.db.marking import PAUSED, lost, mark, may_go_on, reason_of
 from desist.db.owner import this_process, words
 from desist.db.requests import Note, read_note
 from desist.db.rows import put_run, row_of, stored_of, update_session, with_children
-from desist.db.tables import EventRow, RunRow, SharedTables
+from desist.db.tables import QUEUED, EventRow, RunRow, SharedTables
 from desist.db.told import next_after, rows_of
 from desist.exceptions import LeaseLostError, StoreError
 from desist.run.kept_options import KeptOptions
 from desist.run.stored import StoredRequest, StoredRun
 
-__all__ = ["INTENT_TTL", "Answer", "ask", "claim", "decide", "end", "note", "replace_run", "take_lost"]
+__all__ = ["INTENT_TTL", "Answer", "ask", "claim", "decide", "end", "last_told", "note", "replace_run", "take_lost"]
 
 #: Seconds for which a cancel of an unknown run is kept.
 INTENT_TTL = 60.0
@@ -82,7 +83,7 @@ def end(tables: SharedTables, run: StoredRun, epoch: int) -> list[str]:
     before = control(tables, run.run_id)
     if before is not None and before.cancel is not None and run.status is not RunStatus.cancelled:
         raise LeaseLostError(f"run {run.run_id} was cancelled by another process before its end could be written")
-    row, told = row_of(tables, run, this_process(), None, epoch), _last_told(run, epoch)
+    row, told = row_of(tables, run, this_process(), None, epoch), last_told(run, epoch)
     for events in told:  # before the row says that it has ended
         tables.add_events(events)
     if not tables.end_run(row):
@@ -102,7 +103,7 @@ def end(tables: SharedTables, run: StoredRun, epoch: int) -> list[str]:
     return listeners
 
 
-def _last_told(run: StoredRun, epoch: int) -> list[EventRow]:
+def last_told(run: StoredRun, epoch: int) -> list[EventRow]:
     """Return what a run has told and that isn't stored yet, its last event at the end. Trying again, it is the same."""
     if run.recorder is None:
         return []
@@ -125,6 +126,7 @@ def decide(
         return read_note(before.cancel).request()
     if before is not None and (before.epoch != epoch or before.is_final):
         raise LeaseLostError(f"run {run_id} was taken over: its epoch is {before.epoch}, and was {epoch} here")
+    tables.see_that_it_is_locked()
     run = choose()
     if run is not None:
         end(tables, run, epoch)
@@ -149,7 +151,7 @@ def ask(tables: SharedTables, run_id: str, request: StoredRequest, listener: str
         outcome = Outcome.accepted
     if not tables.set_cancel(row.run_id, row.epoch, wanted.text_of()):
         raise StoreError(f"run {row.run_id} changed while it was being cancelled")
-    if row.status == PAUSED or reason_of(row, tables) is not None:
+    if row.status == PAUSED or row.process == QUEUED or reason_of(row, tables) is not None:
         mark(tables, row.root_run_id)
     owner = tables.owner(row.process or "")
     if owner is not None:
@@ -180,20 +182,26 @@ def replace_run(tables: SharedTables, run: StoredRun, text: str | None) -> None:
     put_run(tables, run, run.process or this_process(), text, epoch)
     if run.recorder is not None and run.status.is_final:
         tables.delete_events(run.run_id)
-        for events in _last_told(run, epoch):
+        for events in last_told(run, epoch):
             tables.put_events(events)
 
 
 def take_lost(tables: SharedTables, kind: str, owner_id: str) -> list[tuple[RunRow, StoredRun]]:
-    """Take the runs of a workflow whose processes have died, and that may go on; end what hung below them."""
+    """Take the runs of a workflow whose processes have died, and that may go on; end what hung below them.
+
+    Not one that still lives here, from before another process took it: it would write in the new epoch. It ends at the
+    next look, and is taken after that.
+    """
     taken: list[tuple[RunRow, StoredRun]] = []
     for known in lost(tables, kind, owner_id):
+        if registry.get(known.run_id) is not None:
+            continue
         row = tables.get_run(known.run_id)
         if row is None or row.is_final or not may_go_on(row) or reason_of(row, tables) is None:
             continue
         mark(tables, row.root_run_id)  # what it had started; it itself stays
         parts = tables.parts(row.run_id)
-        row.output, options = encode(so_far(row, parts)), KeptOptions.of(row.options)
+        row.output, options = encode(so_far(row, parts, dead=True)), KeptOptions.of(row.options)
         options.spent = spent_by(parts) or options.spent
         row.options = options.text()
         row.process, row.epoch, row.updated_at = this_process(), row.epoch + 1, time.time()

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from desist.db.queue_tables import QueueTables
 from desist.db.sql_events import SqlEvents
 from desist.db.tables import FINAL, PartRow, RunRow, Which
 from desist.run.plain import dump
@@ -21,7 +22,7 @@ __all__ = ["Names", "SqlTables"]
 
 _RUN = RunRow.__slots__  # the names of the fields, in their order
 ALL = 2**63 - 1  #: rows
-_TABLES = ("runs", "run_parts", "schema", "owners", "intents", "events")
+_TABLES = ("runs", "run_parts", "schema", "owners", "intents", "events", "queue", "workers")
 _DAY = 86400.0  #: seconds after which a process that hasn't been heard of is forgotten
 _CONTROL = ", ".join(name if name != "output" else "''" for name in _RUN)
 _SESSION = ("session_id", "kind", "owner_id", "user_id", "session_data", "metadata", "created_at", "updated_at")
@@ -38,6 +39,8 @@ class Names:
     owners: str = "desist_owners"
     intents: str = "desist_intents"
     events: str = "desist_events"
+    queue: str = "desist_queue"
+    workers: str = "desist_workers"
 
     @classmethod
     def after(cls, sessions: str | None) -> Names:
@@ -51,7 +54,7 @@ class Names:
         return asdict(self)
 
 
-class SqlTables(SqlEvents):
+class SqlTables(SqlEvents, QueueTables):
     """The tables over one connection, of SQLite."""
 
     __slots__ = ("_connection", "_names")
@@ -62,7 +65,6 @@ class SqlTables(SqlEvents):
     # -- what another dialect says otherwise
 
     lock = ""  #: at the end of a query whose rows nobody may change before the transaction is through
-    share = ""  #: the same, but others may say that, too
     skip = ""  #: at the end of a query that leaves out what another transaction has locked
     order = "rowid"  #: the column that says which row was made first
     everywhere = False  #: processes of other machines use these tables, too
@@ -80,6 +82,9 @@ class SqlTables(SqlEvents):
 
     def lock_run(self, run_id: str) -> None:
         """Let no other transaction claim or cancel a run of this id that isn't there yet."""
+
+    def see_that_it_is_locked(self) -> None:
+        """Fail if others may have changed what was read. Who holds a file keeps it, frozen or not."""
 
     def call(self, address: str) -> None:
         """Wake a process when the transaction is through, where tables can do that."""

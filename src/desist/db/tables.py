@@ -16,6 +16,7 @@ from desist.run.stored import RunQuery, StoredSession
 
 __all__ = [
     "FINAL",
+    "QUEUED",
     "Changes",
     "EventRow",
     "PartRow",
@@ -31,6 +32,8 @@ __all__ = [
 Which = Literal["ended", "open", "all"]
 #: Statuses that a run doesn't leave.
 FINAL = ("CANCELLED", "COMPLETED", "ERROR", "REGENERATED")
+#: The process of a run that waits for a worker. No process is called so: theirs have four parts.
+QUEUED = "queue"
 
 
 @dataclass(slots=True)
@@ -187,6 +190,9 @@ class SharedTables(Tables, Protocol):
 
     def lock_run(self, run_id: str) -> None:
         """Let no other transaction claim or cancel a run of this id that isn't there yet."""
+
+    def see_that_it_is_locked(self) -> None:
+        """Fail if others may have changed what was read: this process may have been frozen since then."""
 
     def call(self, address: str) -> None:
         """Wake a process when the transaction is through, where tables can do that."""

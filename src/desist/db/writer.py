@@ -233,7 +233,7 @@ class Writer:
                 return self._backend.write(batch)
             except Busy as busy:
                 if not told:
-                    log.warning("%s is busy, and is tried again: %s", self._backend.name, busy)
+                    log.warning("%s can't be written now, and is tried again: %s", self._backend.name, busy)
                 told = True
                 with self._changed:
                     if self._closing and time.monotonic() > self._ends_at:

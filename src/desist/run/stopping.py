@@ -23,6 +23,7 @@ from desist.exceptions import RunCancelled
 from desist.run.asking import Asking
 from desist.run.budget import Budget, Spending
 from desist.run.kept_options import Limit
+from desist.run.stored import StoredRequest
 
 __all__ = ["Stopping"]
 
@@ -48,14 +49,25 @@ class Stopping(Asking):
         force: bool = False,
         compensate: bool = False,
     ) -> CancelReceipt:
-        """Decide, interrupt, answer. From any thread; returns at once."""
+        """Decide, interrupt, answer. From any thread; returns at once.
+
+        Of a run that another process has taken over the record decides: then this waits for that.
+        """
         with self.lock:
             verdict = self.scope.request(reason, reach)
             if verdict.hits:
                 self._fell(verdict.hits)
                 for hit in verdict.hits:
                     hit.owner.compensate = compensate
-        target: Stopping = verdict.target.owner
+            target: Stopping = verdict.target.owner
+            stays, asks = target._stays(reason), target._asks_record(reason)
+        if asks and target.shared is not None:
+            how: StoredRequest = StoredRequest(
+                reason=reason, reach=reach, grace=grace, force=force, compensate=compensate
+            )
+            return target.shared.request_cancel(target.run_id, how)
+        if stays:
+            target._note(reach, target.grace if grace is None else grace, force, compensate)
         if verdict.hits:
             top: Stopping = verdict.hits[-1].owner
             grace = top.grace if grace is None else grace
@@ -119,8 +131,10 @@ class Stopping(Asking):
             run.record = CancelRecord.of(run.scope.reason)
             run.body.output.status = RunStatus.cancelling
             run.body.output.cancel = run.record
-            if run.tasks.loop is not None:  # else it never started: there is nothing to clean up
-                run.scope.tidy = Tidy.due
+        if not any(run.scope.reason.source is Source.lease_lost for run in runs if run.scope.reason is not None):
+            for run in runs:  # what goes on in another process isn't cleaned up after here
+                if run.tasks.loop is not None:  # else it never started: there is nothing to clean up
+                    run.scope.tidy = Tidy.due
         ids = {run.run_id for run in runs}
         for teller in {id(run.teller): run.teller for run in runs}.values():
             if teller.run_id in ids:  # also what a child said that has ended since

@@ -32,12 +32,13 @@ from desist.workflow.resuming import Resuming, checked_on_crash
 from desist.workflow.schema import checked_input, checked_names, checked_schema
 from desist.workflow.sessions import WorkflowSessions
 from desist.workflow.state import copied
+from desist.workflow.submitting import Submitting
 from desist.workflow.types import StepInput, StepOutput
 
 __all__ = ["Workflow"]
 
 
-class Workflow(WorkflowSessions, Continuing, Resuming, Cancelling, Strict):
+class Workflow(WorkflowSessions, Continuing, Resuming, Submitting, Cancelling, Strict):
     """Steps that are run as one, and stopped as one.
 
     Parameters:

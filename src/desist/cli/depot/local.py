@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +25,7 @@ class DbDepot:
 
     def __init__(self, db: BaseDb, name: str) -> None:
         self.db, self.name = db, name
+        self._lock = threading.Lock()
         self._stories: dict[str, Story] = {}
 
     def runs(self, wanted: Wanted) -> list[RunInfo]:
@@ -50,15 +52,20 @@ class DbDepot:
         return RunInfo.of_stored(found, whole=True)
 
     def steps(self, run: RunInfo) -> list[str]:
-        """Return what its stored events say; those that were read before aren't read again."""
-        story = self._stories.setdefault(run.run_id, Story())
-        for event in self._so_far(run.run_id, story.last.get("event_index")):
-            story.take({**plain(event), "event_index": event.event_index})
-        return story.open_steps()
+        """Return what its stored events say."""
+        return self._story(run.run_id).open_steps()
 
     def life(self, run_id: str) -> Life:
-        """Return nothing: what another process is at can't be seen from here."""
-        return Life()
+        """Return what its stored events say: what another process is blocked in can't be seen from here."""
+        return Life(tokens=self._story(run_id).tokens)
+
+    def _story(self, run_id: str) -> Story:
+        """Return what was told so far; what was read before isn't read again."""
+        with self._lock:
+            story = self._stories.setdefault(run_id, Story())
+            for event in self._so_far(run_id, story.last.get("event_index")):
+                story.take({**plain(event), "event_index": event.event_index})
+        return story
 
     def cancel(self, run_id: str, how: How) -> Receipt:
         """Cancel a run of whichever process; the request is durable when this returns."""

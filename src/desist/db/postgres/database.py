@@ -13,6 +13,10 @@ from desist.exceptions import ConfigurationError
 __all__ = ["AsyncPostgresDb", "PostgresDb"]
 
 
+#: Letters of a name, so that those that are made of it keep apart: Postgres cuts them after 63.
+LONGEST = 40
+
+
 class PostgresDb(SqlDb):
     """A database of a Postgres server, version 12 or newer. Needs the extra `postgres`.
 
@@ -37,6 +41,8 @@ class PostgresDb(SqlDb):
         target, names = Target(db_url), names_after(session_table)
         if db_schema is not None and not re.fullmatch(r"[A-Za-z_]\w{0,62}", db_schema, re.ASCII):
             raise ConfigurationError(f"db_schema={db_schema!r} must be a name: letters, digits and _")
+        if session_table is not None and len(session_table) > LONGEST:
+            raise ConfigurationError(f"session_table={session_table!r} must have at most {LONGEST} letters")
         key = ("postgres", target.settings, db_schema, names)
         super().__init__(
             key, lambda patience: SharedTableStore(PostgresPlace(target, db_schema, names, patience), patience), timeout

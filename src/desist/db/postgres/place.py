@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +20,8 @@ from desist.cancel.home import at_exit
 from desist.db.postgres.listener import Listener, join, leave
 from desist.db.postgres.readers import Readers
 from desist.db.postgres.schema import Schema
-from desist.db.postgres.tables import PostgresTables, WritingTables
-from desist.db.postgres.target import Target, is_passing
+from desist.db.postgres.tables import FROZEN, PostgresTables, WritingTables
+from desist.db.postgres.target import Target, is_passing, plain
 from desist.db.report import Report
 from desist.db.sql_tables import Names
 from desist.db.tables import Changes
@@ -34,9 +35,8 @@ __all__ = ["PostgresPlace"]
 
 log = logging.getLogger("desist.db")
 
-#: Seconds that a transaction may be silent before the server ends it, and that a statement may wait for a lock: longer,
-#: so that whoever waits for the locks of a frozen process gets them.
-FROZEN, LOCKED = 2.0, 5.0
+#: Seconds that a statement may wait for a lock: longer than a frozen process can hold one.
+LOCKED = 5.0
 #: Seconds that a look may take, and seconds between two tries to reach a server that is away, at first and at most.
 LOOK, FIRST, SLOWEST = 30.0, 0.05, 1.0
 #: Seconds between two looks that nobody asked for: where calls come through, and where not.
@@ -74,6 +74,7 @@ class PostgresPlace:
         self._writing: psycopg.Connection[Any] | None = None
         self._doubt: _Doubt | None = None
         self._away_until, self._pause = 0.0, FIRST
+        self._lock = threading.Lock()
         self._listener: Listener | None = None
         self._closed = False
         self.schema = Schema(target, schema, names)
@@ -112,7 +113,7 @@ class PostgresPlace:
             self._drop_writing()
             if not is_passing(error):
                 raise StoreError(self.target.words(error)) from error
-            raise Busy(self.target.words(error)) from error
+            raise Busy(plain(error)) from error
 
     def _transaction(self, connection: psycopg.Connection[Any], jobs: Sequence[Job]) -> list[Any]:
         number = self._started(connection, durable=any(job.durable for job in jobs))
@@ -253,8 +254,10 @@ class PostgresPlace:
 
     def listen(self) -> None:
         """Begin to hear. Doesn't wait for that."""
-        if self._listener is None and not self._closed:
-            self._listener = join(self.target)
+        if self._listener is None:
+            with self._lock:
+                if self._listener is None and not self._closed:
+                    self._listener = join(self.target)
 
     def wake(self, address: str) -> None:
         """The transaction did."""
@@ -263,8 +266,9 @@ class PostgresPlace:
 
     def close(self) -> None:
         """Close all connections; the writer's is closed when its thread ends."""
-        self._closed = True
-        listener, self._listener = self._listener, None
+        with self._lock:
+            self._closed = True
+            listener, self._listener = self._listener, None
         if listener is not None:
             leave(listener)
         self._readers.close()
@@ -280,6 +284,7 @@ class PostgresPlace:
     def forget(self) -> None:
         """Start anew in a forked child."""
         _inherited.extend([self._writing, *self._readers.inherited()])
+        self._lock = threading.Lock()
         self._writing = self._doubt = self._listener = None
         self._away_until = 0.0
 

@@ -7,13 +7,17 @@ same order everywhere: an id, its run, then its session.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from desist.db.sql_tables import Names, SqlTables
 from desist.run.stored import StoredSession
 
-__all__ = ["PostgresTables", "WritingTables"]
+__all__ = ["FROZEN", "PostgresTables", "WritingTables"]
+
+#: Seconds that a transaction may be silent before the server ends it.
+FROZEN = 2.0
 
 
 class PostgresTables(SqlTables):
@@ -45,11 +49,20 @@ class PostgresTables(SqlTables):
 class WritingTables(PostgresTables):
     """The tables for one transaction."""
 
-    __slots__ = ()
+    __slots__ = ("_began",)
 
     lock = "FOR UPDATE"
     share = "FOR SHARE"  # a run whose part is being added can't change hands before it is
     skip = "FOR UPDATE SKIP LOCKED"
+
+    def __init__(self, connection: Any, names: Names) -> None:
+        super().__init__(connection, names)
+        self._began = time.monotonic()
+
+    def see_that_it_is_locked(self) -> None:
+        """Fail if the server has ended this transaction, because this process was frozen in it."""
+        if time.monotonic() - self._began > FROZEN / 4:
+            self._rows("SELECT 1")
 
     def lock_run(self, run_id: str) -> None:
         """Let no other transaction claim or cancel a run of this id that isn't there yet."""

@@ -14,7 +14,7 @@ from desist.exceptions import ConfigurationError, MissingExtraError, StoreError
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["Target", "is_passing"]
+__all__ = ["Target", "is_passing", "plain"]
 
 #: What is asked of a connection unless the URL says otherwise. A server that is cut off is noticed within 11 s, also
 #: while nothing is asked of it: seconds, but for the last, milliseconds.
@@ -110,10 +110,10 @@ class Target:
 
     def words(self, error: BaseException) -> str:
         """Say what is wrong with which database, and what to do."""
-        code, text = getattr(error, "sqlstate", None) or "", " ".join(str(error).split()) or type(error).__name__
+        code, text = getattr(error, "sqlstate", None) or "", plain(error)
         hint = next((hint for start, hint in _HINTS.items() if code.startswith(start)), None)
-        if hint is None and not code:
-            hint = next((hint for part, hint in _TEXTS.items() if part in text), None)
+        if hint is None and not code:  # it came while connecting: only words are known of it
+            hint = next((hint for part, hint in _TEXTS.items() if re.search(part, text)), None)
         return f"{self.name}: {hint} ({text})" if hint else f"{self.name}: {text}"
 
 
@@ -126,14 +126,27 @@ _HINTS = {
     "53100": "the server's disk is full",
     "53300": "the server has no connection left: raise its max_connections, or use a pooler",
 }
-_TEXTS = {
+_REFUSED = {
+    'database ".*" does not exist': _HINTS["3D000"],
+    'role ".*" does not exist': _HINTS["28"],
     "password authentication failed": _HINTS["28"],
-    "no pg_hba.conf entry": _HINTS["28"],
+    r"no pg_hba\.conf entry": _HINTS["28"],
+}
+_TEXTS = {
+    **_REFUSED,
     "Connection refused": "nothing listens there: see whether the server runs",
     "could not translate host name": "there is no such host",
     "failed to resolve host": "there is no such host",
     "timeout expired": "it doesn't answer",
 }
+
+
+_SOON = ("starting up", "too many clients", "timeout expired")
+
+
+def plain(error: BaseException) -> str:
+    """Return an error in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def is_passing(error: BaseException) -> bool:
@@ -142,12 +155,12 @@ def is_passing(error: BaseException) -> bool:
 
     code = getattr(error, "sqlstate", None)
     if code is None:  # from the client: the connection is gone, or can't be made
-        refused = any(part in str(error) for part in ("authentication failed", "no pg_hba.conf entry"))
+        refused = any(re.search(part, str(error)) for part in _REFUSED)
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not refused
     return str(code).startswith(_PASSING)
 
 
 def is_starting(error: BaseException) -> bool:
-    """Whether a server is there that will soon take connections."""
+    """Whether a server is there that will soon take connections, or may be: it is slow."""
     code, text = getattr(error, "sqlstate", None), str(error)
-    return code in ("57P03", "53300") or (code is None and ("starting up" in text or "too many clients" in text))
+    return code in ("57P03", "53300") or (code is None and any(part in text for part in _SOON))

@@ -16,14 +16,14 @@ export function details(span, now, stop) {
     h("h3", {}, kindIcon(span.kind), span.name, h("span", { class: "badge", "data-status": span.status }, statusIcon(span.status), statusWord(span.status)),
       lives && stop ? h("button", { type: "button", class: "small", onclick: () => stop(span) }, "Stop only this…") : null),
     h("dl", {}, facts.filter(([, value]) => value !== "").map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
-    tool ? part("Arguments", tool.tool_args ?? {}) : null,
-    tool?.result !== undefined ? part(tool.tool_call_error ? "Error" : "Result", tool.result) : null,
-    content !== undefined && content !== null && content !== "" ? part("Output", content) : null,
-    error ? part("Error", error) : null);
+    tool ? part("Arguments", tool.tool_args ?? {}, span.name) : null,
+    tool?.result !== undefined ? part(tool.tool_call_error ? "Error" : "Result", tool.result, span.name) : null,
+    content !== undefined && content !== null && content !== "" ? part("Output", content, span.name) : null,
+    error ? part("Error", error, span.name) : null);
 }
 
-function part(title, value) {
-  return h("div", { class: "part" }, h("h4", {}, title), h("pre", { tabindex: "0", role: "region", "aria-label": title }, whole(value)));
+function part(title, value, of) {
+  return h("div", { class: "part" }, h("h4", {}, title), h("pre", { tabindex: "0", role: "group", "aria-label": `${title} of ${of}` }, whole(value)));
 }
 
 function usage(used) {
