@@ -19,8 +19,8 @@ PATIENCE = 50.0
 class Worker:
     """Another process on the same database."""
 
-    def __init__(self, place: str) -> None:
-        command = [sys.executable, "-W", "error", str(PROGRAM), place]
+    def __init__(self, place: str, *prefix: str) -> None:
+        command = [*prefix, sys.executable, "-W", "error", str(PROGRAM), place]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._said: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._kept: list[dict[str, Any]] = []
