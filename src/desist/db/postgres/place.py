@@ -122,7 +122,7 @@ class PostgresPlace:
             tables = WritingTables(connection, self.names)
             results = [job.work(tables) for job in jobs]
             self._doubt = _Doubt(number, jobs, results)
-            connection.execute(b"COMMIT", prepare=False)
+            connection.execute(tables.end.encode(), prepare=False)
             self._doubt = None
             return results
         except BaseException:
