@@ -23,7 +23,7 @@ from desist.exceptions import LeaseLostError
 from desist.run.base import RunStatus
 from desist.run.stored import StoredRequest, StoredRun
 
-__all__ = ["give_back", "queue", "requeue_lost", "take_queued"]
+__all__ = ["give_back", "queue", "requeue_lost", "take_queued", "untake"]
 
 
 def queue(tables: SqlTables, run: StoredRun, text: str, options: str) -> Outcome | None:
@@ -66,6 +66,18 @@ def take_queued(tables: SqlTables, run_id: str) -> tuple[RunRow, StoredRun, str]
     last, asked = tables.last_event(run_id), tables.get_queued(run_id)
     run.next_event = next_after(last[0] if last is not None else None)
     return row, run, asked.options if asked is not None else "{}"
+
+
+def untake(tables: SqlTables, run_id: str) -> bool:
+    """Let a run wait again that this process has taken, and that nobody heard of; return whether there was one."""
+    row = tables.get_run(run_id)
+    if row is None or row.is_final or row.process != this_process():
+        return False
+    if row.cancel is not None:
+        take(tables, row.root_run_id)
+    else:
+        _queue_again(tables, row)
+    return True
 
 
 def give_back(tables: SqlTables, run: StoredRun, epoch: int) -> StoredRequest | None:
