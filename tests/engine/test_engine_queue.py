@@ -212,6 +212,22 @@ def test_limits_travel(file_db: Any) -> None:
             assert (output.status, output.cancel.source) == (S.cancelled, Source.deadline)
 
 
+def test_limits_stay_when_it_goes_on_elsewhere(db: Any) -> None:
+    """A timeout counts from the first start, whoever goes on with the run."""
+    slow = Slow(db)
+    submitted = slow.workflow.submit("go", timeout=1000, budget=Budget(model_calls=7))
+    run = slow.workflow.open_taken(db.store.take_queued(submitted.run_id)).start()
+    slow.at.wait_reached()
+    (limit,) = run.options.limits
+    run.give_back("leaving")
+    slow.unwound.open()
+    slow.at.open()
+    assert run.settled.wait(30)
+    again = slow.workflow.open_taken(db.store.take_queued(submitted.run_id)).start()
+    assert again.options.limits == [limit] and again.options.budget == Budget(model_calls=7)
+    assert again.settled.wait(30) and again.status is S.completed
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [

@@ -190,6 +190,10 @@ class SqlTables(SqlEvents, QueueTables):
         )
         return done > 0
 
+    def set_options(self, run_id: str, epoch: int, options: str | None) -> None:
+        """Record the limits of a run that this epoch's process works on."""
+        self._do(f"UPDATE {self._names.runs} SET options = ? WHERE run_id = ? AND epoch = ?", (options, run_id, epoch))
+
     def put_intent(self, run_id: str, cancel: str) -> None:
         """Keep a request for a run that isn't known yet."""
         statement = f"INSERT INTO {self._names.intents} VALUES (?, ?, ?) ON CONFLICT (run_id) DO NOTHING"

@@ -179,6 +179,9 @@ class SharedTables(Tables, Protocol):
     def set_cancel(self, run_id: str, epoch: int, cancel: str) -> bool:
         """Record a request for a run that has no end; return False if its epoch is another one."""
 
+    def set_options(self, run_id: str, epoch: int, options: str | None) -> None:
+        """Record the limits of a run that this epoch's process works on."""
+
     def put_intent(self, run_id: str, cancel: str) -> None:
         """Keep a request for a run that isn't known yet. The first one stays."""
 
