@@ -12,6 +12,7 @@ from desist.cli.depot.story import Story
 from desist.cli.exits import NothingFound
 from desist.db.base import BaseDb
 from desist.db.pages import Page, read_page, stream_of
+from desist.db.sql_db import SqlDb
 from desist.run.base import RunStatus
 from desist.run.plain import plain
 from desist.run.stored import RunQuery
@@ -57,8 +58,9 @@ class DbDepot:
         return story.open_steps()
 
     def life(self, run_id: str) -> Life:
-        """Return nothing: what another process is at can't be seen from here."""
-        return Life()
+        """Return what a run waits for that no worker has. What another process is at can't be seen from here."""
+        queued = self.db.queued_runs() if isinstance(self.db, SqlDb) else []
+        return Life(blocked_in=[run.waits_for for run in queued if run.run_id == run_id])
 
     def cancel(self, run_id: str, how: How) -> Receipt:
         """Cancel a run of whichever process; the request is durable when this returns."""
