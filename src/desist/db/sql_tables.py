@@ -14,7 +14,7 @@ import msgspec
 
 from desist.db.queue_tables import QueueTables
 from desist.db.sql_events import SqlEvents
-from desist.db.tables import FINAL, PartRow, RunRow, Which
+from desist.db.tables import FINAL, QUEUED, PartRow, RunRow, Which
 from desist.run.plain import dump
 from desist.run.stored import RunQuery, StoredSession
 
@@ -179,8 +179,8 @@ class SqlTables(SqlEvents, QueueTables):
         return self._known(f"process = ? AND cancel IS NOT NULL AND status NOT IN {FINAL}", (process,))
 
     def open_anywhere(self) -> list[RunRow]:
-        """Return all runs that have no end."""
-        return self._known(f"status NOT IN {FINAL}", ())
+        """Return all runs that have no end and don't wait for a worker."""
+        return self._known(f"status NOT IN {FINAL} AND coalesce(process, '') <> ?", (QUEUED,))
 
     def set_cancel(self, run_id: str, epoch: int, cancel: str) -> bool:
         """Record a request for a run that has no end."""

@@ -174,7 +174,7 @@ class SharedTables(Tables, Protocol):
         """Return the runs of a process that were cancelled and have no end, without their outputs."""
 
     def open_anywhere(self) -> list[RunRow]:
-        """Return all runs that have no end, without their outputs."""
+        """Return all runs that have no end and don't wait for a worker, without their outputs."""
 
     def set_cancel(self, run_id: str, epoch: int, cancel: str) -> bool:
         """Record a request for a run that has no end; return False if its epoch is another one."""
