@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -88,16 +89,21 @@ class Program:
 
     def until(self, words: str) -> str:
         """Read until these words were said; return all that was."""
-        assert self.process.stdout is not None and self.process.stderr is not None
         while words not in self.shown:
-            piece = os.read(self.process.stdout.fileno(), 65536)
-            assert piece, f"it ended without {words!r}: {self.shown} {self.process.stderr.read().decode()}"
-            self._out += piece
+            self._read()
         return self.shown
 
+    def _read(self) -> None:
+        assert self.process.stdout is not None and self.process.stderr is not None
+        piece = os.read(self.process.stdout.fileno(), 65536)
+        assert piece, f"it has ended: {self.shown} {self.process.stderr.read().decode()}"
+        self._out += piece
+
     def line(self) -> dict[str, Any]:
-        """Read until a whole line was said, and return the first one, which is JSON."""
-        return dict(json.loads(self.until("\n").partition("\n")[0]))
+        """Read until a line of JSON was said, and return the first one. Programs may print lines of their own."""
+        while not (found := re.search(r"^(\{.*\})\n", self.shown, re.MULTILINE)):
+            self._read()
+        return dict(json.loads(found[1]))
 
     def errors_until(self, words: str) -> None:
         """Read until these words stand on standard error."""

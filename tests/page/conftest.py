@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from page_house import BROWSER, FLAGS
+from page_house import BROWSER, FLAGS, open_pages
 
 from desist.cancel.registry import registry
 
@@ -73,7 +73,9 @@ def page(browser: Any, watch: Watch) -> Iterator[Any]:
     context.set_default_timeout(25_000)
     page = context.new_page()
     watch.on(page)
+    open_pages.append(page)
     yield page
+    open_pages.remove(page)
     context.close()
     assert watch.bad() == []
     assert len({origin for origin in watch.origins if not origin.startswith(("data:", "blob:"))}) <= 1, watch.origins

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 from desist.db.codec import encode
@@ -188,9 +189,15 @@ def replace_run(tables: SharedTables, run: StoredRun, text: str | None) -> None:
 
 
 def take_lost(tables: SharedTables, kind: str, owner_id: str) -> list[tuple[RunRow, StoredRun]]:
-    """Take the runs of a workflow whose processes have died, and that may go on; end what hung below them."""
+    """Take the runs of a workflow whose processes have died, and that may go on; end what hung below them.
+
+    Not one that still lives here, from before another process took it: it would write in the new epoch. It ends at the
+    next look, and is taken after that.
+    """
     taken: list[tuple[RunRow, StoredRun]] = []
     for known in lost(tables, kind, owner_id):
+        if registry.get(known.run_id) is not None:
+            continue
         row = tables.get_run(known.run_id)
         if row is None or row.is_final or not may_go_on(row) or reason_of(row, tables) is None:
             continue

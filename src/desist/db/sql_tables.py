@@ -65,7 +65,6 @@ class SqlTables(SqlEvents, QueueTables):
     # -- what another dialect says otherwise
 
     lock = ""  #: at the end of a query whose rows nobody may change before the transaction is through
-    share = ""  #: the same, but others may say that, too
     skip = ""  #: at the end of a query that leaves out what another transaction has locked
     order = "rowid"  #: the column that says which row was made first
     everywhere = False  #: processes of other machines use these tables, too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +26,7 @@ class DbDepot:
 
     def __init__(self, db: BaseDb, name: str) -> None:
         self.db, self.name = db, name
+        self._lock = threading.Lock()
         self._stories: dict[str, Story] = {}
 
     def runs(self, wanted: Wanted) -> list[RunInfo]:
@@ -51,16 +53,25 @@ class DbDepot:
         return RunInfo.of_stored(found, whole=True)
 
     def steps(self, run: RunInfo) -> list[str]:
-        """Return what its stored events say; those that were read before aren't read again."""
-        story = self._stories.setdefault(run.run_id, Story())
-        for event in self._so_far(run.run_id, story.last.get("event_index")):
-            story.take({**plain(event), "event_index": event.event_index})
-        return story.open_steps()
+        """Return what its stored events say."""
+        return self._story(run.run_id).open_steps()
 
     def life(self, run_id: str) -> Life:
-        """Return what a run waits for that no worker has. What another process is at can't be seen from here."""
+        """Return what its stored events say, and what a run waits for that no worker has.
+
+        What another process is blocked in can't be seen from here.
+        """
         queued = self.db.queued_runs() if isinstance(self.db, SqlDb) else []
-        return Life(blocked_in=[run.waits_for for run in queued if run.run_id == run_id])
+        waits = [run.waits_for for run in queued if run.run_id == run_id]
+        return Life(blocked_in=waits, tokens=self._story(run_id).tokens)
+
+    def _story(self, run_id: str) -> Story:
+        """Return what was told so far; what was read before isn't read again."""
+        with self._lock:
+            story = self._stories.setdefault(run_id, Story())
+            for event in self._so_far(run_id, story.last.get("event_index")):
+                story.take({**plain(event), "event_index": event.event_index})
+        return story
 
     def cancel(self, run_id: str, how: How) -> Receipt:
         """Cancel a run of whichever process; the request is durable when this returns."""

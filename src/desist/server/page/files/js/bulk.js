@@ -7,10 +7,14 @@ import { icon } from "./icons.js";
 import { likes } from "./kept.js";
 import { many } from "./words.js";
 
-/** Open the dialog: for the runs with these ids, or (null) for those that filters name. `done(words)` when it is done. */
-export function openBulk({ ids, wanted = "", components, done }) {
-  const which = h("select", { onchange: count_ }, h("option", { value: "" }, "all workflows and agents"),
-    components.map((one) => h("option", { value: `${one.kind}/${one.id}` }, one.name ?? one.id)));
+/**
+ * Open the dialog: for the runs with these ids, or (null) for those that filters name; `wanted` is the filter at first.
+ *
+ * `served` promises what there is to filter by; `done(words)` is called when the runs were told to stop.
+ */
+export async function openBulk({ ids, wanted = "", served, done }) {
+  const which = h("select", { onchange: count_ }, h("option", { value: "" }, "all workflows and agents"));
+  if (!ids) for (const one of await served) which.append(h("option", { value: `${one.kind}/${one.id}` }, one.name ?? one.id));
   which.value = wanted;
   const older = h("input", { type: "number", min: "0", step: "any", inputMode: "decimal", placeholder: "any age", oninput: count_ });
   const user = h("input", { type: "text", maxLength: 200, placeholder: "anybody", oninput: count_ });

@@ -3,7 +3,7 @@
 import { announce, h, say } from "./dom.js";
 import { icon, statusIcon } from "./icons.js";
 import { cost } from "./kept.js";
-import { brief, clock, count, isFinal, many, short, span, statusWord } from "./words.js";
+import { brief, clock, count, isFinal, many, short, span, statusWord, waits } from "./words.js";
 
 const STREAM = { live: "", ended: "", reconnecting: "Reconnecting…", elsewhere: "Waiting to follow it", gone: "It isn't there any more" };
 
@@ -43,7 +43,7 @@ export class RunHead {
       say(this.asked, brief(known.asked, 300));
       this.showFacts(known, model);
     }
-    const blocked = status === "RUNNING" ? waits(life) : "";
+    const blocked = status === "RUNNING" ? waits(life?.runs ?? []).join(" · ") : "";
     say(this.doing, blocked && `Now: ${blocked}`);
     this.buttons(status);
   }
@@ -103,11 +103,6 @@ function copier(name, value) {
     button.replaceChildren(icon("done"));
   } }, icon("copy"));
   return button;
-}
-
-function waits(life) {
-  const words = (life?.runs ?? []).flatMap((run) => run.blocked_in).filter((one) => !/ \(run [\w-]+\)$/.test(one));
-  return words.map((one) => one.replace(/ \((?:[^()]*\/)?([^()/]+:\d+)\)/, " ($1)")).join(" · ");
 }
 
 function usage(known, model) {

@@ -78,5 +78,5 @@ function doing(run) {
     const left = run.cancel.abandoned?.length;
     return `${run.cancel.by && run.cancel.by !== "desist" ? `${run.cancel.by}: ` : ""}${why}${left ? ` · ${many(left, "abandoned call")}` : ""}`;
   }
-  return (run.steps ?? []).join(" › ");
+  return (run.steps ?? []).join(" · ");
 }

@@ -54,7 +54,7 @@ class RunView extends HTMLElement {
     this.append(this.head.element, this.trouble,
       h("div", { class: "columns" }, this.stopping,
         h("section", { class: "card steps", "aria-label": "Steps" }, h("h2", {}, "Steps"), this.waterfall, this.detail),
-        h("section", { class: "card said", "aria-label": "Output" }, this.tabs.element)));
+        h("section", { class: "card output", "aria-label": "Output" }, this.tabs.element)));
     this.addEventListener("desist-span", (event) => this.choose(event.detail));
     addEventListener("desist-likes", () => this.draw(), { signal: this.gone.signal });
   }

@@ -24,7 +24,8 @@ class RunsView extends HTMLElement {
     every(1000, () => this.look(), this.gone.signal);
     every(500, () => this.drawAges(), this.gone.signal);
     this.look();
-    components(this.gone.signal).then((known) => this.known(known), () => {});
+    this.served = components(this.gone.signal).catch(() => []);
+    this.served.then((found) => this.known(found));
   }
 
   disconnectedCallback() {
@@ -64,7 +65,6 @@ class RunsView extends HTMLElement {
   }
 
   known(found) {
-    this.components = found;
     for (const one of found) this.which.append(h("option", { value: `${one.kind}/${one.id}` }, one.name ?? one.id));
   }
 
@@ -159,11 +159,11 @@ class RunsView extends HTMLElement {
   }
 
   stopSelected() {
-    openBulk({ ids: [...this.chosen], components: this.components ?? [], done: (words) => this.stopped(words) });
+    openBulk({ ids: [...this.chosen], served: this.served, done: (words) => this.stopped(words) });
   }
 
   stopMany() {
-    openBulk({ ids: null, wanted: this.which.value, components: this.components ?? [], done: (words) => this.stopped(words) });
+    openBulk({ ids: null, wanted: this.which.value, served: this.served, done: (words) => this.stopped(words) });
   }
 
   stopped(words) {

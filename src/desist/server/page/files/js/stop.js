@@ -5,7 +5,7 @@ import { field, openDialog } from "./dialog.js";
 import { every, h, say } from "./dom.js";
 import { icon, statusIcon } from "./icons.js";
 import { likes } from "./kept.js";
-import { many, span } from "./words.js";
+import { many, span, waits } from "./words.js";
 
 /** Stop a run now. */
 export const stopNow = (runId) => cancelRun(runId, { by: likes.get().by || undefined });
@@ -96,7 +96,7 @@ function show(preview, life, runId) {
   return undefined;
 }
 
-const doing = (run) => run.blocked_in.filter((words) => !/ \(run [\w-]+\)$/.test(words)).join("; ") || `for ${span(run.age)}`;
+const doing = (run) => waits([run]).join("; ") || `for ${span(run.age)}`;
 
 function under(runs, runId) {
   const found = new Set([runId]);

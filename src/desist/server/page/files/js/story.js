@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { statusIcon } from "./icons.js";
-import { after, at, clock, many, sourceWords, span } from "./words.js";
+import { after, at, clock, many, sourceWords, span, waits } from "./words.js";
 
 /**
  * Return the lines of the story: [{ key, time, words, more, state }].
@@ -57,8 +57,7 @@ function cleanup(record) {
 
 function grace(life) {
   const left = Math.max(0, ...(life?.runs ?? []).map((run) => run.grace_left ?? 0));
-  const blocked = [...new Set((life?.runs ?? []).flatMap((run) => run.blocked_in))].filter((words) => !/ \(run [\w-]+\)$/.test(words));
-  return [left > 0.05 ? `${span(left)} of its grace are left` : "its grace is over", ...blocked].join(" · ");
+  return [left > 0.05 ? `${span(left)} of its grace are left` : "its grace is over", ...waits(life?.runs ?? [])].join(" · ");
 }
 
 function abandoned(left, life, now) {

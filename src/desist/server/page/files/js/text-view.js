@@ -35,8 +35,16 @@ class TextView extends HTMLElement {
     if (!model || this.drawn === model.texts.changed) return;
     this.drawn = model.texts.changed;
     for (const speaker of model.texts.speakers.values()) this.section(speaker);
+    this.speaking();
     this.empty.hidden = this.sections.size > 0;
     if (this.follows) this.box.scrollTop = this.box.scrollHeight;
+  }
+
+  /** Mark whoever spoke last, while the run lives. */
+  speaking() {
+    const speakers = [...this.model.texts.speakers.values()];
+    const last = this.model.ending ? null : speakers.reduce((one, two) => (one && one.changed > two.changed ? one : two), null);
+    for (const [key, section] of this.sections) section.element.classList.toggle("speaking", key === last?.key);
   }
 
   section(speaker) {
@@ -86,6 +94,7 @@ class Section {
       this.parts.push(part);
       this.body.append(part.element);
     }
+    if (piece.block) part.element.classList.add("block");
     if (part.shown === piece.text) return;
     if (piece.text.startsWith(part.shown)) part.text.appendData(piece.text.slice(part.shown.length));
     else part.text.data = piece.text;

@@ -80,6 +80,12 @@ export function whole(value) {
   return value;
 }
 
+/** Return what some runs wait for, in words: not that they wait for each other, and files without their folders. */
+export function waits(runs) {
+  const words = runs.flatMap((run) => run.blocked_in).filter((one) => !/ \(run [\w-]+\)$/.test(one));
+  return [...new Set(words.map((one) => one.replace(/ \((?:[^()]*\/)?([^()/]+:\d+)\)/, " ($1)")))];
+}
+
 /** Return the arguments of a call in short: q="dragon", n=3. */
 export function args(values) {
   return Object.entries(values ?? {}).map(([name, value]) => `${name}=${brief(JSON.stringify(value), 40)}`).join(", ");
