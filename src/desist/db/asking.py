@@ -60,6 +60,8 @@ def claim(
     before = control(tables, run.run_id)
     open_before = before is not None and not before.is_final
     if held is not None and before is not None and open_before and before.epoch == held:
+        if before.options is None and run.resumable and run.options is not None and run.options.text() is not None:
+            tables.set_options(run.run_id, held, run.options.text())  # it had only waited before
         return held, read_note(before.cancel) if before.cancel is not None else None, None
     if before is not None and open_before and _is_another_s(tables, before):
         return -1, None, f"{words(before.process)} works on the run {run.run_id}"

@@ -14,7 +14,7 @@ import msgspec
 
 from desist.db.queue_tables import QueueTables
 from desist.db.sql_events import SqlEvents
-from desist.db.tables import FINAL, PartRow, RunRow, Which
+from desist.db.tables import FINAL, QUEUED, PartRow, RunRow, Which
 from desist.run.plain import dump
 from desist.run.stored import RunQuery, StoredSession
 
@@ -183,8 +183,8 @@ class SqlTables(SqlEvents, QueueTables):
         return self._known(f"process = ? AND cancel IS NOT NULL AND status NOT IN {FINAL}", (process,))
 
     def open_anywhere(self) -> list[RunRow]:
-        """Return all runs that have no end."""
-        return self._known(f"status NOT IN {FINAL}", ())
+        """Return all runs that have no end and don't wait for a worker."""
+        return self._known(f"status NOT IN {FINAL} AND coalesce(process, '') <> ?", (QUEUED,))
 
     def set_cancel(self, run_id: str, epoch: int, cancel: str) -> bool:
         """Record a request for a run that has no end."""
@@ -193,6 +193,10 @@ class SqlTables(SqlEvents, QueueTables):
             (cancel, run_id, epoch),
         )
         return done > 0
+
+    def set_options(self, run_id: str, epoch: int, options: str | None) -> None:
+        """Record the limits of a run that this epoch's process works on."""
+        self._do(f"UPDATE {self._names.runs} SET options = ? WHERE run_id = ? AND epoch = ?", (options, run_id, epoch))
 
     def put_intent(self, run_id: str, cancel: str) -> None:
         """Keep a request for a run that isn't known yet."""
