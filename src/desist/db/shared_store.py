@@ -253,6 +253,7 @@ class SharedTableStore(QueueTableStore, TableStore):
         self.telling.now()
         channel.leave(self.attendant)
         channel.leave(self.followers)
+        self.followers.close()
         if self.attendant.registered:
             self.writer.put_part(lambda tables: tables.forget_owner(this_process()))
         super().close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -73,6 +74,7 @@ class PostgresPlace:
         self._writing: psycopg.Connection[Any] | None = None
         self._doubt: _Doubt | None = None
         self._away_until, self._pause = 0.0, FIRST
+        self._lock = threading.Lock()
         self._listener: Listener | None = None
         self._closed = False
         self.schema = Schema(target, schema, names)
@@ -123,7 +125,7 @@ class PostgresPlace:
             tables = WritingTables(connection, self.names)
             results = [job.work(tables) for job in jobs]
             self._doubt = _Doubt(number, jobs, results)
-            connection.execute(b"COMMIT", prepare=False)
+            connection.execute(tables.end.encode(), prepare=False)
             self._doubt = None
             return results
         except BaseException:
@@ -251,8 +253,10 @@ class PostgresPlace:
 
     def listen(self) -> None:
         """Begin to hear. Doesn't wait for that."""
-        if self._listener is None and not self._closed:
-            self._listener = join(self.target)
+        if self._listener is None:
+            with self._lock:
+                if self._listener is None and not self._closed:
+                    self._listener = join(self.target)
 
     def wake(self, address: str) -> None:
         """The transaction did."""
@@ -261,8 +265,9 @@ class PostgresPlace:
 
     def close(self) -> None:
         """Close all connections; the writer's is closed when its thread ends."""
-        self._closed = True
-        listener, self._listener = self._listener, None
+        with self._lock:
+            self._closed = True
+            listener, self._listener = self._listener, None
         if listener is not None:
             leave(listener)
         self._readers.close()
@@ -278,6 +283,7 @@ class PostgresPlace:
     def forget(self) -> None:
         """Start anew in a forked child."""
         _inherited.extend([self._writing, *self._readers.inherited()])
+        self._lock = threading.Lock()
         self._writing = self._doubt = self._listener = None
         self._away_until = 0.0
 
