@@ -165,7 +165,9 @@ class Controller:
             db.close()
 
     def _close(self) -> None:
-        for child in [*self._workers, *self._others]:
+        for child in (children := [*self._workers, *self._others]):
+            child.let_go()
+        for child in children:
             if not child.close(CLOSING):
                 self._notes("hangs", name=child.name)
 
