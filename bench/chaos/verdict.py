@@ -54,7 +54,7 @@ def ends(history: History, run: Run, excused: Counter[str]) -> Found:
     """Every run that was accepted ends."""
     if run.status in FINAL or not run.accepted:
         return
-    first = run.all("start", "told", "receipt")[:1]
+    first = run.all("start", "told")[:1]
     if run.status is None and first and history.in_trouble(first[0]["t"]) and not run.all("seen"):
         excused["began while the database was broken, and left no record: its worker died"] += 1
         return
