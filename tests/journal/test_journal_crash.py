@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -15,6 +15,7 @@ from journal_process import Worker
 
 from desist import Workflow
 from desist.cancel.reason import Source
+from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.db import InMemoryDb, asking, attendant
 from desist.db.owner import this_process
@@ -346,3 +347,22 @@ def test_an_end_that_another_process_has_written(db: Db, place: str) -> None:
     change(place, "UPDATE desist_runs SET epoch = 2")
     with pytest.raises(LeaseLostError, match="its epoch is 2, and was 1 here"):
         store.writer.put(lambda tables: asking.end(tables, run, 1)).result(30)
+
+
+def test_cancelled_between_being_taken_and_begun(worker: Start, db: Db) -> None:
+    """A run that this process has just taken, and cancels before it has begun it here, isn't begun: it stays ended."""
+    other, ran = worker(), list[str]()
+    other.start("kept", "r", on_crash="resume")
+    first_step_is_stored(db)
+    other.kill()
+    workflow, store = kept(db, ran), cast(Any, db.store)
+    (taken,) = store.take_lost("workflow", workflow.id)
+    receipt = cancel("r", reason="between", db=db)
+    assert receipt.wait(30) and receipt.status is S.cancelled
+    before = db.get_run("r")
+    assert workflow._resume(store, taken, None)  # what resume_lost_runs() does with each
+    *_, last = workflow.follow("r")
+    assert (last.status, last.cancel.reason) == (S.cancelled, "between")
+    while registry.get("r") is not None:
+        db.flush()
+    assert (db.get_run("r"), ran) == (before, [])
