@@ -285,7 +285,7 @@ def test_what_still_lives_here_isn_t_taken_back(db: Db, place: str, caplog: pyte
         return "two here"
 
     workflow = kept(db, ran, two)
-    zombie = workflow.run("go", run_id="r", stream=True)
+    zombie = workflow.run("go", run_id="mine", stream=True)
     gate.wait_reached()
     db.flush()
     dead = this_process() + "0"  # an earlier process with our id
@@ -296,8 +296,8 @@ def test_what_still_lives_here_isn_t_taken_back(db: Db, place: str, caplog: pyte
     while not taken:
         taken = workflow.resume_lost_runs()
     gate.open()
-    *_, last = workflow.follow("r")
-    assert (last.status, db.get_run("r").status) == (S.completed, S.completed)
+    *_, last = workflow.follow("mine")
+    assert (last.status, db.get_run("mine").status) == (S.completed, S.completed)
     assert ran == ["one", "two", "two", "three"]
     assert "can't be resumed" not in caplog.text
 
@@ -324,25 +324,25 @@ def test_the_frozen_worker_is_asked_to_cancel(db: Db, place: str, monkeypatch: p
         await gate.wait()
         return "two here"
 
-    zombie = kept(db, [], two).run("go", run_id="r", stream=True)
+    zombie = kept(db, [], two).run("go", run_id="mine", stream=True)
     gate.wait_reached()
     db.flush()
     change(place, "UPDATE desist_runs SET process = 'another', epoch = epoch + 1, status = 'COMPLETED'")
-    receipt = cancel("r")
+    receipt = cancel("mine")
     if receipt.outcome is not Outcome.unknown:  # it had not yet looked by itself, and let go of the run
         assert (receipt.outcome, bool(receipt), receipt.status) == (Outcome.finished, False, S.completed)
     *_, last = zombie
     assert (last.status, last.cancel.source) == (S.cancelled, Source.lease_lost)
     with db.store.place.reading() as tables:  # type: ignore[attr-defined]  # of a shared store
-        assert tables.get_run("r").status == "COMPLETED"
+        assert tables.get_run("mine").status == "COMPLETED"
 
 
 def test_an_end_that_another_process_has_written(db: Db, place: str) -> None:
     """A worker that tries again to write its end, and finds one, knows by the epoch whether that is its own."""
     workflow = Workflow("W", steps=[lambda step_input: "x"], db=db)
-    assert workflow.run("go", run_id="r").status is S.completed
+    assert workflow.run("go", run_id="mine").status is S.completed
     store: Any = db.store
-    run = store.load_run("r")
+    run = store.load_run("mine")
     assert store.writer.put(lambda tables: asking.end(tables, run, 1)).result(30) == []
     change(place, "UPDATE desist_runs SET epoch = 2")
     with pytest.raises(LeaseLostError, match="its epoch is 2, and was 1 here"):
