@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import queue
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -230,7 +232,7 @@ def test_limits(worker: Start, db: Any) -> None:
     assert [run.result(40).status for run in submitted] == [S.completed] * 8
 
 
-def test_an_unknown_workflow_is_left_alone(worker: Start, db: Any) -> None:
+def test_an_unknown_workflow_is_left_alone(worker: Start, db: Any, url: str) -> None:
     """A worker leaves runs of a workflow that it doesn't have alone, visibly; one that has it drives them."""
     simple = known("Simple", db, "quick")
     submitted = simple.submit("go")
@@ -240,6 +242,8 @@ def test_an_unknown_workflow_is_left_alone(worker: Start, db: Any) -> None:
     (waits,) = db.queued_runs()
     assert (waits.run_id, waits.workers, waits.words) == (submitted.run_id, 0, "waiting for a worker that has 'simple'")
     assert submitted.status is S.pending
+    shown = [sys.executable, "-c", "from desist.cli import main; main()", "show", submitted.run_id, "--db", url]
+    assert "a worker that has 'simple'" in subprocess.run(shown, capture_output=True, text=True, check=True).stdout
     one.tell("open", other.run_id)
     worker("simple")
     assert submitted.result(40).content == "go"

@@ -13,6 +13,7 @@ from desist.cli.depot.story import Story
 from desist.cli.exits import NothingFound
 from desist.db.base import BaseDb
 from desist.db.pages import Page, read_page, stream_of
+from desist.db.sql_db import SqlDb
 from desist.run.base import RunStatus
 from desist.run.plain import plain
 from desist.run.stored import RunQuery
@@ -56,8 +57,13 @@ class DbDepot:
         return self._story(run.run_id).open_steps()
 
     def life(self, run_id: str) -> Life:
-        """Return what its stored events say: what another process is blocked in can't be seen from here."""
-        return Life(tokens=self._story(run_id).tokens)
+        """Return what its stored events say, and what a run waits for that no worker has.
+
+        What another process is blocked in can't be seen from here.
+        """
+        queued = self.db.queued_runs() if isinstance(self.db, SqlDb) else []
+        waits = [run.waits_for for run in queued if run.run_id == run_id]
+        return Life(blocked_in=waits, tokens=self._story(run_id).tokens)
 
     def _story(self, run_id: str) -> Story:
         """Return what was told so far; what was read before isn't read again."""
