@@ -13,8 +13,11 @@ from typing import Any
 from bench.statistics import spread
 from bench.store import _each
 from bench.table import Figure, Table
-from desist.db import SqliteDb
+from desist import Step, Workflow
+from desist.db import PostgresDb, SqliteDb
 from desist.db.codec import encode_part
+from desist.db.postgres.place import PostgresPlace
+from desist.db.postgres.target import Target
 from desist.db.rows import row_of
 from desist.db.sql_tables import Names, SqlTables
 from desist.db.sqlite_file import SqliteFile
@@ -23,7 +26,7 @@ from desist.run.agent_output import RunOutput
 from desist.run.base import RunStatus
 from desist.run.cancel import cancel
 from desist.run.stored import StoredRun
-from desist.testing import LoopbackProvider, Reply
+from desist.testing import LocalPostgres, LoopbackProvider, Reply
 
 __all__ = ["measure"]
 
@@ -35,7 +38,20 @@ def _run(number: int) -> StoredRun:
     )
 
 
-def _commits(file: SqliteFile, work: Callable[[SqlTables, int], Any], count: int, *, durable: bool) -> float:
+Opened = SqliteFile | PostgresPlace
+
+
+def _open(place: str) -> SqliteDb | PostgresDb:
+    return PostgresDb(place) if "://" in place else SqliteDb(place)
+
+
+def _tables(place: str) -> Opened:
+    if "://" in place:
+        return PostgresPlace(Target(place), None, Names(), 10.0)
+    return SqliteFile(Path(place), Names(), 10.0)
+
+
+def _commits(file: Opened, work: Callable[[SqlTables, int], Any], count: int, *, durable: bool) -> float:
     """Return microseconds for a transaction of one fenced statement: the median."""
     seen = []
     for number in range(count):
@@ -46,32 +62,39 @@ def _commits(file: SqliteFile, work: Callable[[SqlTables, int], Any], count: int
     return sorted(seen)[len(seen) // 2] * 1e6
 
 
-def _costs(folder: Path, quick: bool) -> Table:
-    file = SqliteFile(folder / "commits.db", Names(), 10.0)
+def _costs(name: str, place: str, *, quick: bool) -> Table:
+    file = _tables(place)
     count = 100 if quick else 500
     part = encode_part("r0", "message", "hello", None)
-    table = Table("The journal: a commit of one fenced statement, and a step")
+    table = Table(f"The journal over {name}: a commit of one fenced statement, and a step")
     claim: Callable[[SqlTables, int], Any] = lambda t, n: t.put_run(row_of(t, _run(n), "bench", None, 1))  # noqa: E731
     ended = StoredRun(
         run_id="r1", kind="agent", status=RunStatus.completed, output=RunOutput(content="x"), root_run_id="r1"
     )
     table.add(
-        Figure("claim (FULL)", _commits(file, claim, count, durable=True), "us"),
+        Figure("claim (durable)", _commits(file, claim, count, durable=True), "us"),
         Figure(
-            "request (FULL)", _commits(file, lambda t, n: t.set_cancel(f"r{n}", 1, "{}"), count, durable=True), "us"
+            "request (durable)", _commits(file, lambda t, n: t.set_cancel(f"r{n}", 1, "{}"), count, durable=True), "us"
         ),
-        Figure("part (NORMAL)", _commits(file, lambda t, n: t.add_part(part, 1), count, durable=False), "us"),
+        Figure("part", _commits(file, lambda t, n: t.add_part(part, 1), count, durable=False), "us"),
         Figure(
-            "a stale epoch is refused (NORMAL)",
+            "a stale epoch is refused",
             _commits(file, lambda t, n: t.end_run(row_of(t, ended, "bench", None, 9)), count, durable=False),
             "us",
         ),
     )
     file.detach()()
     file.close()
-    db = SqliteDb(folder / "steps.db")
+    db = _open(place)
+    workflow = Workflow("bench", steps=[Step("one", executor=lambda step_input: "x")], db=db)
+    waits = []
+    for _ in range(20 if quick else 200):
+        began = time.perf_counter()
+        workflow.run("go", session_id="s")
+        waits.append(time.perf_counter() - began)
     table.add(
-        Figure("a step of 1,000 with SqliteDb, CPU of all threads", _each(db, 1000, 1, 3), "us"),
+        Figure("a run of one step, from start to stored end: the median", sorted(waits)[len(waits) // 2] * 1e3, "ms"),
+        Figure(f"a step of 1,000 with {name}, CPU of all threads here", _each(db, 1000, 1, 3), "us"),
         Figure("the same without a database", _each(None, 1000, 1, 3), "us"),
     )
     db.close()
@@ -81,8 +104,8 @@ def _costs(folder: Path, quick: bool) -> Table:
 class _Other:
     """The process that works."""
 
-    def __init__(self, file: Path, url: str) -> None:
-        command = [sys.executable, "-m", "bench.journal_worker", str(file), url]
+    def __init__(self, place: str, url: str) -> None:
+        command = [sys.executable, "-m", "bench.journal_worker", place, url]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def start(self, run_id: str) -> None:
@@ -104,13 +127,13 @@ class _Other:
         self._process.communicate()
 
 
-def _cancels(folder: Path, repeats: int, beside: int) -> Table:
+def _cancels(kind: str, place: str, repeats: int, beside: int) -> Table:
     """Cancel runs of another process that stream, with so many others streaming beside them."""
-    db = SqliteDb(folder / f"cancel{beside}.db")
-    table = Table(f"C9: cancelled from another process over SQLite, {beside} other runs streaming; {repeats} cancels")
+    db = _open(place)
+    table = Table(f"C9: cancelled from another process over {kind}, {beside} other runs streaming; {repeats} cancels")
     accepted, closed, told, settled = list[float](), list[float](), list[float](), list[float]()
     with LoopbackProvider(Reply(tokens=1_000_000, token_interval=0.01), process=True) as provider:
-        other = _Other(folder / f"cancel{beside}.db", provider.base_url)
+        other = _Other(place, provider.base_url)
         for number in range(beside):
             other.start(f"beside{number}")
         for number in range(repeats):
@@ -137,8 +160,46 @@ def _cancels(folder: Path, repeats: int, beside: int) -> Table:
     return table.close()
 
 
+def _growth(url: str, runs: int) -> Table:
+    """How much a run of three steps adds to a Postgres: tables and indexes, once dead rows are cleaned up."""
+    db = PostgresDb(url)
+    workflow = Workflow("bench", steps=[Step(f"s{n}", executor=lambda step_input: "done") for n in range(3)], db=db)
+    before = _size(url)
+    for number in range(runs):
+        workflow.run("go", session_id=f"s{number % 10}")
+    db.flush()
+    db.close()
+    table = Table("Growth of the database, by runs of three steps")
+    table.add(Figure("a run, vacuumed", (_size(url) - before) / runs / 1e3, "kB"))
+    return table.close()
+
+
+def _size(url: str) -> int:
+    """Return the bytes of all tables of ours, after a vacuum."""
+    import psycopg
+
+    query = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+    with psycopg.connect(url, autocommit=True) as connection:
+        names = [row[0] for row in connection.execute(query).fetchall()]
+        for name in names:
+            connection.execute(f"VACUUM FULL {name}".encode())
+        sizes = [connection.execute("SELECT pg_total_relation_size(%s)", (name,)).fetchone() for name in names]
+    return sum(int(row[0]) for row in sizes if row is not None)
+
+
+def _of(name: str, new: Callable[[str], str], *, quick: bool) -> list[Table]:
+    repeats = 20 if quick else 150
+    costs = _costs(name, new("costs"), quick=quick)
+    return [costs, *(_cancels(name, new(f"beside{beside}"), repeats, beside) for beside in (0, 32))]
+
+
 def measure(*, quick: bool) -> list[Table]:
-    """Commits, steps, cancels."""
-    with tempfile.TemporaryDirectory() as name:
-        folder, repeats = Path(name), 20 if quick else 150
-        return [_costs(folder, quick), _cancels(folder, repeats, 0), _cancels(folder, repeats, 32)]
+    """Commits, steps, cancels: over a file, and over a Postgres that waits for its disk, if one is installed."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = _of("SQLite", lambda what: str(Path(folder) / f"{what}.db"), quick=quick)
+    if LocalPostgres.binaries() is None:
+        print("Postgres isn't installed here: its part of `journal` is left out")
+        return found
+    with LocalPostgres(settings={"fsync": "on", "full_page_writes": "on"}) as server:
+        found += _of("Postgres", server.new_schema, quick=quick)
+        return [*found, _growth(server.new_schema("growth"), 50 if quick else 500)]

@@ -1,4 +1,4 @@
-"""The other process of `bench.journal`, `python -m bench.journal_worker FILE URL`: a run for each id it reads."""
+"""The other process of `bench.journal`, `python -m bench.journal_worker PLACE URL`: a run for each id it reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 import time
 
 from desist import Agent, Workflow
-from desist.db import SqliteDb
+from desist.db import PostgresDb, SqliteDb
 from desist.models.openai import OpenAIChat
 
 
@@ -28,7 +28,7 @@ def _work(workflow: Workflow, run_id: str) -> None:
 
 def main() -> None:
     """Run until the input ends."""
-    db = SqliteDb(sys.argv[1])
+    db = PostgresDb(sys.argv[1]) if "://" in sys.argv[1] else SqliteDb(sys.argv[1])
     workflow = Workflow("bench", steps=[Agent(OpenAIChat("m", api_key="k", base_url=sys.argv[2]), name="A")], db=db)
     for line in sys.stdin:
         threading.Thread(target=_work, args=(workflow, line.strip()), daemon=True).start()

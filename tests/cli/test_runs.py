@@ -219,7 +219,7 @@ def test_on_a_server(desist: Call, monkeypatch: pytest.MonkeyPatch) -> None:
             run_id = str(program.line()["run_id"])
             program.until("upon")
             assert run_id in desist("runs", "--status", "RUNNING")[1]
-            assert "tory  ● RUNNING" in desist("show", run_id)[1]
+            assert "Story  ● RUNNING" in desist("show", run_id)[1]
             assert "1 run would be stopped" in desist("cancel", "--all", "--dry-run")[1]
             code, out, _ = desist("cancel", "--all", "--workflow", "story", "--wait", "--by", "ann")
             assert code == 0 and "who        ann (token token 1)" in out and "settled" in out

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import sys
 import threading
 from typing import Any
@@ -16,9 +17,12 @@ from typing import Any
 from desist import Agent, Step, StepInput, Workflow
 from desist.models.openai import OpenAIChat
 from desist.run.driver import current_run
-from desist.testing import Gate
+from desist.testing import Call, Gate, ScriptedModel
 
 from engine_places import open_db  # isort: skip  # a neighbour
+
+if host := os.environ.get("DESIST_TEST_HOST"):  # to others its process is on another machine
+    socket.gethostname = lambda: host
 
 gates: dict[str, Gate] = {}
 lock = threading.Lock()
@@ -85,6 +89,25 @@ kept = Workflow("Kept", steps=steps, db=db, on_crash="resume", on_cancel=undone,
 marked = Workflow("Marked", steps=steps, db=db)
 slow = Workflow("Slow", steps=[deaf], db=db, on_crash="resume", grace=60.0)
 told = Workflow("Told", steps=[Agent(OpenAIChat("m", api_key="k", base_url=url), name="A")], db=db)
+
+
+def look_up() -> str:
+    """Look something up."""
+    say(called="look_up")
+    return "in stock"
+
+
+async def order() -> str:
+    """Order it, which takes until somebody says so."""
+    say(called="order")
+    say(at=run_id())
+    await gate(run_id()).wait()
+    return "ordered"
+
+
+turns: list[Any] = [Call("look_up", id="a"), Call("order", id="b")] if "DESIST_TEST_FIRST" in os.environ else ["Maybe."]
+agent = Agent(ScriptedModel(turns), name="Shop", tools=[look_up, order])
+shop = Workflow("Shop", steps=[Step("buy", agent=agent)], db=db, on_crash="resume")
 
 
 def listen() -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import queue
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from engine_process import WorkerProcess
 
 from desist import RunStatus, Step, Workflow
 from desist.cancel.scope import Outcome
 from desist.run.cancel import cancel
+from desist.run.message import CANCELLED_RESULT
 from desist.testing import LoopbackProvider, Reply
 
 S = RunStatus
@@ -156,6 +160,29 @@ def test_handed_over(worker: Start, db: Any) -> None:
     assert not [said for said in one.heard if "undone" in said], "it wasn't cancelled: nothing is cleaned up after it"
 
 
+@pytest.mark.parametrize("how", ["killed", "handed over"])
+def test_a_tool_call_isn_t_made_again(worker: Start, db: Any, how: str) -> None:
+    """C2: an agent that goes on elsewhere knows what its tools had said, and a call that was torn isn't made again."""
+    one = worker("shop", drain=0, env={"DESIST_TEST_FIRST": "1"})
+    submitted = known("Shop", db, "buy", on_crash="resume").submit("buy it", session_id="s")
+    one.hear("at", submitted.run_id)
+    while not any(run.tools for run in db.get_runs("s", "agent")):
+        db.flush()
+    if how == "killed":
+        one.kill()
+    else:
+        one.leave()
+        one.ended()
+    two = worker("shop")
+    output = submitted.result(40)
+    assert (output.status, output.content) == (S.completed, "Maybe.")
+    assert not [said for said in two.heard if "called" in said]
+    told = [
+        message.content for run in output.step_executor_runs[-1:] for message in run.messages if message.role == "tool"
+    ]
+    assert told == ["in stock", CANCELLED_RESULT]
+
+
 def test_drained(worker: Start, db: Any) -> None:
     """A worker that leaves lets its runs end, and takes no new ones; a peer does."""
     one = worker("marked")
@@ -205,7 +232,7 @@ def test_limits(worker: Start, db: Any) -> None:
     assert [run.result(40).status for run in submitted] == [S.completed] * 8
 
 
-def test_an_unknown_workflow_is_left_alone(worker: Start, db: Any) -> None:
+def test_an_unknown_workflow_is_left_alone(worker: Start, db: Any, url: str) -> None:
     """A worker leaves runs of a workflow that it doesn't have alone, visibly; one that has it drives them."""
     simple = known("Simple", db, "quick")
     submitted = simple.submit("go")
@@ -215,6 +242,8 @@ def test_an_unknown_workflow_is_left_alone(worker: Start, db: Any) -> None:
     (waits,) = db.queued_runs()
     assert (waits.run_id, waits.workers, waits.words) == (submitted.run_id, 0, "waiting for a worker that has 'simple'")
     assert submitted.status is S.pending
+    shown = [sys.executable, "-c", "from desist.cli import main; main()", "show", submitted.run_id, "--db", url]
+    assert "a worker that has 'simple'" in subprocess.run(shown, capture_output=True, text=True, check=True).stdout
     one.tell("open", other.run_id)
     worker("simple")
     assert submitted.result(40).content == "go"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,9 @@ from engine_places import open_db
 from desist import RunStatus, Step, StepInput, Workflow
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.scope import Outcome
-from desist.db import InMemoryDb, JsonDb, asking
+from desist.db import InMemoryDb, JsonDb, SqliteDb, asking
 from desist.engine import Worker
-from desist.exceptions import ConfigurationError, RunIdInUseError, UnsupportedError
+from desist.exceptions import ConfigurationError, RunIdInUseError, StoreError, UnsupportedError
 from desist.run.budget import Budget
 from desist.run.cancel import acancel_run, cancel, cancel_run
 from desist.run.stored import StoredRequest
@@ -99,7 +101,7 @@ def test_a_cancel_of_another_process_comes_before_a_parting(db: Any) -> None:
     assert run.settled.wait(30)
     output = db.get_run(run.run_id)
     assert (output.status, output.cancel.reason) == (S.cancelled, "from afar")
-    assert [step.step_name for step in output.step_results] == ["first"]
+    assert [step.step_name for step in output.step_results if step.finished] == ["first"]
     assert db.queued_runs() == []
 
 
@@ -210,6 +212,22 @@ def test_limits_travel(file_db: Any) -> None:
             assert (output.status, output.cancel.source) == (S.cancelled, Source.deadline)
 
 
+def test_limits_stay_when_it_goes_on_elsewhere(db: Any) -> None:
+    """A timeout counts from the first start, whoever goes on with the run."""
+    slow = Slow(db)
+    submitted = slow.workflow.submit("go", timeout=1000, budget=Budget(model_calls=7))
+    run = slow.workflow.open_taken(db.store.take_queued(submitted.run_id)).start()
+    slow.at.wait_reached()
+    (limit,) = run.options.limits
+    run.give_back("leaving")
+    slow.unwound.open()
+    slow.at.open()
+    assert run.settled.wait(30)
+    again = slow.workflow.open_taken(db.store.take_queued(submitted.run_id)).start()
+    assert again.options.limits == [limit] and again.options.budget == Budget(model_calls=7)
+    assert again.settled.wait(30) and again.status is S.completed
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
@@ -279,6 +297,24 @@ def test_a_run_that_was_sent_by_who_died_then_is_sent_again(file_db: Any) -> Non
     file_db.store.writer.put(long_ago).result()
     with Worker(workflows=[workflow], db=file_db):
         assert submitted.result(40).content == "x"
+
+
+def test_taken_too_late(tmp_path: Path) -> None:
+    """A run that is taken after whoever wanted it was told that it isn't waits again, and is nobody's."""
+    db = SqliteDb(tmp_path / "runs.db", timeout=0.3)
+    workflow = Workflow("W", steps=[lambda given: "x"], db=db)
+    submitted = workflow.submit("go")
+    with closing(sqlite3.connect(tmp_path / "runs.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="didn't take it within"):
+            db.store.take_queued(submitted.run_id)  # type: ignore[attr-defined]
+        other.execute("ROLLBACK")
+    while not db.store.writer.flush():  # type: ignore[attr-defined]
+        pass
+    taken = db.store.take_queued(submitted.run_id)  # type: ignore[attr-defined]
+    assert taken is not None and workflow.open_taken(taken).start().settled.wait(30)
+    assert submitted.status is S.completed
+    db.close()
 
 
 def test_what_a_local_run_left_is_gone_on_with(db: Any) -> None:

@@ -12,9 +12,9 @@ import sys
 import threading
 from typing import Any
 
+from behind import Db, open_db
 from stories import KINDS, told
 
-from desist.db import SqliteDb
 from desist.run.budget import Budget
 from desist.testing import Gate
 
@@ -38,7 +38,7 @@ class Here(Gate):
         return super()._arrive(wake)
 
 
-def work(db: SqliteDb, order: dict[str, Any]) -> None:
+def work(db: Db, order: dict[str, Any]) -> None:
     run_id, how = order["id"], order.get("how", "events")
     keys: list[str] = []
     more = {"keys": keys} if order["kind"] == "paying" else {}
@@ -64,7 +64,7 @@ async def in_background(workflow: Any, run_id: str) -> list[Any]:
 
 
 def main() -> None:
-    db = SqliteDb(sys.argv[1], timeout=20)
+    db = open_db(sys.argv[1])
     say(ready=os.getpid())
     for line in sys.stdin:
         order = json.loads(line)

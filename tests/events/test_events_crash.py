@@ -4,39 +4,22 @@ from __future__ import annotations
 
 import signal
 import sqlite3
-import time
 from collections.abc import Callable
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from behind import Db, execute, taken_for_dead
 from journal_process import Worker
 from stories import PIECES, answer, says, story, texts, told
 
-from desist.db import SqliteDb
 from desist.db.told import ELSEWHERE
 from desist.run.base import RunStatus
 from desist.testing import Gate
 
+PLACES = ["sqlite", "postgres"]
 S = RunStatus
 Start = Callable[[], Worker]
-
-
-def change(file: Path, statement: str, *values: Any) -> None:
-    """Change the file behind everybody's back."""
-    with closing(sqlite3.connect(file, timeout=30)) as connection, connection:
-        connection.execute(statement, values)
-
-
-def rows(file: Path, statement: str) -> list[Any]:
-    with closing(sqlite3.connect(file, timeout=30)) as connection:
-        return connection.execute(statement).fetchall()
-
-
-def taken_for_dead(file: Path, other: Worker) -> None:
-    """Let the lease of a process be over."""
-    change(file, "UPDATE desist_owners SET until = ? WHERE process LIKE ?", time.time() - 1, f"%|{other.process.pid}|%")
 
 
 def heard(reader: Any, last: str) -> list[Any]:
@@ -50,7 +33,7 @@ def heard(reader: Any, last: str) -> list[Any]:
 @pytest.mark.parametrize(
     ("kind", "last", "text"), [("story", PIECES[1], "one two "), ("answer", "answer", "half an answer")]
 )
-def test_killed_in_mid_stream(worker: Start, db: SqliteDb, kind: str, last: str, text: str) -> None:
+def test_killed_in_mid_stream(worker: Start, db: Db, kind: str, last: str, text: str) -> None:
     """The follower itself ends the run whose process is gone, and hears it; the text told by then is in the record."""
     other = worker()
     other.start(kind, "r", flush=True)
@@ -69,7 +52,7 @@ def test_killed_in_mid_stream(worker: Start, db: SqliteDb, kind: str, last: str,
     assert (step.content, step.cancelled, step.success) == (text, True, False)
 
 
-def test_the_ends_of_its_agents_are_told(worker: Start, db: SqliteDb) -> None:
+def test_the_ends_of_its_agents_are_told(worker: Start, db: Db) -> None:
     """A run that was heard in the stream has its end told, before the run that it was part of."""
     other = worker()
     other.start("answer", "r", flush=True)
@@ -85,7 +68,7 @@ def test_the_ends_of_its_agents_are_told(worker: Start, db: SqliteDb) -> None:
     )
 
 
-def test_seen_but_not_stored(worker: Start, db: SqliteDb) -> None:
+def test_seen_but_not_stored(worker: Start, db: Db) -> None:
     """Who had heard more than the dead process came to store isn't left waiting: the end has a number beyond."""
     other = worker()
     other.start("story", "r")
@@ -98,7 +81,7 @@ def test_seen_but_not_stored(worker: Start, db: SqliteDb) -> None:
 @pytest.mark.parametrize(
     ("kind", "last", "text"), [("story", PIECES[1], "one two "), ("answer", "answer", "half an answer")]
 )
-def test_frozen_and_cancelled(worker: Start, db: SqliteDb, kind: str, last: str, text: str) -> None:
+def test_frozen_and_cancelled(worker: Start, db: Db, kind: str, last: str, text: str) -> None:
     """A forced take from a process that doesn't answer keeps the text, too; what that one tells later isn't stored."""
     other = worker()
     other.start(kind, "r", flush=True)
@@ -116,7 +99,7 @@ def test_frozen_and_cancelled(worker: Start, db: SqliteDb, kind: str, last: str,
     assert (output.status, output.content) == (S.cancelled, text)
 
 
-def test_cancelled_while_nobody_works_on_it(worker: Start, db: SqliteDb) -> None:
+def test_cancelled_while_nobody_works_on_it(worker: Start, db: Db) -> None:
     """A run of a dead process that is cancelled keeps what it had said."""
     other = worker()
     other.start("story", "r", on_crash="resume", flush=True)
@@ -128,7 +111,7 @@ def test_cancelled_while_nobody_works_on_it(worker: Start, db: SqliteDb) -> None
     assert (last.event, last.content) == ("WorkflowCancelled", "one two ")
 
 
-def test_resumed(worker: Start, db: SqliteDb) -> None:
+def test_resumed(worker: Start, db: Db) -> None:
     """A follower goes on with a run that another process takes up: numbers rise, nothing is missing, one end."""
     one, two = worker(), worker()
     one.start("story", "r", on_crash="resume", flush=True)
@@ -153,7 +136,7 @@ def test_resumed(worker: Start, db: SqliteDb) -> None:
     assert told(list(db.follow("r"))) == told(events)
 
 
-def test_resumed_here(worker: Start, db: SqliteDb) -> None:
+def test_resumed_here(worker: Start, db: Db) -> None:
     """In the process that goes on with it, a run is followed from before the crash, too."""
     other = worker()
     other.start("story", "r", on_crash="resume", flush=True)
@@ -169,12 +152,12 @@ def test_resumed_here(worker: Start, db: SqliteDb) -> None:
     assert list(dict.fromkeys(texts(events))) == list(PIECES)
 
 
-def test_a_zombie_s_events_are_refused(worker: Start, db: SqliteDb, file: Path) -> None:
+def test_a_zombie_s_events_are_refused(worker: Start, db: Db, place: str) -> None:
     """A frozen worker whose run went on elsewhere wakes up: nothing of what it tells is stored."""
     other = worker()
     other.start("story", "r", on_crash="resume", flush=True)
     other.signal(signal.SIGSTOP)
-    taken_for_dead(file, other)
+    taken_for_dead(place, other.process.pid)
     gate = Gate()
     workflow = story(gate, db, on_crash="resume")
     assert workflow.resume_lost_runs() == ["r"]
@@ -187,24 +170,24 @@ def test_a_zombie_s_events_are_refused(worker: Start, db: SqliteDb, file: Path) 
     db.flush()
     assert events[-1].status is S.completed
     assert told(list(db.follow("r"))) == told(events)
-    assert rows(file, "SELECT max(last_event) FROM desist_events WHERE epoch = 1")[0][0] < ELSEWHERE
-    assert rows(file, "SELECT epoch FROM desist_events WHERE terminal = 1") == [(2,)]
+    assert execute(place, "SELECT max(last_event) FROM desist_events WHERE epoch = 1")[0][0] < ELSEWHERE
+    assert execute(place, "SELECT epoch FROM desist_events WHERE terminal = 1") == [(2,)]
     assert texts([event for event in events if event.event_index < ELSEWHERE]) == list(PIECES[:2])
 
 
-def test_a_follower_of_a_zombie_s_run(worker: Start, db: SqliteDb, file: Path) -> None:
+def test_a_follower_of_a_zombie_s_run(worker: Start, db: Db, place: str) -> None:
     """When a lease runs out, whoever follows ends the run: nobody waits for ever."""
     other = worker()
     other.start("story", "r", flush=True)
     reader = db.follow("r")
     heard(reader, PIECES[1])
     other.signal(signal.SIGSTOP)
-    taken_for_dead(file, other)
+    taken_for_dead(place, other.process.pid)
     last = list(reader)[-1]
     assert last.event == "WorkflowError" and "hasn't been heard of" in last.error
 
 
-def test_one_terminal_event(worker: Start, db: SqliteDb, file: Path) -> None:
+def test_one_terminal_event(worker: Start, db: Db, place: str) -> None:
     """The database itself holds it: a second last event of a run can't be written."""
     other = worker()
     for number in range(3):
@@ -213,19 +196,19 @@ def test_one_terminal_event(worker: Start, db: SqliteDb, file: Path) -> None:
     for number in range(3):
         other.tell("open", f"r{number}")
         other.hear("end", f"r{number}")
-    assert rows(file, "SELECT run_id, count(*) FROM desist_events WHERE terminal = 1 GROUP BY run_id") == [
+    assert execute(place, "SELECT run_id, count(*) FROM desist_events WHERE terminal = 1 GROUP BY run_id") == [
         (f"r{number}", 1) for number in range(3)
     ]
-    with pytest.raises(sqlite3.IntegrityError):
-        change(file, "INSERT INTO desist_events VALUES ('r1', 99, 99, 1, 1, '[]')")
+    with pytest.raises((sqlite3.IntegrityError, psycopg.IntegrityError)):
+        execute(place, "INSERT INTO desist_events VALUES ('r1', 99, 99, 1, 1, '[]')")
 
 
-def test_stored_together_with_the_end(worker: Start, db: SqliteDb, file: Path) -> None:
+def test_stored_together_with_the_end(worker: Start, db: Db, place: str) -> None:
     """A run has a last event exactly if its record has an end: they are one transaction."""
     other, gate = worker(), Gate()
     other.start("answer", "r")
     gate.open()
     answer(gate, db).run("go", run_id="here")
     db.flush()
-    final = rows(file, "SELECT run_id FROM desist_runs WHERE parent_run_id IS NULL AND status = 'COMPLETED'")
-    assert rows(file, "SELECT run_id FROM desist_events WHERE terminal = 1") == final == [("here",)]
+    final = execute(place, "SELECT run_id FROM desist_runs WHERE parent_run_id IS NULL AND status = 'COMPLETED'")
+    assert execute(place, "SELECT run_id FROM desist_events WHERE terminal = 1") == final == [("here",)]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
+from behind import Db, execute, open_async
 from stories import answer, story
 
-from desist.db import AsyncSqliteDb, InMemoryDb, SqliteDb
+from desist.db import InMemoryDb
 from desist.db.pruning import Pruned
 from desist.exceptions import ConfigurationError
 from desist.testing import Gate
+
+PLACES = ["sqlite", "postgres"]
 
 
 def opened() -> Gate:
@@ -23,25 +23,21 @@ def opened() -> Gate:
     return gate
 
 
-def aged(file: Path, run_id: str, seconds: float) -> None:
+def aged(place: str, run_id: str, seconds: float) -> None:
     """Let a run have ended so long ago."""
-    with closing(sqlite3.connect(file, timeout=30)) as connection, connection:
-        connection.execute(
-            "UPDATE desist_runs SET updated_at = ? WHERE root_run_id = ?", (time.time() - seconds, run_id)
-        )
+    execute(place, "UPDATE desist_runs SET updated_at = ? WHERE root_run_id = ?", time.time() - seconds, run_id)
 
 
-def count(file: Path, table: str) -> int:
-    with closing(sqlite3.connect(file, timeout=30)) as connection:
-        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+def count(place: str, table: str) -> int:
+    return int(execute(place, f"SELECT count(*) FROM {table}")[0][0])
 
 
-def test_events_of_old_runs(db: SqliteDb, file: Path) -> None:
+def test_events_of_old_runs(db: Db, place: str) -> None:
     """The events go, the record and the last event stay, with its number; younger runs keep everything."""
     for run_id in ("old", "new"):
         story(opened(), db).run("go", run_id=run_id)
     before = list(db.follow("old"))
-    aged(file, "old", 100)
+    aged(place, "old", 100)
     assert db.prune(50) == Pruned(told=1)
     [last] = db.follow("old")
     assert (last.event, last.event_index, last.content) == ("WorkflowCompleted", before[-1].event_index, "last is done")
@@ -51,40 +47,40 @@ def test_events_of_old_runs(db: SqliteDb, file: Path) -> None:
     assert db.prune(50) == Pruned()
 
 
-def test_runs_too(db: SqliteDb, file: Path) -> None:
+def test_runs_too(db: Db, place: str) -> None:
     """With `runs=True` whole trees go, with their events; their session stays."""
     for run_id in ("old", "new"):
         answer(opened(), db).run("go", run_id=run_id, session_id="s")
-    assert count(file, "desist_runs") == 4
-    aged(file, "old", 100)
+    assert count(place, "desist_runs") == 4
+    aged(place, "old", 100)
     assert db.prune(50, runs=True) == Pruned(runs=2)
     assert [run.run_id for run in db.get_runs("s", "workflow")] == ["new"]
     assert db.get_run("old") is None
     assert db.prune(0, runs=True) == Pruned(runs=2)
-    assert [count(file, f"desist_{what}") for what in ("runs", "events", "run_parts", "sessions")] == [0, 0, 0, 1]
+    assert [count(place, f"desist_{what}") for what in ("runs", "events", "run_parts", "sessions")] == [0, 0, 0, 1]
 
 
-async def _async(file: Path) -> Any:
-    db = AsyncSqliteDb(file)
+async def _async(place: str) -> Any:
+    db = open_async(place)
     found = await db.prune(0)
     await db.close()
     return found
 
 
-def test_runs_that_go_on_stay(db: SqliteDb, file: Path) -> None:
+def test_runs_that_go_on_stay(db: Db, place: str) -> None:
     """A run that hasn't ended is left as it is, whatever its age; one that ended in it, too, while it goes on."""
     import asyncio
 
     gate = Gate()
     reader = answer(gate, db).run("go", run_id="r", stream=True)
     gate.wait_reached()
-    aged(file, "r", 1e6)
+    aged(place, "r", 1e6)
     db.flush()
     assert db.prune(10, runs=True) == Pruned()
     gate.open()
     told = list(reader)
     assert [event.event_index for event in db.follow("r")] == [event.event_index for event in told]
-    assert asyncio.run(_async(file)) == Pruned(told=1)
+    assert asyncio.run(_async(place)) == Pruned(told=1)
 
 
 def test_what_can_t_be_pruned() -> None:

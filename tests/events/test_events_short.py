@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from behind import Db, execute
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stories import PIECES
@@ -20,7 +21,6 @@ from desist.run.recorder import Recorder
 from desist.run.step_events import StepOutputEvent, StepStartedEvent
 from desist.run.workflow_event import CustomEvent
 from desist.run.workflow_events import WorkflowStartedEvent
-from desist.testing import Gate
 
 
 @dataclass(kw_only=True, eq=False, repr=False, init=False)
@@ -96,7 +96,7 @@ def test_a_value_that_changes_afterwards() -> None:
     assert [data["step_output"]["content"] for row in rows for _, data in decoded(row)] == [{"n": 1}, {"n": 2}]
 
 
-def test_containers(db: Any) -> None:
+def test_containers(db: Db) -> None:
     """Events of loops and parallel steps, which hold what was made in them, come back equal."""
     quick = [Step(name, executor=lambda _: "x") for name in "abc"]
     workflow = Workflow("W", steps=[Loop(steps=quick[:1], max_iterations=3), Parallel(*quick[1:], name="p")], db=db)
@@ -105,7 +105,7 @@ def test_containers(db: Any) -> None:
     assert [event.to_dict() for event in stored] == [event.to_dict() for event in live]
 
 
-def test_events_of_a_program(db: Any) -> None:
+def test_events_of_a_program(db: Db) -> None:
     """A program's own events are stored with all their keys."""
 
     async def tell(_: Any) -> Any:
@@ -119,16 +119,10 @@ def test_events_of_a_program(db: Any) -> None:
 
 
 @pytest.mark.loud
-def test_a_row_that_can_t_be_read(db: Any, file: Any) -> None:
+def test_a_row_that_can_t_be_read(db: Db, place: str) -> None:
     """Damaged events are left out, and said; the end is told."""
-    import sqlite3
-    from contextlib import closing
-
-    gate = Gate()
-    gate.open()
     run_id = Workflow("W", steps=[lambda _: "x"], db=db).run("go").run_id
-    with closing(sqlite3.connect(file)) as connection, connection:
-        connection.execute("UPDATE desist_events SET body = '[{' WHERE terminal = 0")
+    execute(place, "UPDATE desist_events SET body = '[{' WHERE terminal = 0")
     assert [event.event for event in db.follow(run_id)] == ["WorkflowCompleted"]
 
 
@@ -145,7 +139,7 @@ def test_a_database_that_takes_nothing(caplog: pytest.LogCaptureFixture) -> None
     assert "tells more than its database takes" in caplog.text
 
 
-def test_order_of_many_writers(db: Any) -> None:
+def test_order_of_many_writers(db: Db) -> None:
     """Branches that tell at the same time: each event has its number, none is missing."""
 
     async def tell(_: Any) -> Any:

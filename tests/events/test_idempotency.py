@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from behind import Db
 from journal_process import Worker
 from stories import paying
 
 from desist import Agent, Step, Workflow
-from desist.db import SqliteDb
 from desist.exceptions import ConfigurationError
 from desist.run.base import RunStatus
 from desist.run.context import RunContext, idempotency_key
@@ -22,7 +22,7 @@ S = RunStatus
 Start = Callable[[], Worker]
 
 
-def test_the_same_after_a_crash(worker: Start, db: SqliteDb) -> None:
+def test_the_same_after_a_crash(worker: Start, db: Db) -> None:
     """A step that was interrupted by kill -9 runs again in another process with the key that it had."""
     other = worker()
     before = other.start("paying", "r", on_crash="resume", flush=True)["keys"]

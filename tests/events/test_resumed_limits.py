@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pytest
+from behind import Db, execute
 from journal_process import Worker
 from stories import asking, story
 
 from desist.cancel.reason import Source
 from desist.cancel.registry import registry
-from desist.db import SqliteDb
 from desist.run.base import RunStatus
 from desist.testing import Gate
 
@@ -31,16 +28,14 @@ def killed(worker: Start, kind: str, **options: Any) -> None:
     other.kill()
 
 
-def options_of(file: Path) -> dict[str, Any]:
-    with closing(sqlite3.connect(file)) as connection:
-        [text] = connection.execute("SELECT options FROM desist_runs WHERE run_id = 'r'").fetchone()
-    return dict(json.loads(text))
+def options_of(place: str) -> dict[str, Any]:
+    return dict(json.loads(execute(place, "SELECT options FROM desist_runs WHERE run_id = 'r'")[0][0]))
 
 
-def test_deadline_and_timeout(worker: Start, db: SqliteDb) -> None:
+def test_deadline_and_timeout(worker: Start, db: Db, place: str) -> None:
     """Times count from the first start, not from the resumption; the workflow's own timeout, too."""
     killed(worker, "story", deadline=LATER, timeout=5000.0)
-    before = options_of(db.db_file)["limits"]
+    before = options_of(place)["limits"]
     gate = Gate()
     workflow = story(gate, db, on_crash="resume", timeout=1.0)  # not that of the run, which was begun without
     assert workflow.resume_lost_runs() == ["r"]
@@ -53,13 +48,12 @@ def test_deadline_and_timeout(worker: Start, db: SqliteDb) -> None:
     assert list(workflow.follow("r"))[-1].status is S.completed
 
 
-def test_a_deadline_that_has_passed_meanwhile(worker: Start, db: SqliteDb, file: Path) -> None:
+def test_a_deadline_that_has_passed_meanwhile(worker: Start, db: Db, place: str) -> None:
     """A run whose time was over before anybody could go on with it is cancelled, and runs nothing."""
     killed(worker, "story", deadline=LATER)
-    limits = options_of(file)["limits"]
+    limits = options_of(place)["limits"]
     limits[0]["until"] = 1.0
-    with closing(sqlite3.connect(file)) as connection, connection:
-        connection.execute("UPDATE desist_runs SET options = ?", (json.dumps({"limits": limits}),))
+    execute(place, "UPDATE desist_runs SET options = ?", json.dumps({"limits": limits}))
     gate = Gate()
     workflow = story(gate, db, on_crash="resume")
     assert workflow.resume_lost_runs() == ["r"]
@@ -69,7 +63,7 @@ def test_a_deadline_that_has_passed_meanwhile(worker: Start, db: SqliteDb, file:
     assert db.get_run("r").cancel.source is Source.deadline
 
 
-def test_budget(worker: Start, db: SqliteDb, file: Path) -> None:
+def test_budget(worker: Start, db: Db) -> None:
     """What was spent before the crash counts: the first request too many isn't sent."""
     killed(worker, "asking", budget={"model_calls": 1})
     gate = Gate()
@@ -83,7 +77,7 @@ def test_budget(worker: Start, db: SqliteDb, file: Path) -> None:
 
 
 @pytest.mark.loud
-def test_a_price_is_a_function(worker: Start, db: SqliteDb) -> None:
+def test_a_price_is_a_function(worker: Start, db: Db) -> None:
     """A limit of the cost is never dropped: whoever goes on gives the price again, or the run ends and says so."""
     killed(worker, "asking", budget={"cost": 0.3})
     gate = Gate()
@@ -93,7 +87,7 @@ def test_a_price_is_a_function(worker: Start, db: SqliteDb) -> None:
     assert "resume_lost_runs(price=...)" in db.get_run("r").error
 
 
-def test_the_cost_goes_on(worker: Start, db: SqliteDb) -> None:
+def test_the_cost_goes_on(worker: Start, db: Db) -> None:
     """With the price, the cost counts on from what it was."""
     killed(worker, "asking", budget={"cost": 0.3})
     gate = Gate()

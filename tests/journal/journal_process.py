@@ -19,8 +19,8 @@ PATIENCE = 50.0
 class Worker:
     """Another process on the same database."""
 
-    def __init__(self, place: str | Path, program: Path = PROGRAM) -> None:
-        command = [sys.executable, "-W", "error", str(program), str(place)]
+    def __init__(self, place: str, *prefix: str, program: Path = PROGRAM) -> None:
+        command = [*prefix, sys.executable, "-W", "error", str(program), place]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._said: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._kept: list[dict[str, Any]] = []
@@ -58,10 +58,6 @@ class Worker:
 
     def signal(self, number: int) -> None:
         os.kill(self.process.pid, number)
-
-    def wait_stopped(self) -> None:
-        """Wait until it stands still."""
-        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def kill(self) -> None:
         self.process.kill()

@@ -49,6 +49,7 @@ async def call(ctx: Any, params: types.CallToolRequestParams) -> types.CallToolR
         os._exit(1)
     if params.name == "broken":
         return types.CallToolResult(content=[types.TextContent(text="no luck")], is_error=True)
+    report("echo")
     return result(arguments["text"])
 
 

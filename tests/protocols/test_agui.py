@@ -90,6 +90,8 @@ def test_an_agent_with_a_tool(judge: Judge) -> None:
     assert json.loads(messages[1]["toolCalls"][0]["function"]["arguments"]) == {"a": 1, "b": 2}
     assert (events[0]["runId"], events[0]["threadId"]) == (asked["runId"], asked["threadId"])
     assert events[-1]["outcome"] == {"type": "success"} and events[-1]["result"] == "It is 3."
+    (used,) = events[-1]["usage"]
+    assert used["model"] == "scripted" and used["totalTokens"] == used["inputTokens"] + used["outputTokens"] > 0
 
 
 def test_cancelled_in_mid_text(judge: Judge, db: Any) -> None:

@@ -75,7 +75,7 @@ def main() -> None:
     With DESIST_TRACEBACK set, an error that isn't one of ours is raised as it is, for a bug report.
     """
     try:
-        app()
+        app(prog_name="desist")
     except KeyboardInterrupt:
         sys.exit(Exit.interrupted)
     except BrokenPipeError:  # whoever read our output has left; don't fail again when Python flushes at its exit

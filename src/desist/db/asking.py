@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 from desist.db.codec import encode
@@ -59,6 +60,8 @@ def claim(
     before = control(tables, run.run_id)
     open_before = before is not None and not before.is_final
     if held is not None and before is not None and open_before and before.epoch == held:
+        if before.options is None and run.resumable and run.options is not None and run.options.text() is not None:
+            tables.set_options(run.run_id, held, run.options.text())  # it had only waited before
         return held, read_note(before.cancel) if before.cancel is not None else None, None
     if before is not None and open_before and _is_another_s(tables, before):
         return -1, None, f"{words(before.process)} works on the run {run.run_id}"
@@ -73,13 +76,16 @@ def claim(
     return row.epoch, read_note(asked) if asked is not None else None, None
 
 
-def end(tables: SharedTables, run: StoredRun, epoch: int) -> list[str]:
+def end(tables: SharedTables, run: StoredRun, epoch: int, read: RunRow | None = None) -> list[str]:
     """Record the end of a run of this process; return the addresses of those who wait for it.
+
+    Parameters:
+        read: its record, if that was read in this transaction.
 
     Raises:
         LeaseLostError: another process has the run now.
     """
-    before = control(tables, run.run_id)
+    before = read or control(tables, run.run_id)
     if before is not None and before.cancel is not None and run.status is not RunStatus.cancelled:
         raise LeaseLostError(f"run {run.run_id} was cancelled by another process before its end could be written")
     row, told = row_of(tables, run, this_process(), None, epoch), last_told(run, epoch)
@@ -128,7 +134,7 @@ def decide(
     tables.see_that_it_is_locked()
     run = choose()
     if run is not None:
-        end(tables, run, epoch)
+        end(tables, run, epoch, before)
     return None
 
 
@@ -186,9 +192,15 @@ def replace_run(tables: SharedTables, run: StoredRun, text: str | None) -> None:
 
 
 def take_lost(tables: SharedTables, kind: str, owner_id: str) -> list[tuple[RunRow, StoredRun]]:
-    """Take the runs of a workflow whose processes have died, and that may go on; end what hung below them."""
+    """Take the runs of a workflow whose processes have died, and that may go on; end what hung below them.
+
+    Not one that still lives here, from before another process took it: it would write in the new epoch. It ends at the
+    next look, and is taken after that.
+    """
     taken: list[tuple[RunRow, StoredRun]] = []
     for known in lost(tables, kind, owner_id):
+        if registry.get(known.run_id) is not None:
+            continue
         row = tables.get_run(known.run_id)
         if row is None or row.is_final or not may_go_on(row) or reason_of(row, tables) is None:
             continue

@@ -43,7 +43,7 @@ def so_far(row: RunRow, parts: Sequence[PartRow], *, dead: bool = False) -> Any:
     else:
         ended = _steps(known, dead=dead)
         # A run that was taken up again records anew what had finished; until that is done, what it began with counts.
-        output.step_results = max(ended, output.step_results, key=_finished)
+        output.step_results = max(ended, output.step_results, key=lambda steps: (_finished(steps), len(steps)))
     return output
 
 

@@ -20,7 +20,7 @@ from desist.db.channel import channel
 from desist.db.codec import encode
 from desist.db.marking import lost
 from desist.db.owner import is_gone, this_process
-from desist.exceptions import RunIdInUseError
+from desist.exceptions import RunIdInUseError, StoreError
 from desist.run.queueing import EndWatch, QueuedRun, Taken
 from desist.run.stored import StoredRequest, StoredRun
 
@@ -97,7 +97,15 @@ class QueueTableStore:
             self.attendant.claimed(row.run_id, row.epoch)
             return Taken(run, msgspec.json.decode(options))
 
-        return self.writer.put(work).result()
+        try:
+            return self.writer.put(work).result()
+        except StoreError:  # it may yet be written, and then nobody works on the run: what comes after that undoes it
+            self.writer.put(lambda tables: self._untake(tables, run_id))
+            raise
+
+    def _untake(self, tables: SqlTables, run_id: str) -> None:
+        if registry.get(run_id) is None and queueing.untake(tables, run_id):
+            self.attendant.over(run_id)
 
     def give_back(self, run: StoredRun) -> Future[StoredRequest | None]:
         """Let another worker go on with a run of this process."""

@@ -11,7 +11,7 @@ import time
 from desist.cancel.scope import Outcome
 from desist.db.asking import INTENT_TTL, control, last_told
 from desist.db.codec import encode
-from desist.db.crash import so_far
+from desist.db.crash import so_far, spent_by
 from desist.db.marking import lost, mark, may_go_on, reason_of, take
 from desist.db.owner import this_process
 from desist.db.requests import read_note
@@ -21,9 +21,10 @@ from desist.db.tables import QUEUED, RunRow
 from desist.db.told import next_after
 from desist.exceptions import LeaseLostError
 from desist.run.base import RunStatus
+from desist.run.kept_options import KeptOptions
 from desist.run.stored import StoredRequest, StoredRun
 
-__all__ = ["give_back", "queue", "requeue_lost", "take_queued"]
+__all__ = ["give_back", "queue", "requeue_lost", "take_queued", "untake"]
 
 
 def queue(tables: SqlTables, run: StoredRun, text: str, options: str) -> Outcome | None:
@@ -63,9 +64,22 @@ def take_queued(tables: SqlTables, run_id: str) -> tuple[RunRow, StoredRun, str]
     row.process, row.epoch = this_process(), row.epoch + 1
     tables.put_run(row)
     run = stored_of(row, with_children(tables, row))
+    run.options = KeptOptions.of(row.options) if row.options is not None else None
     last, asked = tables.last_event(run_id), tables.get_queued(run_id)
     run.next_event = next_after(last[0] if last is not None else None)
     return row, run, asked.options if asked is not None else "{}"
+
+
+def untake(tables: SqlTables, run_id: str) -> bool:
+    """Let a run wait again that this process has taken, and that nobody heard of; return whether there was one."""
+    row = tables.get_run(run_id)
+    if row is None or row.is_final or row.process != this_process():
+        return False
+    if row.cancel is not None:
+        take(tables, row.root_run_id)
+    else:
+        _queue_again(tables, row)
+    return True
 
 
 def give_back(tables: SqlTables, run: StoredRun, epoch: int) -> StoredRequest | None:
@@ -95,6 +109,9 @@ def requeue_lost(tables: SqlTables, owner_ids: set[str]) -> list[str]:
         row = tables.get_run(found.run_id)
         if row is None or row.is_final or not may_go_on(row) or reason_of(row, tables) is None:
             continue
+        budget = KeptOptions.of(row.options).budget
+        if budget is not None and budget.cost is not None:  # it waits for `resume_lost_runs(price=...)`
+            continue
         mark(tables, row.root_run_id)
         _queue_again(tables, row)
         queued.append(row.run_id)
@@ -111,6 +128,9 @@ def _queue_again(tables: SqlTables, row: RunRow) -> None:
 
 def _fold(tables: SqlTables, row: RunRow) -> None:
     """Put into the record what has finished: writing it drops the parts."""
-    output = so_far(row, tables.parts(row.run_id), dead=True)
+    parts = tables.parts(row.run_id)
+    output, options = so_far(row, parts, dead=True), KeptOptions.of(row.options)
+    options.spent = spent_by(parts) or options.spent
+    row.options = options.text()
     output.status = RunStatus.pending
     row.status, row.output, row.updated_at = RunStatus.pending.value, encode(output), time.time()

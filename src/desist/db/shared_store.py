@@ -161,6 +161,10 @@ class SharedTableStore(QueueTableStore, TableStore):
 
     # -- cancelling
 
+    def is_lost(self, run_id: str) -> bool:
+        """Whether another process has taken a run that lives here, which this one doesn't know yet."""
+        return self.attendant.is_lost(run_id)
+
     def note_cancel(self, run_id: str, request: StoredRequest) -> None:
         """Record that a run is being cancelled from here."""
         self.attendant.obeyed(run_id, request)
@@ -249,6 +253,7 @@ class SharedTableStore(QueueTableStore, TableStore):
         self.telling.now()
         channel.leave(self.attendant)
         channel.leave(self.followers)
+        self.followers.close()
         if self.attendant.registered:
             self.writer.put_part(lambda tables: tables.forget_owner(this_process()))
         super().close()

@@ -19,6 +19,8 @@ class SqlEvents:
     __slots__ = ()
     _names: Any
 
+    share = ""  #: at the end of a query whose rows nobody may change before the transaction ends; others may do so, too
+
     def _do(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Execute a statement; return how many rows it changed."""
         raise NotImplementedError
@@ -30,8 +32,8 @@ class SqlEvents:
         """Add events to a run that has no end, in the epoch that they name."""
         names = self._names
         done = self._do(
-            f"INSERT INTO {names.events} ({_EVENT}) SELECT ?, ?, ?, ?, ?, ?"
-            f" WHERE EXISTS (SELECT 1 FROM {names.runs} WHERE run_id = ? AND epoch = ? AND status NOT IN {FINAL})",
+            f"INSERT INTO {names.events} ({_EVENT}) SELECT ?, ?, ?, ?, ?, ? FROM {names.runs}"
+            f" WHERE run_id = ? AND epoch = ? AND status NOT IN {FINAL} {self.share}",
             (*astuple(row), row.run_id, row.epoch),
         )
         return done > 0

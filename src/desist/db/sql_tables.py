@@ -14,7 +14,7 @@ import msgspec
 
 from desist.db.queue_tables import QueueTables
 from desist.db.sql_events import SqlEvents
-from desist.db.tables import FINAL, PartRow, RunRow, Which
+from desist.db.tables import FINAL, QUEUED, PartRow, RunRow, Which
 from desist.run.plain import dump
 from desist.run.stored import RunQuery, StoredSession
 
@@ -65,7 +65,6 @@ class SqlTables(SqlEvents, QueueTables):
     # -- what another dialect says otherwise
 
     lock = ""  #: at the end of a query whose rows nobody may change before the transaction is through
-    share = ""  #: the same, but others may say that, too
     skip = ""  #: at the end of a query that leaves out what another transaction has locked
     order = "rowid"  #: the column that says which row was made first
     everywhere = False  #: processes of other machines use these tables, too
@@ -105,23 +104,28 @@ class SqlTables(SqlEvents, QueueTables):
         """Write a run, and drop its parts."""
         marks = ", ".join("?" * len(_RUN))
         changes = ", ".join(f"{name} = excluded.{name}" for name in _RUN[1:])
-        self._do(
+        self._change_run(
             f"INSERT INTO {self._names.runs} ({', '.join(_RUN)}) VALUES ({marks})"
             f" ON CONFLICT (run_id) DO UPDATE SET {changes}",
             astuple(row),
+            row.run_id,
         )
-        self._do(f"DELETE FROM {self._names.parts} WHERE run_id = ?", (row.run_id,))
+
+    def _change_run(self, statement: str, values: Sequence[Any], run_id: str) -> bool:
+        """Change a run, and drop its parts if that was done; return whether it was."""
+        done = self._do(statement, values)
+        if done:
+            self._do(f"DELETE FROM {self._names.parts} WHERE run_id = ?", (run_id,))
+        return done > 0
 
     def end_run(self, row: RunRow) -> bool:
         """Write the end of a run, if it has none and this epoch."""
-        done = self._do(
+        return self._change_run(
             f"UPDATE {self._names.runs} SET status = ?, session_id = ?, owner_id = ?, user_id = ?, updated_at = ?,"
             f" output = ? WHERE run_id = ? AND epoch = ? AND status NOT IN {FINAL}",
             (row.status, row.session_id, row.owner_id, row.user_id, row.updated_at, row.output, row.run_id, row.epoch),
+            row.run_id,
         )
-        if done:
-            self._do(f"DELETE FROM {self._names.parts} WHERE run_id = ?", (row.run_id,))
-        return done > 0
 
     def delete_run(self, run_id: str) -> bool:
         """Delete a run, its parts and events."""
@@ -179,8 +183,8 @@ class SqlTables(SqlEvents, QueueTables):
         return self._known(f"process = ? AND cancel IS NOT NULL AND status NOT IN {FINAL}", (process,))
 
     def open_anywhere(self) -> list[RunRow]:
-        """Return all runs that have no end."""
-        return self._known(f"status NOT IN {FINAL}", ())
+        """Return all runs that have no end and don't wait for a worker."""
+        return self._known(f"status NOT IN {FINAL} AND coalesce(process, '') <> ?", (QUEUED,))
 
     def set_cancel(self, run_id: str, epoch: int, cancel: str) -> bool:
         """Record a request for a run that has no end."""
@@ -189,6 +193,10 @@ class SqlTables(SqlEvents, QueueTables):
             (cancel, run_id, epoch),
         )
         return done > 0
+
+    def set_options(self, run_id: str, epoch: int, options: str | None) -> None:
+        """Record the limits of a run that this epoch's process works on."""
+        self._do(f"UPDATE {self._names.runs} SET options = ? WHERE run_id = ? AND epoch = ?", (options, run_id, epoch))
 
     def put_intent(self, run_id: str, cancel: str) -> None:
         """Keep a request for a run that isn't known yet."""

@@ -174,10 +174,13 @@ class SharedTables(Tables, Protocol):
         """Return the runs of a process that were cancelled and have no end, without their outputs."""
 
     def open_anywhere(self) -> list[RunRow]:
-        """Return all runs that have no end, without their outputs."""
+        """Return all runs that have no end and don't wait for a worker, without their outputs."""
 
     def set_cancel(self, run_id: str, epoch: int, cancel: str) -> bool:
         """Record a request for a run that has no end; return False if its epoch is another one."""
+
+    def set_options(self, run_id: str, epoch: int, options: str | None) -> None:
+        """Record the limits of a run that this epoch's process works on."""
 
     def put_intent(self, run_id: str, cancel: str) -> None:
         """Keep a request for a run that isn't known yet. The first one stays."""

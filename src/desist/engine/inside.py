@@ -20,7 +20,7 @@ from desist.exceptions import ConfigurationError
 __all__ = ["Inside", "inside_of", "is_there"]
 
 #: Seconds between two looks into a queue: into one where something happens, and into another.
-BUSY, IDLE = 0.02, 0.1
+BUSY, IDLE = 0.05, 0.2
 #: Seconds for which a queue counts as busy after something has happened.
 STAYS = 1.0
 

@@ -10,7 +10,7 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from desist.cancel.reason import Source
@@ -34,6 +34,8 @@ log = logging.getLogger("desist.engine")
 
 #: Seconds for runs that were stopped to settle, beyond what their grace bounds.
 SETTLING = 10.0
+#: Seconds for each thing that is to be told at the end.
+PARTING = 15.0
 
 
 class Worker:
@@ -134,9 +136,9 @@ class Worker:
         for run in self._driver.runs():
             _part(run, source, words)
         self._driver.wait_ended(time.monotonic() + SETTLING)
-        self._dispatch.give_back()
-        keeper.stop()
-        self._dispatch.close()
+        # Whatever can't be told any more, because the database is away, others find out by this process's end.
+        for work in (self._dispatch.give_back, keeper.stop, self._dispatch.close):
+            _within(PARTING, work)
         log.info("worker %s has left", this_process())
 
     def _exit(self) -> None:
@@ -157,6 +159,20 @@ class Worker:
 
     async def __aexit__(self, *error: object) -> None:
         await self.astop()
+
+
+def _within(seconds: float, work: Callable[[], None]) -> None:
+    """Do one thing of the end; don't wait for it longer than so."""
+
+    def attempt() -> None:
+        try:
+            work()
+        except Exception as error:
+            log.warning("the worker couldn't leave in order: %s", error)
+
+    thread = threading.Thread(target=attempt, name="desist-parting", daemon=True)
+    thread.start()
+    thread.join(seconds)
 
 
 def _part(run: Run, source: Source, words: str) -> None:

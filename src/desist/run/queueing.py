@@ -26,11 +26,16 @@ class QueuedRun:
     workers: int  #: how many live workers have its workflow. 0: it waits for one that has
 
     @property
-    def words(self) -> str:
+    def waits_for(self) -> str:
         """Say what it waits for."""
         if self.workers == 0:
-            return f"waiting for a worker that has {self.workflow_id!r}"
-        return f"waiting for one of {self.workers} workers" if self.workers > 1 else "waiting for its worker"
+            return f"a worker that has {self.workflow_id!r}"
+        return "its turn at the worker that has it" if self.workers == 1 else f"its turn at {self.workers} workers"
+
+    @property
+    def words(self) -> str:
+        """Say that it waits, and for what."""
+        return f"waiting for {self.waits_for}"
 
 
 @dataclass(frozen=True, slots=True)

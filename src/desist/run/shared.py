@@ -56,6 +56,12 @@ class SharedStore(RunStore, Protocol):
     def keep_trying(self, run: StoredRun, error: BaseException) -> None:
         """An end was told without being recorded: tell it so here, and record it when that is possible."""
 
+    def is_lost(self, run_id: str) -> bool:
+        """Whether another process has taken a run that lives here, which this one doesn't know yet.
+
+        Quick, unless this process was frozen for so long that it may be: then it looks.
+        """
+
     def note_cancel(self, run_id: str, request: StoredRequest) -> None:
         """Record that a run is being cancelled from here, so that it isn't taken up again after a crash."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
+import select
 import subprocess
 import uuid
 import weakref
@@ -146,7 +147,20 @@ class Session:
                     process.kill()
                 except psutil.Error:
                     pass
-            psutil.wait_procs(found, timeout=GRACE)
+            for process in found:
+                _await_end(process.pid)
+
+
+def _await_end(pid: int) -> None:
+    """Wait until a killed process has ended. Its exit status is left for whoever has started it."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        select.select([descriptor], [], [], GRACE)
+    finally:
+        os.close(descriptor)
 
 
 def _marked(mark: str | None) -> list[psutil.Process]:

@@ -148,7 +148,10 @@ class Submitting:
             DesistError: it can't go on: the steps are others now, or the input doesn't fit any more.
         """
         run_id = taken.run.run_id
-        options = checked_options("Workflow.submit()", {"run_id": run_id, **_unpacked(taken.options)}, WorkflowOptions)
+        given = {"run_id": run_id, **_unpacked(taken.options)}
+        options = checked_options("Workflow.submit()", given, WorkflowOptions)
+        if taken.run.options is not None:  # it has begun before: its limits are those that it was started with
+            options["kept"] = taken.run.options.priced(None)
         options["first_event"] = taken.run.next_event
         run = self._reopen(taken.run.output, options, stream=True, stream_events=True, kept=True)
         run.body.output.continued_from = None  # it is the same run

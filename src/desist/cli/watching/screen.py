@@ -62,9 +62,9 @@ class Watch:
 
     def stop(self) -> None:
         """End it; what was asked for is still answered."""
-        self._lookout.stop()
         if self._listener is not None:
             self._listener.stop()
+        self._lookout.stop()
         self.stopper.finish()
 
     # -- what rings
@@ -145,6 +145,9 @@ class Watch:
     def picture(self) -> RenderableType:
         """Return what there is to see."""
         look = self._lookout.look
+        for run in (look.chosen, *look.runs):
+            if run is not None:
+                self.stopper.seen(run)
         if self._open is not None:
             story = self._listener.story if self._listener is not None else Story()
             return run_picture(self._console, self._open, look, story, self._words())

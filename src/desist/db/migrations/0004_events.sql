@@ -9,6 +9,3 @@ CREATE TABLE {events} (
     PRIMARY KEY (run_id, first_event)
 );
 CREATE UNIQUE INDEX {events}_terminal ON {events} (run_id) WHERE terminal = 1;
-
--- Limits of a run that may go on in another process.
-ALTER TABLE {runs} ADD COLUMN options TEXT;

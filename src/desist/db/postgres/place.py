@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -73,6 +74,7 @@ class PostgresPlace:
         self._writing: psycopg.Connection[Any] | None = None
         self._doubt: _Doubt | None = None
         self._away_until, self._pause = 0.0, FIRST
+        self._lock = threading.Lock()
         self._listener: Listener | None = None
         self._closed = False
         self.schema = Schema(target, schema, names)
@@ -92,7 +94,10 @@ class PostgresPlace:
     # -- writing
 
     def write(self, jobs: Sequence[Job]) -> list[Any]:
-        """Do the jobs in one transaction, on the disk before this returns if one of them asks for it.
+        """Do the jobs in one transaction, on the disk before this returns.
+
+        Always: what others have seen of a run, a finished step say, must not be gone after a crash of the server, which
+        the process that works on it may survive.
 
         Whether it went through isn't known if the connection breaks at its end. Then the server is asked that, before
         anything is done twice.
@@ -114,13 +119,13 @@ class PostgresPlace:
             raise Busy(plain(error)) from error
 
     def _transaction(self, connection: psycopg.Connection[Any], jobs: Sequence[Job]) -> list[Any]:
-        number = self._started(connection, durable=any(job.durable for job in jobs))
+        number = self._started(connection)
         self._away_until, self._pause = 0.0, FIRST
         try:
             tables = WritingTables(connection, self.names)
             results = [job.work(tables) for job in jobs]
             self._doubt = _Doubt(number, jobs, results)
-            connection.execute(b"COMMIT", prepare=False)
+            connection.execute(tables.end.encode(), prepare=False)
             self._doubt = None
             return results
         except BaseException:
@@ -129,10 +134,9 @@ class PostgresPlace:
                 self._doubt = None
             raise
 
-    def _started(self, connection: psycopg.Connection[Any], *, durable: bool) -> int:
+    def _started(self, connection: psycopg.Connection[Any]) -> int:
         """Begin a transaction, all in one message; return its number."""
-        lazily = "" if durable else "; SET LOCAL synchronous_commit = off"
-        cursor = connection.execute(f"{self._begin}{lazily}; SELECT txid_current()".encode(), prepare=False)
+        cursor = connection.execute(f"{self._begin}; SELECT txid_current()".encode(), prepare=False)
         while cursor.nextset():
             pass
         row = cursor.fetchone()
@@ -252,8 +256,10 @@ class PostgresPlace:
 
     def listen(self) -> None:
         """Begin to hear. Doesn't wait for that."""
-        if self._listener is None and not self._closed:
-            self._listener = join(self.target)
+        if self._listener is None:
+            with self._lock:
+                if self._listener is None and not self._closed:
+                    self._listener = join(self.target)
 
     def wake(self, address: str) -> None:
         """The transaction did."""
@@ -262,8 +268,9 @@ class PostgresPlace:
 
     def close(self) -> None:
         """Close all connections; the writer's is closed when its thread ends."""
-        self._closed = True
-        listener, self._listener = self._listener, None
+        with self._lock:
+            self._closed = True
+            listener, self._listener = self._listener, None
         if listener is not None:
             leave(listener)
         self._readers.close()
@@ -279,6 +286,7 @@ class PostgresPlace:
     def forget(self) -> None:
         """Start anew in a forked child."""
         _inherited.extend([self._writing, *self._readers.inherited()])
+        self._lock = threading.Lock()
         self._writing = self._doubt = self._listener = None
         self._away_until = 0.0
 

@@ -89,12 +89,13 @@ class Schema:
             if self._schema is not None:
                 connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"'.encode())
             connection.execute(f"SELECT 1{self.path}".encode(), prepare=False)
+            name = self._names.schema
+            # First: it has the server look anew what tables there are, which waiting for the lock doesn't.
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (version BIGINT NOT NULL)".encode())
             done = self._version(connection)  # another process may have been quicker
             for step in known[done:]:
                 for statement in statements(step, self._names.as_dict(), POSTGRES):
                     connection.execute(statement.encode())
-            name = self._names.schema
-            connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (version BIGINT NOT NULL)".encode())
             if done < len(known):
                 connection.execute(f"DELETE FROM {name}".encode())
                 connection.execute(f"INSERT INTO {name} VALUES (%s)".encode(), (len(known),))

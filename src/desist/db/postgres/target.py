@@ -141,6 +141,9 @@ _TEXTS = {
 }
 
 
+_SOON = ("starting up", "too many clients", "timeout expired")
+
+
 def plain(error: BaseException) -> str:
     """Return an error in one line."""
     return " ".join(str(error).split()) or type(error).__name__
@@ -158,6 +161,6 @@ def is_passing(error: BaseException) -> bool:
 
 
 def is_starting(error: BaseException) -> bool:
-    """Whether a server is there that will soon take connections."""
+    """Whether a server is there that will soon take connections, or may be: it is slow."""
     code, text = getattr(error, "sqlstate", None), str(error)
-    return code in ("57P03", "53300") or (code is None and ("starting up" in text or "too many clients" in text))
+    return code in ("57P03", "53300") or (code is None and any(part in text for part in _SOON))
