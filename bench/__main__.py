@@ -20,6 +20,7 @@ NAMES = (
     "steps",
     "store",
     "journal",
+    "events_store",
     "shapes",
     "events",
     "idle",
@@ -30,6 +31,7 @@ NAMES = (
     "billing",
     "process",
     "server",
+    "scale",
     "stops",
 )
 RESULTS = Path(__file__).parent / "results.json"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,12 @@ from typing import Any
 from desist import Step, Workflow
 from desist.db import SqliteDb
 
-DESIST = [sys.executable, "-c", "from desist.cli import main; main()"]
+#: Ctrl-C counts, though the tests be a job in the background, where it is ignored.
+_MAIN = """import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from desist.cli import main
+main()"""
+DESIST = [sys.executable, "-c", _MAIN]
 PROGRAM = str(Path(__file__).with_name("cli_program.py"))
 HANG = 40.0
 #: A command in the process of the tests: exit code, standard output, standard error.
@@ -27,26 +34,6 @@ def environment(more: dict[str, str]) -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if name not in _OURS}, **more}
 
 
-def call(*arguments: str, given: str = "", **more: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(
-        [*DESIST, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=HANG,
-        input=given,
-        cwd=more.pop("cwd", None),
-        env=environment(more),
-    )
-
-
-def said(*arguments: str, code: int = 0, **more: Any) -> Any:
-    """Run a command with --json to its end, and return what it said."""
-    done = call(*arguments, "--json", **more)
-    assert done.returncode == code, done.stderr + done.stdout
-    return json.loads(done.stdout)
-
-
 def ended(path: Path, name: str = "Fast", **more: Any) -> str:
     """Record a run that has ended, and return its id."""
     db = SqliteDb(path)
@@ -56,12 +43,23 @@ def ended(path: Path, name: str = "Fast", **more: Any) -> str:
     return str(run_id)
 
 
+def recorded(path: Path, run_id: str, status: str) -> None:
+    """Ask a database for a run until it stands like this: what is told comes before what is on the disk."""
+    db, end = SqliteDb(path), time.monotonic() + HANG
+    try:
+        while (run := db.get_run(run_id)) is None or run.status.value != status:
+            assert time.monotonic() < end, f"{run_id} is {run and run.status}, not {status}"
+    finally:
+        db.close()
+
+
 class Program:
     """A command that goes on."""
 
-    def __init__(self, *arguments: str, **more: str) -> None:
+    def __init__(self, *arguments: str, ignoring: int | None = None, **more: str) -> None:
+        start = [] if ignoring is None else ["sh", "-c", f"trap '' {ignoring}; exec \"$@\"", "sh"]
         self.process = subprocess.Popen(
-            [*DESIST, *arguments],
+            [*start, *DESIST, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -77,16 +75,21 @@ class Program:
 
     def until(self, words: str) -> str:
         """Read until these words were said; return all that was."""
-        assert self.process.stdout is not None and self.process.stderr is not None
         while words not in self.shown:
-            piece = os.read(self.process.stdout.fileno(), 65536)
-            assert piece, f"it ended without {words!r}: {self.shown} {self.process.stderr.read().decode()}"
-            self._out += piece
+            self._read()
         return self.shown
 
+    def _read(self) -> None:
+        assert self.process.stdout is not None and self.process.stderr is not None
+        piece = os.read(self.process.stdout.fileno(), 65536)
+        assert piece, f"it has ended: {self.shown} {self.process.stderr.read().decode()}"
+        self._out += piece
+
     def line(self) -> dict[str, Any]:
-        """Read until a whole line was said, and return the first one, which is JSON."""
-        return dict(json.loads(self.until("\n").partition("\n")[0]))
+        """Read until a line of JSON was said, and return the first one. Programs may print lines of their own."""
+        while not (found := re.search(r"^(\{.*\})\n", self.shown, re.MULTILINE)):
+            self._read()
+        return dict(json.loads(found[1]))
 
     def errors_until(self, words: str) -> None:
         """Read until these words stand on standard error."""
@@ -124,6 +127,7 @@ def elsewhere(db: Path, name: str = "story", moment: str = "upon") -> Iterator[t
     with Program("run", f"{PROGRAM}:{name}", "go", "--json", "--db", str(db)) as program:
         run_id = str(program.line()["run_id"])
         program.until(moment)
+        recorded(db, run_id, "RUNNING")
         yield program, run_id
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from commands import Call, Program, elsewhere, ended, serving
+from commands import Call, Program, elsewhere, ended, recorded, serving
 
 
 def test_events_of_a_run_that_has_ended(desist: Call, tmp_path: Path) -> None:
@@ -86,6 +86,7 @@ def test_a_server_that_comes_back(tmp_path: Path) -> None:
     ):
         run_id = program.line()["run_id"]
         program.until("upon")
+        recorded(db, run_id, "RUNNING")
         first.signal(9)
         first.process.wait(40)
         with serving("story", db=str(db), port=url.rpartition(":")[2]):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import PROGRAM, Call, Program, elsewhere, ended, serving
+from commands import PROGRAM, Call, Program, elsewhere, ended, recorded, serving
 
 # -- looking
 
@@ -194,6 +194,7 @@ def test_resume(tmp_path: Path) -> None:
     with Program("run", str(file), "--json") as program:
         run_id = program.line()["run_id"]
         program.until("sending")
+        recorded(db, run_id, "RUNNING")
         program.signal(9)
     with Program("resume", str(file), "--json") as program:
         code, shown, errors = program.end()
@@ -218,7 +219,7 @@ def test_on_a_server(desist: Call, monkeypatch: pytest.MonkeyPatch) -> None:
             run_id = str(program.line()["run_id"])
             program.until("upon")
             assert run_id in desist("runs", "--status", "RUNNING")[1]
-            assert "tory  ● RUNNING" in desist("show", run_id)[1]
+            assert "Story  ● RUNNING" in desist("show", run_id)[1]
             assert "1 run would be stopped" in desist("cancel", "--all", "--dry-run")[1]
             code, out, _ = desist("cancel", "--all", "--workflow", "story", "--wait", "--by", "ann")
             assert code == 0 and "who        ann (token token 1)" in out and "settled" in out

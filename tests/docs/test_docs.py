@@ -45,6 +45,7 @@ PUBLIC = [
     "desist",
     "desist.cancel",
     "desist.db",
+    "desist.engine",
     "desist.exceptions",
     "desist.models.anthropic",
     "desist.models.http",

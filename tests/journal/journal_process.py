@@ -19,8 +19,8 @@ PATIENCE = 50.0
 class Worker:
     """Another process on the same database."""
 
-    def __init__(self, place: str, *prefix: str) -> None:
-        command = [*prefix, sys.executable, "-W", "error", str(PROGRAM), place]
+    def __init__(self, place: str, *prefix: str, program: Path = PROGRAM) -> None:
+        command = [*prefix, sys.executable, "-W", "error", str(program), place]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._said: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._kept: list[dict[str, Any]] = []
@@ -51,17 +51,13 @@ class Worker:
             assert new is not None, f"the worker ended before it said {what!r}"
             self._kept.append(new)
 
-    def start(self, kind: str, run_id: str, **more: Any) -> None:
-        """Have it work on a run, and wait until that has come to where it waits."""
+    def start(self, kind: str, run_id: str, **more: Any) -> dict[str, Any]:
+        """Have it work on a run, and wait until that has come to where it waits; return what it says then."""
         self.tell("run", run_id, kind=kind, **more)
-        self.hear("at", run_id)
+        return self.hear("at", run_id)
 
     def signal(self, number: int) -> None:
         os.kill(self.process.pid, number)
-
-    def wait_stopped(self) -> None:
-        """Wait until it stands still."""
-        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def kill(self) -> None:
         self.process.kill()

@@ -14,8 +14,10 @@ import pytest
 from journal_process import Worker
 
 from desist import Workflow
+from desist.cancel.reason import Source
 from desist.cancel.scope import Outcome
-from desist.db import InMemoryDb
+from desist.db import InMemoryDb, attendant
+from desist.db.owner import this_process
 from desist.exceptions import ConfigurationError
 from desist.run.base import RunStatus
 from desist.run.cancel import cancel
@@ -270,3 +272,65 @@ def test_only_those_of_a_workflow_that_resumes(db: Db) -> None:
     """Asking a workflow that marks to resume is an error that says what to do."""
     with pytest.raises(ConfigurationError, match='give it on_crash="resume"'):
         Workflow("W", steps=[lambda step_input: "x"], db=db).resume_lost_runs()
+
+
+@pytest.mark.loud
+def test_what_still_lives_here_isn_t_taken_back(db: Db, place: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A worker that was taken for dead, whose run's next worker died: it first lets go of the run, then takes it."""
+    ran, gate = list[str](), Gate()
+
+    async def two(step_input: Any) -> str:
+        await gate.wait()
+        return "two here"
+
+    workflow = kept(db, ran, two)
+    zombie = workflow.run("go", run_id="r", stream=True)
+    gate.wait_reached()
+    db.flush()
+    dead = this_process() + "0"  # an earlier process with our id
+    change(place, "UPDATE desist_runs SET process = ?, epoch = epoch + 1", dead)
+    taken = workflow.resume_lost_runs()
+    *_, last = zombie
+    assert (last.status, last.cancel.source) == (S.cancelled, Source.lease_lost)
+    while not taken:
+        taken = workflow.resume_lost_runs()
+    gate.open()
+    *_, last = workflow.follow("r")
+    assert (last.status, db.get_run("r").status) == (S.completed, S.completed)
+    assert ran == ["one", "two", "two", "three"]
+    assert "can't be resumed" not in caplog.text
+
+
+def test_heard_of_after_all(worker: Start, db: Db) -> None:
+    """Whoever took a process for silent, and hears of it before it has ended its run, doesn't say that it ended."""
+    other = worker()
+    other.start("deaf", "r", grace=1000.0)
+    receipt = cancel("r", db=db)
+    store: Any = db.store
+    with store.place.reading() as tables:
+        row = tables.get_run("r")
+    assert store._marked(row).status is S.cancelling  # as `load_run` calls it once the lease was over
+    assert cancel("r", force=True, db=db).wait(30) and receipt.wait(30)
+
+
+@pytest.mark.loud
+def test_the_frozen_worker_is_asked_to_cancel(db: Db, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee 1: a process that wakes with a run which others have ended meanwhile says so, and not `accepted`."""
+    monkeypatch.setattr(attendant, "LEASE", 0.0)  # as if this process hadn't looked for longer than that
+    gate = Gate()
+
+    async def two(step_input: Any) -> str:
+        await gate.wait()
+        return "two here"
+
+    zombie = kept(db, [], two).run("go", run_id="r", stream=True)
+    gate.wait_reached()
+    db.flush()
+    change(place, "UPDATE desist_runs SET process = 'another', epoch = epoch + 1, status = 'COMPLETED'")
+    receipt = cancel("r")
+    if receipt.outcome is not Outcome.unknown:  # it had not yet looked by itself, and let go of the run
+        assert (receipt.outcome, bool(receipt), receipt.status) == (Outcome.finished, False, S.completed)
+    *_, last = zombie
+    assert (last.status, last.cancel.source) == (S.cancelled, Source.lease_lost)
+    with db.store.place.reading() as tables:  # type: ignore[attr-defined]  # of a shared store
+        assert tables.get_run("r").status == "COMPLETED"

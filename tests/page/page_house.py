@@ -35,6 +35,10 @@ FLAGS = [
 ]
 
 
+#: Pages of the test that runs.
+open_pages: list[Any] = []
+
+
 class _Server(uvicorn.Server):
     """uvicorn in a thread; no signals."""
 
@@ -65,6 +69,8 @@ def served(*workflows: Any, agents: Any = (), port: int = 0, **more: Any) -> Ite
     try:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
     finally:
+        for page in open_pages:
+            page.goto("about:blank")  # before the server goes: else the page says, rightly, that it has
         for run in list(app.state.core.house._live.values()):
             run.stop(Source.shutdown)
         server.should_exit = True

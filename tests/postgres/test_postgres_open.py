@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from desist import Workflow
 from desist.db import PostgresDb, SqliteDb
 from desist.db.migrations import steps
 from desist.db.postgres.readers import LIMIT
+from desist.db.postgres.schema import Schema
+from desist.db.postgres.target import Target
+from desist.db.sql_tables import Names
 from desist.exceptions import ConfigurationError, StoreError, UnsupportedError
 from desist.run.base import RunStatus
 from desist.testing import LocalPostgres, assert_no_leaks
@@ -34,6 +38,26 @@ def child(code: str, *arguments: object) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+# -- several that begin at once
+
+
+def test_another_process_is_quicker(new_postgres: Callable[[], str]) -> None:
+    """Who has seen no tables, and waits for its turn to make them, sees those that were made meanwhile."""
+    target = Target(new_postgres())
+    slow, quick = Schema(target, None, Names()), Schema(target, None, Names())
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'"
+    with target.connect_within(20) as one, target.connect_within(20) as two, target.connect_within(20) as look:
+        assert slow._version_in(one) == 0
+        late = threading.Thread(target=slow._upgrade, args=(one,))
+        with two.transaction():
+            quick._upgrade(two)
+            late.start()
+            while look.execute(waiting).fetchall() != [(1,)]:
+                pass
+        late.join(40)
+        assert slow._version_in(one) == len(steps())
 
 
 # -- servers that can't be used

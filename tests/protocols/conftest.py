@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from desist.cancel.registry import registry
+from desist.db import InMemoryDb, SqliteDb
 
 if TYPE_CHECKING:
     from judge import Judge
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "server"))
+for place in ("acceptance", "flow", "server"):
+    sys.path.insert(0, str(HERE.parent / place))
 sys.path.insert(0, str(HERE))
 
 
@@ -54,6 +56,14 @@ def judge(request: pytest.FixtureRequest) -> Iterator[Judge]:
     found = Judge(packages)
     yield found
     found.close()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[InMemoryDb | SqliteDb]:
+    """Where runs are recorded: in this process, or where others can follow and cancel them, too."""
+    made = InMemoryDb() if request.param == "memory" else SqliteDb(tmp_path / "runs.db")
+    yield made
+    made.close()
 
 
 @pytest.fixture(autouse=True)

@@ -36,8 +36,11 @@ def waiting() -> Workflow:
     return Workflow("waits", steps=[Step("wait", executor=_wait)])
 
 
-waits = waiting()
-add = Workflow("add", description="Adds.", steps=[Step("sum", executor=_add)], input_schema=Sum)
+def adding() -> Workflow:
+    return Workflow("add", description="Adds.", steps=[Step("sum", executor=_add)], input_schema=Sum)
+
+
+waits, add = waiting(), adding()
 breaks = Workflow("breaks", steps=[Step("break", executor=_break, max_retries=0, on_error="fail")])
 helper = Agent(
     id="helper",

@@ -92,7 +92,7 @@ def test_the_card_and_a_whole_run() -> None:
         played(main)
 
 
-def test_cancelled_in_mid_text() -> None:
+def test_cancelled_in_mid_text(db: Any) -> None:
     """CancelTask answers CANCELED when the run has ended, with the text so far; the stream tells it last."""
     gate = Gate()
 
@@ -111,6 +111,30 @@ def test_cancelled_in_mid_text() -> None:
         assert rest[-1].status_update.status.state == CANCELED
         assert sum(update.status_update.status.state == CANCELED for update in rest) == 1
         assert client.get(f"/v1/runs/{task.id}").json()["status"] == "CANCELLED"
+
+    with served(story(gate), a2a=True, db=db) as client:
+        played(main)
+
+
+def test_clients_of_the_version_before() -> None:
+    """Version 0.3 is spoken at the same address: its client starts, reads and cancels a task in the same way."""
+    gate = Gate()
+
+    async def main() -> None:
+        async with httpx.AsyncClient(timeout=HANG, trust_env=False) as http:
+            card = await A2ACardResolver(http, url(client, "workflows/story")).get_agent_card()
+            old = [one for one in card.supported_interfaces if one.protocol_version == "0.3"]
+            del card.supported_interfaces[:]
+            card.supported_interfaces.extend(old)
+            peer = await create_client(card, ClientConfig(httpx_client=http))
+            stream = peer.send_message(message())
+            task = await first_task(stream)
+            await reached(gate)
+            stopped = await peer.cancel_task(pb.CancelTaskRequest(id=task.id))
+            assert stopped.status.state == CANCELED and answer(stopped) == "b0 b1 "
+            assert [update async for update in stream][-1].status_update.status.state == CANCELED
+            with pytest.raises(errors.TaskNotCancelableError):
+                await peer.cancel_task(pb.CancelTaskRequest(id=task.id))
 
     with served(story(gate), a2a=True) as client:
         played(main)
@@ -134,7 +158,7 @@ def test_the_provider_is_stopped() -> None:
             assert provider.exchanges[0].wait_closed(HANG)
 
 
-def test_cancelled_before_the_first_event_and_twice() -> None:
+def test_cancelled_before_the_first_event_and_twice(db: Any) -> None:
     """Cancels race with starts and with each other: who was answered CANCELED sees no other end, ever."""
 
     async def main() -> None:
@@ -154,7 +178,7 @@ def test_cancelled_before_the_first_event_and_twice() -> None:
     async def work(_: StepInput) -> str:
         return "done"
 
-    with served(Workflow("Quick", steps=[Step("work", executor=work)]), a2a=True) as client:
+    with served(Workflow("Quick", steps=[Step("work", executor=work)]), a2a=True, db=db) as client:
         played(main)
 
 
@@ -196,7 +220,7 @@ def test_too_late_or_unknown() -> None:
         played(main)
 
 
-def test_a_lost_stream_can_be_subscribed_to_again() -> None:
+def test_a_lost_stream_can_be_subscribed_to_again(db: Any) -> None:
     """As the protocol says a lost stream stops nothing; who subscribes has the whole text, and hears of the cancel."""
     gate = Gate()
 
@@ -213,7 +237,7 @@ def test_a_lost_stream_can_be_subscribed_to_again() -> None:
             await peer.cancel_task(pb.CancelTaskRequest(id=task.id))
             assert [one async for one in stream][-1].status_update.status.state == CANCELED
 
-    with served(story(gate), a2a=True) as client:
+    with served(story(gate), a2a=True, db=db) as client:
         played(main)
 
 

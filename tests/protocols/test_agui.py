@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import threading
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -88,12 +90,14 @@ def test_an_agent_with_a_tool(judge: Judge) -> None:
     assert json.loads(messages[1]["toolCalls"][0]["function"]["arguments"]) == {"a": 1, "b": 2}
     assert (events[0]["runId"], events[0]["threadId"]) == (asked["runId"], asked["threadId"])
     assert events[-1]["outcome"] == {"type": "success"} and events[-1]["result"] == "It is 3."
+    (used,) = events[-1]["usage"]
+    assert used["model"] == "scripted" and used["totalTokens"] == used["inputTokens"] + used["outputTokens"] > 0
 
 
-def test_cancelled_in_mid_text(judge: Judge) -> None:
+def test_cancelled_in_mid_text(judge: Judge, db: Any) -> None:
     """Everything open is ended, then RUN_FINISHED with outcome `cancelled`, last; the receipt's record is beside it."""
     gate = Gate()
-    with served(story(gate)) as client, telling(client, "workflows/story", asked := ask()) as stream:
+    with served(story(gate), db=db) as client, telling(client, "workflows/story", asked := ask()) as stream:
         seen = [next(stream) for _ in range(5)]
         receipt = cancel(client, asked["runId"], 5.0, reason="enough", by="ann").json()
         seen += list(stream)
@@ -114,7 +118,7 @@ def test_cancelled_in_mid_text(judge: Judge) -> None:
     assert judge.verify(seen)[0]["content"] == "b0 b1 "
 
 
-def test_cancelled_in_mid_tool(judge: Judge) -> None:
+def test_cancelled_in_mid_tool(judge: Judge, db: Any) -> None:
     """Two calls, one done, one running: each has a result, that of the stopped one says so."""
     gate = Gate()
 
@@ -126,7 +130,7 @@ def test_cancelled_in_mid_tool(judge: Judge) -> None:
         return "never"
 
     agent = helper(ToolCalls(Call("quick"), Call("slow")), "never", tools=[quick, slow])
-    with served(agents=[agent]) as client, telling(client, "agents/helper", asked := ask()) as stream:
+    with served(agents=[agent], db=db) as client, telling(client, "agents/helper", asked := ask()) as stream:
         seen = []
         while "TOOL_CALL_RESULT" not in types(seen):
             seen.append(next(stream))
@@ -157,10 +161,10 @@ def test_cancelled_before_its_first_event(judge: Judge) -> None:
             assert types(events)[0] == "RUN_STARTED" and not {"TEXT_MESSAGE_CONTENT"} & {*types(events)}
 
 
-def test_twice_and_after_the_end(judge: Judge) -> None:
+def test_twice_and_after_the_end(judge: Judge, db: Any) -> None:
     """A second cancel has the same record; a cancel after the end is 409; the stream told one end in each case."""
     gate = Gate()
-    with served(story(gate)) as client:
+    with served(story(gate), db=db) as client:
         with telling(client, "workflows/story", first := ask()) as stream:
             next(stream)
             answers = [cancel(client, first["runId"], 5.0, reason=reason) for reason in ("one", "two")]
@@ -220,7 +224,7 @@ def test_parallel_branches_that_share_names(judge: Judge) -> None:
     assert len(set(ids)) == 2
 
 
-def test_a_parallel_run_cancelled(judge: Judge) -> None:
+def test_a_parallel_run_cancelled(judge: Judge, db: Any) -> None:
     """Cancelled while both branches speak: both messages and all steps are ended before the run."""
     gate = Gate()
 
@@ -229,7 +233,7 @@ def test_a_parallel_run_cancelled(judge: Judge) -> None:
         await gate.wait()
 
     flow = Workflow("Both", steps=[Parallel(*(Step(name, executor=tell) for name in "ab"), name="both")])
-    with served(flow) as client, telling(client, "workflows/both", asked := ask()) as stream:
+    with served(flow, db=db) as client, telling(client, "workflows/both", asked := ask()) as stream:
         seen: list[Told] = []
         while types(seen).count("TEXT_MESSAGE_CONTENT") < 2:
             seen.append(next(stream))
@@ -268,6 +272,25 @@ def test_the_client_of_the_protocol_is_told_of_a_cancel(judge: Judge) -> None:
         heard = judge.ask(run=url, runId="theirs")
         stopper.join(HANG)
         assert heard["failed"] is None and heard["heard"][-1]["outcome"] == {"type": "cancelled"}
+
+
+def test_a_client_that_leaves_before_the_first_event() -> None:
+    """A client that is gone as soon as it has asked stops its run, however far that has come."""
+    gate = Gate()
+    with served(story(gate)) as client:
+        for number in range(10):
+            asked = json.dumps(ask(runId=f"r{number}")).encode()
+            head = "POST /v1/agui/workflows/story HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            with socket.create_connection(("127.0.0.1", client.base_url.port)) as connection:
+                connection.sendall(f"{head}Content-Length: {len(asked)}\r\n\r\n".encode() + asked)
+        limit = time.monotonic() + HANG
+        ends: set[tuple[str, str]] = set()
+        while time.monotonic() < limit:
+            runs = client.get("/v1/runs").json()["runs"]
+            if len(runs) == 10 and all(map(ended, runs)):
+                ends = {(run["status"], run["cancel"]["source"]) for run in runs}
+                break
+        assert ends == {("CANCELLED", "client_disconnected")}
 
 
 def test_a_lost_client_may_be_forgiven() -> None:

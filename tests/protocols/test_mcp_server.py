@@ -200,7 +200,8 @@ def test_stdio_garbage(tmp_path: Path) -> None:
     spoken.process.stdin.write("nonsense\n[]\n{}\n\n")
     spoken.say("notifications/cancelled", {"requestId": 99})
     spoken.call("waits")
-    spoken.say("notifications/cancelled", {"requestId": 7, "reason": "enough"})
+    for reason in ("enough", "again"):
+        spoken.say("notifications/cancelled", {"requestId": 7, "reason": reason})
     spoken.say("tools/call", {"name": "add", "arguments": {"a": 1, "b": 2}}, id=8)
     assert spoken.hear()["result"]["content"][0]["text"] == "3"
     spoken.process.stdin.close()
@@ -209,9 +210,9 @@ def test_stdio_garbage(tmp_path: Path) -> None:
     assert runs["waits"].cancel.reason == "enough"
 
 
-def test_http_by_its_lost_stream() -> None:
+def test_http_by_its_lost_stream(db: Any) -> None:
     """Since 2026-07-28 closing the answer's stream is the cancel: the run ends with source `client_disconnected`."""
-    with served(mcp_program.waiting(), mcp=True) as client:
+    with served(mcp_program.waiting(), mcp=True, db=db) as client:
 
         async def main() -> None:
             async with by_http(client) as peer:
@@ -281,9 +282,9 @@ def test_tools_results_and_progress(mode: str) -> None:
         played(main)
 
 
-def test_cancelled_before_anything_began() -> None:
+def test_cancelled_before_anything_began(db: Any) -> None:
     """Calls that are left at once leave no run that goes on: none began, or it ended CANCELLED."""
-    with served(mcp_program.waiting(), mcp=True) as client:
+    with served(mcp_program.waiting(), mcp=True, db=db) as client:
 
         async def main() -> None:
             async with by_http(client) as peer:

@@ -84,7 +84,7 @@ def choice_of(db: SqliteDb, ledger: Ledger, gate: Gate | None) -> Workflow:
     return Workflow("Choice", steps=[Router([Step("a", executor=work), Step("b", executor=work)], select)], db=db)
 
 
-def shop_of(db: SqliteDb, ledger: Ledger, gate: Gate | None, *, alone: bool = False) -> Any:
+def shop_of(db: SqliteDb, ledger: Ledger, gate: Gate | None, *, alone: bool = False, on_crash: Any = "mark") -> Any:
     """An agent that looks something up, then orders it, which waits at the gate; in a workflow, or alone."""
 
     def look_up() -> str:
@@ -101,7 +101,8 @@ def shop_of(db: SqliteDb, ledger: Ledger, gate: Gate | None, *, alone: bool = Fa
 
     turns: list[Any] = [Call("look_up", id="a"), Call("order", id="b")] if gate else ["It may be ordered already."]
     agent = Agent(ScriptedModel(turns), name="Shop", tools=[look_up, order], db=db if alone else None)
-    return agent if alone else Workflow("Shopping", steps=[lambda given: "go", Step("shop", agent=agent)], db=db)
+    steps = [lambda given: "go", Step("shop", agent=agent)]
+    return agent if alone else Workflow("Shopping", steps=steps, db=db, on_crash=on_crash)
 
 
 def shop_alone_of(db: SqliteDb, ledger: Ledger, gate: Gate | None) -> Any:
@@ -109,11 +110,17 @@ def shop_alone_of(db: SqliteDb, ledger: Ledger, gate: Gate | None) -> Any:
     return shop_of(db, ledger, gate, alone=True)
 
 
+def shop_resumed_of(db: SqliteDb, ledger: Ledger, gate: Gate | None) -> Any:
+    """The same workflow, whose runs are gone on with after a crash."""
+    return shop_of(db, ledger, gate, on_crash="resume")
+
+
 SCENES: dict[str, Callable[[SqliteDb, Ledger, Gate | None], Any]] = {
     "again": steps_of,
     "choice": choice_of,
     "shop": shop_of,
     "shop_alone": shop_alone_of,
+    "shop_resumed": shop_resumed_of,
     "steps": steps_of,
 }
 

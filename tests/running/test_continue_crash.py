@@ -82,6 +82,18 @@ def test_a_call_that_was_torn_is_not_made_again(scene: str, left: Left) -> None:
     assert results == {"look_up": "in stock", "order": CANCELLED_RESULT}
 
 
+def test_a_torn_call_is_not_made_again_by_the_same_run(left: Left) -> None:
+    """C2: the same for a run that is resumed after the crash, under its own id."""
+    workflow, ledger = left("shop_resumed")
+    assert workflow.resume_lost_runs() == ["r"]
+    *_, last = workflow.follow("r")
+    assert (last.status, ledger.words) == (S.completed, ["looked", "ordered"])
+    output = workflow.get_run("r")
+    results = {m.tool_name: m.content for m in output.step_executor_runs[-1].messages if m.role == "tool"}
+    assert output.content == "It may be ordered already."
+    assert results == {"look_up": "in stock", "order": CANCELLED_RESULT}
+
+
 def test_continued_without_having_been_looked_at(left: Left) -> None:
     """`continue_run` by the id alone finds out that the process is gone; a second time it continues the same run."""
     workflow, ledger = left("steps")

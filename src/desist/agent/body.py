@@ -53,6 +53,7 @@ class AgentBody:
         self.listened = listened  #: whether anybody sees pieces of text
         self.stream_events = stream_events
         self.first_event = 0
+        self.attempt = 1  #: how often it was begun
         self.model = agent.needed_model()
         self.stall_timeout = agent.stall_timeout
         self.functions: dict[str, Function] = agent.functions()
@@ -130,6 +131,7 @@ class AgentBody:
         pause = agent.delay_between_retries
         await self._recall(run)
         for attempt in range(agent.retries + 1):
+            self.attempt = attempt + 1
             try:
                 await self._answer(run)
                 return

@@ -10,6 +10,7 @@ from desist.cancel.user_code import call_user_code
 from desist.exceptions import RetryAgentRun, StopAgentRun, ToolError, TooManyAbandonedError
 from desist.run.agent import ToolCallCompletedEvent, ToolCallErrorEvent, ToolCallStartedEvent
 from desist.run.branches import side_by_side
+from desist.run.idempotency import call_names, enter_work
 from desist.run.message import Message, ToolCall, ToolExecution
 from desist.run.repair import sealed
 from desist.run.tracing import tool_span
@@ -35,7 +36,9 @@ class Calls:
         executions = [self._execution(wish) for wish in wishes]
         self.run.commit(lambda: self.body.executions.extend(executions))
         pairs = list(zip(wishes, executions, strict=True))
-        await side_by_side(self.run, [self._one(wish, execution) for wish, execution in pairs])
+        keys = [f"{self.run.key}:{name}:{self.body.attempt}" for name in call_names(wishes, self.body.messages)]
+        calls = [self._keyed(*pair, key) for pair, key in zip(pairs, keys, strict=True)]
+        await side_by_side(self.run, calls)
         results = [_result(wish, execution) for wish, execution in pairs]
         self.run.commit(lambda: self.body.messages.extend(results))
         for result in results:
@@ -49,6 +52,13 @@ class Calls:
             stop_after_tool_call=bool(function and function.stop_after_tool_call),
             show_result=bool(function and function.show_result),
         )
+
+    async def _keyed(self, wish: ToolCall, execution: ToolExecution, key: str) -> None:
+        enter_work(key)
+        try:
+            await self._one(wish, execution)
+        finally:
+            enter_work(None)
 
     async def _one(self, wish: ToolCall, execution: ToolExecution) -> None:
         try:

@@ -82,7 +82,11 @@ class Follower(Generic[T]):
 
         Waits for the store, and raises as it does.
         """
-        self.cursor.read()
+        try:
+            self.cursor.read()
+        except BaseException:
+            self._forget(self.cursor)
+            raise
 
     def stop(self, source: Source, text: str | None = None) -> CancelReceipt:
         """Leave. The run goes on."""

@@ -23,7 +23,7 @@ class Source(str, Enum):
     client_disconnected = "client_disconnected"
     interrupt = "interrupt"  #: Ctrl-C
     shutdown = "shutdown"  #: SIGTERM, interpreter exit, a loop that closes
-    lease_lost = "lease_lost"  #: another worker owns the run now
+    lease_lost = "lease_lost"  #: another worker owns the run now, or is to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -112,6 +112,12 @@ class Registry:
             while len(self._ended) > self._max_ended:
                 self._ended.popitem(last=False)
 
+    def drop(self, run: LiveRun) -> None:
+        """Note that a run isn't this process's any more: how it ends is known elsewhere."""
+        with self._lock:
+            if self._live.get(run.run_id) is run:
+                del self._live[run.run_id]
+
     def get(self, run_id: str) -> LiveRun | None:
         """Return the live run with this id."""
         return self._live.get(run_id)

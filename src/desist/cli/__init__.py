@@ -26,6 +26,7 @@ from desist.cli.runs import runs
 from desist.cli.serve import serve
 from desist.cli.show import show
 from desist.cli.watch import watch
+from desist.cli.worker import worker
 from desist.exceptions import DesistError
 
 __all__ = ["app", "main"]
@@ -49,6 +50,7 @@ app.command()(serve)
 app.command()(mcp)
 app.command()(doctor)
 app.add_typer(database, name="db")
+app.command()(worker)
 app.add_typer(model, name="model")
 
 
@@ -73,7 +75,7 @@ def main() -> None:
     With DESIST_TRACEBACK set, an error that isn't one of ours is raised as it is, for a bug report.
     """
     try:
-        app()
+        app(prog_name="desist")
     except KeyboardInterrupt:
         sys.exit(Exit.interrupted)
     except BrokenPipeError:  # whoever read our output has left; don't fail again when Python flushes at its exit

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from desist.cli.exits import Exit
+
 __all__ = ["leave_with_the_reader", "watch_reader"]
 
 
@@ -53,9 +55,12 @@ def _watch(fd: int, ended: int, left: Callable[[], object]) -> None:
 
 @contextlib.contextmanager
 def leave_with_the_reader() -> Iterator[None]:
-    """Inside the block, raise `BrokenPipeError` in the main thread when the reader has left. Main thread only."""
+    """Inside the block, end the program when the reader has left: exit code 1, as for a pipe that is written to.
+
+    Main thread only. It isn't raised as an error of I/O: whatever reads a socket just then would try again.
+    """
     main = threading.get_ident()
-    before = signal.signal(signal.SIGUSR1, _raise)
+    before = signal.signal(signal.SIGUSR1, _leave)
     try:
         with watch_reader(lambda: signal.pthread_kill(main, signal.SIGUSR1)):
             yield
@@ -63,5 +68,5 @@ def leave_with_the_reader() -> Iterator[None]:
         signal.signal(signal.SIGUSR1, before)
 
 
-def _raise(number: int, frame: FrameType | None) -> None:
-    raise BrokenPipeError
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(Exit.error)

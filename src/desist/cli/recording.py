@@ -17,7 +17,7 @@ from desist.exceptions import ConfigurationError
 from desist.run.display import View
 from desist.run.display.screen import LiveScreen, Screen
 
-__all__ = ["Recording"]
+__all__ = ["Recording", "svg_of"]
 
 WIDTH, FIRST, LAST = 96, 3, 38  #: columns, lines kept of the beginning, lines kept of the end
 
@@ -55,11 +55,15 @@ class Recording:
         drawn.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
         drawn.print(Text(""))
         drawn.print(Text.from_ansi("\n".join(lines)))
-        picture = drawn.export_svg(title="desist", theme=MONOKAI, code_format=_format(), unique_id="desist")
         try:
-            self._path.write_text(picture, encoding="utf-8")
+            self._path.write_text(svg_of(drawn), encoding="utf-8")
         except OSError as error:
             raise ConfigurationError(f"--record {self._path}: {error.strerror}") from error
+
+
+def svg_of(drawn: Console) -> str:
+    """Return what a console has recorded, as a picture."""
+    return drawn.export_svg(title="desist", theme=MONOKAI, code_format=_format(), unique_id="desist")
 
 
 def _format() -> Any:

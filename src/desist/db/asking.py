@@ -10,20 +10,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 from desist.db.codec import encode
-from desist.db.crash import so_far
+from desist.db.crash import so_far, spent_by
 from desist.db.marking import PAUSED, lost, mark, may_go_on, reason_of
 from desist.db.owner import this_process, words
 from desist.db.requests import Note, read_note
 from desist.db.rows import put_run, row_of, stored_of, update_session, with_children
-from desist.db.tables import EventRow, RunRow, SharedTables
+from desist.db.tables import QUEUED, EventRow, RunRow, SharedTables
 from desist.db.told import next_after, rows_of
 from desist.exceptions import LeaseLostError, StoreError
+from desist.run.kept_options import KeptOptions
 from desist.run.stored import StoredRequest, StoredRun
 
-__all__ = ["INTENT_TTL", "Answer", "ask", "claim", "decide", "end", "note", "replace_run", "take_lost"]
+__all__ = ["INTENT_TTL", "Answer", "ask", "claim", "decide", "end", "last_told", "note", "replace_run", "take_lost"]
 
 #: Seconds for which a cancel of an unknown run is kept.
 INTENT_TTL = 60.0
@@ -58,6 +60,8 @@ def claim(
     before = control(tables, run.run_id)
     open_before = before is not None and not before.is_final
     if held is not None and before is not None and open_before and before.epoch == held:
+        if before.options is None and run.resumable and run.options is not None and run.options.text() is not None:
+            tables.set_options(run.run_id, held, run.options.text())  # it had only waited before
         return held, read_note(before.cancel) if before.cancel is not None else None, None
     if before is not None and open_before and _is_another_s(tables, before):
         return -1, None, f"{words(before.process)} works on the run {run.run_id}"
@@ -84,7 +88,7 @@ def end(tables: SharedTables, run: StoredRun, epoch: int, read: RunRow | None = 
     before = read or control(tables, run.run_id)
     if before is not None and before.cancel is not None and run.status is not RunStatus.cancelled:
         raise LeaseLostError(f"run {run.run_id} was cancelled by another process before its end could be written")
-    row, told = row_of(tables, run, this_process(), None, epoch), _last_told(run, epoch)
+    row, told = row_of(tables, run, this_process(), None, epoch), last_told(run, epoch)
     tables.add_events(told)  # before the row says that it has ended
     if not tables.end_run(row):
         if before is None:  # deleted meanwhile: what a program deletes while it runs is there again when it ends
@@ -103,7 +107,7 @@ def end(tables: SharedTables, run: StoredRun, epoch: int, read: RunRow | None = 
     return listeners
 
 
-def _last_told(run: StoredRun, epoch: int) -> list[EventRow]:
+def last_told(run: StoredRun, epoch: int) -> list[EventRow]:
     """Return what a run has told and that isn't stored yet, its last event at the end. Trying again, it is the same."""
     if run.recorder is None:
         return []
@@ -151,7 +155,7 @@ def ask(tables: SharedTables, run_id: str, request: StoredRequest, listener: str
         outcome = Outcome.accepted
     if not tables.set_cancel(row.run_id, row.epoch, wanted.text_of()):
         raise StoreError(f"run {row.run_id} changed while it was being cancelled")
-    if row.status == PAUSED or reason_of(row, tables) is not None:
+    if row.status == PAUSED or row.process == QUEUED or reason_of(row, tables) is not None:
         mark(tables, row.root_run_id)
     owner = tables.owner(row.process or "")
     if owner is not None:
@@ -182,23 +186,33 @@ def replace_run(tables: SharedTables, run: StoredRun, text: str | None) -> None:
     put_run(tables, run, run.process or this_process(), text, epoch)
     if run.recorder is not None and run.status.is_final:
         tables.delete_events(run.run_id)
-        for events in _last_told(run, epoch):
+        for events in last_told(run, epoch):
             tables.put_events(events)
 
 
 def take_lost(tables: SharedTables, kind: str, owner_id: str) -> list[tuple[RunRow, StoredRun]]:
-    """Take the runs of a workflow whose processes have died, and that may go on; end what hung below them."""
+    """Take the runs of a workflow whose processes have died, and that may go on; end what hung below them.
+
+    Not one that still lives here, from before another process took it: it would write in the new epoch. It ends at the
+    next look, and is taken after that.
+    """
     taken: list[tuple[RunRow, StoredRun]] = []
     for known in lost(tables, kind, owner_id):
+        if registry.get(known.run_id) is not None:
+            continue
         row = tables.get_run(known.run_id)
         if row is None or row.is_final or not may_go_on(row) or reason_of(row, tables) is None:
             continue
         mark(tables, row.root_run_id)  # what it had started; it itself stays
-        row.output = encode(so_far(row, tables.parts(row.run_id)))
+        parts = tables.parts(row.run_id)
+        row.output, options = encode(so_far(row, parts, dead=True)), KeptOptions.of(row.options)
+        options.spent = spent_by(parts) or options.spent
+        row.options = options.text()
         row.process, row.epoch, row.updated_at = this_process(), row.epoch + 1, time.time()
         tables.put_run(row)
         run = stored_of(row, with_children(tables, row))
         last = tables.last_event(row.run_id)
+        run.options = options
         run.next_event = next_after(last[0] if last is not None else None)
         taken.append((row, run))
     return taken

@@ -41,6 +41,8 @@ FIRST, SLOWEST = 0.01, 0.25
 LEASE, BEAT = 15.0, 3.0
 #: Seconds beyond the grace in which a process must have said that it knows of a cancel.
 ANSWER = 2.0
+#: The epoch of a run that this process has given back. No record has it.
+GIVEN_BACK = -1
 
 
 class Watch:
@@ -70,6 +72,7 @@ class Attendant:
         self._told: dict[str, tuple[Any, ...]] = {}
         self._watches: dict[int, Watch] = {}
         self._beat_at = self._look_at = self._awake_until = 0.0
+        self._sure_at = 0.0  #: when it was last looked whose runs these are; seconds of `time.monotonic`
         self._suspicious = False
         self.registered = False
 
@@ -88,11 +91,27 @@ class Attendant:
         """Others see it now."""
         with self._lock:
             if self._epochs.get(run_id) == epoch:
+                if not self._durable:
+                    self._sure_at = time.monotonic()
                 self._durable.add(run_id)
 
     def epoch_of(self, run_id: str) -> int | None:
         """Return in which epoch this process may write about a run; None for one that it hasn't claimed."""
         return self._epochs.get(run_id)
+
+    def is_lost(self, run_id: str) -> bool:
+        """Whether another process has a run that lives here: this one was frozen, and hasn't looked since."""
+        with self._lock:
+            epoch = self._epochs[run_id] if run_id in self._durable else None
+        if epoch is None or time.monotonic() < self._sure_at + LEASE:
+            return False
+        try:
+            with self._store.place.reading() as tables:
+                rows = tables.get_runs([run_id])
+        except StoreError as error:
+            log.debug("%s can't be looked at: %s", self._store.place.name, error)
+            return False
+        return any(row.epoch != epoch or row.is_final for row in rows)
 
     def obeyed(self, run_id: str, request: StoredRequest) -> None:
         """A run is being cancelled here already."""
@@ -102,6 +121,13 @@ class Attendant:
         """The end of a run is recorded."""
         with self._lock:
             self._epochs.pop(run_id, None)
+            self._durable.discard(run_id)
+            self._told.pop(run_id, None)
+
+    def gave_back(self, run_id: str) -> None:
+        """A run goes on elsewhere: what is still written about it from here is refused."""
+        with self._lock:
+            self._epochs[run_id] = GIVEN_BACK
             self._durable.discard(run_id)
             self._told.pop(run_id, None)
 
@@ -119,6 +145,11 @@ class Attendant:
             self._watches[id(watch)] = watch
         channel.wake_here()
         return watch
+
+    def forget(self, watch: Any) -> None:
+        """Nobody waits for that run any more."""
+        with self._lock:
+            self._watches.pop(id(watch), None)
 
     # -- saying that this process lives
 
@@ -140,12 +171,14 @@ class Attendant:
             if self._epochs and (woken or timely):
                 self._look_after_own(every=self._suspicious or timely)
             if timely:
+                self._sure_at = now
                 self._look_at = time.monotonic() + self._store.place.look_every
             if self._epochs and time.time() >= self._beat_at:
                 self._store.writer.put_part(self.beat_if_due)
             self._look_after_others(woken)
         except StoreError as error:
             log.debug("%s can't be looked at: %s", self._store.place.name, error)
+            self._sure_at = now  # looking again, for a cancel, would fail as well, and take its time
             return now + RETRY
         due = [watch.due for watch in list(self._watches.values())]
         awake = self._epochs or now < self._awake_until

@@ -13,6 +13,7 @@ import msgspec
 from desist.db.tables import PartRow, RunRow
 from desist.exceptions import DesistError, StoreError
 from desist.run.agent_output import RunOutput
+from desist.run.budget import Spent
 from desist.run.message import Message, ToolExecution
 from desist.run.plain import dump
 from desist.run.record import revive_as
@@ -28,6 +29,7 @@ _PARTS: dict[str, Any] = {
     "step": revive_as(StepOutput),
     "begun": revive_as(StepOutput),
     "again": lambda value: None,
+    "spent": revive_as(Spent),
 }
 
 

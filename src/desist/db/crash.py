@@ -14,15 +14,15 @@ from desist.db.codec import decode_part, decode_run, place_of
 from desist.db.owner import words
 from desist.db.requests import record_of
 from desist.db.streamed import Streamed, Told
-from desist.db.tables import PartRow, RunRow
+from desist.db.tables import QUEUED, PartRow, RunRow
 from desist.exceptions import StoreError
 from desist.run.agent_output import RunOutput
-from desist.run.base import RunStatus
+from desist.run.base import CancellationStage, RunStatus
 from desist.run.message import CANCELLED_RESULT, Message, ToolExecution
 from desist.run.repair import repaired, sealed
 from desist.workflow.types import StepOutput
 
-__all__ = ["cancelled", "died", "so_far"]
+__all__ = ["cancelled", "died", "so_far", "spent_by"]
 
 log = logging.getLogger("desist.db")
 #: Kind, value, and where it stands.
@@ -35,7 +35,7 @@ def so_far(row: RunRow, parts: Sequence[PartRow], *, dead: bool = False) -> Any:
     known = [part for part in _counting(parts) if part[0] != "again"]
     if row.cancel is not None:
         output.status, output.cancel = RunStatus.cancelling, record_of(row.cancel)
-    elif known and output.status is RunStatus.pending:
+    elif (known or row.process != QUEUED) and output.status is RunStatus.pending:
         output.status = RunStatus.running
     if isinstance(output, RunOutput):
         output.messages = [value for kind, value, _ in known if kind == "message"]
@@ -43,8 +43,14 @@ def so_far(row: RunRow, parts: Sequence[PartRow], *, dead: bool = False) -> Any:
     else:
         ended = _steps(known, dead=dead)
         # A run that was taken up again records anew what had finished; until that is done, what it began with counts.
-        output.step_results = max(ended, output.step_results, key=_finished)
+        output.step_results = max(ended, output.step_results, key=lambda steps: (_finished(steps), len(steps)))
     return output
+
+
+def spent_by(parts: Sequence[PartRow]) -> Any:
+    """Return what a run has `Spent` of its budget, or None if that isn't known."""
+    known = [part for part in parts if part.kind == "spent"]
+    return decode_part(known[-1]) if known else None
 
 
 def died(row: RunRow, parts: Sequence[PartRow], told: Sequence[Told] = (), error: str | None = None) -> Any:
@@ -74,6 +80,9 @@ def cancelled(row: RunRow, parts: Sequence[PartRow], request: str, told: Sequenc
     record = record_of(request)
     record.settled_at = time.time()
     output.status, output.error, output.cancel = RunStatus.cancelled, None, record
+    if not isinstance(output, RunOutput):
+        began = bool(output.step_results) or row.process != QUEUED
+        output.cancellation_stage = CancellationStage.executing if began else CancellationStage.pending
     return output
 
 

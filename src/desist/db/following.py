@@ -58,8 +58,8 @@ class StoredCursor(Cursor[Any]):
 
     @property
     def closed(self) -> bool:
-        """Whether the last event was read."""
-        return self._over
+        """Whether there is nothing more to look for."""
+        return self._over or self._ended
 
     @property
     def at_end(self) -> bool:
@@ -87,8 +87,8 @@ class StoredCursor(Cursor[Any]):
             self._fresh = False
         try:
             page = self._page()
-        except BaseException:
-            self._again()
+        except BaseException as error:
+            self._failed(error)
             raise
         self._add_page(page)
 
@@ -117,9 +117,11 @@ class StoredCursor(Cursor[Any]):
             for event in page.events:
                 self._add(event)
 
-    def _again(self) -> None:
+    def _failed(self, error: BaseException) -> None:
+        """Nothing was taken: it can be tried again, unless there is no such run."""
         with self._lock:
             self._fresh = True
+            self._ended = self._ended or isinstance(error, ConfigurationError)
 
     def news(self, *, cancelled: bool) -> None:
         """There may be something to read. From the thread that looks."""
@@ -166,8 +168,8 @@ class StoredCursor(Cursor[Any]):
                 self._fresh = False
             try:
                 page = await aside(self._page, "desist-db-follow")
-            except BaseException:  # a cancel, too: nothing was taken
-                self._again()
+            except BaseException as error:  # a cancel, too
+                self._failed(error)
                 raise
             self._add_page(page)
 
@@ -186,6 +188,7 @@ class Followers:
         self._changes: Changes | None = None
         self._due = self._alive_at = 0.0
         self._ending: set[str] = set()
+        self._closed = False
 
     def follow(self, store: SharedTableStore, run_id: str, after: int) -> Follower[Any]:
         """Return a stream of what a run tells after an event."""
@@ -202,6 +205,14 @@ class Followers:
             if cursor in self._cursors:
                 self._cursors.remove(cursor)
 
+    def close(self) -> None:
+        """Look no more: the store is closed. Whoever still reads is told."""
+        with self._lock:
+            self._closed, cursors, self._cursors = True, self._cursors, []
+        self._rest()
+        for cursor in cursors:
+            cursor.news(cancelled=False)
+
     # -- looking, in the channel's thread
 
     def look(self, woken: bool) -> float:
@@ -216,10 +227,10 @@ class Followers:
         if not woken and now < self._due:
             return self._due
         try:
-            self._changes = self._changes or store.place.changes()
+            changes = self._watching(store)
             timely = now >= self._alive_at
             new = any(cursor.looked is None for cursor in cursors)
-            if self._changes.seen() or timely or new:
+            if changes.seen() or timely or new:
                 self._look_at(store, cursors, timely)
                 self._alive_at = now + ALIVE if timely else self._alive_at
         except StoreError as error:
@@ -228,11 +239,19 @@ class Followers:
                 cursor.news(cancelled=False)
             self._due = now + ALIVE
             return self._due
-        self._due = time.monotonic() + self._changes.every
+        self._due = time.monotonic() + changes.every
         return self._due
 
+    def _watching(self, store: SharedTableStore) -> Changes:
+        with self._lock:
+            if self._closed:
+                raise StoreError(f"{store.place.name} is closed")
+            self._changes = self._changes or store.place.changes()
+            return self._changes
+
     def _rest(self) -> None:
-        changes, self._changes = self._changes, None
+        with self._lock:
+            changes, self._changes = self._changes, None
         if changes is not None:
             changes.close()
 

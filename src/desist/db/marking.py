@@ -16,7 +16,7 @@ from desist.db.codec import encode
 from desist.db.crash import cancelled, died
 from desist.db.owner import is_gone, this_process
 from desist.db.streamed import Told, told_in
-from desist.db.tables import RunRow, SharedTables, Tables
+from desist.db.tables import QUEUED, RunRow, SharedTables, Tables
 from desist.db.told import ending, event_of, next_after, rows_of
 from desist.run.base import RunStatus
 
@@ -39,6 +39,8 @@ def reason_of(row: RunRow, tables: Tables) -> str | None:
     """Return why a run without an end will never have one ("": its process is gone); None if it may."""
     if row.status == PAUSED and row.cancel is None:  # it waits for somebody, and needs no process
         return None
+    if row.process == QUEUED:  # so does one that waits for a worker; cancelled, it has nobody to stop
+        return None if row.cancel is None else ""
     if row.process == this_process():
         return None if registry.get(row.run_id) is not None else _LOST
     if is_gone(row.process, everywhere=tables.everywhere):
@@ -66,7 +68,15 @@ def may_go_on(row: RunRow) -> bool:
 def lost(tables: SharedTables, kind: str | None = None, owner_id: str | None = None) -> list[RunRow]:
     """Return the open runs whose process has died, without their outputs; only those of a kind, of a workflow."""
     rows = [row for row in tables.open_anywhere() if kind in (None, row.kind) and owner_id in (None, row.owner_id)]
-    return [row for row in rows if row.process != this_process() and reason_of(row, tables) is not None]
+    known: dict[tuple[str | None, bool, bool], bool] = {}  # what `reason_of` looks at, in rows of other processes
+    found = []
+    for row in rows:
+        key = (row.process, row.status == PAUSED, row.cancel is None)
+        if key not in known:
+            known[key] = row.process != this_process() and reason_of(row, tables) is not None
+        if known[key]:
+            found.append(row)
+    return found
 
 
 def give_up(tables: Tables, run_id: str, words: str) -> None:
@@ -94,7 +104,7 @@ def _end_all(tables: Tables, doomed: Sequence[_Doomed]) -> None:
     above = {row.run_id: row.parent_run_id for row, _, _ in doomed}
     ended: list[tuple[RunRow, Any]] = []
     for row, reason, request in sorted(doomed, key=lambda one: -_depth(one[0].run_id, above)):
-        output = end_of(row, tables, reason, request)
+        output, queued = end_of(row, tables, reason, request), row.process == QUEUED
         row.status, row.updated_at, row.output = output.status.value, time.time(), encode(output)
         row.epoch += 1
         told = told_in(tables, row) if row.parent_run_id is None else _own(tables, row)
@@ -103,7 +113,10 @@ def _end_all(tables: Tables, doomed: Sequence[_Doomed]) -> None:
             for events in rows_of(row.run_id, _closing(told, output, ended), row.epoch):
                 tables.put_events(events)
         ended.append((row, output))
-        log.warning("run %s: %s", row.run_id, output.error or "it was cancelled, and its process didn't answer")
+        if queued:
+            log.info("run %s was cancelled while it waited for a worker", row.run_id)
+        else:
+            log.warning("run %s: %s", row.run_id, output.error or "it was cancelled, and its process didn't answer")
 
 
 def _depth(run_id: str | None, above: dict[str, str | None]) -> int:

@@ -35,6 +35,7 @@ def row_of(tables: Tables, run: StoredRun, process: str, text: str | None, epoch
         epoch,
         None,
         int(run.resumable),
+        run.options.text() if run.options is not None and run.resumable else None,
     )
 
 

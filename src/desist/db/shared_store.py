@@ -25,6 +25,7 @@ from desist.db.following import Followers
 from desist.db.marking import give_up, lost, mark, may_go_on
 from desist.db.owner import this_process
 from desist.db.pruning import Pruned, prune
+from desist.db.queue_store import QueueTableStore
 from desist.db.requests import Note
 from desist.db.store import TableStore
 from desist.db.tables import SharedPlace, SharedTables
@@ -40,7 +41,7 @@ log = logging.getLogger("desist.db")
 T = TypeVar("T")
 
 
-class SharedTableStore(TableStore):
+class SharedTableStore(QueueTableStore, TableStore):
     """Runs and sessions in tables that other processes use at the same time. Parameters as for `TableStore`."""
 
     shared = True
@@ -160,6 +161,10 @@ class SharedTableStore(TableStore):
 
     # -- cancelling
 
+    def is_lost(self, run_id: str) -> bool:
+        """Whether another process has taken a run that lives here, which this one doesn't know yet."""
+        return self.attendant.is_lost(run_id)
+
     def note_cancel(self, run_id: str, request: StoredRequest) -> None:
         """Record that a run is being cancelled from here."""
         self.attendant.obeyed(run_id, request)
@@ -186,7 +191,9 @@ class SharedTableStore(TableStore):
         if answer.outcome is Outcome.finished:
             return CancelReceipt(answer.outcome, answer.run_id, lambda: status)
         live: Any = registry.get(answer.run_id)
-        if live is not None and live.store is self and answer.note is not None:  # it has started here meanwhile
+        if (
+            live is not None and live.store is self and answer.note is not None and not live.elsewhere
+        ):  # it has started here meanwhile
             live.obey(answer.note.request())
         reason = answer.note.request().reason if answer.note is not None else request.reason
         silent_at = time.monotonic() + ANSWER + (request.grace or 0.0)
@@ -246,6 +253,7 @@ class SharedTableStore(TableStore):
         self.telling.now()
         channel.leave(self.attendant)
         channel.leave(self.followers)
+        self.followers.close()
         if self.attendant.registered:
             self.writer.put_part(lambda tables: tables.forget_owner(this_process()))
         super().close()

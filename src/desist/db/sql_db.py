@@ -11,6 +11,7 @@ from desist.db.report import Report
 from desist.db.shared_store import SharedTableStore
 from desist.db.sql_tables import Names
 from desist.exceptions import ConfigurationError
+from desist.run.queueing import QueuedRun
 
 __all__ = ["AsyncSqlDb", "SqlDb", "names_after"]
 
@@ -26,6 +27,16 @@ class SqlDb(OnDisk):
         Not to those of a workflow with `on_crash="resume"`: see `Workflow.resume_lost_runs`.
         """
         return self._table_store.end_lost()
+
+    def queued_runs(self, limit: int = 1000) -> list[QueuedRun]:
+        """Return the runs that were submitted and wait for a worker, those that have waited longest first.
+
+        Each says how many live workers have its workflow; with none, it waits for one that has.
+
+        Raises:
+            StoreError: it can't be read.
+        """
+        return self._table_store.queued_runs(limit)
 
     def check(self) -> Report:
         """Look the database over and say what is wrong with it; nothing is changed. Takes long on a large one.
@@ -46,6 +57,10 @@ class AsyncSqlDb(AsyncBaseDb):
     def __init__(self, db: SqlDb) -> None:
         super().__init__(db)
         self._sql = db
+
+    async def queued_runs(self, limit: int = 1000) -> list[QueuedRun]:
+        """Return the runs that wait for a worker, awaited."""
+        return await aside(lambda: self._sql.queued_runs(limit), "desist-db-read")
 
     async def end_lost_runs(self) -> list[str]:
         """Do the same, awaited."""

@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
+from desist.db.queue_tables import QueueTables
 from desist.db.sql_events import SqlEvents
-from desist.db.tables import FINAL, PartRow, RunRow, Which
+from desist.db.tables import FINAL, QUEUED, PartRow, RunRow, Which
 from desist.run.plain import dump
 from desist.run.stored import RunQuery, StoredSession
 
@@ -21,7 +22,7 @@ __all__ = ["Names", "SqlTables"]
 
 _RUN = RunRow.__slots__  # the names of the fields, in their order
 ALL = 2**63 - 1  #: rows
-_TABLES = ("runs", "run_parts", "schema", "owners", "intents", "events")
+_TABLES = ("runs", "run_parts", "schema", "owners", "intents", "events", "queue", "workers")
 _DAY = 86400.0  #: seconds after which a process that hasn't been heard of is forgotten
 _CONTROL = ", ".join(name if name != "output" else "''" for name in _RUN)
 _SESSION = ("session_id", "kind", "owner_id", "user_id", "session_data", "metadata", "created_at", "updated_at")
@@ -38,6 +39,8 @@ class Names:
     owners: str = "desist_owners"
     intents: str = "desist_intents"
     events: str = "desist_events"
+    queue: str = "desist_queue"
+    workers: str = "desist_workers"
 
     @classmethod
     def after(cls, sessions: str | None) -> Names:
@@ -51,7 +54,7 @@ class Names:
         return asdict(self)
 
 
-class SqlTables(SqlEvents):
+class SqlTables(SqlEvents, QueueTables):
     """The tables over one connection, of SQLite."""
 
     __slots__ = ("_connection", "_names")
@@ -180,8 +183,8 @@ class SqlTables(SqlEvents):
         return self._known(f"process = ? AND cancel IS NOT NULL AND status NOT IN {FINAL}", (process,))
 
     def open_anywhere(self) -> list[RunRow]:
-        """Return all runs that have no end."""
-        return self._known(f"status NOT IN {FINAL}", ())
+        """Return all runs that have no end and don't wait for a worker."""
+        return self._known(f"status NOT IN {FINAL} AND coalesce(process, '') <> ?", (QUEUED,))
 
     def set_cancel(self, run_id: str, epoch: int, cancel: str) -> bool:
         """Record a request for a run that has no end."""
@@ -190,6 +193,10 @@ class SqlTables(SqlEvents):
             (cancel, run_id, epoch),
         )
         return done > 0
+
+    def set_options(self, run_id: str, epoch: int, options: str | None) -> None:
+        """Record the limits of a run that this epoch's process works on."""
+        self._do(f"UPDATE {self._names.runs} SET options = ? WHERE run_id = ? AND epoch = ?", (options, run_id, epoch))
 
     def put_intent(self, run_id: str, cancel: str) -> None:
         """Keep a request for a run that isn't known yet."""

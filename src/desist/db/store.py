@@ -140,10 +140,11 @@ class TableStore:
                 return None
             if again.is_final:
                 return stored_of(again, with_children(tables, again))
-            if may_go_on(again):
+            reason = reason_of(again, tables)
+            if reason is None or may_go_on(again):  # its process has been heard of after all
                 output = so_far(again, tables.parts(again.run_id))
                 return stored_of(again, output, output.status)
-            output = end_of(again, tables, reason_of(again, tables) or "", again.cancel)
+            output = end_of(again, tables, reason, again.cancel)
         return stored_of(again, output, output.status)
 
     def delete_run(self, run_id: str) -> bool:

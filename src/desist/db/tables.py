@@ -16,6 +16,7 @@ from desist.run.stored import RunQuery, StoredSession
 
 __all__ = [
     "FINAL",
+    "QUEUED",
     "Changes",
     "EventRow",
     "PartRow",
@@ -31,6 +32,8 @@ __all__ = [
 Which = Literal["ended", "open", "all"]
 #: Statuses that a run doesn't leave.
 FINAL = ("CANCELLED", "COMPLETED", "ERROR", "REGENERATED")
+#: The process of a run that waits for a worker. No process is called so: theirs have four parts.
+QUEUED = "queue"
 
 
 @dataclass(slots=True)
@@ -52,6 +55,7 @@ class RunRow:
     epoch: int = 0  #: raised whenever another one takes the run; who has an older one may not write
     cancel: str | None = None  #: JSON: the request. Its run ends cancelled, whatever comes
     resumable: int = 0  #: 1: when its process has died, its workflow goes on with it elsewhere
+    options: str | None = None  #: JSON: its limits
 
     @property
     def is_final(self) -> bool:
@@ -170,10 +174,13 @@ class SharedTables(Tables, Protocol):
         """Return the runs of a process that were cancelled and have no end, without their outputs."""
 
     def open_anywhere(self) -> list[RunRow]:
-        """Return all runs that have no end, without their outputs."""
+        """Return all runs that have no end and don't wait for a worker, without their outputs."""
 
     def set_cancel(self, run_id: str, epoch: int, cancel: str) -> bool:
         """Record a request for a run that has no end; return False if its epoch is another one."""
+
+    def set_options(self, run_id: str, epoch: int, options: str | None) -> None:
+        """Record the limits of a run that this epoch's process works on."""
 
     def put_intent(self, run_id: str, cancel: str) -> None:
         """Keep a request for a run that isn't known yet. The first one stays."""

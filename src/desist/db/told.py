@@ -45,8 +45,8 @@ _FROM_RECORD = frozenset(
 
 
 def next_after(last: int | None) -> int:
-    """Return the number with which another process goes on after that one."""
-    return 0 if last is None else (last // ELSEWHERE + 1) * ELSEWHERE
+    """Return the number with which another process goes on after that one; None: nothing is stored."""
+    return ((last or 0) // ELSEWHERE + 1) * ELSEWHERE
 
 
 def rows_of(run_id: str, told: Sequence[tuple[int, Any]], epoch: int) -> list[EventRow]:

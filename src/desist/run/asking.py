@@ -14,7 +14,8 @@ from typing import Any
 
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt, Latch
-from desist.cancel.scope import Reach
+from desist.cancel.registry import registry
+from desist.cancel.scope import Reach, Tidy
 from desist.cancel.status import RunStatus
 from desist.exceptions import LeaseLostError
 from desist.run.ending import Ending
@@ -26,12 +27,17 @@ __all__ = ["Asking"]
 log = logging.getLogger("desist.run")
 
 
+#: Who tells a run to stop without wanting to end it for good: it may go on in another process.
+_PARTING = (Source.lease_lost, Source.shutdown, Source.interrupt)
+
+
 class Asking(Ending):
     """The part of a run that deals with a shared store. Without one nothing of it is used."""
 
     _claimed: Latch | None = None  #: set when the store has answered; None if nobody waits for that
     _closing: list[Any] | None = None  #: the closing events, once the store has decided for the run's own end
     _refused: BaseException | None = None  #: the store has given up while it was deciding
+    _leaving: CancelReason | None = None  #: with which it is to stop here, for another process to go on with it
     _unheard = False  #: it was decided here, because the store didn't answer; that it ended so is still to be stored
 
     def cancel(
@@ -46,14 +52,66 @@ class Asking(Ending):
         """Decide, interrupt, answer. See `Stopping`."""
         raise NotImplementedError
 
-    def obey(self, request: StoredRequest) -> CancelReceipt:
+    def obey(self, request: StoredRequest) -> None:
         """Do what another process has asked for."""
         how = {"grace": request.grace, "force": request.force, "compensate": request.compensate}
-        return self.cancel(request.reason, reach=request.reach, **how)  # type: ignore[arg-type]  # one dict, three types
+        if not self.elsewhere:
+            self.cancel(request.reason, reach=request.reach, **how)  # type: ignore[arg-type]  # one dict, three types
 
     def lose(self, words: str) -> None:
         """Another process has the run now: stop, and record nothing more."""
         self.cancel(CancelReason(source=Source.lease_lost, text=words, by="desist"))
+
+    # -- giving it back
+
+    def give_back(self, words: str) -> CancelReceipt:
+        """Stop here, and let another process go on with it, as far as it has come. Any cancel comes before that."""
+        self._leaving = CancelReason(source=Source.lease_lost, text=words, by="desist")
+        return self.cancel(self._leaving)
+
+    @property
+    def _gives_back(self) -> bool:
+        return self._leaving is not None and self.scope.reason is self._leaving
+
+    @property
+    def _ends_here(self) -> bool:
+        return not self._gives_back
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it is another process's now, or is just being made so: then the record decides about it."""
+        reason = self.scope.reason
+        if reason is None or reason.source is not Source.lease_lost:
+            return False
+        return self.scope.concluding or not self._gives_back
+
+    def _asks_record(self, reason: CancelReason) -> bool:
+        """Whether a cancel is the record's to decide, because the run is another process's. With the lock held."""
+        return self.shared is not None and self.elsewhere and reason.source not in _PARTING
+
+    def _stays(self, reason: CancelReason) -> bool:
+        """Make a cancel of what would have been a parting. With the lock held."""
+        if not self._gives_back or self.scope.concluding or self.record is None or reason.source in _PARTING:
+            return False
+        self.scope.reason = reason
+        self.record.source, self.record.reason = reason.source, reason.text
+        self.record.by, self.record.requested_at = reason.by, reason.requested_at
+        for scope in self.scope.walk():
+            if scope.tidy is Tidy.none and not scope.concluding and scope.owner.tasks.loop is not None:
+                scope.tidy = Tidy.due
+        return True
+
+    def _save(self, status: RunStatus) -> Any:
+        if self._gives_back and self.shared is not None:
+            self._sign_off()  # who asks from now on asks the record
+            return self.shared.give_back(self.stored(status))
+        return super()._save(status)
+
+    def _sign_off(self) -> None:
+        if self.elsewhere:
+            registry.drop(self.scope.owner)
+        else:
+            super()._sign_off()
 
     def _note(self, reach: Reach, grace: float, force: bool, compensate: bool) -> None:
         """Have it recorded that this run, which was begun, is being cancelled from here."""

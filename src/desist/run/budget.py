@@ -12,7 +12,7 @@ from desist.cancel.scope import Reach
 from desist.exceptions import ConfigurationError
 from desist.run.metrics import Usage
 
-__all__ = ["Budget", "Spending"]
+__all__ = ["Budget", "Spending", "Spent"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,22 +48,47 @@ class Budget:
             raise ConfigurationError("cost= of a Budget needs price=, a function of a model's id and its Usage")
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What was spent by a moment."""
+
+    tokens: int = 0
+    tool_calls: int = 0
+    model_calls: int = 0
+    cost: float = 0.0
+
+
 class _Spender(Protocol):
     def cancel(self, reason: CancelReason, *, reach: Reach = "tree") -> Any:
         """Cancel the run."""
 
+    def keep(self, kind: Any, value: Any) -> None:
+        """Record something, so that a crash doesn't lose it."""
+
 
 class Spending:
-    """What a run and its tree have spent of its budget. Their loops may differ, so it has a lock of its own."""
+    """What a run and its tree have spent of its budget. Their loops may differ, so it has a lock of its own.
 
-    __slots__ = ("_budget", "_lock", "_run", "cost", "model_calls", "pieces", "tokens", "tool_calls")
+    Parameters:
+        run: it is cancelled past the budget.
+        budget: what it may spend.
+        before: what was spent before, by those who worked on the run until they died.
+        kept: record what is spent, for those who may go on with the run.
+    """
 
-    def __init__(self, run: _Spender, budget: Budget) -> None:
-        self._run, self._budget = run, budget
+    __slots__ = ("_budget", "_kept", "_lock", "_run", "cost", "model_calls", "pieces", "tokens", "tool_calls")
+
+    def __init__(self, run: _Spender, budget: Budget, before: Spent | None = None, *, kept: bool = False) -> None:
+        self._run, self._budget, self._kept = run, budget, kept
         self._lock = threading.Lock()
-        self.tokens = self.tool_calls = self.model_calls = 0
+        before = before or Spent()
+        self.tokens, self.tool_calls, self.model_calls = before.tokens, before.tool_calls, before.model_calls
         self.pieces = 0  #: of answers that still stream
-        self.cost = 0.0
+        self.cost = before.cost
+
+    def _keep(self) -> None:
+        if self._kept:
+            self._run.keep("spent", Spent(self.tokens, self.tool_calls, self.model_calls, self.cost))
 
     def model_call(self) -> None:
         """A request is about to be sent."""
@@ -71,12 +96,14 @@ class Spending:
             self._refuse_spent()
             self.model_calls += 1
             self._hold("model_calls", self.model_calls, self._budget.model_calls)
+        self._keep()
 
     def tool_call(self) -> None:
         """A tool is about to be called."""
         with self._lock:
             self.tool_calls += 1
             self._hold("tool_calls", self.tool_calls, self._budget.tool_calls)
+        self._keep()
 
     def piece(self) -> None:
         """A piece of text has arrived."""
@@ -94,6 +121,7 @@ class Spending:
             self.cost += cost
             self._hold("tokens", self.tokens + self.pieces, self._budget.tokens)
             self._hold("cost", self.cost, self._budget.cost)
+        self._keep()
 
     def _refuse_spent(self) -> None:
         """No new request with nothing left to pay it."""

@@ -16,7 +16,7 @@ from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.exceptions import ConfigurationError
 from desist.run.managing import is_managed, request_cancel
-from desist.run.shared import shared_store
+from desist.run.shared import SharedStore, shared_store
 from desist.run.store import Database, RunStore, store_of
 from desist.run.stored import StoredRequest
 
@@ -79,12 +79,21 @@ def cancel(
         raise ConfigurationError(f"grace={grace} must not be negative")
     why = CancelReason(source=Source.user, text=reason, by=by)
     shared = shared_store(store_of(db, "cancel()")) if db is not None else None
-    if registry.get(run_id) is None:
+    live: Any = registry.get(run_id)
+    taken = _taken_from(live.root) if live is not None else None
+    shared = taken or shared
+    if live is None or taken is not None:
         request = StoredRequest(reason=why, reach=scope, grace=grace, force=force, compensate=compensate)
         far = request_cancel(run_id, request) if shared is None else shared.request_cancel(run_id, request)
         if far is not None and (shared is not None or far.outcome is not Outcome.unknown):
             return far
     return registry.cancel(run_id, why, reach=scope, grace=grace, force=force, compensate=compensate)
+
+
+def _taken_from(root: Any) -> SharedStore | None:
+    """Return the store where a run of this process can be cancelled if another process has it now; else None."""
+    shared: SharedStore | None = root.shared
+    return shared if shared is not None and shared.is_lost(root.run_id) else None
 
 
 def cancel_run(run_id: str, *, db: Database | RunStore | None = None) -> bool:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from desist.cancel.token import CancelToken
+from desist.run.idempotency import idempotency_key
 
-__all__ = ["RunContext"]
+__all__ = ["RunContext", "idempotency_key"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -24,3 +25,8 @@ class RunContext:
     dependencies: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
     cancel_token: CancelToken = field(default_factory=CancelToken)  #: says that the work must stop
+
+    @property
+    def idempotency_key(self) -> str:
+        """A name for the tool call or function step at hand; see `idempotency_key()`."""
+        return idempotency_key()

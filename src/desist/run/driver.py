@@ -29,6 +29,7 @@ from desist.exceptions import DesistError, RunCancelled
 from desist.run.body import Body
 from desist.run.branch import enter_branch
 from desist.run.ending import left_behind
+from desist.run.idempotency import enter_work
 from desist.run.ids import new_id
 from desist.run.state import DEFAULT_GRACE
 from desist.run.stopping import Stopping
@@ -120,6 +121,7 @@ class Run(Stopping):
     def _enter(self) -> None:
         _current.set(self)
         enter_branch(None)
+        enter_work(None)
         set_owner(self)
         set_tasks(self.tasks)
         set_current(self.token)

@@ -94,7 +94,7 @@ class Ending(RunState):
         if self.recorder is not None:
             with self.lock:
                 last = self.bridge.closing(event for event in events if self.body.shows(event))
-                self.recorder.end(last, self.bridge.count)
+                self.recorder.end(last if self._ends_here else (), self.bridge.count)
         if self.spans is not None:
             self.spans.end(status, self.record, self.error, self.body.output)
         return events
@@ -126,6 +126,7 @@ class Ending(RunState):
             resumable=parent is None and getattr(body, "resumable", False),
             session=getattr(body, "session", None),
             recorder=self.recorder,
+            options=self.options,
         )
 
     def stored_now(self) -> StoredRun:
@@ -158,13 +159,22 @@ class Ending(RunState):
                 self._tell_end(events)
         if isinstance(self.bridge, KeptBridge) and self.teller is self:
             recent_streams.add(self.run_id, self.bridge)  # first: whoever follows finds it here or there
-        registry.end(self.scope.owner, self.scope.status)
+        self._sign_off()
         if self.scope.work or self.scope.given_up:
             _left_behind[id(self)] = self
         log.info("%s run %s has ended: %s", self.body.kind, self.run_id, self.scope.status.value, extra=self.ids)
         self.settled.set()
         if parent is not None:
             parent.owner._advance()
+
+    @property
+    def _ends_here(self) -> bool:
+        """Whether its end is the run's, and not only that of this process's part in it."""
+        return True
+
+    def _sign_off(self) -> None:
+        """Leave the registry, which remembers how it ended."""
+        registry.end(self.scope.owner, self.scope.status)
 
     def _tell_end(self, events: list[Any]) -> None:
         """A bound child's closing events: held while the whole tree is stopping, so that none is heard too early."""

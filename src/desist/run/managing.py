@@ -71,6 +71,10 @@ class Managed:
         """An end was told without being recorded: record it."""
         self._store.save_run(run)
 
+    def is_lost(self, run_id: str) -> bool:
+        """There are no leases: no process takes a run from another one."""
+        return False
+
     def note_cancel(self, run_id: str, request: StoredRequest) -> None:
         """Have it known that a run is being cancelled from here."""
         text = msgspec.json.encode(request).decode()

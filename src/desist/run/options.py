@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 from desist.run.budget import Budget
 from desist.run.cleanup import check_hook
 from desist.run.driver import Run
+from desist.run.kept_options import KeptOptions
 from desist.run.limits import seconds_until
 from desist.run.strict import refuse_unknown
 
@@ -66,6 +67,13 @@ def apply_limits(run: Run, options: Mapping[str, Any]) -> None:
     """Put what `options` say on a run that hasn't started: its limits, and whether others may know its id."""
     if options["run_id"] is not None:
         run.begin_when_claimed()
+    kept: KeptOptions | None = options.get("kept")
+    if kept is not None:  # it goes on: its limits are those that it was started with
+        run.options.spent = kept.spent
+        for limit in kept.limits:
+            run.limit(limit.seconds, limit.what, until=limit.until)
+        run.spend_within(kept.budget)
+        return
     run.limit(options["timeout"], "the timeout of this run")
     run.limit(seconds_until(options["deadline"]), "the deadline of this run")
     run.spend_within(options["budget"])

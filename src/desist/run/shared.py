@@ -56,6 +56,12 @@ class SharedStore(RunStore, Protocol):
     def keep_trying(self, run: StoredRun, error: BaseException) -> None:
         """An end was told without being recorded: tell it so here, and record it when that is possible."""
 
+    def is_lost(self, run_id: str) -> bool:
+        """Whether another process has taken a run that lives here, which this one doesn't know yet.
+
+        Quick, unless this process was frozen for so long that it may be: then it looks.
+        """
+
     def note_cancel(self, run_id: str, request: StoredRequest) -> None:
         """Record that a run is being cancelled from here, so that it isn't taken up again after a crash."""
 
@@ -70,6 +76,12 @@ class SharedStore(RunStore, Protocol):
         """Take the runs of a workflow that were left by processes that died and may go on; as far as they had come.
 
         They are this process's from now on, and are to be started here. Blocks.
+        """
+
+    def give_back(self, run: StoredRun) -> Future[StoredRequest | None]:
+        """Let another process go on with a run of this one; if it was cancelled, end it and return the request.
+
+        Of `run` only what it has told counts: what it has done is recorded.
         """
 
     def give_up(self, run_id: str, words: str) -> None:

@@ -23,7 +23,9 @@ from desist.exceptions import RunCancelled
 from desist.run.body import Body
 from desist.run.branch import current_branch
 from desist.run.budget import Spending
+from desist.run.idempotency import key_of_child
 from desist.run.ids import new_id
+from desist.run.kept_options import KeptOptions
 from desist.run.managing import managed
 from desist.run.recorder import Recorder
 from desist.run.shared import shared_store
@@ -91,9 +93,12 @@ class RunState:
         self.compensate = False  #: whether a cancel asked for compensations
         self._tidying = Tasks()
         self._tidy_token = CancelToken()
+        self.options = KeptOptions()  #: what holds for all of it, wherever it goes on
         self._limits: list[Timer] = []  #: taken back when the run ends
         self.opened_at = time.monotonic()
         self.created_at = time.time()  #: seconds since the epoch
+        #: what the idempotency keys of its work begin with
+        self.key: str = key_of_child(self.run_id, parent.key if parent else None, bound=bound)
         self.ids = {"run_id": self.run_id, "root_run_id": self.run_id}  #: what a log record about it carries
         self.token.ids = self._tidy_token.ids = self.ids
         self.spans: Spans | None = trace_run(self)

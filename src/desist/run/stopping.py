@@ -22,6 +22,8 @@ from desist.cancel.work import Stoppable
 from desist.exceptions import RunCancelled
 from desist.run.asking import Asking
 from desist.run.budget import Budget, Spending
+from desist.run.kept_options import Limit
+from desist.run.stored import StoredRequest
 
 __all__ = ["Stopping"]
 
@@ -47,14 +49,25 @@ class Stopping(Asking):
         force: bool = False,
         compensate: bool = False,
     ) -> CancelReceipt:
-        """Decide, interrupt, answer. From any thread; returns at once."""
+        """Decide, interrupt, answer. From any thread; returns at once.
+
+        Of a run that another process has taken over the record decides: then this waits for that.
+        """
         with self.lock:
             verdict = self.scope.request(reason, reach)
             if verdict.hits:
                 self._fell(verdict.hits)
                 for hit in verdict.hits:
                     hit.owner.compensate = compensate
-        target: Stopping = verdict.target.owner
+            target: Stopping = verdict.target.owner
+            stays, asks = target._stays(reason), target._asks_record(reason)
+        if asks and target.shared is not None:
+            how: StoredRequest = StoredRequest(
+                reason=reason, reach=reach, grace=grace, force=force, compensate=compensate
+            )
+            return target.shared.request_cancel(target.run_id, how)
+        if stays:
+            target._note(reach, target.grace if grace is None else grace, force, compensate)
         if verdict.hits:
             top: Stopping = verdict.hits[-1].owner
             grace = top.grace if grace is None else grace
@@ -71,9 +84,16 @@ class Stopping(Asking):
         reach: Reach = "own" if source is Source.consumer_closed else "tree"
         return self.cancel(CancelReason(source=source, text=text, by="desist"), reach=reach, force=repeated)
 
-    def limit(self, seconds: float | None, what: str, reach: Reach = "run") -> None:
-        """Cancel this run when `seconds` have passed, with source `deadline`."""
+    def limit(self, seconds: float | None, what: str, reach: Reach = "run", until: float | None = None) -> None:
+        """Cancel this run when `seconds` have passed, with source `deadline`.
+
+        Parameters:
+            until: that many seconds count from an earlier time; this is when they end, in seconds since the epoch.
+        """
         if seconds is not None and not self.token.cancelled:
+            if reach == "run":
+                self.options.limits.append(Limit(seconds, what, time.time() + seconds if until is None else until))
+            left = seconds if until is None else until - time.time()
             text = f"{what} of {seconds:g} s is over" if seconds > 0 else f"{what} is over"
 
             def over() -> None:
@@ -81,8 +101,8 @@ class Stopping(Asking):
                 self.limit_reason = reason if reach == "own" else None  # first: whoever waits for the run asks at once
                 self.cancel(reason, reach=reach)
 
-            if seconds > 0:
-                self._limits.append(reaper.at(time.monotonic() + seconds, over))
+            if left > 0:
+                self._limits.append(reaper.at(time.monotonic() + left, over))
             else:
                 over()
 
@@ -99,7 +119,9 @@ class Stopping(Asking):
     def spend_within(self, budget: Budget | None) -> None:
         """Count what this run and all below it spend, and cancel it past the budget. Before it is started."""
         if budget is not None:
-            self.spending = (*self.spending, Spending(self, budget))
+            self.options.budget = budget
+            kept = getattr(self.body, "resumable", False)
+            self.spending = (*self.spending, Spending(self, budget, self.options.spent, kept=kept))
 
     def _fell(self, hits: Iterable[Scope]) -> None:
         """Note what was just decided, and drop what isn't delivered. With the lock held."""
@@ -109,8 +131,10 @@ class Stopping(Asking):
             run.record = CancelRecord.of(run.scope.reason)
             run.body.output.status = RunStatus.cancelling
             run.body.output.cancel = run.record
-            if run.tasks.loop is not None:  # else it never started: there is nothing to clean up
-                run.scope.tidy = Tidy.due
+        if not any(run.scope.reason.source is Source.lease_lost for run in runs if run.scope.reason is not None):
+            for run in runs:  # what goes on in another process isn't cleaned up after here
+                if run.tasks.loop is not None:  # else it never started: there is nothing to clean up
+                    run.scope.tidy = Tidy.due
         ids = {run.run_id for run in runs}
         for teller in {id(run.teller): run.teller for run in runs}.values():
             if teller.run_id in ids:  # also what a child said that has ended since

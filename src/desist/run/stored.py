@@ -10,14 +10,15 @@ from typing import Any, Literal
 from desist.cancel.reason import CancelReason
 from desist.cancel.scope import Reach
 from desist.cancel.status import RunStatus
+from desist.run.kept_options import KeptOptions
 from desist.run.recorder import Recorder
 
 __all__ = ["PartKind", "RunQuery", "SessionUpdate", "StoredRequest", "StoredRun", "StoredSession"]
 
 #: What a part of a run is: a `Message`, a `ToolExecution`, a `StepOutput`; "begun" is the `StepOutput` of a step that
 #: hasn't ended: a container, or one whose work is a run of its own; "again" says that the run began anew, and what came
-#: before it doesn't count.
-PartKind = Literal["message", "tool", "step", "begun", "again"]
+#: before it doesn't count; "spent" is what it has `Spent` of its budget.
+PartKind = Literal["message", "tool", "step", "begun", "again", "spent"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,6 +107,7 @@ class StoredRun:
     process: str | None = None  #: which process runs it; see `desist.db.owner`. Set by stores that outlive one.
     session: SessionUpdate | None = None  #: what it changes in its session, to be stored together with it
     recorder: Recorder | None = None  #: what it has told, to be stored with it; its last event with its end
+    options: KeptOptions | None = None  #: its limits
     next_event: int = 0  #: where the numbers of its events go on, in a process that takes it up again
 
 

@@ -101,6 +101,7 @@ def _lifespan(core: Core, door: Door | None) -> Any:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with door.run() if door is not None else contextlib.nullcontext():
             try:
+                await core.take_up()
                 yield
             finally:
                 await core.house.drain(0.0, Source.shutdown, "the server is ending")

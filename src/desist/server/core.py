@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from desist.cancel.follower import Follower
+from desist.cancel.kept import KeptCursor
 from desist.cancel.receipt import CancelReceipt, Latch
 from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
@@ -28,6 +29,7 @@ from desist.server.presence import Presence
 from desist.server.problems import Refused
 from desist.server.settings import Limits
 from desist.server.tokens import Caller
+from desist.workflow.workflow import Workflow
 
 __all__ = ["Core", "OnDisconnect", "Wish"]
 
@@ -83,6 +85,14 @@ class Core:
             found.output, stream=False, stream_events=True, background=True, **wish.options
         )
         return self._entered(pending, wish)
+
+    async def take_up(self) -> None:
+        """Go on with the runs that were left to workflows with `on_crash="resume"`. When a server starts."""
+        for component in self.components.of_kind("workflow"):
+            assert isinstance(component, Workflow)
+            if component.on_crash == "resume":
+                for run_id in await component.aresume_lost_runs():
+                    self.house.enter(run_id)
 
     def _entered(self, pending: Any, wish: Wish) -> Any:
         if wish.on_disconnect == "cancel":
@@ -174,7 +184,8 @@ class Core:
         shared = shared_store(await self._store_of(found))
         if shared is not None:
             follower = follow_shared(shared, found.run_id, after)
-            await read(shared, follower.begin)
+            if not isinstance(follower.cursor, KeptCursor):  # else there is nothing to fetch
+                await read(shared, follower.begin)
             return follower
         try:
             known = follow_known(found.run_id, after)

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated, Any, Literal
 
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from desist.cancel.receipt import CancelReceipt
-from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
 from desist.run.budget import Budget
-from desist.run.live import open_steps
-from desist.run.plain import dump, plain
+from desist.run.plain import plain
+from desist.run.shown import run_shown
 from desist.run.stored import StoredRun
 
 __all__ = ["BudgetShape", "BulkAsk", "BulkResult", "CancelAsk", "ContinueAsk", "Id", "Page", "Problem", "Receipt"]
-__all__ += ["RunId", "RunInfo", "RunWhole", "StartAsk", "info", "receipt_of", "whole"]
+__all__ += ["RunId", "RunInfo", "RunWhole", "StartAsk", "info", "whole"]
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 RunId = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_.:\-]+$")]
 Words = Annotated[str, StringConstraints(max_length=1000)]
 Seconds = Annotated[float, Field(ge=0, le=86_400 * 30, allow_inf_nan=False)]
-#: Characters of an input that are told in a list.
-ASKED = 200
 Count = Annotated[int, Field(ge=0, le=10**12)]
 
 
@@ -182,56 +177,9 @@ class BulkResult(BaseModel):
 
 def info(run: StoredRun, followers: int = 0) -> dict[str, Any]:
     """Return a run in short."""
-    output, live = run.output, registry.get(run.run_id)
-    return {
-        "run_id": run.run_id,
-        "kind": run.kind,
-        "id": run.owner_id,
-        "name": getattr(output, f"{run.kind}_name", None),
-        "status": run.status.value,
-        "session_id": run.session_id,
-        "user_id": run.user_id,
-        "created_at": run.created_at,
-        "duration": _duration(run),
-        "asked": _asked(output.input),
-        "steps": open_steps(live) if live is not None else [],
-        "root_run_id": run.root_run_id,
-        "parent_run_id": run.parent_run_id,
-        "continued_from": getattr(output, "continued_from", None),
-        "cancel": plain(output.cancel) if output.cancel is not None else None,
-        "followers": followers,
-    }
-
-
-def _duration(run: StoredRun) -> float | None:
-    known = getattr(run.output.metrics, "duration", None)
-    if known is not None or run.output.cancel is None or run.output.cancel.settled_at is None:
-        return known
-    return max(0.0, float(run.output.cancel.settled_at - run.created_at))
-
-
-def _asked(given: Any) -> str | None:
-    """Return the beginning of an input as text: a RunInput's, or what a workflow was given."""
-    value = getattr(given, "input_content", given)
-    if value is None:
-        return None
-    text = value if isinstance(value, str) else dump(value).decode()
-    return text if len(text) <= ASKED else f"{text[: ASKED - 1]}…"
+    return run_shown(run) | {"followers": followers}
 
 
 def whole(run: StoredRun, followers: int = 0) -> dict[str, Any]:
     """Return a run with its output."""
     return info(run, followers) | {"output": plain(run.output)}
-
-
-def receipt_of(receipt: CancelReceipt) -> dict[str, Any]:
-    """Return a receipt as it is now."""
-    record = receipt.record
-    known = plain(dataclasses.asdict(record)) if record is not None else {}
-    status = receipt.status
-    return {
-        "run_id": receipt.run_id,
-        "outcome": receipt.outcome.value,
-        "status": status.value if status is not None else None,
-        **known,
-    }

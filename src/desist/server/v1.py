@@ -16,6 +16,7 @@ from desist.cancel.status import RunStatus
 from desist.exceptions import RunStateError
 from desist.run.cancel import cancel
 from desist.run.live import runs
+from desist.run.shown import receipt_shown
 from desist.run.stored import RunQuery
 from desist.server.agui.routes import agui_stream
 from desist.server.components import Component, Kind
@@ -36,7 +37,6 @@ from desist.server.shapes import (
     Seconds,
     StartAsk,
     info,
-    receipt_of,
     whole,
 )
 from desist.server.stream import EventStream, indexed
@@ -237,7 +237,7 @@ def _stopping(routes: APIRouter, talk: Talk) -> None:
         if not ask.dry_run:
             how: dict[str, Any] = {"reason": ask.reason, "grace": ask.grace, "force": ask.force}
             receipts = [cancel(run_id, by=_by(ask.by, caller), **how) for run_id in doomed]
-        told = [receipt_of(receipt) for receipt in receipts]
+        told = [receipt_shown(receipt) for receipt in receipts]
         return Answer({"dry_run": ask.dry_run, "count": len(doomed), "run_ids": doomed, "receipts": told})
 
 
@@ -254,7 +254,7 @@ def _told(receipt: CancelReceipt) -> Response:
         raise Refused(409, f"the run has ended already: {status}", run_id=receipt.run_id, run_status=status)
     if receipt.outcome is Outcome.unknown:
         raise RunStateError("the run was forgotten meanwhile")
-    return Answer(receipt_of(receipt), 202 if receipt.outcome is Outcome.accepted else 200)
+    return Answer(receipt_shown(receipt), 202 if receipt.outcome is Outcome.accepted else 200)
 
 
 def _chosen(core: Core, ask: BulkAsk, caller: Caller) -> list[str]:

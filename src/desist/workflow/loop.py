@@ -90,6 +90,7 @@ class Loop(Container):
             return [
                 stage.flow.reuse(step, output, stage.progress) for step, output in zip(self.steps, before, strict=True)
             ]
+        stage.progress.round = number
         stage.tell(LoopIterationStartedEvent, iteration=number, max_iterations=self.max_iterations)
         return await stage.sequence(self.steps, given, before)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from desist.run.idempotency import enter_work
 from desist.workflow.flow import Flow
 from desist.workflow.function import FunctionCall, call_function
 from desist.workflow.progress import Progress
@@ -40,5 +41,6 @@ class Program:
         arguments = self.call.arguments(flow, workflow=workflow, execution_input=asked)
         args: tuple[Any, ...] = ()
         if not {"workflow", "execution_input"} & arguments.keys():
-            args = (workflow, asked)[-len(self.call.wanted - arguments.keys()) :]
+            args = (workflow, asked)[max(0, 2 - len(self.call.wanted - arguments.keys())) :]
+        enter_work(f"{flow.run.key}:0:1")
         return await call_function(self.call, args, arguments, flow, progress)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from desist.run.base import content_text
+from desist.run.idempotency import word
 from desist.run.step_events import StepCancelledEvent
 from desist.workflow.types import StepOutput, joined
 
@@ -41,7 +42,17 @@ class Progress:
     child_begun: list[Any] = field(default_factory=list)  #: what has begun in the workflow's run that does the step
     chosen: list[str] | None = None  #: what a Condition or Router has decided
     forks: Forks | None = None  #: of a Parallel: the state of each branch
+    round: int = 0  #: of a Loop: which one it is in, from 1 on
     began_at: float = field(default_factory=time.monotonic)  #: seconds of `time.monotonic`
+
+    def path(self) -> str:
+        """Return its place for an idempotency key: `1-check`, and in the second round of a Loop `0-Loop#2.1-check`."""
+        index = self.common.get("step_index", 0)
+        own = f"{index[-1] if isinstance(index, tuple) else index}-{word(self.common.get('step_name') or '')}"
+        above = self.above
+        if above is None or above.above is None:
+            return own
+        return f"{above.path()}{f'#{above.round}' if above.round else ''}.{own}"
 
     def partial(self) -> Any:
         """Return what it has said by now."""

@@ -7,11 +7,14 @@ these are, and that no other process goes on with them, too, is decided by the s
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from desist.exceptions import ConfigurationError, DesistError
 from desist.run.awaitable import awaitable
 from desist.run.driver import Run
+from desist.run.kept_options import KeptOptions
+from desist.run.metrics import Usage
 from desist.run.options import WorkflowOptions, checked_options
 from desist.run.shared import SharedStore, shared_store
 from desist.run.store import RunStore
@@ -39,12 +42,19 @@ class Resuming:
         """Register a run that goes on from what an earlier one left."""
         raise NotImplementedError
 
-    def resume_lost_runs(self) -> list[str]:
+    def resume_lost_runs(self, *, price: Callable[[str, Usage], float] | None = None) -> list[str]:
         """Go on with this workflow's runs whose processes have died, in the background; return their ids.
 
         For a workflow with `on_crash="resume"`; call it when a worker starts, and now and then. Steps that had finished
         are taken as they were, the first unfinished one runs again. A run that was cancelled is ended instead. Each run
         is taken by one process only, and after its fifth crash by none: then it is an error.
+
+        A run keeps the limits that it was started with: its deadline and timeouts, counted from then; its budget, with
+        what is known to be spent of it.
+
+        Parameters:
+            price: what a model call costs, as for `Budget`. For runs whose budget limits the cost: without it they
+                don't go on, and end as an error.
 
         Raises:
             ConfigurationError: this workflow's runs aren't resumed.
@@ -53,13 +63,14 @@ class Resuming:
         shared = shared_store(self.store)
         if self.on_crash != "resume" or shared is None:
             raise ConfigurationError(f'workflow {self.id!r} resumes no runs: give it on_crash="resume" and a SqliteDb')
-        return [run.run_id for run in shared.take_lost("workflow", self.id) if self._resume(shared, run)]
+        return [run.run_id for run in shared.take_lost("workflow", self.id) if self._resume(shared, run, price)]
 
-    def _resume(self, shared: SharedStore, lost: StoredRun) -> bool:
+    def _resume(self, shared: SharedStore, lost: StoredRun, price: Callable[[str, Usage], float] | None) -> bool:
         output = lost.output
         options = checked_options("resume_lost_runs()", {"run_id": lost.run_id}, WorkflowOptions)
+        options["first_event"] = lost.next_event
         try:
-            options["first_event"] = lost.next_event
+            options["kept"] = (lost.options or KeptOptions()).priced(price)
             run = self._reopen(output, options, stream=True, stream_events=True, kept=True)
         except DesistError as error:
             log.error("run %s can't be resumed: %s", lost.run_id, error)

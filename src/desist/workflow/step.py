@@ -11,6 +11,7 @@ from desist.agent.agent import Agent
 from desist.cancel.work import Interrupt
 from desist.exceptions import ConfigurationError, StepError
 from desist.run.cleanup import Cleanup, check_hook, hook
+from desist.run.idempotency import enter_work
 from desist.run.step_events import StepCompletedEvent, StepOutputEvent, StepProgressEvent
 from desist.run.strict import Strict
 from desist.tools.isolation import Isolation
@@ -154,6 +155,8 @@ class Step(Strict):
             output = await self._attempts(given, flow, progress, before)
         except (Exception, SystemExit) as error:
             return self._failed(error, flow, progress, above)
+        finally:
+            enter_work(None)
         output.step_name, output.step_id, output.step_type = self.name, self.step_id, kind.value
         output.executor_type, output.executor_name = progress.executor_type, progress.executor_name
         if self.function is not None:
@@ -177,7 +180,9 @@ class Step(Strict):
     async def _attempts(
         self, given: StepInput, flow: Flow, progress: Progress, before: StepOutput | None
     ) -> StepOutput:
+        key = f"{flow.run.key}:{progress.path()}"
         for attempt in range(self.max_retries + 1):
+            enter_work(f"{key}:{attempt + 1}")
             try:
                 if self.function is not None:
                     return await self._call_function(self.function, given, flow, progress)

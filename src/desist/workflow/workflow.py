@@ -32,12 +32,13 @@ from desist.workflow.resuming import Resuming, checked_on_crash
 from desist.workflow.schema import checked_input, checked_names, checked_schema
 from desist.workflow.sessions import WorkflowSessions
 from desist.workflow.state import copied
+from desist.workflow.submitting import Submitting
 from desist.workflow.types import StepInput, StepOutput
 
 __all__ = ["Workflow"]
 
 
-class Workflow(WorkflowSessions, Continuing, Resuming, Cancelling, Strict):
+class Workflow(WorkflowSessions, Continuing, Resuming, Submitting, Cancelling, Strict):
     """Steps that are run as one, and stopped as one.
 
     Parameters:
@@ -224,7 +225,8 @@ class Workflow(WorkflowSessions, Continuing, Resuming, Cancelling, Strict):
             "workflow", self.id, place, defaults=self.session_state, overwrite=self.overwrite_db_session_state
         )
         run = self._register(body, options["run_id"] or new_id(), kept=kept)
-        run.limit(self.timeout, f"the timeout of {what}")
+        if "kept" not in options:
+            run.limit(self.timeout, f"the timeout of {what}")
         apply_limits(run, options)
         return run
 

@@ -10,19 +10,14 @@ from typing import Any, Self
 
 from desist.cancel.receipt import CancelReceipt
 from desist.cancel.status import RunStatus
-from desist.run.base import content_text
-from desist.run.display.words import one_line
 from desist.run.plain import plain
+from desist.run.shown import receipt_shown, run_shown
 from desist.run.stored import StoredRun
 
 __all__ = ["LIVE", "Life", "Receipt", "RunInfo"]
 
 #: Statuses of runs that have no end yet.
 LIVE = tuple(status.value for status in RunStatus if not status.is_final)
-
-
-#: Characters of what a run was asked.
-ASKED = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,24 +49,7 @@ class RunInfo:
     @classmethod
     def of_stored(cls, run: StoredRun, *, whole: bool = False) -> Self:
         """Return it from what a store has."""
-        output = run.output
-        return cls(
-            run_id=run.run_id,
-            kind=run.kind,
-            id=run.owner_id,
-            name=getattr(output, f"{run.kind}_name", None),
-            status=run.status.value,
-            session_id=run.session_id,
-            user_id=run.user_id,
-            created_at=run.created_at,
-            duration=_duration(run),
-            asked=_asked(output.input),
-            root_run_id=run.root_run_id,
-            parent_run_id=run.parent_run_id,
-            continued_from=getattr(output, "continued_from", None),
-            cancel=plain(output.cancel) if output.cancel is not None else None,
-            output=plain(output) if whole else None,
-        )
+        return cls.of(run_shown(run) | ({"output": plain(run.output)} if whole else {}))
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -96,18 +74,6 @@ class RunInfo:
         return max(0.0, time.time() - self.created_at)
 
 
-def _duration(run: StoredRun) -> float | None:
-    known: float | None = getattr(run.output.metrics, "duration", None)
-    if known is not None or run.output.cancel is None or run.output.cancel.settled_at is None:
-        return known
-    return max(0.0, float(run.output.cancel.settled_at - run.created_at))
-
-
-def _asked(given: Any) -> str | None:
-    value = getattr(given, "input_content", given)
-    return None if value is None else one_line(content_text(value), ASKED)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Life:
     """What lives of a run at a moment, where that can be seen."""
@@ -115,6 +81,7 @@ class Life:
     blocked_in: list[str] = field(default_factory=list)  #: what it waits for, in words
     left: list[dict[str, Any]] = field(default_factory=list)  #: what was given up, and still runs
     grace_left: float | None = None  #: seconds until what doesn't end is given up
+    tokens: int = 0  #: of the model calls that have ended
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Self:
@@ -155,10 +122,7 @@ class Receipt:
     @classmethod
     def of_asked(cls, receipt: CancelReceipt) -> Self:
         """Return a receipt as it is now."""
-        record, status = receipt.record, receipt.status
-        known = {} if record is None else plain(dataclasses.asdict(record))
-        told = None if status is None else status.value
-        return cls(run_id=receipt.run_id, outcome=receipt.outcome.value, status=told, asked=receipt, **known)
+        return cls(**receipt_shown(receipt), asked=receipt)
 
     def __bool__(self) -> bool:
         return self.outcome in ("accepted", "already_cancelling", "already_cancelled")

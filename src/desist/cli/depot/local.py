@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from desist.cli.depot.base import How, Wanted
@@ -12,6 +13,7 @@ from desist.cli.depot.story import Story
 from desist.cli.exits import NothingFound
 from desist.db.base import BaseDb
 from desist.db.pages import Page, read_page, stream_of
+from desist.db.sql_db import SqlDb
 from desist.run.base import RunStatus
 from desist.run.plain import plain
 from desist.run.stored import RunQuery
@@ -24,6 +26,7 @@ class DbDepot:
 
     def __init__(self, db: BaseDb, name: str) -> None:
         self.db, self.name = db, name
+        self._lock = threading.Lock()
         self._stories: dict[str, Story] = {}
 
     def runs(self, wanted: Wanted) -> list[RunInfo]:
@@ -50,15 +53,25 @@ class DbDepot:
         return RunInfo.of_stored(found, whole=True)
 
     def steps(self, run: RunInfo) -> list[str]:
-        """Return what its stored events say; those that were read before aren't read again."""
-        story = self._stories.setdefault(run.run_id, Story())
-        for event in self._so_far(run.run_id, story.last.get("event_index")):
-            story.take({**plain(event), "event_index": event.event_index})
-        return story.open_steps()
+        """Return what its stored events say."""
+        return self._story(run.run_id).open_steps()
 
     def life(self, run_id: str) -> Life:
-        """Return nothing: what another process is at can't be seen from here."""
-        return Life()
+        """Return what its stored events say, and what a run waits for that no worker has.
+
+        What another process is blocked in can't be seen from here.
+        """
+        queued = self.db.queued_runs() if isinstance(self.db, SqlDb) else []
+        waits = [run.waits_for for run in queued if run.run_id == run_id]
+        return Life(blocked_in=waits, tokens=self._story(run_id).tokens)
+
+    def _story(self, run_id: str) -> Story:
+        """Return what was told so far; what was read before isn't read again."""
+        with self._lock:
+            story = self._stories.setdefault(run_id, Story())
+            for event in self._so_far(run_id, story.last.get("event_index")):
+                story.take({**plain(event), "event_index": event.event_index})
+        return story
 
     def cancel(self, run_id: str, how: How) -> Receipt:
         """Cancel a run of whichever process; the request is durable when this returns."""
@@ -80,7 +93,7 @@ class DbDepot:
         receipt.asked.wait(seconds)
         return Receipt.of_asked(receipt.asked)
 
-    def events(self, run_id: str, *, after: int | None, follow: bool) -> Iterator[dict[str, Any]]:
+    def events(self, run_id: str, *, after: int | None, follow: bool) -> Generator[dict[str, Any], None, None]:
         """Return the events of a run, of whichever process."""
         if self.db.store.load_run(run_id) is None:
             raise NothingFound(f"there is no run {run_id!r} in {self.name}")

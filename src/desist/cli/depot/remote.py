@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import quote
@@ -18,8 +18,10 @@ __all__ = ["ServerDepot"]
 
 #: Runs of one page; seconds that one answer may wait for a run's end; without a line, not even a ping.
 PAGE, WAIT, SILENCE = 200, 20.0, 60.0
-#: Seconds of silence that say: these were all events so far. Seconds between two tries to reach it again, at most.
-NOTHING_NEW, BACK_OFF = 0.5, 5.0
+#: Seconds of silence that say: these were all events so far.
+NOTHING_NEW = 0.5
+#: Seconds between two tries to reach a lost server again, at most; and after which it is given up.
+BACK_OFF, PATIENCE = 2.0, 60.0
 
 
 class ServerDepot:
@@ -101,22 +103,22 @@ class ServerDepot:
             receipt = replace(self._asked(receipt.run_id, How(), left), outcome=outcome)
         return receipt
 
-    def events(self, run_id: str, *, after: int | None, follow: bool) -> Iterator[dict[str, Any]]:
+    def events(self, run_id: str, *, after: int | None, follow: bool) -> Generator[dict[str, Any], None, None]:
         """Return the events of a run. A lost server is tried again, from the last event on: none is lost or doubled."""
-        pause, ended = 0.0, False
+        pause, heard_at, ended = 0.0, time.monotonic(), False
         while not ended:
             try:
                 for event in self._stream(run_id, after, SILENCE if follow else NOTHING_NEW):
-                    after, pause = event.get("event_index", after), 0.0
+                    after, pause, heard_at = event.get("event_index", after), 0.0, time.monotonic()
                     yield event
                 ended = True
             except Unreachable:
                 if not follow:
                     return  # these were all
-                if pause >= BACK_OFF:
+                if time.monotonic() - heard_at > SILENCE + PATIENCE:
                     raise
                 time.sleep(pause)
-                pause = min(BACK_OFF, pause * 2 or 0.5)
+                pause = min(BACK_OFF, pause * 2 or 0.25)
 
     def _stream(self, run_id: str, after: int | None, silence: float) -> Iterator[dict[str, Any]]:
         headers = {} if after is None else {"Last-Event-ID": str(after)}

@@ -46,6 +46,7 @@ class Story:
     def __init__(self) -> None:
         self.steps: list[Node] = []
         self.text = ""
+        self.tokens = 0  #: of the model calls that have ended
         self.last: dict[str, Any] = {}  #: the last event
         self._known: dict[str, Node] = {}
         self._spoke: str | None = None  #: who spoke last
@@ -66,6 +67,8 @@ class Story:
             self._say(event, event.get("content"))
         elif name == "StepOutput":
             self._step_output(event)
+        elif name == "ModelRequestCompleted":
+            self.tokens += int(event.get("total_tokens") or 0)
 
     def open_steps(self) -> list[str]:
         """Return the names of the steps that run, the outermost first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from desist.cancel.reason import Source
 from desist.cli.exits import Exit
+from desist.cli.piped import watch_reader
 from desist.cli.running.signals import Signals, code_after
 from desist.cli.running.started import Started
 from desist.cli.where import say
@@ -31,7 +33,8 @@ def perform(run: Started, signals: Signals, *, asked: str, as_json: bool, consol
     """
     stop = _Stop(run, console)
     signals.to(stop.signalled)
-    last = _tell(run) if as_json else _show(run, stop, asked, console)
+    with watch_reader(stop.reader_left):
+        last = _tell(run) if as_json else _show(run, stop, asked, console)
     if last is None:  # the server was lost and came back without it
         return Exit.error
     if as_json:
@@ -41,9 +44,10 @@ def perform(run: Started, signals: Signals, *, asked: str, as_json: bool, consol
 
 def _tell(run: Started) -> Any:
     last = None
-    for told in run.events():
-        say(told.plain())
-        last = told.event if told.event.run_id == run.run_id else last
+    with contextlib.closing(run.events()) as events:
+        for told in events:
+            say(told.plain())
+            last = told.event if told.event.run_id == run.run_id else last
     return last
 
 
@@ -53,8 +57,8 @@ def _show(run: Started, stop: _Stop, asked: str, console: Console) -> Any:
 
     last = None
     view: View = View(console, run.run_id, asked=asked, show_end=False, hint=stop.hint)
-    with view:
-        for told in run.events():
+    with view, contextlib.closing(run.events()) as events:
+        for told in events:
             view.take(told.event)
             last = told.event if told.event.run_id == run.run_id else last
     if last is not None:
@@ -90,6 +94,10 @@ class _Stop:
         elif not self._console.is_terminal:
             more = "no time is left for cleanup" if self._forced else "once more leaves no time for cleanup"
             print(f"{words}: stopping; {more}", file=sys.stderr, flush=True)
+
+    def reader_left(self) -> None:
+        """Nobody reads what is shown any more."""
+        self._run.stop(Source.consumer_closed, "whoever read the output has left", force=False)
 
     def hint(self) -> str:
         """Return what stands at the foot."""

@@ -84,14 +84,23 @@ def _rows(run: RunInfo, life: Life) -> Iterator[tuple[str, str]]:
 
 
 def used_words(output: dict[str, Any]) -> str:
-    """Return tokens and calls, over all steps."""
+    """Return tokens and calls, over all steps; of a run that lives, of the steps that have finished."""
     metrics = output.get("metrics") or {}
     used = [metrics, *(step.get("metrics") or {} for step in (metrics.get("steps") or {}).values())]
+    if not metrics:
+        used = list(_step_metrics(output.get("step_results") or ()))
     parts = []
     for name, noun in (("total_tokens", "token"), ("model_calls", "model call"), ("tool_calls", "tool call")):
         number = sum(int(one.get(name) or 0) for one in used)
         parts += [count(number, noun)] if number else []
     return ", ".join(parts)
+
+
+def _step_metrics(steps: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    for step in steps:
+        if isinstance(step, dict):
+            yield step.get("metrics") or {}
+        yield from _step_metrics(step if isinstance(step, list) else step.get("steps") or ())
 
 
 def step_tree(output: dict[str, Any], encoding: str = "utf-8", *, live: bool = False) -> Tree:

@@ -30,16 +30,16 @@ __all__ = ["list_picture", "run_picture"]
 _BELOW = 9  #: lines for the selected run, with the rule above them
 
 
-def list_picture(console: Console, name: str, look: Look, selected: int, words: Text) -> RenderableType:
+def list_picture(console: Console, name: str, look: Look, selected: int, words: RenderableType) -> RenderableType:
     """Return the list.
 
     Parameters:
         name: of the depot.
         selected: place of the run that is selected.
-        words: the last line.
+        words: the last two lines.
     """
     live = sum(run.is_live for run in look.runs)
-    room = max(1, console.height - _BELOW - 3)
+    room = max(1, console.height - _BELOW - 5)
     first = min(max(0, selected - room + 1), max(0, len(look.runs) - room))
     shown = look.runs[first : first + room]
     head = _title(f"desist watch · {name}", f"{count(live, 'live run')}, {len(look.runs)} shown", look)
@@ -49,7 +49,7 @@ def list_picture(console: Console, name: str, look: Look, selected: int, words: 
         table = Group(Text(""), Text("  no runs yet" if look.lost is None else "  nothing was seen yet", style="dim"))
     below = _closely(look.runs[selected], look, console) if shown else []
     filler = [Text("")] * (room - max(1, len(shown)))
-    return Group(head, table, *filler, _rule(), *_padded(below, _BELOW - 1), words)
+    return Group(head, Text(""), table, *filler, _rule(), *_padded(below, _BELOW - 1), words)
 
 
 def _title(left: str, right: str, look: Look) -> RenderableType:
@@ -79,15 +79,16 @@ def _table(console: Console, runs: Sequence[RunInfo], selected: int, stale: bool
     for place, run in enumerate(runs):
         mark = "▸ " if place == selected else "  "
         age = _age(run.age) if run.is_live else (seconds(run.duration) if run.duration is not None else "")
+        status = status_text(run.status, console.encoding)
         cells = [
             Text(mark + run.run_id[:8]),
-            status_text(run.status, console.encoding),
+            Text(status.plain) if place == selected else status,
             Text(one_line(run.what, 60)),
             Text(" › ".join(one_line(step, 40) for step in run.steps)),
             Text(age),
         ]
         cells += [why_words(run)] if wide else []
-        style = "reverse" if place == selected else "dim" if stale or not run.is_live else ""
+        style = "bold reverse" if place == selected else "dim" if stale or not run.is_live else ""
         table.add_row(*cells, style=style)
     return table
 
@@ -119,16 +120,16 @@ def _closely(run: RunInfo | None, look: Look, console: Console) -> list[Renderab
     return lines
 
 
-def facts(run: RunInfo, life: Life) -> list[RenderableType]:
+def facts(run: RunInfo, life: Life, tokens: int = 0) -> list[RenderableType]:
     """Return what it used, what it waits for, how it is stopped, what was given up: a line each."""
     lines: list[RenderableType] = []
-    used = used_words(run.output or {})
+    used = used_words(run.output or {}) or (count(max(life.tokens, tokens), "token") if life.tokens or tokens else "")
     if used:
         lines.append(_fact("used", used))
     lines += [_fact("waits for", place) for place in life.blocked_in[:3]]
     record = run.cancel
     if record is not None:
-        lines.append(_fact("stopped", stop_words(record, life), style_of("CANCELLING")))
+        lines.append(_fact("stopped", stop_words(record, life), style_of("CANCELLED")))
     for one in life.left:
         since = f", still alive {_age(time.time() - one['since'])}" if one.get("since") else ""
         words = f"{one['kind']} {one['name']!r} in {one.get('line') or one.get('where') or '?'}{since}"
@@ -157,7 +158,7 @@ def stop_words(record: dict[str, object], life: Life) -> str:
 
 def _fact(label: str, words: str, style: str = "") -> Text:
     line = Text(no_wrap=True, overflow="ellipsis")
-    line.append(f"  {label:<10}", style="dim")
+    line.append(f"  {label:<11}", style="dim")
     line.append(one_line(words, 300), style=style)
     return line
 
@@ -170,7 +171,7 @@ def _padded(lines: Sequence[RenderableType], height: int) -> list[RenderableType
     return [*lines[:height], *[Text("")] * max(0, height - len(lines))]
 
 
-def run_picture(console: Console, run_id: str, look: Look, story: Story, words: Text) -> RenderableType:
+def run_picture(console: Console, run_id: str, look: Look, story: Story, words: RenderableType) -> RenderableType:
     """Return one run: what is known of it, its steps, the end of its text."""
     run = look.chosen
     if run is None:
@@ -184,7 +185,11 @@ def run_picture(console: Console, run_id: str, look: Look, story: Story, words: 
     title.add_column(no_wrap=True, justify="right")
     name = Text.assemble((one_line(run.what, 60), "bold"), "  ", status_text(run.status, console.encoding), f"  {age}")
     title.add_row(name, _state(run.run_id, look))
-    lines: list[RenderableType] = [title, *([_fact("asked", run.asked)] if run.asked else []), *facts(run, look.life)]
+    lines: list[RenderableType] = [
+        title,
+        *([_fact("asked", run.asked)] if run.asked else []),
+        *facts(run, look.life, story.tokens),
+    ]
     steps = list(_tree_lines(story.steps, console)) if story.steps else []
     room = console.height - len(lines) - 4
     shown = steps[-max(3, room // 2) :]
@@ -197,7 +202,7 @@ def _tree_lines(steps: Iterable[Node], console: Console) -> Iterable[RenderableT
     tree = Tree(Text(""), guide_style="dim", hide_root=True)
     _grow(tree, steps, console.encoding)
     for line in console.render_lines(tree, console.options.update(height=None), pad=False):
-        text = Text(no_wrap=True, overflow="ellipsis")
+        text = Text("  ", no_wrap=True, overflow="ellipsis")
         for segment in line:
             text.append(segment.text, style=segment.style)
         yield text

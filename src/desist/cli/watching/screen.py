@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import queue
-from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -63,9 +62,9 @@ class Watch:
 
     def stop(self) -> None:
         """End it; what was asked for is still answered."""
-        self._lookout.stop()
         if self._listener is not None:
             self._listener.stop()
+        self._lookout.stop()
         self.stopper.finish()
 
     # -- what rings
@@ -146,6 +145,9 @@ class Watch:
     def picture(self) -> RenderableType:
         """Return what there is to see."""
         look = self._lookout.look
+        for run in (look.chosen, *look.runs):
+            if run is not None:
+                self.stopper.seen(run)
         if self._open is not None:
             story = self._listener.story if self._listener is not None else Story()
             return run_picture(self._console, self._open, look, story, self._words())
@@ -153,10 +155,12 @@ class Watch:
             self._select(look.runs[0].run_id)
         return list_picture(self._console, self._depot.name, look, self._place(), self._words())
 
-    def _words(self) -> Text:
-        """Return the last line: what was answered, else what the keys do."""
+    def _words(self) -> RenderableType:
+        """Return the last two lines: what was answered, and what the keys do."""
+        answer = Text(no_wrap=True, overflow="ellipsis")
+        answer.append(self.stopper.words, style="bold red" if self.stopper.failed else "yellow")
         line = Text(no_wrap=True, overflow="ellipsis")
-        keys: tuple[Any, ...] = (("x", "stops it"), ("q", "leaves"))
+        keys: tuple[tuple[str, str], ...] = (("x", "stops it"), ("q", "leaves"))
         if self._open is None:
             keys = (("↑↓", "select"), ("enter", "opens"), *keys)
         elif not self._alone:
@@ -164,6 +168,4 @@ class Watch:
         for key, words in keys:
             line.append(f" {key} ", style="reverse")
             line.append(f" {words}  ", style="dim")
-        if self.stopper.words:
-            line.append(self.stopper.words, style="bold red" if self.stopper.failed else "yellow")
-        return line
+        return Group(answer, line)

@@ -9,6 +9,7 @@ from desist.cli.depot import Depot, How, Receipt, RunInfo
 from desist.cli.shown.receipts import receipt_words
 from desist.cli.where import login
 from desist.exceptions import DesistError
+from desist.run.display.words import milliseconds
 
 __all__ = ["Stopper"]
 
@@ -31,6 +32,7 @@ class Stopper:
         self._accepted: set[str] = set()
         self.words, self.failed = "", False  #: what to say of the last one
         self.said: dict[str, str] = {}  #: of each run, the last answer
+        self._pending: str | None = None  #: the run that the words are of, until its end was seen
 
     def press(self, run: RunInfo) -> None:
         """Stop a run; one that is being stopped is left no more time."""
@@ -39,9 +41,10 @@ class Stopper:
                 return
             if not run.is_live:
                 self._say(run.run_id, f"it has ended: {run.status}", failed=False)
+                self._pending = None
                 return
             force = run.run_id in self._accepted or run.status == "CANCELLING"
-            self.words, self.failed = f"{run.run_id}: asking to {'force it' if force else 'stop'} ...", False
+            self.words, self.failed = f"{run.run_id[:8]}: asking to {'force it' if force else 'stop'} ...", False
             thread = threading.Thread(target=self._ask, args=(run.run_id, force), name="desist-stop", daemon=True)
             self._asking[run.run_id] = thread
         thread.start()
@@ -65,8 +68,19 @@ class Stopper:
         self._told()
 
     def _say(self, run_id: str, words: str, *, failed: bool) -> None:
-        self.words, self.failed = f"{run_id}: {words}", failed
+        self.words, self.failed = f"{run_id[:8]}: {words}", failed
         self.said[run_id] = words
+        self._pending = None if failed else run_id
+
+    def seen(self, run: RunInfo) -> None:
+        """A run was looked at: if it is the one that was stopped last, and its end is there, say that."""
+        settled, asked = (run.cancel or {}).get("settled_at"), (run.cancel or {}).get("requested_at")
+        with self._lock:
+            if run.run_id == self._pending and not run.is_live and settled is not None and asked is not None:
+                self._say(
+                    run.run_id, f"{run.status}, settled after {milliseconds(max(0.0, settled - asked))}", failed=False
+                )
+                self._pending = None
 
     def finish(self) -> None:
         """Wait for the answers that are still to come."""

@@ -28,6 +28,23 @@ class Schema:
         #: what a transaction that uses the tables begins with, beside the rest
         self.path = f'; SET LOCAL search_path = "{schema}"' if schema is not None else ""
 
+    def name(self) -> str:
+        """Return the schema that the tables are in.
+
+        Raises:
+            StoreError: the server can't be reached.
+        """
+        import psycopg
+
+        if self._schema is not None:
+            return self._schema
+        try:
+            with self._target.connect() as connection:
+                row = connection.execute("SELECT current_schema()", prepare=False).fetchone()
+        except psycopg.Error as error:
+            raise StoreError(self._target.words(error)) from error
+        return str(row[0]) if row is not None else "public"
+
     def prepare(self, patience: float) -> None:
         """See that the tables are there and are of this version; only one process at a time changes them.
 
@@ -72,12 +89,13 @@ class Schema:
             if self._schema is not None:
                 connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"'.encode())
             connection.execute(f"SELECT 1{self.path}".encode(), prepare=False)
+            name = self._names.schema
+            # First: it has the server look anew what tables there are, which waiting for the lock doesn't.
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (version BIGINT NOT NULL)".encode())
             done = self._version(connection)  # another process may have been quicker
             for step in known[done:]:
                 for statement in statements(step, self._names.as_dict(), POSTGRES):
                     connection.execute(statement.encode())
-            name = self._names.schema
-            connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (version BIGINT NOT NULL)".encode())
             if done < len(known):
                 connection.execute(f"DELETE FROM {name}".encode())
                 connection.execute(f"INSERT INTO {name} VALUES (%s)".encode(), (len(known),))

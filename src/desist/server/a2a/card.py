@@ -7,9 +7,10 @@ from typing import Any
 import desist
 from desist.server.components import Component
 
-__all__ = ["PROTOCOL", "card_of"]
+__all__ = ["card_of"]
 
-PROTOCOL = "1.0"
+#: The newest first.
+VERSIONS = ("1.0", "0.3")
 MODES = ["text/plain", "application/json"]
 
 
@@ -27,7 +28,9 @@ def card_of(component: Component, url: str, *, secured: bool) -> dict[str, Any]:
         "name": name,
         "description": words,
         "version": desist.__version__,
-        "supportedInterfaces": [{"url": url, "protocolBinding": "JSONRPC", "protocolVersion": PROTOCOL}],
+        "supportedInterfaces": [
+            {"url": url, "protocolBinding": "JSONRPC", "protocolVersion": version} for version in VERSIONS
+        ],
         "capabilities": {"streaming": True},
         "defaultInputModes": MODES,
         "defaultOutputModes": MODES[:1],

@@ -6,6 +6,7 @@ is ended before the run is, an id is taken once, two steps that are open at once
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,15 @@ _STEP_BEGINS = frozenset({"StepStarted", *(f"{kind}ExecutionStarted" for kind in
 _STEP_BEGINS |= {"RouterExecutionStarted", "StepsExecutionStarted"}
 _STEP_ENDS = frozenset({"StepCompleted", "StepCancelled", "StepError"})
 _STEP_ENDS |= {name.replace("ExecutionStarted", "ExecutionCompleted") for name in _STEP_BEGINS}
+#: Counts of tokens, as they are called there and here.
+_COUNTS = {
+    "inputTokens": "input_tokens",
+    "outputTokens": "output_tokens",
+    "totalTokens": "total_tokens",
+    "reasoningTokens": "reasoning_tokens",
+    "cachedInputTokens": "cache_read_tokens",
+    "cacheWriteInputTokens": "cache_write_tokens",
+}
 _TOOL_ENDS = frozenset({"ToolCallCompleted", "ToolCallError", "ToolCallCancelled"})
 
 
@@ -84,6 +94,7 @@ class Telling:
     def __init__(self, run_id: str, thread_id: str) -> None:
         self._run = {"threadId": thread_id, "runId": run_id}
         self._open = _Open()
+        self._used: dict[tuple[str | None, str | None], Counter[str]] = {}  #: by provider and model
         self._begun = self._ended = False
 
     def __call__(self, event: BaseRunOutputEvent) -> bytes:
@@ -101,6 +112,8 @@ class Telling:
             self._begun = True
             yield {"type": "RUN_STARTED", **self._run, "protocolVersion": PROTOCOL}
         name = event.event
+        if name == "ModelRequestCompleted":
+            self._count(event)
         if event.is_terminal:
             yield from self._over(event)
         elif (piece := piece_of(event)) is not None:
@@ -200,7 +213,15 @@ class Telling:
     def _end(self, last: Told) -> Iterator[Told]:
         self._ended = True
         yield from self._open.end_run(None)
-        yield last
+        usage = [
+            {name: value for name, value in (("provider", provider), ("model", model)) if value} | counts
+            for (provider, model), counts in self._used.items()
+        ]
+        yield last | ({"usage": usage} if usage else {})
+
+    def _count(self, event: Any) -> None:
+        used = self._used.setdefault((event.model_provider, event.model), Counter())
+        used.update({theirs: getattr(event, ours) or 0 for theirs, ours in _COUNTS.items()})
 
 
 def _of_tool(event: Any) -> Key:

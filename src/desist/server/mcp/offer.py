@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from desist.exceptions import ConfigurationError
 from desist.server.components import Component, Components
 from desist.server.problems import Refused
 
@@ -19,14 +20,22 @@ _TEXT = {
 
 
 def offered(known: Components) -> dict[str, Component]:
-    """Return what is served by the names of the tools: their ids; where two have one, with their kind before it."""
+    """Return what is served by the names of the tools: their ids; where two have one, with their kind before it.
+
+    Raises:
+        ConfigurationError: two ids make one name.
+    """
     found: dict[str, Component] = {}
     agents = {_name(one.id) for one in known.of_kind("agent")}
     workflows = {_name(one.id) for one in known.of_kind("workflow")}
     for kind in ("workflow", "agent"):
         for one in known.of_kind(kind):
-            name = _name(one.id)
-            found[f"{kind}-{name}" if name in agents & workflows else name] = one
+            name = f"{kind}-{_name(one.id)}" if _name(one.id) in agents & workflows else _name(one.id)
+            if name in found:
+                raise ConfigurationError(
+                    f"{kind}s {found[name].id!r} and {one.id!r} are both called {name!r} in MCP: give one another id="
+                )
+            found[name] = one
     return found
 
 

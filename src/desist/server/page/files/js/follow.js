@@ -4,6 +4,7 @@ import { Problem, Unreachable, connection, send } from "./api.js";
 import { pause } from "./dom.js";
 
 const SLOWEST = 8000; // milliseconds between two attempts, at most
+const TURN = 10; // ... that events are taken without a turn for the user
 
 /**
  * Follow a run until its end or the signal.
@@ -38,6 +39,7 @@ async function listen(run, place, { take, state, signal, begun }) {
   begun();
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   const read = frames(place);
+  let turn = performance.now();
   try {
     for (;;) {
       const { value, done } = await reader.read();
@@ -45,6 +47,10 @@ async function listen(run, place, { take, state, signal, begun }) {
       const events = read(value);
       if (events.length) take(events);
       if (place.over) return "ended";
+      if (performance.now() - turn > TURN) {
+        await pause(0, signal); // a long run is shown while it comes, and Stop can be pressed
+        turn = performance.now();
+      }
     }
   } catch (error) {
     if (error.name === "AbortError") throw error;
@@ -85,7 +91,14 @@ function frame(part, place) {
   return event;
 }
 
-const ENDS = new Set(["WorkflowCompleted", "WorkflowCancelled", "WorkflowError", "RunCompleted", "RunCancelled", "RunError"]);
+const ENDS = new Set([
+  "WorkflowCompleted",
+  "WorkflowCancelled",
+  "WorkflowError",
+  "RunCompleted",
+  "RunCancelled",
+  "RunError",
+]);
 
 /** Whether an event is the last one of the run that is followed, not of one inside it. */
 export const isEnd = (event) => ENDS.has(event.event) && event.event_run_id === undefined;

@@ -1,0 +1,206 @@
+"""The controller: carries out a plan, waits until all is quiet, and asks the database about every run once more."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from bench.chaos.child import Child
+from bench.chaos.follower import told_of
+from bench.chaos.history import History
+from bench.chaos.notes import Notes, read_notes
+from bench.chaos.place import open_db
+from bench.chaos.plan import Ask, Fault, Plan, Start
+from desist.run.cancel import cancel
+from desist.testing import LoopbackProvider, Reply
+
+__all__ = ["Controller", "Site"]
+
+#: Seconds after the last action within which everything must have ended.
+QUIET = 60.0
+#: How many processes follow; each run is followed by one of them.
+FOLLOWERS = 2
+#: Seconds that a process may take to close.
+CLOSING = 40.0
+
+
+class Site(Protocol):
+    """A database that can be broken; it has a method for each of its faults."""
+
+    url: str
+    spared: tuple[str, ...]
+
+    def wrong(self) -> list[str]:
+        """Return what is wrong with the database itself, at the end."""
+
+
+class Controller:
+    """Does what the plan says. All that happens stands in the notes."""
+
+    def __init__(self, plan: Plan, site: Site, folder: Path, mistakes: Sequence[str] = ()) -> None:
+        self._plan, self._site, self._folder, self._mistakes = plan, site, folder, tuple(mistakes)
+        self.file = folder / "notes.jsonl"
+        self._notes = Notes(self.file, "controller")
+        self._workers: list[Child] = []
+        self._frozen: set[int] = set()  #: pids
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def run(self) -> None:
+        """Carry out the plan."""
+        with LoopbackProvider(Reply(tokens=25, token_interval=0.02), process=True) as provider:
+            self._provider = provider.base_url
+            self._desk = self._spawn("worker", "desk", "desk", *self._common(), provider.base_url)
+            self._observer = self._spawn("observer", "observer", *self._common())
+            self._followers = [self._follower(share) for share in range(FOLLOWERS)]
+            self._workers = [self._worker(slot) for slot in range(self._plan.slots)]
+            self._wait_ready()
+            self._act()
+            self._notes("acted")
+            self._wait_quiet()
+            self._close()
+        self._audit()
+
+    # -- processes
+
+    def _spawn(self, program: str, name: str, *arguments: str) -> Child:
+        child = Child(program, name, self._folder, *arguments)
+        self._notes("spawned", name=name, child=child.process.pid)
+        return child
+
+    def _common(self) -> tuple[str, str]:
+        return self._site.url, str(self.file)
+
+    def _worker(self, slot: int) -> Child:
+        self._count += 1
+        name = f"worker{slot}.{self._count}"
+        return self._spawn("worker", name, name, *self._common(), self._provider, *self._mistakes)
+
+    def _follower(self, share: int) -> Child:
+        name = f"follower{share}"
+        return self._spawn("follower", name, name, *self._common(), str(share), str(FOLLOWERS))
+
+    @property
+    def _others(self) -> list[Child]:
+        return [self._desk, self._observer, *self._followers]
+
+    def _wait_ready(self) -> None:
+        names = {child.name for child in [*self._workers, *self._others]}
+        self._wait(lambda: names <= {note["who"] for note in read_notes(self.file) if note["what"] == "ready"}, 60.0)
+
+    @staticmethod
+    def _wait(done: Callable[[], bool], patience: float) -> bool:
+        until = time.monotonic() + patience
+        while not (there := done()) and time.monotonic() < until:
+            time.sleep(0.2)
+        return there
+
+    # -- acting
+
+    def _act(self) -> None:
+        began = time.monotonic()
+        faults = []
+        for action in self._plan.actions:
+            time.sleep(max(0.0, began + action.at - time.monotonic()))
+            if isinstance(action, Fault):
+                faults.append(threading.Thread(target=self._fault, args=(action,)))
+                faults[-1].start()
+            elif isinstance(action, Ask):
+                child = self._desk if action.slot < 0 else self._workers[action.slot]
+                child.tell("cancel", run=action.run_id, where=action.where)
+            else:
+                self._start(action)
+        for thread in faults:
+            thread.join()
+
+    def _start(self, start: Start) -> None:
+        order = {"kind": start.kind, "on_crash": start.on_crash, "pace": start.pace}
+        given = self._workers[start.slot].tell("run", run=start.run_id, **order)
+        self._notes("order", run=start.run_id, given=given)
+
+    def _fault(self, fault: Fault) -> None:
+        child = self._child(fault)
+        pid = child.process.pid if child is not None else None
+        self._notes("fault", fault=fault.what, phase="begins", child=pid)
+        try:
+            if fault.what == "kill_follower":
+                self._followers[fault.slot].kill()
+                self._followers[fault.slot] = self._follower(fault.slot)
+            elif child is None:
+                getattr(self._site, fault.what)(fault.seconds)
+            elif fault.what == "kill":
+                child.kill()
+                self._workers[fault.slot] = self._worker(fault.slot)
+            else:
+                child.freeze()
+                time.sleep(fault.seconds)
+                child.thaw()
+        finally:
+            self._notes("fault", fault=fault.what, phase="ends", child=pid)
+
+    def _child(self, fault: Fault) -> Child | None:
+        if fault.slot < 0:
+            return None
+        return (self._followers if fault.what == "kill_follower" else self._workers)[fault.slot]
+
+    # -- the end
+
+    def _wait_quiet(self) -> None:
+        """Wait until every run that the database knows has ended, and every cancel has been answered."""
+        db = open_db(self._site.url)
+
+        def quiet() -> bool:
+            notes = list(read_notes(self.file))
+            known = {note["run"] for note in notes if note["what"] in ("ordered", "start", "resumed")}
+            found = [db.get_run(run) for run in known]
+            ended = all(output is None or output.status.is_final for output in found)
+            return ended and not History(notes).untold
+
+        try:
+            self._notes("quiet", quiet=self._wait(quiet, QUIET))
+        finally:
+            db.close()
+
+    def _close(self) -> None:
+        for child in [*self._workers, *self._others]:
+            if not child.close(CLOSING):
+                self._notes("hangs", name=child.name)
+
+    def _audit(self) -> None:
+        """Ask about each run once more, from a process that had nothing to do with any."""
+        db = open_db(self._site.url)
+        try:
+            for start in self._plan.starts:
+                output = db.get_run(start.run_id)
+                if output is None:
+                    continue
+                for event in db.follow(start.run_id):
+                    self._notes("recorded", run=start.run_id, **told_of(start.run_id, event))
+                reason = output.cancel.reason if output.cancel is not None else None
+                self._notes("stored", run=start.run_id, status=output.status.value, reason=reason)
+                receipt = cancel(start.run_id, reason="too late", db=db)
+                told = receipt.wait(30)
+                self._notes(
+                    "again",
+                    run=start.run_id,
+                    outcome=receipt.outcome.value,
+                    truth=bool(receipt),
+                    status=receipt.status.value if receipt.status else None,
+                    reason=receipt.reason,
+                    told=told,
+                )
+        finally:
+            db.close()
+        for words in self._site.wrong():
+            self._notes("wrong", text=words)
+        self._printed()
+
+    def _printed(self) -> None:
+        """Whatever a process has printed is among the notes, too: they say nothing there unless they break."""
+        for file in sorted(self._folder.glob("*.out")):
+            text = file.read_text(errors="replace")
+            if text:
+                self._notes("printed", name=file.stem, text=text[-4000:])

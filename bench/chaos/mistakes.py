@@ -1,0 +1,46 @@
+"""Mistakes that a worker can be told to make, to show that the verdict finds them. Nothing of desist knows of this."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from desist.db import asking, crash
+from desist.db.attendant import Attendant
+from desist.db.sql_tables import SqlTables
+
+__all__ = ["MISTAKES", "make"]
+
+
+def _ignore_epoch() -> None:
+    """A worker that was taken for dead goes on, and writes over what others have written since."""
+
+    def end_run(self: Any, row: Any) -> bool:
+        self.put_run(row)
+        return True
+
+    def decide(tables: Any, run_id: str, epoch: int, choose: Any) -> None:
+        run = choose()
+        if run is not None:
+            asking.end(tables, run, epoch)
+
+    Attendant._lose = lambda *args: None  # type: ignore[method-assign]
+    SqlTables.end_run = end_run  # type: ignore[method-assign]
+    asking.decide = decide  # type: ignore[assignment]
+
+
+def _forget_parts() -> None:
+    """Whoever goes on with a run begins it anew."""
+    crash._counting = lambda parts: []
+
+
+def _forget_request() -> None:
+    """Whoever asks to cancel a run is told that this was recorded; it wasn't."""
+    SqlTables.set_cancel = lambda *args: True  # type: ignore[method-assign]
+
+
+MISTAKES = {"ignore_epoch": _ignore_epoch, "forget_parts": _forget_parts, "forget_request": _forget_request}
+
+
+def make(name: str) -> None:
+    """Begin to work wrongly."""
+    MISTAKES[name]()

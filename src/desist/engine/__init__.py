@@ -1,0 +1,31 @@
+"""Scale-out: workers that drive submitted runs, on any number of machines. The extra `scale`. See `docs/fleet.md`.
+
+Runs are submitted without it (`Workflow.submit`): that they wait stands in the database. DBOS gives them to workers;
+what becomes of them is decided by their records. Names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from desist.engine.process import serve_worker
+    from desist.engine.worker import Worker
+
+_PLACES = {"Worker": "desist.engine.worker", "serve_worker": "desist.engine.process"}
+
+__all__ = ["Worker", "serve_worker"]
+
+
+def __getattr__(name: str) -> Any:
+    place = _PLACES.get(name)
+    if place is None:
+        raise AttributeError(f"module 'desist.engine' has no attribute {name!r}")
+    import importlib
+
+    value = globals()[name] = getattr(importlib.import_module(place), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,173 @@
+"""`desist watch`: what is seen, what the keys do, and that leaving stops nothing; on a database and on a server."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import DESIST, Program, elsewhere, ended, serving
+from terminal import Terminal
+
+from desist.cli.depot.story import Story
+from desist.cli.keys import keys_of
+
+WATCH = [*DESIST[1:], "watch"]
+
+
+def test_stopping_from_the_list(tmp_path: Path) -> None:
+    """`x` stops the selected run, of whichever process; the answer is shown, and told again when `q` has left."""
+    db = tmp_path / "runs.db"
+    ended(db, "Older")
+    with elsewhere(db) as (program, run_id), Terminal(*WATCH, "--db", str(db), size=(120, 24)) as terminal:
+        terminal.read_until("● RUNNING")
+        for words in ("1 live run, 2 shown", "Older", "tell", "stops it"):
+            terminal.read_until(words)
+        terminal.press("x")
+        terminal.read_until("settled after")
+        assert program.end()[0] == 4
+        terminal.press("x")
+        terminal.read_until("it has ended: CANCELLED")
+        terminal.press("q")
+        assert terminal.wait() == 0
+        assert run_id in terminal.raw.rpartition("\x1b[?1049l")[2]
+        assert terminal.current_modes() == terminal.modes
+
+
+def test_one_run(tmp_path: Path) -> None:
+    """Arrows select, enter opens: its steps and its text; escape goes back. `x` again leaves no time for cleanup."""
+    db = tmp_path / "runs.db"
+    with (
+        elsewhere(db, "stubborn", '"step_name": "deaf"') as (program, _),
+        elsewhere(db),
+        Terminal(*WATCH, "--db", str(db), size=(120, 24)) as terminal,
+    ):
+        terminal.read_until("2 live runs")
+        terminal.press("\x1b[B\r")
+        terminal.read_until("● deaf")
+        assert "✓ notes" in terminal.text and "esc" in terminal.text
+        terminal.press("x")
+        terminal.read_until("x again leaves no time")
+        terminal.press("x")
+        terminal.read_until("thread 'deaf'")
+        assert program.end()[0] == 4
+        terminal.press("\x1b")
+        terminal.read_until("1 live run,")
+        terminal.press("q")
+        assert terminal.wait() == 0
+
+
+def test_a_run_by_its_id(tmp_path: Path) -> None:
+    """`desist watch RUN` shows that one; one that isn't there is exit code 3; Ctrl-C leaves, and the run goes on."""
+    db = tmp_path / "runs.db"
+    with elsewhere(db) as (program, run_id):
+        with Terminal(*WATCH, run_id, "--db", str(db)) as terminal:
+            terminal.read_until("once upon")
+            terminal.press("\x03")
+            assert terminal.wait() == 130
+            assert "Traceback" not in terminal.text
+            assert terminal.current_modes() == terminal.modes
+        assert program.process.poll() is None
+    with Terminal(*WATCH, "nope", "--db", str(db)) as terminal:
+        assert terminal.wait() == 3
+        assert "there is no run 'nope'" in terminal.text
+
+
+def test_sigterm(tmp_path: Path) -> None:
+    """A watch that is killed leaves a usable terminal: modes, screen and cursor."""
+    db = tmp_path / "runs.db"
+    ended(db)
+    with Terminal(*WATCH, "--db", str(db)) as terminal:
+        terminal.read_until("COMPLETED")
+        terminal.process.send_signal(signal.SIGTERM)
+        assert terminal.wait() == 143
+        assert terminal.current_modes() == terminal.modes
+        assert terminal.raw.rfind("\x1b[?1049l") > terminal.raw.rfind("\x1b[?1049h")
+        assert terminal.raw.rfind("\x1b[?25h") > terminal.raw.rfind("\x1b[?25l")
+
+
+def test_a_lost_server() -> None:
+    """What was seen stays, and it says that the server is lost; `x` says that it could not stop; it comes back."""
+    with serving("story") as (server, url), Program("run", "story", "--json", "--server", url) as program:
+        program.until("upon")
+        with Terminal(*WATCH, "--server", url, size=(160, 24)) as terminal:
+            terminal.read_until("RUNNING")
+            terminal.read_until("waits for")
+            server.signal(9)
+            server.process.wait(40)
+            terminal.read_until("lost for")
+            terminal.press("x")
+            terminal.read_until("NOT stopped")
+            with serving("story", port=url.rpartition(":")[2]):
+                terminal.read_until("no runs yet")
+                terminal.press("q")
+                assert terminal.wait() == 0
+        program.signal(9)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_without_a_terminal(tmp_path: Path, as_json: bool) -> None:
+    """In a pipe: a line for every change; of one run until it has ended, and the exit code says how."""
+    db = tmp_path / "runs.db"
+    options = ["--json"] if as_json else []
+    with elsewhere(db) as (program, run_id), Program("watch", run_id, "--db", str(db), *options) as watching:
+        watching.until("RUNNING")
+        program.signal()
+        code, shown, _ = watching.end()
+    assert code == 4 and "\x1b" not in shown
+    if as_json:
+        assert [json.loads(line)["status"] for line in shown.splitlines()][-1] == "CANCELLED"
+    else:
+        assert "CANCELLED" in shown.splitlines()[-1] and run_id in shown
+
+
+# -- the parts
+
+
+def test_keys() -> None:
+    """What terminals send in one piece is taken apart: arrows in both modes, characters, escape alone."""
+    assert keys_of("\x1b[A\x1bOBx\r\x1b") == ["up", "down", "x", "enter", "escape"]
+
+
+def step(event: str, step_id: str, **more: Any) -> dict[str, Any]:
+    return {"event": event, "step_id": step_id, "step_name": step_id, **more}
+
+
+def test_a_story_with_parts() -> None:
+    """Steps stand in what they are part of, tool calls in their step; each has its own end."""
+    story = Story()
+    for event in (
+        step("ParallelExecutionStarted", "both"),
+        step("StepStarted", "left", parent_step_id="both"),
+        step("StepStarted", "right", parent_step_id="both"),
+        step("ToolCallStarted", "left", tool={"tool_call_id": "1", "tool_name": "look"}),
+        step("RunContent", "right", content="so "),
+        step("ToolCallCancelled", "left", tool={"tool_call_id": "1", "tool_name": "look", "abandoned": True}),
+        step("StepCancelled", "left", step_response={"duration": 1.5}),
+    ):
+        story.take(event)
+    (both,) = story.steps
+    left, right = both.inside
+    assert (left.status, left.seconds, left.inside[0].status, left.inside[0].note) == (
+        "CANCELLED",
+        1.5,
+        "CANCELLED",
+        "abandoned",
+    )
+    assert (right.status, story.open_steps(), story.text) == ("RUNNING", ["both", "right"], "so ")
+
+
+def test_a_story_without_beginnings() -> None:
+    """A run without `stream_events` doesn't tell when steps begin: those that speak are seen."""
+    story = Story()
+    story.take(step("RunContent", "first", content="a"))
+    story.take(step("StepOutput", "second", step_output={"content": "b", "step_name": "second", "duration": 0.1}))
+    story.take(step("RunContent", "third", content="c"))
+    assert [(node.name, node.status) for node in story.steps] == [
+        ("first", ""),
+        ("second", "COMPLETED"),
+        ("third", "RUNNING"),
+    ]
+    assert story.text == "a\n\nb\n\nc"

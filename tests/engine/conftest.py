@@ -1,0 +1,70 @@
+"""What the tests of workers share: a database for each test, and workers on it that do as they are told."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "postgres"))
+
+from engine_places import open_db
+from engine_process import WorkerProcess
+from postgres_places import new_postgres
+
+from desist.cancel.registry import registry
+
+__all__ = ["new_postgres"]
+
+pytest.importorskip("dbos", reason="the extra `scale` isn't installed")
+
+#: How workers are there, and on what.
+FLEETS = ["command-postgres", "embedded-sqlite"]
+
+
+@pytest.fixture(params=FLEETS)
+def fleet(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def url(fleet: str, tmp_path: Path, new_postgres: Callable[[], str]) -> str:
+    return new_postgres() if fleet.endswith("postgres") else f"sqlite:///{tmp_path}/runs.db"
+
+
+@pytest.fixture
+def db(url: str) -> Iterator[Any]:
+    opened = open_db(url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def worker(fleet: str, url: str) -> Iterator[Callable[..., WorkerProcess]]:
+    """Starts workers that have these workflows; ends them."""
+    started: list[WorkerProcess] = []
+
+    def start(*names: str, **how: Any) -> WorkerProcess:
+        started.append(WorkerProcess(fleet.partition("-")[0], url, *names, **how))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+@pytest.fixture(autouse=True)
+def quiet(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No test may leave an error in the log, unless it says so, or a live run."""
+    caplog.set_level(logging.INFO)
+    yield
+    if "loud" not in request.keywords:
+        bad = [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR or record.exc_info]
+        assert not bad, [record.getMessage() for record in bad]
+    assert registry.live() == []

@@ -1,0 +1,140 @@
+"""What a page needs to know: what lives of a run, what was given up in it, when its events were told and by whom."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from place import cancel, following, served, start, story, until
+from test_server_security import ANN, BOB, TOKENS, shown
+
+from desist import Agent, Step, Workflow, tool
+from desist.testing import Call, Gate, ScriptedModel, ToolCalls
+
+
+def life(client: Any, run_id: str) -> dict[str, Any]:
+    return dict(client.get(f"/v1/runs/{run_id}/live").json())
+
+
+def test_what_lives_of_a_run() -> None:
+    """The whole tree is told, by any of its ids: children with parents, open steps, what each waits for."""
+    gate = Gate()
+    agent = Agent(name="Bot", model=ScriptedModel([["one ", gate, "two"]], id="m"))
+    with served(Workflow("Flow", steps=[Step("ask", agent=agent)])) as client:
+        run_id = start(client, "flow")
+        gate.wait_reached()
+        found = life(client, run_id)
+        outer, inner = found["runs"]
+        assert (outer["run_id"], outer["kind"], outer["steps"]) == (run_id, "workflow", ["ask"])
+        assert inner["parent_run_id"] == run_id and inner["name"] == "Bot"
+        assert inner["blocked_in"][0].startswith("model m: next token for")
+        assert outer["grace_left"] is None and found["status"] == "RUNNING" and found["left"] == []
+        assert life(client, inner["run_id"])["run_id"] == run_id
+        gate.open()
+        until(client, run_id, lambda run: run["status"] == "COMPLETED")
+        assert life(client, run_id)["runs"] == []
+
+
+def test_a_stop_as_it_goes() -> None:
+    """While cleanup runs: how much of the grace is left, and the record so far; both are gone with the run."""
+    entered, gate = threading.Event(), Gate()
+
+    async def tidy(_: Any) -> None:
+        entered.set()
+        await gate.wait()
+
+    async def wait(_: Any) -> None:
+        await Gate().wait()
+
+    with served(Workflow("Tidy", steps=[Step("work", executor=wait, on_cancel=tidy)], grace=3600.0)) as client:
+        run_id = start(client, "tidy")
+        until(client, run_id, lambda run: run["steps"] == ["work"])
+        cancel(client, run_id, reason="enough")
+        assert entered.wait(30)
+        found = life(client, run_id)
+        assert found["status"] == "CANCELLING" and 3000 < found["runs"][0]["grace_left"] <= 3600
+        assert found["cancel"]["reason"] == "enough" and found["cancel"]["cleanup"][0]["status"] == "running"
+        gate.open()
+        until(client, run_id, lambda run: run["status"] == "CANCELLED")
+        assert life(client, run_id)["runs"] == []
+
+
+def test_what_was_given_up_and_still_runs() -> None:
+    """After the end: the call, its line, since when; nothing once it has ended."""
+    lock, inside = threading.Lock(), threading.Event()
+    lock.acquire()
+
+    @tool
+    def nap() -> str:
+        """Sleep."""
+        inside.set()
+        lock.acquire()
+        return "slept"
+
+    agent = Agent(name="Bot", model=ScriptedModel([ToolCalls(Call("nap", {}))]), tools=[nap])
+    with served(agents=[agent]) as client:
+        run_id = client.post("/v1/runs", json={"agent": "bot", "input": "go"}).json()["run_id"]
+        assert inside.wait(30)
+        cancel(client, run_id, 30.0)
+        (left,) = life(client, run_id)["left"]
+        assert (left["name"], left["kind"], left["line"], left["alive"]) == ("nap", "thread", "lock.acquire()", True)
+        assert left["where"].startswith("nap (") and left["since"] > 0
+        lock.release()
+        while life(client, run_id)["left"]:
+            pass
+
+
+def test_another_owners_run_has_no_life() -> None:
+    """Its life is as one that isn't there."""
+    gate = Gate()
+    with served(story(gate), tokens=TOKENS) as client:
+        run_id = client.post("/v1/runs", json={"workflow": "story"}, headers=shown(ANN)).json()["run_id"]
+        gate.wait_reached()
+        assert client.get(f"/v1/runs/{run_id}/live", headers=shown(ANN)).status_code == 200
+        unknown = client.get("/v1/runs/unknown/live", headers=shown(BOB))
+        assert unknown.status_code == 404
+        assert client.get(f"/v1/runs/{run_id}/live", headers=shown(BOB)).content == unknown.content
+        gate.open()
+
+
+def test_when_and_by_whom_an_event_was_told() -> None:
+    """Numbered events say when they were told, in their order, and a run's inside of the run says its own id."""
+    agent = Agent(name="Bot", model=ScriptedModel(["one two three"]))
+    with served(Workflow("Flow", steps=[Step("ask", agent=agent)])) as client:
+        run_id = start(client, "flow")
+        with following(client, run_id) as events:
+            told = [frame.data for frame in events]
+        times = [event["event_at"] for event in told]
+        assert times == sorted(times) and times[0] > 1e9
+        assert {event["run_id"] for event in told} == {run_id}
+        own = {event["event"]: event.get("event_run_id") for event in told}
+        assert own["WorkflowStarted"] is None and own["StepStarted"] is None
+        assert own["RunStarted"] == own["RunContent"] == own["RunCompleted"] not in (None, run_id)
+
+
+def test_a_run_in_short() -> None:
+    """The list tells names, the beginning of the input, open steps while it lives, and how long it took."""
+    gate = Gate()
+    with served(story(gate)) as client:
+        run_id = start(client, input="x" * 500)
+        gate.wait_reached()
+        (run,) = client.get("/v1/runs").json()["runs"]
+        assert run["name"] == "Story" and run["steps"] == ["tell"] and run["duration"] is None
+        assert run["asked"].startswith("xxx") and run["asked"].endswith("…") and len(run["asked"]) == 200
+        cancel(client, run_id, 30.0)
+        (run,) = client.get("/v1/runs").json()["runs"]
+        assert run["steps"] == [] and run["duration"] >= 0
+
+
+def test_bulk_of_those_named() -> None:
+    """Only the runs that are named are stopped; ids that aren't there, or aren't live, count for nothing."""
+    gate = Gate()
+    with served(story(gate)) as client:
+        one, two = start(client), start(client)
+        ask = {"run_ids": [one, "none"]}
+        assert client.post("/v1/runs/cancel", json={**ask, "dry_run": True}).json()["run_ids"] == [one]
+        assert client.post("/v1/runs/cancel", json=ask).json()["count"] == 1
+        until(client, one, lambda run: run["status"] == "CANCELLED")
+        assert client.post("/v1/runs/cancel", json={"run_ids": []}).json()["count"] == 0
+        gate.open()
+        until(client, two, lambda run: run["status"] == "COMPLETED")
