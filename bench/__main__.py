@@ -20,6 +20,7 @@ NAMES = (
     "steps",
     "store",
     "journal",
+    "events_store",
     "shapes",
     "events",
     "idle",

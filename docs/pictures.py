@@ -19,8 +19,8 @@ from desist import Agent, Parallel, Step, StepInput, Workflow
 from desist.cancel.reason import Source
 from desist.cli.depot import open_depot
 from desist.cli.recording import Recording, svg_of
-from desist.cli.running import NearRun
 from desist.cli.running.ending import end_of
+from desist.cli.running.near import NearRun
 from desist.cli.watching.screen import Watch
 from desist.db import SqliteDb
 from desist.testing import Gate, ScriptedModel

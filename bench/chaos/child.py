@@ -35,7 +35,7 @@ class Child:
         assert self.process.stdin is not None
         try:
             os.write(self.process.stdin.fileno(), (json.dumps({"do": do, **order}) + "\n").encode())
-        except OSError:
+        except (OSError, ValueError):  # it is being killed, or doesn't read
             return False
         return True
 

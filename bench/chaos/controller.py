@@ -10,6 +10,7 @@ from typing import Protocol
 
 from bench.chaos.child import Child
 from bench.chaos.follower import told_of
+from bench.chaos.history import History
 from bench.chaos.notes import Notes, read_notes
 from bench.chaos.place import open_db
 from bench.chaos.plan import Ask, Fault, Plan, Start
@@ -153,9 +154,10 @@ class Controller:
 
         def quiet() -> bool:
             notes = list(read_notes(self.file))
-            begun = {note["run"] for note in notes if note["what"] in ("ordered", "start", "resumed")}
-            found = [db.get_run(run) for run in begun]
-            return all(output is None or output.status.is_final for output in found)
+            known = {note["run"] for note in notes if note["what"] in ("ordered", "start", "resumed")}
+            found = [db.get_run(run) for run in known]
+            ended = all(output is None or output.status.is_final for output in found)
+            return ended and not History(notes).untold
 
         try:
             self._notes("quiet", quiet=self._wait(quiet, QUIET))

@@ -67,6 +67,12 @@ class History:
         self.killed = {n["child"]: n["t"] for n in self._faults("kill", phase="begins")}
         self._troubles, self._frozen = self._spans()
 
+    @property
+    def untold(self) -> set[tuple[int, str]]:
+        """The workers that took a run, weren't killed, and haven't told its end; each with the run."""
+        taken = {(n["pid"], n["run"]) for n in self.of("ordered", "resumed") if n["pid"] not in self.killed}
+        return taken - {(n["pid"], n["run"]) for n in self.of("told", "refused")}
+
     def of(self, *what: str) -> list[Note]:
         """Return the notes of these kinds."""
         return [note for note in self.notes if note["what"] in what]

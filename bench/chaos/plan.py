@@ -116,7 +116,7 @@ def _asks(chance: random.Random, start: Start, slots: int) -> Iterator[Ask]:
     if chance.random() > 0.6:
         return
     where = chance.choices(list(_PLACES), list(_PLACES.values()))[0]
-    at = {"before": start.at - 0.3, "after": start.at + 8.0}.get(where, start.at + chance.uniform(0.0, 1.5))
+    at = {"before": start.at - 0.3, "after": start.at + 4.0}.get(where, start.at + chance.uniform(0.0, 1.5))
     at = max(0.0, round(at, 3))
     other = (start.slot + 1) % slots
     if where == "own":

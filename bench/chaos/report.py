@@ -52,7 +52,9 @@ def story(plan: Plan, history: History, verdict: Verdict) -> str:
         lines.append(f"BROKEN {name}: {run_id} {words}")
     for run_id in list(dict.fromkeys(run_id for _, run_id, _ in verdict.broken if run_id))[:STORIES]:
         lines.append(f"-- {run_id}")
-        lines += [_line(note, history.notes[0]["t"]) for note in history.runs[run_id].notes]
+        followed = any(name == "followers_hear_all" and at == run_id for name, at, _ in verdict.broken)
+        told = [note for note in history.runs[run_id].notes if followed or note["what"] not in ("heard", "recorded")]
+        lines += [_line(note, history.notes[0]["t"]) for note in told]
     return "\n".join(lines)
 
 

@@ -67,9 +67,11 @@ def one_end(history: History, run: Run, excused: Counter[str]) -> Found:
     for told in run.all("told"):
         if told["terminal"] != 1 or told["status"] is None:
             yield f"{told['who']} heard {told['terminal']} terminal events; the last event said {told['status']}"
-    if len(run.told) > 1:
-        if any(told["status"] != "CANCELLED" for told in run.told):
-            yield f"told by several: {[(told['who'], told['status']) for told in run.told]}"
+    own = [told for told in run.told if told["how"] == "run"]  # the others heard what is stored
+    others = [note["who"] for note in run.all("resumed")]
+    if len(own) > 1 or (own and others):
+        if any(told["status"] != "CANCELLED" for told in own):
+            yield f"told by {[(told['who'], told['status']) for told in own]}, and taken by {others}"
         else:
             excused["told as cancelled by the worker that had it, too"] += 1
 
@@ -224,6 +226,8 @@ def _words(note: Note) -> tuple[object, ...]:
 
 def _processes(history: History, excused: Counter[str]) -> Iterator[tuple[str, str]]:
     """Rules about processes and the database as a whole."""
+    for pid, run in sorted(history.untold):
+        yield "workers_tell", f"process {pid} took {run}, and never told its end"
     for note in history.of("wrong"):
         yield "database_is_sound", note["text"]
     for note in history.of("hangs"):

@@ -60,12 +60,12 @@ class Worker:
         try:
             workflow = self._works.get(kind, on_crash)
             reader = workflow.run(json.dumps({"pace": pace}), run_id=run, stream=True, stream_events=True)
-            self._tell(run, reader)
+            self._tell(run, reader, how="run")
         except DesistError as error:
             self._notes("refused", run=run, error=repr(error))
 
-    def _tell(self, run: str, events: Any) -> None:
-        """Read a run's events to the end, and say how it told its end."""
+    def _tell(self, run: str, events: Any, how: str) -> None:
+        """Read a run's events to the end, and say how it told its end. Who follows hears what is stored."""
         terminal, last = 0, None
         for last in events:
             terminal += last.is_terminal and last.run_id == run
@@ -74,6 +74,7 @@ class Worker:
         self._notes(
             "told",
             run=run,
+            how=how,
             status=last.status.value if ended else None,
             terminal=terminal,
             source=cancel.source.value if cancel else None,
@@ -93,7 +94,7 @@ class Worker:
                     continue
                 for run in runs:
                     self._notes("resumed", run=run)
-                    self._begin(lambda run=run, workflow=workflow: self._tell(run, workflow.follow(run)))
+                    self._begin(lambda run=run, workflow=workflow: self._tell(run, workflow.follow(run), how="follow"))
             self._over.wait(RESUME_EVERY)
 
     def _cancel(self, run: str, where: str) -> None:

@@ -19,7 +19,7 @@ def note(t: float, who: str, what: str, **more: Any) -> dict[str, Any]:
 
 
 def told(t: float, who: str, status: str, **more: Any) -> dict[str, Any]:
-    rest = {"terminal": 1, "source": None, "reason": None, "store_error": None, **more}
+    rest = {"how": "run", "terminal": 1, "source": None, "reason": None, "store_error": None, **more}
     return note(t, who, "told", run=R, status=status, **rest)
 
 
@@ -59,7 +59,7 @@ def completed() -> Notes:
         *fault(1.6, 1.7, "kill", 1),
         note(2.0, "worker1.2", "resumed", run=R),
         note(2.1, "worker1.2", "start", run=R, step="two"),
-        told(3.0, "worker1.2", "COMPLETED"),
+        told(3.0, "worker1.2", "COMPLETED", how="follow"),
         event(3.1, "follower0", 1, ends=True),
         seen(3.1, "COMPLETED", one=1, two=1),
         answer(4.0, "receipt", "finished", False, status="COMPLETED"),
@@ -157,6 +157,7 @@ MISTAKES: dict[str, tuple[str, Notes]] = {
         [*completed(), note(9.0, "controller", "printed", name="w", text="x")],
     ),
     "the file is damaged": ("database_is_sound", [*completed(), note(9.0, "controller", "wrong", text="row missing")]),
+    "a worker says nothing": ("workers_tell", without(cancelled(), "told")),
     "a process hangs": ("processes_end", [*completed(), note(9.0, "controller", "hangs", name="worker1.2")]),
     "a run is refused": ("runs_are_taken", [*completed(), note(1.0, "worker0.1", "refused", run=R, error="no")]),
 }

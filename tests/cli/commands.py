@@ -17,7 +17,12 @@ from typing import Any
 from desist import Step, Workflow
 from desist.db import SqliteDb
 
-DESIST = [sys.executable, "-c", "from desist.cli import main; main()"]
+#: Ctrl-C counts, though the tests be a job in the background, where it is ignored.
+_MAIN = """import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from desist.cli import main
+main()"""
+DESIST = [sys.executable, "-c", _MAIN]
 PROGRAM = str(Path(__file__).with_name("cli_program.py"))
 HANG = 40.0
 #: A command in the process of the tests: exit code, standard output, standard error.
@@ -27,26 +32,6 @@ _OURS = ("DESIST_DB", "DESIST_SERVER", "DESIST_TOKEN")
 
 def environment(more: dict[str, str]) -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if name not in _OURS}, **more}
-
-
-def call(*arguments: str, given: str = "", **more: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(
-        [*DESIST, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=HANG,
-        input=given,
-        cwd=more.pop("cwd", None),
-        env=environment(more),
-    )
-
-
-def said(*arguments: str, code: int = 0, **more: Any) -> Any:
-    """Run a command with --json to its end, and return what it said."""
-    done = call(*arguments, "--json", **more)
-    assert done.returncode == code, done.stderr + done.stdout
-    return json.loads(done.stdout)
 
 
 def ended(path: Path, name: str = "Fast", **more: Any) -> str:
@@ -71,9 +56,10 @@ def recorded(path: Path, run_id: str, status: str) -> None:
 class Program:
     """A command that goes on."""
 
-    def __init__(self, *arguments: str, **more: str) -> None:
+    def __init__(self, *arguments: str, ignoring: int | None = None, **more: str) -> None:
+        start = [] if ignoring is None else ["sh", "-c", f"trap '' {ignoring}; exec \"$@\"", "sh"]
         self.process = subprocess.Popen(
-            [*DESIST, *arguments],
+            [*start, *DESIST, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
+import socket
+import sys
 from pathlib import Path
 
 import pytest
-from commands import PROGRAM, Program, call, said, serving
+from commands import DESIST, PROGRAM, Call, Program, serving
 from terminal import Terminal
 
 from desist.db import SqliteDb
@@ -21,77 +24,76 @@ def last(shown: str) -> dict[str, object]:
     return dict(json.loads(shown.rstrip().rpartition("\n")[2]))
 
 
-def test_a_run_is_shown_with_its_steps() -> None:
+def test_a_run_is_shown_with_its_steps(desist: Call) -> None:
     """In a pipe: text as it is, no control codes, the steps as a tree, how it ended; exit code 0."""
-    done = call("run", target("quick"), "a dragon")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "\x1b" not in done.stdout
+    code, out, errors = desist("run", target("quick"), "a dragon")
+    assert (code, errors) == (0, "")
+    assert "\x1b" not in out
     for words in ("› a dragon", "said: a dragon", "├── ✓ notes", "    ├── ✓ left", "✓ completed in"):
-        assert words in done.stdout
+        assert words in out
 
 
-def test_an_agent_and_standard_input() -> None:
+def test_an_agent_and_standard_input(desist: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent is run as a workflow is; `-` reads what it is asked from standard input."""
-    done = call("run", target("talker"), "-", given="hello?")
-    assert done.returncode == 0
-    assert "› hello?" in done.stdout and "Hello there." in done.stdout
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hello?"))
+    code, out, _ = desist("run", target("talker"), "-")
+    assert code == 0 and "› hello?" in out and "Hello there." in out
 
 
-def test_as_json() -> None:
+def test_as_json(desist: Call) -> None:
     """`--json`: events, one a line, numbered; the output last; nothing else on standard output."""
-    done = call("run", target("quick"), '{"a": 1}', "--json-input", "--json")
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    code, out, _ = desist("run", target("quick"), '{"a": 1}', "--json-input", "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
     assert [event["event_index"] for event in lines[:-1]] == list(range(len(lines) - 1))
     assert (lines[0]["event"], lines[-2]["event"]) == ("WorkflowStarted", "WorkflowCompleted")
-    assert (lines[-1]["status"], lines[-1]["input"], done.returncode) == ("COMPLETED", {"a": 1}, 0)
+    assert (lines[-1]["status"], lines[-1]["input"], code) == ("COMPLETED", {"a": 1}, 0)
 
 
-def test_a_failed_run_is_exit_code_1() -> None:
+def test_a_failed_run_is_exit_code_1(desist: Call) -> None:
     """What went wrong is said, in one line and without a traceback."""
-    done = call("run", target("failing"))
-    assert done.returncode == 1
-    assert "✗ failed after" in done.stdout and "no such dragon" in done.stdout
-    assert "Traceback" not in done.stdout + done.stderr
+    code, out, errors = desist("run", target("failing"))
+    assert code == 1
+    assert "✗ failed after" in out and "no such dragon" in out
+    assert "Traceback" not in out + errors
 
 
-def test_a_timeout_is_exit_code_4() -> None:
+def test_a_timeout_is_exit_code_4(desist: Call) -> None:
     """A limit stopped it, not whoever sits there."""
-    done = call("run", target("waiting"), "--timeout", "0.2s")
-    assert done.returncode == 4
-    assert "a deadline" in done.stdout
+    code, out, _ = desist("run", target("waiting"), "--timeout", "0.2s")
+    assert code == 4 and "a deadline" in out
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("place", "words"),
     [
-        (["nothing.py"], "there is no file nothing.py"),
-        ([PROGRAM], "more than one workflow: say which"),
-        ([f"{PROGRAM}:nope"], "there: story"),
-        (["no_such_module"], "no module 'no_such_module'"),
+        ("nothing.py", "there is no file nothing.py"),
+        (PROGRAM, "more than one workflow: say which"),
+        (f"{PROGRAM}:nope", "there: story"),
+        ("no_such_module", "no module 'no_such_module'"),
     ],
 )
-def test_targets_that_arent_there(arguments: list[str], words: str) -> None:
+def test_targets_that_arent_there(desist: Call, place: str, words: str) -> None:
     """One line says what is wrong and what there is."""
-    done = call("run", *arguments)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert words in done.stderr and done.stderr.count("\n") == 1
+    code, out, errors = desist("run", place)
+    assert (code, out) == (1, "")
+    assert words in errors and errors.count("\n") == 1
 
 
-def test_a_program_that_cant_be_loaded(tmp_path: Path) -> None:
+def test_a_program_that_cant_be_loaded(desist: Call, tmp_path: Path) -> None:
     """The mistake and its line are named; it isn't taken for a bug of ours."""
     broken = tmp_path / "broken.py"
     broken.write_text("import desist\nraise KeyError('moon')\n")
-    done = call("run", str(broken))
-    assert done.returncode == 1
-    assert f"KeyError: 'moon' ({broken}:2)" in done.stderr and "bug" not in done.stderr
+    code, _, errors = desist("run", str(broken))
+    assert code == 1
+    assert f"KeyError: 'moon' ({broken}:2)" in errors and "bug" not in errors
 
 
-def test_the_only_workflow_needs_no_name(tmp_path: Path) -> None:
+def test_the_only_workflow_needs_no_name(desist: Call, tmp_path: Path) -> None:
     """`desist run FILE`, and the run is recorded with --db."""
-    file, db = tmp_path / "one.py", tmp_path / "runs.db"
+    file, db = tmp_path / "only_one.py", tmp_path / "runs.db"
     file.write_text("from desist import *\nonly = Workflow('Only', steps=[Step('s', executor=lambda given: 'done')])\n")
-    assert call("run", str(file), "--db", str(db), "--session", "s1").returncode == 0
-    runs = said("runs", "--db", str(db))
+    assert desist("run", str(file), "--db", str(db), "--session", "s1")[0] == 0
+    runs = json.loads(desist("runs", "--db", str(db), "--json")[1])
     assert [(run["id"], run["status"], run["session_id"]) for run in runs] == [("only", "COMPLETED", "s1")]
 
 
@@ -100,8 +102,8 @@ def test_the_only_workflow_needs_no_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "moment"),
-    [("story", "upon"), ("waiting", "› silent"), ("tooled", "I look.")],
-    ids=["in mid-stream", "before the first token", "in a tool"],
+    [("waiting", "› silent"), ("tooled", "I look.")],
+    ids=["before the first token", "in a tool"],
 )
 def test_ctrl_c(name: str, moment: str) -> None:
     """Ctrl-C stops it wherever it is: what was kept is shown, exit code 130, no traceback."""
@@ -115,10 +117,10 @@ def test_ctrl_c(name: str, moment: str) -> None:
 
 
 def test_ctrl_c_is_stored(tmp_path: Path) -> None:
-    """The run is stored CANCELLED with what had finished, source `interrupt`, before the command has ended."""
+    """In mid-stream: it is stored CANCELLED, source `interrupt`, with what it had said, before the command ends."""
     db = tmp_path / "runs.db"
     with Program("run", target("story"), "--json", "--db", str(db)) as program:
-        run_id = program.line()["run_id"]
+        run_id = str(program.line()["run_id"])
         program.until("upon")
         program.signal()
         code, shown, _ = program.end()
@@ -134,7 +136,7 @@ def test_ctrl_c_while_it_is_loaded(tmp_path: Path) -> None:
     slow = tmp_path / "slow.py"
     slow.write_text("import time\nprint('loading', flush=True)\ntime.sleep(3600)\n")
     with Program("run", str(slow)) as program:
-        program.until("loading")
+        program.until("loading\n")
         program.signal()
         assert program.end() == (130, "loading\n", "")
 
@@ -175,24 +177,34 @@ def test_other_signals(number: int, code: int) -> None:
     assert (output["status"], output["cancel"]["source"]) == ("CANCELLED", "shutdown")  # type: ignore[index]
 
 
-def test_a_reader_that_leaves(tmp_path: Path) -> None:
+def test_nohup() -> None:
+    """A signal that the program was started to ignore stays ignored: the run goes on when the terminal is gone."""
+    with Program("run", target("story"), ignoring=signal.SIGHUP) as program:
+        program.until("upon")
+        program.signal(signal.SIGHUP)
+        program.signal()
+        code, shown, _ = program.end()
+    assert code == 130 and "who        Ctrl-C" in shown
+
+
+def test_a_reader_that_leaves(desist: Call, tmp_path: Path) -> None:
     """`desist run ... | head -1` stops the run, though it says nothing more; exit code 1, no traceback."""
     db = tmp_path / "runs.db"
     with Program("run", target("story"), "--json", "--db", str(db)) as program:
-        run_id = program.line()["run_id"]
+        run_id = str(program.line()["run_id"])
         program.until("upon")
         assert program.process.stdout is not None and program.process.stderr is not None
         program.process.stdout.close()
         program.process.stdout = None
         assert program.process.wait(40) == 1
         assert program.process.stderr.read() == b""
-    run = said("show", run_id, "--db", str(db))
+    run = json.loads(desist("show", run_id, "--json", "--db", str(db))[1])
     assert (run["status"], run["cancel"]["source"]) == ("CANCELLED", "consumer_closed")
 
 
 def test_a_terminal() -> None:
     """At a terminal: what runs and how to stop it stands at the foot; Ctrl-C shows the receipt; the cursor is back."""
-    with Terminal("-c", "from desist.cli import main; main()", "run", target("story"), "a dragon") as terminal:
+    with Terminal(*DESIST[1:], "run", target("story"), "a dragon") as terminal:
         terminal.read_until("Ctrl-C stops it")
         terminal.read_until("upon")
         terminal.press("\x03")
@@ -204,7 +216,7 @@ def test_a_terminal() -> None:
 
 def test_a_terminal_while_stopping() -> None:
     """While it is being stopped the foot says since when, what it waits for, and that Ctrl-C forces it."""
-    with Terminal("-c", "from desist.cli import main; main()", "run", target("stubborn"), size=(160, 24)) as terminal:
+    with Terminal(*DESIST[1:], "run", target("stubborn"), size=(160, 24)) as terminal:
         terminal.read_until("deaf")
         terminal.press("\x03")
         terminal.read_until("Ctrl-C again forces it")
@@ -217,36 +229,48 @@ def test_a_terminal_while_stopping() -> None:
 # -- on a server
 
 
-def test_on_a_server() -> None:
-    """`--server` starts it there, by its id; the view is the same; an agent too; exit code 3 for what isn't served."""
-    with serving("quick", "talker", "failing") as (_, url):
-        done = call("run", "quick", "a dragon", "--server", url)
-        assert done.returncode == 0, done.stderr
+def test_on_a_server(desist: Call) -> None:
+    """`--server` starts it there, by its id, with the same view; an agent too; exit code 3 for what isn't served.
+
+    Ctrl-C is a cancel over HTTP, with its words; the end is read from there; exit code 130.
+    """
+    with serving("quick", "talker", "failing", "story") as (_, url):
+        code, out, errors = desist("run", "quick", "a dragon", "--server", url)
+        assert code == 0, errors
         for words in ("said: a dragon", "├── ✓ notes", "✓ completed in"):
-            assert words in done.stdout
-        done = call("run", "talker", "hi", DESIST_SERVER=url)
-        assert done.returncode == 0 and "Hello there." in done.stdout
-        assert call("run", "failing", "--server", url).returncode == 1
-        done = call("run", "nothing", "--server", url)
-        assert done.returncode == 3 and "serves no workflow and no agent 'nothing'" in done.stderr
-
-
-def test_ctrl_c_cancels_on_the_server() -> None:
-    """Ctrl-C is a cancel over HTTP, with its words; the end is read from there; exit code 130."""
-    with serving("story") as (_, url):
-        with Program("run", "story", "--server", url, "--json") as program:
-            run_id = program.line()["run_id"]
+            assert words in out
+        code, out, _ = desist("run", "talker", "hi", "--server", url)
+        assert code == 0 and "Hello there." in out
+        assert desist("run", "failing", "--server", url)[0] == 1
+        code, _, errors = desist("run", "nothing", "--server", url)
+        assert code == 3 and "serves no workflow and no agent 'nothing'" in errors
+        with Program("run", "story", "--json", DESIST_SERVER=url) as program:
+            run_id = str(program.line()["run_id"])
             program.until("upon")
             program.signal()
             code, shown, errors = program.end()
         assert code == 130, errors
         assert last(shown)["status"] == "CANCELLED"
-        run = said("show", run_id, "--server", url)
+        run = json.loads(desist("show", run_id, "--server", url, "--json")[1])
         assert (run["status"], run["cancel"]["reason"]) == ("CANCELLED", "Ctrl-C")
 
 
-def test_a_server_that_isnt_there() -> None:
+def test_ctrl_c_before_a_server_has_answered() -> None:
+    """The connection is closed, so that nobody follows what the server may have begun: exit code 130 at once."""
+    deaf = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+    with deaf, Program("run", "story", "--server", url) as program:
+        connection, _ = deaf.accept()
+        with connection:
+            connection.settimeout(40)
+            assert b"/v1/runs" in connection.recv(65536)
+            program.signal()
+            assert program.end() == (130, "", "")
+            while connection.recv(65536):
+                pass
+
+
+def test_a_server_that_isnt_there(desist: Call) -> None:
     """One line, exit code 1."""
-    done = call("run", "story", "--server", "http://127.0.0.1:9")
-    assert done.returncode == 1
-    assert "doesn't answer" in done.stderr and done.stderr.count("\n") == 1
+    code, _, errors = desist("run", "story", "--server", "http://127.0.0.1:9")
+    assert code == 1 and "doesn't answer" in errors and errors.count("\n") == 1

@@ -94,6 +94,7 @@ def test_a_lost_server() -> None:
         program.until("upon")
         with Terminal(*WATCH, "--server", url, size=(160, 24)) as terminal:
             terminal.read_until("RUNNING")
+            terminal.read_until("waits for")
             server.signal(9)
             server.process.wait(40)
             terminal.read_until("lost for")

@@ -19,8 +19,8 @@ PATIENCE = 50.0
 class Worker:
     """Another process on the same database."""
 
-    def __init__(self, place: str, program: Path = PROGRAM) -> None:
-        command = [sys.executable, "-W", "error", str(program), place]
+    def __init__(self, place: str, *prefix: str, program: Path = PROGRAM) -> None:
+        command = [*prefix, sys.executable, "-W", "error", str(program), place]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._said: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._kept: list[dict[str, Any]] = []

@@ -91,6 +91,20 @@ def test_the_list_is_live(page: Page) -> None:
         expect(page.locator(".run")).to_have_count(1)
 
 
+def test_older_runs(page: Page) -> None:
+    """Fifty runs are shown at first; older ones come when they are asked for, to the first of all."""
+    quick = Workflow("Quick", steps=[Step("one", executor=lambda given: "done")])
+    with served(quick) as url:
+        ids = [start(url, workflow="quick") for _ in range(210)]
+        page.goto(url)
+        for shown in (50, 100, 150, 200):
+            expect(page.locator(".run")).to_have_count(shown)
+            button(page, "Older runs").click()
+        expect(page.locator(".run")).to_have_count(210)
+        expect(page.locator(f'.run a[href$="{ids[0]}"]')).to_be_visible()
+        expect(button(page, "Older runs")).to_be_hidden()
+
+
 def test_ten_thousand_events(page: Page) -> None:
     """A run of 10,000 events is shown whole in a page of bounded size; it can be filtered, walked, and stopped."""
     gate = Gate()
@@ -169,7 +183,11 @@ def test_a_server_that_dies_and_comes_back(page: Page, watch: Any, tmp_path: Pat
         expect(page.locator("desist-connection")).to_have_text("")
         expect(page.locator(".badge.large")).to_have_text(re.compile("Cancelled|Failed"))
         expect(page.locator(".stream")).to_have_text("")
-        expect(page.locator(".text")).to_contain_text("once upon")
+        expect(page.locator(".text .said")).to_have_text("once upon ")  # once
+        page.get_by_role("tab", name="Events").click()
+        expect(page.locator(".event", has_text=re.compile("WorkflowCancelled|WorkflowError"))).to_have_count(1)
+        numbers = [one for one in page.locator(".event .number").all_inner_texts() if one != "–"]
+        assert len(numbers) == len(set(numbers)) >= 3
         button(page, "Continue").click()
         expect(page.locator(".badge.large")).to_have_text("Running")
         button(page, "Stop").click()

@@ -10,13 +10,13 @@ import pytest
 
 pytest.importorskip("playwright", reason="playwright isn't installed: the page isn't tested")
 
-from page_house import button, open_run, post, served, start, story_of
+from page_house import button, get, open_run, post, served, start, story_of
 from page_worlds import END, Deaf, endless, ordered, story, tidying
 from playwright.sync_api import Page, expect
 
-from desist import Agent, Step, Workflow
+from desist import Agent, Step, Workflow, tool
 from desist.models.openai import OpenAIChat
-from desist.testing import Gate, LoopbackProvider, Reply
+from desist.testing import Call, Gate, LoopbackProvider, Reply, ScriptedModel
 
 
 def test_start_and_watch(page: Page) -> None:
@@ -127,6 +127,34 @@ def _at(gate: Gate) -> Any:
     return wait
 
 
+def test_a_run_that_a_tool_has_started(page: Page) -> None:
+    """An agent that a tool calls tells no events here; it is seen while it lives, counted, and stopped."""
+    gate = Gate()
+    helper = Agent(name="Helper", model=ScriptedModel([["so ", gate, "it is"]], id="m"))
+
+    @tool
+    async def ask_helper(question: str) -> str:
+        """Ask another agent."""
+        return str((await helper.arun(question)).content)
+
+    calls = [Call("ask_helper", {"question": "is it?"}), "yes"]
+    asker = Agent(name="Asker", model=ScriptedModel(calls), tools=[ask_helper])
+    with served(agents=[asker]) as url:
+        run_id = start(url, agent="asker")
+        gate.wait_reached()
+        open_run(page, url, run_id)
+        row = page.locator(".span[data-kind=agent]", has_text="Helper")
+        expect(row).to_have_attribute("data-status", "RUNNING")
+        inner = get(url, f"v1/runs/{run_id}/live")["runs"][1]["run_id"]
+        button(page, "Stop with reason, grace, scope").click()
+        expect(page.locator(".preview")).to_contain_text("This stops it and 1 running child:")
+        button(page, "Stop now").click()
+        expect(page.locator(".badge.large")).to_have_text("Cancelled")
+        expect(row).to_have_attribute("data-status", "CANCELLED")
+        open_run(page, url, inner)  # any id leads to the whole run
+        expect(page.locator("h1")).to_have_text("Asker")
+
+
 def test_a_deaf_tool_is_said_to_be_abandoned(page: Page) -> None:
     """What could not be stopped is named, with its line and for how long it lives on; at last that it has ended."""
     deaf = Deaf()
@@ -159,6 +187,8 @@ def test_force_ends_the_grace(page: Page) -> None:
         expect(page.locator(".story")).to_contain_text("Cleanup “work”: runs")
         expect(page.locator(".story")).to_contain_text(re.compile(r"\d+:\d\d of its grace are left"))
         expect(button(page, "Stopping…")).to_be_disabled()
+        expect(page.locator(".span[data-status=CANCELLING]")).to_have_count(2)
+        expect(page.locator(".speaking")).to_have_count(0)
         page.get_by_role("link", name="Runs").first.click()
         expect(page.locator(".run .badge")).to_have_text("Stopping")  # others see it, too
         page.go_back()
@@ -218,6 +248,20 @@ def test_what_the_server_refuses_is_said(page: Page, watch: Any) -> None:
         page.get_by_label("Session").fill("tab\tin it")
         button(page, "Start").click()
         expect(page.get_by_role("alert")).to_contain_text("session_id")
+
+
+def test_a_run_that_fails(page: Page) -> None:
+    """What went wrong is said at the top; the step that failed is marked; the run can go on."""
+
+    def read(_: Any) -> str:
+        raise OSError("the archive can't be read")
+
+    with served(Workflow("Import", steps=[Step("read", executor=read, on_error="fail", max_retries=0)])) as url:
+        open_run(page, url, start(url, workflow="import"))
+        expect(page.locator(".badge.large")).to_have_text("Failed")
+        expect(page.locator(".run-head .problem")).to_contain_text("the archive can't be read")
+        expect(page.locator(".span", has_text="read")).to_have_attribute("data-status", "ERROR")
+        expect(button(page, "Continue")).to_be_visible()
 
 
 def test_a_run_that_ended_long_ago(page: Page) -> None:

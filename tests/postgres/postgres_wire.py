@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 __all__ = ["Wire"]
 
 #: The message that ends a transaction, as it goes over the wire.
-_COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
+_COMMIT = b"COMMIT\x00"
 
 
 class Wire:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,9 +36,10 @@ def events(
     last: dict[str, Any] = {}
     with leave_with_the_reader(), depot(db, server, token) as place:
         tell = say if as_json else _Told().tell
-        for event in place.events(run, after=first - 1 if first else None, follow=follow):
-            tell(event)
-            last = event
+        with contextlib.closing(place.events(run, after=first - 1 if first else None, follow=follow)) as told:
+            for event in told:
+                tell(event)
+                last = event
     raise typer.Exit(_code(last) if follow else Exit.ok)
 
 

@@ -14,7 +14,7 @@ from desist.cli.spans import seconds_of
 from desist.cli.where import AsJson, Db, Server, Token, say
 
 if TYPE_CHECKING:
-    from desist.cli.running import Started
+    from desist.cli.running.started import Started
 
 __all__ = ["go_on", "resume"]
 
@@ -54,7 +54,7 @@ def _here(run_id: str, target: str, db: str | None, timeout: float | None) -> St
     from desist.cli.exits import NothingFound
     from desist.cli.loading import load_only
     from desist.cli.run import with_database
-    from desist.cli.running import NearRun
+    from desist.cli.running.near import NearRun
 
     component = with_database(load_only(target), db)
     if component.store.load_run(run_id) is None:

@@ -14,7 +14,7 @@ from desist.cli.spans import seconds_of
 from desist.cli.where import AsJson, Db, Server, Token
 
 if TYPE_CHECKING:
-    from desist.cli.running import Started
+    from desist.cli.running.started import Started
 
 __all__ = ["begin", "begin_far", "run", "with_database"]
 
@@ -60,7 +60,7 @@ def begin(started: Started, signals: Any, asked: Any, as_json: bool) -> int:
     """Show what has begun, to its end; return the exit code."""
     from rich.console import Console
 
-    from desist.cli.running import perform
+    from desist.cli.running.performance import perform
 
     console = Console(stderr=as_json, highlight=False)
     try:
@@ -88,7 +88,7 @@ def _server(db: str | None, server: str | None) -> str | None:
 
 def _near(target: str, db: str | None, asked: Any, options: dict[str, Any]) -> Started:
     from desist.cli.loading import load_only
-    from desist.cli.running import NearRun
+    from desist.cli.running.near import NearRun
 
     component = with_database(load_only(target), db)
     return NearRun(component, component.run(asked, stream=True, stream_events=True, **options))
@@ -124,7 +124,7 @@ def _far(url: str, token: str | None, target: str, asked: Any, options: dict[str
 def begin_far(url: str, token: str | None, path: str, body: dict[str, Any]) -> Started:
     """Ask a server for a run."""
     from desist.cli.depot.http import Http
-    from desist.cli.running import FarRun
+    from desist.cli.running.far import FarRun
 
     http = Http(url, token or os.environ.get("DESIST_TOKEN") or None)
     try:

@@ -76,13 +76,16 @@ def claim(
     return row.epoch, read_note(asked) if asked is not None else None, None
 
 
-def end(tables: SharedTables, run: StoredRun, epoch: int) -> list[str]:
+def end(tables: SharedTables, run: StoredRun, epoch: int, read: RunRow | None = None) -> list[str]:
     """Record the end of a run of this process; return the addresses of those who wait for it.
+
+    Parameters:
+        read: its record, if that was read in this transaction.
 
     Raises:
         LeaseLostError: another process has the run now.
     """
-    before = control(tables, run.run_id)
+    before = read or control(tables, run.run_id)
     if before is not None and before.cancel is not None and run.status is not RunStatus.cancelled:
         raise LeaseLostError(f"run {run.run_id} was cancelled by another process before its end could be written")
     row, told = row_of(tables, run, this_process(), None, epoch), last_told(run, epoch)
@@ -131,7 +134,7 @@ def decide(
     tables.see_that_it_is_locked()
     run = choose()
     if run is not None:
-        end(tables, run, epoch)
+        end(tables, run, epoch, before)
     return None
 
 

@@ -28,6 +28,8 @@ PIECE = "is_content"
 _NUMBER = "~"
 #: When it was told; to a hundredth of a second, which is often that of the event before.
 _TIME = "event_at"
+#: What isn't said of what a step made, because it is nearly always so.
+_USUAL = {"success": True, "stop": False, "cancelled": False}
 #: What can't change inside: the same object is as it was told before.
 _FIXED = frozenset({str, int, float, bool, type(None)})
 _Kind = tuple[type, bool]
@@ -116,15 +118,20 @@ class _Batch:
 
     def _once(self, value: Any, told: Any, kind: _Kind) -> Any:
         """Return a value as it is told; what a step made and was told before is only named."""
-        if type(value) is not StepOutput or kind[1]:
+        if type(value) is not StepOutput:
             return plain(value) if told is None else told
         known = self._made.get(id(value))
-        if known is not None:
+        if known is not None and not kind[1]:
             return {_NUMBER: known[0]}
+        data = plain(value) if told is None else told
+        if not isinstance(data, dict):
+            return data
+        data = {name: held for name, held in data.items() if held is not _USUAL.get(name)}
+        if kind[1]:  # a piece, which isn't told again
+            return data
         number = len(self._made)
         self._made[id(value)] = (number, value)
-        data = plain(value) if told is None else told
-        return {_NUMBER: number, **data} if isinstance(data, dict) else data
+        return {_NUMBER: number, **data}
 
 
 def lengthened(items: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -146,6 +153,6 @@ def _unfolded(value: Any, made: dict[int, Any]) -> Any:
     if not isinstance(value, dict) or _NUMBER not in value:
         return value
     number = value.pop(_NUMBER)
-    if value:
+    if value or number not in made:
         made[number] = value
-    return made.get(number)
+    return made[number]

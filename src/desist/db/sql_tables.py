@@ -104,23 +104,28 @@ class SqlTables(SqlEvents, QueueTables):
         """Write a run, and drop its parts."""
         marks = ", ".join("?" * len(_RUN))
         changes = ", ".join(f"{name} = excluded.{name}" for name in _RUN[1:])
-        self._do(
+        self._change_run(
             f"INSERT INTO {self._names.runs} ({', '.join(_RUN)}) VALUES ({marks})"
             f" ON CONFLICT (run_id) DO UPDATE SET {changes}",
             astuple(row),
+            row.run_id,
         )
-        self._do(f"DELETE FROM {self._names.parts} WHERE run_id = ?", (row.run_id,))
+
+    def _change_run(self, statement: str, values: Sequence[Any], run_id: str) -> bool:
+        """Change a run, and drop its parts if that was done; return whether it was."""
+        done = self._do(statement, values)
+        if done:
+            self._do(f"DELETE FROM {self._names.parts} WHERE run_id = ?", (run_id,))
+        return done > 0
 
     def end_run(self, row: RunRow) -> bool:
         """Write the end of a run, if it has none and this epoch."""
-        done = self._do(
+        return self._change_run(
             f"UPDATE {self._names.runs} SET status = ?, session_id = ?, owner_id = ?, user_id = ?, updated_at = ?,"
             f" output = ? WHERE run_id = ? AND epoch = ? AND status NOT IN {FINAL}",
             (row.status, row.session_id, row.owner_id, row.user_id, row.updated_at, row.output, row.run_id, row.epoch),
+            row.run_id,
         )
-        if done:
-            self._do(f"DELETE FROM {self._names.parts} WHERE run_id = ?", (row.run_id,))
-        return done > 0
 
     def delete_run(self, run_id: str) -> bool:
         """Delete a run, its parts and events."""

@@ -55,6 +55,7 @@ class SqliteFile:
         self._full = False  #: whether the writing connection waits for the disk
         self._closed = False
         self._prepare()
+        self._known = _identity(path)  #: which file it is
         _files.add(self)
 
     # -- opening
@@ -131,6 +132,7 @@ class SqliteFile:
         """Do the jobs in one transaction, on the disk before this returns if one of them asks for it."""
         try:
             connection = self._writing = self._writing or self._connect()
+            self._check_place()
             full = any(job.durable for job in jobs)
             if full is not self._full:  # only outside of a transaction
                 connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
@@ -148,6 +150,17 @@ class SqliteFile:
             if _code(error) in _BUSY:
                 raise Busy(str(error)) from error
             raise StoreError(self._words(error)) from error
+
+    def _check_place(self) -> None:
+        """SQLite goes on writing into a file that was removed: what it says is done would be gone.
+
+        Raises:
+            StoreError: the file isn't there, or is another one.
+        """
+        now = _identity(self.path)
+        self._known = self._known or now
+        if now is None or now != self._known:
+            raise StoreError(f"{self.name} was removed or replaced while it was in use: put it back, or start anew")
 
     def detach(self) -> Callable[[], None]:
         """Part with the connection that writes."""
@@ -265,6 +278,15 @@ class SqliteFile:
         _inherited.extend([self._writing, *self._idle])
         self._lock = threading.Lock()
         self._idle, self._writing, self._full = [], None, False
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another one of the same name."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 class _Changes:

@@ -17,6 +17,7 @@ from desist.cancel.receipt import CancelReceipt, Latch
 from desist.cancel.registry import registry
 from desist.cancel.scope import Reach, Tidy
 from desist.cancel.status import RunStatus
+from desist.exceptions import LeaseLostError
 from desist.run.ending import Ending
 from desist.run.shared import Claim
 from desist.run.stored import StoredRequest, StoredRun
@@ -203,6 +204,9 @@ class Asking(Ending):
 
     def _unanswered(self, error: BaseException) -> None:
         """The store can't decide in time: it is decided here, told, and said that it isn't known to be stored."""
+        if isinstance(error, LeaseLostError) and not self.scope.status.is_final:  # nor is it for us to decide
+            self.lose(str(error))
+            return
         with self.lock:
             mine = self.scope.confirm()
             closing = self._closing

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from desist.cancel.follower import Follower
+from desist.cancel.kept import KeptCursor
 from desist.cancel.receipt import CancelReceipt, Latch
 from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
@@ -183,7 +184,8 @@ class Core:
         shared = shared_store(await self._store_of(found))
         if shared is not None:
             follower = follow_shared(shared, found.run_id, after)
-            await read(shared, follower.begin)
+            if not isinstance(follower.cursor, KeptCursor):  # else there is nothing to fetch
+                await read(shared, follower.begin)
             return follower
         try:
             known = follow_known(found.run_id, after)

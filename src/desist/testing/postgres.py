@@ -25,6 +25,7 @@ __all__ = ["LocalPostgres"]
 
 #: Seconds in which a server must have started or stopped, on a machine that does other things, too.
 PATIENCE = 60.0
+LOOPBACK = "127.0.0.1"
 _SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "crash": signal.SIGQUIT}
 _CAN_START = ("PATH", "LD_LIBRARY_PATH")
 
@@ -36,14 +37,14 @@ class LocalPostgres:
     loopback and on a Unix socket in its folder.
 
     Parameters:
-        host: the address to listen at.
+        host: the address to listen at. If it isn't loopback, whoever is in its networks is let in.
         settings: of `postgresql.conf`, beside ours.
 
     Raises:
         ConfigurationError: Postgres isn't installed here, or doesn't start; the message has its words.
     """
 
-    def __init__(self, *, host: str = "127.0.0.1", settings: Mapping[str, object] | None = None) -> None:
+    def __init__(self, *, host: str = LOOPBACK, settings: Mapping[str, object] | None = None) -> None:
         found = self.binaries()
         if found is None:
             raise ConfigurationError("no initdb in PATH or /usr/lib/postgresql: install Postgres (Debian: postgresql)")
@@ -74,6 +75,9 @@ class LocalPostgres:
         if self._who:
             os.chown(self.folder, self._who["user"], self._who["group"])
         self._do("initdb", "-D", self._data, "-U", "desist", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        if self.host != LOOPBACK:
+            with (self.folder / "data" / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all samenet trust\n")
 
     @property
     def _data(self) -> str:

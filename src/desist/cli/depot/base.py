@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -63,9 +63,12 @@ class Depot(Protocol):
     def settled(self, receipt: Receipt, seconds: float | None) -> Receipt:
         """Wait until a cancelled run has settled, for some seconds at most; return the receipt as it is then."""
 
-    def events(self, run_id: str, *, after: int | None, follow: bool) -> Iterator[dict[str, Any]]:
+    def events(self, run_id: str, *, after: int | None, follow: bool) -> Generator[dict[str, Any], None, None]:
         """Return the events of a run after an index, as dicts with `event_index`: until it has ended, or with
-        `follow=False` those that there are. None is lost or told twice, though a server be lost meanwhile."""
+        `follow=False` those that there are. None is lost or told twice, though a server be lost meanwhile.
+
+        Close it when it is left, and not at the end of the program: it may hold what other threads use.
+        """
 
     def close(self) -> None:
         """Let go of it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from desist.cli.depot.base import How, Wanted
@@ -93,7 +93,7 @@ class DbDepot:
         receipt.asked.wait(seconds)
         return Receipt.of_asked(receipt.asked)
 
-    def events(self, run_id: str, *, after: int | None, follow: bool) -> Iterator[dict[str, Any]]:
+    def events(self, run_id: str, *, after: int | None, follow: bool) -> Generator[dict[str, Any], None, None]:
         """Return the events of a run, of whichever process."""
         if self.db.store.load_run(run_id) is None:
             raise NothingFound(f"there is no run {run_id!r} in {self.name}")

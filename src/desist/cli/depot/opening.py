@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from desist.cli.depot.base import Depot
-from desist.db.base import BaseDb
 from desist.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from desist.cli.depot.base import Depot
+    from desist.db.base import BaseDb
 
 __all__ = ["default_place", "open_database", "open_depot", "place_name"]
 

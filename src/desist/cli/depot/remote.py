@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import quote
@@ -103,7 +103,7 @@ class ServerDepot:
             receipt = replace(self._asked(receipt.run_id, How(), left), outcome=outcome)
         return receipt
 
-    def events(self, run_id: str, *, after: int | None, follow: bool) -> Iterator[dict[str, Any]]:
+    def events(self, run_id: str, *, after: int | None, follow: bool) -> Generator[dict[str, Any], None, None]:
         """Return the events of a run. A lost server is tried again, from the last event on: none is lost or doubled."""
         pause, heard_at, ended = 0.0, time.monotonic(), False
         while not ended:

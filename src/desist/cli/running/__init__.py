@@ -1,8 +1,4 @@
-"""A run that a command has started and shows: here or on a server, its signals, its view, its end."""
+"""A run that a command has started and shows: here (`near`) or on a server (`far`), its signals, its view, its end.
 
-from desist.cli.running.far import FarRun
-from desist.cli.running.near import NearRun
-from desist.cli.running.performance import perform
-from desist.cli.running.started import Started, Told
-
-__all__ = ["FarRun", "NearRun", "Started", "Told", "perform"]
+Nothing is imported here: a run of this process needs nothing of HTTP.
+"""

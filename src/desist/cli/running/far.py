@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from desist.cancel.reason import Source
@@ -48,7 +48,7 @@ class FarRun:
             self._stack = stack.pop_all()
         self.run_id = str(self._first["run_id"])
 
-    def events(self) -> Iterator[Told]:
+    def events(self) -> Generator[Told, None, None]:
         """Return its events; a lost server is tried again, and no event is lost or told twice."""
         with self._stack:
             for data in self._all():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from desist.cancel.reader import SyncReader
@@ -30,7 +30,7 @@ class NearRun:
         self.run_id = reader.run_id
         self.began_at = time.monotonic()
 
-    def events(self) -> Iterator[Told]:
+    def events(self) -> Generator[Told, None, None]:
         """Return its events. Leaving them cancels the run, and waits until that is settled and stored."""
         with self._reader:
             for event in self._reader:

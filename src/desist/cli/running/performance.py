@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
@@ -43,9 +44,10 @@ def perform(run: Started, signals: Signals, *, asked: str, as_json: bool, consol
 
 def _tell(run: Started) -> Any:
     last = None
-    for told in run.events():
-        say(told.plain())
-        last = told.event if told.event.run_id == run.run_id else last
+    with contextlib.closing(run.events()) as events:
+        for told in events:
+            say(told.plain())
+            last = told.event if told.event.run_id == run.run_id else last
     return last
 
 
@@ -55,8 +57,8 @@ def _show(run: Started, stop: _Stop, asked: str, console: Console) -> Any:
 
     last = None
     view: View = View(console, run.run_id, asked=asked, show_end=False, hint=stop.hint)
-    with view:
-        for told in run.events():
+    with view, contextlib.closing(run.events()) as events:
+        for told in events:
             view.take(told.event)
             last = told.event if told.event.run_id == run.run_id else last
     if last is not None:

@@ -31,7 +31,8 @@ def code_after(number: int) -> Exit:
 class Signals:
     """Takes signals inside its block. Main thread only.
 
-    Until `to` was called they are raised: as `KeyboardInterrupt`, or as `SystemExit`.
+    Until `to` was called they are raised: as `KeyboardInterrupt`, or as `SystemExit`. Signals that whoever started the
+    program has it ignore stay ignored.
     """
 
     def __init__(self) -> None:
@@ -44,7 +45,8 @@ class Signals:
     def __enter__(self) -> Signals:
         self._thread.start()
         for number in _CODES:
-            self._before[number] = signal.signal(number, self._came)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a script's job in the background
+                self._before[number] = signal.signal(number, self._came)
         return self
 
     def __exit__(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,8 +35,8 @@ class Started(Protocol):
     run_id: str
     began_at: float  #: seconds of `time.monotonic`
 
-    def events(self) -> Iterator[Told]:
-        """Return its events to their end. Leaving them stops the run."""
+    def events(self) -> Generator[Told, None, None]:
+        """Return its events to their end. Closing them before stops the run."""
 
     def stop(self, source: Source, words: str, *, force: bool) -> str | None:
         """Cancel it, from any thread; return why that couldn't be asked for, or None."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -36,11 +37,16 @@ class Listener:
 
     def _work(self) -> None:
         try:
-            for event in self._depot.events(self.run_id, after=None, follow=True):
-                if self._unwanted:
-                    return
-                self.story.take(event)
-                self._heard()
-        except DesistError as error:
+            with contextlib.closing(self._depot.events(self.run_id, after=None, follow=True)) as events:
+                for event in events:
+                    if self._unwanted:
+                        return
+                    self.story.take(event)
+                    self._heard()
+        except Exception as error:
+            if self._unwanted:  # the depot was closed meanwhile
+                return
+            if not isinstance(error, DesistError):
+                raise
             self.trouble = str(error)
             self._heard()

@@ -17,8 +17,9 @@ from desist.exceptions import DesistError
 __all__ = ["Look", "Lookout"]
 
 EVERY = 0.5  #: seconds between two looks
-NEWEST = 100  #: runs that are shown, beside those that live
+NEWEST = 50  #: runs that are shown, beside those that live
 CLOSELY = 30  #: live runs whose steps are looked for
+SLOW = 3.0  #: seconds without an answer after which the depot counts as lost
 _STOP = 1.0  #: seconds to wait for a look when it ends
 
 
@@ -31,7 +32,7 @@ class Look:
     life: Life = field(default_factory=Life)  #: of that one
     gone: str | None = None  #: why that one can't be looked at
     lost: str | None = None  #: why nothing can be seen at the moment
-    lost_at: float | None = None  #: seconds of `time.monotonic`
+    lost_at: float | None = None  #: since when, in seconds of `time.monotonic`
 
 
 class Lookout:
@@ -48,8 +49,17 @@ class Lookout:
         self._wake = threading.Event()
         self._ended = False
         self._chosen: str | None = None
-        self.look = Look()
+        self._asked_at: float | None = None  #: when the look that is being taken began; seconds of `time.monotonic`
+        self._look = Look()
         self._thread = threading.Thread(target=self._work, name="desist-lookout", daemon=True)
+
+    @property
+    def look(self) -> Look:
+        """What was seen last. A depot that doesn't answer for long counts as lost, too."""
+        asked_at = self._asked_at
+        if self._look.lost is None and asked_at is not None and time.monotonic() - asked_at > SLOW:
+            return replace(self._look, lost=f"{self._depot.name} doesn't answer", lost_at=asked_at)
+        return self._look
 
     def start(self) -> None:
         """Begin."""
@@ -74,17 +84,24 @@ class Lookout:
     def _work(self) -> None:
         while not self._ended:
             self._wake.clear()
-            self.look = self._looked()
+            self._asked_at = time.monotonic()
+            try:
+                self._look = self._looked()
+            except Exception:
+                if self._ended:  # the depot was closed meanwhile
+                    return
+                raise
+            self._asked_at = None
             self._seen()
             self._wake.wait(EVERY)
 
     def _looked(self) -> Look:
-        before = self.look
+        before = self._look
         try:
             return Look(self._all() if self._many else (), *self._closely())
         except DesistError as error:
-            since = before.lost_at if before.lost_at is not None else time.monotonic()
-            return Look(before.runs, before.chosen, before.life, before.gone, str(error), since)
+            since = before.lost_at if before.lost_at is not None else self._asked_at
+            return replace(before, lost=str(error), lost_at=since)
 
     def _all(self) -> tuple[RunInfo, ...]:
         """Return what lives, and the newest of the rest."""

@@ -62,9 +62,9 @@ class Watch:
 
     def stop(self) -> None:
         """End it; what was asked for is still answered."""
-        self._lookout.stop()
         if self._listener is not None:
             self._listener.stop()
+        self._lookout.stop()
         self.stopper.finish()
 
     # -- what rings

@@ -94,7 +94,10 @@ class PostgresPlace:
     # -- writing
 
     def write(self, jobs: Sequence[Job]) -> list[Any]:
-        """Do the jobs in one transaction, on the disk before this returns if one of them asks for it.
+        """Do the jobs in one transaction, on the disk before this returns.
+
+        Always: what others have seen of a run, a finished step say, must not be gone after a crash of the server, which
+        the process that works on it may survive.
 
         Whether it went through isn't known if the connection breaks at its end. Then the server is asked that, before
         anything is done twice.
@@ -116,13 +119,13 @@ class PostgresPlace:
             raise Busy(plain(error)) from error
 
     def _transaction(self, connection: psycopg.Connection[Any], jobs: Sequence[Job]) -> list[Any]:
-        number = self._started(connection, durable=any(job.durable for job in jobs))
+        number = self._started(connection)
         self._away_until, self._pause = 0.0, FIRST
         try:
             tables = WritingTables(connection, self.names)
             results = [job.work(tables) for job in jobs]
             self._doubt = _Doubt(number, jobs, results)
-            connection.execute(b"COMMIT", prepare=False)
+            connection.execute(tables.end.encode(), prepare=False)
             self._doubt = None
             return results
         except BaseException:
@@ -131,10 +134,9 @@ class PostgresPlace:
                 self._doubt = None
             raise
 
-    def _started(self, connection: psycopg.Connection[Any], *, durable: bool) -> int:
+    def _started(self, connection: psycopg.Connection[Any]) -> int:
         """Begin a transaction, all in one message; return its number."""
-        lazily = "" if durable else "; SET LOCAL synchronous_commit = off"
-        cursor = connection.execute(f"{self._begin}{lazily}; SELECT txid_current()".encode(), prepare=False)
+        cursor = connection.execute(f"{self._begin}; SELECT txid_current()".encode(), prepare=False)
         while cursor.nextset():
             pass
         row = cursor.fetchone()

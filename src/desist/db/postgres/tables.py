@@ -7,6 +7,7 @@ same order everywhere: an id, its run, then its session.
 from __future__ import annotations
 
 import functools
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from desist.run.stored import StoredSession
 
 __all__ = ["FROZEN", "PostgresTables", "WritingTables"]
 
+#: What processes are called by here.
+ADDRESS = re.compile("desist_[0-9a-f]{20}")
 #: Seconds that a transaction may be silent before the server ends it.
 FROZEN = 2.0
 
@@ -49,7 +52,7 @@ class PostgresTables(SqlTables):
 class WritingTables(PostgresTables):
     """The tables for one transaction."""
 
-    __slots__ = ("_began",)
+    __slots__ = ("_began", "_calls")
 
     lock = "FOR UPDATE"
     share = "FOR SHARE"  # a run whose part is being added can't change hands before it is
@@ -58,6 +61,7 @@ class WritingTables(PostgresTables):
     def __init__(self, connection: Any, names: Names) -> None:
         super().__init__(connection, names)
         self._began = time.monotonic()
+        self._calls: list[str] = []
 
     def see_that_it_is_locked(self) -> None:
         """Fail if the server has ended this transaction, because this process was frozen in it."""
@@ -74,8 +78,31 @@ class WritingTables(PostgresTables):
 
     def call(self, address: str) -> None:
         """Wake a process when the transaction is through."""
-        if address:
-            self._rows("SELECT pg_notify(?, '')", (address,))
+        if ADDRESS.fullmatch(address):
+            self._calls.append(address)
+
+    @property
+    def end(self) -> str:
+        """What ends the transaction and wakes those who were called, in one message."""
+        return "".join(f"NOTIFY {address}; " for address in dict.fromkeys(self._calls)) + "COMMIT"
+
+    def _change_run(self, statement: str, values: Sequence[Any], run_id: str) -> bool:
+        """Change a run and drop its parts, in one statement. The run is locked: no part comes meanwhile."""
+        gone = f"DELETE FROM {self._names.parts} WHERE run_id IN (SELECT run_id FROM changed)"
+        both = f"WITH changed AS ({statement} RETURNING run_id), gone AS ({gone}) SELECT count(*) FROM changed"
+        return bool(self._rows(both, values)[0][0])
+
+    def take_intent(self, run_id: str, ttl: float) -> str | None:
+        """Forget a request, and old ones, in one statement."""
+        intents, young = self._names.intents, "at >= extract(epoch FROM clock_timestamp()) - ?"
+        old = f"SELECT run_id FROM {intents} WHERE NOT {young} AND run_id <> ? {self.skip}"
+        rows = self._rows(
+            f"WITH old AS (DELETE FROM {intents} WHERE run_id IN ({old})),"
+            f" mine AS (DELETE FROM {intents} WHERE run_id = ? RETURNING cancel, at)"
+            f" SELECT cancel FROM mine WHERE {young}",
+            (ttl, run_id, run_id, ttl),
+        )
+        return str(rows[0][0]) if rows else None
 
     def get_session(self, session_id: str, kind: str) -> StoredSession | None:
         """Return a session that no other transaction changes, or makes, before this one is through."""

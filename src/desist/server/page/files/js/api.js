@@ -49,7 +49,8 @@ export async function send(method, path, { body, query, headers, signal } = {}) 
 
 async function fetched(method, path, { body, query, headers = {}, signal, shown }) {
   const url = new URL(path, document.baseURI);
-  for (const [name, value] of Object.entries(query ?? {})) if (value !== undefined && value !== "") url.searchParams.set(name, value);
+  for (const [name, value] of Object.entries(query ?? {}))
+    if (value !== undefined && value !== "") url.searchParams.set(name, value);
   const sent = { ...headers };
   if (shown) sent.Authorization = `Bearer ${shown}`;
   if (body !== undefined) sent["Content-Type"] = "application/json";
@@ -93,6 +94,12 @@ export const continueRun = (run) => ask("POST", `v1/runs/${id(run)}/continue`, {
 
 /** Return what is served: [{kind, id, name, description, input_schema}]. */
 export async function components(signal) {
-  const [workflows, agents] = await Promise.all([ask("GET", "workflows", { signal }), ask("GET", "agents", { signal })]);
-  return [...workflows.map((one) => ({ kind: "workflow", ...one })), ...agents.map((one) => ({ kind: "agent", ...one }))];
+  const [workflows, agents] = await Promise.all([
+    ask("GET", "workflows", { signal }),
+    ask("GET", "agents", { signal }),
+  ]);
+  return [
+    ...workflows.map((one) => ({ kind: "workflow", ...one })),
+    ...agents.map((one) => ({ kind: "agent", ...one })),
+  ];
 }

@@ -14,9 +14,17 @@ import { many } from "./words.js";
  */
 export async function openBulk({ ids, wanted = "", served, done }) {
   const which = h("select", { onchange: count_ }, h("option", { value: "" }, "all workflows and agents"));
-  if (!ids) for (const one of await served) which.append(h("option", { value: `${one.kind}/${one.id}` }, one.name ?? one.id));
+  if (!ids)
+    for (const one of await served) which.append(h("option", { value: `${one.kind}/${one.id}` }, one.name ?? one.id));
   which.value = wanted;
-  const older = h("input", { type: "number", min: "0", step: "any", inputMode: "decimal", placeholder: "any age", oninput: count_ });
+  const older = h("input", {
+    type: "number",
+    min: "0",
+    step: "any",
+    inputMode: "decimal",
+    placeholder: "any age",
+    oninput: count_,
+  });
   const user = h("input", { type: "text", maxLength: 200, placeholder: "anybody", oninput: count_ });
   const reason = h("input", { type: "text", maxLength: 1000, placeholder: "Why, in your own words" });
   const counted = h("p", { class: "counted", role: "status" }, "Counting…");
@@ -56,7 +64,11 @@ export async function openBulk({ ids, wanted = "", served, done }) {
     ],
     actions: stop,
     submit: async () => {
-      const made = await cancelRuns({ ...asked(), reason: reason.value.trim() || undefined, by: likes.get().by || undefined });
+      const made = await cancelRuns({
+        ...asked(),
+        reason: reason.value.trim() || undefined,
+        by: likes.get().by || undefined,
+      });
       done(`${many(made.count, "run")} told to stop.`);
       close();
     },
@@ -68,5 +80,7 @@ export async function openBulk({ ids, wanted = "", served, done }) {
 function words(count, chosen) {
   const said = count ? `The server would stop ${many(count, "run")}.` : "The server would stop nothing.";
   const rest = (chosen ?? count) - count;
-  return rest > 0 ? `${said} ${many(rest, "of them has", "of them have")} ended meanwhile, or isn't running in this process.` : said;
+  return rest > 0
+    ? `${said} ${many(rest, "of them has", "of them have")} ended meanwhile, or isn't running in this process.`
+    : said;
 }

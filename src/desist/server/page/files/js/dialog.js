@@ -10,11 +10,23 @@ import { icon } from "./icons.js";
  */
 export function openDialog({ title, kind = "", body, actions, submit, closed }) {
   const words = h("p", { class: "problem", role: "alert", hidden: true });
-  const form = h("form", { novalidate: false, onsubmit: (event) => send(event) },
-    h("header", {}, h("h2", { id: "dialog-title" }, title),
-      h("button", { type: "button", class: "quiet icon", "aria-label": "Close", onclick: () => dialog.close() }, icon("close"))),
-    h("div", { class: "inside" }, body), words,
-    h("footer", {}, actions));
+  const form = h(
+    "form",
+    { novalidate: false, onsubmit: (event) => send(event) },
+    h(
+      "header",
+      {},
+      h("h2", { id: "dialog-title" }, title),
+      h(
+        "button",
+        { type: "button", class: "quiet icon", "aria-label": "Close", onclick: () => dialog.close() },
+        icon("close"),
+      ),
+    ),
+    h("div", { class: "inside" }, body),
+    words,
+    h("footer", {}, actions),
+  );
   const dialog = h("dialog", { class: kind, "aria-labelledby": "dialog-title" }, form);
 
   function problem(error) {

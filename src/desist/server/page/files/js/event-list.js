@@ -11,13 +11,39 @@ const TEXT = new Set(["RunContent", "RunIntermediateContent", "ReasoningContentD
 class EventList extends HTMLElement {
   connectedCallback() {
     if (this.list) return;
-    this.find = h("input", { type: "search", placeholder: "Filter: name, step, agent", "aria-label": "Filter events", oninput: () => this.refilter() });
+    this.find = h("input", {
+      type: "search",
+      placeholder: "Filter: name, step, agent",
+      "aria-label": "Filter events",
+      oninput: () => this.refilter(),
+    });
     this.pieces = h("input", { type: "checkbox", checked: true, onchange: () => this.refilter() });
     this.total = h("span", { class: "dim" });
     this.box = h("div", { class: "rows", id: "events", role: "listbox", "aria-label": "Events" });
-    this.detail = h("pre", { class: "detail", tabindex: "0", role: "region", "aria-label": "The chosen event", hidden: true });
-    this.append(h("div", { class: "tools" }, this.find, h("label", { class: "check" }, this.pieces, "pieces of text"), this.total), this.box, this.detail);
-    this.list = new VirtualList(this.box, { make, fill: (row, index) => this.fill(row, index), height: 30, onchoose: (index) => this.chosen(index) });
+    this.detail = h("pre", {
+      class: "detail",
+      tabindex: "0",
+      role: "region",
+      "aria-label": "The chosen event",
+      hidden: true,
+    });
+    this.append(
+      h(
+        "div",
+        { class: "tools" },
+        this.find,
+        h("label", { class: "check" }, this.pieces, "pieces of text"),
+        this.total,
+      ),
+      this.box,
+      this.detail,
+    );
+    this.list = new VirtualList(this.box, {
+      make,
+      fill: (row, index) => this.fill(row, index),
+      height: 30,
+      onchoose: (index) => this.chosen(index),
+    });
     this.list.sticks = true;
     this.box.addEventListener("keydown", (event) => this.list.key(event));
     this.shown = [];
@@ -71,10 +97,12 @@ function make() {
   return row;
 }
 
-const wordsOf = (event) => [event.event, event.step_name, event.agent_name, event.tool?.tool_name].join(" ").toLowerCase();
+const wordsOf = (event) =>
+  [event.event, event.step_name, event.agent_name, event.tool?.tool_name].join(" ").toLowerCase();
 
 function summary(event) {
-  if (event.tool) return `${event.tool.tool_name}${event.tool.result === undefined ? "" : ` → ${brief(event.tool.result, 80)}`}`;
+  if (event.tool)
+    return `${event.tool.tool_name}${event.tool.result === undefined ? "" : ` → ${brief(event.tool.result, 80)}`}`;
   if (event.reasoning_content) return brief(event.reasoning_content);
   if (event.total_tokens !== undefined) return `${event.model ?? ""} ${event.total_tokens} tokens`;
   return brief(event.content ?? event.error ?? event.reason ?? event.step_output?.content);

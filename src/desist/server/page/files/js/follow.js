@@ -91,7 +91,14 @@ function frame(part, place) {
   return event;
 }
 
-const ENDS = new Set(["WorkflowCompleted", "WorkflowCancelled", "WorkflowError", "RunCompleted", "RunCancelled", "RunError"]);
+const ENDS = new Set([
+  "WorkflowCompleted",
+  "WorkflowCancelled",
+  "WorkflowError",
+  "RunCompleted",
+  "RunCancelled",
+  "RunError",
+]);
 
 /** Whether an event is the last one of the run that is followed, not of one inside it. */
 export const isEnd = (event) => ENDS.has(event.event) && event.event_run_id === undefined;

@@ -2,7 +2,13 @@
 
 import { picture } from "./dom.js";
 
-const line = { fill: "none", stroke: "currentColor", "stroke-width": "1.6", "stroke-linecap": "round", "stroke-linejoin": "round" };
+const line = {
+  fill: "none",
+  stroke: "currentColor",
+  "stroke-width": "1.6",
+  "stroke-linecap": "round",
+  "stroke-linejoin": "round",
+};
 const full = { fill: "currentColor" };
 
 const STATUS = {
@@ -43,7 +49,12 @@ const KIND = {
     { d: "M2.8 14c.4-3 2.5-4.6 5.2-4.6s4.800 1.600 5.2 4.600", ...line },
   ],
   model: [{ d: "M2.500 3h11v8h-6l-3 2.600v-2.600h-2z", ...line }],
-  tool: [{ d: "M10.600 2.400a3.400 3.400 0 0 0-3.300 4.700L2.600 11.800l1.700 1.700 4.700-4.700a3.400 3.400 0 0 0 4.400-4.400l-2.100 2.100-1.700-.400-.400-1.700z", ...line }],
+  tool: [
+    {
+      d: "M10.600 2.400a3.400 3.400 0 0 0-3.300 4.700L2.600 11.800l1.700 1.700 4.700-4.700a3.400 3.400 0 0 0 4.400-4.400l-2.100 2.100-1.700-.400-.400-1.700z",
+      ...line,
+    },
+  ],
 };
 
 const OTHER = {
@@ -54,14 +65,14 @@ const OTHER = {
   force: [{ d: "M9 1.500L3 9h4l-1 5.500L12.500 7H8z", ...full }],
   again: [{ d: "M4.500 2.500v11l8.500-5.500z", ...full }],
   copy: [
-    { el: "rect", x: 5.500, y: 5.500, width: 8, height: 8, rx: 1.500, ...line },
+    { el: "rect", x: 5.5, y: 5.5, width: 8, height: 8, rx: 1.5, ...line },
     { d: "M10.500 3v-.500h-8v8H3", ...line },
   ],
   done: [{ d: "M2.8 8.6l3.4 3.6 7-8", ...line }],
   gear: [
     { d: "M2 4.500h7M12.500 4.500H14M2 11.500h1.500M7 11.500h7", ...line },
-    { el: "circle", cx: 10.700, cy: 4.500, r: 1.800, ...line },
-    { el: "circle", cx: 5.200, cy: 11.500, r: 1.800, ...line },
+    { el: "circle", cx: 10.7, cy: 4.5, r: 1.8, ...line },
+    { el: "circle", cx: 5.2, cy: 11.5, r: 1.8, ...line },
   ],
   plus: [{ d: "M8 3v10M3 8h10", ...line }],
   minus: [{ d: "M3.500 8h9", ...line }],

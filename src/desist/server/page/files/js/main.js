@@ -42,7 +42,10 @@ class Connection extends HTMLElement {
   async probe() {
     while (!connection.ok) {
       await pause(1000);
-      await fetch(new URL("health", document.baseURI), { cache: "no-store" }).then(() => connection.note(true), () => {});
+      await fetch(new URL("health", document.baseURI), { cache: "no-store" }).then(
+        () => connection.note(true),
+        () => {},
+      );
     }
   }
 }

@@ -119,7 +119,8 @@ export class RunModel {
     const made = event.step_response ?? event.step_output;
     const span = this.end(`step ${event.step_id}`, status, event);
     if (!span) return;
-    if (made?.duration !== undefined && span.children.length === 0) span.start = Math.max(span.start, span.end - made.duration);
+    if (made?.duration !== undefined && span.children.length === 0)
+      span.start = Math.max(span.start, span.end - made.duration);
     span.said = { content: event.content ?? made?.content, error: event.error ?? made?.error, reason: event.reason };
   }
 
@@ -159,7 +160,13 @@ export class RunModel {
   called(event) {
     const tool = event.tool ?? {};
     const key = toolKey(event);
-    const span = this.begin(key, "tool", tool.tool_name ?? "tool", event, this.place({ ...event, parent_step_id: null }));
+    const span = this.begin(
+      key,
+      "tool",
+      tool.tool_name ?? "tool",
+      event,
+      this.place({ ...event, parent_step_id: null }),
+    );
     if (tool.started_at) span.start = tool.started_at;
     span.said = { tool };
     this.tools.push(span);
@@ -181,7 +188,8 @@ export class RunModel {
 
   speaker(event) {
     const runId = event.event_run_id ?? event.run_id;
-    if (event.agent_id !== undefined) return { key: runId, name: event.agent_name || event.agent_id, step: event.step_name };
+    if (event.agent_id !== undefined)
+      return { key: runId, name: event.agent_name || event.agent_id, step: event.step_name };
     return { key: event.step_id ? `step ${event.step_id}` : runId, name: event.step_name ?? event.workflow_name ?? "" };
   }
 
@@ -192,56 +200,11 @@ export class RunModel {
 
   stepText(event) {
     const made = event.step_output ?? {};
-    if (made.step_name === undefined && typeof made.content === "string") this.texts.add(this.speaker(event), made.content);
+    if (made.step_name === undefined && typeof made.content === "string")
+      this.texts.add(this.speaker(event), made.content);
   }
 
   // -- what isn't told by events
-
-  /** Show what a record says of a run whose events aren't there. `whole` is what the server knows of it. */
-  fromRecord(whole) {
-    const { output } = whole;
-    if (!output || this.roots.length > 1 || this.root?.children.length) return;
-    const start = whole.created_at;
-    this.roots = [];
-    const root = this.begin("record", whole.kind, whole.name ?? whole.id ?? whole.kind, { event_at: start });
-    Object.assign(root, { runId: whole.run_id, said: { content: output.content, error: output.error } });
-    if (output.step_results) this.recorded(output.step_results, root, start);
-    for (const tool of output.tools ?? []) this.recordedTool(tool, root);
-    this.end("record", whole.status, { event_at: start + (whole.duration ?? Math.max(0, this.last - start)) });
-    if (output.content !== undefined) this.texts.whole({ key: whole.run_id, name: root.name }, output.content, whole.status === "CANCELLED");
-  }
-
-  recorded(steps, above, start, status) {
-    for (const made of steps) {
-      const key = `record ${made.step_id} ${this.shape}`;
-      const kind = (made.step_type ?? "step").toLowerCase();
-      const span = this.begin(key, kind === "function" ? "step" : kind, made.step_name ?? "step", { event_at: start }, above);
-      span.said = { content: made.content, error: made.error };
-      this.recorded(made.steps ?? [], span, start, status);
-      const ended = status ?? (made.cancelled ? "CANCELLED" : made.success === false ? "ERROR" : "COMPLETED");
-      this.end(key, ended, { event_at: status ? start : start + (made.duration ?? 0) });
-      if (kind !== "parallel" && above.kind !== "parallel" && !status) start += made.duration ?? 0;
-    }
-  }
-
-  recordedTool(tool, above) {
-    const start = tool.started_at ?? tool.created_at;
-    const span = this.begin(`record ${tool.tool_call_id}`, "tool", tool.tool_name ?? "tool", { event_at: start }, above);
-    const status = tool.abandoned ? "ABANDONED" : tool.cancelled ? "CANCELLED" : tool.tool_call_error ? "ERROR" : "COMPLETED";
-    this.end(span.key, status, { event_at: tool.ended_at ?? start });
-    span.said = { tool };
-    this.tools.push(span);
-  }
-
-  /** Show the steps that this run took over from the one it goes on with. */
-  kept(steps) {
-    if (!this.root || this.root.kept) return;
-    this.root.kept = true;
-    const told = this.root.children.splice(0);
-    this.recorded(steps, this.root, this.root.start, "KEPT");
-    this.root.children.push(...told);
-    this.shape++;
-  }
 
   /** Note runs of the tree that no event tells of: those that tools have started. */
   alive(runs, now) {
@@ -254,7 +217,8 @@ export class RunModel {
       Object.assign(span, { runId: run.run_id, silent: true });
     }
     for (const [key, span] of this.open) {
-      if (span.silent && !living.has(span.runId)) this.end(key, this.ending || this.record ? "CANCELLED" : "COMPLETED", { event_at: now });
+      if (span.silent && !living.has(span.runId))
+        this.end(key, this.ending || this.record ? "CANCELLED" : "COMPLETED", { event_at: now });
     }
   }
 

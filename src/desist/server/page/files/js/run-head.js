@@ -5,7 +5,13 @@ import { icon, statusIcon } from "./icons.js";
 import { cost } from "./kept.js";
 import { brief, clock, count, isFinal, many, short, span, statusWord, waits } from "./words.js";
 
-const STREAM = { live: "", ended: "", reconnecting: "Reconnecting…", elsewhere: "Waiting to follow it", gone: "It isn't there any more" };
+const STREAM = {
+  live: "",
+  ended: "",
+  reconnecting: "Reconnecting…",
+  elsewhere: "Waiting to follow it",
+  gone: "It isn't there any more",
+};
 
 export class RunHead {
   constructor({ stop, more, force, again }) {
@@ -15,17 +21,37 @@ export class RunHead {
     this.asked = h("p", { class: "asked" });
     this.facts = h("div", { class: "facts" });
     this.doing = h("p", { class: "doing" });
+    this.error = h("p", { class: "problem", hidden: true });
     this.streaming = h("span", { class: "stream", role: "status" });
-    const button = (kind, picture, words, work, more_ = {}) => h("button", { type: "button", class: kind, onclick: work, hidden: true, ...more_ }, icon(picture), words);
+    const button = (kind, picture, words, work, more_ = {}) =>
+      h("button", { type: "button", class: kind, onclick: work, hidden: true, ...more_ }, icon(picture), words);
     this.stop = button("stop", "stop", "Stop", stop);
-    this.more = button("stop more", "more", "", more, { "aria-label": "Stop with reason, grace, scope", title: "Stop with reason, grace, scope" });
+    this.more = button("stop more", "more", "", more, {
+      "aria-label": "Stop with reason, grace, scope",
+      title: "Stop with reason, grace, scope",
+    });
     this.force = button("force", "force", "Force", force, { title: "Leave no more time for cleanup" });
     this.again = button("main", "again", "Continue", again, { title: "Go on in a new run: what had finished is kept" });
-    this.element = h("header", { class: "run-head" },
+    this.element = h(
+      "header",
+      { class: "run-head" },
       h("a", { class: "back", href: "#/" }, icon("back"), "Runs"),
-      h("div", { class: "line" }, h("div", { class: "who" }, h("div", { class: "state" }, this.badge, this.time, this.streaming), this.title, this.asked),
-        h("div", { class: "buttons" }, h("div", { class: "joined" }, this.stop, this.more), this.force, this.again)),
-      this.facts, this.doing);
+      h(
+        "div",
+        { class: "line" },
+        h(
+          "div",
+          { class: "who" },
+          h("div", { class: "state" }, this.badge, this.time, this.streaming),
+          this.title,
+          this.asked,
+        ),
+        h("div", { class: "buttons" }, h("div", { class: "joined" }, this.stop, this.more), this.force, this.again),
+      ),
+      this.facts,
+      this.doing,
+      this.error,
+    );
   }
 
   /** Say how the stream of events goes. */
@@ -43,6 +69,9 @@ export class RunHead {
       say(this.asked, brief(known.asked, 300));
       this.showFacts(known, model);
     }
+    const error = status === "ERROR" ? (model.ending?.error ?? known?.output?.error ?? "") : "";
+    this.error.hidden = !error;
+    say(this.error, error);
     const blocked = status === "RUNNING" ? waits(life?.runs ?? []).join(" · ") : "";
     say(this.doing, blocked && `Now: ${blocked}`);
     this.buttons(status);
@@ -82,26 +111,61 @@ export class RunHead {
     const money = cost(used);
     const facts = [
       ["Run", known.run_id, short(known.run_id)],
-      known.continued_from ? ["Goes on with", known.continued_from, short(known.continued_from), `#/runs/${encodeURIComponent(known.continued_from)}`] : null,
+      known.continued_from
+        ? [
+            "Goes on with",
+            known.continued_from,
+            short(known.continued_from),
+            `#/runs/${encodeURIComponent(known.continued_from)}`,
+          ]
+        : null,
       ["Session", known.session_id, short(known.session_id)],
       ["User", known.user_id, known.user_id],
-      ["Tokens", "", used.total_tokens ? `${count(used.total_tokens)}${used.model_calls ? ` in ${many(used.model_calls, "call")}` : ""}` : ""],
+      [
+        "Tokens",
+        "",
+        used.total_tokens
+          ? `${count(used.total_tokens)}${used.model_calls ? ` in ${many(used.model_calls, "call")}` : ""}`
+          : "",
+      ],
       ["Cost", "", money],
     ].filter((fact) => fact && fact[2]);
     const said = JSON.stringify(facts);
     if (said === this.said) return;
     this.said = said;
-    this.facts.replaceChildren(...facts.map(([name, title, text, link]) => h("span", { class: "fact", title }, h("span", { class: "dim" }, name), " ", link ? h("a", { href: link }, text) : text, title && name !== "User" ? copier(name, title) : null)));
+    this.facts.replaceChildren(
+      ...facts.map(([name, title, text, link]) =>
+        h(
+          "span",
+          { class: "fact", title },
+          h("span", { class: "dim" }, name),
+          " ",
+          link ? h("a", { href: link }, text) : text,
+          title && name !== "User" ? copier(name, title) : null,
+        ),
+      ),
+    );
   }
 }
 
 /** Return a button that copies an id. */
 function copier(name, value) {
-  const button = h("button", { type: "button", class: "quiet copy", "aria-label": `Copy the id: ${name}`, title: "Copy", onclick: async () => {
-    await navigator.clipboard.writeText(value);
-    announce("Copied.");
-    button.replaceChildren(icon("done"));
-  } }, icon("copy"));
+  if (!navigator.clipboard) return null; // over plain HTTP from another machine
+  const button = h(
+    "button",
+    {
+      type: "button",
+      class: "quiet copy",
+      "aria-label": `Copy the id: ${name}`,
+      title: "Copy",
+      onclick: async () => {
+        await navigator.clipboard.writeText(value);
+        announce("Copied.");
+        button.replaceChildren(icon("done"));
+      },
+    },
+    icon("copy"),
+  );
   return button;
 }
 
@@ -111,6 +175,7 @@ function usage(known, model) {
   if (!metrics) return {};
   if (!metrics.steps) return metrics;
   const sum = {};
-  for (const { metrics: one } of Object.values(metrics.steps)) for (const [name, value] of Object.entries(one ?? {})) sum[name] = (sum[name] ?? 0) + value;
+  for (const { metrics: one } of Object.values(metrics.steps))
+    for (const [name, value] of Object.entries(one ?? {})) sum[name] = (sum[name] ?? 0) + value;
   return sum;
 }

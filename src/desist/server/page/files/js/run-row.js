@@ -16,9 +16,22 @@ export class RunRow {
     this.asked = h("span", { class: "asked" });
     this.doing = h("span", { class: "doing" });
     this.began = h("span", { class: "began" });
-    this.button = h("button", { type: "button", class: "stop small", onclick: () => this.stop() }, icon("stop"), "Stop");
-    this.element = h("li", { class: "run" }, h("label", { class: "check pick" }, this.pick), h("span", { class: "state" }, this.badge, this.time),
-      h("span", { class: "which" }, this.name, this.asked), this.doing, this.began, h("span", { class: "act" }, this.button));
+    this.button = h(
+      "button",
+      { type: "button", class: "stop small", onclick: () => this.stop() },
+      icon("stop"),
+      "Stop",
+    );
+    this.element = h(
+      "li",
+      { class: "run" },
+      h("label", { class: "check pick" }, this.pick),
+      h("span", { class: "state" }, this.badge, this.time),
+      h("span", { class: "which" }, this.name, this.asked),
+      this.doing,
+      this.began,
+      h("span", { class: "act" }, this.button),
+    );
   }
 
   get lives() {
@@ -55,7 +68,10 @@ export class RunRow {
   age(now) {
     const { run } = this;
     const took = run.duration;
-    say(this.time, isFinal(run.status) ? (took === null || took === undefined ? "" : span(took)) : clock(now - run.created_at));
+    say(
+      this.time,
+      isFinal(run.status) ? (took === null || took === undefined ? "" : span(took)) : clock(now - run.created_at),
+    );
   }
 
   async stop() {
@@ -67,7 +83,9 @@ export class RunRow {
     } catch (error) {
       this.pressed = false;
       this.showStatus();
-      this.problem(error instanceof Unreachable ? error : new Error(`${this.run.name ?? this.run.id}: ${error.message}`));
+      this.problem(
+        error instanceof Unreachable ? error : new Error(`${this.run.name ?? this.run.id}: ${error.message}`),
+      );
     }
   }
 }

@@ -10,6 +10,7 @@ import { announce, every, h, onFrame } from "./dom.js";
 import { follow } from "./follow.js";
 import { RunHead } from "./run-head.js";
 import { RunModel } from "./model.js";
+import { showKept, showRecord } from "./recorded.js";
 import { forceNow, openStop, stopNow } from "./stop.js";
 import { storyOf } from "./story.js";
 import { Tabs } from "./tabs.js";
@@ -44,17 +45,33 @@ class RunView extends HTMLElement {
     });
     this.trouble = h("p", { class: "problem", role: "alert", hidden: true });
     this.story = h("desist-story", {});
-    this.stopping = h("section", { class: "card stopping", hidden: true, "aria-label": "How it was stopped" }, h("h2", {}, "Stop"), this.story);
+    this.stopping = h(
+      "section",
+      { class: "card stopping", hidden: true, "aria-label": "How it was stopped" },
+      h("h2", {}, "Stop"),
+      this.story,
+    );
     this.waterfall = h("desist-waterfall", { model: this.model, clock: now });
     this.detail = h("div", { class: "chosen", hidden: true });
     this.text = h("desist-text", { model: this.model });
     this.events = h("desist-events", { model: this.model });
     this.tools = h("div", { class: "tool-list" });
-    this.tabs = new Tabs("What it says and does", [["text", "Text", this.text], ["tools", "Tools", this.tools], ["events", "Events", this.events]]);
-    this.append(this.head.element, this.trouble,
-      h("div", { class: "columns" }, this.stopping,
+    this.tabs = new Tabs("What it says and does", [
+      ["text", "Text", this.text],
+      ["tools", "Tools", this.tools],
+      ["events", "Events", this.events],
+    ]);
+    this.append(
+      this.head.element,
+      this.trouble,
+      h(
+        "div",
+        { class: "columns" },
+        this.stopping,
         h("section", { class: "card steps", "aria-label": "Steps" }, h("h2", {}, "Steps"), this.waterfall, this.detail),
-        h("section", { class: "card output", "aria-label": "Output" }, this.tabs.element)));
+        h("section", { class: "card output", "aria-label": "Output" }, this.tabs.element),
+      ),
+    );
     this.addEventListener("desist-span", (event) => this.choose(event.detail));
     addEventListener("desist-likes", () => this.draw(), { signal: this.gone.signal });
   }
@@ -82,13 +99,22 @@ class RunView extends HTMLElement {
   async load() {
     try {
       await this.refresh();
+      if (this.known.root_run_id !== this.runId)
+        return void location.replace(`#/runs/${encodeURIComponent(this.known.root_run_id)}`);
     } catch (error) {
       if (this.gone.signal.aborted) return;
       this.trouble.hidden = false;
-      this.trouble.textContent = error instanceof Problem && error.status === 404 ? "There is no run with this id, or none that you may see." : error.message;
+      this.trouble.textContent =
+        error instanceof Problem && error.status === 404
+          ? "There is no run with this id, or none that you may see."
+          : error.message;
       if (error instanceof Problem) return;
     }
-    follow(this.runId, { take: (events) => this.take(events), state: (name, words) => this.streams(name, words), signal: this.gone.signal });
+    follow(this.runId, {
+      take: (events) => this.take(events),
+      state: (name, words) => this.streams(name, words),
+      signal: this.gone.signal,
+    });
     this.watch();
   }
 
@@ -109,7 +135,7 @@ class RunView extends HTMLElement {
   keepSteps() {
     const told = new Set([...this.model.walk()].map((span) => span.stepId));
     const kept = (this.known.output.step_results ?? []).filter((made) => !told.has(made.step_id) && !made.cancelled);
-    if (this.model.root && kept.length) this.model.kept(kept);
+    if (this.model.root && kept.length) showKept(this.model, kept);
   }
 
   ended() {
@@ -124,7 +150,7 @@ class RunView extends HTMLElement {
     if (name === "reconnecting") announce("The connection was lost. Reconnecting.");
     if (name !== "ended") return;
     await this.refresh().catch(() => {});
-    if (this.known) this.model.fromRecord(this.known);
+    if (this.known) showRecord(this.model, this.known);
     this.draw();
   }
 
@@ -197,13 +223,26 @@ class RunView extends HTMLElement {
   }
 
   stopPart(span) {
-    openStop({ runId: this.runId, name: this.name, part: { runId: span.runId, name: span.name }, stopped: (receipt) => this.stopped(receipt) });
+    openStop({
+      runId: this.runId,
+      name: this.name,
+      part: { runId: span.runId, name: span.name },
+      stopped: (receipt) => this.stopped(receipt),
+    });
   }
 
   // -- showing it
 
   drawNow() {
-    this.head.show({ known: this.known, model: this.model, life: this.life, status: this.status, record: this.record, now: now() });
+    this.head.show({
+      known: this.known,
+      model: this.model,
+      life: this.life,
+      status: this.status,
+      record: this.record,
+      now: now(),
+    });
+    this.waterfall.stopping = this.text.stopping = this.status === "CANCELLING";
     this.waterfall.update();
     this.text.update();
     this.events.update();

@@ -9,7 +9,14 @@ import { isFinal, many } from "./words.js";
 
 const PAGE = 50;
 const MOST = 200; // rows that are kept up to date; the server gives no more at once
-const STATUSES = [["", "All"], ["RUNNING", "Running"], ["CANCELLING", "Stopping"], ["CANCELLED", "Cancelled"], ["COMPLETED", "Completed"], ["ERROR", "Failed"]];
+const STATUSES = [
+  ["", "All"],
+  ["RUNNING", "Running"],
+  ["CANCELLING", "Stopping"],
+  ["CANCELLED", "Cancelled"],
+  ["COMPLETED", "Completed"],
+  ["ERROR", "Failed"],
+];
 
 class RunsView extends HTMLElement {
   connectedCallback() {
@@ -18,6 +25,7 @@ class RunsView extends HTMLElement {
     this.rows = new Map();
     this.chosen = new Set();
     this.limit = PAGE;
+    this.past = []; // runs older than the MOST newest, as they stood when they were asked for
     this.status = "";
     this.build();
     this.drawAges = onFrame(() => this.rows.forEach((row) => row.age(now())));
@@ -33,34 +41,78 @@ class RunsView extends HTMLElement {
   }
 
   build() {
-    this.find = h("input", { type: "search", placeholder: "Find by name, input, id, user", "aria-label": "Find", oninput: () => this.draw() });
-    this.which = h("select", { "aria-label": "Workflow or agent", onchange: () => this.again() }, h("option", { value: "" }, "Everything"));
+    this.find = h("input", {
+      type: "search",
+      placeholder: "Find by name, input, id, user",
+      "aria-label": "Find",
+      oninput: () => this.draw(),
+    });
+    this.which = h(
+      "select",
+      { "aria-label": "Workflow or agent", onchange: () => this.again() },
+      h("option", { value: "" }, "Everything"),
+    );
     this.all = h("input", { type: "checkbox", "aria-label": "Choose all that run", onchange: () => this.chooseAll() });
     this.list = h("ul", { class: "runs" });
     this.empty = h("div", { class: "empty", hidden: true });
     this.trouble = h("p", { class: "problem", role: "alert", hidden: true });
     this.older = h("button", { type: "button", hidden: true, onclick: () => this.showMore() }, "Older runs");
     this.append(
-      h("div", { class: "view-head" }, h("h1", { tabindex: "-1" }, "Runs"), h("a", { class: "button main", href: "#/start" }, icon("plus"), "Start a run")),
+      h(
+        "div",
+        { class: "view-head" },
+        h("h1", { tabindex: "-1" }, "Runs"),
+        h("a", { class: "button main", href: "#/start" }, icon("plus"), "Start a run"),
+      ),
       h("div", { class: "filters" }, this.statuses(), this.which, this.find),
       this.trouble,
-      h("div", { class: "card list" },
-        h("div", { class: "list-head" }, h("label", { class: "check pick" }, this.all), h("span", {}, "Status"), h("span", {}, "Run"), h("span", {}, "Doing"), h("span", { class: "right" }, "Began"),
-          h("button", { type: "button", class: "small quiet", onclick: () => this.stopMany() }, "Stop many…")),
-        this.list, this.empty),
-      this.older, this.selection());
+      h(
+        "div",
+        { class: "card list" },
+        h(
+          "div",
+          { class: "list-head" },
+          h("label", { class: "check pick" }, this.all),
+          h("span", {}, "Status"),
+          h("span", {}, "Run"),
+          h("span", {}, "Doing"),
+          h("span", { class: "right" }, "Began"),
+          h("button", { type: "button", class: "small quiet", onclick: () => this.stopMany() }, "Stop many…"),
+        ),
+        this.list,
+        this.empty,
+      ),
+      this.older,
+      this.selection(),
+    );
   }
 
   statuses() {
-    const option = ([value, words]) => h("label", {}, h("input", { type: "radio", name: "status", value, checked: value === "" }), h("span", {}, words));
-    return h("fieldset", { class: "choices", onchange: (event) => ((this.status = event.target.value), this.again()) }, h("legend", { class: "unseen" }, "Status"), STATUSES.map(option));
+    const option = ([value, words]) =>
+      h("label", {}, h("input", { type: "radio", name: "status", value, checked: value === "" }), h("span", {}, words));
+    return h(
+      "fieldset",
+      { class: "choices", onchange: (event) => ((this.status = event.target.value), this.again()) },
+      h("legend", { class: "unseen" }, "Status"),
+      STATUSES.map(option),
+    );
   }
 
   selection() {
     this.number = h("span", {});
-    this.stopChosen = h("button", { type: "button", class: "stop", onclick: () => this.stopSelected() }, icon("stop"), "Stop");
-    this.bar = h("div", { class: "selection", hidden: true, role: "region", "aria-label": "Chosen runs" }, this.number,
-      h("button", { type: "button", class: "quiet", onclick: () => this.choose([]) }, "Clear"), this.stopChosen);
+    this.stopChosen = h(
+      "button",
+      { type: "button", class: "stop", onclick: () => this.stopSelected() },
+      icon("stop"),
+      "Stop",
+    );
+    this.bar = h(
+      "div",
+      { class: "selection", hidden: true, role: "region", "aria-label": "Chosen runs" },
+      this.number,
+      h("button", { type: "button", class: "quiet", onclick: () => this.choose([]) }, "Clear"),
+      this.stopChosen,
+    );
     return this.bar;
   }
 
@@ -72,20 +124,31 @@ class RunsView extends HTMLElement {
 
   again() {
     this.limit = PAGE;
+    this.past = [];
     this.look();
   }
 
-  showMore() {
-    this.limit = Math.min(MOST, this.limit + PAGE);
+  /** Show older runs: kept up to date too, as long as there aren't many. */
+  async showMore() {
+    if (this.limit < MOST) {
+      this.limit += PAGE;
+    } else {
+      const page = await listRuns({ ...this.query(), cursor: this.next }, this.gone.signal);
+      this.past.push(...page.runs);
+      this.pastNext = page.next;
+    }
     this.look();
+  }
+
+  query() {
+    const [kind, ...id] = this.which.value.split("/");
+    return { limit: this.limit, status: this.status, [kind || "workflow"]: id.join("/") };
   }
 
   async look() {
     const asked = (this.asked = Symbol("look"));
-    const [kind, ...id] = this.which.value.split("/");
-    const query = { limit: this.limit, status: this.status, [kind || "workflow"]: id.join("/") };
     try {
-      const page = await listRuns(query, this.gone.signal);
+      const page = await listRuns(this.query(), this.gone.signal);
       if (this.asked === asked) this.told(page);
     } catch (error) {
       if (error instanceof Problem) this.problem(error);
@@ -97,18 +160,26 @@ class RunsView extends HTMLElement {
     say(this.trouble, error ? error.message : "");
   }
 
-  told({ runs, next }) {
+  told({ runs: newest, next }) {
     this.problem(null);
-    const wanted = new Set(runs.map((run) => run.run_id));
+    const wanted = new Set(newest.map((run) => run.run_id));
+    const older = this.past.filter((run) => !wanted.has(run.run_id));
+    const runs = [...newest, ...older];
+    for (const run of older) wanted.add(run.run_id);
+    this.next = this.past.length ? this.pastNext : next;
     for (const id of [...this.rows.keys()]) if (!wanted.has(id)) this.rows.delete(id);
     for (const run of runs) {
-      if (!this.rows.has(run.run_id)) this.rows.set(run.run_id, new RunRow(run.run_id, { changed: () => this.picked(), problem: (error) => this.problem(error) }));
+      if (!this.rows.has(run.run_id))
+        this.rows.set(
+          run.run_id,
+          new RunRow(run.run_id, { changed: () => this.picked(), problem: (error) => this.problem(error) }),
+        );
       this.rows.get(run.run_id).update(run, now());
       if (isFinal(run.status)) this.chosen.delete(run.run_id);
     }
     for (const id of [...this.chosen]) if (!wanted.has(id)) this.chosen.delete(id);
     this.order = runs.map((run) => run.run_id);
-    this.older.hidden = !next || this.limit >= MOST;
+    this.older.hidden = !this.next;
     this.draw();
   }
 
@@ -118,7 +189,10 @@ class RunsView extends HTMLElement {
     const word = this.find.value.trim().toLowerCase();
     const shown = (this.order ?? []).map((id) => this.rows.get(id)).filter((row) => !word || row.words.includes(word));
     const elements = shown.map((row) => row.element);
-    elements.forEach((element, index) => this.list.children[index] !== element && this.list.insertBefore(element, this.list.children[index] ?? null));
+    elements.forEach(
+      (element, index) =>
+        this.list.children[index] !== element && this.list.insertBefore(element, this.list.children[index] ?? null),
+    );
     while (this.list.children.length > elements.length) this.list.lastChild.remove();
     this.shown = shown;
     this.empty.hidden = elements.length > 0 || !this.order;
@@ -128,7 +202,10 @@ class RunsView extends HTMLElement {
 
   sayEmpty(word) {
     const filtered = word || this.status || this.which.value;
-    this.empty.replaceChildren(h("p", {}, filtered ? "No run fits." : "Nothing has run here yet."), filtered ? "" : h("a", { class: "button", href: "#/start" }, "Start a run"));
+    this.empty.replaceChildren(
+      h("p", {}, filtered ? "No run fits." : "Nothing has run here yet."),
+      filtered ? "" : h("a", { class: "button", href: "#/start" }, "Start a run"),
+    );
   }
 
   // -- choosing and stopping

@@ -15,7 +15,13 @@ door.ask = (wrong) => {
 
 function askForToken(wrong) {
   return new Promise((done, fail) => {
-    const secret = h("input", { type: "password", autocomplete: "off", required: true, spellcheck: false, name: "token" });
+    const secret = h("input", {
+      type: "password",
+      autocomplete: "off",
+      required: true,
+      spellcheck: false,
+      name: "token",
+    });
     let given = false;
     const { close, problem } = openDialog({
       title: "This server asks for a token",
@@ -43,8 +49,14 @@ export function openSettings() {
     body: [
       field("Your name", name, "Stands in the record of what you stop."),
       h("div", { class: "pair" }, field("A million tokens in", paid), field("A million tokens out", got)),
-      h("p", { class: "hint" }, "With prices the page shows what a run costs, in whatever currency they are. The server doesn't know them."),
-      token.get() ? h("button", { type: "button", onclick: () => (token.set(""), location.reload()) }, "Forget the token") : null,
+      h(
+        "p",
+        { class: "hint" },
+        "With prices the page shows what a run costs, in whatever currency they are. The server doesn't know them.",
+      ),
+      token.get()
+        ? h("button", { type: "button", onclick: () => (token.set(""), location.reload()) }, "Forget the token")
+        : null,
     ],
     actions: h("button", { type: "submit", class: "main" }, "Save"),
     submit: () => {

@@ -14,11 +14,29 @@ class StartView extends HTMLElement {
     this.choices = h("fieldset", { class: "components" }, h("legend", {}, "What to run"));
     this.input = h("div", { class: "input" });
     this.send = h("button", { type: "submit", class: "main", disabled: true }, icon("again"), "Start");
-    this.form = h("form", { class: "card start", onsubmit: (event) => this.submit(event) }, this.choices,
-      h("div", { class: "order" }, this.input, this.limits(), this.trouble,
-        h("footer", {}, this.send, h("span", { class: "hint" }, "It lives on the server: you may close this page, and come back."))));
+    this.form = h(
+      "form",
+      { class: "card start", onsubmit: (event) => this.submit(event) },
+      this.choices,
+      h(
+        "div",
+        { class: "order" },
+        this.input,
+        this.limits(),
+        this.trouble,
+        h(
+          "footer",
+          {},
+          this.send,
+          h("span", { class: "hint" }, "It lives on the server: you may close this page, and come back."),
+        ),
+      ),
+    );
     this.append(h("div", { class: "view-head" }, h("h1", { tabindex: "-1" }, "Start a run")), this.form);
-    components(this.gone.signal).then((known) => this.known(known), (error) => this.problem(error));
+    components(this.gone.signal).then(
+      (known) => this.known(known),
+      (error) => this.problem(error),
+    );
   }
 
   disconnectedCallback() {
@@ -26,24 +44,55 @@ class StartView extends HTMLElement {
   }
 
   limits() {
-    const number = (more = {}) => h("input", { type: "number", min: "0", step: "any", inputMode: "decimal", placeholder: "none", ...more });
+    const number = (more = {}) =>
+      h("input", { type: "number", min: "0", step: "any", inputMode: "decimal", placeholder: "none", ...more });
     this.timeout = number();
     this.tokens = number({ step: "1" });
     this.session = h("input", { type: "text", maxLength: 200, placeholder: "a new one" });
     this.user = h("input", { type: "text", maxLength: 200, placeholder: "nobody" });
     this.leave = h("input", { type: "checkbox" });
-    return h("details", {}, h("summary", {}, "Limits, session, user"),
-      h("div", { class: "pair" }, field("Stop it after, in seconds", this.timeout), field("Stop it after so many tokens", this.tokens)),
-      h("div", { class: "pair" }, field("Session", this.session, "To go on with an earlier talk."), field("User", this.user)),
-      h("label", { class: "check" }, this.leave, "Stop it when nobody follows it any more"));
+    return h(
+      "details",
+      {},
+      h("summary", {}, "Limits, session, user"),
+      h(
+        "div",
+        { class: "pair" },
+        field("Stop it after, in seconds", this.timeout),
+        field("Stop it after so many tokens", this.tokens),
+      ),
+      h(
+        "div",
+        { class: "pair" },
+        field("Session", this.session, "To go on with an earlier talk."),
+        field("User", this.user),
+      ),
+      h("label", { class: "check" }, this.leave, "Stop it when nobody follows it any more"),
+    );
   }
 
   known(found) {
     const [kind, id] = this.wanted ?? [];
     const first = found.find((one) => one.kind === kind && one.id === id) ?? found[0];
-    this.choices.append(h("div", { class: "grid" }, found.map((one) => h("label", { class: "component" },
-      h("input", { type: "radio", name: "component", checked: one === first, onchange: () => this.choose(one) }),
-      h("span", { class: "about" }, h("span", { class: "title" }, kindIcon(one.kind), one.name ?? one.id), h("span", { class: "dim" }, one.description || one.kind))))));
+    this.choices.append(
+      h(
+        "div",
+        { class: "grid" },
+        found.map((one) =>
+          h(
+            "label",
+            { class: "component" },
+            h("input", { type: "radio", name: "component", checked: one === first, onchange: () => this.choose(one) }),
+            h(
+              "span",
+              { class: "about" },
+              h("span", { class: "title" }, kindIcon(one.kind), one.name ?? one.id),
+              h("span", { class: "dim" }, one.description || one.kind),
+            ),
+          ),
+        ),
+      ),
+    );
     if (first) this.choose(first);
   }
 
@@ -53,7 +102,10 @@ class StartView extends HTMLElement {
       this.given = schemaForm(one.input_schema);
     } else {
       const text = h("textarea", { rows: 4, required: true, placeholder: "What it is asked" });
-      text.addEventListener("keydown", (event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && this.form.requestSubmit());
+      text.addEventListener(
+        "keydown",
+        (event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && this.form.requestSubmit(),
+      );
       this.given = { element: field("Input", text, "Ctrl + Enter starts it."), value: () => text.value };
     }
     this.input.replaceChildren(this.given.element);

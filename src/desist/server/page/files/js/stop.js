@@ -20,15 +20,32 @@ export const forceNow = (runId) => cancelRun(runId, { by: likes.get().by || unde
 export function openStop({ runId, name, part, stopped }) {
   const ended = new AbortController();
   const reason = h("input", { type: "text", maxLength: 1000, placeholder: "Why, in your own words" });
-  const by = h("input", { type: "text", maxLength: 100, value: likes.get().by, placeholder: "Your name", autocomplete: "name" });
-  const grace = h("input", { type: "number", min: "0", max: "86400", step: "any", inputMode: "decimal", placeholder: "as the run says" });
+  const by = h("input", {
+    type: "text",
+    maxLength: 100,
+    value: likes.get().by,
+    placeholder: "Your name",
+    autocomplete: "name",
+  });
+  const grace = h("input", {
+    type: "number",
+    min: "0",
+    max: "86400",
+    step: "any",
+    inputMode: "decimal",
+    placeholder: "as the run says",
+  });
   const compensate = h("input", { type: "checkbox" });
   const scope = new Scope(runId, name, part);
   const preview = h("div", { class: "preview", "aria-live": "polite" }, "Looking what runs…");
-  const look = () => getLife(runId, ended.signal).then((life) => {
-    scope.offer(life.runs);
-    show(preview, life, scope.runId);
-  }, () => {});
+  const look = () =>
+    getLife(runId, ended.signal).then(
+      (life) => {
+        scope.offer(life.runs);
+        show(preview, life, scope.runId);
+      },
+      () => {},
+    );
   const { close } = openDialog({
     title: `Stop ${name}`,
     kind: "sheet-dialog",
@@ -36,12 +53,26 @@ export function openStop({ runId, name, part, stopped }) {
       preview,
       scope.element,
       field("Reason", reason),
-      h("div", { class: "pair" }, field("By", by), field("Grace, in seconds", grace, "Time for cleanup; what still runs after it is abandoned.")),
-      h("label", { class: "check" }, compensate, h("span", {}, "Undo what had finished", h("span", { class: "hint" }, "runs the steps' compensations"))),
+      h(
+        "div",
+        { class: "pair" },
+        field("By", by),
+        field("Grace, in seconds", grace, "Time for cleanup; what still runs after it is abandoned."),
+      ),
+      h(
+        "label",
+        { class: "check" },
+        compensate,
+        h("span", {}, "Undo what had finished", h("span", { class: "hint" }, "runs the steps' compensations")),
+      ),
     ],
     actions: h("button", { type: "submit", class: "stop" }, icon("stop"), "Stop now"),
     submit: async () => {
-      const how = { reason: reason.value.trim() || undefined, by: by.value.trim() || undefined, compensate: compensate.checked };
+      const how = {
+        reason: reason.value.trim() || undefined,
+        by: by.value.trim() || undefined,
+        compensate: compensate.checked,
+      };
       if (grace.value !== "") how.grace = Number(grace.value);
       if (scope.runId !== runId) how.scope = "run";
       stopped(await cancelRun(scope.runId, how));
@@ -62,7 +93,11 @@ class Scope {
     this.select = h("select", {}, h("option", { value: runId }, `All of ${name}`));
     if (part) this.add(part.runId, part.name);
     if (part) this.select.value = part.runId;
-    this.element = field("How much", this.select, "A part that is stopped takes what it stands in along, unless its step says otherwise.");
+    this.element = field(
+      "How much",
+      this.select,
+      "A part that is stopped takes what it stands in along, unless its step says otherwise.",
+    );
     this.element.hidden = !part;
   }
 
@@ -86,13 +121,37 @@ function show(preview, life, runId) {
   const runs = under(life.runs, runId);
   const top = runs.find((run) => run.run_id === runId);
   if (!top) {
-    const words = life.runs.length ? "This part has ended." : "Nothing of it runs here: it has ended, or another process runs it.";
+    const words = life.runs.length
+      ? "This part has ended."
+      : "Nothing of it runs here: it has ended, or another process runs it.";
     return say(preview, words);
   }
   const children = runs.length - 1;
-  const title = children ? `This stops it and ${many(children, "running child", "running children")}:` : "This stops it; it has no running children.";
-  preview.replaceChildren(h("p", {}, title), h("ul", {}, runs.map((run) => h("li", {}, statusIcon(run.status),
-    h("span", {}, h("strong", {}, run.name || run.kind), " ", [...run.steps].pop() ?? "", h("span", { class: "dim" }, ` ${doing(run)}`))))));
+  const title = children
+    ? `This stops it and ${many(children, "running child", "running children")}:`
+    : "This stops it; it has no running children.";
+  preview.replaceChildren(
+    h("p", {}, title),
+    h(
+      "ul",
+      {},
+      runs.map((run) =>
+        h(
+          "li",
+          {},
+          statusIcon(run.status),
+          h(
+            "span",
+            {},
+            h("strong", {}, run.name || run.kind),
+            " ",
+            [...run.steps].pop() ?? "",
+            h("span", { class: "dim" }, ` ${doing(run)}`),
+          ),
+        ),
+      ),
+    ),
+  );
   return undefined;
 }
 

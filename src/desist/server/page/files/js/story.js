@@ -12,11 +12,33 @@ import { after, at, clock, many, sourceWords, span, waits } from "./words.js";
 export function storyOf({ record, life, tools, settled, now }) {
   const begun = record.requested_at;
   const since = (time) => (time ? after(time - begun) : "");
-  const lines = [{ key: "requested", time: at(begun), words: requested(record), more: record.reason ? `“${record.reason}”` : "", state: "done" }];
-  if (record.delivered_at) lines.push({ key: "told", time: since(record.delivered_at), words: "All its work was told", state: "done" });
+  const lines = [
+    {
+      key: "requested",
+      time: at(begun),
+      words: requested(record),
+      more: record.reason ? `“${record.reason}”` : "",
+      state: "done",
+    },
+  ];
+  if (record.delivered_at)
+    lines.push({ key: "told", time: since(record.delivered_at), words: "All its work was told", state: "done" });
   lines.push(...closed(record, settled), ...toolLines(tools, begun, settled), ...cleanup(record));
-  if (settled) lines.push({ key: "settled", time: since(record.settled_at), words: `Settled after ${span(record.settled_at - begun)}`, state: "done" });
-  else lines.push({ key: "settled", time: clock(now - begun), words: "Waiting for what still runs", more: grace(life), state: "now" });
+  if (settled)
+    lines.push({
+      key: "settled",
+      time: since(record.settled_at),
+      words: `Settled after ${span(record.settled_at - begun)}`,
+      state: "done",
+    });
+  else
+    lines.push({
+      key: "settled",
+      time: clock(now - begun),
+      words: "Waiting for what still runs",
+      more: grace(life),
+      state: "now",
+    });
   for (const left of record.abandoned ?? []) lines.push(abandoned(left, life, now));
   return lines;
 }
@@ -29,16 +51,29 @@ function requested(record) {
 function closed(record, settled) {
   const number = record.upstream_closed ?? 0;
   if (!number && !settled) return [];
-  const words = number ? `${many(number, "connection")} to ${number === 1 ? "a model" : "models"} closed` : "No model connection was open";
+  const words = number
+    ? `${many(number, "connection")} to ${number === 1 ? "a model" : "models"} closed`
+    : "No model connection was open";
   return [{ key: "closed", time: "", words, state: "done" }];
 }
 
 function toolLines(tools, begun, settled) {
-  const meant = tools.filter((one) => one.start <= begun && (one.end === null || one.end >= begun || isStopped(one)) && one.status !== "COMPLETED");
+  const meant = tools.filter(
+    (one) =>
+      one.start <= begun && (one.end === null || one.end >= begun || isStopped(one)) && one.status !== "COMPLETED",
+  );
   if (!meant.length) return [];
   const left = meant.filter((one) => one.status === "ABANDONED" || one.status === "RUNNING");
   const words = `Tools stopped: ${meant.length - left.length} of ${meant.length}`;
-  return [{ key: "tools", time: "", words, more: left.length ? `– not ${left.map((one) => one.name).join(", ")}` : "", state: left.length ? (settled ? "bad" : "now") : "done" }];
+  return [
+    {
+      key: "tools",
+      time: "",
+      words,
+      more: left.length ? `– not ${left.map((one) => one.name).join(", ")}` : "",
+      state: left.length ? (settled ? "bad" : "now") : "done",
+    },
+  ];
 }
 
 const isStopped = (one) => one.status === "CANCELLED" || one.status === "ABANDONED";
@@ -57,11 +92,15 @@ function cleanup(record) {
 
 function grace(life) {
   const left = Math.max(0, ...(life?.runs ?? []).map((run) => run.grace_left ?? 0));
-  return [left > 0.05 ? `${span(left)} of its grace are left` : "its grace is over", ...waits(life?.runs ?? [])].join(" · ");
+  return [left > 0.05 ? `${span(left)} of its grace are left` : "its grace is over", ...waits(life?.runs ?? [])].join(
+    " · ",
+  );
 }
 
 function abandoned(left, life, now) {
-  const alive = (life?.left ?? []).find((one) => one.name === left.name && (one.since === null || Math.abs(one.since - left.since) < 0.01));
+  const alive = (life?.left ?? []).find(
+    (one) => one.name === left.name && (one.since === null || Math.abs(one.since - left.since) < 0.01),
+  );
   const where = alive ? alive.line || alive.where : lineOf(left.blocked_in);
   const words = `Abandoned: ${left.kind} “${left.name}”${where ? " in " : ""}`;
   const more = life === null ? "" : alive ? `still alive ${clock(now - left.since)}` : "has ended meanwhile";
@@ -84,7 +123,8 @@ class Story extends HTMLElement {
     for (const line of lines) this.line(line);
     const wanted = lines.map((line) => this.items.get(line.key).element);
     for (const [key, item] of this.items) if (!wanted.includes(item.element)) this.items.delete(key);
-    if (wanted.some((node, index) => this.list.children[index] !== node) || this.list.children.length !== wanted.length) this.list.replaceChildren(...wanted);
+    if (wanted.some((node, index) => this.list.children[index] !== node) || this.list.children.length !== wanted.length)
+      this.list.replaceChildren(...wanted);
   }
 
   line({ key, time, words, code, more, state }) {
@@ -94,11 +134,25 @@ class Story extends HTMLElement {
     if (item.said === said) return;
     item.said = said;
     item.element.dataset.state = state;
-    item.element.replaceChildren(h("span", { class: "when" }, time), sign(state),
-      h("span", { class: "what" }, words, code ? h("code", {}, code) : null, more ? h("span", { class: "dim" }, code ? `, ${more}` : ` ${more}`) : null));
+    item.element.replaceChildren(
+      h("span", { class: "when" }, time),
+      sign(state),
+      h(
+        "span",
+        { class: "what" },
+        words,
+        code ? h("code", {}, code) : null,
+        more ? h("span", { class: "dim" }, code ? `, ${more}` : ` ${more}`) : null,
+      ),
+    );
   }
 }
 
-const sign = (state) => (state === "bad" || state === "past" ? statusIcon("ABANDONED") : state === "now" ? statusIcon("CANCELLING") : h("span", { class: "bead" }));
+const sign = (state) =>
+  state === "bad" || state === "past"
+    ? statusIcon("ABANDONED")
+    : state === "now"
+      ? statusIcon("CANCELLING")
+      : h("span", { class: "bead" });
 
 customElements.define("desist-story", Story);

@@ -7,11 +7,31 @@ export class Tabs {
   /** `panels` is [[key, title, element]]; the first one is shown. */
   constructor(label, panels) {
     this.tabs = new Map();
-    const bar = h("div", { class: "tabs", role: "tablist", "aria-label": label, onkeydown: (event) => this.key(event) });
+    const bar = h("div", {
+      class: "tabs",
+      role: "tablist",
+      "aria-label": label,
+      onkeydown: (event) => this.key(event),
+    });
     const parts = panels.map(([key, title, element]) => {
       const number = h("span", { class: "number" });
-      const tab = h("button", { type: "button", role: "tab", id: `tab-${key}`, "aria-controls": `panel-${key}`, onclick: () => this.show(key) }, title, number);
-      const panel = h("div", { class: "panel", role: "tabpanel", id: `panel-${key}`, "aria-labelledby": `tab-${key}` }, element);
+      const tab = h(
+        "button",
+        {
+          type: "button",
+          role: "tab",
+          id: `tab-${key}`,
+          "aria-controls": `panel-${key}`,
+          onclick: () => this.show(key),
+        },
+        title,
+        number,
+      );
+      const panel = h(
+        "div",
+        { class: "panel", role: "tabpanel", id: `panel-${key}`, "aria-labelledby": `tab-${key}` },
+        element,
+      );
       this.tabs.set(key, { tab, panel, number });
       bar.append(tab);
       return panel;

@@ -3,13 +3,17 @@
 import { h, onFrame, say } from "./dom.js";
 import { count } from "./words.js";
 
-/** The text. Set `model`, call `update()`. */
+/** The text. Set `model` and `stopping`, call `update()`. */
 class TextView extends HTMLElement {
   connectedCallback() {
     if (this.box) return;
     this.box = h("div", { class: "text", tabindex: "0", role: "region", "aria-label": "Text" });
     this.empty = h("p", { class: "empty" }, "Nothing was said yet.");
-    this.latest = h("button", { class: "latest", type: "button", hidden: true, onclick: () => this.toEnd() }, "↓ Newest text");
+    this.latest = h(
+      "button",
+      { class: "latest", type: "button", hidden: true, onclick: () => this.toEnd() },
+      "↓ Newest text",
+    );
     this.append(this.box, this.empty, this.latest);
     this.sections = new Map();
     this.follows = true;
@@ -32,10 +36,14 @@ class TextView extends HTMLElement {
 
   draw() {
     const { model } = this;
-    if (!model || this.drawn === model.texts.changed) return;
+    if (!model) return;
+    if (this.drawn !== model.texts.changed) this.drawNew(model);
+    this.speaking();
+  }
+
+  drawNew(model) {
     this.drawn = model.texts.changed;
     for (const speaker of model.texts.speakers.values()) this.section(speaker);
-    this.speaking();
     this.empty.hidden = this.sections.size > 0;
     if (this.follows) this.box.scrollTop = this.box.scrollHeight;
   }
@@ -43,7 +51,10 @@ class TextView extends HTMLElement {
   /** Mark whoever spoke last, while the run lives. */
   speaking() {
     const speakers = [...this.model.texts.speakers.values()];
-    const last = this.model.ending ? null : speakers.reduce((one, two) => (one && one.changed > two.changed ? one : two), null);
+    const last =
+      this.model.ending || this.stopping
+        ? null
+        : speakers.reduce((one, two) => (one && one.changed > two.changed ? one : two), null);
     for (const [key, section] of this.sections) section.element.classList.toggle("speaking", key === last?.key);
   }
 

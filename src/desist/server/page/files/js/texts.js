@@ -3,7 +3,11 @@
 const PIECE = 4000; // characters of a piece that is full; it ends with the next line
 
 /** Return a speaker's text without what it only thought. A piece that is a block of lines has lost its last newline. */
-export const heard = (speaker) => speaker.pieces.filter((piece) => !piece.reasoning).map((piece) => (piece.block ? `${piece.text}\n` : piece.text)).join("");
+export const heard = (speaker) =>
+  speaker.pieces
+    .filter((piece) => !piece.reasoning)
+    .map((piece) => (piece.block ? `${piece.text}\n` : piece.text))
+    .join("");
 
 /** The texts of a run; `changed` counts, so that whoever shows them knows what is new. */
 export class Texts {

@@ -51,7 +51,8 @@ export class VirtualList {
       const there = this.sheet.children[index - first];
       if (there !== row) this.sheet.insertBefore(row, there); // in their order for who reads elements
     }
-    if (this.active >= first && this.active < last) this.box.setAttribute("aria-activedescendant", this.idOf(this.active));
+    if (this.active >= first && this.active < last)
+      this.box.setAttribute("aria-activedescendant", this.idOf(this.active));
     else this.box.removeAttribute("aria-activedescendant");
   }
 
@@ -92,8 +93,14 @@ export class VirtualList {
   /** Do what a key asks for; return whether it was one of ours. */
   key(event) {
     const page = Math.max(1, Math.floor(this.box.clientHeight / this.height) - 1);
-    const to = { ArrowDown: this.active + 1, ArrowUp: this.active - 1, Home: 0, End: this.count - 1,
-      PageDown: Math.min(this.active + page, this.count - 1), PageUp: Math.max(this.active - page, 0) }[event.key];
+    const to = {
+      ArrowDown: this.active + 1,
+      ArrowUp: this.active - 1,
+      Home: 0,
+      End: this.count - 1,
+      PageDown: Math.min(this.active + page, this.count - 1),
+      PageUp: Math.max(this.active - page, 0),
+    }[event.key];
     if (to === undefined) return false;
     event.preventDefault();
     this.choose(Math.max(0, to));

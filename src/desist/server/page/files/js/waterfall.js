@@ -7,15 +7,19 @@ import { VirtualList } from "./virtual.js";
 
 const NARROW = matchMedia("(max-width: 640px)");
 
-/** The tree. Set `model` and `clock`, call `update()`; it tells `desist-span` when one is chosen. */
+/** The tree. Set `model`, `clock` and `stopping`, call `update()`; it tells `desist-span` when one is chosen. */
 class Waterfall extends HTMLElement {
   connectedCallback() {
     if (this.list) return;
     this.axis = h("div", { class: "axis", "aria-hidden": "true" });
     this.box = h("div", { class: "rows", id: "spans", role: "tree", "aria-label": "Steps" });
     this.append(this.axis, this.box);
-    this.list = new VirtualList(this.box, { make, fill: (row, index) => this.fill(row, index), height: this.rowHeight,
-      onchoose: (index) => this.chosen(index) });
+    this.list = new VirtualList(this.box, {
+      make,
+      fill: (row, index) => this.fill(row, index),
+      height: this.rowHeight,
+      onchoose: (index) => this.chosen(index),
+    });
     this.list.sticks = true;
     this.box.addEventListener("keydown", (event) => this.key(event));
     NARROW.addEventListener("change", () => this.list.setHeight(this.rowHeight));
@@ -63,9 +67,11 @@ class Waterfall extends HTMLElement {
 
   fill(row, index) {
     const span = this.spans[index];
-    const changed = row.span !== span || row.status !== span.status || row.folded !== span.folded || row.has !== span.children.length > 0;
+    const status = this.stopping && span.end === null ? "CANCELLING" : span.status;
+    const changed =
+      row.span !== span || row.status !== status || row.folded !== span.folded || row.has !== span.children.length > 0;
     row.span = span;
-    if (changed) fillName(row, span);
+    if (changed) fillName(row, span, status);
     if (row.note.textContent !== span.note) say(row.note, span.note);
     const end = span.end ?? this.clock();
     const left = Math.max(0, Math.min(100, (100 * (span.start - this.from)) / this.length));
@@ -111,28 +117,34 @@ function make() {
     event.stopPropagation();
     if (row.span.children.length) row.closest("desist-waterfall").fold(row.span, !row.span.folded);
   });
-  row.append(h("span", { class: "name" }, row.twist, row.icons, row.label, row.note), h("span", { class: "track" }, row.bar), row.took);
+  row.append(
+    h("span", { class: "name" }, row.twist, row.icons, row.label, row.note),
+    h("span", { class: "track" }, row.bar),
+    row.took,
+  );
   return row;
 }
 
-function fillName(row, span) {
-  Object.assign(row, { status: span.status, folded: span.folded, has: span.children.length > 0 });
+function fillName(row, span, status) {
+  Object.assign(row, { status, folded: span.folded, has: span.children.length > 0 });
   row.style.setProperty("--depth", span.depth);
-  row.dataset.status = span.status;
+  row.dataset.status = status;
   row.dataset.kind = span.kind;
   mark(row, "aria-level", span.depth + 1);
   mark(row, "aria-expanded", span.children.length ? String(!span.folded) : null);
-  row.icons.replaceChildren(kindIcon(span.kind), statusIcon(span.status));
+  row.icons.replaceChildren(kindIcon(span.kind), statusIcon(status));
   row.label.replaceChildren(span.name, ...toolWords(span));
   row.label.title = span.name;
-  row.icons.append(h("span", { class: "unseen" }, `${span.kind}, ${statusWord(span.status)}: `));
+  row.icons.append(h("span", { class: "unseen" }, `${span.kind}, ${statusWord(status)}: `));
 }
 
 function toolWords(span) {
   const tool = span.said.tool;
   if (!tool) return [];
   const given = h("span", { class: "given" }, `(${args(tool.tool_args)})`);
-  return tool.result === undefined || tool.cancelled ? [given] : [given, h("span", { class: "result" }, ` → ${brief(tool.result, 60)}`)];
+  return tool.result === undefined || tool.cancelled
+    ? [given]
+    : [given, h("span", { class: "result" }, ` → ${brief(tool.result, 60)}`)];
 }
 
 function nice(rough) {

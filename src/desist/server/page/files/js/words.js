@@ -1,15 +1,31 @@
 // How things are said: times, numbers, statuses, why a run was stopped.
 
 export const STATUS_WORDS = {
-  PENDING: "Waiting", RUNNING: "Running", PAUSED: "Paused", CANCELLING: "Stopping", CANCELLED: "Cancelled",
-  COMPLETED: "Completed", ERROR: "Failed", REGENERATED: "Replaced", KEPT: "Taken over", ABANDONED: "Abandoned",
+  PENDING: "Waiting",
+  RUNNING: "Running",
+  PAUSED: "Paused",
+  CANCELLING: "Stopping",
+  CANCELLED: "Cancelled",
+  COMPLETED: "Completed",
+  ERROR: "Failed",
+  REGENERATED: "Replaced",
+  KEPT: "Taken over",
+  ABANDONED: "Abandoned",
 };
 const FINAL = new Set(["CANCELLED", "COMPLETED", "ERROR", "REGENERATED"]);
 const SOURCES = {
-  user: "Stopped", parent: "The run above it ended", child: "A part of it was stopped", sibling: "A branch beside it ended",
-  deadline: "Its time was over", stall: "The model fell silent", budget: "Its budget was spent",
-  consumer_closed: "Its reader left", client_disconnected: "Its client was lost", interrupt: "Ctrl-C",
-  shutdown: "The server ended", lease_lost: "Another process took it",
+  user: "Stopped",
+  parent: "The run above it ended",
+  child: "A part of it was stopped",
+  sibling: "A branch beside it ended",
+  deadline: "Its time was over",
+  stall: "The model fell silent",
+  budget: "Its budget was spent",
+  consumer_closed: "Its reader left",
+  client_disconnected: "Its client was lost",
+  interrupt: "Ctrl-C",
+  shutdown: "The server ended",
+  lease_lost: "Another process took it",
 };
 
 export const isFinal = (status) => FINAL.has(status);
@@ -18,7 +34,12 @@ export const sourceWords = (source) => SOURCES[source] ?? source;
 
 const number = new Intl.NumberFormat("en");
 const clockWords = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const dayWords = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+const dayWords = new Intl.DateTimeFormat("en-GB", {
+  day: "numeric",
+  month: "short",
+  hour: "2-digit",
+  minute: "2-digit",
+});
 
 export const count = (value) => number.format(value ?? 0);
 
@@ -56,7 +77,7 @@ export function at(seconds) {
 }
 
 /** Return an id so that it can be told from others at a glance. */
-export const short = (id) => (id && id.length > 12 ? `${id.slice(0, 8)}…` : id ?? "");
+export const short = (id) => (id && id.length > 12 ? `${id.slice(0, 8)}…` : (id ?? ""));
 
 /** Return one line of a value, for a row. */
 export function brief(value, most = 160) {
@@ -88,5 +109,7 @@ export function waits(runs) {
 
 /** Return the arguments of a call in short: q="dragon", n=3. */
 export function args(values) {
-  return Object.entries(values ?? {}).map(([name, value]) => `${name}=${brief(JSON.stringify(value), 40)}`).join(", ");
+  return Object.entries(values ?? {})
+    .map(([name, value]) => `${name}=${brief(JSON.stringify(value), 40)}`)
+    .join(", ");
 }
