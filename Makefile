@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench soak figures docs clean
+.PHONY: demo test check bench soak chaos figures docs clean
 
 demo: .venv/.ready  ## the dragon story on a real language model, stopped while it is being told
 	$(BIN)/desist demo --yes
@@ -30,6 +30,10 @@ bench: .venv/.dev  ## figures, each beside its target
 
 soak: .venv/.dev  ## ten minutes of mixed load; nothing may be lost or left over
 	$(BIN)/python -m bench.soak
+
+chaos: .venv/.dev  ## 520 runs on each database while workers are killed and frozen and the database fails
+	$(BIN)/python -m bench.chaos --db sqlite --runs 520 --seed $(or $(SEED),7)
+	$(BIN)/python -m bench.chaos --db postgres --runs 520 --seed $(or $(SEED),7)
 
 docs: .venv/.dev  ## what the docs take from the code: the diagram of statuses
 	$(BIN)/python docs/generate.py

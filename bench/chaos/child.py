@@ -43,7 +43,7 @@ class Child:
         """End it as the machine's lack of memory would."""
         self.process.kill()
         self.process.wait()
-        self._let_go()
+        self.let_go()
 
     def freeze(self) -> None:
         """Let it do nothing any more."""
@@ -54,8 +54,8 @@ class Child:
         os.kill(self.process.pid, signal.SIGCONT)
 
     def close(self, patience: float) -> bool:
-        """Tell it to end, and wait for so many seconds; return whether it did. Else it is killed."""
-        self._let_go()
+        """Wait for so many seconds until it has ended, as it was told; return whether it did. Else it is killed."""
+        self.let_go()
         try:
             self.process.wait(patience)
         except subprocess.TimeoutExpired:
@@ -63,7 +63,8 @@ class Child:
             return False
         return True
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
+        """Tell it to end: there will be no more orders."""
         assert self.process.stdin is not None
         if not self.process.stdin.closed:
             self.process.stdin.close()

@@ -45,8 +45,7 @@ class Controller:
         self.file = folder / "notes.jsonl"
         self._notes = Notes(self.file, "controller")
         self._workers: list[Child] = []
-        self._frozen: set[int] = set()  #: pids
-        self._lock = threading.Lock()
+        self._given: dict[int, list[Start]] = {}  #: by process
         self._count = 0
 
     def run(self) -> None:
@@ -117,9 +116,24 @@ class Controller:
             thread.join()
 
     def _start(self, start: Start) -> None:
+        child = self._workers[start.slot]
+        self._given.setdefault(child.process.pid, []).append(start)
+        self._give(child, start)
+
+    def _give(self, child: Child, start: Start) -> None:
         order = {"kind": start.kind, "on_crash": start.on_crash, "pace": start.pace}
-        given = self._workers[start.slot].tell("run", run=start.run_id, **order)
-        self._notes("order", run=start.run_id, given=given)
+        self._notes("order", run=start.run_id, given=child.tell("run", run=start.run_id, **order))
+
+    def _replace(self, slot: int) -> None:
+        """Kill a worker and start another, which is given what the first had not come to read."""
+        old = self._workers[slot]
+        old.kill()
+        new = self._workers[slot] = self._worker(slot)
+        begun = {note["run"] for note in read_notes(self.file) if note["what"] == "ordered"}
+        left = [start for start in self._given.pop(old.process.pid, []) if start.run_id not in begun]
+        self._given.setdefault(new.process.pid, []).extend(left)
+        for start in left:
+            self._give(new, start)
 
     def _fault(self, fault: Fault) -> None:
         child = self._child(fault)
@@ -132,8 +146,7 @@ class Controller:
             elif child is None:
                 getattr(self._site, fault.what)(fault.seconds)
             elif fault.what == "kill":
-                child.kill()
-                self._workers[fault.slot] = self._worker(fault.slot)
+                self._replace(fault.slot)
             else:
                 child.freeze()
                 time.sleep(fault.seconds)
@@ -165,7 +178,9 @@ class Controller:
             db.close()
 
     def _close(self) -> None:
-        for child in [*self._workers, *self._others]:
+        for child in (children := [*self._workers, *self._others]):
+            child.let_go()
+        for child in children:
             if not child.close(CLOSING):
                 self._notes("hangs", name=child.name)
 

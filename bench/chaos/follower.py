@@ -62,12 +62,14 @@ class Followers:
     def _follow(self, run: str, index: int | None) -> None:
         while not self.over.is_set():
             try:
-                for event in self._db.follow(run, index):
+                reader = self._db.follow(run, index)
+                for event in reader:
                     index = event.event_index
                     self._notes("heard", run=run, **told_of(run, event))
                     if event.is_terminal and event.run_id == run:
                         return
-                self._notes("trouble", doing="follow", error=f"{run}: the stream ended after {index}")
+                cursor: Any = reader._run.cursor  # type: ignore[attr-defined]  # of a follower
+                self._notes("early", run=run, after=index, last=cursor._last, over=cursor._over, ended=cursor._ended)
             except (ConfigurationError, StoreError) as error:
                 if isinstance(error, StoreError):
                     self._notes("trouble", doing="follow", error=repr(error))

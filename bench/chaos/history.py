@@ -99,6 +99,6 @@ class History:
         """Whether the database was broken then, or a moment ago; or is going to be within `before` seconds."""
         return any(begin - before <= at <= end + SLACK for begin, end in self._troubles)
 
-    def was_away(self, pid: int, at: float) -> bool:
+    def was_away(self, pid: int, at: float, before: float = 0.0) -> bool:
         """Whether a process was frozen, or had just woken: it may not know then what had happened."""
-        return any(begin <= at <= end + SLACK for begin, end in self._frozen.get(pid, []))
+        return any(begin - before <= at <= end + SLACK for begin, end in self._frozen.get(pid, []))

@@ -54,7 +54,7 @@ def ends(history: History, run: Run, excused: Counter[str]) -> Found:
     """Every run that was accepted ends."""
     if run.status in FINAL or not run.accepted:
         return
-    first = run.all("start", "told", "receipt")[:1]
+    first = run.all("start", "told")[:1]
     if run.status is None and first and history.in_trouble(first[0]["t"]) and not run.all("seen"):
         excused["began while the database was broken, and left no record: its worker died"] += 1
         return
@@ -100,7 +100,7 @@ def receipts_are_true(history: History, run: Run, excused: Counter[str]) -> Foun
             yield from _intent(history, run, note, excused)
         elif note["truth"] != (run.status == "CANCELLED"):
             if _died_with_it(history, run, note, settled):
-                excused["accepted by its own worker, which died before that was recorded"] += 1
+                excused["accepted by its own worker, which died or froze before that was recorded"] += 1
                 continue
             yield f"{note['who']} got {note['outcome']}, truth {note['truth']}; it ended {run.status}"
         if note["what"] == "settled" and note["status"] != run.status:
@@ -108,11 +108,18 @@ def receipts_are_true(history: History, run: Run, excused: Counter[str]) -> Foun
 
 
 def _died_with_it(history: History, run: Run, receipt: Note, settled: set[tuple[int, str]]) -> bool:
-    """A cancel from the run's own process is recorded a moment later: docs/durability.md says so."""
-    if receipt["what"] == "again" or receipt["where"] != "own" or receipt["pid"] not in history.killed:
+    """A cancel from the run's own process is recorded a moment later: docs/durability.md says so.
+
+    Not if the process is killed before that; nor if it is frozen, or the database can't be reached, until another one
+    has taken the run: then it says that its end isn't stored.
+    """
+    if receipt["what"] == "again" or receipt["where"] != "own":
         return False
-    unstored = [n for n in run.all("told") if n["pid"] == receipt["pid"] and n["store_error"]]
-    return (receipt["pid"], "own") not in settled or bool(unstored and history.in_trouble(unstored[0]["t"]))
+    pid, at = receipt["pid"], receipt["t"]
+    if pid in history.killed and (pid, "own") not in settled:
+        return True
+    unstored = any(n["pid"] == pid and n["store_error"] for n in run.all("told"))
+    return unstored and (history.in_trouble(at, before=1.0) or history.was_away(pid, at, before=1.0))
 
 
 def _intent(history: History, run: Run, receipt: Note, excused: Counter[str]) -> Found:
@@ -204,6 +211,8 @@ def followers_hear_all(history: History, run: Run, excused: Counter[str]) -> Fou
     ends = [note["index"] for note in run.all("recorded") if note["ends"]]
     if stored and ends != [max(stored)]:
         yield f"the ends that are stored are {ends}, and the last event {max(stored)}"
+    for note in run.all("early"):
+        yield f"{note['who']} was told that it is over after {note['after']}, without its end"
     cut = run.status == "CANCELLED"
     for note in heard:
         if cut and note["text"] is not None and note["index"] not in stored:

@@ -94,8 +94,17 @@ class Worker:
                     continue
                 for run in runs:
                     self._notes("resumed", run=run)
-                    self._begin(lambda run=run, workflow=workflow: self._tell(run, workflow.follow(run), how="follow"))
+                    self._begin(self._follow, run=run, workflow=workflow)
             self._over.wait(RESUME_EVERY)
+
+    def _follow(self, run: str, workflow: Any) -> None:
+        while not self._over.is_set():
+            try:
+                self._tell(run, workflow.follow(run), how="follow")
+                return
+            except StoreError as error:
+                self._notes("trouble", doing="follow", error=repr(error))
+                self._over.wait(RESUME_EVERY)
 
     def _cancel(self, run: str, where: str) -> None:
         reason = f"{where}, asked of {self._name} at {time.monotonic():.3f}"

@@ -1,6 +1,6 @@
 """Chaos, in short: some runs on each database, workers killed and frozen, the database broken; every rule is kept.
 
-`make chaos` does the same with 500 runs each.
+`make chaos` does the same with 520 runs each.
 """
 
 from __future__ import annotations

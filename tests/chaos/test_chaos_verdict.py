@@ -139,6 +139,10 @@ MISTAKES: dict[str, tuple[str, Notes]] = {
         [*completed(), note(2.05, "worker1.2", "start", run=R, step="one")],
     ),
     "a finished step disappears": ("finished_stays_finished", [*completed(), seen(2.5, "RUNNING")]),
+    "a stream ends without its end": (
+        "followers_hear_all",
+        [*completed(), note(2.0, "follower0", "early", run=R, after=0)],
+    ),
     "an event is doubled": ("followers_hear_all", [*completed(), event(1.3, "follower0", 0)]),
     "an event is lost": ("followers_hear_all", [n for n in completed() if n["what"] != "heard" or n["index"] != 0]),
     "an event is another one": ("followers_hear_all", changed(completed(), "recorded", event="F")),

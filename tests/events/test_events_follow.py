@@ -17,7 +17,7 @@ from stories import PIECES, answer, says, story, texts, told
 
 from desist import Agent, Step, Workflow
 from desist.cancel.reaper import reaper
-from desist.db import InMemoryDb, JsonDb
+from desist.db import InMemoryDb, JsonDb, pages
 from desist.exceptions import ConfigurationError, StoreError
 from desist.run.base import RunStatus
 from desist.testing import Gate, ScriptedModel, assert_no_leaks
@@ -335,3 +335,19 @@ def test_nobody_pays_without_a_shared_store(db: Db, tmp_path: Path) -> None:
     *others, shared = seen
     assert [run.recorder for run in others] == [None] * 3
     assert shared.recorder is not None and len(shared.bridge._items) == 0
+
+
+@pytest.mark.parametrize("rows", range(1, 6))
+def test_the_last_event_ends_a_page(db: Db, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """However many rows are read at a time, the last event is told, also where it is the last of so many."""
+
+    async def stored(step_input: Any) -> str:
+        db.flush()  # each step's events are a row
+        return "x"
+
+    Workflow("W", steps=[Step(name, executor=stored) for name in "abc"], db=db).run(
+        "go", run_id="r", stream_events=True
+    )
+    whole = told(list(db.follow("r")))
+    monkeypatch.setattr(pages, "ROWS", rows)
+    assert told(list(db.follow("r"))) == whole

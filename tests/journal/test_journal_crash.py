@@ -16,9 +16,9 @@ from journal_process import Worker
 from desist import Workflow
 from desist.cancel.reason import Source
 from desist.cancel.scope import Outcome
-from desist.db import InMemoryDb, attendant
+from desist.db import InMemoryDb, asking, attendant
 from desist.db.owner import this_process
-from desist.exceptions import ConfigurationError
+from desist.exceptions import ConfigurationError, LeaseLostError
 from desist.run.base import RunStatus
 from desist.run.cancel import cancel
 from desist.testing import Gate, assert_no_leaks
@@ -334,3 +334,15 @@ def test_the_frozen_worker_is_asked_to_cancel(db: Db, place: str, monkeypatch: p
     assert (last.status, last.cancel.source) == (S.cancelled, Source.lease_lost)
     with db.store.place.reading() as tables:  # type: ignore[attr-defined]  # of a shared store
         assert tables.get_run("r").status == "COMPLETED"
+
+
+def test_an_end_that_another_process_has_written(db: Db, place: str) -> None:
+    """A worker that tries again to write its end, and finds one, knows by the epoch whether that is its own."""
+    workflow = Workflow("W", steps=[lambda step_input: "x"], db=db)
+    assert workflow.run("go", run_id="r").status is S.completed
+    store: Any = db.store
+    run = store.load_run("r")
+    assert store.writer.put(lambda tables: asking.end(tables, run, 1)).result(30) == []
+    change(place, "UPDATE desist_runs SET epoch = 2")
+    with pytest.raises(LeaseLostError, match="its epoch is 2, and was 1 here"):
+        store.writer.put(lambda tables: asking.end(tables, run, 1)).result(30)

@@ -9,7 +9,7 @@ from postgres_places import own_server
 from desist import Step, Workflow
 from desist.db import PostgresDb
 from desist.run.base import RunStatus
-from desist.testing import Gate
+from desist.testing import Gate, LocalPostgres
 
 
 def test_what_was_seen_is_there_after_a_crash() -> None:
@@ -36,3 +36,13 @@ def test_what_was_seen_is_there_after_a_crash() -> None:
         assert last.status is RunStatus.completed
         assert [step.content for step in db.get_run("r").step_results] == ["one", "two"]
         db.close()
+
+
+def test_a_look_is_over_when_its_connection_breaks(db: PostgresDb, postgres: LocalPostgres) -> None:
+    """What was seen is seen: that the look can't be ended in order harms nobody."""
+    place: Any = db.store.place  # type: ignore[attr-defined]  # of a shared store
+    with place.reading() as tables:
+        ((backend,),) = tables._rows("SELECT pg_backend_pid()")
+        assert tables.get_run("r") is None
+        assert postgres.do("SELECT pg_terminate_backend(%s, 20000)", backend) == [(True,)]
+    assert db.get_run("r") is None

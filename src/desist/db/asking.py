@@ -95,7 +95,7 @@ def end(tables: SharedTables, run: StoredRun, epoch: int, read: RunRow | None = 
             tables.put_run(row)
             for events in told:
                 tables.put_events(events)
-        elif before.status != row.status or before.epoch < epoch:
+        elif before.status != row.status or (before.epoch != epoch and run.status is not RunStatus.cancelled):
             raise LeaseLostError(f"run {run.run_id} was taken over: its epoch is {before.epoch}, and was {epoch} here")
         else:
             return []

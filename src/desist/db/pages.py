@@ -47,8 +47,9 @@ def stream_of(tables: SharedTables, run_id: str) -> RunRow | None:
 def read_page(tables: SharedTables, row: RunRow, after: int) -> Page:
     """Return what the run of this row has told after an event, as far as it may still be told."""
     rows = tables.events(row.run_id, after, ROWS)
-    page = Page(last=rows[-1].last_event if rows else after, more=len(rows) == ROWS)
-    pairs = [pair for one in rows if not one.terminal for pair in decoded(one) if pair[0] > after]
+    told = [one for one in rows if not one.terminal]  # the last event is told at the end, with what the record says
+    page = Page(last=told[-1].last_event if told else after, more=len(rows) == ROWS and not rows[-1].terminal)
+    pairs = [pair for one in told for pair in decoded(one) if pair[0] > after]
     page.events = _tellable(tables, row, [event_of(data, number) for number, data in pairs])
     if row.is_final and not page.more:
         page.over = True

@@ -189,14 +189,11 @@ class PostgresPlace:
 
         connection = self._look_begun(patience)
         try:
-            try:
-                yield PostgresTables(connection, self.names)
-            finally:
-                if not connection.closed and connection.info.transaction_status in (2, 3):  # in it, also if it failed
-                    connection.execute(b"ROLLBACK", prepare=False)
+            yield PostgresTables(connection, self.names)
         except psycopg.Error as error:
             raise StoreError(self.target.words(error)) from error
         finally:
+            _end_look(connection)
             self._readers.give_back(connection)
 
     def _look_begun(self, patience: float) -> psycopg.Connection[Any]:
@@ -289,6 +286,17 @@ class PostgresPlace:
         self._lock = threading.Lock()
         self._writing = self._doubt = self._listener = None
         self._away_until = 0.0
+
+
+def _end_look(connection: psycopg.Connection[Any]) -> None:
+    """End the transaction of a look. What was seen holds, though the connection break at that moment."""
+    import psycopg
+
+    try:
+        if not connection.closed and connection.info.transaction_status in (2, 3):  # in it, also if it failed
+            connection.execute(b"ROLLBACK", prepare=False)
+    except psycopg.Error as error:
+        log.debug("a look ended with its connection: %s", error)
 
 
 class _Doubt:
