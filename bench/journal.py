@@ -138,7 +138,7 @@ def _cancels(kind: str, place: str, repeats: int, beside: int) -> Table:
             other.start(f"beside{number}")
         for number in range(repeats):
             other.start(f"run{number}")
-            exchange = provider.exchanges[-1]
+            exchange = provider.wait_request(beside + number + 1)
             began = time.monotonic()
             receipt = cancel(f"run{number}", db=db)
             accepted.append(time.monotonic() - began)

@@ -399,7 +399,7 @@ def test_a_worker_leaves_nothing_behind(file_db: Any) -> None:
     """One worker after the other can be started in a process; each takes what the one before left."""
     workflow = Workflow("W", steps=[lambda given: given.input], db=file_db)
     before = {thread.name for thread in threading.enumerate()}
-    for number in range(3):
+    for number in range(2):
         submitted = workflow.submit(str(number))
         with Worker(workflows=[workflow], db=file_db):
             assert submitted.result(40).content == str(number)

@@ -28,12 +28,13 @@ class Violation(Exception):
 class Event:
     """An event; one object for each meaning, so that equal states have equal queues."""
 
-    __slots__ = ("event_index", "is_content", "is_terminal", "kind", "run_id")
+    __slots__ = ("event_at", "event_index", "is_content", "is_terminal", "kind", "run_id")
 
     def __init__(self, kind: str, run_id: str) -> None:
         self.kind, self.run_id = kind, run_id
         self.is_content, self.is_terminal = kind == "content", kind in ("CANCELLED", "COMPLETED", "ERROR")
         self.event_index: int | None = None
+        self.event_at: float | None = None
 
     def __repr__(self) -> str:
         return f"{self.run_id}.{self.kind}"
@@ -62,6 +63,8 @@ class Story:
     """A body, as far as the driver asks it."""
 
     kind = "agent"
+    listened = True
+    first_event = 0
 
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name = world, name

@@ -52,6 +52,9 @@ class Shared(World):
     def end_run(self, run_id: str, decide: Any) -> Any:
         return SimpleNamespace(add_done_callback=lambda callback: self.then("decide", run_id))
 
+    def tell(self, recorder: Any) -> None:
+        """What is stored of its events isn't looked at here."""
+
     def keep_trying(self, stored: Any, error: BaseException) -> None:
         self.ghost.stored[stored.run_id] = stored.status
 

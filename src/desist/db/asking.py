@@ -92,8 +92,7 @@ def end(tables: SharedTables, run: StoredRun, epoch: int, read: RunRow | None = 
     if before is not None and before.cancel is not None and run.status is not RunStatus.cancelled:
         raise LeaseLostError(f"run {run.run_id} was cancelled by another process before its end could be written")
     row, told = row_of(tables, run, this_process(), None, epoch), last_told(run, epoch)
-    for events in told:  # before the row says that it has ended
-        tables.add_events(events)
+    tables.add_events(told)  # before the row says that it has ended
     if not tables.end_run(row):
         if before is None:  # deleted meanwhile: what a program deletes while it runs is there again when it ends
             tables.put_run(row)

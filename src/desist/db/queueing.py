@@ -91,8 +91,7 @@ def give_back(tables: SqlTables, run: StoredRun, epoch: int) -> StoredRequest | 
     row = tables.get_run(run.run_id)
     if row is None or row.is_final or row.epoch != epoch:
         raise LeaseLostError(f"run {run.run_id} was taken over before it could be given back")
-    for events in last_told(run, epoch):
-        tables.add_events(events)
+    tables.add_events(last_told(run, epoch))
     if row.cancel is not None:
         take(tables, row.root_run_id)
         return read_note(row.cancel).request()

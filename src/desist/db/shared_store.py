@@ -253,10 +253,10 @@ class SharedTableStore(QueueTableStore, TableStore):
         self.telling.now()
         channel.leave(self.attendant)
         channel.leave(self.followers)
-        self.followers.close()
         if self.attendant.registered:
             self.writer.put_part(lambda tables: tables.forget_owner(this_process()))
         super().close()
+        self.followers.close()  # last: whoever reads on hears that it is closed
 
 
 def _end_lost(tables: SharedTables) -> list[str]:

@@ -28,15 +28,18 @@ class SqlEvents:
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         raise NotImplementedError
 
-    def add_events(self, row: EventRow) -> bool:
-        """Add events to a run that has no end, in the epoch that they name."""
+    def _do_all(self, statement: str, values: Sequence[Sequence[Any]]) -> int:
+        """Execute a statement many times; return how many rows that changed."""
+        return sum(self._do(statement, one) for one in values)
+
+    def add_events(self, rows: Sequence[EventRow]) -> bool:
+        """Add events to runs that have no end, in the epoch that they name; return whether all were."""
         names = self._names
-        done = self._do(
+        statement = (
             f"INSERT INTO {names.events} ({_EVENT}) SELECT ?, ?, ?, ?, ?, ? FROM {names.runs}"
-            f" WHERE run_id = ? AND epoch = ? AND status NOT IN {FINAL} {self.share}",
-            (*astuple(row), row.run_id, row.epoch),
+            f" WHERE run_id = ? AND epoch = ? AND status NOT IN {FINAL} {self.share}"
         )
-        return done > 0
+        return self._do_all(statement, [(*astuple(row), row.run_id, row.epoch) for row in rows]) == len(rows)
 
     def put_events(self, row: EventRow) -> None:
         """Write events of a run that has ended."""

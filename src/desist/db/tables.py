@@ -155,8 +155,8 @@ class SharedTables(Tables, Protocol):
     def get_runs(self, run_ids: Sequence[str]) -> list[RunRow]:
         """Return those of these runs that there are, without their outputs."""
 
-    def add_events(self, row: EventRow) -> bool:
-        """Add events to a run that has no end, in the epoch that they name; else drop them, and return False."""
+    def add_events(self, rows: Sequence[EventRow]) -> bool:
+        """Add events to runs that have no end, in the epoch that they name; return False if some had to be dropped."""
 
     def last_event(self, run_id: str) -> tuple[int, bool] | None:
         """Return the number of the last event of a run, and whether it is the terminal one; None if there is none."""

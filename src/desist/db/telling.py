@@ -63,9 +63,8 @@ class Telling:
 
         def write(tables: SharedTables) -> None:
             made.extend(self._rows(due))  # done anew after a failure, there is nothing more to take
-            for row in made:
-                if not tables.add_events(row):
-                    self._store.attendant.suspect()
+            if not tables.add_events(made):
+                self._store.attendant.suspect()
 
         if not self._store.writer.put_part(write):  # there is no room now
             with self._lock:

@@ -12,9 +12,10 @@ from desist.cli.depot import Depot, RunInfo
 from desist.cli.depot.story import Story
 from desist.cli.keys import each_key
 from desist.cli.running.signals import Signals
-from desist.cli.watching.drawing import list_picture, run_picture
+from desist.cli.watching.list_picture import list_picture
 from desist.cli.watching.listener import Listener
 from desist.cli.watching.lookout import Lookout
+from desist.cli.watching.run_picture import run_picture
 from desist.cli.watching.stopper import Stopper
 
 __all__ = ["Watch", "watch_screen"]

@@ -61,11 +61,20 @@ export function onFrame(work) {
   };
 }
 
-/** Call `work` every so many milliseconds while the page is seen, until the signal. */
+/** Call `work` every so many milliseconds while the page is seen, until the signal; not before the last call is done. */
 export function every(milliseconds, work, signal) {
-  const timer = setInterval(() => document.hidden || work(), milliseconds);
-  const back = () => document.hidden || work();
-  document.addEventListener("visibilitychange", back, { signal });
+  let busy = false;
+  const turn = async () => {
+    if (document.hidden || busy) return;
+    busy = true;
+    try {
+      await work();
+    } finally {
+      busy = false;
+    }
+  };
+  const timer = setInterval(turn, milliseconds);
+  document.addEventListener("visibilitychange", turn, { signal });
   signal.addEventListener("abort", () => clearInterval(timer));
 }
 

@@ -6,7 +6,7 @@ import "./start-view.js";
 import { connection } from "./api.js";
 import { announce, h, pause } from "./dom.js";
 import { icon } from "./icons.js";
-import { openSettings } from "./settings.js";
+import { isLocked, openSettings, unlock } from "./settings.js";
 
 const main = document.getElementById("main");
 
@@ -54,6 +54,9 @@ customElements.define("desist-connection", Connection);
 const settings = document.getElementById("settings");
 settings.append(icon("gear"));
 settings.addEventListener("click", openSettings);
+const key = document.getElementById("unlock");
+addEventListener("desist-token", () => (key.hidden = !isLocked()));
+key.addEventListener("click", () => unlock().then(show, () => {}));
 addEventListener("hashchange", () => {
   show();
   requestAnimationFrame(() => (main.querySelector("h1") ?? main).focus());

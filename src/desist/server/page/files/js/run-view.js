@@ -161,6 +161,7 @@ class RunView extends HTMLElement {
       if (!this.isOpen && this.lookedLast) return;
       const last = isFinal(this.status);
       try {
+        if (!this.known) await this.refresh(); // the server couldn't be reached when the page was opened
         this.life = await getLife(this.runId, signal);
         this.lookedLast = last; // what was given up is known only after the end
         setClock(this.life.now);

@@ -133,9 +133,14 @@ class RunsView extends HTMLElement {
     if (this.limit < MOST) {
       this.limit += PAGE;
     } else {
-      const page = await listRuns({ ...this.query(), cursor: this.next }, this.gone.signal);
-      this.past.push(...page.runs);
-      this.pastNext = page.next;
+      try {
+        const page = await listRuns({ ...this.query(), cursor: this.next }, this.gone.signal);
+        this.past.push(...page.runs);
+        this.pastNext = page.next;
+      } catch (error) {
+        this.problem(error);
+        return;
+      }
     }
     this.look();
   }

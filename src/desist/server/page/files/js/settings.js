@@ -6,12 +6,22 @@ import { h } from "./dom.js";
 import { likes, token } from "./kept.js";
 
 let asking = null;
+let left = false; // the user closed the dialog: it doesn't come again by itself
 
 /** Ask for a token, once for all who wait. `wrong`: one was shown that the server doesn't know. */
 door.ask = (wrong) => {
+  if (left) return Promise.reject(noToken());
   asking ??= askForToken(wrong).finally(() => (asking = null));
   return asking;
 };
+
+/** Ask for a token again, because the user wants to give one. */
+export function unlock() {
+  left = false;
+  return door.ask(false);
+}
+
+const noToken = () => new Problem(401, { detail: "Without a token this server shows nothing." });
 
 function askForToken(wrong) {
   return new Promise((done, fail) => {
@@ -28,15 +38,25 @@ function askForToken(wrong) {
       body: field("Token", secret, "It is kept for this tab only, and forgotten when the tab is closed."),
       actions: h("button", { type: "submit", class: "main" }, "Go on"),
       submit: () => {
-        token.set(secret.value.trim());
+        const said = secret.value.trim();
+        if (!/^[\x21-\x7e]+$/.test(said)) throw new Error("A token has letters, digits and signs only.");
+        token.set(said);
         given = true;
         close();
       },
-      closed: () => (given ? done() : fail(new Problem(401, { detail: "without a token this server shows nothing" }))),
+      closed: () => {
+        left = !given;
+        dispatchEvent(new Event("desist-token"));
+        if (given) done();
+        else fail(noToken());
+      },
     });
     if (wrong) problem(new Error("The server doesn't know this token."));
   });
 }
+
+/** Whether the user has closed the dialog without a token. */
+export const isLocked = () => left;
 
 /** Open the settings. */
 export function openSettings() {
