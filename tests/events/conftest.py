@@ -49,7 +49,7 @@ def worker(place: str) -> Iterator[Callable[[], Worker]]:
     started: list[Worker] = []
 
     def start() -> Worker:
-        started.append(Worker(place, Path(__file__).with_name("events_worker.py")))
+        started.append(Worker(place, program=Path(__file__).with_name("events_worker.py")))
         return started[-1]
 
     yield start
