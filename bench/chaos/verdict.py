@@ -155,7 +155,8 @@ def receipts_settle(history: History, run: Run, excused: Counter[str]) -> Found:
 @rule
 def stays_cancelled(history: History, run: Run, excused: Counter[str]) -> Found:
     """A run that was cancelled and has settled starts no step, isn't taken up, and its record doesn't change."""
-    ends = [n["t"] for n in run.all("settled") if n["truth"]]
+    all_settled = {(n["pid"], n["where"]) for n in run.all("settled")}
+    ends = [n["t"] for n in run.all("settled") if n["truth"] and not _died_with_it(history, run, n, all_settled)]
     ends += [n["t"] for n in run.all("seen") if n["status"] == "CANCELLED"]
     if not ends:
         return
@@ -165,7 +166,7 @@ def stays_cancelled(history: History, run: Run, excused: Counter[str]) -> Found:
             continue
         if note["what"] == "start" and history.was_away(note["pid"], note["t"]):
             excused["a step begun by a frozen worker as it woke"] += 1
-        elif note["what"] in ("start", "resumed"):
+        elif note["what"] == "start" or (note["what"] == "resumed" and note["since"] > first):
             late = note["t"] - first
             yield f"{note['who']} {note['what']}s {note.get('step', 'it')} {late:.3f} s after it had settled"
         elif note["what"] == "seen" and note["looked_at"] > first and note["status"] != "CANCELLED":

@@ -86,14 +86,14 @@ class Worker:
         """Go on with what others have left, when it starts and every now and then."""
         while not self._over.is_set():
             for kind in KINDS:
-                workflow = self._works.get(kind, "resume")
+                workflow, since = self._works.get(kind, "resume"), time.monotonic()
                 try:
                     runs = workflow.resume_lost_runs()
                 except StoreError as error:
                     self._notes("trouble", doing="resume", error=repr(error))
                     continue
                 for run in runs:
-                    self._notes("resumed", run=run)
+                    self._notes("resumed", run=run, since=since)
                     self._begin(self._follow, run=run, workflow=workflow)
             self._over.wait(RESUME_EVERY)
 

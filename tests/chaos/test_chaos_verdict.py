@@ -57,7 +57,7 @@ def completed() -> Notes:
         note(1.4, "worker0.1", "start", run=R, step="two"),
         seen(1.5, "RUNNING", one=1),
         *fault(1.6, 1.7, "kill", 1),
-        note(2.0, "worker1.2", "resumed", run=R),
+        note(2.0, "worker1.2", "resumed", run=R, since=2.0),
         note(2.1, "worker1.2", "start", run=R, step="two"),
         told(3.0, "worker1.2", "COMPLETED", how="follow"),
         event(3.1, "follower0", 1, ends=True),
@@ -132,7 +132,7 @@ MISTAKES: dict[str, tuple[str, Notes]] = {
         "stays_cancelled",
         [*cancelled(), note(2.0, "worker0.1", "start", run=R, step="two")],
     ),
-    "it is gone on with": ("stays_cancelled", [*cancelled(), note(2.0, "worker1.2", "resumed", run=R)]),
+    "it is gone on with": ("stays_cancelled", [*cancelled(), note(2.0, "worker1.2", "resumed", run=R, since=2.0)]),
     "it comes back": ("stays_cancelled", [*cancelled(), seen(2.0, "RUNNING")]),
     "a finished step runs again": (
         "finished_stays_finished",

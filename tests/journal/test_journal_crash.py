@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -15,6 +15,7 @@ from journal_process import Worker
 
 from desist import Workflow
 from desist.cancel.reason import Source
+from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.db import InMemoryDb, asking, attendant
 from desist.db.owner import this_process
@@ -284,7 +285,7 @@ def test_what_still_lives_here_isn_t_taken_back(db: Db, place: str, caplog: pyte
         return "two here"
 
     workflow = kept(db, ran, two)
-    zombie = workflow.run("go", run_id="r", stream=True)
+    zombie = workflow.run("go", run_id="mine", stream=True)
     gate.wait_reached()
     db.flush()
     dead = this_process() + "0"  # an earlier process with our id
@@ -295,8 +296,8 @@ def test_what_still_lives_here_isn_t_taken_back(db: Db, place: str, caplog: pyte
     while not taken:
         taken = workflow.resume_lost_runs()
     gate.open()
-    *_, last = workflow.follow("r")
-    assert (last.status, db.get_run("r").status) == (S.completed, S.completed)
+    *_, last = workflow.follow("mine")
+    assert (last.status, db.get_run("mine").status) == (S.completed, S.completed)
     assert ran == ["one", "two", "two", "three"]
     assert "can't be resumed" not in caplog.text
 
@@ -323,26 +324,45 @@ def test_the_frozen_worker_is_asked_to_cancel(db: Db, place: str, monkeypatch: p
         await gate.wait()
         return "two here"
 
-    zombie = kept(db, [], two).run("go", run_id="r", stream=True)
+    zombie = kept(db, [], two).run("go", run_id="mine", stream=True)
     gate.wait_reached()
     db.flush()
     change(place, "UPDATE desist_runs SET process = 'another', epoch = epoch + 1, status = 'COMPLETED'")
-    receipt = cancel("r")
+    receipt = cancel("mine")
     if receipt.outcome is not Outcome.unknown:  # it had not yet looked by itself, and let go of the run
         assert (receipt.outcome, bool(receipt), receipt.status) == (Outcome.finished, False, S.completed)
     *_, last = zombie
     assert (last.status, last.cancel.source) == (S.cancelled, Source.lease_lost)
     with db.store.place.reading() as tables:  # type: ignore[attr-defined]  # of a shared store
-        assert tables.get_run("r").status == "COMPLETED"
+        assert tables.get_run("mine").status == "COMPLETED"
 
 
 def test_an_end_that_another_process_has_written(db: Db, place: str) -> None:
     """A worker that tries again to write its end, and finds one, knows by the epoch whether that is its own."""
     workflow = Workflow("W", steps=[lambda step_input: "x"], db=db)
-    assert workflow.run("go", run_id="r").status is S.completed
+    assert workflow.run("go", run_id="mine").status is S.completed
     store: Any = db.store
-    run = store.load_run("r")
+    run = store.load_run("mine")
     assert store.writer.put(lambda tables: asking.end(tables, run, 1)).result(30) == []
     change(place, "UPDATE desist_runs SET epoch = 2")
     with pytest.raises(LeaseLostError, match="its epoch is 2, and was 1 here"):
         store.writer.put(lambda tables: asking.end(tables, run, 1)).result(30)
+
+
+def test_cancelled_between_being_taken_and_begun(worker: Start, db: Db) -> None:
+    """A run that this process has just taken, and cancels before it has begun it here, isn't begun: it stays ended."""
+    other, ran = worker(), list[str]()
+    other.start("kept", "r", on_crash="resume")
+    first_step_is_stored(db)
+    other.kill()
+    workflow, store = kept(db, ran), cast(Any, db.store)
+    (taken,) = store.take_lost("workflow", workflow.id)
+    receipt = cancel("r", reason="between", db=db)
+    assert receipt.wait(30) and receipt.status is S.cancelled
+    before = db.get_run("r")
+    assert workflow._resume(store, taken, None)  # what resume_lost_runs() does with each
+    *_, last = workflow.follow("r")
+    assert (last.status, last.cancel.reason) == (S.cancelled, "between")
+    while registry.get("r") is not None:
+        db.flush()
+    assert (db.get_run("r"), ran) == (before, [])

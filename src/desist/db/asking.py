@@ -49,12 +49,13 @@ def control(tables: SharedTables, run_id: str) -> RunRow | None:
 
 
 def claim(
-    tables: SharedTables, run: StoredRun, text: str, held: int | None = None
+    tables: SharedTables, run: StoredRun, text: str, held: int | None = None, taken: bool = False
 ) -> tuple[int, Note | None, str | None]:
     """Record that a run starts in this process. Return its epoch and a cancel that came before; or why it may not.
 
     Parameters:
         held: the epoch in which this process has taken it from one that died: then it is recorded already.
+        taken: it was taken, and not begun since: if it has ended meanwhile, cancelled from here say, it stays so.
     """
     tables.lock_run(run.run_id)
     before = control(tables, run.run_id)
@@ -63,6 +64,8 @@ def claim(
         if before.options is None and run.resumable and run.options is not None and run.options.text() is not None:
             tables.set_options(run.run_id, held, run.options.text())  # it had only waited before
         return held, read_note(before.cancel) if before.cancel is not None else None, None
+    if taken:
+        return -1, None, f"the run {run.run_id} has ended, or was taken, since this process took it"
     if before is not None and open_before and _is_another_s(tables, before):
         return -1, None, f"{words(before.process)} works on the run {run.run_id}"
     asked = tables.take_intent(run.run_id, INTENT_TTL)

@@ -69,6 +69,7 @@ class Attendant:
         self._lock = threading.Lock()
         self._epochs: dict[str, int] = {}
         self._durable: set[str] = set()
+        self._taken: set[str] = set()
         self._told: dict[str, tuple[Any, ...]] = {}
         self._watches: dict[int, Watch] = {}
         self._beat_at = self._look_at = self._awake_until = 0.0
@@ -87,9 +88,19 @@ class Attendant:
         if asleep:
             channel.wake_here()
 
+    def took(self, run_id: str, epoch: int) -> None:
+        """This process has taken a run, and is going to start it."""
+        self._taken.add(run_id)
+        self.claimed(run_id, epoch)
+
+    def has_taken(self, run_id: str) -> bool:
+        """Whether a run was taken and isn't started yet: then it may only be gone on with as it was."""
+        return run_id in self._taken
+
     def claim_is_durable(self, run_id: str, epoch: int) -> None:
         """Others see it now."""
         with self._lock:
+            self._taken.discard(run_id)
             if self._epochs.get(run_id) == epoch:
                 if not self._durable:
                     self._sure_at = time.monotonic()
@@ -120,6 +131,7 @@ class Attendant:
     def over(self, run_id: str) -> None:
         """The end of a run is recorded."""
         with self._lock:
+            self._taken.discard(run_id)
             self._epochs.pop(run_id, None)
             self._durable.discard(run_id)
             self._told.pop(run_id, None)

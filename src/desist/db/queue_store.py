@@ -94,7 +94,7 @@ class QueueTableStore:
             if taken is None:
                 return None
             row, run, options = taken
-            self.attendant.claimed(row.run_id, row.epoch)
+            self.attendant.took(row.run_id, row.epoch)
             return Taken(run, msgspec.json.decode(options))
 
         try:

@@ -60,7 +60,7 @@ class SharedTableStore(QueueTableStore, TableStore):
 
         def work(tables: SharedTables) -> tuple[int, Note | None, str | None]:
             owned.beat_if_due(tables)
-            found = asking.claim(tables, run, text, owned.epoch_of(run.run_id))
+            found = asking.claim(tables, run, text, owned.epoch_of(run.run_id), owned.has_taken(run.run_id))
             if found[2] is None:
                 owned.claimed(run.run_id, found[0])
             return found
@@ -211,7 +211,7 @@ class SharedTableStore(QueueTableStore, TableStore):
             self.attendant.beat_if_due(tables)
             taken = asking.take_lost(tables, kind, owner_id)
             for row, _ in taken:
-                self.attendant.claimed(row.run_id, row.epoch)
+                self.attendant.took(row.run_id, row.epoch)
             return [run for _, run in taken]
 
         return self.writer.put(work).result()
