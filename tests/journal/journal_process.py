@@ -59,6 +59,10 @@ class Worker:
     def signal(self, number: int) -> None:
         os.kill(self.process.pid, number)
 
+    def wait_stopped(self) -> None:
+        """Wait until it stands still."""
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(PATIENCE)

@@ -227,10 +227,10 @@ class Followers:
         if not woken and now < self._due:
             return self._due
         try:
-            changes = self._watching(store)
+            changed, every = self._changed(store)
             timely = now >= self._alive_at
             new = any(cursor.looked is None for cursor in cursors)
-            if changes.seen() or timely or new:
+            if changed or timely or new:
                 self._look_at(store, cursors, timely)
                 self._alive_at = now + ALIVE if timely else self._alive_at
         except StoreError as error:
@@ -239,21 +239,22 @@ class Followers:
                 cursor.news(cancelled=False)
             self._due = now + ALIVE
             return self._due
-        self._due = time.monotonic() + changes.every
+        self._due = time.monotonic() + every
         return self._due
 
-    def _watching(self, store: SharedTableStore) -> Changes:
-        with self._lock:
+    def _changed(self, store: SharedTableStore) -> tuple[bool, float]:
+        """Return whether others may have written, and after how many seconds to ask again."""
+        with self._lock:  # nobody closes it while it is asked
             if self._closed:
                 raise StoreError(f"{store.place.name} is closed")
             self._changes = self._changes or store.place.changes()
-            return self._changes
+            return self._changes.seen(), self._changes.every
 
     def _rest(self) -> None:
         with self._lock:
             changes, self._changes = self._changes, None
-        if changes is not None:
-            changes.close()
+            if changes is not None:
+                changes.close()
 
     def _look_at(self, store: SharedTableStore, cursors: list[StoredCursor], timely: bool) -> None:
         ids = sorted({cursor.stream_id for cursor in cursors})

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from desist.db.tables import FINAL, EventRow
 
-__all__ = ["SqlEvents"]
+__all__ = ["EVENT", "SqlEvents"]
 
-_EVENT = ", ".join(EventRow.__slots__)
+EVENT = ", ".join(EventRow.__slots__)  # the columns
 
 
 class SqlEvents:
@@ -28,27 +28,23 @@ class SqlEvents:
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         raise NotImplementedError
 
-    def _do_all(self, statement: str, values: Sequence[Sequence[Any]]) -> int:
-        """Execute a statement many times; return how many rows that changed."""
-        return sum(self._do(statement, one) for one in values)
-
     def add_events(self, rows: Sequence[EventRow]) -> bool:
         """Add events to runs that have no end, in the epoch that they name; return whether all were."""
         names = self._names
         statement = (
-            f"INSERT INTO {names.events} ({_EVENT}) SELECT ?, ?, ?, ?, ?, ? FROM {names.runs}"
+            f"INSERT INTO {names.events} ({EVENT}) SELECT ?, ?, ?, ?, ?, ? FROM {names.runs}"
             f" WHERE run_id = ? AND epoch = ? AND status NOT IN {FINAL} {self.share}"
         )
-        return self._do_all(statement, [(*astuple(row), row.run_id, row.epoch) for row in rows]) == len(rows)
+        return sum(self._do(statement, (*astuple(row), row.run_id, row.epoch)) for row in rows) == len(rows)
 
     def put_events(self, row: EventRow) -> None:
         """Write events of a run that has ended."""
-        self._do(f"INSERT INTO {self._names.events} ({_EVENT}) VALUES (?, ?, ?, ?, ?, ?)", astuple(row))
+        self._do(f"INSERT INTO {self._names.events} ({EVENT}) VALUES (?, ?, ?, ?, ?, ?)", astuple(row))
 
     def events(self, run_id: str, after: int = -1, limit: int | None = None) -> list[EventRow]:
         """Return what a run has told after an event."""
         rows = self._rows(
-            f"SELECT {_EVENT} FROM {self._names.events} WHERE run_id = ? AND last_event > ?"
+            f"SELECT {EVENT} FROM {self._names.events} WHERE run_id = ? AND last_event > ?"
             " ORDER BY first_event LIMIT ?",
             (run_id, after, 2**63 - 1 if limit is None else limit),
         )

@@ -10,9 +10,12 @@ import functools
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Any
 
+from desist.db.sql_events import EVENT
 from desist.db.sql_tables import Names, SqlTables
+from desist.db.tables import FINAL, EventRow
 from desist.run.stored import StoredSession
 
 __all__ = ["FROZEN", "PostgresTables", "WritingTables"]
@@ -21,6 +24,8 @@ __all__ = ["FROZEN", "PostgresTables", "WritingTables"]
 ADDRESS = re.compile("desist_[0-9a-f]{20}")
 #: Seconds that a transaction may be silent before the server ends it.
 FROZEN = 2.0
+#: Rows of events that go into one statement.
+MANY = 500
 
 
 class PostgresTables(SqlTables):
@@ -68,13 +73,23 @@ class WritingTables(PostgresTables):
         if time.monotonic() - self._began > FROZEN / 4:
             self._rows("SELECT 1")
 
-    def _do_all(self, statement: str, values: Sequence[Sequence[Any]]) -> int:
-        """Execute a statement many times, all in one go: the answers are waited for once."""
-        if not values:
-            return 0
-        with self._connection.cursor() as cursor:
-            cursor.executemany(_marked(statement), [[_kept(value) for value in one] for one in values])
-            return int(cursor.rowcount)
+    def add_events(self, rows: Sequence[EventRow]) -> bool:
+        """Add events of many runs in one statement.
+
+        Not with `executemany`: its last message tells the server to flush, and a server that reads that forgets how
+        long a transaction may be silent. A process that is frozen then would hold its locks for ever.
+        """
+        done = 0
+        for start in range(0, len(rows), MANY):
+            some = rows[start : start + MANY]
+            marks = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(some))
+            done += self._do(
+                f"INSERT INTO {self._names.events} ({EVENT}) SELECT v.* FROM (VALUES {marks}) AS v ({EVENT})"
+                f" JOIN {self._names.runs} AS r ON r.run_id = v.run_id AND r.epoch = v.epoch"
+                f" WHERE r.status NOT IN {FINAL} {self.share} OF r",
+                [value for row in some for value in astuple(row)],
+            )
+        return done == len(rows)
 
     def lock_run(self, run_id: str) -> None:
         """Let no other transaction claim or cancel a run of this id that isn't there yet."""
