@@ -41,13 +41,16 @@ class Worker:
 
     def serve(self) -> None:
         """Take orders until there are no more."""
+        resuming = threading.Thread(target=self._resume, daemon=True)
         if self._name != "desk":
-            self._begin(self._resume)
+            resuming.start()
         self._notes("ready")
         for line in sys.stdin:
             order = json.loads(line)
             self._begin(getattr(self, f"_{order.pop('do')}"), **order)
         self._over.set()
+        if resuming.ident is not None:
+            resuming.join()
         self._db.close()
         self._notes("closed")
 
@@ -86,6 +89,8 @@ class Worker:
         """Go on with what others have left, when it starts and every now and then."""
         while not self._over.is_set():
             for kind in KINDS:
+                if self._over.is_set():
+                    return
                 workflow, since = self._works.get(kind, "resume"), time.monotonic()
                 try:
                     runs = workflow.resume_lost_runs()
