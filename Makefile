@@ -14,7 +14,7 @@ define pytest
 endef
 
 test: check  ## everything that must hold
-	$(call pytest,--ignore tests/process --ignore tests/stops,-n 2 --dist loadfile)
+	$(call pytest,--ignore tests/process --ignore tests/stops --ignore tests/netns,-n 2 --dist loadfile)
 	$(call pytest,tests/stops)
 	$(call pytest,tests/process)
 
@@ -31,9 +31,10 @@ bench: .venv/.dev  ## figures, each beside its target
 soak: .venv/.dev  ## ten minutes of mixed load; nothing may be lost or left over
 	$(BIN)/python -m bench.soak
 
-chaos: .venv/.dev  ## 520 runs on each database while workers are killed and frozen and the database fails
+chaos: .venv/.dev  ## 520 runs on each database while workers are killed and frozen and the database fails; hosts that are cut off (root)
 	$(BIN)/python -m bench.chaos --db sqlite --runs 520 --seed $(or $(SEED),7)
 	$(BIN)/python -m bench.chaos --db postgres --runs 520 --seed $(or $(SEED),7)
+	$(BIN)/python -m pytest -q tests/netns
 
 docs: .venv/.dev  ## what the docs take from the code: the diagram of statuses
 	$(BIN)/python docs/generate.py
