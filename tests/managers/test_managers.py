@@ -116,33 +116,33 @@ def worker(server: int, client: Any) -> Iterator[Worker]:
 
 def test_another_process(manager: RedisRunCancellationManager, worker: Worker) -> None:
     """A run of another process is stopped; its receipt here says what became of it, and again the same."""
-    worker.tell("run", "r")
+    worker.tell("run", "another_process")
     worker.hear("at")
-    receipt = cancel("r", reason="enough", by="me")
+    receipt = cancel("another_process", reason="enough", by="me")
     assert (receipt.outcome, bool(receipt)) == (Outcome.accepted, True)
     assert receipt.wait(WAIT)
     told = worker.hear("end")
-    assert told == {"end": "r", "status": "CANCELLED", "reason": "enough", "by": "me"}
+    assert told == {"end": "another_process", "status": "CANCELLED", "reason": "enough", "by": "me"}
     assert (receipt.status, receipt.reason, receipt.abandoned) == (S.cancelled, "enough", [])
     assert receipt.settled_at is not None
-    again = cancel("r", reason="again")
+    again = cancel("another_process", reason="again")
     assert (again.outcome, again.status, again) == (Outcome.already_cancelled, S.cancelled, receipt)
 
 
 def test_too_late(manager: RedisRunCancellationManager, worker: Worker) -> None:
     """A run that has completed elsewhere stays so, and the receipt says it."""
-    worker.tell("run", "r")
-    worker.tell("open", "r")
+    worker.tell("run", "too_late")
+    worker.tell("open", "too_late")
     worker.hear("end")
-    receipt = cancel("r")
+    receipt = cancel("too_late")
     assert (receipt.outcome, bool(receipt), receipt.status) == (Outcome.finished, False, S.completed)
     assert receipt.wait(WAIT)
 
 
 def test_before_the_start(manager: RedisRunCancellationManager, worker: Worker) -> None:
     """A run that was cancelled before any process knew it never begins there."""
-    assert cancel("r", reason="never").outcome is Outcome.unknown
-    worker.tell("run", "r")
+    assert cancel("before_the_start", reason="never").outcome is Outcome.unknown
+    worker.tell("run", "before_the_start")
     told = worker.hear("end")
     assert (told["status"], told["reason"]) == ("CANCELLED", "never")
 
@@ -151,7 +151,7 @@ def test_races(manager: RedisRunCancellationManager, worker: Worker) -> None:
     """B1 through Redis: whatever comes first, the receipt is what the run then is."""
     seen: Counter[str] = Counter()
     for number in range(60):
-        run_id = f"r{number}"
+        run_id = f"m{number}"
         worker.tell("run", run_id)
         worker.hear("at")
         worker.tell("open", run_id)
@@ -195,10 +195,10 @@ def test_its_own_runs(manager: RedisRunCancellationManager, client: Any) -> None
 @pytest.mark.anyio
 async def test_async(manager: RedisRunCancellationManager, worker: Worker) -> None:
     """Async code cancels runs of other processes without holding up its loop."""
-    worker.tell("run", "r")
+    worker.tell("run", "async")
     worker.hear("at")
-    assert await manager.ais_cancelled("r") is False
-    assert await acancel_run("r") is True
+    assert await manager.ais_cancelled("async") is False
+    assert await acancel_run("async") is True
     assert worker.hear("end")["status"] == "CANCELLED"
 
 
@@ -214,8 +214,8 @@ def test_redis_is_gone() -> None:
         output = Workflow("W", steps=[lambda given: "done"]).run("x")
         assert (output.status, output.content) == (S.completed, "done")
         assert output.store_error is not None and "cancellation manager" in output.store_error
-        with pytest.raises(StoreError, match="run r: the cancel isn't known to be noted"):
-            cancel("r")
+        with pytest.raises(StoreError, match="run redis_is_gone: the cancel isn't known to be noted"):
+            cancel("redis_is_gone")
     finally:
         set_cancellation_manager(None)
 

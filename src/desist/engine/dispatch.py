@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,7 @@ class Dispatch:
                     "this process uses DBOS itself, and it can't be there twice: run the worker apart"
                 )
             _register(dbos)
+            _speak_here()
             _open = self
         try:
             inside = inside_of(dbos.DBOS(config=self._config()))
@@ -151,6 +153,13 @@ class Dispatch:
                 if self._inside is not None:
                     self._inside.drop_lines()
                 _open = None
+
+
+def _speak_here() -> None:
+    """DBOS writes its log to what was stderr when it was imported, and fails to start where that was closed since."""
+    for handler in logging.getLogger("dbos").handlers:
+        if isinstance(handler, logging.StreamHandler) and getattr(handler.stream, "closed", False):
+            handler.stream = sys.stderr
 
 
 def _dbos() -> Any:

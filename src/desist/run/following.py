@@ -94,8 +94,9 @@ def follow_shared(shared: SharedStore, run_id: str, last_event_index: int | None
         ConfigurationError: the number isn't one. Where there is no such run, that is told to whoever reads.
     """
     after = _after(last_event_index)
-    stream = _stream(run_id)
-    if isinstance(stream, KeptBridge):  # in this process, and at hand
+    run: Any = registry.get(run_id)
+    stream = run.bridge if run is not None and run.store is shared else None
+    if isinstance(stream, KeptBridge):  # it lives here, and is at hand; of one that has ended the store knows more
         try:
             return stream.follow(run_id, after)
         except LookupError:  # not so far back

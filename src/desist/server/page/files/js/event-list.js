@@ -75,7 +75,7 @@ class EventList extends HTMLElement {
 
   fill(row, index) {
     const event = this.shown[index];
-    if (row.event === event) return;
+    if (event === undefined || row.event === event) return; // scrolled between a change of the filter and its drawing
     row.event = event;
     const start = this.model.root?.start ?? timeOf(event);
     say(row.number, event.event_index === undefined ? "–" : `#${event.event_index}`);
