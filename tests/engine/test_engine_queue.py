@@ -317,6 +317,17 @@ def test_taken_too_late(tmp_path: Path) -> None:
     db.close()
 
 
+def test_looked_at_before_it_begins(db: Any) -> None:
+    """A run that was just taken, and doesn't live yet, isn't taken for one whose end got lost by who looks at it."""
+    workflow = Workflow("W", steps=[lambda given: "x"], db=db)
+    submitted = workflow.submit("go")
+    taken = db.store.take_queued(submitted.run_id)
+    assert db.get_run(submitted.run_id).status is S.pending
+    assert db.end_lost_runs() == []
+    assert taken is not None and workflow.open_taken(taken).start().settled.wait(30)
+    assert submitted.status is S.completed
+
+
 def test_what_a_local_run_left_is_gone_on_with(db: Any) -> None:
     """A worker goes on with lost runs of its workflows that were never submitted, too."""
     workflow = Workflow("W", steps=[lambda given: "x"], db=db, on_crash="resume")

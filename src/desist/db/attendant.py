@@ -18,7 +18,7 @@ from desist.cancel.status import RunStatus
 from desist.db.channel import channel
 from desist.db.codec import decode_run
 from desist.db.marking import mark, reason_of, take
-from desist.db.owner import this_process
+from desist.db.owner import about_to_start, this_process
 from desist.db.requests import read_note
 from desist.db.tables import RunRow, SharedTables
 from desist.exceptions import StoreError
@@ -91,6 +91,7 @@ class Attendant:
     def took(self, run_id: str, epoch: int) -> None:
         """This process has taken a run, and is going to start it."""
         self._taken.add(run_id)
+        about_to_start.add(run_id)
         self.claimed(run_id, epoch)
 
     def has_taken(self, run_id: str) -> bool:
@@ -101,6 +102,7 @@ class Attendant:
         """Others see it now."""
         with self._lock:
             self._taken.discard(run_id)
+            about_to_start.discard(run_id)
             if self._epochs.get(run_id) == epoch:
                 if not self._durable:
                     self._sure_at = time.monotonic()
@@ -132,6 +134,7 @@ class Attendant:
         """The end of a run is recorded."""
         with self._lock:
             self._taken.discard(run_id)
+            about_to_start.discard(run_id)
             self._epochs.pop(run_id, None)
             self._durable.discard(run_id)
             self._told.pop(run_id, None)

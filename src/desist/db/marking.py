@@ -14,7 +14,7 @@ from typing import Any
 from desist.cancel.registry import registry
 from desist.db.codec import encode
 from desist.db.crash import cancelled, died
-from desist.db.owner import is_gone, this_process
+from desist.db.owner import about_to_start, is_gone, this_process
 from desist.db.streamed import Told, told_in
 from desist.db.tables import QUEUED, RunRow, SharedTables, Tables
 from desist.db.told import ending, event_of, next_after, rows_of
@@ -42,7 +42,8 @@ def reason_of(row: RunRow, tables: Tables) -> str | None:
     if row.process == QUEUED:  # so does one that waits for a worker; cancelled, it has nobody to stop
         return None if row.cancel is None else ""
     if row.process == this_process():
-        return None if registry.get(row.run_id) is not None else _LOST
+        lives = registry.get(row.run_id) is not None or row.run_id in about_to_start
+        return None if lives else _LOST
     if is_gone(row.process, everywhere=tables.everywhere):
         return ""
     owner = tables.owner(row.process or "")

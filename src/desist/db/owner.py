@@ -11,7 +11,11 @@ import os
 import socket
 from pathlib import Path
 
-__all__ = ["is_gone", "this_process", "words"]
+__all__ = ["about_to_start", "is_gone", "this_process", "words"]
+
+#: Runs that this process has taken from their records and not begun yet: they live, but not in the registry.
+about_to_start: set[str] = set()
+os.register_at_fork(after_in_child=about_to_start.clear)
 
 
 def this_process() -> str:
