@@ -87,4 +87,6 @@ def test_what_can_t_be_pruned() -> None:
     """A negative age is an error; a database that keeps no events has nothing to prune."""
     with pytest.raises(ConfigurationError, match="older_than=-1"):
         InMemoryDb().prune(-1)
-    assert InMemoryDb().prune(0, runs=True) == Pruned()
+    assert InMemoryDb().prune(0) == Pruned()
+    with pytest.raises(ConfigurationError, match="InMemoryDb forgets no runs by age"):
+        InMemoryDb().prune(0, runs=True)

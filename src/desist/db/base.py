@@ -223,13 +223,18 @@ class BaseDb(Strict):
             runs: forget the runs, too, whole trees that ended before. Sessions stay, and lose these runs.
 
         Raises:
-            ConfigurationError: `older_than` is negative.
+            ConfigurationError: `older_than` is negative, or `runs` is asked of a database that one process uses.
             StoreError: the database can't be written.
         """
         if older_than < 0:
             raise ConfigurationError(f"older_than={older_than} must not be negative: it is an age in seconds")
         prune = getattr(self.store, "prune", None)
-        return prune(older_than, runs=runs) if prune is not None else Pruned()
+        if prune is not None:
+            pruned: Pruned = prune(older_than, runs=runs)
+            return pruned
+        if runs:
+            raise ConfigurationError(f"{type(self).__name__} forgets no runs by age: use delete_run or delete_session")
+        return Pruned()  # it keeps no events
 
     def flush(self) -> None:
         """Wait until everything that runs have left to be written is written."""
