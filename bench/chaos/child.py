@@ -45,6 +45,14 @@ class Child:
         self.process.wait()
         self.let_go()
 
+    def wait(self, seconds: float) -> bool:
+        """Wait until it has ended, for so many seconds; return whether it has."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def freeze(self) -> None:
         """Let it do nothing any more."""
         os.kill(self.process.pid, signal.SIGSTOP)
@@ -56,12 +64,10 @@ class Child:
     def close(self, patience: float) -> bool:
         """Wait for so many seconds until it has ended, as it was told; return whether it did. Else it is killed."""
         self.let_go()
-        try:
-            self.process.wait(patience)
-        except subprocess.TimeoutExpired:
+        ended = self.wait(patience)
+        if not ended:
             self.kill()
-            return False
-        return True
+        return ended
 
     def let_go(self) -> None:
         """Tell it to end: there will be no more orders."""

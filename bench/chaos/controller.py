@@ -6,14 +6,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from bench.chaos.child import Child
 from bench.chaos.follower import told_of
 from bench.chaos.history import History
 from bench.chaos.notes import Notes, read_notes
 from bench.chaos.place import open_db
-from bench.chaos.plan import Ask, Fault, Plan, Start
+from bench.chaos.plan import PHASE_WAIT, Ask, Fault, Plan, Start, is_phase
+from desist.exceptions import StoreError
 from desist.run.cancel import cancel
 from desist.testing import LoopbackProvider, Reply
 
@@ -25,6 +26,8 @@ QUIET = 60.0
 FOLLOWERS = 2
 #: Seconds that a process may take to close.
 CLOSING = 40.0
+#: Seconds in which what is stored of a run that has ended can be read; and that, once one couldn't be, others get.
+READING, HURRIED = 10.0, 1.0
 
 
 class Site(Protocol):
@@ -46,7 +49,9 @@ class Controller:
         self._notes = Notes(self.file, "controller")
         self._workers: list[Child] = []
         self._given: dict[int, list[Start]] = {}  #: by process
+        self._lock = threading.Lock()  #: held while an order is given, and while a worker is replaced
         self._count = 0
+        self._reading = READING
 
     def run(self) -> None:
         """Carry out the plan."""
@@ -116,19 +121,34 @@ class Controller:
             thread.join()
 
     def _start(self, start: Start) -> None:
-        child = self._workers[start.slot]
-        self._given.setdefault(child.process.pid, []).append(start)
-        self._give(child, start)
+        with self._lock:
+            child = self._workers[start.slot]
+            self._given.setdefault(child.process.pid, []).append(start)
+            self._give(child, start)
 
     def _give(self, child: Child, start: Start) -> None:
         order = {"kind": start.kind, "on_crash": start.on_crash, "pace": start.pace}
         self._notes("order", run=start.run_id, given=child.tell("run", run=start.run_id, **order))
 
-    def _replace(self, slot: int) -> None:
-        """Kill a worker and start another, which is given what the first had not come to read."""
-        old = self._workers[slot]
+    def _kill(self, slot: int, phase: str | None) -> None:
+        """Kill a worker, in a phase if a run comes to that soon, and start another in its place."""
+        old, since = self._workers[slot], time.monotonic()
+        if phase is not None:
+            old.tell("die", phase=phase)
+        reached = phase is not None and old.wait(PHASE_WAIT)
+        since = since if reached else time.monotonic()
         old.kill()
-        new = self._workers[slot] = self._worker(slot)
+        pid = old.process.pid
+        dying = [note for note in read_notes(self.file) if note["what"] == "dying" and note["pid"] == pid]
+        how = f"kill_{phase}" if dying else "kill"
+        self._notes("gone", child=pid, how=how, since=dying[0]["t"] if dying else since)
+        with self._lock:
+            self._replace(slot)
+
+    def _replace(self, slot: int) -> None:
+        """Start a worker, which is given what the one before had not come to read."""
+        old, new = self._workers[slot], self._worker(slot)
+        self._workers[slot] = new
         begun = {note["run"] for note in read_notes(self.file) if note["what"] == "ordered"}
         left = [start for start in self._given.pop(old.process.pid, []) if start.run_id not in begun]
         self._given.setdefault(new.process.pid, []).extend(left)
@@ -145,8 +165,8 @@ class Controller:
                 self._followers[fault.slot] = self._follower(fault.slot)
             elif child is None:
                 getattr(self._site, fault.what)(fault.seconds)
-            elif fault.what == "kill":
-                self._replace(fault.slot)
+            elif fault.what == "kill" or is_phase(fault.what):
+                self._kill(fault.slot, fault.what.removeprefix("kill_") if is_phase(fault.what) else None)
             else:
                 child.freeze()
                 time.sleep(fault.seconds)
@@ -168,7 +188,10 @@ class Controller:
         def quiet() -> bool:
             notes = list(read_notes(self.file))
             known = {note["run"] for note in notes if note["what"] in ("ordered", "start", "resumed")}
-            found = [db.get_run(run) for run in known]
+            try:
+                found = [db.get_run(run) for run in known]
+            except StoreError:  # the database is still coming back
+                return False
             ended = all(output is None or output.status.is_final for output in found)
             return ended and not History(notes).untold
 
@@ -179,6 +202,8 @@ class Controller:
 
     def _close(self) -> None:
         for child in (children := [*self._workers, *self._others]):
+            if (code := child.process.poll()) is not None:
+                self._notes("died", name=child.name, code=code)
             child.let_go()
         for child in children:
             if not child.close(CLOSING):
@@ -189,29 +214,54 @@ class Controller:
         db = open_db(self._site.url)
         try:
             for start in self._plan.starts:
-                output = db.get_run(start.run_id)
-                if output is None:
-                    continue
-                for event in db.follow(start.run_id):
-                    self._notes("recorded", run=start.run_id, **told_of(start.run_id, event))
-                reason = output.cancel.reason if output.cancel is not None else None
-                self._notes("stored", run=start.run_id, status=output.status.value, reason=reason)
-                receipt = cancel(start.run_id, reason="too late", db=db)
-                told = receipt.wait(30)
-                self._notes(
-                    "again",
-                    run=start.run_id,
-                    outcome=receipt.outcome.value,
-                    truth=bool(receipt),
-                    status=receipt.status.value if receipt.status else None,
-                    reason=receipt.reason,
-                    told=told,
-                )
+                try:
+                    self._ask_again(db, start.run_id)
+                except StoreError as error:
+                    self._notes("unread", run=start.run_id, error=repr(error))
         finally:
             db.close()
         for words in self._site.wrong():
             self._notes("wrong", text=words)
         self._printed()
+
+    def _ask_again(self, db: Any, run_id: str) -> None:
+        output = db.get_run(run_id)
+        if output is None:
+            return
+        self._read_events(db, run_id)
+        reason = output.cancel.reason if output.cancel is not None else None
+        self._notes("stored", run=run_id, status=output.status.value, reason=reason)
+        receipt = cancel(run_id, reason="too late", db=db)
+        told = receipt.wait(self._reading)
+        self._notes(
+            "again",
+            run=run_id,
+            outcome=receipt.outcome.value,
+            truth=bool(receipt),
+            status=receipt.status.value if receipt.status else None,
+            reason=receipt.reason,
+            told=told,
+        )
+
+    def _read_events(self, db: Any, run_id: str) -> None:
+        """Note what is stored of a run; and if reading doesn't end, that."""
+        failed: list[str] = []
+
+        def read() -> None:
+            try:
+                for event in db.follow(run_id):
+                    self._notes("recorded", run=run_id, **told_of(run_id, event))
+            except Exception as error:
+                failed.append(repr(error))
+
+        reading = threading.Thread(target=read, daemon=True)
+        reading.start()
+        reading.join(self._reading)
+        if reading.is_alive():
+            self._reading = HURRIED
+            failed.append("following it doesn't come to an end")
+        for error in failed:
+            self._notes("unread", run=run_id, error=error)
 
     def _printed(self) -> None:
         """Whatever a process has printed is among the notes, too: they say nothing there unless they break."""

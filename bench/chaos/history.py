@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["FINAL", "SLACK", "History", "Note", "Run"]
+from bench.chaos.bounds import Span
+from bench.chaos.plan import BEAT, LEASE
+
+__all__ = ["FINAL", "LAPSE", "History", "Note", "Run"]
 
 Note = dict[str, Any]
 FINAL = ("CANCELLED", "COMPLETED", "ERROR")
-#: Seconds after a fault of the database in which its effects may still be felt, and after a worker has woken in which
-#: it may not know yet what it missed. It looks at once, but so does everything else of it.
-SLACK = 3.0
+#: Seconds for which a worker must be frozen, or the database away, before its lease can run out: it was recorded one
+#: beat before, at worst two. Faults that are shorter excuse no loss of a run.
+LAPSE = LEASE - 2 * BEAT
 
 
 class Run:
@@ -53,6 +56,16 @@ class Run:
         taken = any(note["outcome"] == "accepted" for note in self.all("receipt"))
         return taken or bool(self.all("seen", "start", "told", "stored"))
 
+    def owners(self, until: float) -> list[int]:
+        """Return the processes that have worked on it by then, the last one last."""
+        return [note["pid"] for note in self.all("ordered", "resumed") if note["t"] <= until]
+
+    def settled(self, receipt: Note) -> bool:
+        """Whether that receipt settled with an end that its process didn't call unstored."""
+        unstored = any(note["pid"] == receipt["pid"] and note["store_error"] for note in self.all("told"))
+        who = receipt["pid"], receipt["where"]
+        return not unstored and who in {(note["pid"], note["where"]) for note in self.all("settled")}
+
 
 class History:
     """All notes."""
@@ -64,8 +77,8 @@ class History:
             if "run" in note:
                 runs.setdefault(note["run"], Run(note["run"])).notes.append(note)
         self.runs = runs
-        self.killed = {n["child"]: n["t"] for n in self._faults("kill", phase="begins")}
-        self._troubles, self._frozen = self._spans()
+        self.killed = {n["child"]: Span(n["how"], n["since"], n["t"], n["child"]) for n in self.of("gone")}
+        self.breaks, self.frozen = self._spans()
 
     @property
     def untold(self) -> set[tuple[int, str]]:
@@ -77,28 +90,46 @@ class History:
         """Return the notes of these kinds."""
         return [note for note in self.notes if note["what"] in what]
 
-    def _faults(self, fault: str, phase: str) -> list[Note]:
-        return [n for n in self.of("fault") if n["fault"] == fault and n["phase"] == phase]
-
-    def _spans(self) -> tuple[list[tuple[float, float]], dict[int, list[tuple[float, float]]]]:
+    def _spans(self) -> tuple[list[Span], dict[int, list[Span]]]:
         """Return when the database was broken, and when each process was frozen."""
-        troubles: list[tuple[float, float]] = []
-        frozen: dict[int, list[tuple[float, float]]] = defaultdict(list)
+        breaks: list[Span] = []
+        frozen: dict[int, list[Span]] = defaultdict(list)
         begun: dict[Any, float] = {}
         for note in self.of("fault"):
-            key = note["fault"], note["child"]
+            what, child = note["fault"], note["child"]
             if note["phase"] == "begins":
-                begun[key] = note["t"]
-            elif note["child"] is None:
-                troubles.append((begun.pop(key), note["t"]))
-            elif note["fault"].startswith("freeze"):
-                frozen[note["child"]].append((begun.pop(key), note["t"]))
-        return troubles, frozen
+                begun[what, child] = note["t"]
+            elif child is None:
+                breaks.append(Span(what, begun.pop((what, child)), note["t"]))
+            elif what.startswith("freeze"):
+                frozen[child].append(Span(what, begun.pop((what, child)), note["t"], child))
+        return breaks, frozen
 
-    def in_trouble(self, at: float, before: float = 0.0) -> bool:
-        """Whether the database was broken then, or a moment ago; or is going to be within `before` seconds."""
-        return any(begin - before <= at <= end + SLACK for begin, end in self._troubles)
+    def broken(self, at: float, within: float, *kinds: str, before: float = 0.0) -> Span | None:
+        """Return the fault of the database at that time, of one of these kinds; or the one that has just ended."""
+        breaks = [one for one in self.breaks if one.kind in kinds or not kinds]
+        return _last(one for one in breaks if one.begin - before <= at <= one.end + within)
 
-    def was_away(self, pid: int, at: float, before: float = 0.0) -> bool:
-        """Whether a process was frozen, or had just woken: it may not know then what had happened."""
-        return any(begin - before <= at <= end + SLACK for begin, end in self._frozen.get(pid, []))
+    def lapsed(self, pid: int, at: float, within: float, before: float = 0.0) -> Span | None:
+        """Return the fault through which a process may have been without a lease then, or just before.
+
+        Parameters:
+            within: seconds after its end in which the process finds that out.
+            before: seconds before the fault in which what the process did may have been caught by it.
+        """
+        return _last(one for one in self.lapses(pid) if one.begin - before <= at <= one.end + within)
+
+    def lapses(self, pid: int) -> list[Span]:
+        """Return when a process may have been without a lease. Faults with no time for a heartbeat between are one."""
+        joined: list[Span] = []
+        for one in sorted([*self.frozen.get(pid, ()), *self.breaks], key=lambda one: one.begin):
+            if joined and one.begin <= joined[-1].end + 2 * BEAT:
+                last = joined.pop()
+                one = Span(f"{last.kind}+{one.kind}", last.begin, max(last.end, one.end), pid)
+            joined.append(one)
+        return [one for one in joined if one.seconds >= LAPSE]
+
+
+def _last(spans: Iterable[Span]) -> Span | None:
+    found: Sequence[Span] = sorted(spans, key=lambda one: one.begin)
+    return found[-1] if found else None

@@ -11,10 +11,14 @@ import random
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 
-__all__ = ["KINDS", "LEASE", "TOTALS", "Ask", "Fault", "Plan", "Start", "make_plan"]
+from bench.chaos.phases import PHASES
+
+__all__ = ["BEAT", "KINDS", "LEASE", "PHASE_WAIT", "TOTALS", "Ask", "Fault", "Plan", "Start", "is_phase", "make_plan"]
 
 #: Seconds for which the harness's workers are believed to live, and between two times that they say so.
 LEASE, BEAT = 2.0, 0.4
+#: Seconds for which a worker that is to die in a phase waits for a run to come to it; then it is killed where it is.
+PHASE_WAIT = 2.0
 #: How often each step of a kind of run is begun if nothing happens to it; what isn't here isn't a function step.
 TOTALS: dict[str, dict[str, int]] = {
     "quick": {"one": 1, "two": 1, "three": 1, "four": 1},
@@ -27,7 +31,8 @@ KINDS = tuple(TOTALS)
 #: From where a run is cancelled, and how often that is chosen.
 _PLACES = {"own": 4, "desk": 5, "before": 1, "twice": 3, "after": 2}
 #: Faults of workers, and those of each database; how often each is chosen.
-_WORKERS = {"kill": 8, "freeze_short": 3, "freeze_long": 4, "kill_follower": 2}
+_WORKERS = {"kill": 4, "freeze_short": 3, "freeze_long": 4, "kill_follower": 2}
+_WORKERS |= {f"kill_{phase}": 1 for phase in PHASES}
 _DATABASES = {
     "sqlite": {"full": 3, "locked": 3},
     "postgres": {"restart": 2, "terminate": 3, "freeze_server": 2},
@@ -89,6 +94,11 @@ class Plan:
         return hashlib.sha256(repr(astuple(self)).encode()).hexdigest()[:12]
 
 
+def is_phase(fault: str) -> bool:
+    """Whether a fault kills a worker in a named phase."""
+    return fault.removeprefix("kill_") in PHASES
+
+
 def make_plan(db: str, *, seed: int, runs: int, seconds: float, slots: int = 3, spared: tuple[str, ...] = ()) -> Plan:
     """Return the plan of a seed.
 
@@ -137,11 +147,11 @@ def _faults(chance: random.Random, db: str, seconds: float, slots: int) -> Itera
         slot = chance.randrange(2 if what == "kill_follower" else slots) if what in _WORKERS else -1
         long = {
             "kill": 0.0,
-            "freeze_short": chance.uniform(0.1, 0.9 * LEASE),
+            "freeze_short": chance.uniform(0.1, LEASE - 2 * BEAT),
             "freeze_long": LEASE + chance.uniform(1, 3),
         }
-        lasts = 0.0 if "kill" in what else round(long.get(what, chance.uniform(0.3, 1.5)), 3)
+        lasts = 0.0 if "kill" in what else round(long.get(what, chance.uniform(0.3, LEASE - 2 * BEAT)), 3)
         about = (slot, what == "kill_follower")
         if at >= free.get(about, 0.0):
-            free[about] = at + lasts + 1.0
+            free[about] = at + lasts + (PHASE_WAIT if is_phase(what) else 0.0) + 1.0
             yield Fault(round(at, 3), what, slot, lasts)

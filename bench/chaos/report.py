@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from bench.chaos.history import History
-from bench.chaos.plan import Plan
+from bench.chaos.plan import Plan, is_phase
 from bench.chaos.verdict import Verdict
 
-__all__ = ["figures", "story"]
+__all__ = ["figures", "story", "table"]
 
 #: How many runs that broke a rule are told in full.
 STORIES = 5
@@ -18,7 +19,8 @@ STORIES = 5
 def figures(plan: Plan, history: History, verdict: Verdict) -> dict[str, Any]:
     """Return the figures, fit for JSON."""
     runs = list(history.runs.values())
-    faults = Counter(note["fault"] for note in history.of("fault") if note["phase"] == "begins")
+    faults = Counter(note["how"] for note in history.of("gone"))
+    faults += Counter(n["fault"] for n in history.of("fault") if n["phase"] == "begins" and not _is_kill(n["fault"]))
     taken = Counter(note["outcome"] for note in history.of("receipt"))
     return {
         "db": plan.db,
@@ -40,9 +42,40 @@ def figures(plan: Plan, history: History, verdict: Verdict) -> dict[str, Any]:
         "lost by their worker": sum(note["source"] == "lease_lost" for note in history.of("told")),
         "steps begun": len(history.of("start")),
         "looks noted": len(history.of("seen")),
-        "excused": dict(verdict.excused),
+        "share of the time in which the database was broken": round(_broken(history), 3),
+        "excused": verdict.excused.figures(),
         "broken": [list(one) for one in verdict.broken],
     }
+
+
+def table(found: Sequence[dict[str, Any]]) -> str:
+    """Return a line of each seed."""
+    lines = [
+        "| seed | runs | ended | faults | cancels asked | resumed | excused | broken |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for one in found:
+        excused = _listed({name: case["cases"] for name, case in one["excused"].items()})
+        ended, faults = (_listed(one[name]) for name in ("ended", "faults"))
+        total = sum(one["faults"].values())
+        lines.append(
+            f"| {one['seed']} | {one['runs']['accepted']} | {ended} | {total}: {faults}"
+            f" | {one['cancels']['asked']} | {one['resumed']} | {excused} | {len(one['broken'])} |"
+        )
+    return "\n".join(lines)
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "0"
+
+
+def _is_kill(fault: str) -> bool:
+    return fault == "kill" or is_phase(fault)
+
+
+def _broken(history: History) -> float:
+    spans = sum(one.seconds for one in history.breaks)
+    return spans / (history.notes[-1]["t"] - history.notes[0]["t"])
 
 
 def story(plan: Plan, history: History, verdict: Verdict) -> str:

@@ -1,6 +1,7 @@
 """The verdict: rules that every history must keep, by name. Pure: a history in, what breaks which rule out.
 
-What a rule excuses, it says; how often something was excused is counted, and told beside the verdict.
+What a rule excuses has a bound (`bounds`): how long after which fault, and how often for each. Beyond that it breaks
+the rule `excuses_are_bounded`; how often something was excused is told beside the verdict.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from bench.chaos import excuses
+from bench.chaos.bounds import Excuses
 from bench.chaos.history import FINAL, History, Note, Run
 from bench.chaos.plan import TOTALS
 
@@ -20,7 +23,7 @@ class Verdict:
     """What was found."""
 
     broken: list[tuple[str, str, str]] = field(default_factory=list)  #: the rule, the run or "", words
-    excused: Counter[str] = field(default_factory=Counter)
+    excused: Excuses = field(default_factory=Excuses)
 
     @property
     def holds(self) -> bool:
@@ -29,7 +32,7 @@ class Verdict:
 
 
 Found = Iterator[str]
-Rule = Callable[[History, Run, Counter[str]], Found]
+Rule = Callable[[History, Run, Excuses], Found]
 RULES: dict[str, Rule] = {}
 
 
@@ -46,23 +49,24 @@ def judge(history: History) -> Verdict:
         for name, check in RULES.items():
             verdict.broken += [(name, run.run_id, words) for words in check(history, run, verdict.excused)]
     verdict.broken += [(name, "", words) for name, words in _processes(history, verdict.excused)]
+    verdict.broken += [("excuses_are_bounded", "", words) for words in verdict.excused.too_many]
     return verdict
 
 
 @rule
-def ends(history: History, run: Run, excused: Counter[str]) -> Found:
+def ends(history: History, run: Run, excused: Excuses) -> Found:
     """Every run that was accepted ends."""
     if run.status in FINAL or not run.accepted:
         return
-    first = run.all("start", "told")[:1]
-    if run.status is None and first and history.in_trouble(first[0]["t"]) and not run.all("seen"):
-        excused["began while the database was broken, and left no record: its worker died"] += 1
-        return
-    yield f"it was accepted, and its status in the end is {run.status}"
+    why = excuses.vanished(history, run)
+    if why is None:
+        yield f"it was accepted, and its status in the end is {run.status}"
+    else:
+        excused.add(why[0], run.run_id, why[1], why[1].begin)
 
 
 @rule
-def one_end(history: History, run: Run, excused: Counter[str]) -> Found:
+def one_end(history: History, run: Run, excused: Excuses) -> Found:
     """Each reader hears one terminal event, last; one worker tells the end, or all that do say it was cancelled."""
     for told in run.all("told"):
         if told["terminal"] != 1 or told["status"] is None:
@@ -70,70 +74,87 @@ def one_end(history: History, run: Run, excused: Counter[str]) -> Found:
     own = [told for told in run.told if told["how"] == "run"]  # the others heard what is stored
     others = [note["who"] for note in run.all("resumed")]
     if len(own) > 1 or (own and others):
-        if any(told["status"] != "CANCELLED" for told in own):
-            yield f"told by {[(told['who'], told['status']) for told in own]}, and taken by {others}"
-        else:
-            excused["told as cancelled by the worker that had it, too"] += 1
+        for told in own:
+            cause = excuses.lost(history, told["pid"], told["t"])
+            if told["status"] != "CANCELLED" or cause is None:
+                yield f"{told['who']} told {told['status']}, and it was taken by {others}"
+            else:
+                excused.add("cancelled_twice", run.run_id, cause, told["t"])
 
 
 @rule
-def told_is_stored(history: History, run: Run, excused: Counter[str]) -> Found:
+def told_is_stored(history: History, run: Run, excused: Excuses) -> Found:
     """What a worker told is what is stored in the end."""
     for told in run.told:
         if told["status"] != run.status:
             yield f"{told['who']} told {told['status']}, stored is {run.status}"
     for told in run.all("told"):
         if told["source"] == "lease_lost":
-            excused["a worker lost it, and said so"] += 1
+            at = told["t"] - told["since_request"]
+            cause, bound = excuses.lost(history, told["pid"], at), "lost"
         elif told["store_error"]:
-            excused["told as not stored"] += 1
-            if not (history.in_trouble(told["t"]) or history.was_away(told["pid"], told["t"])):
-                yield f"{told['who']} could not store its end though nothing was broken: {told['store_error']}"
+            at = told["t"]
+            cause, bound = excuses.unstored_end(history, told), "unstored_end"
+        else:
+            continue
+        if cause is None:
+            yield f"{told['who']} told {told['source']}, {told['store_error']} without a fault that could be why"
+        else:
+            excused.add(bound, run.run_id, cause, at)
 
 
 @rule
-def receipts_are_true(history: History, run: Run, excused: Counter[str]) -> Found:
+def receipts_are_true(history: History, run: Run, excused: Excuses) -> Found:
     """A receipt is truthy if and only if the run ends, or has ended, CANCELLED; and it isn't taken back."""
-    settled = {(n["pid"], n["where"]) for n in run.all("settled")}
     for note in [*run.all("receipt"), *run.all("settled"), *run.all("again")]:
         if note["outcome"] == "unknown":
             yield from _intent(history, run, note, excused)
         elif note["truth"] != (run.status == "CANCELLED"):
-            if _died_with_it(history, run, note, settled):
-                excused["accepted by its own worker, which died or froze before that was recorded"] += 1
-                continue
-            yield f"{note['who']} got {note['outcome']}, truth {note['truth']}; it ended {run.status}"
-        if note["what"] == "settled" and note["status"] != run.status:
+            cause = excuses.unrecorded_cancel(history, run, note)
+            if cause is None:
+                yield f"{note['who']} got {note['outcome']}, truth {note['truth']}; it ended {run.status}"
+            elif note["what"] == "receipt":
+                excused.add("unrecorded_cancel", run.run_id, cause, cause.begin)
+        wrong = note["what"] == "settled" and note["status"] != run.status
+        if wrong and not (note["truth"] and excuses.unrecorded_cancel(history, run, note)):
             yield f"the receipt of {note['who']} settled as {note['status']}; it ended {run.status}"
 
 
-def _died_with_it(history: History, run: Run, receipt: Note, settled: set[tuple[int, str]]) -> bool:
-    """A cancel from the run's own process is recorded a moment later: docs/durability.md says so.
-
-    Not if the process is killed before that; nor if it is frozen, or the database can't be reached, until another one
-    has taken the run: then it says that its end isn't stored.
-    """
-    if receipt["what"] == "again" or receipt["where"] != "own":
-        return False
-    pid, at = receipt["pid"], receipt["t"]
-    if pid in history.killed and (pid, "own") not in settled:
-        return True
-    unstored = any(n["pid"] == pid and n["store_error"] for n in run.all("told"))
-    return unstored and (history.in_trouble(at, before=1.0) or history.was_away(pid, at, before=1.0))
-
-
-def _intent(history: History, run: Run, receipt: Note, excused: Counter[str]) -> Found:
+def _intent(history: History, run: Run, receipt: Note, excused: Excuses) -> Found:
     """An id that wasn't known: the run that begins with it is born cancelled."""
     if run.status in (None, "CANCELLED") and not [n for n in run.all("start") if n["t"] > receipt["t"]]:
         return
-    if history.in_trouble(receipt["t"], before=5.0):
-        excused["cancelled before its start, which the broken database didn't record"] += 1
-        return
-    yield f"{receipt['who']} cancelled it before it was known; it began all the same, and ended {run.status}"
+    cause = excuses.unrecorded_start(history, run)
+    if cause is None:
+        yield f"{receipt['who']} cancelled it before it was known; it began all the same, and ended {run.status}"
+    else:
+        excused.add("unrecorded_intent", run.run_id, cause, run.all("start", "told")[0]["t"])
 
 
 @rule
-def first_reason_wins(history: History, run: Run, excused: Counter[str]) -> Found:
+def nothing_without_cause(history: History, run: Run, excused: Excuses) -> Found:
+    """A run is taken from a worker, or ended in its place, only if that died or could lose its lease.
+
+    And none ends CANCELLED that nobody has cancelled.
+    """
+    for note in run.all("resumed"):
+        before = [pid for pid in run.owners(note["t"]) if pid != note["pid"]]
+        if before and not _could_lose(history, before[-1], note["t"]):
+            yield f"{note['who']} took it from process {before[-1]}, to which nothing had happened"
+    if run.status == "ERROR" and not any(_could_lose(history, pid) for pid in run.owners(float("inf"))):
+        yield "it ended as an error, and nothing had happened to its worker"
+    if run.status == "CANCELLED" and not run.all("asking"):
+        yield "it ended cancelled, and nobody had asked for that"
+
+
+def _could_lose(history: History, pid: int, at: float = float("inf")) -> bool:
+    """Whether a process had died by then, or had been without a lease."""
+    death = history.killed.get(pid)
+    return (death is not None and death.begin <= at) or any(one.begin <= at for one in history.lapses(pid))
+
+
+@rule
+def first_reason_wins(history: History, run: Run, excused: Excuses) -> Found:
     """All receipts that have settled give the reason that is stored."""
     if run.stored is None or run.status != "CANCELLED":
         return
@@ -143,7 +164,7 @@ def first_reason_wins(history: History, run: Run, excused: Counter[str]) -> Foun
 
 
 @rule
-def receipts_settle(history: History, run: Run, excused: Counter[str]) -> Found:
+def receipts_settle(history: History, run: Run, excused: Excuses) -> Found:
     """Whoever waits for the end of a run that was cancelled is told."""
     settled = {(n["pid"], n["where"]) for n in run.all("settled")}
     for note in run.all("receipt"):
@@ -153,28 +174,31 @@ def receipts_settle(history: History, run: Run, excused: Counter[str]) -> Found:
 
 
 @rule
-def stays_cancelled(history: History, run: Run, excused: Counter[str]) -> Found:
-    """A run that was cancelled and has settled starts no step, isn't taken up, and its record doesn't change."""
-    all_settled = {(n["pid"], n["where"]) for n in run.all("settled")}
-    ends = [n["t"] for n in run.all("settled") if n["truth"] and not _died_with_it(history, run, n, all_settled)]
-    ends += [n["t"] for n in run.all("seen") if n["status"] == "CANCELLED"]
-    if not ends:
+def stays_ended(history: History, run: Run, excused: Excuses) -> Found:
+    """A run whose end was seen, or told to who cancelled it, starts no step, isn't taken up, and stays as it was."""
+    settled = [n for n in run.all("settled") if n["truth"] and excuses.unrecorded_cancel(history, run, n) is None]
+    stored = [n for n in run.all("seen") if n["status"] in FINAL]
+    stored += [n for n in run.all("dying") if n["phase"] == "after_store"]
+    if not settled and not stored:
         return
-    first = min(ends)
+    first = min(note["t"] for note in [*settled, *stored])
+    status = stored[0].get("status", run.status) if stored else "CANCELLED"
     for note in run.notes:
         if note["t"] <= first:
             continue
-        if note["what"] == "start" and history.was_away(note["pid"], note["t"]):
-            excused["a step begun by a frozen worker as it woke"] += 1
-        elif note["what"] == "start" or (note["what"] == "resumed" and note["since"] > first):
+        if note["what"] == "start" or (note["what"] == "resumed" and note["since"] > first):
+            cause = excuses.late_step(history, note) if note["what"] == "start" else None
+            if cause is not None:
+                excused.add("late_step", run.run_id, cause, note["t"])
+                continue
             late = note["t"] - first
-            yield f"{note['who']} {note['what']}s {note.get('step', 'it')} {late:.3f} s after it had settled"
-        elif note["what"] == "seen" and note["looked_at"] > first and note["status"] != "CANCELLED":
-            yield f"seen as {note['status']} after it had settled as CANCELLED"
+            yield f"{note['who']} {note['what']}s {note.get('step', 'it')} {late:.3f} s after it had ended"
+        elif note["what"] == "seen" and note["looked_at"] > first and note["status"] != status:
+            yield f"seen as {note['status']} after it had ended as {status}"
 
 
 @rule
-def finished_stays_finished(history: History, run: Run, excused: Counter[str]) -> Found:
+def finished_stays_finished(history: History, run: Run, excused: Excuses) -> Found:
     """A step that the database showed as finished isn't begun again; nor does it disappear."""
     totals = TOTALS.get(run.kind, {})
     known: Counter[str] = Counter()
@@ -192,14 +216,15 @@ def finished_stays_finished(history: History, run: Run, excused: Counter[str]) -
             step = note["step"]
             begun[note["pid"], step] += 1
             if known[step] and begun[note["pid"], step] > totals[step] - known[step]:
-                if history.was_away(note["pid"], note["t"]):
-                    excused["a step begun by a frozen worker as it woke"] += 1
-                else:
+                cause = excuses.late_step(history, note)
+                if cause is None:
                     yield f"{note['who']} began {step} again, which was seen finished"
+                else:
+                    excused.add("late_step", run.run_id, cause, note["t"])
 
 
 @rule
-def followers_hear_all(history: History, run: Run, excused: Counter[str]) -> Found:
+def followers_hear_all(history: History, run: Run, excused: Excuses) -> Found:
     """Who follows a run from another process hears each of its events once, in their order; and the end last.
 
     Of a run that was cancelled text that was on its way may be left out: after "stop" nothing more scrolls by.
@@ -234,7 +259,7 @@ def _words(note: Note) -> tuple[object, ...]:
     return tuple(note.get(name) for name in ("index", "event", "text", "of", "ends"))
 
 
-def _processes(history: History, excused: Counter[str]) -> Iterator[tuple[str, str]]:
+def _processes(history: History, excused: Excuses) -> Iterator[tuple[str, str]]:
     """Rules about processes and the database as a whole."""
     for pid, run in sorted(history.untold):
         yield "workers_tell", f"process {pid} took {run}, and never told its end"
@@ -242,23 +267,18 @@ def _processes(history: History, excused: Counter[str]) -> Iterator[tuple[str, s
         yield "database_is_sound", note["text"]
     for note in history.of("hangs"):
         yield "processes_end", f"{note['name']} didn't end when it was told to"
+    for note in history.of("died"):
+        yield "processes_end", f"{note['name']} ended by itself: {note['code']}"
+    for note in history.of("unread"):
+        yield "can_be_read", f"{note['run']}: {note['error']}"
     for note in history.of("refused"):
         yield "runs_are_taken", f"{note['run']}: {note['error']}"
     for note in history.of("printed"):
         yield "nobody_complains", f"{note['name']} printed: {note['text']}"
     for note in history.of("log"):
         if note["trace"] or note["level"] in ("ERROR", "CRITICAL"):
-            if _is_about_a_fault(history, note):
-                excused["errors in the log that name an injected fault"] += 1
+            cause = excuses.logged(history, note)
+            if cause is not None:
+                excused.add("logged", "", cause, note["t"])
             else:
                 yield "nobody_complains", f"{note['who']} logged: {note['text']} {note['trace'] or ''}"
-
-
-def _is_about_a_fault(history: History, note: Note) -> bool:
-    if note["trace"]:
-        return False
-    lost = "was taken over" in note["text"] or "works on the run" in note["text"] or "was cancelled by" in note["text"]
-    if lost:
-        return True  # that it was right to take the run, and that it told so, the other rules see
-    unwritten = "could not be stored" in note["text"] or "can't be written" in note["text"]
-    return unwritten and history.in_trouble(note["t"])

@@ -17,6 +17,7 @@ from typing import Any
 
 from bench.chaos import mistakes
 from bench.chaos.notes import Notes, NotesHandler
+from bench.chaos.phases import PhaseKill
 from bench.chaos.place import PATIENCE, open_db
 from bench.chaos.plan import BEAT, KINDS, LEASE
 from bench.chaos.works import Works
@@ -36,7 +37,9 @@ class Worker:
     def __init__(self, name: str, url: str, notes: Notes, provider: str) -> None:
         self._name, self._notes = name, notes
         self._db = open_db(url)
-        self._works = Works(self._db, provider, notes)
+        self._kill = PhaseKill(notes)
+        self._kill.wrap(self._db.store)
+        self._works = Works(self._db, provider, notes, lambda run_id: self._kill.reach("in_step", run_id))
         self._over = threading.Event()
 
     def serve(self) -> None:
@@ -57,6 +60,9 @@ class Worker:
     @staticmethod
     def _begin(work: Any, **order: Any) -> None:
         threading.Thread(target=work, kwargs=order, daemon=True).start()
+
+    def _die(self, phase: str) -> None:
+        self._kill.arm(phase)
 
     def _run(self, run: str, kind: str, on_crash: str, pace: float) -> None:
         self._notes("ordered", run=run)
@@ -82,6 +88,7 @@ class Worker:
             terminal=terminal,
             source=cancel.source.value if cancel else None,
             reason=cancel.reason if cancel else None,
+            since_request=max(0.0, time.time() - cancel.requested_at) if cancel else None,
             store_error=output.store_error if output is not None else None,
         )
 

@@ -19,10 +19,15 @@ __all__ = ["Works"]
 
 
 class Works:
-    """The workflows of one process, by kind and by what becomes of their runs in a crash."""
+    """The workflows of one process, by kind and by what becomes of their runs in a crash.
 
-    def __init__(self, db: Any, url: str, notes: Notes) -> None:
-        self._db, self._url, self._notes = db, url, notes
+    Parameters:
+        url: of the provider that streams.
+        in_step: is told the run's id by each function step as it begins.
+    """
+
+    def __init__(self, db: Any, url: str, notes: Notes, in_step: Callable[[str], None]) -> None:
+        self._db, self._url, self._notes, self._in_step = db, url, notes, in_step
         self._made: dict[tuple[str, str], Workflow] = {}
 
     def get(self, kind: str, on_crash: Any) -> Workflow:
@@ -82,18 +87,19 @@ class Works:
         return Step(name, executor=work, max_retries=0)
 
     def _noted(self, step: str) -> _Noted:
-        return _Noted(self._notes, step)
+        return _Noted(self._notes, step, self._in_step)
 
 
 class _Noted:
     """Writes down the beginning of a step, and its end if it comes to that."""
 
-    def __init__(self, notes: Callable[..., None], step: str) -> None:
-        self._notes, self._step = notes, step
+    def __init__(self, notes: Callable[..., None], step: str, in_step: Callable[[str], None]) -> None:
+        self._notes, self._step, self._in_step = notes, step, in_step
 
     def __enter__(self) -> None:
         self._run_id = _root_id()
         self._notes("start", run=self._run_id, step=self._step)
+        self._in_step(self._run_id)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:

@@ -1,0 +1,93 @@
+"""What excuses a run that didn't go as promised: each function returns the fault that it is due to, or None. Pure.
+
+How long after its fault an excuse holds stands in `bounds`; how often one fault may excuse is counted there.
+"""
+
+from __future__ import annotations
+
+from bench.chaos.bounds import RECORDED, UNSTORED, WOKEN, Span
+from bench.chaos.history import History, Note, Run
+
+__all__ = ["late_step", "logged", "lost", "unrecorded_cancel", "unrecorded_start", "unstored_end", "vanished"]
+
+#: The faults of a database that let a write fail. All others hold writes up, for less than anybody waits.
+_FAILING = ("full",)
+
+
+def unrecorded_cancel(history: History, run: Run, receipt: Note) -> Span | None:
+    """A cancel from the run's own process is recorded just after its receipt.
+
+    Not if the process is killed before that; nor if it is frozen, or can't reach the database, until another one has
+    taken the run: then it says that its end isn't stored.
+    """
+    pid, at = receipt["pid"], receipt["t"]
+    if receipt["what"] == "again" or pid not in run.owners(at) or run.settled(receipt):
+        return None
+    death = history.killed.get(pid)
+    if death is not None and at <= death.end <= _written_by(history, at, RECORDED):
+        return death
+    if any(note["pid"] == pid and note["store_error"] for note in run.all("told")):
+        return history.lapsed(pid, at, within=0.0, before=RECORDED)
+    return None
+
+
+def _written_by(history: History, at: float, within: float) -> float:
+    """Return when everything that was left to be written at that time is written, if nothing is broken for good."""
+    while (broken := history.broken(at, within=0.0, before=within)) is not None and broken.end > at:
+        at = broken.end
+    return at + within
+
+
+def unrecorded_start(history: History, run: Run) -> Span | None:
+    """A run begins although the full disk didn't record its start."""
+    starts = run.all("start")[:1] or run.all("told")[:1]
+    if not starts or run.all("resumed"):
+        return None
+    return history.broken(starts[0]["t"], UNSTORED, *_FAILING)
+
+
+def vanished(history: History, run: Run) -> tuple[str, Span] | None:
+    """Return why nothing is known of a run that somebody could see, and of its end: its process died.
+
+    Either its start wasn't recorded, and it died before the end was; or all that anybody had of it was the receipt of
+    that process.
+    """
+    owners = run.owners(float("inf"))
+    death = history.killed.get(owners[-1]) if owners else None
+    if run.status is not None or run.all("seen") or death is None:
+        return None
+    if not run.all("start", "told"):
+        receipts = [note for note in run.all("receipt") if note["outcome"] == "accepted"]
+        excused = [unrecorded_cancel(history, run, note) for note in receipts]
+        return ("unrecorded_cancel", death) if receipts and all(excused) else None
+    full = unrecorded_start(history, run)
+    told = run.all("told")
+    if full is None or (told and death.end > _written_by(history, max(told[-1]["t"], full.end), UNSTORED)):
+        return None
+    return "unrecorded_start", full
+
+
+def unstored_end(history: History, told: Note) -> Span | None:
+    """An end that a full disk refuses is told as not stored; so is one of a run that another process has."""
+    return history.broken(told["t"], UNSTORED, *_FAILING) or history.lapsed(told["pid"], told["t"], UNSTORED)
+
+
+def lost(history: History, pid: int, at: float) -> Span | None:
+    """A worker whose lease could run out finds out which runs it has lost."""
+    return history.lapsed(pid, at, WOKEN)
+
+
+def late_step(history: History, start: Note) -> Span | None:
+    """A step is begun by a worker that has just woken, and didn't know yet."""
+    return lost(history, start["pid"], start["t"])
+
+
+def logged(history: History, note: Note) -> Span | None:
+    """An error in the log names a fault: a run that was lost, a write that failed."""
+    text, at = note["text"], note["t"]
+    if note["trace"]:
+        return None
+    if "was taken over" in text or "works on the run" in text or "was cancelled by" in text:
+        return history.lapsed(note["pid"], at, UNSTORED)
+    unwritten = "could not be stored" in text or "can't be written" in text
+    return history.broken(at, UNSTORED, *_FAILING) if unwritten else None
