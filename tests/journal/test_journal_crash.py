@@ -14,14 +14,16 @@ import pytest
 from journal_process import Worker
 
 from desist import Workflow
-from desist.cancel.reason import Source
+from desist.cancel.reason import CancelReason, Source
 from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.db import InMemoryDb, asking, attendant
 from desist.db.owner import this_process
+from desist.db.requests import Note
 from desist.exceptions import ConfigurationError, LeaseLostError
 from desist.run.base import RunStatus
 from desist.run.cancel import cancel
+from desist.run.stored import StoredRequest
 from desist.testing import Gate, assert_no_leaks
 from desist.workflow import Step
 from journal_worker import Db, open_db
@@ -335,6 +337,35 @@ def test_the_frozen_worker_is_asked_to_cancel(db: Db, place: str, monkeypatch: p
     assert (last.status, last.cancel.source) == (S.cancelled, Source.lease_lost)
     with db.store.place.reading() as tables:  # type: ignore[attr-defined]  # of a shared store
         assert tables.get_run("mine").status == "COMPLETED"
+
+
+@pytest.mark.loud
+@pytest.mark.parametrize("meanwhile", ["taken", "cancelled"])
+def test_the_frozen_worker_begins_nothing(db: Db, place: str, monkeypatch: pytest.MonkeyPatch, meanwhile: str) -> None:
+    """A process that wakes begins no step of a run which others have taken or cancelled meanwhile.
+
+    Its work comes to its turn before the thread that looks does.
+    """
+    monkeypatch.setattr(attendant, "LEASE", 0.0)  # as if this process hadn't looked for longer than that
+    ran, gate = list[str](), Gate()
+
+    async def two(step_input: Any) -> str:
+        await gate.wait()
+        return "two here"
+
+    zombie = kept(db, ran, two).run("go", run_id="mine", stream=True)
+    gate.wait_reached()
+    db.flush()
+    if meanwhile == "taken":
+        change(place, "UPDATE desist_runs SET process = 'another', epoch = epoch + 1")
+    else:
+        request = StoredRequest(reason=CancelReason(source=Source.user, text="enough"))
+        change(place, "UPDATE desist_runs SET cancel = ?", Note.of(request).text_of())
+    gate.open()
+    *_, last = zombie
+    source = Source.lease_lost if meanwhile == "taken" else Source.user
+    assert (last.status, last.cancel.source) == (S.cancelled, source)
+    assert ran == ["one", "two"]
 
 
 def test_an_end_that_another_process_has_written(db: Db, place: str) -> None:

@@ -54,6 +54,7 @@ class Calls:
         )
 
     async def _keyed(self, wish: ToolCall, execution: ToolExecution, key: str) -> None:
+        await self.run.confirm_ownership()
         enter_work(key)
         try:
             await self._one(wish, execution)

@@ -45,6 +45,7 @@ class Turn:
         """Send the request, pass the pieces on, and return the whole answer."""
         model = self.body.model
         known: dict[str, Any] = {"model": model.id, "model_provider": model.provider}
+        await self.run.confirm_ownership()
         for spending in self.run.spending:
             spending.model_call()
         self.run.emit(ModelRequestStartedEvent(**self.body.common, **known), self._begin)

@@ -126,6 +126,23 @@ class Attendant:
             return False
         return any(row.epoch != epoch or row.is_final for row in rows)
 
+    @property
+    def poll_is_overdue(self) -> bool:
+        """Whether nothing was looked at for half a lease, although looks are made four times a second.
+
+        Then this process was frozen, and whatever comes to its turn before the thread that looks must look itself.
+        """
+        return bool(self._durable) and time.monotonic() >= self._sure_at + LEASE / 2
+
+    def poll(self) -> None:
+        """Do what the next look would do, in this thread. Several threads may: what was done isn't done again."""
+        now = time.monotonic()
+        try:
+            self._look_after_own(every=True)
+        except StoreError as error:  # work goes on while the database is away
+            log.debug("%s can't be looked at: %s", self._store.place.name, error)
+        self._sure_at = max(self._sure_at, now)
+
     def obeyed(self, run_id: str, request: StoredRequest) -> None:
         """A run is being cancelled here already."""
         self._told[run_id] = (request.grace, request.force)

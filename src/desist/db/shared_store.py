@@ -165,6 +165,15 @@ class SharedTableStore(QueueTableStore, TableStore):
         """Whether another process has taken a run that lives here, which this one doesn't know yet."""
         return self.attendant.is_lost(run_id)
 
+    @property
+    def poll_is_overdue(self) -> bool:
+        """Whether this process must have been frozen since it last looked at its runs."""
+        return self.attendant.poll_is_overdue
+
+    def poll(self) -> None:
+        """Look at the runs of this process now."""
+        self.attendant.poll()
+
     def note_cancel(self, run_id: str, request: StoredRequest) -> None:
         """Record that a run is being cancelled from here."""
         self.attendant.obeyed(run_id, request)

@@ -12,6 +12,7 @@ import logging
 from concurrent.futures import Future
 from typing import Any
 
+from desist.cancel.aside import aside
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt, Latch
 from desist.cancel.registry import registry
@@ -61,6 +62,20 @@ class Asking(Ending):
     def lose(self, words: str) -> None:
         """Another process has the run now: stop, and record nothing more."""
         self.cancel(CancelReason(source=Source.lease_lost, text=words, by="desist"))
+
+    async def confirm_ownership(self) -> None:
+        """See that nobody has taken or cancelled the run, before new work starts. For all that it starts.
+
+        That costs nothing unless this process was frozen: then the work may come to its turn before the thread that
+        looks, and would do what another process does by now.
+
+        Raises:
+            RunCancelled: it must not start.
+        """
+        shared = self.root.shared
+        if shared is not None and shared.poll_is_overdue:
+            await aside(shared.poll, "desist-db-poll")
+            self.check()
 
     # -- giving it back
 

@@ -75,6 +75,11 @@ class Managed:
         """There are no leases: no process takes a run from another one."""
         return False
 
+    poll_is_overdue = False  #: the manager is heard, and polled, by the clerk
+
+    def poll(self) -> None:
+        """There is nothing to look for."""
+
     def note_cancel(self, run_id: str, request: StoredRequest) -> None:
         """Have it known that a run is being cancelled from here."""
         text = msgspec.json.encode(request).decode()

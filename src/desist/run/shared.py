@@ -62,6 +62,13 @@ class SharedStore(RunStore, Protocol):
         Quick, unless this process was frozen for so long that it may be: then it looks.
         """
 
+    @property
+    def poll_is_overdue(self) -> bool:
+        """Whether this process hasn't looked for so long what others did to its runs that it must have been frozen."""
+
+    def poll(self) -> None:
+        """Look now, and carry out what others ask for; stop what they have taken. Blocks, but waits for no server."""
+
     def note_cancel(self, run_id: str, request: StoredRequest) -> None:
         """Record that a run is being cancelled from here, so that it isn't taken up again after a crash."""
 

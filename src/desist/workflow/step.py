@@ -183,6 +183,7 @@ class Step(Strict):
         key = f"{flow.run.key}:{progress.path()}"
         for attempt in range(self.max_retries + 1):
             enter_work(f"{key}:{attempt + 1}")
+            await flow.run.confirm_ownership()
             try:
                 if self.function is not None:
                     return await self._call_function(self.function, given, flow, progress)
