@@ -15,7 +15,7 @@ from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 from desist.db.codec import encode
 from desist.db.crash import so_far, spent_by
-from desist.db.marking import PAUSED, lost, mark, may_go_on, reason_of
+from desist.db.marking import PAUSED, is_live_elsewhere, is_over, mark, may_go_on, reason_of
 from desist.db.owner import this_process, words
 from desist.db.requests import Note, read_note
 from desist.db.rows import put_run, row_of, stored_of, update_session, with_children
@@ -25,7 +25,19 @@ from desist.exceptions import LeaseLostError, StoreError
 from desist.run.kept_options import KeptOptions
 from desist.run.stored import StoredRequest, StoredRun
 
-__all__ = ["INTENT_TTL", "Answer", "ask", "claim", "decide", "end", "last_told", "note", "replace_run", "take_lost"]
+__all__ = [
+    "INTENT_TTL",
+    "Answer",
+    "ask",
+    "claim",
+    "decide",
+    "end",
+    "last_told",
+    "leave_lost",
+    "note",
+    "replace_run",
+    "take_lost",
+]
 
 #: Seconds for which a cancel of an unknown run is kept.
 INTENT_TTL = 60.0
@@ -66,8 +78,10 @@ def claim(
         return held, read_note(before.cancel) if before.cancel is not None else None, None
     if taken:
         return -1, None, f"the run {run.run_id} has ended, or was taken, since this process took it"
-    if before is not None and open_before and _is_another_s(tables, before):
+    if before is not None and open_before and is_live_elsewhere(before, tables):
         return -1, None, f"{words(before.process)} works on the run {run.run_id}"
+    if open_before and tables.terminal_event(run.run_id) is not None:  # that one is over: its cancel isn't for this one
+        open_before = False
     asked = tables.take_intent(run.run_id, INTENT_TTL)
     if before is not None and open_before and before.cancel is not None:
         asked = before.cancel
@@ -91,17 +105,16 @@ def end(tables: SharedTables, run: StoredRun, epoch: int, read: RunRow | None = 
     before = read or control(tables, run.run_id)
     if before is not None and before.cancel is not None and run.status is not RunStatus.cancelled:
         raise LeaseLostError(f"run {run.run_id} was cancelled by another process before its end could be written")
-    row, told = row_of(tables, run, this_process(), None, epoch), last_told(run, epoch)
-    tables.add_events(told)  # before the row says that it has ended
+    row = row_of(tables, run, this_process(), None, epoch)
     if not tables.end_run(row):
         if before is None:  # deleted meanwhile: what a program deletes while it runs is there again when it ends
             tables.put_run(row)
-            for events in told:
-                tables.put_events(events)
         elif before.status != row.status or (before.epoch != epoch and run.status is not RunStatus.cancelled):
             raise LeaseLostError(f"run {run.run_id} was taken over: its epoch is {before.epoch}, and was {epoch} here")
         else:
             return []
+    if not tables.put_last_events(last_told(run, epoch)):
+        raise LeaseLostError(f"run {run.run_id} has a terminal event already: it had ended before it went on here")
     if run.session is not None:
         update_session(tables, run.session)
     listeners = read_note(before.cancel).listeners if before is not None and before.cancel is not None else []
@@ -115,7 +128,7 @@ def last_told(run: StoredRun, epoch: int) -> list[EventRow]:
     if run.recorder is None:
         return []
     if run.recorder.written is None:
-        run.recorder.written = rows_of(run.run_id, run.recorder.take(), epoch)
+        run.recorder.written = rows_of(run.run_id, run.recorder.take_all(), epoch)
     rows: list[EventRow] = run.recorder.written
     return rows
 
@@ -148,6 +161,9 @@ def ask(tables: SharedTables, run_id: str, request: StoredRequest, listener: str
         tables.put_intent(run_id, Note.of(request).text_of())
         return Answer(Outcome.unknown, run_id)
     row = named if request.reach == "run" else control(tables, named.root_run_id) or named
+    if not row.is_final and is_over(row, tables):
+        mark(tables, row.root_run_id)
+        row = control(tables, row.run_id) or row
     if row.is_final:
         outcome = Outcome.already_cancelled if row.status == "CANCELLED" else Outcome.finished
         return Answer(outcome, row.run_id, row)
@@ -183,46 +199,49 @@ def replace_run(tables: SharedTables, run: StoredRun, text: str | None) -> None:
         LeaseLostError: another process works on a run with this id.
     """
     before = control(tables, run.run_id)
-    if before is not None and not before.is_final and _is_another_s(tables, before):
+    if before is not None and not before.is_final and is_live_elsewhere(before, tables):
         raise LeaseLostError(f"{words(before.process)} works on the run {run.run_id}")
     epoch = before.epoch if before is not None else 0
     put_run(tables, run, run.process or this_process(), text, epoch)
-    if run.recorder is not None and run.status.is_final:
+    if run.recorder is not None or not run.status.is_final:  # what an earlier run of this id has told
         tables.delete_events(run.run_id)
-        for events in last_told(run, epoch):
-            tables.put_events(events)
+    if run.recorder is not None and run.status.is_final:
+        tables.put_last_events(last_told(run, epoch))
 
 
-def take_lost(tables: SharedTables, kind: str, owner_id: str) -> list[tuple[RunRow, StoredRun]]:
-    """Take the runs of a workflow whose processes have died, and that may go on; end what hung below them.
+def take_lost(tables: SharedTables, run_id: str) -> tuple[RunRow, StoredRun] | None:
+    """Take a run of a workflow whose process has died, if it may go on; end what hung below it.
 
     Not one that still lives here, from before another process took it: it would write in the new epoch. It ends at the
-    next look, and is taken after that.
+    next look, and is taken after that. Nor one whose terminal event is stored: that one ends by this.
     """
-    taken: list[tuple[RunRow, StoredRun]] = []
-    for known in lost(tables, kind, owner_id):
-        if registry.get(known.run_id) is not None:
-            continue
-        row = tables.get_run(known.run_id)
-        if row is None or row.is_final or not may_go_on(row) or reason_of(row, tables) is None:
-            continue
-        mark(tables, row.root_run_id)  # what it had started; it itself stays
-        parts = tables.parts(row.run_id)
-        row.output, options = encode(so_far(row, parts, dead=True)), KeptOptions.of(row.options)
-        options.spent = spent_by(parts) or options.spent
-        row.options = options.text()
-        row.process, row.epoch, row.updated_at = this_process(), row.epoch + 1, time.time()
+    known = control(tables, run_id)
+    if known is None or registry.get(run_id) is not None or not (may_go_on(known) or is_over(known, tables)):
+        return None
+    mark(tables, known.root_run_id)  # what it had started; it itself stays, if it may go on
+    row = tables.get_run(run_id)
+    if row is None or row.is_final or not may_go_on(row) or reason_of(row, tables) is None:
+        return None
+    parts = tables.parts(row.run_id)
+    row.output, options = encode(so_far(row, parts, dead=True)), KeptOptions.of(row.options)
+    options.spent = spent_by(parts) or options.spent
+    row.options = options.text()
+    row.process, row.epoch, row.updated_at = this_process(), row.epoch + 1, time.time()
+    tables.put_run(row)
+    run = stored_of(row, with_children(tables, row))
+    last = tables.last_event(row.run_id)
+    run.options = options
+    run.next_event = next_after(last[0] if last is not None else None)
+    return row, run
+
+
+def leave_lost(tables: SharedTables, run_id: str, process: str | None) -> None:
+    """Undo the taking of a run that nobody heard of, so that it can be taken again.
+
+    Parameters:
+        process: that which has died.
+    """
+    row = tables.get_run(run_id)
+    if row is not None and not row.is_final and row.process == this_process() and registry.get(run_id) is None:
+        row.process = process
         tables.put_run(row)
-        run = stored_of(row, with_children(tables, row))
-        last = tables.last_event(row.run_id)
-        run.options = options
-        run.next_event = next_after(last[0] if last is not None else None)
-        taken.append((row, run))
-    return taken
-
-
-def _is_another_s(tables: SharedTables, row: RunRow) -> bool:
-    """Whether a process other than this one says that it lives, and works on this run."""
-    if row.process == this_process() or row.status == PAUSED:
-        return False
-    return tables.owner(row.process or "") is not None and reason_of(row, tables) is None

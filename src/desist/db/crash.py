@@ -22,7 +22,7 @@ from desist.run.message import CANCELLED_RESULT, Message, ToolExecution
 from desist.run.repair import repaired, sealed
 from desist.workflow.types import StepOutput
 
-__all__ = ["cancelled", "died", "so_far", "spent_by"]
+__all__ = ["cancelled", "completed", "died", "so_far", "spent_by"]
 
 log = logging.getLogger("desist.db")
 #: Kind, value, and where it stands.
@@ -83,6 +83,22 @@ def cancelled(row: RunRow, parts: Sequence[PartRow], request: str, told: Sequenc
     if not isinstance(output, RunOutput):
         began = bool(output.step_results) or row.process != QUEUED
         output.cancellation_stage = CancellationStage.executing if began else CancellationStage.pending
+    return output
+
+
+def completed(row: RunRow, parts: Sequence[PartRow], told: Sequence[Told] = ()) -> Any:
+    """Return the output of a run that is known to have completed, as far as its parts and events tell it."""
+    output = so_far(row, parts)
+    output.status, output.cancel = RunStatus.completed, None
+    if isinstance(output, RunOutput):
+        said = [
+            data["content"] for _, data in told if data["event"] == "RunContent" and data.get("run_id") == row.run_id
+        ]
+        answers = [message.content for message in output.messages or [] if message.role == "assistant"]
+        output.content = "".join(piece for piece in said if isinstance(piece, str)) or (answers or [None])[-1]
+    else:
+        done = [step.content for step in output.step_results if step.content is not None]
+        output.content = done[-1] if done else None
     return output
 
 

@@ -19,7 +19,7 @@ from desist.cancel.bridge import Closed
 from desist.cancel.follower import Cursor, Follower
 from desist.cancel.registry import registry
 from desist.db.channel import channel
-from desist.db.marking import mark, may_go_on, reason_of
+from desist.db.marking import is_over, mark, may_go_on, reason_of
 from desist.db.owner import this_process
 from desist.db.pages import Page, is_cancelled, read_page, recorded, stream_of
 from desist.db.tables import Changes, RunRow, SharedTables
@@ -261,7 +261,7 @@ class Followers:
         with store.place.reading() as tables:
             rows = {row.run_id: row for row in tables.get_runs(ids)}
             last = {run_id: tables.last_event(run_id) for run_id in ids}
-            lost = [row for row in rows.values() if timely and _is_lost(row, tables)]
+            lost = [row for row in rows.values() if timely and _is_lost(row, tables, last[row.run_id])]
         for cursor in cursors:
             row = rows.get(cursor.stream_id)
             seen = (
@@ -284,8 +284,10 @@ class Followers:
         done.add_done_callback(lambda _: self._ending.discard(row.run_id))
 
 
-def _is_lost(row: RunRow, tables: SharedTables) -> bool:
+def _is_lost(row: RunRow, tables: SharedTables, last: tuple[int, bool] | None) -> bool:
     """Whether a run will never end by itself, and waits for nobody who would go on with it."""
+    if not row.is_final and last is not None and last[1]:
+        return is_over(row, tables)
     if row.is_final or may_go_on(row) or row.process == this_process():
         return False
     return reason_of(row, tables) is not None

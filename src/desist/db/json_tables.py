@@ -224,8 +224,13 @@ class JsonTables:
         """Nothing: what runs tell isn't kept in files."""
         return []
 
-    def put_events(self, row: EventRow) -> None:
+    def put_last_events(self, rows: Sequence[EventRow]) -> bool:
         """What runs tell isn't kept in files."""
+        return True
+
+    def terminal_event(self, run_id: str) -> EventRow | None:
+        """None: what runs tell isn't kept in files."""
+        return None
 
     def now(self) -> float:
         """Return the time."""

@@ -18,9 +18,22 @@ from desist.db.owner import about_to_start, is_gone, this_process
 from desist.db.streamed import Told, told_in
 from desist.db.tables import QUEUED, RunRow, SharedTables, Tables
 from desist.db.told import ending, event_of, next_after, rows_of
+from desist.db.unsettled import settle
 from desist.run.base import RunStatus
 
-__all__ = ["PAUSED", "RESUMES", "end_of", "give_up", "lost", "mark", "may_go_on", "reason_of", "take"]
+__all__ = [
+    "PAUSED",
+    "RESUMES",
+    "end_of",
+    "give_up",
+    "is_live_elsewhere",
+    "is_over",
+    "lost",
+    "mark",
+    "may_go_on",
+    "reason_of",
+    "take",
+]
 
 log = logging.getLogger("desist.db")
 PAUSED = RunStatus.paused.value
@@ -56,9 +69,32 @@ def mark(tables: Tables, root_run_id: str) -> None:
     doomed: list[_Doomed] = []
     for row in rows:
         reason, request = reason_of(row, tables), _request_for(row, rows)
-        if reason is not None and (request is not None or not may_go_on(row)):
-            doomed.append((row, reason, request))
+        ends = reason is not None and (request is not None or not may_go_on(row))
+        if ends or is_over(row, tables):
+            doomed.append((row, reason or "", request))
     _end_all(tables, doomed)
+
+
+def is_over(row: RunRow, tables: Tables) -> bool:
+    """Whether a run without an end has a terminal event, and no process that is about to write its end.
+
+    Versions that stored the two apart left such runs. What was told is the truth: they get their ends from it.
+    """
+    return tables.terminal_event(row.run_id) is not None and not is_live(row, tables)
+
+
+def is_live(row: RunRow, tables: Tables) -> bool:
+    """Whether a process says that it lives, and works on this run."""
+    if row.process == this_process():
+        return reason_of(row, tables) is None
+    return is_live_elsewhere(row, tables)
+
+
+def is_live_elsewhere(row: RunRow, tables: Tables) -> bool:
+    """Whether a process other than this one says that it lives, and works on this run."""
+    if row.process == this_process() or row.status == PAUSED:
+        return False
+    return tables.owner(row.process or "") is not None and reason_of(row, tables) is None
 
 
 def may_go_on(row: RunRow) -> bool:
@@ -105,14 +141,17 @@ def _end_all(tables: Tables, doomed: Sequence[_Doomed]) -> None:
     above = {row.run_id: row.parent_run_id for row, _, _ in doomed}
     ended: list[tuple[RunRow, Any]] = []
     for row, reason, request in sorted(doomed, key=lambda one: -_depth(one[0].run_id, above)):
+        terminal = tables.terminal_event(row.run_id)
+        if terminal is not None:
+            ended.append((row, settle(tables, row, terminal)))
+            continue
         output, queued = end_of(row, tables, reason, request), row.process == QUEUED
         row.status, row.updated_at, row.output = output.status.value, time.time(), encode(output)
         row.epoch += 1
         told = told_in(tables, row) if row.parent_run_id is None else _own(tables, row)
         tables.put_run(row)
         if told is not None:
-            for events in rows_of(row.run_id, _closing(told, output, ended), row.epoch):
-                tables.put_events(events)
+            tables.put_last_events(rows_of(row.run_id, _closing(told, output, ended), row.epoch))
         ended.append((row, output))
         if queued:
             log.info("run %s was cancelled while it waited for a worker", row.run_id)

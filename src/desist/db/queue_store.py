@@ -19,6 +19,7 @@ from desist.db.attendant import GIVEN_BACK, Watch
 from desist.db.channel import channel
 from desist.db.codec import encode
 from desist.db.marking import lost
+from desist.db.one_by_one import one_by_one
 from desist.db.owner import is_gone, this_process
 from desist.exceptions import RunIdInUseError, StoreError
 from desist.run.queueing import EndWatch, QueuedRun, Taken
@@ -143,9 +144,10 @@ class QueueTableStore:
     def requeue_lost(self, owner_ids: set[str]) -> list[str]:
         """Queue the runs of these workflows whose processes have died, and that may go on. Blocks."""
         with self._reading() as tables:
-            if not any(row.owner_id in owner_ids for row in lost(tables, "workflow")):
-                return []
-        return self.writer.put(lambda tables: queueing.requeue_lost(tables, owner_ids)).result()
+            found = [row.run_id for row in lost(tables, "workflow") if queueing.may_be_requeued(row, owner_ids)]
+        return [
+            run_id for run_id, done in one_by_one(self.writer, found, queueing.requeue_lost, "queued again") if done
+        ]
 
     def sign_on(self, workflows: Sequence[str], lease: float) -> None:
         """Record that this process is a worker, lives, and has these. Blocks."""

@@ -12,7 +12,7 @@ from desist.cancel.scope import Outcome
 from desist.db.asking import INTENT_TTL, control, last_told
 from desist.db.codec import encode
 from desist.db.crash import so_far, spent_by
-from desist.db.marking import lost, mark, may_go_on, reason_of, take
+from desist.db.marking import mark, may_go_on, reason_of, take
 from desist.db.owner import this_process
 from desist.db.requests import read_note
 from desist.db.rows import row_of, stored_of, with_children
@@ -24,7 +24,7 @@ from desist.run.base import RunStatus
 from desist.run.kept_options import KeptOptions
 from desist.run.stored import StoredRequest, StoredRun
 
-__all__ = ["give_back", "queue", "requeue_lost", "take_queued", "untake"]
+__all__ = ["give_back", "may_be_requeued", "queue", "requeue_lost", "take_queued", "untake"]
 
 
 def queue(tables: SqlTables, run: StoredRun, text: str, options: str) -> Outcome | None:
@@ -57,8 +57,9 @@ def take_queued(tables: SqlTables, run_id: str) -> tuple[RunRow, StoredRun, str]
         return None
     if row.process == this_process():  # its end could not be recorded, and is being tried again
         return None
-    mark(tables, row.root_run_id)  # what it had started; it itself, if it may not go on
-    if (row.process != QUEUED and not may_go_on(row)) or row.cancel is not None:
+    mark(tables, row.root_run_id)  # what it had started; it itself, if it may not go on or has told its end
+    row = tables.get_run(run_id)
+    if row is None or row.is_final or (row.process != QUEUED and not may_go_on(row)) or row.cancel is not None:
         return None
     _fold(tables, row)
     row.process, row.epoch = this_process(), row.epoch + 1
@@ -99,22 +100,24 @@ def give_back(tables: SqlTables, run: StoredRun, epoch: int) -> StoredRequest | 
     return None
 
 
-def requeue_lost(tables: SqlTables, owner_ids: set[str]) -> list[str]:
-    """Queue the runs of these workflows whose processes have died and that may go on."""
-    queued: list[str] = []
-    for found in lost(tables, "workflow"):
-        if found.owner_id not in owner_ids or found.parent_run_id is not None:
-            continue
-        row = tables.get_run(found.run_id)
-        if row is None or row.is_final or not may_go_on(row) or reason_of(row, tables) is None:
-            continue
-        budget = KeptOptions.of(row.options).budget
-        if budget is not None and budget.cost is not None:  # it waits for `resume_lost_runs(price=...)`
-            continue
-        mark(tables, row.root_run_id)
-        _queue_again(tables, row)
-        queued.append(row.run_id)
-    return queued
+def may_be_requeued(row: RunRow, owner_ids: set[str]) -> bool:
+    """Whether a run whose process has died is one of a worker's workflow, and goes on without being asked for."""
+    budget = KeptOptions.of(row.options).budget
+    priced = budget is not None and budget.cost is not None  # it waits for `resume_lost_runs(price=...)`
+    return row.owner_id in owner_ids and row.parent_run_id is None and may_go_on(row) and not priced
+
+
+def requeue_lost(tables: SqlTables, root_run_id: str) -> bool:
+    """Queue a run whose process has died and that may go on; return whether it was.
+
+    One whose terminal event is stored ends by this.
+    """
+    mark(tables, root_run_id)  # what it had started; it itself stays, if it may go on
+    row = tables.get_run(root_run_id)
+    if row is None or row.is_final or not may_go_on(row) or reason_of(row, tables) is None:
+        return False
+    _queue_again(tables, row)
+    return True
 
 
 def _queue_again(tables: SqlTables, row: RunRow) -> None:

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from desist.cancel.follower import Follower
@@ -22,10 +23,12 @@ from desist.db.attendant import ANSWER, Attendant
 from desist.db.channel import channel
 from desist.db.codec import encode, encode_part
 from desist.db.following import Followers
-from desist.db.marking import give_up, lost, mark, may_go_on
+from desist.db.marking import give_up, is_over, lost, mark, may_go_on
+from desist.db.one_by_one import begin_one_by_one, one_by_one
 from desist.db.owner import this_process
 from desist.db.pruning import Pruned, prune
 from desist.db.queue_store import QueueTableStore
+from desist.db.report import Report
 from desist.db.requests import Note
 from desist.db.store import TableStore
 from desist.db.tables import SharedPlace, SharedTables
@@ -63,6 +66,8 @@ class SharedTableStore(QueueTableStore, TableStore):
             found = asking.claim(tables, run, text, owned.epoch_of(run.run_id), owned.has_taken(run.run_id))
             if found[2] is None:
                 owned.claimed(run.run_id, found[0])
+            else:
+                owned.gave_back(run.run_id)  # it is another one's: what this one ends as isn't recorded
             return found
 
         def told(found: tuple[int, Note | None, str | None]) -> Claim:
@@ -216,14 +221,33 @@ class SharedTableStore(QueueTableStore, TableStore):
         channel.attend(self.attendant)
         self.place.listen()
 
-        def work(tables: SharedTables) -> list[StoredRun]:
-            self.attendant.beat_if_due(tables)
-            taken = asking.take_lost(tables, kind, owner_id)
-            for row, _ in taken:
-                self.attendant.took(row.run_id, row.epoch)
-            return [run for _, run in taken]
+        with self.place.reading() as tables:
+            found = {row.run_id: row.process for row in lost(tables, kind, owner_id)}
 
-        return self.writer.put(work).result()
+        def work(tables: SharedTables, run_id: str) -> StoredRun | None:
+            self.attendant.beat_if_due(tables)
+            taken = asking.take_lost(tables, run_id)
+            if taken is None:
+                return None
+            self.attendant.took(run_id, taken[0].epoch)
+            return taken[1]
+
+        runs: list[StoredRun] = []
+        for run_id, done in begin_one_by_one(self.writer, found, work, "taken"):
+            try:
+                run = done.result()  # the writer bounds it
+            except StoreError:  # it may yet be written, and then nobody works on the run: what comes after undoes it
+                self._leave_lost(run_id, found[run_id])
+                continue
+            runs += [run] if run is not None else []
+        return runs
+
+    def _leave_lost(self, run_id: str, process: str | None) -> None:
+        def work(tables: SharedTables) -> None:
+            asking.leave_lost(tables, run_id, process)
+            self.attendant.over(run_id)
+
+        self.writer.put(work)
 
     def give_up(self, run_id: str, words: str) -> None:
         """End a run that was taken, and with which its workflow can't go on."""
@@ -231,20 +255,44 @@ class SharedTableStore(QueueTableStore, TableStore):
         self.writer.put(lambda tables: give_up(tables, run_id, words)).result()
 
     def end_lost(self) -> list[str]:
-        """End the runs whose processes have died, but for those that may go on; return their ids."""
-        done = self.writer.put(_end_lost)
-        return done.result()
+        """End the runs whose processes have died, but for those that may go on; return their ids.
+
+        Each tree in a transaction of its own: one that can't be ended keeps no other from its end.
+        """
+        with self.place.reading() as tables:
+            doomed = _doomed(tables)
+        ended = one_by_one(self.writer, dict.fromkeys(doomed.values()), _mark, "ended")
+        failed = {root_run_id for root_run_id, done in ended if done is None}
+        return [run_id for run_id, root_run_id in doomed.items() if root_run_id not in failed]
 
     def end_lost_soon(self) -> None:
         """Do the same without waiting, if there are any: when the file is opened."""
         try:
             with self.place.reading() as tables:
-                there = [row for row in lost(tables) if not may_go_on(row)]
+                doomed = _doomed(tables)
         except StoreError as error:  # whoever wants something of it will hear
             log.debug("%s", error)
             return
-        if there:
-            self.writer.put(_end_lost)
+        begin_one_by_one(self.writer, dict.fromkeys(doomed.values()), _mark, "ended")
+
+    def report(self) -> Report:
+        """Look the tables over, and whether there are runs that have told their end and have none."""
+        report = self.place.report()
+        if report.problems:  # a table may be missing
+            return report
+        with self.place.reading() as tables:
+            found = [row.run_id for row in tables.unsettled() if is_over(row, tables)]
+        problems = [
+            f"run {run_id} has a terminal event and no end: `desist db check --repair` ends it" for run_id in found
+        ]
+        return replace(report, problems=problems)
+
+    def repair(self) -> list[str]:
+        """End the runs that have told their end and have none, as they told it; return their ids."""
+        with self.place.reading() as tables:
+            found = {row.run_id: row.root_run_id for row in tables.unsettled() if is_over(row, tables)}
+        one_by_one(self.writer, dict.fromkeys(found.values()), _mark, "repaired")
+        return list(found)
 
     # -- the end
 
@@ -268,11 +316,16 @@ class SharedTableStore(QueueTableStore, TableStore):
         self.followers.close()  # last: whoever reads on hears that it is closed
 
 
-def _end_lost(tables: SharedTables) -> list[str]:
-    doomed = [row for row in lost(tables) if not may_go_on(row)]
-    for root_run_id in {row.root_run_id for row in doomed}:
-        mark(tables, root_run_id)
-    return [row.run_id for row in doomed]
+def _doomed(tables: SharedTables) -> dict[str, str]:
+    """Return the runs that are to be ended because nobody else will, each with the root of its tree."""
+    ended = [row for row in lost(tables) if not may_go_on(row)]
+    ended += [row for row in tables.unsettled() if is_over(row, tables)]
+    return {row.run_id: row.root_run_id for row in ended}
+
+
+def _mark(tables: SharedTables, root_run_id: str) -> bool:
+    mark(tables, root_run_id)
+    return True
 
 
 def _then(first: Future[Any], change: Callable[[Any], T]) -> Future[T]:

@@ -44,11 +44,23 @@ class SqlDb(OnDisk):
         Raises:
             StoreError: it can't be read.
         """
-        return self._table_store.place.report()
+        return self._table_store.report()
+
+    def repair(self) -> list[str]:
+        """End the runs that have told their end and whose records have none, as they told it; return their ids.
+
+        Versions before this one could leave such runs when their process was killed. Opening a database repairs them,
+        too; here it is waited for.
+
+        Raises:
+            StoreError: it can't be read or written.
+        """
+        return self._table_store.repair()
 
     def upgrade(self) -> Report:
         """Bring tables to what this desist needs, and say how they are then. Opening has done that already."""
-        return self._table_store.place.upgrade()
+        self._table_store.place.upgrade()
+        return self._table_store.report()
 
 
 class AsyncSqlDb(AsyncBaseDb):

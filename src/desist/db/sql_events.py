@@ -8,9 +8,20 @@ from typing import Any, Literal
 
 from desist.db.tables import FINAL, EventRow
 
-__all__ = ["EVENT", "SqlEvents"]
+__all__ = ["EVENT", "SqlEvents", "refuse_terminal"]
 
 EVENT = ", ".join(EventRow.__slots__)  # the columns
+
+
+def refuse_terminal(rows: Sequence[EventRow]) -> None:
+    """Fail if a terminal event is among events that aren't stored with the end of their run: that is a mistake of ours.
+
+    Raises:
+        ValueError: it is.
+    """
+    for row in rows:
+        if row.terminal:
+            raise ValueError(f"the terminal event of run {row.run_id} is stored with the end of the run, and only so")
 
 
 class SqlEvents:
@@ -30,6 +41,7 @@ class SqlEvents:
 
     def add_events(self, rows: Sequence[EventRow]) -> bool:
         """Add events to runs that have no end, in the epoch that they name; return whether all were."""
+        refuse_terminal(rows)
         names = self._names
         statement = (
             f"INSERT INTO {names.events} ({EVENT}) SELECT ?, ?, ?, ?, ?, ? FROM {names.runs}"
@@ -37,9 +49,23 @@ class SqlEvents:
         )
         return sum(self._do(statement, (*astuple(row), row.run_id, row.epoch)) for row in rows) == len(rows)
 
-    def put_events(self, row: EventRow) -> None:
-        """Write events of a run that has ended."""
-        self._do(f"INSERT INTO {self._names.events} ({EVENT}) VALUES (?, ?, ?, ?, ?, ?)", astuple(row))
+    def put_last_events(self, rows: Sequence[EventRow]) -> bool:
+        """Write the last events of runs whose records have an end in this epoch; return whether all were.
+
+        The statement itself asks for the end, so that a terminal event is stored with it or not at all.
+        """
+        names = self._names
+        statement = (
+            f"INSERT INTO {names.events} ({EVENT}) SELECT ?, ?, ?, ?, ?, ? FROM {names.runs}"
+            f" WHERE run_id = ? AND epoch = ? AND status IN {FINAL}"
+            f" AND NOT EXISTS (SELECT 1 FROM {names.events} WHERE run_id = ? AND terminal = 1)"
+        )
+        return sum(self._do(statement, (*astuple(row), row.run_id, row.epoch, row.run_id)) for row in rows) == len(rows)
+
+    def terminal_event(self, run_id: str) -> EventRow | None:
+        """Return the terminal event of a run."""
+        rows = self._rows(f"SELECT {EVENT} FROM {self._names.events} WHERE run_id = ? AND terminal = 1", (run_id,))
+        return EventRow(*rows[0]) if rows else None
 
     def events(self, run_id: str, after: int = -1, limit: int | None = None) -> list[EventRow]:
         """Return what a run has told after an event."""

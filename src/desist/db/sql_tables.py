@@ -186,6 +186,12 @@ class SqlTables(SqlEvents, QueueTables):
         """Return all runs that have no end and don't wait for a worker."""
         return self._known(f"status NOT IN {FINAL} AND coalesce(process, '') <> ?", (QUEUED,))
 
+    def unsettled(self) -> list[RunRow]:
+        """Return the runs that have a terminal event and no end."""
+        runs, events = self._names.runs, self._names.events  # the few that are open are looked at, not all events
+        told = f"EXISTS (SELECT 1 FROM {events} WHERE {events}.run_id = {runs}.run_id AND terminal = 1)"
+        return self._known(f"status NOT IN {FINAL} AND {told}", ())
+
     def set_cancel(self, run_id: str, epoch: int, cancel: str) -> bool:
         """Record a request for a run that has no end."""
         done = self._do(

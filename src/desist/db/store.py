@@ -15,7 +15,7 @@ from typing import Any
 from desist.cancel.registry import registry
 from desist.db.codec import encode, encode_part
 from desist.db.crash import so_far
-from desist.db.marking import PAUSED, end_of, mark, may_go_on, reason_of
+from desist.db.marking import PAUSED, end_of, is_over, mark, may_go_on, reason_of
 from desist.db.owner import this_process
 from desist.db.rows import put_run, stored_of, update_session, with_children
 from desist.db.tables import Place, RunRow, Tables
@@ -113,7 +113,7 @@ class TableStore:
         live = self._live(row.run_id)
         if live is not None:
             return live
-        if reason_of(row, tables) is not None and not may_go_on(row):
+        if (reason_of(row, tables) is not None and not may_go_on(row)) or is_over(row, tables):
             return None
         output = so_far(row, tables.parts(row.run_id))
         return stored_of(row, output, output.status)
@@ -203,7 +203,7 @@ class TableStore:
     def _end_the_dead(self, session_id: str, kind: str | None, owner_id: str | None) -> None:
         with self.place.reading() as tables:
             rows = tables.session_runs(session_id, kind, owner_id, None, "open")
-            dead = [row for row in rows if reason_of(row, tables) is not None]
+            dead = [row for row in rows if reason_of(row, tables) is not None or is_over(row, tables)]
         for row in dead:
             self._marked(row)
 

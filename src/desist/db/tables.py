@@ -122,8 +122,15 @@ class Tables(Protocol):
     def events(self, run_id: str, after: int = -1, limit: int | None = None) -> list[EventRow]:
         """Return what a run has told after the event of that number, the oldest first."""
 
-    def put_events(self, row: EventRow) -> None:
-        """Write events of a run that has ended, or is ended in the same transaction."""
+    def put_last_events(self, rows: Sequence[EventRow]) -> bool:
+        """Write the last events of runs that have ended in this epoch, in the transaction that ends them.
+
+        The only way to store a terminal event. Return False if one had to be dropped: its run has no end, has one in
+        another epoch, or has a terminal event already.
+        """
+
+    def terminal_event(self, run_id: str) -> EventRow | None:
+        """Return the terminal event of a run, if it is stored."""
 
     def owner(self, process: str) -> tuple[str, float] | None:
         """Return the address of a process, and until when it is believed to live; None if it doesn't say so."""
@@ -156,7 +163,11 @@ class SharedTables(Tables, Protocol):
         """Return those of these runs that there are, without their outputs."""
 
     def add_events(self, rows: Sequence[EventRow]) -> bool:
-        """Add events to runs that have no end, in the epoch that they name; return False if some had to be dropped."""
+        """Add events to runs that have no end, in the epoch that they name; return False if some had to be dropped.
+
+        Raises:
+            ValueError: a terminal event is among them.
+        """
 
     def last_event(self, run_id: str) -> tuple[int, bool] | None:
         """Return the number of the last event of a run, and whether it is the terminal one; None if there is none."""
@@ -175,6 +186,9 @@ class SharedTables(Tables, Protocol):
 
     def open_anywhere(self) -> list[RunRow]:
         """Return all runs that have no end and don't wait for a worker, without their outputs."""
+
+    def unsettled(self) -> list[RunRow]:
+        """Return the runs that have a terminal event and no end, without their outputs."""
 
     def set_cancel(self, run_id: str, epoch: int, cancel: str) -> bool:
         """Record a request for a run that has no end; return False if its epoch is another one."""

@@ -29,11 +29,12 @@ class Recorder:
         wake: told once when there is something to take, and again after it was taken. Must not block.
     """
 
-    __slots__ = ("_asked", "_dropped", "_ended", "_pending", "_wake", "run_id", "written")
+    __slots__ = ("_asked", "_dropped", "_ended", "_last", "_pending", "_wake", "run_id", "written")
 
     def __init__(self, run_id: str, wake: Callable[[Recorder], None]) -> None:
         self.run_id, self._wake = run_id, wake
         self._pending: deque[tuple[int, Any]] = deque()
+        self._last: list[tuple[int, Any]] = []  #: the terminal event and those before it that belong to the end
         self._asked = self._ended = False
         self._dropped = 0
         self.written: Any = None  #: for the store: what it made of the last events, so that it is made once
@@ -60,15 +61,23 @@ class Recorder:
             log.error(words, self.run_id, self._dropped, extra={"run_id": self.run_id})
 
     def end(self, last: Iterable[Any], first: int) -> None:
-        """Take the last events, the terminal one at their end: they are stored together with the end of the run."""
+        """Take the last events, the terminal one at their end. Only the end of the run stores them: `take_all`.
+
+        They are kept apart from what waits to be stored: a flush that is on its way must not take them. It would store
+        a terminal event of a run whose record has no end, and the process may die before that is written.
+        """
         for index, event in enumerate(last, first):
             event.event_at = time.time()
-            self._pending.append((index, event))
+            self._last.append((index, event))
         self._ended = True
 
     # -- the store's side
 
     def take(self) -> list[tuple[int, Any]]:
-        """Return what has gathered, with its places, and forget it here."""
+        """Return what has gathered, with its places, and forget it here. The last events are never among it."""
         self._asked = False  # first: what comes from now on asks anew
         return [self._pending.popleft() for _ in range(len(self._pending))]
+
+    def take_all(self) -> list[tuple[int, Any]]:
+        """Return what has gathered and the last events. For the transaction that stores the end of the run, only."""
+        return [*self.take(), *self._last]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import astuple
 from typing import Any
 
-from desist.db.sql_events import EVENT
+from desist.db.sql_events import EVENT, refuse_terminal
 from desist.db.sql_tables import Names, SqlTables
 from desist.db.tables import FINAL, EventRow
 from desist.run.stored import StoredSession
@@ -79,14 +79,23 @@ class WritingTables(PostgresTables):
         Not with `executemany`: its last message tells the server to flush, and a server that reads that forgets how
         long a transaction may be silent. A process that is frozen then would hold its locks for ever.
         """
+        refuse_terminal(rows)
+        return self._insert_events(rows, f"r.status NOT IN {FINAL} {self.share} OF r")
+
+    def put_last_events(self, rows: Sequence[EventRow]) -> bool:
+        """Write the last events of runs that have ended in this transaction, in one statement."""
+        told = f"SELECT 1 FROM {self._names.events} AS e WHERE e.run_id = v.run_id AND e.terminal = 1"
+        return self._insert_events(rows, f"r.status IN {FINAL} AND NOT EXISTS ({told})")
+
+    def _insert_events(self, rows: Sequence[EventRow], where: str) -> bool:
+        """Insert events of runs in the epoch that they name; return whether all were."""
         done = 0
         for start in range(0, len(rows), MANY):
             some = rows[start : start + MANY]
             marks = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(some))
             done += self._do(
                 f"INSERT INTO {self._names.events} ({EVENT}) SELECT v.* FROM (VALUES {marks}) AS v ({EVENT})"
-                f" JOIN {self._names.runs} AS r ON r.run_id = v.run_id AND r.epoch = v.epoch"
-                f" WHERE r.status NOT IN {FINAL} {self.share} OF r",
+                f" JOIN {self._names.runs} AS r ON r.run_id = v.run_id AND r.epoch = v.epoch WHERE {where}",
                 [value for row in some for value in astuple(row)],
             )
         return done == len(rows)

@@ -1,0 +1,63 @@
+"""Doing something to many runs, each in a job of its own: what fails for one of them is said, and harms no other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, TypeVar
+
+from desist.db.writer import Writer
+from desist.exceptions import StoreError
+
+__all__ = ["begin_one_by_one", "one_by_one"]
+
+log = logging.getLogger("desist.db")
+T = TypeVar("T")
+
+
+def begin_one_by_one(
+    writer: Writer, run_ids: Iterable[str], work: Callable[[Any, str], T], what: str
+) -> list[tuple[str, Future[T]]]:
+    """Have `work(tables, run_id)` done for each run; return the futures. A failure is logged with the run's id.
+
+    Parameters:
+        what: what the runs can't be, if it fails: "ended".
+    """
+    begun = []
+    for run_id in run_ids:
+        done = writer.put(partial(_with_id, work, run_id))
+        done.add_done_callback(partial(_say, run_id, what))
+        begun.append((run_id, done))
+    return begun
+
+
+def _with_id(work: Callable[[Any, str], T], run_id: str, tables: Any) -> T:
+    return work(tables, run_id)
+
+
+def _say(run_id: str, what: str, done: Future[Any]) -> None:
+    if (error := done.exception()) is not None:
+        log.error("run %s could not be %s: %s", run_id, what, error, extra={"run_id": run_id})
+
+
+def one_by_one(
+    writer: Writer, run_ids: Iterable[str], work: Callable[[Any, str], T], what: str
+) -> list[tuple[str, T | None]]:
+    """Do the same and wait; return the runs, each with what came of it, None for one that failed.
+
+    Raises:
+        StoreError: not one could be written.
+    """
+    found: list[tuple[str, T | None]] = []
+    errors: list[StoreError] = []
+    for run_id, done in begin_one_by_one(writer, run_ids, work, what):
+        try:
+            found.append((run_id, done.result()))  # the writer bounds it
+        except StoreError as error:
+            errors.append(error)
+            found.append((run_id, None))
+    if errors and len(errors) == len(found):  # the database is away, say
+        raise errors[0]
+    return found
