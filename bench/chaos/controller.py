@@ -13,7 +13,7 @@ from bench.chaos.follower import told_of
 from bench.chaos.history import History
 from bench.chaos.notes import Notes, read_notes
 from bench.chaos.place import open_db
-from bench.chaos.plan import PHASE_WAIT, Ask, Fault, Plan, Start, is_phase
+from bench.chaos.plan import Ask, Fault, Plan, Start, is_phase
 from desist.exceptions import StoreError
 from desist.run.cancel import cancel
 from desist.testing import LoopbackProvider, Reply
@@ -130,20 +130,18 @@ class Controller:
         order = {"kind": start.kind, "on_crash": start.on_crash, "pace": start.pace}
         self._notes("order", run=start.run_id, given=child.tell("run", run=start.run_id, **order))
 
-    def _kill(self, slot: int, phase: str | None) -> None:
+    def _kill(self, fault: Fault) -> None:
         """Kill a worker, in a phase if a run comes to that soon, and start another in its place."""
-        old, since = self._workers[slot], time.monotonic()
-        if phase is not None:
-            old.tell("die", phase=phase)
-        reached = phase is not None and old.wait(PHASE_WAIT)
-        since = since if reached else time.monotonic()
+        old = self._workers[fault.slot]
+        if is_phase(fault.what):
+            old.tell("die", phase=fault.what.removeprefix("kill_"))
+            old.wait(fault.seconds)
+        since, pid = time.monotonic(), old.process.pid
         old.kill()
-        pid = old.process.pid
-        dying = [note for note in read_notes(self.file) if note["what"] == "dying" and note["pid"] == pid]
-        how = f"kill_{phase}" if dying else "kill"
-        self._notes("gone", child=pid, how=how, since=dying[0]["t"] if dying else since)
+        dying = [note["t"] for note in read_notes(self.file) if note["what"] == "dying" and note["pid"] == pid]
+        self._notes("gone", child=pid, how=fault.what if dying else "kill", since=dying[0] if dying else since)
         with self._lock:
-            self._replace(slot)
+            self._replace(fault.slot)
 
     def _replace(self, slot: int) -> None:
         """Start a worker, which is given what the one before had not come to read."""
@@ -166,7 +164,7 @@ class Controller:
             elif child is None:
                 getattr(self._site, fault.what)(fault.seconds)
             elif fault.what == "kill" or is_phase(fault.what):
-                self._kill(fault.slot, fault.what.removeprefix("kill_") if is_phase(fault.what) else None)
+                self._kill(fault)
             else:
                 child.freeze()
                 time.sleep(fault.seconds)

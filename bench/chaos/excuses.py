@@ -5,7 +5,7 @@ How long after its fault an excuse holds stands in `bounds`; how often one fault
 
 from __future__ import annotations
 
-from bench.chaos.bounds import RECORDED, UNSTORED, WOKEN, Span
+from bench.chaos.bounds import BACK, RECORDED, UNSTORED, WOKEN, Span
 from bench.chaos.history import History, Note, Run
 
 __all__ = ["late_step", "logged", "lost", "unrecorded_cancel", "unrecorded_start", "unstored_end", "vanished"]
@@ -24,7 +24,7 @@ def unrecorded_cancel(history: History, run: Run, receipt: Note) -> Span | None:
     if receipt["what"] == "again" or pid not in run.owners(at) or run.settled(receipt):
         return None
     death = history.killed.get(pid)
-    if death is not None and at <= death.end <= _written_by(history, at, RECORDED):
+    if death is not None and at <= death.end and death.begin <= _written_by(history, at, RECORDED):
         return death
     if any(note["pid"] == pid and note["store_error"] for note in run.all("told")):
         return history.lapsed(pid, at, within=0.0, before=RECORDED)
@@ -74,7 +74,9 @@ def unstored_end(history: History, told: Note) -> Span | None:
 
 def lost(history: History, pid: int, at: float) -> Span | None:
     """A worker whose lease could run out finds out which runs it has lost."""
-    return history.lapsed(pid, at, WOKEN)
+    found = history.lapsed(pid, at, BACK)
+    woken = found is not None and found.child == pid and "+" not in found.kind
+    return None if woken and found is not None and at > found.end + WOKEN else found
 
 
 def late_step(history: History, start: Note) -> Span | None:

@@ -13,9 +13,9 @@ __all__ = ["FINAL", "LAPSE", "History", "Note", "Run"]
 
 Note = dict[str, Any]
 FINAL = ("CANCELLED", "COMPLETED", "ERROR")
-#: Seconds for which a worker must be frozen, or the database away, before its lease can run out: it was recorded one
-#: beat before, at worst two. Faults that are shorter excuse no loss of a run.
-LAPSE = LEASE - 2 * BEAT
+#: Seconds for which a worker must be frozen, or the database away, before its lease may have run out. Faults that are
+#: shorter excuse no loss of a run.
+LAPSE = LEASE / 2
 
 
 class Run:

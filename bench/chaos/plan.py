@@ -16,7 +16,9 @@ from bench.chaos.phases import PHASES
 __all__ = ["BEAT", "KINDS", "LEASE", "PHASE_WAIT", "TOTALS", "Ask", "Fault", "Plan", "Start", "is_phase", "make_plan"]
 
 #: Seconds for which the harness's workers are believed to live, and between two times that they say so.
-LEASE, BEAT = 2.0, 0.4
+LEASE, BEAT = 3.0, 0.4
+#: Seconds that a short fault lasts at most: after it a heartbeat comes in time, even from a slow machine.
+SHORT = 1.2
 #: Seconds for which a worker that is to die in a phase waits for a run to come to it; then it is killed where it is.
 PHASE_WAIT = 2.0
 #: How often each step of a kind of run is begun if nothing happens to it; what isn't here isn't a function step.
@@ -147,11 +149,12 @@ def _faults(chance: random.Random, db: str, seconds: float, slots: int) -> Itera
         slot = chance.randrange(2 if what == "kill_follower" else slots) if what in _WORKERS else -1
         long = {
             "kill": 0.0,
-            "freeze_short": chance.uniform(0.1, LEASE - 2 * BEAT),
+            "freeze_short": chance.uniform(0.1, SHORT),
             "freeze_long": LEASE + chance.uniform(1, 3),
         }
-        lasts = 0.0 if "kill" in what else round(long.get(what, chance.uniform(0.3, LEASE - 2 * BEAT)), 3)
+        lasts = 0.0 if "kill" in what else round(long.get(what, chance.uniform(0.3, SHORT)), 3)
+        lasts = PHASE_WAIT if is_phase(what) else lasts
         about = (slot, what == "kill_follower")
         if at >= free.get(about, 0.0):
-            free[about] = at + lasts + (PHASE_WAIT if is_phase(what) else 0.0) + 1.0
+            free[about] = at + lasts + 1.0
             yield Fault(round(at, 3), what, slot, lasts)

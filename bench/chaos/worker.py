@@ -50,7 +50,11 @@ class Worker:
         self._notes("ready")
         for line in sys.stdin:
             order = json.loads(line)
-            self._begin(getattr(self, f"_{order.pop('do')}"), **order)
+            do = order.pop("do")
+            if do == "die":  # at once: the next order's run may be the one
+                self._kill.arm(**order)
+            else:
+                self._begin(getattr(self, f"_{do}"), **order)
         self._over.set()
         if resuming.ident is not None:
             resuming.join()
@@ -60,9 +64,6 @@ class Worker:
     @staticmethod
     def _begin(work: Any, **order: Any) -> None:
         threading.Thread(target=work, kwargs=order, daemon=True).start()
-
-    def _die(self, phase: str) -> None:
-        self._kill.arm(phase)
 
     def _run(self, run: str, kind: str, on_crash: str, pace: float) -> None:
         self._notes("ordered", run=run)
