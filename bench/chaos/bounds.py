@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 __all__ = ["BACK", "BOUNDS", "RECORDED", "UNSTORED", "WOKEN", "Bound", "Excuse", "Excuses", "Span"]
 
-#: Seconds after a receipt, or after the end of a fault of the database, in which a cancel from the run's own process is
-#: recorded.
+#: Seconds after its receipt in which a freeze, or a fault of the database, catches a cancel from the run's own process
+#: before it is recorded.
 RECORDED = 1.0
 #: Seconds after a fault in which an end may still be told as not stored: a write that failed is tried again within one.
 UNSTORED = 2.0
@@ -62,7 +62,7 @@ class Excuse:
     bound: str
     run_id: str
     cause: Span
-    late: float  #: seconds after the fault; 0 during the fault
+    late: float  #: seconds after the fault, or before it; 0 during the fault
 
 
 class Excuses:
@@ -72,8 +72,8 @@ class Excuses:
         self.found: list[Excuse] = []
 
     def add(self, bound: str, run_id: str, cause: Span, at: float) -> None:
-        """Count a case that happened at this time."""
-        self.found.append(Excuse(bound, run_id, cause, max(0.0, at - cause.end)))
+        """Count a case that happened at this time: after the fault, or before the fault that caught it."""
+        self.found.append(Excuse(bound, run_id, cause, max(0.0, at - cause.end, cause.begin - at)))
 
     @property
     def too_many(self) -> Iterator[str]:

@@ -6,19 +6,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
+from bench.chaos.audit import Audit
 from bench.chaos.child import Child
-from bench.chaos.follower import told_of
-from bench.chaos.history import History
+from bench.chaos.history import History, Note
 from bench.chaos.notes import Notes, read_notes
 from bench.chaos.place import open_db
 from bench.chaos.plan import Ask, Fault, Plan, Start, is_phase
+from bench.chaos.sites import Site
 from desist.exceptions import StoreError
-from desist.run.cancel import cancel
 from desist.testing import LoopbackProvider, Reply
 
-__all__ = ["Controller", "Site"]
+__all__ = ["Controller"]
 
 #: Seconds after the last action within which everything must have ended.
 QUIET = 60.0
@@ -26,18 +25,6 @@ QUIET = 60.0
 FOLLOWERS = 2
 #: Seconds that a process may take to close.
 CLOSING = 40.0
-#: Seconds in which what is stored of a run that has ended can be read; and that, once one couldn't be, others get.
-READING, HURRIED = 10.0, 1.0
-
-
-class Site(Protocol):
-    """A database that can be broken; it has a method for each of its faults."""
-
-    url: str
-    spared: tuple[str, ...]
-
-    def wrong(self) -> list[str]:
-        """Return what is wrong with the database itself, at the end."""
 
 
 class Controller:
@@ -50,8 +37,8 @@ class Controller:
         self._workers: list[Child] = []
         self._given: dict[int, list[Start]] = {}  #: by process
         self._lock = threading.Lock()  #: held while an order is given, and while a worker is replaced
+        self._asked: dict[int, int] = {}  #: how many cancels each process was told to ask for
         self._count = 0
-        self._reading = READING
 
     def run(self) -> None:
         """Carry out the plan."""
@@ -66,7 +53,7 @@ class Controller:
             self._notes("acted")
             self._wait_quiet()
             self._close()
-        self._audit()
+        Audit(self._site, self._folder, self._notes).ask([start.run_id for start in self._plan.starts])
 
     # -- processes
 
@@ -113,12 +100,16 @@ class Controller:
                 faults.append(threading.Thread(target=self._fault, args=(action,)))
                 faults[-1].start()
             elif isinstance(action, Ask):
-                child = self._desk if action.slot < 0 else self._workers[action.slot]
-                child.tell("cancel", run=action.run_id, where=action.where)
+                self._ask(action)
             else:
                 self._start(action)
         for thread in faults:
             thread.join()
+
+    def _ask(self, ask: Ask) -> None:
+        child = self._desk if ask.slot < 0 else self._workers[ask.slot]
+        if child.tell("cancel", run=ask.run_id, where=ask.where):
+            self._asked[child.process.pid] = self._asked.get(child.process.pid, 0) + 1
 
     def _start(self, start: Start) -> None:
         with self._lock:
@@ -180,11 +171,13 @@ class Controller:
     # -- the end
 
     def _wait_quiet(self) -> None:
-        """Wait until every run that the database knows has ended, and every cancel has been answered."""
+        """Wait until all orders were carried out, and every run that the database knows has ended."""
         db = open_db(self._site.url)
 
         def quiet() -> bool:
             notes = list(read_notes(self.file))
+            if not self._obeyed(notes):
+                return False
             known = {note["run"] for note in notes if note["what"] in ("ordered", "start", "resumed")}
             try:
                 found = [db.get_run(run) for run in known]
@@ -198,6 +191,17 @@ class Controller:
         finally:
             db.close()
 
+    def _obeyed(self, notes: list[Note]) -> bool:
+        """Whether the processes that live have begun all their runs, and have their cancels answered and settled."""
+        begun = {note["run"] for note in notes if note["what"] == "ordered"}
+        for child in [*self._workers, self._desk]:
+            pid = child.process.pid
+            over = [n for n in notes if n["pid"] == pid and (n["what"] in ("not_taken", "settled") or _is_unknown(n))]
+            given = {start.run_id for start in self._given.get(pid, ())}
+            if len(over) < self._asked.get(pid, 0) or not given <= begun:
+                return False
+        return True
+
     def _close(self) -> None:
         for child in (children := [*self._workers, *self._others]):
             if (code := child.process.poll()) is not None:
@@ -207,63 +211,7 @@ class Controller:
             if not child.close(CLOSING):
                 self._notes("hangs", name=child.name)
 
-    def _audit(self) -> None:
-        """Ask about each run once more, from a process that had nothing to do with any."""
-        db = open_db(self._site.url)
-        try:
-            for start in self._plan.starts:
-                try:
-                    self._ask_again(db, start.run_id)
-                except StoreError as error:
-                    self._notes("unread", run=start.run_id, error=repr(error))
-        finally:
-            db.close()
-        for words in self._site.wrong():
-            self._notes("wrong", text=words)
-        self._printed()
 
-    def _ask_again(self, db: Any, run_id: str) -> None:
-        output = db.get_run(run_id)
-        if output is None:
-            return
-        self._read_events(db, run_id)
-        reason = output.cancel.reason if output.cancel is not None else None
-        self._notes("stored", run=run_id, status=output.status.value, reason=reason)
-        receipt = cancel(run_id, reason="too late", db=db)
-        told = receipt.wait(self._reading)
-        self._notes(
-            "again",
-            run=run_id,
-            outcome=receipt.outcome.value,
-            truth=bool(receipt),
-            status=receipt.status.value if receipt.status else None,
-            reason=receipt.reason,
-            told=told,
-        )
-
-    def _read_events(self, db: Any, run_id: str) -> None:
-        """Note what is stored of a run; and if reading doesn't end, that."""
-        failed: list[str] = []
-
-        def read() -> None:
-            try:
-                for event in db.follow(run_id):
-                    self._notes("recorded", run=run_id, **told_of(run_id, event))
-            except Exception as error:
-                failed.append(repr(error))
-
-        reading = threading.Thread(target=read, daemon=True)
-        reading.start()
-        reading.join(self._reading)
-        if reading.is_alive():
-            self._reading = HURRIED
-            failed.append("following it doesn't come to an end")
-        for error in failed:
-            self._notes("unread", run=run_id, error=error)
-
-    def _printed(self) -> None:
-        """Whatever a process has printed is among the notes, too: they say nothing there unless they break."""
-        for file in sorted(self._folder.glob("*.out")):
-            text = file.read_text(errors="replace")
-            if text:
-                self._notes("printed", name=file.stem, text=text[-4000:])
+def _is_unknown(note: Note) -> bool:
+    """Whether it is a receipt that never settles: there was no such run."""
+    return note["what"] == "receipt" and note["outcome"] == "unknown"

@@ -15,16 +15,18 @@ _FAILING = ("full",)
 
 
 def unrecorded_cancel(history: History, run: Run, receipt: Note) -> Span | None:
-    """A cancel from the run's own process is recorded just after its receipt.
+    """A cancel from the run's own process is recorded after its receipt, when what was to be written before is written.
 
     Not if the process is killed before that; nor if it is frozen, or can't reach the database, until another one has
-    taken the run: then it says that its end isn't stored.
+    taken the run: then it says that its end isn't stored. Once it is recorded, it holds.
     """
     pid, at = receipt["pid"], receipt["t"]
     if receipt["what"] == "again" or pid not in run.owners(at) or run.settled(receipt):
         return None
+    if any(note["pid"] == pid for note in run.all("cancel_recorded")):
+        return None
     death = history.killed.get(pid)
-    if death is not None and at <= death.end and death.begin <= _written_by(history, at, RECORDED):
+    if death is not None and at <= death.end:
         return death
     if any(note["pid"] == pid and note["store_error"] for note in run.all("told")):
         return history.lapsed(pid, at, within=0.0, before=RECORDED)
@@ -91,5 +93,5 @@ def logged(history: History, note: Note) -> Span | None:
         return None
     if "was taken over" in text or "works on the run" in text or "was cancelled by" in text:
         return history.lapsed(note["pid"], at, UNSTORED)
-    unwritten = "could not be stored" in text or "can't be written" in text
+    unwritten = "could not be stored" in text or "can't be written" in text or "could not be taken" in text
     return history.broken(at, UNSTORED, *_FAILING) if unwritten else None

@@ -37,7 +37,7 @@ class PhaseKill:
         self._notes = notes
         self._armed: str | None = None
         self._roots: set[str] = set()
-        self._ending = threading.local()  #: `run_id`: whose end is being given to the writer by this thread
+        self._ending = threading.local()  #: `of`, `cancel`: whose end, whose cancel this thread gives to the writer
 
     def arm(self, phase: str) -> None:
         """From now on the first that comes to this phase ends the process."""
@@ -55,6 +55,7 @@ class PhaseKill:
         store.claim_run = functools.partial(self._claim_run, store.claim_run)
         store.end_run = functools.partial(self._end_run, store.end_run)
         store.save_run = functools.partial(self._save_run, store.save_run)
+        store.note_cancel = functools.partial(self._note_cancel, store.note_cancel)
         store.writer.put = functools.partial(self._put, store.writer.put)
 
     def _claim_run(self, claim_run: Callable[..., Any], run: Any) -> Any:
@@ -92,6 +93,14 @@ class PhaseKill:
         done.add_done_callback(lambda _: self.reach("after_store", run.run_id))
         return done
 
+    def _note_cancel(self, note_cancel: Callable[..., Any], run_id: str, request: Any) -> None:
+        """A cancel from here is left to the writer: note when it is on the disk."""
+        self._ending.cancel = run_id
+        try:
+            note_cancel(run_id, request)
+        finally:
+            self._ending.cancel = None
+
     def _put_end(self, ended: list[str], call: Callable[..., Any], *arguments: Any) -> Any:
         self._ending.of = ended
         try:
@@ -101,6 +110,11 @@ class PhaseKill:
 
     def _put(self, put: Callable[..., Any], work: Callable[[Any], Any], **how: Any) -> Any:
         ended = getattr(self._ending, "of", None)
+        cancelled = getattr(self._ending, "cancel", None)
+        if cancelled is not None:
+            done = put(work, **how)
+            done.add_done_callback(lambda done: done.exception() or self._notes("cancel_recorded", run=cancelled))
+            return done
         if ended is None:
             return put(work, **how)
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
-from bench.chaos.controller import Site
 from bench.chaos.postgres_site import PostgresSite
 from bench.chaos.sqlite_site import SqliteSite
 
-__all__ = ["open_site"]
+__all__ = ["Site", "open_site"]
+
+
+class Site(Protocol):
+    """A database that can be broken; it has a method for each of its faults."""
+
+    url: str
+    spared: tuple[str, ...]
+
+    def wrong(self) -> list[str]:
+        """Return what is wrong with the database itself, at the end."""
 
 
 @contextmanager

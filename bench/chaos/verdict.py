@@ -61,7 +61,7 @@ def ends(history: History, run: Run, excused: Excuses) -> Found:
     why = excuses.vanished(history, run)
     if why is None:
         yield f"it was accepted, and its status in the end is {run.status}"
-    else:
+    elif why[0] != "unrecorded_cancel":  # that is counted with its receipt
         excused.add(why[0], run.run_id, why[1], why[1].begin)
 
 
@@ -114,7 +114,7 @@ def receipts_are_true(history: History, run: Run, excused: Excuses) -> Found:
             if cause is None:
                 yield f"{note['who']} got {note['outcome']}, truth {note['truth']}; it ended {run.status}"
             elif note["what"] == "receipt":
-                excused.add("unrecorded_cancel", run.run_id, cause, cause.begin)
+                excused.add("unrecorded_cancel", run.run_id, cause, note["t"])
         wrong = note["what"] == "settled" and note["status"] != run.status
         if wrong and not (note["truth"] and excuses.unrecorded_cancel(history, run, note)):
             yield f"the receipt of {note['who']} settled as {note['status']}; it ended {run.status}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+from bench.chaos.phases import PHASES
 from bench.chaos.plan import KINDS, Ask, Fault, make_plan
 
 
@@ -17,8 +18,9 @@ def test_a_seed_is_a_plan(db: str) -> None:
     assert {start.kind for start in plan.starts} == set(KINDS)
     assert {ask.where for ask in plan.asks} == {"own", "desk", "before", "twice", "after"}
     ours = {"full", "locked"} if db == "sqlite" else {"restart", "terminate", "freeze_server"}
-    workers = {"kill", "freeze_short", "freeze_long", "kill_follower"}
-    assert {fault.what for fault in plan.faults} == ours | workers
+    workers = {"kill", "freeze_short", "freeze_long", "kill_follower", *(f"kill_{phase}" for phase in PHASES)}
+    plans = [make_plan(db, seed=seed, runs=500, seconds=90) for seed in range(4)]
+    assert {fault.what for plan in plans for fault in plan.faults} == ours | workers
 
 
 def test_in_the_order_of_time() -> None:

@@ -262,7 +262,7 @@ def said(t: float, text: str) -> dict[str, Any]:
 EXCUSES: dict[str, tuple[Notes, Notes, Notes]] = {
     "unrecorded_cancel": (
         [*completed(), own(1.55)],
-        [*completed(), own(0.5)],
+        [*completed(), own(1.55), note(1.56, "worker0.1", "cancel_recorded", run=R)],
         [*completed(), *(own(1.55) for _ in range(BOUNDS["unrecorded_cancel"].times + 1))],
     ),
     "unrecorded_start": (
