@@ -1,4 +1,4 @@
-"""Kills a busy worker at random moments, and counts what is wrong then: `python -m bench.kills --db sqlite --kills 100`.
+"""Kills a busy worker at random moments, and counts what is wrong then: `python -m bench.kills --db sqlite`.
 
 Right after each kill the tables are read past desist: a run that has a terminal event and no end could never end. In
 the end, when every run that may go on has gone on: none is open, none was resumed after its terminal event, and the
