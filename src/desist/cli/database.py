@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,10 +23,21 @@ database = typer.Typer(name="db", help="Look after a database: check, upgrade, p
 
 
 @database.command()
-def check(as_json: AsJson = False, db: Db = None) -> None:
-    """Say whether a database is whole and of the right version; nothing is changed. Exit code 1: it isn't."""
-    place: Any = _open(db)
-    _tell(place, place.check(), as_json)
+def check(
+    repair: Annotated[bool, typer.Option("--repair", help="End runs that have told their end and have none.")] = False,
+    as_json: AsJson = False,
+    db: Db = None,
+) -> None:
+    """Say whether a database is whole and of the right version. Exit code 1: it isn't.
+
+    Nothing is changed without --repair.
+    """
+    from desist.db.shared_store import as_found
+
+    with as_found():
+        place: Any = _open(db)
+    repaired = place.repair() if repair else []
+    _tell(place, place.check(), as_json, repaired)
 
 
 @database.command()
@@ -81,12 +93,17 @@ def _open(db: str | None) -> BaseDb:
     return open_database(db or os.environ.get("DESIST_DB") or default_place())
 
 
-def _tell(place: BaseDb, report: Any, as_json: bool) -> None:
+def _tell(place: BaseDb, report: Any, as_json: bool, repaired: Sequence[str] = ()) -> None:
+    from desist.run.display.words import clean
+
     place.close()
     if as_json:
-        say({"name": report.name, "version": report.version, "wanted": report.wanted, "problems": report.problems})
+        told = {"name": report.name, "version": report.version, "wanted": report.wanted, "problems": report.problems}
+        say({**told, "repaired": list(repaired)})
     else:
+        for run_id in repaired:
+            print(f"run {clean(run_id)} has its end now, as its terminal event tells it")
         print(f"{report.name}: version {report.version}" + ("" if report.is_good else f", wanted {report.wanted}"))
         for problem in report.problems:
-            print(f"  {problem}")
+            print(f"  {clean(problem)}")
     raise typer.Exit(Exit.ok if report.is_good else Exit.error)

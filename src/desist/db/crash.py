@@ -20,9 +20,10 @@ from desist.run.agent_output import RunOutput
 from desist.run.base import CancellationStage, RunStatus
 from desist.run.message import CANCELLED_RESULT, Message, ToolExecution
 from desist.run.repair import repaired, sealed
+from desist.run.workflow_output import WorkflowRunOutput
 from desist.workflow.types import StepOutput
 
-__all__ = ["cancelled", "completed", "died", "so_far", "spent_by"]
+__all__ = ["cancelled", "completed", "died", "so_far", "spent_by", "unreadable"]
 
 log = logging.getLogger("desist.db")
 #: Kind, value, and where it stands.
@@ -99,6 +100,17 @@ def completed(row: RunRow, parts: Sequence[PartRow], told: Sequence[Told] = ()) 
     else:
         done = [step.content for step in output.step_results if step.content is not None]
         output.content = done[-1] if done else None
+    return output
+
+
+def unreadable(row: RunRow, request: str | None, error: str) -> Any:
+    """Return what is told of the end of a run whose record can't be read."""
+    kind = RunOutput if row.kind == "agent" else WorkflowRunOutput
+    output: Any = kind(run_id=row.run_id, session_id=row.session_id, status=RunStatus.error)
+    output.error = error
+    if request is not None:
+        output.status, output.error, output.cancel = RunStatus.cancelled, None, record_of(request)
+        output.cancel.settled_at = time.time()
     return output
 
 

@@ -13,12 +13,13 @@ from typing import Any
 
 from desist.cancel.registry import registry
 from desist.db.codec import encode
-from desist.db.crash import cancelled, died
+from desist.db.crash import cancelled, died, unreadable
 from desist.db.owner import about_to_start, is_gone, this_process
 from desist.db.streamed import Told, told_in
 from desist.db.tables import QUEUED, RunRow, SharedTables, Tables
 from desist.db.told import ending, event_of, next_after, rows_of
 from desist.db.unsettled import settle
+from desist.exceptions import StoreError
 from desist.run.base import RunStatus
 
 __all__ = [
@@ -145,8 +146,8 @@ def _end_all(tables: Tables, doomed: Sequence[_Doomed]) -> None:
         if terminal is not None:
             ended.append((row, settle(tables, row, terminal)))
             continue
-        output, queued = end_of(row, tables, reason, request), row.process == QUEUED
-        row.status, row.updated_at, row.output = output.status.value, time.time(), encode(output)
+        output, queued = _end_or_unreadable(row, tables, reason, request), row.process == QUEUED
+        row.status, row.updated_at = output.status.value, time.time()
         row.epoch += 1
         told = told_in(tables, row) if row.parent_run_id is None else _own(tables, row)
         tables.put_run(row)
@@ -157,6 +158,17 @@ def _end_all(tables: Tables, doomed: Sequence[_Doomed]) -> None:
             log.info("run %s was cancelled while it waited for a worker", row.run_id)
         else:
             log.warning("run %s: %s", row.run_id, output.error or "it was cancelled, and its process didn't answer")
+
+
+def _end_or_unreadable(row: RunRow, tables: Tables, reason: str, request: str | None) -> Any:
+    """Write into the record how a run ends, and return that. One that can't be read ends, too, and stays as it is."""
+    try:
+        output = end_of(row, tables, reason, request)
+    except StoreError as error:
+        log.error("run %s is ended as it is: %s", row.run_id, error, extra={"run_id": row.run_id})
+        return unreadable(row, request, str(error))
+    row.output = encode(output)
+    return output
 
 
 def _depth(run_id: str | None, above: dict[str, str | None]) -> int:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -38,10 +40,21 @@ from desist.run.recorder import Recorder
 from desist.run.shared import Claim
 from desist.run.stored import PartKind, StoredRequest, StoredRun
 
-__all__ = ["SharedTableStore"]
+__all__ = ["SharedTableStore", "as_found"]
 
 log = logging.getLogger("desist.db")
 T = TypeVar("T")
+_as_found: ContextVar[bool] = ContextVar("desist_as_found", default=False)
+
+
+@contextmanager
+def as_found() -> Iterator[None]:
+    """Leave the runs of databases that are opened within this as they are found: lost ones aren't ended."""
+    before = _as_found.set(True)
+    try:
+        yield
+    finally:
+        _as_found.reset(before)
 
 
 class SharedTableStore(QueueTableStore, TableStore):
@@ -53,7 +66,8 @@ class SharedTableStore(QueueTableStore, TableStore):
     def __init__(self, place: SharedPlace, patience: float) -> None:
         super().__init__(place, patience)
         self.attendant, self.telling, self.followers = Attendant(self), Telling(self), Followers(self)
-        self.end_lost_soon()
+        if not _as_found.get():
+            self.end_lost_soon()
 
     # -- what the owner of a run writes
 

@@ -74,6 +74,10 @@ class AsyncSqlDb(AsyncBaseDb):
         """Return the runs that wait for a worker, awaited."""
         return await aside(lambda: self._sql.queued_runs(limit), "desist-db-read")
 
+    async def repair(self) -> list[str]:
+        """End the runs that have told their end and whose records have none, awaited."""
+        return await aside(self._sql.repair, "desist-db-call")
+
     async def end_lost_runs(self) -> list[str]:
         """Do the same, awaited."""
         return await aside(self._sql.end_lost_runs, "desist-db-call")

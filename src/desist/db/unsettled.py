@@ -14,11 +14,12 @@ from typing import Any
 
 from desist.cancel.reason import Source
 from desist.db.codec import encode
-from desist.db.crash import cancelled, completed, died
+from desist.db.crash import cancelled, completed, died, unreadable
 from desist.db.requests import Note
 from desist.db.streamed import told_in
 from desist.db.tables import EventRow, RunRow, Tables
 from desist.db.told import decoded, event_of
+from desist.exceptions import StoreError
 from desist.run.base import RunStatus
 
 __all__ = ["settle"]
@@ -29,8 +30,14 @@ log = logging.getLogger("desist.db")
 def settle(tables: Tables, row: RunRow, terminal: EventRow) -> Any:
     """Write the end of a run as its terminal event tells it; return its output. Nothing is told a second time."""
     event = _read(terminal)
-    output = _ended(tables, row, event)
-    row.status, row.output = output.status.value, encode(output)
+    try:
+        output = _ended(tables, row, event)
+        row.output = encode(output)
+    except StoreError as error:
+        log.error("run %s is ended as it is: %s", row.run_id, error, extra={"run_id": row.run_id})
+        output = unreadable(row, None, str(error))
+        output.status = event.status if event is not None else output.status
+    row.status = output.status.value
     row.updated_at = getattr(event, "event_at", None) or time.time()
     row.epoch += 1  # whoever went on with it after its end may not write
     if output.status is not RunStatus.cancelled:
