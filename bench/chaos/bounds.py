@@ -14,7 +14,7 @@ __all__ = ["BACK", "BOUNDS", "RECORDED", "UNSTORED", "WOKEN", "Bound", "Excuse",
 #: before it is recorded.
 RECORDED = 1.0
 #: Seconds after a fault in which an end may still be told as not stored: a write that failed is tried again within one.
-UNSTORED = 2.0
+UNSTORED = 3.0
 #: Seconds in which a worker finds out which runs it has lost: after it has woken; after the database is back, which it
 #: tries once a second at least.
 WOKEN, BACK = 0.5, 1.5

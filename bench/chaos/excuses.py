@@ -12,6 +12,8 @@ __all__ = ["late_step", "logged", "lost", "unrecorded_cancel", "unrecorded_start
 
 #: The faults of a database that let a write fail. All others hold writes up, for less than anybody waits.
 _FAILING = ("full",)
+#: Those in which it can't even be read.
+_AWAY = ("restart", "terminate", "freeze_server")
 
 
 def unrecorded_cancel(history: History, run: Run, receipt: Note) -> Span | None:
@@ -23,14 +25,12 @@ def unrecorded_cancel(history: History, run: Run, receipt: Note) -> Span | None:
     pid, at = receipt["pid"], receipt["t"]
     if receipt["what"] == "again" or pid not in run.owners(at) or run.settled(receipt):
         return None
-    if any(note["pid"] == pid for note in run.all("cancel_recorded")):
-        return None
+    recorded = [note["t"] for note in run.all("cancel_recorded") if note["pid"] == pid]
+    lapse = history.lapsed(pid, at, within=0.0, before=RECORDED)
+    if lapse is not None and any(note["pid"] == pid and note["store_error"] for note in run.all("told")):
+        return None if recorded and recorded[0] < lapse.begin else lapse  # later there was nothing to record it in
     death = history.killed.get(pid)
-    if death is not None and at <= death.end:
-        return death
-    if any(note["pid"] == pid and note["store_error"] for note in run.all("told")):
-        return history.lapsed(pid, at, within=0.0, before=RECORDED)
-    return None
+    return death if death is not None and at <= death.end and not recorded else None
 
 
 def _written_by(history: History, at: float, within: float) -> float:
@@ -82,8 +82,12 @@ def lost(history: History, pid: int, at: float) -> Span | None:
 
 
 def late_step(history: History, start: Note) -> Span | None:
-    """A step is begun by a worker that has just woken, and didn't know yet."""
-    return lost(history, start["pid"], start["t"])
+    """A step is begun by a worker that couldn't reach the database, and doesn't know yet what it has missed.
+
+    One that was frozen looks first.
+    """
+    found = lost(history, start["pid"], start["t"])
+    return found if found is not None and set(found.kind.split("+")) & set(_AWAY) else None
 
 
 def logged(history: History, note: Note) -> Span | None:

@@ -245,6 +245,11 @@ def shifted(notes: Notes, after: float, by: float) -> Notes:
     return [{**n, "t": n["t"] + by} if n["t"] > after else n for n in notes]
 
 
+def away() -> Notes:
+    """The server is away just before that worker wakes."""
+    return fault(3.8, 4.9, "restart", None)
+
+
 def start(t: float) -> dict[str, Any]:
     return note(t, "worker0.1", "start", run=R, step="two")
 
@@ -267,17 +272,17 @@ EXCUSES: dict[str, tuple[Notes, Notes, Notes]] = {
     ),
     "unrecorded_start": (
         full_then(start(1.1), killed(2.0, 1)),
-        full_then(start(1.1), told(2.0, "worker0.1", "COMPLETED", store_error="full"), killed(5.5, 1)),
+        full_then(start(1.1), told(2.0, "worker0.1", "COMPLETED", store_error="full"), killed(6.5, 1)),
         [],
     ),
     "unrecorded_intent": (
         [*full_then(answer(0.5, "receipt", "unknown", False, status=None), start(1.1)), *done()],
-        [*full_then(answer(0.5, "receipt", "unknown", False, status=None), start(5.5)), *done()],
+        [*full_then(answer(0.5, "receipt", "unknown", False, status=None), start(6.5)), *done()],
         [],
     ),
     "unstored_end": (
         full_then(told(2.5, "worker0.1", "COMPLETED", store_error="the disk is full"), *done()),
-        full_then(told(5.5, "worker0.1", "COMPLETED", store_error="the disk is full"), *done()),
+        full_then(told(6.5, "worker0.1", "COMPLETED", store_error="the disk is full"), *done()),
         full_then(*[told(2.5, "worker0.1", "COMPLETED", store_error="full")] * (BOUNDS["unstored_end"].times + 1)),
     ),
     "lost": (
@@ -291,13 +296,13 @@ EXCUSES: dict[str, tuple[Notes, Notes, Notes]] = {
         [*taken_and_cancelled(), *[told(5.2, "worker0.1", "CANCELLED")] * (BOUNDS["cancelled_twice"].times + 1)],
     ),
     "late_step": (
+        frozen_then(start(5.2), lost(5.3), *away()),
         frozen_then(start(5.2), lost(5.3)),
-        frozen_then(start(5.8), lost(5.3)),
-        frozen_then(*[start(5.2)] * (BOUNDS["late_step"].times + 1)),
+        frozen_then(*[start(5.2)] * (BOUNDS["late_step"].times + 1), *away()),
     ),
     "logged": (
         [*full_then(said(2.0, "run r could not be stored: the disk is full")), *done()],
-        [*full_then(said(5.5, "run r could not be stored: the disk is full")), *done()],
+        [*full_then(said(6.5, "run r could not be stored: the disk is full")), *done()],
         [*full_then(*[said(2.0, "run r could not be stored: full")] * (BOUNDS["logged"].times + 1)), *done()],
     ),
 }

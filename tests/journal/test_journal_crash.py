@@ -368,6 +368,23 @@ def test_the_frozen_worker_begins_nothing(db: Db, place: str, monkeypatch: pytes
     assert ran == ["one", "two"]
 
 
+def test_frozen_between_the_claim_and_its_answer(db: Db) -> None:
+    """A claim holds since it was written: a process that was frozen before it heard of that looks before it begins."""
+    owned = db.store.attendant  # type: ignore[attr-defined]  # of a shared store
+    owned.claimed("r", 1)
+    owned.claim_is_durable("r", 1, time.monotonic() - attendant.LEASE)
+    assert owned.poll_is_overdue
+    owned.over("r")
+    owned.claimed("r", 1)
+    owned.claim_is_durable("r", 1, time.monotonic())
+    assert not owned.poll_is_overdue
+    owned.claimed("s", 1)  # beside one that was looked at since
+    owned.claim_is_durable("s", 1, time.monotonic() - attendant.LEASE)
+    assert owned.poll_is_overdue
+    owned.over("r")
+    owned.over("s")
+
+
 def test_an_end_that_another_process_has_written(db: Db, place: str) -> None:
     """A worker that tries again to write its end, and finds one, knows by the epoch whether that is its own."""
     workflow = Workflow("W", steps=[lambda step_input: "x"], db=db)

@@ -98,14 +98,18 @@ class Attendant:
         """Whether a run was taken and isn't started yet: then it may only be gone on with as it was."""
         return run_id in self._taken
 
-    def claim_is_durable(self, run_id: str, epoch: int) -> None:
-        """Others see it now."""
+    def claim_is_durable(self, run_id: str, epoch: int, written_at: float) -> None:
+        """Others see it now.
+
+        Parameters:
+            written_at: when the claim was written, in seconds of `time.monotonic`. This process may have been frozen
+                since, and a look in between wasn't about this run.
+        """
         with self._lock:
             self._taken.discard(run_id)
             about_to_start.discard(run_id)
             if self._epochs.get(run_id) == epoch:
-                if not self._durable:
-                    self._sure_at = time.monotonic()
+                self._sure_at = min(self._sure_at, written_at) if self._durable else written_at
                 self._durable.add(run_id)
 
     def epoch_of(self, run_id: str) -> int | None:

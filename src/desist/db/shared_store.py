@@ -74,8 +74,11 @@ class SharedTableStore(QueueTableStore, TableStore):
     def claim_run(self, run: StoredRun) -> Future[Claim]:
         """Record that a run starts here."""
         text, owned = encode(run.output), self.attendant
+        written_at = 0.0
 
         def work(tables: SharedTables) -> tuple[int, Note | None, str | None]:
+            nonlocal written_at
+            written_at = time.monotonic()  # before it: what others do to the run comes after the transaction
             owned.beat_if_due(tables)
             found = asking.claim(tables, run, text, owned.epoch_of(run.run_id), owned.has_taken(run.run_id))
             if found[2] is None:
@@ -87,7 +90,7 @@ class SharedTableStore(QueueTableStore, TableStore):
         def told(found: tuple[int, Note | None, str | None]) -> Claim:
             epoch, note, refused = found
             if refused is None:
-                owned.claim_is_durable(run.run_id, epoch)
+                owned.claim_is_durable(run.run_id, epoch, written_at)
             return Claim(note.request() if note is not None else None, refused)
 
         channel.attend(owned)
