@@ -128,7 +128,7 @@ def measure(place: Place, name: str, kills: int, seed: int) -> Table:
     """Kill, then finish, then count."""
     stuck = _kill_often(place, kills, random.Random(seed))
     command = [sys.executable, "-m", "bench.kills_worker", place.where, "last", "0", "--finish"]
-    subprocess.run(command, check=True, timeout=300)
+    subprocess.run(command, check=True, timeout=300, stderr=subprocess.DEVNULL)
     table = Table(f"{kills} kills over {name}, 40 runs at a time, {place.count(ALL):,} runs in all; seed {seed}")
     table.add(
         Figure("a terminal event and no end, right after a kill", stuck, "runs", 0),

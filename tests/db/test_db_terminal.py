@@ -1,4 +1,4 @@
-"""The terminal event of a run and the end of its record are stored together, whatever else is being stored meanwhile."""
+"""The terminal event of a run and the end of its record are stored together, whatever else is stored meanwhile."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_flush_that_is_on_its_way_takes_no_terminal_event(
         half.workflow.cancel("r")
     else:
         half.gate.open()
-    assert [event for event in half.reader][-1].is_terminal  # told, because the database takes too long
+    assert list(half.reader)[-1].is_terminal  # told, because the database takes too long
     let_go.set()
     assert half.writer.flush(30)
     assert set(between) == {(False, False)}  # once more, if the server had ended a transaction that took so long
@@ -81,13 +81,13 @@ def test_a_flush_that_is_on_its_way_takes_no_terminal_event(
 
 
 def test_only_an_end_stores_a_terminal_event(shared: Shared) -> None:
-    """The statement that adds events refuses a terminal one; that which writes the last ones asks for the end itself."""
+    """The statement that adds events refuses a terminal one; the one that writes the last ones asks for the end."""
     half, row = Half(shared), EventRow("r", 100, 100, 1, 1, "[]")
     with pytest.raises(StoreError, match="terminal event of run r is stored with the end"):
         half.writer.put(lambda tables: tables.add_events([row])).result(30)
     assert half.writer.put(lambda tables: tables.put_last_events([row])).result(30) is False
     assert half.now() == (False, False)
     half.gate.open()
-    assert [event for event in half.reader][-1].is_terminal
+    assert list(half.reader)[-1].is_terminal
     assert half.now() == (True, True)
     assert half.writer.put(lambda tables: tables.put_last_events([row])).result(30) is False

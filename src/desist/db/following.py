@@ -261,7 +261,7 @@ class Followers:
         with store.place.reading() as tables:
             rows = {row.run_id: row for row in tables.get_runs(ids)}
             last = {run_id: tables.last_event(run_id) for run_id in ids}
-            lost = [row for row in rows.values() if timely and _is_lost(row, tables, last[row.run_id])]
+            lost = [row for row in rows.values() if timely and _is_lost(row, tables)]
         for cursor in cursors:
             row = rows.get(cursor.stream_id)
             seen = (
@@ -284,10 +284,10 @@ class Followers:
         done.add_done_callback(lambda _: self._ending.discard(row.run_id))
 
 
-def _is_lost(row: RunRow, tables: SharedTables, last: tuple[int, bool] | None) -> bool:
+def _is_lost(row: RunRow, tables: SharedTables) -> bool:
     """Whether a run will never end by itself, and waits for nobody who would go on with it."""
-    if not row.is_final and last is not None and last[1]:
-        return is_over(row, tables)
-    if row.is_final or may_go_on(row) or row.process == this_process():
+    if row.is_final:
         return False
-    return reason_of(row, tables) is not None
+    if is_over(row, tables):
+        return True
+    return not may_go_on(row) and row.process != this_process() and reason_of(row, tables) is not None

@@ -232,6 +232,9 @@ class JsonTables:
         """None: what runs tell isn't kept in files."""
         return None
 
+    def put_terminal_last(self, run_id: str) -> None:
+        """What runs tell isn't kept in files."""
+
     def now(self) -> float:
         """Return the time."""
         return time.time()

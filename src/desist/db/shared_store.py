@@ -295,11 +295,14 @@ class SharedTableStore(QueueTableStore, TableStore):
     def report(self) -> Report:
         """Look the tables over, and whether there are runs that have told their end and have none."""
         report = self.place.report()
-        if report.problems:  # a table may be missing
-            return report
-        with self.place.reading() as tables:
-            found = [row.run_id for row in tables.unsettled() if is_over(row, tables)]
-        problems = [
+        try:
+            with self.place.reading() as tables:
+                found = [row.run_id for row in tables.unsettled() if is_over(row, tables)]
+        except StoreError as error:  # a table is missing
+            log.debug("%s", error)
+            found = []
+        problems = [*report.problems]
+        problems += [
             f"run {run_id} has a terminal event and no end: `desist db check --repair` ends it" for run_id in found
         ]
         return replace(report, problems=problems)

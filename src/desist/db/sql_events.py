@@ -84,6 +84,15 @@ class SqlEvents:
         )
         return (int(rows[0][0]), bool(rows[0][1])) if rows else None
 
+    def put_terminal_last(self, run_id: str) -> None:
+        """Give the terminal event of a run the place after all others."""
+        last = self.last_event(run_id)
+        if last is not None and not last[1]:
+            statement = (
+                f"UPDATE {self._names.events} SET first_event = ?, last_event = ? WHERE run_id = ? AND terminal = 1"
+            )
+            self._do(statement, (last[0] + 1, last[0] + 1, run_id))
+
     def delete_events(self, run_id: str) -> None:
         """Forget what a run has told."""
         self._do(f"DELETE FROM {self._names.events} WHERE run_id = ?", (run_id,))

@@ -132,6 +132,9 @@ class Tables(Protocol):
     def terminal_event(self, run_id: str) -> EventRow | None:
         """Return the terminal event of a run, if it is stored."""
 
+    def put_terminal_last(self, run_id: str) -> None:
+        """Give the terminal event of a run the place after all others, if it hasn't that already."""
+
     def owner(self, process: str) -> tuple[str, float] | None:
         """Return the address of a process, and until when it is believed to live; None if it doesn't say so."""
 

@@ -43,6 +43,7 @@ def settle(tables: Tables, row: RunRow, terminal: EventRow) -> Any:
     if output.status is not RunStatus.cancelled:
         row.cancel = None  # it came too late
     tables.put_run(row)
+    tables.put_terminal_last(row.run_id)  # one that was resumed has told more since
     log.warning("run %s had told its end, and that wasn't recorded: it is %s", row.run_id, row.status)
     return output
 
