@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["BACK", "BOUNDS", "RECORDED", "UNSTORED", "WOKEN", "Bound", "Excuse", "Excuses", "Span"]
+__all__ = ["BACK", "BOUNDS", "CAUGHT", "LOGGED", "RECORDED", "UNSTORED", "WOKEN", "Bound", "Excuse", "Excuses", "Span"]
 
 #: Seconds after its receipt in which a freeze, or a fault of the database, catches a cancel from the run's own process
 #: before it is recorded.
@@ -18,6 +18,10 @@ UNSTORED = 3.0
 #: Seconds in which a worker finds out which runs it has lost: after it has woken; after the database is back, which it
 #: tries once a second at least.
 WOKEN, BACK = 0.5, 1.5
+#: Seconds after it has woken in which a worker begins a step at whose threshold it was frozen.
+CAUGHT = 0.05
+#: Seconds after a fault in which the log names it: the worker first writes what it had to write before.
+LOGGED = 5.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ How long after its fault an excuse holds stands in `bounds`; how often one fault
 
 from __future__ import annotations
 
-from bench.chaos.bounds import BACK, RECORDED, UNSTORED, WOKEN, Span
+from bench.chaos.bounds import BACK, CAUGHT, LOGGED, RECORDED, UNSTORED, WOKEN, Span
 from bench.chaos.history import History, Note, Run
 
 __all__ = ["late_step", "logged", "lost", "unrecorded_cancel", "unrecorded_start", "unstored_end", "vanished"]
@@ -22,7 +22,9 @@ def unrecorded_cancel(history: History, run: Run, receipt: Note) -> Span | None:
     Not if the process is killed before that; nor if it is frozen, or can't reach the database, until another one has
     taken the run: then it says that its end isn't stored. Once it is recorded, it holds.
     """
-    pid, at = receipt["pid"], receipt["t"]
+    pid = receipt["pid"]
+    given = [n["t"] for n in run.all("receipt") if (n["pid"], n["where"]) == (pid, receipt.get("where"))]
+    at = given[0] if given else receipt["t"]  # of one that has settled: when it was given
     if receipt["what"] == "again" or pid not in run.owners(at) or run.settled(receipt):
         return None
     recorded = [note["t"] for note in run.all("cancel_recorded") if note["pid"] == pid]
@@ -84,10 +86,11 @@ def lost(history: History, pid: int, at: float) -> Span | None:
 def late_step(history: History, start: Note) -> Span | None:
     """A step is begun by a worker that couldn't reach the database, and doesn't know yet what it has missed.
 
-    One that was frozen looks first.
+    One that was frozen looks first, unless it was frozen between that look and the step.
     """
     found = lost(history, start["pid"], start["t"])
-    return found if found is not None and set(found.kind.split("+")) & set(_AWAY) else None
+    away = found is not None and bool(set(found.kind.split("+")) & set(_AWAY))
+    return found if found is not None and (away or start["t"] <= found.end + CAUGHT) else None
 
 
 def logged(history: History, note: Note) -> Span | None:
@@ -96,6 +99,6 @@ def logged(history: History, note: Note) -> Span | None:
     if note["trace"]:
         return None
     if "was taken over" in text or "works on the run" in text or "was cancelled by" in text:
-        return history.lapsed(note["pid"], at, UNSTORED)
+        return history.lapsed(note["pid"], at, LOGGED)
     unwritten = "could not be stored" in text or "can't be written" in text or "could not be taken" in text
     return history.broken(at, UNSTORED, *_FAILING) if unwritten else None

@@ -64,7 +64,7 @@ class PhaseKill:
         self._roots.add(run.run_id)
         self.reach("before_claim", run.run_id)
         claimed = claim_run(run)
-        claimed.add_done_callback(lambda _: self.reach("after_claim", run.run_id))
+        claimed.add_done_callback(lambda done: done.exception() or self.reach("after_claim", run.run_id))
         return claimed
 
     def _end_run(self, end_run: Callable[..., Any], run_id: str, decide: Callable[[], Any]) -> Any:
@@ -81,7 +81,7 @@ class PhaseKill:
             return run
 
         done = self._put_end(ended, end_run, run_id, decided)
-        done.add_done_callback(lambda _: self.reach("after_store", run_id) if ended else None)
+        done.add_done_callback(lambda done: self._stored(done, run_id) if ended else None)
         return done
 
     def _save_run(self, save_run: Callable[..., Any], run: Any) -> Any:
@@ -90,8 +90,12 @@ class PhaseKill:
             return save_run(run)
         self.reach("after_decision", run.run_id)
         done = self._put_end([run.run_id], save_run, run)
-        done.add_done_callback(lambda _: self.reach("after_store", run.run_id))
+        done.add_done_callback(lambda done: self._stored(done, run.run_id))
         return done
+
+    def _stored(self, done: Any, run_id: str) -> None:
+        if done.exception() is None:
+            self.reach("after_store", run_id)
 
     def _note_cancel(self, note_cancel: Callable[..., Any], run_id: str, request: Any) -> None:
         """A cancel from here is left to the writer: note when it is on the disk."""

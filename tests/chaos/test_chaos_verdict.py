@@ -297,7 +297,7 @@ EXCUSES: dict[str, tuple[Notes, Notes, Notes]] = {
     ),
     "late_step": (
         frozen_then(start(5.2), lost(5.3), *away()),
-        frozen_then(start(5.2), lost(5.3)),
+        frozen_then(start(5.1), lost(5.3)),
         frozen_then(*[start(5.2)] * (BOUNDS["late_step"].times + 1), *away()),
     ),
     "logged": (

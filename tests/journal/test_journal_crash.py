@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -366,6 +367,30 @@ def test_the_frozen_worker_begins_nothing(db: Db, place: str, monkeypatch: pytes
     source = Source.lease_lost if meanwhile == "taken" else Source.user
     assert (last.status, last.cancel.source) == (S.cancelled, source)
     assert ran == ["one", "two"]
+
+
+@pytest.mark.loud
+def test_a_heartbeat_that_was_undone(db: Db) -> None:
+    """A heartbeat in a transaction that fails through another job is said again: only what is committed counts."""
+    store: Any = db.store
+    arrived, go = threading.Event(), threading.Event()
+
+    def hold(tables: Any) -> None:
+        arrived.set()
+        go.wait(30)
+
+    def fail(tables: Any) -> None:
+        raise LeaseLostError("another process has it")
+
+    held = store.writer.put(hold)
+    assert arrived.wait(30)
+    store.writer.put_part(store.attendant.beat_if_due)  # one transaction with the next
+    store.writer.put_part(fail)
+    go.set()
+    held.result(30)
+    db.flush()
+    with store.place.reading() as tables:
+        assert tables.owner(this_process()) is not None
 
 
 def test_frozen_between_the_claim_and_its_answer(db: Db) -> None:

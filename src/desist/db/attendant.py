@@ -10,6 +10,7 @@ import logging
 import math
 import threading
 import time
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from desist.cancel.receipt import CancelRecord, Latch
@@ -75,6 +76,7 @@ class Attendant:
         self._beat_at = self._look_at = self._awake_until = 0.0
         self._sure_at = 0.0  #: when it was last looked whose runs these are; seconds of `time.monotonic`
         self._suspicious = False
+        self._beating = False  #: a heartbeat is on its way to the disk
         self.registered = False
 
     # -- runs of this process
@@ -145,7 +147,7 @@ class Attendant:
             self._look_after_own(every=True)
         except StoreError as error:  # work goes on while the database is away
             log.debug("%s can't be looked at: %s", self._store.place.name, error)
-        self._sure_at = max(self._sure_at, now)
+            self._sure_at = max(self._sure_at, now)
 
     def obeyed(self, run_id: str, request: StoredRequest) -> None:
         """A run is being cancelled here already."""
@@ -190,12 +192,21 @@ class Attendant:
     # -- saying that this process lives
 
     def beat_if_due(self, tables: SharedTables) -> None:
-        """Say it, if that is due; in the writer."""
-        now = time.time()
-        if now >= self._beat_at:
-            self._beat_at = now + BEAT
+        """Say it, if that is due; in the writer. Until it is known to be committed it is said again."""
+        if time.time() >= self._beat_at:
             self.registered = True
             tables.beat(this_process(), self._store.place.address, LEASE)
+
+    def _beat(self) -> None:
+        """Have it said. Only what was committed counts: a transaction may be undone through another job in it."""
+        self._beating, at = True, time.time()
+
+        def ended(done: Future[None]) -> None:
+            if done.exception() is None:
+                self._beat_at = at + BEAT
+            self._beating = False
+
+        self._store.writer.put(self.beat_if_due).add_done_callback(ended)
 
     # -- looking
 
@@ -207,10 +218,9 @@ class Attendant:
             if self._epochs and (woken or timely):
                 self._look_after_own(every=self._suspicious or timely)
             if timely:
-                self._sure_at = now
                 self._look_at = time.monotonic() + self._store.place.look_every
-            if self._epochs and time.time() >= self._beat_at:
-                self._store.writer.put_part(self.beat_if_due)
+            if self._epochs and not self._beating and time.time() >= self._beat_at:
+                self._beat()
             self._look_after_others(woken)
         except StoreError as error:
             log.debug("%s can't be looked at: %s", self._store.place.name, error)
@@ -222,7 +232,7 @@ class Attendant:
 
     def _look_after_own(self, every: bool) -> None:
         """Carry out what others ask for; with `every`, see that each run is still this process's."""
-        process = this_process()
+        process, now = this_process(), time.monotonic()
         with self._lock:
             epochs = {run_id: self._epochs[run_id] for run_id in self._durable} if every else {}
         self._suspicious = self._suspicious and not every
@@ -234,6 +244,9 @@ class Attendant:
         for row in known:
             if row.epoch != epochs[row.run_id] or row.is_final:
                 self._lose(row, epochs[row.run_id])
+        with self._lock:
+            if every and self._durable <= epochs.keys():  # else this look wasn't about all of them
+                self._sure_at = max(self._sure_at, now)
 
     def _obey(self, row: RunRow) -> None:
         run: Any = registry.get(row.run_id)

@@ -145,10 +145,15 @@ class PostgresPlace:
 
     def _known(self, connection: psycopg.Connection[Any], jobs: Sequence[Job]) -> list[Any] | None:
         """Return the results of jobs that were in doubt, and are done; None if they are to be done."""
+        import psycopg
+
         doubt = self._doubt
         if doubt is None or not all(any(job is one for one in doubt.jobs) for job in jobs):
             return None
-        row = connection.execute("SELECT txid_status(%s)", (doubt.number,)).fetchone()
+        try:
+            row = connection.execute("SELECT txid_status(%s)", (doubt.number,)).fetchone()
+        except psycopg.errors.InvalidParameterValue:  # the server has crashed, and knows of no such number
+            row = None
         status = row[0] if row is not None else None
         if status == "in progress":
             raise Busy("the server hasn't noticed yet that a connection broke")
