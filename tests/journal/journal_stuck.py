@@ -117,3 +117,8 @@ def refuse_changes(place: str, run_id: str) -> None:
         return
     body = f"WHEN NEW.run_id = '{run_id}' BEGIN SELECT RAISE(ABORT, 'it is refused'); END"
     sql(place, (f"CREATE TRIGGER refused BEFORE UPDATE ON desist_runs {body}", ()))
+
+
+def allow_changes(place: str) -> None:
+    """Take that back."""
+    sql(place, ("DROP TRIGGER refused" + (" ON desist_runs" if "://" in place else ""), ()))

@@ -14,7 +14,7 @@ from typing import Any
 from desist.cancel.registry import registry
 from desist.db.codec import encode
 from desist.db.crash import cancelled, died, unreadable
-from desist.db.owner import about_to_start, is_gone, this_process
+from desist.db.owner import about_to_start, is_gone, is_running, this_process, unwritten
 from desist.db.streamed import Told, told_in
 from desist.db.tables import QUEUED, RunRow, SharedTables, Tables
 from desist.db.told import ending, event_of, next_after, rows_of
@@ -56,12 +56,15 @@ def reason_of(row: RunRow, tables: Tables) -> str | None:
     if row.process == QUEUED:  # so does one that waits for a worker; cancelled, it has nobody to stop
         return None if row.cancel is None else ""
     if row.process == this_process():
-        lives = registry.get(row.run_id) is not None or row.run_id in about_to_start
+        lives = registry.get(row.run_id) is not None or row.run_id in about_to_start or row.run_id in unwritten
         return None if lives else _LOST
     if is_gone(row.process, everywhere=tables.everywhere):
         return ""
     owner = tables.owner(row.process or "")
-    return _SILENT if owner is not None and owner[1] < tables.now() else None
+    if owner is None or owner[1] >= tables.now():
+        return None
+    # The time of a file is that of whoever looks, whose clock may be wrong: a process that is seen at work isn't lost.
+    return _SILENT if tables.everywhere or not is_running(row.process) else None
 
 
 def mark(tables: Tables, root_run_id: str) -> None:

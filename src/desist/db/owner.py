@@ -11,11 +11,14 @@ import os
 import socket
 from pathlib import Path
 
-__all__ = ["about_to_start", "is_gone", "this_process", "words"]
+__all__ = ["about_to_start", "is_gone", "is_running", "this_process", "unwritten", "words"]
 
 #: Runs that this process has taken from their records and not begun yet: they live, but not in the registry.
 about_to_start: set[str] = set()
+#: Runs that have ended in this process and whose ends couldn't be written yet: they are about to be, as they were told.
+unwritten: set[str] = set()
 os.register_at_fork(after_in_child=about_to_start.clear)
+os.register_at_fork(after_in_child=unwritten.clear)
 
 
 def this_process() -> str:
@@ -47,6 +50,14 @@ def is_gone(process: str | None, *, everywhere: bool = False) -> bool:
     return not pid.isdigit() or _started(int(pid)) != started
 
 
+def is_running(process: str | None) -> bool:
+    """Whether the process that `process` names is seen on this machine and isn't stopped. False where it can't be."""
+    parts = (process or "").split("|")
+    if len(parts) != 4 or tuple(parts[:2]) != _here() or not parts[2].isdigit():
+        return False
+    return _started(int(parts[2]), stopped=False) == parts[3] != ""
+
+
 def words(process: str | None) -> str:
     """Return a process for people."""
     parts = (process or "").split("|")
@@ -63,14 +74,18 @@ def _here() -> tuple[str, str]:
     return f"{socket.gethostname().replace('|', '-')}/{space}", boot
 
 
-def _started(pid: int) -> str:
-    """Return when a process started, in ticks since the machine did; "" for one that isn't there, or is dead."""
+def _started(pid: int, *, stopped: bool = True) -> str:
+    """Return when a process started, in ticks since the machine did; "" for one that isn't there, or is dead.
+
+    Parameters:
+        stopped: one that was stopped (SIGSTOP, a debugger) counts as being there.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return "" if Path("/proc/self/stat").exists() else _started_elsewhere(pid)
     fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
-    return "" if fields[0] in "ZX" else fields[19]
+    return "" if fields[0] in ("ZX" if stopped else "ZXTt") else fields[19]
 
 
 def _started_elsewhere(pid: int) -> str:

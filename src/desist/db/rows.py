@@ -50,8 +50,11 @@ def update_session(tables: Tables, change: SessionUpdate) -> None:
 
 
 def _without_children(tables: Tables, run: StoredRun) -> Any:
-    """Return the output without copies of runs that are rows of their own."""
+    """Return the output as it is stored: without copies of runs that are rows of their own."""
     output = run.output
+    if getattr(output, "store_error", None) is not None:  # it was told when this wasn't stored: now it is
+        output = copy(output)
+        output.store_error = None
     inner = getattr(output, "step_executor_runs", None)
     if not inner:
         return output

@@ -178,8 +178,9 @@ class SharedTableStore(QueueTableStore, TableStore):
     def _settle(self, run: StoredRun, error: BaseException | None) -> None:
         if isinstance(error, LeaseLostError):  # trying again can't help
             self.attendant.over(run.run_id)
+            self.unwritten.forget(lambda one: one.run_id == run.run_id)
         else:
-            self._owe(run, error)
+            self.unwritten.settle(run, error)
 
     # -- cancelling
 

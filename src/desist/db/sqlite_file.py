@@ -37,6 +37,12 @@ _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _inherited: list[Any] = []
 
 
+class _Connection(sqlite3.Connection):
+    """A connection that knows which files beside the database it has opened."""
+
+    beside: tuple[Any, ...] | None = None  #: what tells them from others of the same names; None: not opened yet
+
+
 class SqliteFile:
     """A file and its connections.
 
@@ -50,8 +56,8 @@ class SqliteFile:
         self.path, self.names, self.name = path, names, str(path)
         self._patience = patience
         self._lock = threading.Lock()
-        self._idle: list[sqlite3.Connection] = []
-        self._writing: sqlite3.Connection | None = None
+        self._idle: list[_Connection] = []
+        self._writing: _Connection | None = None
         self._full = False  #: whether the writing connection waits for the disk
         self._closed = False
         self._prepare()
@@ -112,16 +118,21 @@ class SqliteFile:
         return int(row[0]) if row else 0
 
     @contextmanager
-    def _connected(self) -> Iterator[sqlite3.Connection]:
+    def _connected(self) -> Iterator[_Connection]:
         connection = self._connect()
         try:
             yield connection
         finally:
             connection.close()
 
-    def _connect(self, timeout: float = BUSY_MS / 1000) -> sqlite3.Connection:
+    def _connect(self, timeout: float = BUSY_MS / 1000) -> _Connection:
         connection = sqlite3.connect(
-            self.path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=64
+            self.path,
+            timeout=timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=64,
+            factory=_Connection,
         )
         connection.execute("PRAGMA synchronous = NORMAL")
         return connection
@@ -139,9 +150,11 @@ class SqliteFile:
                 self._full = full
             connection.execute("BEGIN IMMEDIATE")
             try:
+                self._check_beside(connection)
                 tables = SqlTables(connection, self.names)
                 results = [job.work(tables) for job in jobs]
                 connection.execute("COMMIT")
+                self._check_beside(connection)  # nothing is said to be stored that went into a log that is gone
                 return results
             finally:
                 if connection.in_transaction:
@@ -162,6 +175,24 @@ class SqliteFile:
         if now is None or now != self._known:
             raise StoreError(f"{self.name} was removed or replaced while it was in use: put it back, or start anew")
 
+    def _check_beside(self, connection: _Connection) -> None:
+        """SQLite goes on writing into a log (`-wal`) that was removed, and others read and write another one.
+
+        The files stay as long as any connection to the database is open, so those of a connection in a transaction
+        never change but by somebody's hand.
+
+        Raises:
+            StoreError: they aren't there, or are others.
+        """
+        now = tuple(_identity(self.path.with_name(self.path.name + end)) for end in ("-wal", "-shm"))
+        if connection.beside is None:  # its first transaction has just opened them
+            connection.beside = now
+        if now != connection.beside:
+            raise StoreError(
+                f"{self.name}-wal or -shm was removed or replaced while it was in use: what was written last may be"
+                " lost. End all processes that use the database, see `desist db check`, and start anew"
+            )
+
     def detach(self) -> Callable[[], None]:
         """Part with the connection that writes."""
         connection, self._writing, self._full = self._writing, None, False
@@ -176,6 +207,8 @@ class SqliteFile:
             connection = self._borrow()
             try:
                 connection.execute("BEGIN")
+                connection.execute(f"SELECT 1 FROM {self.names.schema}").fetchone()  # now the files are open
+                self._check_beside(connection)
                 yield SqlTables(connection, self.names)
             finally:
                 if connection.in_transaction:
@@ -184,7 +217,7 @@ class SqliteFile:
         except sqlite3.Error as error:
             raise StoreError(self._words(error)) from error
 
-    def _borrow(self) -> sqlite3.Connection:
+    def _borrow(self) -> _Connection:
         with self._lock:
             if self._closed:
                 raise StoreError(f"{self.name} is closed")
@@ -192,7 +225,7 @@ class SqliteFile:
                 return self._idle.pop()
         return self._connect(self._patience)  # readers wait for nobody but a recovery after a crash
 
-    def _give_back(self, connection: sqlite3.Connection) -> None:
+    def _give_back(self, connection: _Connection) -> None:
         with self._lock:
             if not self._closed and len(self._idle) < POOL:
                 self._idle.append(connection)

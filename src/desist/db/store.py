@@ -19,6 +19,7 @@ from desist.db.marking import PAUSED, end_of, is_over, mark, may_go_on, reason_o
 from desist.db.owner import this_process
 from desist.db.rows import put_run, stored_of, update_session, with_children
 from desist.db.tables import Place, RunRow, Tables
+from desist.db.unwritten import UnwrittenEnds
 from desist.db.writer import Writer
 from desist.exceptions import StoreError
 from desist.run.stored import PartKind, RunQuery, SessionUpdate, StoredRun, StoredSession
@@ -27,8 +28,6 @@ __all__ = ["TableStore"]
 
 log = logging.getLogger("desist.db")
 
-#: How many ends of runs that could not be written are kept to be tried again; the oldest go first.
-OWED = 1000
 #: Seconds that closing waits at least for what is left to be written.
 CLOSING = 2.0
 
@@ -49,7 +48,7 @@ class TableStore:
         self.writer = Writer(place, patience)
         self._lock = threading.Lock()
         self._dropped = 0
-        self._owed: dict[str, StoredRun] = {}  #: runs whose end could not be written
+        self.unwritten = UnwrittenEnds(self.writer, self.save_run)
 
     # -- runs
 
@@ -61,25 +60,12 @@ class TableStore:
             return self.writer.put(lambda tables: put_run(tables, run, process, text))
         # Nothing changes it any more: its text is made in the writer's thread.
         done = self.writer.put(lambda tables: put_run(tables, run, process, None))
-        done.add_done_callback(lambda ended: self._owe(run, ended.exception()))
+        done.add_done_callback(lambda ended: self.unwritten.settle(run, ended.exception()))
         return done
-
-    def _owe(self, run: StoredRun, error: BaseException | None) -> None:
-        """Keep the end of a run that couldn't be written: it is told truly, and tried again after the next success."""
-        with self._lock:
-            if error is not None:
-                self._owed[run.run_id] = run
-                while len(self._owed) > OWED:
-                    self._owed.pop(next(iter(self._owed)))
-                return
-            self._owed.pop(run.run_id, None)
-            again, self._owed = self._owed, {}
-        for owed in again.values():
-            self.save_run(owed)
 
     def owed(self, run_id: str) -> StoredRun | None:
         """Return a run that has ended in this process, and whose end could not be written yet."""
-        return self._owed.get(run_id)
+        return self.unwritten.get(run_id)
 
     def add_part(self, run_id: str, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
         """Record what has finished while the run goes on."""
@@ -122,7 +108,7 @@ class TableStore:
         """Return a run that is live in this process and recorded here, as it is now, or whose end is still owed."""
         live: Any = registry.get(run_id)
         if live is None:
-            return self._owed.get(run_id)
+            return self.unwritten.get(run_id)
         if live.store is not self:
             return None
         run: StoredRun = live.stored_now()
@@ -149,8 +135,7 @@ class TableStore:
 
     def delete_run(self, run_id: str) -> bool:
         """Forget a run; return whether it was there."""
-        with self._lock:
-            self._owed.pop(run_id, None)
+        self.unwritten.forget(lambda run: run.run_id == run_id)
         gone: Future[bool] = self.writer.put(lambda tables: tables.delete_run(run_id))
         return gone.result()  # the writer bounds it
 
@@ -225,10 +210,7 @@ class TableStore:
 
     def delete_session(self, session_id: str, kind: str | None = None) -> bool:
         """Forget a session and its runs; return whether anything was there."""
-        with self._lock:
-            doomed = [run for run in self._owed.values() if run.session_id == session_id and kind in (None, run.kind)]
-            for run in doomed:
-                del self._owed[run.run_id]
+        self.unwritten.forget(lambda run: run.session_id == session_id and kind in (None, run.kind))
         gone: Future[bool] = self.writer.put(lambda tables: tables.delete_session(session_id, kind))
         return gone.result()
 
@@ -253,4 +235,5 @@ class TableStore:
     def close(self) -> None:
         """Write what is left and let go of everything. Using it afterwards is a `StoreError`."""
         self.writer.close(max(self.patience, CLOSING))
+        self.unwritten.forget()
         self.place.close()

@@ -89,7 +89,7 @@ class Writer:
         self._jobs: deque[Job] = deque()
         self._open: deque[Job] = deque()  #: those that somebody waits for, the oldest first
         self._urgent = 0
-        self._watched = self._closing = self._failing = False
+        self._watched = self._closing = self._failing = self._writing = False
         self._thread: threading.Thread | None = None
         self._ends_at = 0.0  #: when a closing writer gives up, in seconds of `time.monotonic`
 
@@ -131,6 +131,12 @@ class Writer:
             self._thread.start()
         elif job.durable or len(self._jobs) == 1:
             self._changed.notify_all()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing is being tried: what failed doesn't go through any more by itself."""
+        with self._changed:
+            return not self._jobs and not self._writing
 
     @property
     def closing(self) -> bool:
@@ -191,11 +197,13 @@ class Writer:
                     break
                 if not self._urgent and not self._closing:
                     self._changed.wait(LINGER)
+                self._writing = True
                 batch = [self._jobs.popleft() for _ in range(min(BATCH, len(self._jobs)))]
                 self._urgent -= sum(job.durable for job in batch)
             for together in self._transactions(batch):
                 self._write(together)
             with self._changed:
+                self._writing = False
                 while self._open and _is_done(self._open[0]):
                     self._open.popleft()
         let_go()
