@@ -12,6 +12,7 @@ import os
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ class Listener:
         self.hears = False  #: now
         self.users = 0
         self._ending = self._is_wanted = False
-        self._given: psycopg.Connection[Any] | None = None  #: given up, and not taken yet
+        self._given: deque[psycopg.Connection[Any]] = deque()  #: given up, and not taken yet: one at most
         self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="desist-listen", daemon=True)
         self._thread.start()
@@ -58,7 +59,7 @@ class Listener:
             try:
                 for writer in writers_of(self._target):  # first: what runs do must be stored
                     writer.ensure()
-                connection = self._target.connect()
+                connection = self._taken() or self._target.connect()
                 connection.execute(f'LISTEN "{self.address}"'.encode(), prepare=False)
                 if self._target.is_pooled and not self._proven(connection):
                     return
@@ -69,7 +70,8 @@ class Listener:
                 channel.wake_here()  # what came before it could hear
                 if self._hear(connection):
                     connection.execute(b"UNLISTEN *", prepare=False)
-                    self._given, connection = connection, None
+                    self._given.append(connection)
+                    connection = None
                     log.warning("%s has no connection left: %s", self._target.name, DEAF)
                     down, pause = True, SLOWEST
             except psycopg.Error as error:
@@ -100,7 +102,7 @@ class Listener:
         Parameters:
             target: the writer's. If its settings are others, the connection is closed, which makes room.
         """
-        given, self._given = self._given, None
+        given = self._taken()
         if given is not None and self._target.settings != target.settings:
             given.close()
             return None
@@ -108,6 +110,13 @@ class Listener:
             self._is_wanted = True
             self._wake()
         return given
+
+    def _taken(self) -> psycopg.Connection[Any] | None:
+        """Return the connection that was given up, to the one of several threads that asks first."""
+        try:
+            return self._given.popleft()
+        except IndexError:
+            return None
 
     def _wake(self) -> None:
         try:
@@ -175,8 +184,8 @@ class Listener:
         if not self._thread.is_alive():
             for end in self._pipe:
                 os.close(end)
-            if self._given is not None:
-                self._given.close()
+            if (given := self._taken()) is not None:
+                given.close()
 
 
 _lock = threading.Lock()

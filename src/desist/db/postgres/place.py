@@ -8,6 +8,7 @@ it: the server ends such a transaction after `FROZEN`, and whoever waits for its
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
@@ -83,8 +84,10 @@ class PostgresPlace:
         self._listener: Listener | None = None
         self._closed = False
         self.schema = Schema(target, schema, names)
-        self._writer = WriterConnection(target, self._spare)
-        self._readers = Readers(self._connect_reader, self.name)
+        # Neither knows this object, but weakly: garbage in a cycle is finalized in any order, and this object must be
+        # first, which closes the connections.
+        self._writer = WriterConnection(target, functools.partial(_spare, weakref.ref(self)))
+        self._readers = Readers(functools.partial(_connect_after_writers, target), self.name)
         self._full_until = 0.0
         connection = self.schema.prepare(patience)
         self._writer.keep(connection)
@@ -180,7 +183,7 @@ class PostgresPlace:
         """The writer's thread ends. The connection stays: another client could take the room that it leaves."""
         return lambda: None
 
-    def _spare(self) -> psycopg.Connection[Any] | None:
+    def spare(self) -> psycopg.Connection[Any] | None:
         """Give up a connection, to the writer, which gets none of the server."""
         listener = self._listener
         return self._readers.surrender() or (listener.surrender(self.target) if listener is not None else None)
@@ -207,11 +210,6 @@ class PostgresPlace:
         finally:
             _end_look(connection)
             self._give_back(connection)
-
-    def _connect_reader(self) -> psycopg.Connection[Any]:
-        for writer in writers_of(self.target):  # those of other tables, too
-            writer.ensure()
-        return self.target.connect()
 
     def _borrow(self, patience: float) -> psycopg.Connection[Any]:
         """Return a connection for a look: one of the readers', or the writer's while the server has no room for those.
@@ -286,7 +284,7 @@ class PostgresPlace:
 
     def upgrade(self) -> Report:
         """Bring the tables to what this version needs, and look them over."""
-        self._writer.keep(self.schema.prepare(self._patience))
+        self.schema.prepare(self._patience).close()
         return self.report()
 
     # -- being called
@@ -344,6 +342,18 @@ def _end_look(connection: psycopg.Connection[Any]) -> None:
             connection.execute(b"ROLLBACK", prepare=False)
     except psycopg.Error as error:
         log.debug("a look ended with its connection: %s", error)
+
+
+def _spare(place: weakref.ref[PostgresPlace]) -> psycopg.Connection[Any] | None:
+    known = place()
+    return known.spare() if known is not None else None
+
+
+def _connect_after_writers(target: Target) -> psycopg.Connection[Any]:
+    """Return a connection for looks; first, the writers of this process have theirs, those of other tables, too."""
+    for writer in writers_of(target):
+        writer.ensure()
+    return target.connect()
 
 
 class _Doubt:

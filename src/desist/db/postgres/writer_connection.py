@@ -49,11 +49,9 @@ class WriterConnection:
         return inherited
 
     def keep(self, connection: psycopg.Connection[Any]) -> None:
-        """Take the connection over with which the database was opened."""
+        """Take the connection over with which the database was opened. Before the first use."""
         with self._changed:
-            old, self._connection = self._connection, connection
-        if old is not None:
-            old.close()
+            self._connection = connection
 
     # -- for the writer's thread
 
