@@ -17,6 +17,7 @@ from bench.table import Table
 #: What there is, in the order in which it runs: the light ones first, before this process has grown.
 NAMES = (
     "weight",
+    "unread",
     "steps",
     "store",
     "journal",

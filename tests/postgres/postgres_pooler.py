@@ -16,9 +16,9 @@ __all__ = ["Pooler"]
 
 
 class Pooler:
-    """PgBouncer on loopback; `mode` is "transaction" or "session"."""
+    """PgBouncer on loopback; `mode` is "transaction" or "session"; it has `size` connections of the server."""
 
-    def __init__(self, server: LocalPostgres, mode: str) -> None:
+    def __init__(self, server: LocalPostgres, mode: str, size: int = 20) -> None:
         program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
         if program is None:
             missing("pgbouncer", "PgBouncer isn't installed (Debian: pgbouncer)")
@@ -30,7 +30,7 @@ class Pooler:
         config.write_text(
             f"[databases]\n* = host=127.0.0.1 port={server.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
             f"listen_port = {self.port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {users}\n"
-            f"pool_mode = {mode}\ndefault_pool_size = 20\n"
+            f"pool_mode = {mode}\ndefault_pool_size = {size}\n"
         )
         for path in (users, config):
             path.chmod(0o644)

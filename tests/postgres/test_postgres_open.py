@@ -16,7 +16,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from postgres_places import server
 
 from desist import Workflow
 from desist.db import PostgresDb, SqliteDb
@@ -252,22 +251,6 @@ def test_many_look_at_once(db: PostgresDb) -> None:
     for thread in threads:
         thread.join(30)
     assert seen == [None] * 2 * LIMIT
-
-
-def test_too_many_connections() -> None:
-    """A server that has no connection left is tried again: runs go on, and are stored."""
-    own = server().__class__(settings={"max_connections": 6, "superuser_reserved_connections": 0})
-    with own:
-        db = PostgresDb(own.url, timeout=30)
-        held = [psycopg.connect(own.url) for _ in range(5)]
-        db.store.place.drop_idle()  # type: ignore[attr-defined]
-        held.append(psycopg.connect(own.url))
-        events = Workflow("W", steps=[lambda step_input: "x"], db=db).run("go", run_id="r", stream=True)
-        for one in held:
-            one.close()
-        *_, last = events
-        assert (last.status, last.run_output.store_error) == (S.completed, None)
-        db.close()
 
 
 def test_forked(url: str) -> None:

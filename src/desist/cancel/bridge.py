@@ -11,15 +11,34 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-__all__ = ["Bridge", "Closed", "UnreadBridge"]
+__all__ = ["UNREAD", "Backlog", "Bridge", "Closed", "UnreadBridge"]
 
 T = TypeVar("T")
+
+#: How many events may wait for a reader, before those that can be spared are dropped; of all kinds, twice as many.
+UNREAD = 100_000
 
 
 class Closed(Exception):
     """The stream is over: everything was read, and the last thing was the terminal event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog(Generic[T]):
+    """What becomes of the events that a reader doesn't read. The run never waits for the reader.
+
+    With `resume`, the reader goes on in the store after those that are kept, and misses nothing. Without, events that
+    can be spared are dropped, and the next event says how many.
+    """
+
+    can_spare: Callable[[T], bool]  #: whether the last event tells again what an event says
+    mark: Callable[[T, int], None]  #: tells an event how many were dropped before it
+    #: makes what follows the run in the store, after the event of this number; its `bridge` is read
+    resume: Callable[[int], Any] | None = None
+    limit: int = UNREAD
 
 
 class Bridge(Generic[T]):
@@ -28,11 +47,35 @@ class Bridge(Generic[T]):
     Parameters:
         lock: the lock of the run's tree.
         number: tells an event its place in the stream, from 0 on.
+        backlog: bounds what isn't read; None: there is no bound.
     """
 
-    __slots__ = ("_bell", "_closed", "_held", "_items", "_lock", "_number", "_waiting", "_waker", "count")
+    __slots__ = (
+        "_backlog",
+        "_bell",
+        "_closed",
+        "_held",
+        "_items",
+        "_lock",
+        "_missed",
+        "_number",
+        "_resumed",
+        "_stopped_after",
+        "_waiting",
+        "_waker",
+        "count",
+    )
 
-    def __init__(self, lock: threading.Lock, number: Callable[[T, int], None] | None = None) -> None:
+    def __init__(
+        self,
+        lock: threading.Lock,
+        number: Callable[[T, int], None] | None = None,
+        backlog: Backlog[T] | None = None,
+    ) -> None:
+        self._backlog = backlog
+        self._missed = 0  #: dropped since the last event that was kept
+        self._stopped_after: int | None = None  #: the number of the last event kept, if the reader goes on in the store
+        self._resumed: Any = None
         self._lock = lock
         self._number = number
         self._items: deque[T] = deque()
@@ -61,9 +104,29 @@ class Bridge(Generic[T]):
         self._add(item)
 
     def _add(self, item: T) -> None:
+        backlog = self._backlog
+        if backlog is not None:
+            behind = self._stopped_after is not None or len(self._items) >= backlog.limit
+            if behind and not self._has_room(backlog, item):
+                return
+            if self._missed:
+                backlog.mark(item, self._missed)
+                self._missed = 0
         self._items.append(item)
         if self._waiting:
             self._ring()
+
+    def _has_room(self, backlog: Backlog[T], item: T) -> bool:
+        """Whether an event is kept although the reader is far behind. What is dropped is counted."""
+        if backlog.resume is not None:
+            if self._stopped_after is None:
+                self._stopped_after = self.count - 2  # the event itself is counted already
+            if self._waiting:
+                self._ring()
+            return False
+        kept = not backlog.can_spare(item) and len(self._items) < 2 * backlog.limit
+        self._missed += not kept
+        return kept
 
     def hold(self, item: T) -> None:
         """Keep an event back until `close`: nobody hears "cancelled" before the whole tree is stored."""
@@ -83,7 +146,13 @@ class Bridge(Generic[T]):
 
     def close(self, last: Iterable[T] = ()) -> None:
         """Let go what was held, add the last events, the terminal one at their end, and end the stream."""
-        for item in self.closing(last):
+        ends = self.closing(last)
+        if self._stopped_after is None:
+            self._backlog, backlog = None, self._backlog  # the end is always told
+            if self._missed and backlog is not None and ends:
+                backlog.mark(ends[0], self._missed)
+                self._missed = 0
+        for item in ends:
             self.put(item)
         self._held.clear()
         self._closed = True
@@ -109,10 +178,21 @@ class Bridge(Generic[T]):
             with self._lock:
                 if self._items:
                     return self._items.popleft()
-                if self._closed:
+                resumes = self._stopped_after is not None
+                if self._closed and not resumes:
                     raise Closed
-                self._waiting = True
+                self._waiting = not resumes
+            if resumes:
+                return self._rest().get()
             self._bell.acquire()
+
+    def _rest(self) -> Bridge[T]:
+        """Return what has the events that weren't kept here. In the reader's thread, of which there is one."""
+        if self._resumed is None:
+            assert self._backlog is not None and self._backlog.resume is not None and self._stopped_after is not None
+            self._resumed = self._backlog.resume(self._stopped_after)
+        rest: Bridge[T] = self._resumed.bridge
+        return rest
 
     async def aget(self) -> T:
         """Return the next event, waiting for it on this loop.
@@ -124,9 +204,12 @@ class Bridge(Generic[T]):
             with self._lock:
                 if self._items:
                     return self._items.popleft()
-                if self._closed:
+                resumes = self._stopped_after is not None
+                if self._closed and not resumes:
                     raise Closed
-                future = self._await_bell()
+                future = None if resumes else self._await_bell()
+            if future is None:
+                return await self._rest().aget()
             await future
 
     def _await_bell(self) -> asyncio.Future[None]:

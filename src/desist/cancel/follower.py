@@ -6,11 +6,14 @@ it must not know what an event is.
 
 from __future__ import annotations
 
+import functools
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from desist.cancel.bridge import Bridge, Closed
+from desist.cancel.reaper import reaper
 from desist.cancel.reason import Source
 from desist.cancel.receipt import CancelReceipt, Latch
 from desist.cancel.scope import Outcome
@@ -76,6 +79,8 @@ class Follower(Generic[T]):
         self.run_id, self.cursor, self._forget = run_id, cursor, forget
         self.bridge: Bridge[T] = cursor
         self.settled = Latch()
+        # A reader that went on here, and was dropped, doesn't leave. Any lock may be held then: the reaper does it.
+        weakref.finalize(self, reaper.soon, functools.partial(forget, cursor)).atexit = False
 
     def begin(self) -> None:
         """Look into the store now, if that is where the events are: what is wrong is told here, and not in mid-read.

@@ -8,6 +8,7 @@ matching source and, where it can, waits until that is settled and stored.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ from desist.cancel.reason import Source
 from desist.cancel.receipt import CancelReceipt, Latch
 from desist.cancel.signals import main_handles_interrupt, why_cancelled
 from desist.cancel.token import current_token
+from desist.exceptions import DesistError
 
 __all__ = ["AsyncReader", "Streamed", "SyncReader", "wait_settled", "wait_settled_async"]
 
@@ -43,9 +45,9 @@ class Streamed(Protocol[T]):
         """Cancel the run."""
 
 
-def _dropped(run: Streamed[T]) -> None:
+def _dropped(run: Streamed[T], process: int) -> None:
     """A reader was garbage: any thread, any lock may be held, so the reaper does it."""
-    if run.settled.is_set:
+    if run.settled.is_set or os.getpid() != process:
         return
     last = getattr(sys, "last_value", None)
 
@@ -61,12 +63,12 @@ def _dropped(run: Streamed[T]) -> None:
 
 
 class _Reader(Generic[T]):
-    __slots__ = ("__weakref__", "_finalizer", "_run")
+    __slots__ = ("__weakref__", "_finalizer", "_process", "_run")
 
     def __init__(self, run: Streamed[T]) -> None:
-        self._run = run
+        self._run, self._process = run, os.getpid()
         reaper.start()
-        self._finalizer = weakref.finalize(self, _dropped, run)
+        self._finalizer = weakref.finalize(self, _dropped, run, self._process)
         self._finalizer.atexit = False
 
     @property
@@ -76,6 +78,17 @@ class _Reader(Generic[T]):
 
     def _left(self) -> None:
         self._finalizer.detach()
+
+    def _is_inherited(self) -> bool:
+        """Whether this is a forked child: the run is the parent's, and so are the locks, which may be held there."""
+        return os.getpid() != self._process
+
+    def _refuse_inherited(self) -> None:
+        if self._is_inherited():
+            raise DesistError(
+                f"the reader of run {self.run_id} belongs to process {self._process}, which forked this one: read"
+                " there, or follow the run by its id if it has a database"
+            )
 
 
 class SyncReader(_Reader[T], Iterator[T]):
@@ -87,6 +100,7 @@ class SyncReader(_Reader[T], Iterator[T]):
         return self
 
     def __next__(self) -> T:
+        self._refuse_inherited()
         try:
             return self._run.bridge.get()
         except Closed:
@@ -100,12 +114,14 @@ class SyncReader(_Reader[T], Iterator[T]):
     def close(self) -> None:
         """Stop reading: the run is cancelled unless it has ended; returns when that is settled."""
         self._left()
-        if not self._run.settled.is_set:
+        if not self._is_inherited() and not self._run.settled.is_set:
             self._run.stop(Source.consumer_closed, "the reader was closed")
             wait_settled(self._run)
 
     def _interrupted(self) -> None:
         self._left()
+        if self._is_inherited():
+            return
         self._run.stop(Source.interrupt, "Ctrl-C")
         wait_settled(self._run)
 
@@ -130,6 +146,7 @@ class AsyncReader(_Reader[T], AsyncIterator[T]):
         return self
 
     async def __anext__(self) -> T:
+        self._refuse_inherited()
         try:
             return await self._run.bridge.aget()
         except Closed:
@@ -146,7 +163,7 @@ class AsyncReader(_Reader[T], AsyncIterator[T]):
 
     async def _leave(self, why: str) -> None:
         self._left()
-        if not self._run.settled.is_set:
+        if not self._is_inherited() and not self._run.settled.is_set:
             self._run.stop(why_cancelled(), why)
             await wait_settled_async(self._run)
 

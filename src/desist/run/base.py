@@ -36,7 +36,7 @@ def now() -> int:
 
 
 #: What a stream sets on an event: not a field, so that it isn't part of what the event says.
-_OF_STREAMS = ("event_index", "event_at")
+_OF_STREAMS = ("event_index", "event_at", "missed_events")
 
 
 class CancellationStage(str, Enum):
@@ -57,6 +57,7 @@ class BaseRunOutputEvent(Record):
     run_id: str | None = None
     event_index: int | None = None  #: place in a resumable stream; set per event, never sent by `to_dict`
     event_at: float | None = None  #: when it was told there, in seconds since the epoch; set and sent likewise
+    missed_events: int | None = None  #: how many before it were dropped, because they weren't read; likewise
     is_content: ClassVar[bool] = False  #: a piece of text: an undelivered backlog of these is dropped at cancel
     is_terminal: ClassVar[bool] = False  #: the last event of its run
     is_cancelled: ClassVar[bool] = False

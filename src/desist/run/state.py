@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from desist.cancel.bridge import Bridge, UnreadBridge
+from desist.cancel.bridge import Backlog, Bridge, UnreadBridge
 from desist.cancel.delivery import Tasks
 from desist.cancel.kept import KeptBridge
 from desist.cancel.pulse import Pulse
@@ -50,6 +51,20 @@ def _number(event: Any, index: int) -> None:
 def _stamp(event: Any, index: int) -> None:
     """Number an event that is kept for followers, and say when it was told: they may come much later."""
     event.event_index, event.event_at = index, time.time()
+
+
+def _is_content(event: Any) -> bool:
+    return bool(event.is_content)
+
+
+def _mark(event: Any, missed: int) -> None:
+    event.missed_events = missed
+
+
+def _read_on(shared: Any, run_id: str, after: int) -> Any:
+    """Return what follows the rest of a stream in the store, for a reader that fell behind."""
+    log.info("run %s is read slowly: its reader goes on in the store after event %d", run_id, after)
+    return shared.follow_run(run_id, after)
 
 
 class RunState:
@@ -106,14 +121,15 @@ class RunState:
     def _new_bridge(self, kept: bool) -> Bridge[Any]:
         shared = shared_store(self.store)
         if shared is None:
-            return KeptBridge(self.lock, _stamp) if kept else Bridge(self.lock, _number)
+            return KeptBridge(self.lock, _stamp) if kept else Bridge(self.lock, _number, Backlog(_is_content, _mark))
         self.recorder = Recorder(self.run_id, shared.tell)
         number = self.recorder.number
         if not self.body.listened:  # nobody reads along here, but others may
             self.body.tell_all()
             made: Bridge[Any] = UnreadBridge(self.lock, number)
         else:
-            made = KeptBridge(self.lock, number) if kept else Bridge(self.lock, number)
+            rest = Backlog(_is_content, _mark, functools.partial(_read_on, shared, self.run_id))
+            made = KeptBridge(self.lock, number) if kept else Bridge(self.lock, number, rest)
         made.count = self.body.first_event
         return made
 

@@ -1,12 +1,14 @@
 """One set of tables in a Postgres, as a place: its connections, its transactions, what its errors mean for a writer.
 
-One connection writes, in the writer's thread; looks borrow one from a few. A transaction that decides about a run has a
+One connection writes, in the writer's thread; looks borrow one from a few, or, where the server has no room for those,
+the writer's between two transactions (`writer_connection`). A transaction that decides about a run has a
 job of its own (`apart`), so that it is short and its locks are few. Its worst moment is a process that freezes within
 it: the server ends such a transaction after `FROZEN`, and whoever waits for its locks goes on.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
@@ -19,9 +21,11 @@ from typing import TYPE_CHECKING, Any
 from desist.cancel.home import at_exit
 from desist.db.postgres.listener import Listener, join, leave
 from desist.db.postgres.readers import Readers
+from desist.db.postgres.room import say_room
 from desist.db.postgres.schema import Schema
 from desist.db.postgres.tables import FROZEN, PostgresTables, WritingTables
-from desist.db.postgres.target import Target, is_passing, plain
+from desist.db.postgres.target import Target, is_full, is_passing, plain
+from desist.db.postgres.writer_connection import WriterConnection, writers_of
 from desist.db.report import Report
 from desist.db.sql_tables import Names
 from desist.db.tables import Changes
@@ -39,6 +43,9 @@ log = logging.getLogger("desist.db")
 LOCKED = 5.0
 #: Seconds that a look may take, and seconds between two tries to reach a server that is away, at first and at most.
 LOOK, FIRST, SLOWEST = 30.0, 0.05, 1.0
+#: Seconds between two tries for a connection where there are too many, and seconds that a look waits at least for its
+#: turn with the writer's.
+FULL, TURN = 0.5, 1.0
 #: Seconds between two looks that nobody asked for: where calls come through, and where not.
 CALLED, DEAF = 0.25, 0.05
 
@@ -71,14 +78,20 @@ class PostgresPlace:
     def __init__(self, target: Target, schema: str | None, names: Names, patience: float) -> None:
         self.target, self.names, self.name = target, names, target.name
         self._patience = patience
-        self._writing: psycopg.Connection[Any] | None = None
         self._doubt: _Doubt | None = None
         self._away_until, self._pause = 0.0, FIRST
         self._lock = threading.Lock()
         self._listener: Listener | None = None
         self._closed = False
         self.schema = Schema(target, schema, names)
-        self.schema.prepare(patience)
+        # Neither knows this object, but weakly: garbage in a cycle is finalized in any order, and this object must be
+        # first, which closes the connections.
+        self._writer = WriterConnection(target, functools.partial(_spare, weakref.ref(self)))
+        self._readers = Readers(functools.partial(_connect_after_writers, target), self.name)
+        self._full_until = 0.0
+        connection = self.schema.prepare(patience)
+        self._writer.keep(connection)
+        say_room(target, connection)
         path = self.schema.path
         limits = (
             f"SET LOCAL statement_timeout = {_ms(LOOK)}; SET LOCAL idle_in_transaction_session_timeout = {_ms(LOOK)}"
@@ -88,7 +101,6 @@ class PostgresPlace:
             f"SET LOCAL lock_timeout = {_ms(LOCKED)}; SET LOCAL idle_in_transaction_session_timeout = {_ms(FROZEN)}"
         )
         self._begin = f"BEGIN; {limits}{path}"
-        self._readers = Readers(target.connect, self.name)
         _places.add(self)
 
     # -- writing
@@ -107,16 +119,26 @@ class PostgresPlace:
         if time.monotonic() < self._away_until:
             raise Busy("the server is away")
         try:
-            connection = self._writing = self._writing or self.target.connect()
+            connection = self._writer.acquire()
+        except psycopg.Error as error:  # leave the server alone for a moment
+            self._away_until = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, FULL if is_full(error) else SLOWEST)
+            raise self._failure(error) from error
+        try:
             known = self._known(connection, jobs)
             if known is not None:
                 return known
             return self._transaction(connection, jobs)
         except psycopg.Error as error:
-            self._drop_writing()
-            if not is_passing(error):
-                raise StoreError(self.target.words(error)) from error
-            raise Busy(plain(error)) from error
+            raise self._failure(error) from error
+        finally:
+            self._writer.release()
+
+    def _failure(self, error: psycopg.Error) -> Exception:
+        """Return what the writer is told: whether trying again may help."""
+        if is_full(error):
+            return Busy(self.target.words(error))
+        return Busy(plain(error)) if is_passing(error) else StoreError(self.target.words(error))
 
     def _transaction(self, connection: psycopg.Connection[Any], jobs: Sequence[Job]) -> list[Any]:
         number = self._started(connection)
@@ -162,21 +184,14 @@ class PostgresPlace:
             return None
         return [doubt.result_of(job) for job in jobs]
 
-    def _drop_writing(self) -> None:
-        """Part with a connection that failed, and leave the server alone for a moment if it can't be reached."""
-        connection, self._writing = self._writing, None
-        if connection is None:
-            self._away_until = time.monotonic() + self._pause
-            self._pause = min(2 * self._pause, SLOWEST)
-        elif not connection.closed and connection.info.transaction_status == 0:
-            self._writing = connection  # it was the statement, not the connection
-        else:
-            connection.close()
-
     def detach(self) -> Callable[[], None]:
-        """Part with the connection that writes."""
-        connection, self._writing = self._writing, None
-        return connection.close if connection is not None else lambda: None
+        """The writer's thread ends. The connection stays: another client could take the room that it leaves."""
+        return lambda: None
+
+    def spare(self) -> psycopg.Connection[Any] | None:
+        """Give up a connection, to the writer, which gets none of the server."""
+        listener = self._listener
+        return self._readers.surrender() or (listener.surrender(self.target) if listener is not None else None)
 
     # -- reading
 
@@ -199,6 +214,35 @@ class PostgresPlace:
             raise StoreError(self.target.words(error)) from error
         finally:
             _end_look(connection)
+            self._give_back(connection)
+
+    def _borrow(self, patience: float) -> psycopg.Connection[Any]:
+        """Return a connection for a look: one of the readers', or the writer's while the server has no room for those.
+
+        Raises:
+            StoreError, psycopg.Error: there is none.
+        """
+        import psycopg
+
+        full: psycopg.Error | None = None
+        if time.monotonic() >= self._full_until or self._readers.has_idle:
+            try:
+                return self._readers.borrow(patience)
+            except psycopg.Error as error:
+                if not is_full(error):
+                    raise
+                full, self._full_until = error, time.monotonic() + FULL
+        connection = self._writer.borrow(max(patience, TURN))
+        if connection is None:
+            raise full or StoreError(
+                f"{self.name}: there is no room for connections to read, and the writer's is in use"
+            )
+        return connection
+
+    def _give_back(self, connection: psycopg.Connection[Any]) -> None:
+        if self._writer.owns(connection):
+            self._writer.release()
+        else:
             self._readers.give_back(connection)
 
     def _look_begun(self, patience: float) -> psycopg.Connection[Any]:
@@ -210,12 +254,12 @@ class PostgresPlace:
         while True:
             connection = None
             try:
-                connection = self._readers.borrow(max(0.0, until - time.monotonic()))
+                connection = self._borrow(max(0.0, until - time.monotonic()))
                 connection.execute(self._look, prepare=False)
                 return connection
             except psycopg.Error as error:
                 if connection is not None:
-                    self._readers.give_back(connection)
+                    self._give_back(connection)
                     self._readers.drop_idle()
                     if again:  # with a new one, at once
                         again = False
@@ -224,7 +268,7 @@ class PostgresPlace:
                     raise StoreError(self.target.words(error)) from error
             except BaseException:
                 if connection is not None:
-                    self._readers.give_back(connection)
+                    self._give_back(connection)
                 raise
             time.sleep(pause)
             pause = min(2 * pause, SLOWEST)
@@ -237,11 +281,15 @@ class PostgresPlace:
 
     def report(self) -> Report:
         """Say at which step the tables stand, and what is wrong with them."""
-        return self.schema.report(self._patience)
+        connection = self._borrow(self._patience)
+        try:
+            return self.schema.report(connection)
+        finally:
+            self._give_back(connection)
 
     def upgrade(self) -> Report:
         """Bring the tables to what this version needs, and look them over."""
-        self.schema.prepare(self._patience)
+        self.schema.prepare(self._patience).close()
         return self.report()
 
     # -- being called
@@ -269,28 +317,25 @@ class PostgresPlace:
     # -- the end
 
     def close(self) -> None:
-        """Close all connections; the writer's is closed when its thread ends."""
+        """Close all connections; the writer's when its thread is through with it."""
         with self._lock:
             self._closed = True
             listener, self._listener = self._listener, None
         if listener is not None:
             leave(listener)
         self._readers.close()
-
-    def drop_idle(self) -> None:
-        """Close the connections that nobody uses."""
-        self._readers.drop_idle()
+        self._writer.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_readers"):  # else it could not be opened
+        if hasattr(self, "_readers"):
             self.close()
 
     def forget(self) -> None:
         """Start anew in a forked child."""
-        _inherited.extend([self._writing, *self._readers.inherited()])
+        _inherited.extend([self._writer.reset_after_fork(), *self._readers.inherited()])
         self._lock = threading.Lock()
-        self._writing = self._doubt = self._listener = None
-        self._away_until = 0.0
+        self._doubt = self._listener = None
+        self._away_until = self._full_until = 0.0
 
 
 def _end_look(connection: psycopg.Connection[Any]) -> None:
@@ -302,6 +347,18 @@ def _end_look(connection: psycopg.Connection[Any]) -> None:
             connection.execute(b"ROLLBACK", prepare=False)
     except psycopg.Error as error:
         log.debug("a look ended with its connection: %s", error)
+
+
+def _spare(place: weakref.ref[PostgresPlace]) -> psycopg.Connection[Any] | None:
+    known = place()
+    return known.spare() if known is not None else None
+
+
+def _connect_after_writers(target: Target) -> psycopg.Connection[Any]:
+    """Return a connection for looks; first, the writers of this process have theirs, those of other tables, too."""
+    for writer in writers_of(target):
+        writer.ensure()
+    return target.connect()
 
 
 class _Doubt:
@@ -326,10 +383,10 @@ def _forget_all() -> None:
         place.forget()
 
 
-def _drop_all() -> None:
+def _close_all() -> None:
     for place in list(_places):
-        place.drop_idle()
+        place.close()
 
 
-at_exit(_drop_all)
+at_exit(_close_all)  # after the writers' threads, which are ended when the interpreter ends, too
 os.register_at_fork(after_in_child=_forget_all)

@@ -32,6 +32,7 @@ class Readers:
         self._idle: list[tuple[float, psycopg.Connection[Any]]] = []  #: the last used one last
         self._lent = 0
         self._closed = False
+        self._is_wanted = False  #: the writer has no connection, and takes the next one that is idle
 
     def borrow(self, patience: float) -> psycopg.Connection[Any]:
         """Return a connection; wait at most `patience` seconds while all are lent.
@@ -46,7 +47,7 @@ class Readers:
             if self._closed:
                 raise StoreError(f"{self._name} is closed")
             self._lent += 1
-            if self._idle:
+            if self._idle and not self._is_wanted:
                 return self._idle.pop()[1]
         try:
             return self._connect()
@@ -67,6 +68,17 @@ class Readers:
         self._returned()
         for unused in [*old, *([] if keep else [connection])]:
             unused.close()
+
+    def surrender(self) -> psycopg.Connection[Any] | None:
+        """Give an idle connection up for good, to a writer that gets none; while all are lent, keep the next for it."""
+        with self._changed:
+            self._is_wanted = not self._idle and self._lent > 0
+            return self._idle.pop()[1] if self._idle else None
+
+    @property
+    def has_idle(self) -> bool:
+        """Whether `borrow` needn't connect."""
+        return bool(self._idle) and not self._is_wanted
 
     def _returned(self) -> None:
         with self._changed:

@@ -25,41 +25,38 @@ class Schema:
 
     def __init__(self, target: Target, schema: str | None, names: Names) -> None:
         self._target, self._schema, self._names = target, schema, names
+        self._current = "public"
         #: what a transaction that uses the tables begins with, beside the rest
         self.path = f'; SET LOCAL search_path = "{schema}"' if schema is not None else ""
 
     def name(self) -> str:
-        """Return the schema that the tables are in.
+        """Return the schema that the tables are in. After `prepare`."""
+        return self._schema or self._current
 
-        Raises:
-            StoreError: the server can't be reached.
-        """
-        import psycopg
-
-        if self._schema is not None:
-            return self._schema
-        try:
-            with self._target.connect() as connection:
-                row = connection.execute("SELECT current_schema()", prepare=False).fetchone()
-        except psycopg.Error as error:
-            raise StoreError(self._target.words(error)) from error
-        return str(row[0]) if row is not None else "public"
-
-    def prepare(self, patience: float) -> None:
+    def prepare(self, patience: float) -> psycopg.Connection[Any]:
         """See that the tables are there and are of this version; only one process at a time changes them.
+
+        Returns:
+            The connection that did it, to be used and closed by the caller.
 
         Raises:
             StoreError: they can't be used.
         """
         import psycopg
 
-        with self._target.connect_within(patience) as connection:
-            try:
-                if self._version_in(connection) < len(steps()):
-                    self._upgrade(connection)
-                self._try_to_write(connection)
-            except psycopg.Error as error:
+        connection = self._target.connect_within(patience)
+        try:
+            if self._version_in(connection) < len(steps()):
+                self._upgrade(connection)
+            self._try_to_write(connection)
+            row = connection.execute("SELECT current_schema()", prepare=False).fetchone()
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, psycopg.Error):
                 raise StoreError(self._target.words(error)) from error
+            raise
+        self._current = str(row[0]) if row is not None else self._current
+        return connection
 
     def _version_in(self, connection: psycopg.Connection[Any]) -> int:
         """Return the step that the tables stand at.
@@ -108,18 +105,21 @@ class Schema:
 
     # -- looking it over
 
-    def report(self, patience: float) -> Report:
-        """Say at which step the tables stand, and what is wrong with them."""
+    def report(self, connection: psycopg.Connection[Any]) -> Report:
+        """Say at which step the tables stand, and what is wrong with them.
+
+        Raises:
+            StoreError: they can't be read.
+        """
         import psycopg
 
-        with self._target.connect_within(patience) as connection:
-            try:
-                version = self._version_in(connection)
-                with connection.transaction():
-                    connection.execute(f"SELECT 1{self.path}".encode(), prepare=False)
-                    problems = self._problems(connection)
-            except psycopg.Error as error:
-                raise StoreError(self._target.words(error)) from error
+        try:
+            version = self._version_in(connection)
+            with connection.transaction():
+                connection.execute(f"SELECT 1{self.path}".encode(), prepare=False)
+                problems = self._problems(connection)
+        except psycopg.Error as error:
+            raise StoreError(self._target.words(error)) from error
         return Report(self._target.name, version, len(steps()), problems)
 
     def _problems(self, connection: psycopg.Connection[Any]) -> list[str]:
