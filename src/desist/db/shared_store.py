@@ -165,6 +165,10 @@ class SharedTableStore(QueueTableStore, TableStore):
         """Whether another process has taken a run that lives here, which this one doesn't know yet."""
         return self.attendant.is_lost(run_id)
 
+    def may_be_lost(self, run_id: str) -> bool:
+        """Whether that would have to be looked up."""
+        return self.attendant.may_be_lost(run_id)
+
     def note_cancel(self, run_id: str, request: StoredRequest) -> None:
         """Record that a run is being cancelled from here."""
         self.attendant.obeyed(run_id, request)

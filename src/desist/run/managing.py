@@ -75,6 +75,10 @@ class Managed:
         """There are no leases: no process takes a run from another one."""
         return False
 
+    def may_be_lost(self, run_id: str) -> bool:
+        """The same."""
+        return False
+
     def note_cancel(self, run_id: str, request: StoredRequest) -> None:
         """Have it known that a run is being cancelled from here."""
         text = msgspec.json.encode(request).decode()
