@@ -165,7 +165,9 @@ class Scope:
     def _fall(self, reason: CancelReason) -> None:
         if self.body is Body.waiting:
             self.body = Body.ended
-        self.status = RunStatus.cancelling  # a legal move from each status in `_OPEN`: whoever calls has looked
+        if self.status not in _OPEN:
+            move(self.run_id, self.status, Signal.cancel)  # an error; asking the table each time would cost thousands dear
+        self.status = RunStatus.cancelling
         self.reason = reason  # from here on its tokens say so, too
 
     def end_body(self, *, failed: bool = False) -> None:
