@@ -166,7 +166,7 @@ class Scope:
         if self.body is Body.waiting:
             self.body = Body.ended
         if self.status not in _OPEN:
-            move(self.run_id, self.status, Signal.cancel)  # an error; asking the table each time would cost thousands dear
+            move(self.run_id, self.status, Signal.cancel)  # an error: not asked each time, for there may be thousands
         self.status = RunStatus.cancelling
         self.reason = reason  # from here on its tokens say so, too
 
