@@ -15,6 +15,7 @@
         ├── ToolError                  a tool can't be called as asked
         ├── StepError                  a step failed
         ├── StoreError                 a database can't be opened, read or written
+        │   ├── UnreadableError        what is stored of a run can't be read
         │   └── LeaseLostError         another process has the run now: this one may not write it any more
         ├── TooManyAbandonedError      too many threads still run work that was given up
         └── AgentRunException          raised by tools to steer the agent
@@ -51,6 +52,7 @@ __all__ = [
     "StoreError",
     "ToolError",
     "TooManyAbandonedError",
+    "UnreadableError",
     "UnsupportedError",
 ]
 
@@ -134,6 +136,10 @@ class StepError(DesistError):
 
 class StoreError(DesistError, RuntimeError):
     """A database can't be opened, read or written; the message names the file."""
+
+
+class UnreadableError(StoreError):
+    """What is stored of a run can't be read; the message names the run, and why. Trying again doesn't help."""
 
 
 class LeaseLostError(StoreError):

@@ -25,6 +25,6 @@ def parse_answer(schema: type[Any] | dict[str, Any], text: str) -> Any:
         if isinstance(schema, dict):
             return json.loads(text)
         return schema.model_validate_json(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         name = "the JSON schema" if isinstance(schema, dict) else schema.__name__
         raise ModelResponseError(f"the answer isn't a {name}: {error}; it was {text!r:.300}", retryable=True) from error

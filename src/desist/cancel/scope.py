@@ -42,6 +42,10 @@ class Next(Enum):
     conclude = "conclude"  #: the outcome is decided and nothing is left running: record it, tell it
 
 
+#: What a cancel can still decide about.
+_OPEN = (RunStatus.running, RunStatus.pending, RunStatus.paused)
+
+
 class Body(Enum):
     """Where the work itself stands."""
 
@@ -147,20 +151,24 @@ class Scope:
 
     def _strike(self, reason: CancelReason) -> list[Scope]:
         """Cancel this run and all below it; return those that it decided, children first."""
-        if self.status.is_final or self.status is RunStatus.cancelling:
-            return []
         hits: list[Scope] = []
-        for child in list(self.children.values()):
-            hits += child._strike(reason.derived(Source.parent))
-        self._fall(reason)
-        hits.append(self)
+        open_, below = [self], reason.derived(Source.parent)
+        while open_:  # no recursion: a tree may be deeper than Python's stack
+            scope = open_.pop()
+            if scope.status in _OPEN:
+                scope._fall(reason if scope is self else below)
+                hits.append(scope)
+                open_ += scope.children.values()
+        hits.reverse()
         return hits
 
     def _fall(self, reason: CancelReason) -> None:
         if self.body is Body.waiting:
             self.body = Body.ended
-        self.status = move(self.run_id, self.status, Signal.cancel)
-        self.reason = reason
+        if self.status not in _OPEN:
+            move(self.run_id, self.status, Signal.cancel)  # an error: not asked each time, for there may be thousands
+        self.status = RunStatus.cancelling
+        self.reason = reason  # from here on its tokens say so, too
 
     def end_body(self, *, failed: bool = False) -> None:
         """The body is through: it returned, raised, or was unwound by a cancel."""
@@ -226,9 +234,12 @@ class Scope:
 
     def walk(self) -> Iterator[Scope]:
         """All live runs from here down, children first."""
-        for child in list(self.children.values()):
-            yield from child.walk()
-        yield self
+        found, open_ = [], [self]
+        while open_:
+            scope = open_.pop()
+            found.append(scope)
+            open_ += list(scope.children.values())
+        return reversed(found)
 
 
 def _answer(status: RunStatus) -> Outcome:

@@ -104,7 +104,8 @@ def upstream() -> Iterator[Upstream]:
     Don't hold it open across the `yield` of a generator that another task drives.
     """
     request = Upstream(current_owner())
-    undo = current_token().on_cancel(request.shutdown)
+    token = current_token()
+    undo = token.on_cancel(request.shutdown, urgent=True)
     mark = _current.set(request)
     try:
         yield request
@@ -112,4 +113,6 @@ def upstream() -> Iterator[Upstream]:
         with contextlib.suppress(ValueError):  # closed by another task, in another context
             _current.reset(mark)
         undo()
+        if token.cancelled:  # decided, though the canceller may not be here yet: what is in use is closed, and counted
+            request.shutdown()
         request.release_all()

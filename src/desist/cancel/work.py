@@ -155,6 +155,7 @@ class Work:
         here.call = self
         brisk()
         try:
+            self.token.check()  # decided: it must not begin, though whoever interrupts may not have come to it yet
             self._value = self._context.run(self._guard.call, self._call)
         except BaseException as caught:
             self._error = caught

@@ -120,17 +120,21 @@ class Attendant:
 
     def is_lost(self, run_id: str) -> bool:
         """Whether another process has a run that lives here: this one was frozen, and hasn't looked since."""
-        with self._lock:
-            epoch = self._epochs[run_id] if run_id in self._durable else None
-        if epoch is None or time.monotonic() < self._sure_at + LEASE:
+        if not self.may_be_lost(run_id):
             return False
+        epoch = self.epoch_of(run_id)
         try:
             with self._store.place.reading() as tables:
                 rows = tables.get_runs([run_id])
         except StoreError as error:
             log.debug("%s can't be looked at: %s", self._store.place.name, error)
             return False
-        return any(row.epoch != epoch or row.is_final for row in rows)
+        return epoch is not None and any(row.epoch != epoch or row.is_final for row in rows)
+
+    def may_be_lost(self, run_id: str) -> bool:
+        """Whether it is so long since it was looked that another process may have taken a run."""
+        with self._lock:
+            return run_id in self._durable and time.monotonic() >= self._sure_at + LEASE
 
     @property
     def poll_is_overdue(self) -> bool:

@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from desist.db.tables import PartRow, RunRow
-from desist.exceptions import DesistError, StoreError
+from desist.exceptions import UnreadableError
 from desist.run.agent_output import RunOutput
+from desist.run.base import RunStatus
 from desist.run.budget import Spent
 from desist.run.message import Message, ToolExecution
 from desist.run.plain import dump
@@ -20,7 +21,7 @@ from desist.run.record import revive_as
 from desist.run.workflow_output import WorkflowRunOutput
 from desist.workflow.types import StepOutput
 
-__all__ = ["decode_part", "decode_run", "encode", "encode_part", "place_of", "step_of"]
+__all__ = ["decode_part", "decode_run", "encode", "encode_part", "place_of", "step_of", "unreadable"]
 
 _OUTPUTS: dict[str, Any] = {"agent": RunOutput, "workflow": WorkflowRunOutput}
 _PARTS: dict[str, Any] = {
@@ -47,12 +48,31 @@ def decode_run(row: RunRow) -> Any:
     """Return the output of a run.
 
     Raises:
-        StoreError: the text can't be read; the message names the run.
+        UnreadableError: the text can't be read; the message names the run.
     """
     try:
-        output = _OUTPUTS[row.kind].from_dict(msgspec.json.decode(row.output))
-    except (DesistError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"the stored {row.kind} run {row.run_id} can't be read: {error}") from error
+        return _decoded(row)
+    except Exception as error:  # of whatever kind: what is stored may be anything
+        words = f"{type(error).__name__}: {error}"[:500]
+        raise UnreadableError(f"the stored {row.kind} run {row.run_id} can't be read: {words}") from error
+
+
+def unreadable(row: RunRow, error: UnreadableError) -> Any:
+    """Return an output for a run whose own can't be read: where it belongs, how it stands, and why."""
+    known = {
+        "run_id": row.run_id,
+        "session_id": row.session_id,
+        "user_id": row.user_id,
+        "parent_run_id": row.parent_run_id,
+        "status": RunStatus(row.status),
+        "store_error": str(error),
+    }
+    kind = _OUTPUTS.get(row.kind, RunOutput)
+    return kind(**known, **{f"{'workflow' if kind is WorkflowRunOutput else 'agent'}_id": row.owner_id})
+
+
+def _decoded(row: RunRow) -> Any:
+    output = _OUTPUTS[row.kind].from_dict(msgspec.json.decode(row.output))
     if isinstance(output, WorkflowRunOutput):
         output.step_results = [step_of(value) for value in output.step_results]
         for run in output.step_executor_runs or ():
@@ -63,6 +83,8 @@ def decode_run(row: RunRow) -> Any:
 
 def step_of(value: Any) -> Any:
     """Return what a step made; a container may have a list of them."""
+    if isinstance(value, str):  # an older version cut what was nested deep, and put text in its place
+        return StepOutput(content=value)
     return [step_of(one) for one in value] if isinstance(value, list) else _PARTS["step"](value)
 
 
@@ -70,12 +92,12 @@ def decode_part(row: PartRow) -> Any:
     """Return the value of a part.
 
     Raises:
-        StoreError: the text can't be read.
+        UnreadableError: the text can't be read.
     """
     try:
         return _PARTS[row.kind](msgspec.json.decode(row.value))
-    except (DesistError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"a stored part of run {row.run_id} can't be read: {error}") from error
+    except Exception as error:
+        raise UnreadableError(f"a stored part of run {row.run_id} can't be read: {error}") from error
 
 
 def place_of(row: PartRow) -> dict[str, Any]:

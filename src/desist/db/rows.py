@@ -9,8 +9,9 @@ import time
 from copy import copy
 from typing import Any
 
-from desist.db.codec import decode_run, encode
+from desist.db.codec import decode_run, encode, unreadable
 from desist.db.tables import RunRow, Tables
+from desist.exceptions import UnreadableError
 from desist.run.base import RunStatus
 from desist.run.stored import SessionUpdate, StoredRun
 from desist.run.workflow_output import WorkflowRunOutput
@@ -69,12 +70,24 @@ def with_children(tables: Tables, row: RunRow) -> Any:
 
     Other runs that were started in it, by functions or tools, aren't part of its output.
     """
-    output = decode_run(row)
-    if isinstance(output, WorkflowRunOutput):
-        inner = [with_children(tables, child) for child in tables.children(row.run_id)]
-        own = [run for run in inner if run.workflow_step_id]
-        output.step_executor_runs = [*own, *(output.step_executor_runs or [])] or None
-    return output
+    top = decode_run(row)
+    open_ = [(row, top)]
+    while open_:  # no recursion: runs may be nested as deep as their functions like
+        row, output = open_.pop()
+        if isinstance(output, WorkflowRunOutput):
+            inner = [(child, _child(child)) for child in tables.children(row.run_id)]
+            own = [(child, run) for child, run in inner if run.workflow_step_id or run.store_error is not None]
+            output.step_executor_runs = [*[run for _, run in own], *(output.step_executor_runs or [])] or None
+            open_ += own
+    return top
+
+
+def _child(row: RunRow) -> Any:
+    """Return the output of a run in another one, which can be read though this one can't."""
+    try:
+        return decode_run(row)
+    except UnreadableError as error:
+        return unreadable(row, error)
 
 
 def stored_of(row: RunRow, output: Any, status: RunStatus | None = None) -> StoredRun:

@@ -197,6 +197,10 @@ class SharedTableStore(QueueTableStore, TableStore):
         """Look at the runs of this process now."""
         self.attendant.poll()
 
+    def may_be_lost(self, run_id: str) -> bool:
+        """Whether that would have to be looked up."""
+        return self.attendant.may_be_lost(run_id)
+
     def note_cancel(self, run_id: str, request: StoredRequest) -> None:
         """Record that a run is being cancelled from here."""
         self.attendant.obeyed(run_id, request)

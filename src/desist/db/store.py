@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
 from desist.cancel.registry import registry
-from desist.db.codec import encode, encode_part
+from desist.db.codec import encode, encode_part, unreadable
 from desist.db.crash import so_far
 from desist.db.marking import PAUSED, end_of, is_over, mark, may_go_on, reason_of
 from desist.db.owner import this_process
@@ -21,7 +21,7 @@ from desist.db.rows import put_run, stored_of, update_session, with_children
 from desist.db.tables import Place, RunRow, Tables
 from desist.db.unwritten import UnwrittenEnds
 from desist.db.writer import Writer
-from desist.exceptions import StoreError
+from desist.exceptions import StoreError, UnreadableError
 from desist.run.stored import PartKind, RunQuery, SessionUpdate, StoredRun, StoredSession
 
 __all__ = ["TableStore"]
@@ -170,8 +170,8 @@ class TableStore:
     def list_runs(self, query: RunQuery) -> list[StoredRun]:
         """Return the runs that are meant, live ones too, the newest first; runs of dead processes are ended first."""
         with self.place.reading() as tables:
-            rows = [(row, self._readable(tables, row)) for row in tables.list_runs(query)]
-        stored = [found or (None if row.is_final else self._marked(row)) for row, found in rows]
+            rows = [(row, _listed(row, lambda row=row: self._loaded(tables, row))) for row in tables.list_runs(query)]  # type: ignore[misc]
+        stored = [found or _listed(row, lambda row=row: self._marked(row)) for row, found in rows]  # type: ignore[misc]
         live = [self._live(known.run_id) for known in registry.live()]
         return query.newest(run for run in (*live, *stored) if run is not None)
 
@@ -237,3 +237,11 @@ class TableStore:
         self.writer.close(max(self.patience, CLOSING))
         self.unwritten.forget()
         self.place.close()
+
+
+def _listed(row: RunRow, load: Callable[[], StoredRun | None]) -> StoredRun | None:
+    """Return a run of a list. One that can't be read is there all the same, with its status, and says why."""
+    try:
+        return load()
+    except UnreadableError as error:
+        return stored_of(row, unreadable(row, error))

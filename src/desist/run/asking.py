@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from desist.cancel.aside import aside
+from desist.cancel.helpers import asking_helpers
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt, Latch
 from desist.cancel.registry import registry
-from desist.cancel.scope import Reach, Tidy
+from desist.cancel.scope import Outcome, Reach, Tidy
 from desist.cancel.status import RunStatus
 from desist.exceptions import LeaseLostError
 from desist.run.ending import Ending
-from desist.run.shared import Claim
+from desist.run.shared import Claim, refuse_on_loop
 from desist.run.stored import StoredRequest, StoredRun
 
 __all__ = ["Asking"]
@@ -103,6 +105,16 @@ class Asking(Ending):
     def _asks_record(self, reason: CancelReason) -> bool:
         """Whether a cancel is the record's to decide, because the run is another process's. With the lock held."""
         return self.shared is not None and self.elsewhere and reason.source not in _PARTING
+
+    def _ask_record(self, how: StoredRequest) -> CancelReceipt:
+        """Let the record decide. Blocks for whoever wants to know; what the library itself does is handed over."""
+        assert self.shared is not None
+        ask = partial(self.shared.request_cancel, self.run_id, how)
+        if how.reason.source is Source.user:
+            refuse_on_loop(self.run_id)
+            return ask()
+        asking_helpers.hand_over(ask)
+        return CancelReceipt(Outcome.unknown, self.run_id, lambda: None)
 
     def _stays(self, reason: CancelReason) -> bool:
         """Make a cancel of what would have been a parting. With the lock held."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 __all__ = ["Branch", "current_branch", "enter_branch"]
@@ -15,16 +16,17 @@ class Branch:
     outer: Branch | None
     stopped: bool = False  #: by its siblings: nothing new may start in it, though what runs has swallowed its cancel
 
-    def holds(self, other: Branch | None) -> bool:
-        """Whether `other` is this one, or inside it."""
-        while other is not None and other is not self:
-            other = other.outer
-        return other is self
+    def and_around(self) -> Iterator[Branch]:
+        """Yield this one and those that it is inside of."""
+        branch: Branch | None = self
+        while branch is not None:
+            yield branch
+            branch = branch.outer
 
     @property
     def told_to_stop(self) -> bool:
         """Whether this one or one around it was stopped."""
-        return self.stopped or (self.outer is not None and self.outer.told_to_stop)
+        return any(branch.stopped for branch in self.and_around())
 
 
 _current: contextvars.ContextVar[Branch | None] = contextvars.ContextVar("desist_branch", default=None)

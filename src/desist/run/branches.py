@@ -15,6 +15,8 @@ from desist.cancel.reason import CancelReason, Source
 from desist.cancel.status import RunStatus
 from desist.run.branch import Branch, current_branch, enter_branch
 from desist.run.driver import Run
+from desist.run.stopping import cancel_many
+from desist.run.stored import StoredRequest
 
 __all__ = ["side_by_side"]
 
@@ -76,11 +78,11 @@ def _stop_runs(run: Run, stopped: Iterable[Branch], failed: BaseException) -> No
     reason = CancelReason(source=Source.sibling, text=f"another branch failed: {failed}", by="desist")
     with run.lock:
         children: list[Run] = [scope.owner for scope in run.scope.children.values()]
-    for branch in stopped:
+    doomed = set(stopped)
+    for branch in doomed:
         branch.stopped = True
-        for child in children:
-            if branch.holds(child.branch):
-                child.cancel(reason, reach="own")
+    theirs = [run for run in children if run.branch is not None and not doomed.isdisjoint(run.branch.and_around())]
+    cancel_many(theirs, StoredRequest(reason=reason, reach="own"))
 
 
 async def _stopped(tasks: Iterable[asyncio.Task[Any]]) -> bool:

@@ -16,11 +16,11 @@ from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.exceptions import ConfigurationError
 from desist.run.managing import is_managed, request_cancel
-from desist.run.shared import SharedStore, shared_store
+from desist.run.shared import SharedStore, refuse_on_loop, shared_store
 from desist.run.store import Database, RunStore, store_of
 from desist.run.stored import StoredRequest
 
-__all__ = ["Cancelling", "acancel_run", "cancel", "cancel_run"]
+__all__ = ["Cancelling", "acancel", "acancel_run", "cancel", "cancel_run"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,10 +49,14 @@ def cancel(
     compensate: bool = False,
     db: Database | RunStore | None = None,
 ) -> CancelReceipt:
-    """Cancel a run. Decides and interrupts at once, and returns without waiting; `receipt.wait()` waits.
+    """Cancel a run. Decides at once and returns without waiting for its end; `receipt.wait()` waits.
+
+    From then on nothing of it starts anything. What goes on is interrupted before this returns or, if there is much,
+    by helper threads meanwhile.
 
     A run of another process is found in the database that both use. The request is durable when this returns, and the
-    other process is woken; if it doesn't answer, this one ends the run in its place.
+    other process is woken; if it doesn't answer, this one ends the run in its place. That waits for the database, for
+    some seconds if it doesn't answer: async code awaits `acancel` instead, and is refused here.
 
     Parameters:
         run_id: any id seen on an event of the tree. An id not seen yet is remembered for a minute: a run that
@@ -65,20 +69,19 @@ def cancel(
         scope: "tree" stops the whole run; "run" only the one named and what hangs below it. Its parent is then
             cancelled too, unless the step that runs it says on_cancel="skip".
         compensate: undo what finished: the steps' `compensate` functions run in reverse, within the grace.
-        db: where to look for runs that aren't of this process. Only then this may wait, for a disk.
+        db: where to look for runs that aren't of this process.
 
     Raises:
         ConfigurationError: a value can't be used.
+        RuntimeError: a database or cancellation manager must be asked, and this thread runs an event loop.
         StoreError: a run of another process, and the request isn't known to be recorded.
     """
-    if not isinstance(run_id, str) or not run_id:
-        raise ConfigurationError(f"a run id is a text such as event.run_id, not {run_id!r:.80}")
-    if scope not in ("tree", "run"):
-        raise ConfigurationError(f"scope={scope!r} isn't known: use 'tree' or 'run'")
-    if grace is not None and grace < 0:
-        raise ConfigurationError(f"grace={grace} must not be negative")
+    _check(run_id, scope, grace)
     why = CancelReason(source=Source.user, text=reason, by=by)
     shared = shared_store(store_of(db, "cancel()")) if db is not None else None
+    if _is_decided_here(run_id, shared):
+        return registry.cancel(run_id, why, reach=scope, grace=grace, force=force, compensate=compensate)
+    refuse_on_loop(run_id)
     live: Any = registry.get(run_id)
     taken = _taken_from(live.root) if live is not None else None
     shared = taken or shared
@@ -90,10 +93,51 @@ def cancel(
     return registry.cancel(run_id, why, reach=scope, grace=grace, force=force, compensate=compensate)
 
 
+def _check(run_id: str, scope: str, grace: float | None) -> None:
+    if not isinstance(run_id, str) or not run_id:
+        raise ConfigurationError(f"a run id is a text such as event.run_id, not {run_id!r:.80}")
+    if scope not in ("tree", "run"):
+        raise ConfigurationError(f"scope={scope!r} isn't known: use 'tree' or 'run'")
+    if grace is not None and grace < 0:
+        raise ConfigurationError(f"grace={grace} must not be negative")
+
+
+def _is_decided_here(run_id: str, shared: SharedStore | None) -> bool:
+    """Whether nobody outside of this process need be asked. Quick."""
+    live: Any = registry.get(run_id)
+    if live is not None:
+        root = live.root
+        return root.shared is None or not root.shared.may_be_lost(root.run_id)
+    return shared is None and not is_managed()
+
+
 def _taken_from(root: Any) -> SharedStore | None:
     """Return the store where a run of this process can be cancelled if another process has it now; else None."""
     shared: SharedStore | None = root.shared
     return shared if shared is not None and shared.is_lost(root.run_id) else None
+
+
+async def acancel(
+    run_id: str,
+    *,
+    reason: str | None = None,
+    by: str | None = None,
+    grace: float | None = None,
+    force: bool = False,
+    scope: Literal["tree", "run"] = "tree",
+    compensate: bool = False,
+    db: Database | RunStore | None = None,
+) -> CancelReceipt:
+    """Do the same for async code: a database is asked beside this event loop, which is never blocked.
+
+    Returns the receipt without waiting for the run's end; `await receipt` waits. If the task that awaits this is
+    cancelled meanwhile, the request may be recorded all the same.
+    """
+    how: dict[str, Any] = {"grace": grace, "force": force, "scope": scope, "compensate": compensate, "db": db}
+    shared = shared_store(store_of(db, "acancel()")) if db is not None else None
+    if not isinstance(run_id, str) or _is_decided_here(run_id, shared):
+        return cancel(run_id, reason=reason, by=by, **how)
+    return await aside(lambda: cancel(run_id, reason=reason, by=by, **how), "desist-db-cancel")
 
 
 def cancel_run(run_id: str, *, db: Database | RunStore | None = None) -> bool:
@@ -102,11 +146,8 @@ def cancel_run(run_id: str, *, db: Database | RunStore | None = None) -> bool:
 
 
 async def acancel_run(run_id: str, *, db: Database | RunStore | None = None) -> bool:
-    """The same for async code. It doesn't wait for the end: `await cancel(run_id)` does."""
-    shared = shared_store(store_of(db, "acancel_run()")) if db is not None else None
-    if registry.get(run_id) is not None or (shared is None and not is_managed()):
-        return bool(cancel(run_id))
-    return bool(await aside(lambda: cancel(run_id, db=db), "desist-db-cancel"))
+    """The same for async code. It doesn't wait for the end: `await (await acancel(run_id))` does."""
+    return bool(await acancel(run_id, db=db))
 
 
 class Cancelling:
@@ -114,6 +155,8 @@ class Cancelling:
 
     #: Cancel a run by any id of its tree, with reason, grace, scope; see `desist.run.cancel.cancel`.
     cancel = by_its_db(cancel)
+    #: The same for async code, which a database never blocks.
+    acancel = by_its_db(acancel)
     #: Cancel a run by any id of its tree; return whether it ends, or has ended, `CANCELLED`.
     cancel_run = by_its_db(cancel_run)
     #: The same for async code.

@@ -85,6 +85,7 @@ class Ending(RunState):
             timer.cancel()
         if self.record is not None:
             self.record.settled_at = time.time()
+            self.body.output.cancel = self.record
         self.body.output.status, self.body.output.store_error = status, None
         try:
             events = self.body.conclude(status, self.error)

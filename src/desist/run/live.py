@@ -20,8 +20,10 @@ from desist.cancel.work import abandoned_work
 from desist.exceptions import ConfigurationError
 from desist.run.driver import Run, left_behind
 from desist.run.state import RunState
+from desist.run.stopping import cancel_many
+from desist.run.stored import StoredRequest
 
-__all__ = ["LiveRunInfo", "Quarantined", "cancel_all", "innermost", "open_steps", "quarantine"]
+__all__ = ["LiveRunInfo", "Quarantined", "cancel_all", "cancel_live", "innermost", "open_steps", "quarantine"]
 __all__ += ["runs", "tree"]
 
 #: A frame of a stack as text.
@@ -127,9 +129,15 @@ def cancel_all(
     if grace is not None and grace < 0:
         raise ConfigurationError(f"grace={grace} must not be negative")
     fits = _Filter(session_id, workflow_id, user_id, older_than)
-    chosen = [run for run in _live() if run.scope.parent is None and fits(run)]
+    chosen = [run for run in _live() if run.scope.parent is None and not run.elsewhere and fits(run)]
     why = CancelReason(source=Source.user, text=reason, by=by)
-    return [run.cancel(why, grace=grace, force=force) for run in chosen]
+    return cancel_many(chosen, StoredRequest(reason=why, grace=grace, force=force))
+
+
+def cancel_live(run_ids: Iterable[str], how: StoredRequest) -> list[CancelReceipt]:
+    """Cancel the trees of this process that have these roots and still live; return a receipt for each."""
+    wanted = set(run_ids)
+    return cancel_many([run for run in _live() if run.run_id in wanted and not run.elsewhere], how)
 
 
 def quarantine() -> list[Quarantined]:

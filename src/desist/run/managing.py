@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -34,6 +35,8 @@ log = logging.getLogger("desist.run")
 
 #: Seconds that a cancel waits for a run that is just ending, and the pause between two looks.
 ENDING, PAUSE = 5.0, 0.01
+#: Seconds that a cancel waits for an answer of the manager.
+ANSWER = 10.0
 
 
 class Managed:
@@ -79,6 +82,10 @@ class Managed:
 
     def poll(self) -> None:
         """There is nothing to look for."""
+
+    def may_be_lost(self, run_id: str) -> bool:
+        """The same."""
+        return False
 
     def note_cancel(self, run_id: str, request: StoredRequest) -> None:
         """Have it known that a run is being cancelled from here."""
@@ -153,7 +160,7 @@ def request_cancel(run_id: str, request: StoredRequest) -> CancelReceipt | None:
     text, until = msgspec.json.encode(request).decode(), time.monotonic() + ENDING
     while True:
         try:
-            before = clerk.manager.ask(run_id, text).before
+            before = _answer(lambda: clerk.manager.ask(run_id, text).before)
         except Exception as error:
             raise StoreError(f"run {run_id}: the cancel isn't known to be noted: {error}") from error
         if before is None or before.state != "ending":
@@ -161,6 +168,25 @@ def request_cancel(run_id: str, request: StoredRequest) -> CancelReceipt | None:
         if time.monotonic() > until:
             raise StoreError(f"run {run_id} was about to end and doesn't go on: whether it was cancelled isn't known")
         time.sleep(PAUSE)
+
+
+def _answer(ask: Callable[[], Noted | None]) -> Noted | None:
+    """Return what a manager answers; one that doesn't isn't waited for without end: its client may have no timeout."""
+    answer: Future[Noted | None] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=work, name="desist-manager-cancel", daemon=True).start()
+    try:
+        return answer.result(ANSWER)
+    except TimeoutError:
+        if answer.done():  # it was the manager's own
+            raise
+        raise StoreError(f"the cancellation manager hasn't answered for {ANSWER:g} s") from None
 
 
 def _receipt(clerk: Clerk, run_id: str, request: StoredRequest, before: Noted | None) -> CancelReceipt:

@@ -20,7 +20,10 @@ __all__ = ["dump", "fields_of", "line", "names_of", "plain"]
 
 Path = tuple[int, ...]  #: ids of the containers around a value: stops at cycles and at absurd depth
 
-_MAX_DEPTH = 60
+#: How deep values may be nested in a record of a program's or of ours, and records in one another.
+_MAX_DEPTH, _MAX_RECORDS = 60, 40
+#: Stands in a path after the id of a record.
+_RECORD = 0
 _encoder = msgspec.json.Encoder()
 _names: dict[type, tuple[str, ...]] = {}
 
@@ -30,7 +33,9 @@ def plain(value: Any, path: Path = ()) -> Any:
 
     None fields of objects are left out; None in lists and dicts stays. Bytes become base64, sets sorted lists, times
     ISO text, a `timedelta` seconds, NaN and infinities None, lone surrogates U+FFFD, integers beyond 64 bits text.
-    A container that holds itself, or is nested deeper than 60, becomes text where that shows.
+    A container that holds itself, or is nested deeper than 60 in the record around it, becomes text where that shows.
+    A record that is inside of 40 others keeps only those of its fields that aren't containers, so that what is stored
+    can always be read back.
 
     Args:
         value: anything.
@@ -68,13 +73,16 @@ def names_of(kind: type) -> tuple[str, ...]:
 
 def fields_of(value: Any, path: Path = ()) -> dict[str, Any]:
     """Return the plain fields of a dataclass instance that aren't None."""
-    inside = (*path, id(value))
+    inside = (*path, id(value), _RECORD)
+    inmost = len(path) >= _MAX_RECORDS and path.count(_RECORD) >= _MAX_RECORDS
     found = {}
     for name in names_of(type(value)):
         item = getattr(value, name, None)
         if item is None:
             continue
         convert = _BY_TYPE.get(type(item), _other)
+        if inmost and convert in _DEEPER and not isinstance(item, Enum | str | int | float):
+            continue
         found[name] = item if convert is _keep else convert(item, inside)
     return found
 
@@ -135,7 +143,12 @@ def _iso(value: Any, path: Path) -> str:
 
 
 def _too_deep(value: object, path: Path) -> bool:
-    return id(value) in path or len(path) >= _MAX_DEPTH
+    if id(value) in path:
+        return True
+    if len(path) < _MAX_DEPTH:
+        return False
+    own = next((count for count, one in enumerate(reversed(path)) if one == _RECORD), len(path))
+    return own >= _MAX_DEPTH
 
 
 def _str(value: object) -> str:
@@ -150,7 +163,7 @@ def _other(value: Any, path: Path) -> Any:
     """Convert what isn't of a built-in type; its own `to_dict` or `model_dump` goes first."""
     if isinstance(value, Enum):
         return plain(value.value, path)
-    if isinstance(value, type) or _too_deep(value, path):
+    if isinstance(value, type) or (id(value) in path if _is_record(value) else _too_deep(value, path)):
         return _str(value)
     for base, convert in _BY_BASE:
         if isinstance(value, base):
@@ -159,6 +172,11 @@ def _other(value: Any, path: Path) -> Any:
         return _object(value, path)
     except Exception:
         return _str(value)
+
+
+def _is_record(value: object) -> bool:
+    """Whether a value counts how deep it is itself; see `fields_of`."""
+    return hasattr(value, "_to_plain") or dataclasses.is_dataclass(value)
 
 
 def _object(value: Any, path: Path) -> Any:
@@ -193,6 +211,8 @@ _BY_TYPE: dict[type, _Convert] = {
     bytes: _base64,
     dt.datetime: _iso,
 }
+
+_DEEPER = (_list, _dict, _other)
 
 # In this order: a bool is an int, a datetime is a date.
 _BY_BASE: tuple[tuple[type | tuple[type, ...], _Convert], ...] = (

@@ -6,6 +6,7 @@ end and a cancel from another process compete in one place. `desist.db.shared_st
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from desist.run.recorder import Recorder
 from desist.run.store import RunStore
 from desist.run.stored import StoredRequest, StoredRun
 
-__all__ = ["Claim", "SharedStore", "shared_store"]
+__all__ = ["Claim", "SharedStore", "refuse_on_loop", "shared_store"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,9 @@ class SharedStore(RunStore, Protocol):
     def poll(self) -> None:
         """Look now, and carry out what others ask for; stop what they have taken. Blocks, but waits for no server."""
 
+    def may_be_lost(self, run_id: str) -> bool:
+        """Whether `is_lost` would have to look. Quick."""
+
     def note_cancel(self, run_id: str, request: StoredRequest) -> None:
         """Record that a run is being cancelled from here, so that it isn't taken up again after a crash."""
 
@@ -99,3 +103,12 @@ def shared_store(store: Any) -> SharedStore | None:
     """Return the store if several processes may use it."""
     found: SharedStore | None = store if getattr(store, "shared", False) else None
     return found
+
+
+def refuse_on_loop(run_id: str) -> None:
+    """Raise `RuntimeError` if this thread runs an event loop, which asking about a run elsewhere would block."""
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError(
+            f"cancel() would block this event loop: run {run_id!r} isn't known to be live in this process, so that its "
+            "database or cancellation manager must be asked. Nothing was cancelled: await acancel() instead"
+        )

@@ -38,6 +38,7 @@ def run_shown(run: StoredRun) -> dict[str, Any]:
         "root_run_id": run.root_run_id,
         "parent_run_id": run.parent_run_id,
         "continued_from": getattr(output, "continued_from", None),
+        "store_error": getattr(output, "store_error", None),
         "cancel": plain(output.cancel) if output.cancel is not None else None,
     }
 

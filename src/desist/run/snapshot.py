@@ -17,6 +17,8 @@ def snapshot(state: dict[Any, Any]) -> dict[Any, Any]:
         try:
             items = list(state.items())
             break
+        except RecursionError:  # a RuntimeError, too, and trying again doesn't help
+            raise
         except RuntimeError:  # it changed size meanwhile
             continue
     return {key: _value(value) for key, value in items}
@@ -26,7 +28,10 @@ def _value(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, dict):
-        return snapshot(value)
+        try:
+            return snapshot(value)
+        except RecursionError:  # nested deeper than Python's stack: what is in it is shared
+            return value
     for _ in range(3):
         try:
             return copy.deepcopy(value)

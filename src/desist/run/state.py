@@ -89,7 +89,7 @@ class RunState:
         self.lock: threading.Lock = parent.lock if parent else threading.Lock()
         self.scope = Scope(self.run_id, bound=bound, owner=self, asks=self.shared is not None)
         self.token: CancelToken = parent.token.child() if parent else CancelToken()
-        self.record: CancelRecord | None = None
+        self.token.decided = self.scope
         self.settled = Latch()
         self.error: BaseException | None = None
         self.tasks = Tasks()
@@ -101,6 +101,7 @@ class RunState:
         #: Takes every event of this run and of those bound to it, shown or not; None: nobody wants them.
         self.note_event: Callable[[Any], None] | None = getattr(body, "note_event", None)
         self._due = 0.0
+        self._given: float | None = None  #: seconds of grace, if it is this run's to keep
         self._pulses: dict[asyncio.AbstractEventLoop, Pulse] = {}
         self._forced = False
         self._told_to_stop = False  #: whether whoever cancelled it has told all its work
@@ -137,6 +138,18 @@ class RunState:
     def root(self) -> Any:
         """The run at the top of the tree."""
         return self.scope.root.owner
+
+    @property
+    def record(self) -> CancelRecord | None:
+        """The cancel as it is recorded; None if it isn't cancelled. Made when it is first asked for, by any thread."""
+        if self.scope.reason is None:
+            return None
+        made: CancelRecord | None = self.__dict__.get("_record")
+        return made or self.__dict__.setdefault("_record", CancelRecord.of(self.scope.reason))
+
+    @record.setter
+    def record(self, record: CancelRecord | None) -> None:
+        self.__dict__["_record"] = record
 
     @property
     def status(self) -> RunStatus:

@@ -9,12 +9,14 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 
 from desist.cancel.pulse import Pulse
 from desist.cancel.reaper import reaper
 from desist.cancel.reason import CancelReason, Source
-from desist.cancel.receipt import Abandoned, CancelReceipt, CancelRecord
+from desist.cancel.receipt import Abandoned, CancelReceipt
 from desist.cancel.scope import Body as BodyState
 from desist.cancel.scope import Next, Outcome, Reach, Scope, Tidy
 from desist.cancel.status import RunStatus
@@ -22,10 +24,11 @@ from desist.cancel.work import Stoppable
 from desist.exceptions import RunCancelled
 from desist.run.asking import Asking
 from desist.run.budget import Budget, Spending
+from desist.run.interruption import Interruption, do_all, interrupt_all
 from desist.run.kept_options import Limit
 from desist.run.stored import StoredRequest
 
-__all__ = ["Stopping"]
+__all__ = ["Decision", "Stopping", "cancel_many"]
 
 log = logging.getLogger("desist.run")
 
@@ -35,6 +38,28 @@ FORCED_GRACE = 0.01
 PULSE, LATE, LATE_FORCED = 0.003, 1.0, 0.1
 
 _RUNNING = RunStatus.running
+
+
+@dataclass(slots=True)
+class Decision:
+    """What a cancel request has decided, and what is still to be done about it."""
+
+    receipt: CancelReceipt
+    run: Stopping  #: the highest that it was about
+    hits: list[Scope] = field(default_factory=list)  #: what it cancelled, children first: to be interrupted
+    grace: float = 0.0
+    stays: bool = False  #: a run that was to go on elsewhere is cancelled for good
+
+    def interruption(self, how: StoredRequest) -> Interruption:
+        """Return what has to be done to `hits`."""
+        return Interruption([hit.owner for hit in self.hits], self.grace, how.force)
+
+    def note(self, how: StoredRequest) -> None:
+        """Have it recorded, and shorten the grace of what was being cancelled before. After the interruption."""
+        if self.hits or self.stays:
+            self.run._note(how.reach, self.grace, how.force, how.compensate)
+        elif self.receipt.outcome is Outcome.already_cancelling and (how.force or how.grace is not None):
+            self.run._hurry(how.grace or 0.0, how.force)
 
 
 class Stopping(Asking):
@@ -49,34 +74,36 @@ class Stopping(Asking):
         force: bool = False,
         compensate: bool = False,
     ) -> CancelReceipt:
-        """Decide, interrupt, answer. From any thread; returns at once.
+        """Decide, interrupt, answer. From any thread; returns at once: who interrupts many is a helper thread.
 
         Of a run that another process has taken over the record decides: then this waits for that.
         """
+        how = StoredRequest(reason=reason, reach=reach, grace=grace, force=force, compensate=compensate)
+        decision = self.decide(how)
+        if decision.hits:
+            self._interrupt(decision.hits, force, decision.grace)
+        decision.note(how)
+        return decision.receipt
+
+    def decide(self, how: StoredRequest) -> Decision:
+        """Decide and answer. From then on nothing new starts; what goes on is still to be interrupted."""
         with self.lock:
-            verdict = self.scope.request(reason, reach)
+            verdict = self.scope.request(how.reason, how.reach)
             if verdict.hits:
                 self._fell(verdict.hits)
-                for hit in verdict.hits:
-                    hit.owner.compensate = compensate
+                for hit in verdict.hits if how.compensate else ():
+                    hit.owner.compensate = True
             target: Stopping = verdict.target.owner
-            stays, asks = target._stays(reason), target._asks_record(reason)
+            stays, asks = target._stays(how.reason), target._asks_record(how.reason)
         if asks and target.shared is not None:
-            how: StoredRequest = StoredRequest(
-                reason=reason, reach=reach, grace=grace, force=force, compensate=compensate
-            )
-            return target.shared.request_cancel(target.run_id, how)
-        if stays:
-            target._note(reach, target.grace if grace is None else grace, force, compensate)
+            return Decision(target._ask_record(how), target)
+        top: Stopping = verdict.hits[-1].owner if verdict.hits else target
+        given = top.grace if how.grace is None else how.grace
         if verdict.hits:
-            top: Stopping = verdict.hits[-1].owner
-            grace = top.grace if grace is None else grace
-            top._give_grace(grace, force)
-            self._interrupt(verdict.hits, force, grace)
-            top._note(reach, grace, force, compensate)
-        elif verdict.outcome is Outcome.already_cancelling and (force or grace is not None):
-            target._hurry(grace or 0.0, force)
-        return CancelReceipt(verdict.outcome, target.run_id, lambda: target.scope.status, target.record, target.settled)
+            top._give_grace(given, how.force)
+        status = lambda: target.scope.status  # noqa: E731
+        receipt = CancelReceipt(verdict.outcome, target.run_id, status, target.record, target.settled)
+        return Decision(receipt, top, verdict.hits, given, stays)
 
     def stop(self, source: Source, text: str | None = None) -> CancelReceipt:
         """Cancel the tree, from inside the library."""
@@ -124,45 +151,47 @@ class Stopping(Asking):
             self.spending = (*self.spending, Spending(self, budget, self.options.spent, kept=kept))
 
     def _fell(self, hits: Iterable[Scope]) -> None:
-        """Note what was just decided, and drop what isn't delivered. With the lock held."""
+        """Note what was just decided, and drop what isn't delivered. With the lock held: it must be quick for many."""
         runs: list[Stopping] = [hit.owner for hit in hits]
-        for run in runs:
-            assert run.scope.reason is not None
-            run.record = CancelRecord.of(run.scope.reason)
-            run.body.output.status = RunStatus.cancelling
-            run.body.output.cancel = run.record
-        if not any(run.scope.reason.source is Source.lease_lost for run in runs if run.scope.reason is not None):
-            for run in runs:  # what goes on in another process isn't cleaned up after here
+        top = runs[-1]
+        assert top.scope.reason is not None
+        top.show_cancelling()  # the others' outputs say so when they are interrupted, or conclude
+        if top.scope.reason.source is not Source.lease_lost:  # else it goes on elsewhere
+            for run in runs:
                 if run.tasks.loop is not None:  # else it never started: there is nothing to clean up
                     run.scope.tidy = Tidy.due
         ids = {run.run_id for run in runs}
-        for teller in {id(run.teller): run.teller for run in runs}.values():
+        for teller in {run.teller for run in runs}:
             if teller.run_id in ids:  # also what a child said that has ended since
                 teller.bridge.drop(lambda event: event.is_content)
             else:
                 teller.bridge.drop(lambda event: event.is_content and event.run_id in ids)
 
-    def _interrupt(self, hits: Iterable[Scope], force: bool = False, grace: float | None = None) -> None:
-        """Stop what these runs do, children first, from this thread. Without the lock."""
-        runs: list[Stopping] = [hit.owner for hit in hits]
-        for run in runs:  # before any token is set: what it wakes may record the end at once
-            assert run.record is not None
-            run.record.delivered_at = time.time()
-        for run in runs:
-            run.token.cancel(run.scope.reason)
-        for run in runs:
-            given = run.grace if grace is None else grace
-            run._deliver(given, force)
-            for work in list(run.scope.work):
-                work.stop(given, force=force)
-            run._told_to_stop = True
-            run._advance()
-        for run in runs:
-            log.info("run %s is being cancelled: %s", run.run_id, run.scope.reason, extra=run.ids)
+    def show_cancelling(self) -> None:
+        """Say in the output that it is being cancelled. With the lock held."""
+        if self.scope.status is RunStatus.cancelling and not self.scope.concluding:
+            self.body.output.status, self.body.output.cancel = RunStatus.cancelling, self.record
 
-    def _deliver(self, grace: float, force: bool) -> None:
+    def _interrupt(self, hits: Iterable[Scope], force: bool = False, grace: float | None = None) -> None:
+        """Stop what these runs do, children first. Without the lock."""
+        interrupt_all([Interruption([hit.owner for hit in hits], grace, force)])
+
+    def deliver_to_tasks(self, grace: float, force: bool) -> None:
+        """Cancel what it does on its loop. From any thread."""
         if self.scope.body is not BodyState.ended:
             self.tasks.deliver(grace, lambda: self.scope.body is not BodyState.ended, force=force)
+
+    def was_told(self, *, late: bool) -> None:
+        """All of its work was told to stop.
+
+        Parameters:
+            late: that took time, because there was much: its grace counts from now on.
+        """
+        with self.lock:
+            self._told_to_stop = True
+            if late and self._given is not None:
+                self._due = max(self._due, time.monotonic() + self._given)
+        self._advance()
 
     def _advance(self) -> None:
         """Do what is due: join the children, or conclude."""
@@ -172,6 +201,8 @@ class Stopping(Asking):
             if due is Next.reap:
                 hits = self.scope.reap()
                 self._fell(hits)
+            if due is Next.conclude and self.record is not None and self.record.delivered_at is None:
+                self.record.delivered_at = time.time()  # it saw by itself that it was cancelled, before it was told
         if hits:
             for hit in hits:
                 hit.owner._give_grace(hit.owner.grace, False)
@@ -186,25 +217,30 @@ class Stopping(Asking):
     # -- the grace
 
     def _give_grace(self, grace: float, force: bool) -> None:
-        self._due = time.monotonic() + (FORCED_GRACE if force else grace)
+        self._given = FORCED_GRACE if force else grace
+        self._due = time.monotonic() + self._given
         self._forced = force
         self._limits.append(reaper.at(self._due, self._overrun))
 
     def _hurry(self, grace: float, force: bool) -> None:
         """A repeated cancel can only shorten the grace."""
-        due = time.monotonic() + (FORCED_GRACE if force else grace)
+        seconds = FORCED_GRACE if force else grace
+        due = time.monotonic() + seconds
         with self.lock:
             runs: list[Stopping] = [scope.owner for scope in self.scope.walk()]
             for run in runs:
                 run._forced = run._forced or force
             if due < self._due or force:
                 self._due = due
-        for run in runs:
-            if force:
-                run._deliver(0.0, force)
-            for work in list(run.scope.work):
-                work.stop(0.0, force=True) if force else work.hurry(grace)
+                self._given = seconds if self._given is None else min(self._given, seconds)
+        do_all([piece for run in runs for piece in run._hurries(grace, force)])
         reaper.at(due, self._overrun)
+
+    def _hurries(self, grace: float, force: bool) -> Iterator[Callable[[], object]]:
+        if force:
+            yield partial(self.deliver_to_tasks, 0.0, force)
+        for work in list(self.scope.work):
+            yield partial(work.stop, 0.0, force=True) if force else partial(work.hurry, grace)
 
     def _overrun(self) -> None:
         """The grace is over. Called by the reaper."""
@@ -300,9 +336,23 @@ class Stopping(Asking):
                 self.root._overrun()
 
     def connections_closed(self, count: int) -> None:
-        """Connections to providers were shut down."""
-        if self.record is not None:
-            self.record.upstream_closed += count
-            top = self.root.record
-            if top is not None and top is not self.record:
-                top.upstream_closed += count
+        """Connections to providers were shut down. From any thread, and from several at once."""
+        with self.lock:
+            if self.record is not None:
+                self.record.upstream_closed += count
+                top = self.root.record
+                if top is not None and top is not self.record:
+                    top.upstream_closed += count
+
+
+def cancel_many(runs: Iterable[Stopping], how: StoredRequest) -> list[CancelReceipt]:
+    """Cancel many runs with one request; return a receipt for each. All is decided before any is interrupted."""
+    decisions: list[Decision] = []
+    try:
+        for run in runs:
+            decisions.append(run.decide(how))
+    finally:  # what was decided is carried out, though one couldn't be
+        interrupt_all([decision.interruption(how) for decision in decisions if decision.hits])
+        for decision in decisions:
+            decision.note(how)
+    return [decision.receipt for decision in decisions]

@@ -24,6 +24,7 @@ from desist.server.components import Components
 from desist.server.core import Core
 from desist.server.guard import OPEN, Guard
 from desist.server.living import live_routes
+from desist.server.mistakes import Mistakes, log_mistake
 from desist.server.page import page_routes
 from desist.server.problems import Refused, answer, of_error, of_invalid
 from desist.server.requests import Talk
@@ -110,9 +111,10 @@ def _lifespan(core: Core, door: Door | None) -> Any:
 
 
 def _middleware(tokens: Tokens, limits: Limits, origins: Sequence[str]) -> list[Middleware]:
+    mistakes = Middleware(Mistakes)
     guard = Middleware(Guard, tokens=tokens, body=limits.body, origins=origins)
     if not origins:
-        return [guard]
+        return [guard, mistakes]
     cors = Middleware(
         CORSMiddleware,
         allow_origins=list(origins),
@@ -120,7 +122,7 @@ def _middleware(tokens: Tokens, limits: Limits, origins: Sequence[str]) -> list[
         allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
         expose_headers=["Location", "Retry-After"],
     )
-    return [cors, guard]
+    return [cors, guard, mistakes]
 
 
 def _routes(app: FastAPI, talk: Talk) -> None:
@@ -169,7 +171,10 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(DesistError)
     async def ours(request: Request, error: DesistError) -> Response:
-        return answer(of_error(error))
+        told = of_error(error)
+        if told.status == 500:
+            log_mistake(request.scope, error)
+        return answer(told)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:

@@ -18,7 +18,7 @@ from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 from desist.exceptions import ConfigurationError
-from desist.run.cancel import cancel
+from desist.run.cancel import acancel
 from desist.run.driver import new_id
 from desist.run.following import follow_known, follow_shared
 from desist.run.shared import shared_store
@@ -226,13 +226,13 @@ class Core:
         """
         found = await self.find(run_id, caller)
         if registry.knows(run_id):
-            return cancel(run_id, **how)
+            return await acancel(run_id, **how)
         output = found.output
         if not output.status.is_final:
             shared = shared_store(await self._store_of(found))
             if shared is None:
                 raise Refused(409, "this run is of another process, and its database is for one: ask that process")
-            return await read(shared, lambda: cancel(run_id, db=shared, **how))
+            return await acancel(run_id, db=shared, **how)
         cancelled = output.status is RunStatus.cancelled
         ended = Latch()
         ended.set()

@@ -8,7 +8,14 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from desist.exceptions import ConfigurationError, DesistError, RunIdInUseError, RunStateError, StoreError
+from desist.exceptions import (
+    ConfigurationError,
+    DesistError,
+    RunIdInUseError,
+    RunStateError,
+    StoreError,
+    UnreadableError,
+)
 
 __all__ = ["PROBLEM", "Refused", "answer", "of_error", "of_invalid"]
 
@@ -41,6 +48,8 @@ def of_error(error: DesistError) -> Refused:
         return Refused(422, str(error))
     if isinstance(error, RunStateError | RunIdInUseError):
         return Refused(409, str(error))
+    if isinstance(error, UnreadableError):
+        return Refused(500, str(error).partition(": ")[0])  # which run; why is for the log
     if isinstance(error, StoreError):
         return Refused(503, "the database can't be read or written now", {"Retry-After": "5"})
     return Refused(500, "the server made a mistake: its log says more")

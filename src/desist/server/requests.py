@@ -55,6 +55,8 @@ def given_of(component: Component, text: str) -> Any:
         return text
     try:
         return json.loads(text)
+    except RecursionError:
+        raise Refused(422, "message: this JSON is nested too deep") from None
     except ValueError:
         raise Refused(422, "message: this workflow has an input schema, so it must be JSON") from None
 

@@ -149,6 +149,7 @@ class RunInfo(BaseModel):
     root_run_id: str
     parent_run_id: str | None
     continued_from: str | None = None
+    store_error: str | None = Field(default=None, description="Why its end may not be stored, or can't be read.")
     cancel: dict[str, Any] | None = Field(default=None, description="The record of its cancel.")
     followers: int = Field(default=0, description="How many clients read along here.")
 

@@ -9,15 +9,16 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Response
 
+from desist.cancel.aside import aside
+from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt
 from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 from desist.exceptions import RunStateError
-from desist.run.cancel import cancel
-from desist.run.live import runs
+from desist.run.live import cancel_live, runs
 from desist.run.shown import receipt_shown
-from desist.run.stored import RunQuery
+from desist.run.stored import RunQuery, StoredRequest
 from desist.server.agui.routes import agui_stream
 from desist.server.components import Component, Kind
 from desist.server.core import Core, Wish
@@ -232,11 +233,14 @@ def _stopping(routes: APIRouter, talk: Talk) -> None:
     @routes.post("/runs/cancel", response_model=BulkResult, responses=problems(413))
     async def cancel_runs(ask: BulkAsk, caller: MayCancel) -> Response:
         """Stop many live runs; with `dry_run` only say which it would be."""
-        doomed = _chosen(core, ask, caller)
-        receipts: list[CancelReceipt] = []
-        if not ask.dry_run:
-            how: dict[str, Any] = {"reason": ask.reason, "grace": ask.grace, "force": ask.force}
-            receipts = [cancel(run_id, by=_by(ask.by, caller), **how) for run_id in doomed]
+        why = CancelReason(source=Source.user, text=ask.reason, by=_by(ask.by, caller))
+        how = StoredRequest(reason=why, grace=ask.grace, force=ask.force)
+
+        def work() -> tuple[list[str], list[CancelReceipt]]:
+            doomed = _chosen(core, ask, caller)
+            return doomed, [] if ask.dry_run else cancel_live(doomed, how)
+
+        doomed, receipts = await aside(work, "desist-bulk-cancel")  # it may be thousands: not on this loop
         told = [receipt_shown(receipt) for receipt in receipts]
         return Answer({"dry_run": ask.dry_run, "count": len(doomed), "run_ids": doomed, "receipts": told})
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from desist.agent.agent import Agent
 from desist.exceptions import ConfigurationError
 from desist.workflow.flow import Runnable
 from desist.workflow.step import Step
 
-__all__ = ["as_steps", "check_tree"]
+__all__ = ["MAX_NESTED", "as_steps", "check_tree"]
+
+#: How deep containers and workflows may be nested: what they make is nested as deep, and must be stored and read.
+MAX_NESTED = 32
 
 
 def as_steps(entries: Any, where: str, label: str = "steps") -> list[Runnable]:
@@ -29,7 +32,24 @@ def as_steps(entries: Any, where: str, label: str = "steps") -> list[Runnable]:
                 f"{where} has two steps named {step.name!r}: their outputs are found by name, so give one another name"
             )
         seen.add(step.name)
+    if _depth(steps) > MAX_NESTED:
+        _refuse_depth(where)
     return steps
+
+
+def _depth(steps: Sequence[Runnable]) -> int:
+    """Return how many containers and workflows are inside of one another here, at most one more than is allowed.
+
+    Each list was looked at when it was made: what is in a new one is at most as deep as is allowed.
+    """
+    return max((1 + _depth(inner) for step in steps if (inner := step.children())), default=0)
+
+
+def _refuse_depth(where: str) -> NoReturn:
+    raise ConfigurationError(
+        f"{where} has more than {MAX_NESTED} containers and workflows inside of one another, which couldn't be "
+        "stored and read: nest fewer, or let a function step run a workflow of its own"
+    )
 
 
 def _as_step(entry: Any, number: int, where: str) -> Runnable:
@@ -58,13 +78,16 @@ def check_tree(steps: Sequence[Runnable], where: str, inside: tuple[object, ...]
         inside: the steps and workflows that they are inside of.
 
     Raises:
-        ConfigurationError: a workflow or container contains itself, is empty, or an agent lacks something.
+        ConfigurationError: a workflow or container contains itself, is empty or nested too deep, or an agent lacks
+            something.
     """
     for step in steps:
         agent = getattr(step, "agent", None)
         if agent is not None:
             agent.needed_model()
             continue
+        if len(inside) - 1 > MAX_NESTED:
+            _refuse_depth(where)
         workflow = getattr(step, "workflow", None)
         node = step if workflow is None else workflow
         if any(node is outer for outer in inside):

@@ -102,9 +102,9 @@ def copied(state: State, shared: set[str] | None = None, path: str = "session_st
 
 
 def _copied(value: Any, shared: set[str], place: str) -> Any:
-    if type(value) is dict:
-        return copied(value, shared, place)
     try:
+        if type(value) is dict:
+            return copied(value, shared, place)
         return copy.deepcopy(value)
     except Exception as error:
         if place not in shared:

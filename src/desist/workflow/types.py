@@ -70,7 +70,15 @@ class StepOutput(Record):
 
 
 def _outputs(values: Any) -> list[StepOutput]:
-    return [value if isinstance(value, StepOutput) else StepOutput.from_dict(value) for value in values]
+    if isinstance(values, str):  # an older version cut what was nested deep, and put text in its place
+        values = [values]
+    return [_output(value) for value in values]
+
+
+def _output(value: Any) -> StepOutput:
+    if isinstance(value, StepOutput):
+        return value
+    return StepOutput(content=value) if isinstance(value, str) else StepOutput.from_dict(value)
 
 
 StepOutput._revivers = {"steps": _outputs}

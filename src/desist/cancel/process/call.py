@@ -99,6 +99,7 @@ class ProcessWork:
         call, talk = self._call, Talk(worker, self.name)
         try:
             await talk.ready()
+            self.token.check()
             self.begun = True
             run_id = getattr(self.owner, "run_id", None)
             kind, answer = await talk.ask(call.body, call.main, run_id, call.on_item or items.append)
@@ -116,7 +117,9 @@ class ProcessWork:
         return await answer_value(kind.upper(), answer, self.name)
 
     def _given(self, worker: WorkerProcess) -> bool:
-        """Note who does it; return False if it was stopped before."""
+        """Note who does it; return False if it was stopped before, or is to be."""
+        if self.token.cancelled:  # decided meanwhile, though nobody has told this call yet
+            self._end()
         with self._lock:
             if self.ended:
                 return False

@@ -38,6 +38,7 @@ class RunInfo:
     root_run_id: str = ""
     parent_run_id: str | None = None
     continued_from: str | None = None
+    store_error: str | None = None  #: why its end may not be stored, or can't be read
     cancel: dict[str, Any] | None = None
     output: dict[str, Any] | None = None
 

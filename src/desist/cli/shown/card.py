@@ -36,7 +36,9 @@ def card(run: RunInfo, life: Life, console: Console) -> RenderableType:
     if output.get("error"):
         parts.append(Text(f"error: {clean(str(output['error']))}", style="red"))
     if output.get("store_error"):
-        parts.append(Text(f"its end may not be stored: {clean(str(output['store_error']))}", style="bold red"))
+        words = clean(str(output["store_error"]))
+        known = "can't be read" in words
+        parts.append(Text(words if known else f"its end may not be stored: {words}", style="bold red"))
     if output.get("step_results") or output.get("tools"):
         parts += [Text(""), step_tree(output, console.encoding, live=run.is_live)]
     text = content_text(output.get("content"))
