@@ -1,5 +1,6 @@
 // Starting a run: of which workflow or agent, with what input, with which limits.
 
+import { attended } from "./follow.js";
 import { components, startRun } from "./api.js";
 import { field } from "./dialog.js";
 import { h } from "./dom.js";
@@ -117,7 +118,9 @@ class StartView extends HTMLElement {
     this.problem(null);
     this.send.disabled = true;
     try {
-      const run = await startRun(this.asked());
+      const what = this.asked();
+      const run = await startRun(what);
+      if (what.on_disconnect === "cancel") attended.add(run.run_id);
       location.hash = `#/runs/${encodeURIComponent(run.run_id)}`;
     } catch (error) {
       this.problem(error);
