@@ -310,7 +310,9 @@ def test_a_lost_client_may_be_forgiven() -> None:
 
 
 def test_owners_and_ids() -> None:
-    """A run id that is taken is refused, with 409 only to those who may see the run; another owner's thread isn't there; a scope is needed."""
+    """A run id that is taken is refused, with 409 only to those who may see the run. Another owner's thread is 404;
+    a scope is needed.
+    """
     gate = Gate()
     gate.open()
     secrets = [Token.new_secret() for _ in range(3)]

@@ -1,9 +1,9 @@
 // Starting a run: of which workflow or agent, with what input, with which limits.
 
-import { attended } from "./follow.js";
 import { components, startRun } from "./api.js";
 import { field } from "./dialog.js";
 import { h } from "./dom.js";
+import { attended } from "./follow.js";
 import { icon, kindIcon } from "./icons.js";
 import { schemaForm } from "./schema-form.js";
 
@@ -68,7 +68,7 @@ class StartView extends HTMLElement {
         field("Session", this.session, "To go on with an earlier talk."),
         field("User", this.user),
       ),
-      h("label", { class: "check" }, this.leave, "Stop it when nobody follows it any more"),
+      h("label", { class: "check" }, this.leave, "Stop it when this page is left"),
     );
   }
 
