@@ -64,31 +64,30 @@ class Core:
         """Start a run in the background; return its output as it is before it begins."""
         user = self._user(wish, caller)
         self.house.check()
-        if wish.session_id is not None:
-            await self._claim_session(component, wish.session_id, user, caller)
-        wish = replace(wish, session_id=wish.session_id or new_id(), user_id=user)
+        wish = replace(wish, user_id=user)
         if wish.run_id is None:
             return await self._begin(component, given, wish, caller)
         await self._reserve(component, wish, caller)
         try:
-            return await self._begin(
-                component, given, replace(wish, options=wish.options | {"run_id": wish.run_id}), caller
-            )
+            return await self._begin(component, given, wish, caller)
         except RunIdInUseError:  # by a live run that is recorded elsewhere
             raise await self._taken(wish.run_id, caller) from None
         finally:
             component.store.end_reservation(wish.run_id)
 
     async def _begin(self, component: Any, given: Any, wish: Wish, caller: Caller) -> Any:
+        if wish.session_id is not None:
+            await self._claim_session(component, wish.session_id, wish.user_id, caller)
         self.house.check()  # others may have come meanwhile
+        options = wish.options if wish.run_id is None else wish.options | {"run_id": wish.run_id}
         pending = await component.arun(
             given,
             stream=False,
             stream_events=True,
             background=True,
-            session_id=wish.session_id,
+            session_id=wish.session_id or new_id(),
             user_id=wish.user_id,
-            **wish.options,
+            **options,
         )
         return self._entered(pending, wish, caller)
 
@@ -149,7 +148,8 @@ class Core:
             Refused: there is a run with this id: with 409 if the caller may see it, else with 404.
         """
         run_id, kind = wish.run_id or "", self.kind_of(component)
-        known: dict[str, Any] = {"run_id": run_id, "session_id": wish.session_id, "user_id": wish.user_id}
+        # Without its session, which isn't claimed yet: nothing of this run may count as said in it.
+        known: dict[str, Any] = {"run_id": run_id, "user_id": wish.user_id}
         output: Any = (
             WorkflowRunOutput(workflow_id=component.id, workflow_name=component.name, **known)
             if kind == "workflow"

@@ -6,9 +6,9 @@ A pure ASGI layer before the routes. It knows addresses, headers and tokens; it 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,6 +22,8 @@ __all__ = ["OPEN", "PAGE", "Guard", "is_loopback"]
 OPEN = frozenset({"/", "/health", "/openapi.json"})
 #: Where the page's own files are: they are in the package, so nobody learns anything from them.
 PAGE = "/page/"
+#: A name, an address, or an IPv6 address in brackets; and a port.
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+(%[\w.~-]+)?\]|[\w.~!$&'()*+,;=%-]*)(:(?P<port>[0-9]{0,5}))?", re.ASCII)
 #: How much of a length is looked at: more digits are more than any limit.
 _DIGITS = 20
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -138,15 +140,10 @@ def _host(headers: Headers) -> str:
     Raises:
         Refused: with 400: it isn't one. Everything behind the guard makes addresses of it.
     """
-    host = headers.get("host", "")
-    try:
-        parts = urlsplit(f"//{host}")
-        _ = parts.port  # a wrong one is an error, too
-    except ValueError:
-        parts = None
-    if parts is None or parts.netloc != host or "@" in host:
+    found = _HOST.fullmatch(headers.get("host", ""))
+    if found is None or int(found["port"] or 0) > 65535:
         raise Refused(400, "the header Host isn't a name and a port")
-    return parts.hostname or ""
+    return found["name"].strip("[]")
 
 
 def _after(first: list[Message], receive: Receive) -> Receive:
