@@ -19,6 +19,8 @@ from mcp import Client
 from mcp_program import waiting
 from place import HANG, served
 
+from desist.server import Limits
+
 PROGRAM = Path(__file__).with_name("mcp_program.py")
 
 
