@@ -310,7 +310,9 @@ def test_a_lost_client_may_be_forgiven() -> None:
 
 
 def test_owners_and_ids() -> None:
-    """A run id that is taken is refused, whoever has it; another owner's thread isn't there; a scope is needed."""
+    """A run id that is taken is refused, with 409 only to those who may see the run. Another owner's thread is 404;
+    a scope is needed.
+    """
     gate = Gate()
     gate.open()
     secrets = [Token.new_secret() for _ in range(3)]
@@ -327,7 +329,7 @@ def test_owners_and_ids() -> None:
         def tried(headers: dict[str, str], **more: Any) -> int:
             return client.post("/v1/agui/workflows/story", json=ask(**more), headers=headers).status_code
 
-        assert tried(bob, runId=asked["runId"]) == 409
+        assert tried(bob, runId=asked["runId"]) == 404  # not 409: that would tell that there is one
         assert tried(bob, threadId=asked["threadId"]) == 404
         assert tried(reader) == 403 and tried({}) == 401
         path = f"/v1/runs/{asked['runId']}/events?format=agui"

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -313,31 +314,48 @@ def test_tokens_owners_and_limits() -> None:
         assert client.post("/mcp", json={}).status_code == 401
 
         async def main() -> None:
-            async with by_http(client, secret=reader) as peer:
-                result = await peer.call_tool("add", {"a": 1, "b": 2})
-                assert result.is_error and "scope 'run'" in words(result)
             async with by_http(client, secret=ann) as peer:
                 assert words(await peer.call_tool("add", {"a": 1, "b": 2})) == "3"
 
         played(main)
+        refused = client.post("/mcp", json={}, headers={"Authorization": f"Bearer {reader}"})
+        assert refused.status_code == 403 and "scope 'run'" in refused.json()["detail"]
         runs = client.get("/v1/runs", headers={"Authorization": f"Bearer {ann}"}).json()["runs"]
         assert [run["user_id"] for run in runs] == ["ann"]
-        hello = {
-            "jsonrpc": "2.0",
-            "id": 1,
-            "method": "initialize",
-            "params": {
-                "protocolVersion": "2025-06-18",
-                "capabilities": {},
-                "clientInfo": {"name": "x", "version": "1"},
-            },
-        }
-        accept = {"Accept": "application/json, text/event-stream"}
-        opened = client.post("/mcp", json=hello, headers={"Authorization": f"Bearer {ann}", **accept})
-        session = {"Mcp-Session-Id": opened.headers["mcp-session-id"], **accept}
+        opened = client.post("/mcp", json=HELLO, headers={"Authorization": f"Bearer {ann}", **ACCEPT})
+        session = {"Mcp-Session-Id": opened.headers["mcp-session-id"], **ACCEPT}
         listing = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
         stolen = client.post("/mcp", json=listing, headers={"Authorization": f"Bearer {bob}", **session})
         assert stolen.status_code == 404
+
+
+HELLO = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}},
+}
+ACCEPT = {"Accept": "application/json, text/event-stream"}
+
+
+def test_sessions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One session more than there may be is refused; one that its client ends, and one that is idle, make room."""
+    import desist.server.mcp.http as door
+
+    monkeypatch.setattr(door, "SESSIONS", 2)
+    with served(mcp_program.add, mcp=True) as client:
+        opened = [client.post("/mcp", json=HELLO, headers=ACCEPT) for _ in range(3)]
+        assert [answer.status_code for answer in opened] == [200, 200, 503]
+        ended = {"Mcp-Session-Id": opened[0].headers["mcp-session-id"], **ACCEPT}
+        assert client.delete("/mcp", headers=ended).status_code == 200
+        assert client.post("/mcp", json=HELLO, headers=ACCEPT).status_code == 200
+    monkeypatch.setattr(door, "IDLE", 0.05)
+    with served(mcp_program.add, mcp=True) as client:
+        codes = {client.post("/mcp", json=HELLO, headers=ACCEPT).status_code for _ in range(2)}
+        assert codes == {200}
+        limit = time.monotonic() + HANG
+        while client.post("/mcp", json=HELLO, headers=ACCEPT).status_code != 200:
+            assert time.monotonic() < limit, "an idle session never ends"
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

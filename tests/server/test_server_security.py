@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import socket
 from typing import Any
 
 import pytest
@@ -178,3 +180,65 @@ def test_tokens_that_arent(wrong: dict[str, Any]) -> None:
     assert ANN not in repr(TOKENS[0])
     with pytest.raises(ConfigurationError, match="two tokens"):
         create_app(workflows=[story(Gate())], tokens=[TOKENS[0], TOKENS[0]])
+
+
+#: Headers that a client may get wrong, each with what can't be understood.
+MALFORMED = [
+    ("Host", "[::1"),
+    ("Host", "[::1]x"),
+    ("Host", "127.0.0.1:port"),
+    ("Host", "127.0.0.1:99999999"),
+    ("Host", "user@127.0.0.1"),
+    ("Host", "127.0.0.1/path"),
+    ("Host", "127.0.0.1\t"),
+    ("Host", "\u2100\u00ff"),
+    ("Origin", "[::1"),
+    ("Origin", "http://[::1"),
+    ("Forwarded", "[::1"),
+    ("Authorization", "Bearer \u00ff\u00fe"),
+    ("Content-Type", "multipart/form-data"),
+    ("Content-Type", "multipart/form-data; boundary="),
+    ("Content-Type", "application/json; charset=nonsense"),
+    ("Content-Type", "application/x-www-form-urlencoded; charset=nonsense"),
+    ("Content-Type", "\u00ff/;;=;"),
+    ("Last-Event-ID", "\u00b2"),
+    ("Accept", "[::1;q=x"),
+    ("Mcp-Session-Id", "\u00ff"),
+    ("Mcp-Protocol-Version", "\u00ff"),
+    ("A2A-Version", "\u00ff"),
+    ("Sec-Fetch-Site", "\u00ff"),
+    ("Transfer-Encoding", "nonsense"),
+]
+
+
+def _status(client: Any, request: bytes) -> int:
+    """Send bytes, and return the status that is answered."""
+    with socket.create_connection(("127.0.0.1", client.base_url.port), 30) as connection:
+        connection.sendall(request)
+        first = connection.makefile("rb").readline()
+    return int(first.split()[1])
+
+
+@pytest.mark.parametrize("secured", [False, True], ids=["open", "tokens"])
+def test_malformed_headers(secured: bool) -> None:
+    """On every route: never an error of the server's, nor a traceback in its log; a Host that is no host is 400."""
+    asks = {
+        "GET /health": b"",
+        "GET /v1/runs": b"",
+        "GET /v1/runs/x/events": b"",
+        "POST /v1/runs": b'{"workflow": "none"}',
+        "POST /v1/agui/workflows/none": b"{}",
+        "POST /workflows/none/runs": b"message=x",
+        "POST /mcp": b"{}",
+        "POST /a2a/workflows/story": b'{"jsonrpc": "2.0", "id": 1, "method": "GetTask", "params": {"id": "none"}}',
+        "GET /a2a/workflows/story/.well-known/agent-card.json": b"",
+    }
+    with served(story(Gate()), tokens=TOKENS if secured else (), a2a=True, mcp=True) as client:
+        for (name, value), (ask, body) in itertools.product(MALFORMED, asks.items()):
+            said = {"Host": "127.0.0.1", "Authorization": f"Bearer {BOSS}", "Content-Length": str(len(body))}
+            said |= {"Connection": "close", name: value}
+            lines = "".join(f"{key}: {text}\r\n" for key, text in said.items())
+            code = _status(client, f"{ask} HTTP/1.1\r\n{lines}\r\n".encode() + body)
+            assert 200 <= code < 500 or code == 501, (ask, name, value, code)
+            if name == "Host" and value != "127.0.0.1\t":  # HTTP takes the space away
+                assert code == 400, (ask, value, code)

@@ -18,6 +18,7 @@ from desist.server import Limits
 from desist.testing import Gate
 
 LONG = 3600.0  #: seconds: never, in a test
+PRESENT = {"params": {"present": "true"}}  #: for a client whose leaving counts
 
 
 def gone(run: dict[str, Any]) -> bool:
@@ -55,14 +56,14 @@ def test_a_client_that_comes_back_in_time_keeps_its_run() -> None:
     gate = Gate()
     with served(story(gate), limits=Limits(away=LONG)) as client:
         run_id = start(client, on_disconnect="cancel")
-        with following(client, run_id) as events:
+        with following(client, run_id, **PRESENT) as events:
             seen = [next(events) for _ in range(4)]
         until(client, run_id, gone)
-        timers = client.app.state.core.presence._timers  # type: ignore[attr-defined]
-        assert run_id in timers
+        watch = client.app.state.core.presence._watches[run_id]  # type: ignore[attr-defined]
+        assert watch.timer is not None
         with following(client, run_id, seen[-1].id) as events:
             until(client, run_id, there)
-            assert run_id not in timers
+            assert watch.timer is None
             gate.open()
             seen += list(events)
         assert texts(seen) == "b0 b1 a0 a1 " and seen[-1].event == "WorkflowCompleted"
@@ -73,7 +74,7 @@ def test_a_lost_client_cancels_its_run() -> None:
     gate = Gate()
     with served(story(gate)) as client:
         run_id = start(client, on_disconnect="cancel", away=0.01)
-        with following(client, run_id) as events:
+        with following(client, run_id, **PRESENT) as events:
             next(events)
         run = until(client, run_id, over)
         assert (run["status"], run["cancel"]["source"]) == ("CANCELLED", "client_disconnected")
@@ -84,24 +85,24 @@ def test_a_cancel_between_loss_and_pause() -> None:
     gate = Gate()
     with served(story(gate)) as client:
         run_id = start(client, on_disconnect="cancel", away=LONG)
-        with following(client, run_id) as events:
+        with following(client, run_id, **PRESENT) as events:
             next(events)
         until(client, run_id, gone)
         receipt = cancel(client, run_id, 5.0, reason="mine").json()
         assert (receipt["source"], receipt["reason"]) == ("user", "mine")
         again = start(client)  # a turn of the loop later
         cancel(client, again, 5.0)
-        assert client.app.state.core.presence._timers == {}  # type: ignore[attr-defined]
+        assert client.app.state.core.presence._watches == {}  # type: ignore[attr-defined]
 
 
 def test_one_of_two_is_lost() -> None:
-    """As long as anybody follows, the run goes on."""
+    """As long as a client follows that may cancel the run, it goes on."""
     gate = Gate()
     with served(story(gate)) as client:
         run_id = start(client, on_disconnect="cancel", away=0.0)
         with following(client, run_id) as stays:
             next(stays)
-            with following(client, run_id) as leaves:
+            with following(client, run_id, **PRESENT) as leaves:
                 next(leaves)
             until(client, run_id, there)
             gate.open()
@@ -145,12 +146,12 @@ def test_fifty_follow_one() -> None:
         until(client, run_id, gone)
 
 
-def _unread(client: httpx2.Client, run_id: str) -> socket.socket:
+def _unread(client: httpx2.Client, run_id: str, query: str = "") -> socket.socket:
     """Ask for the events, and never read an answer."""
     client_socket = socket.socket()
     client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client_socket.connect(("127.0.0.1", client.base_url.port or 0))
-    client_socket.sendall(f"GET /v1/runs/{run_id}/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    client_socket.sendall(f"GET /v1/runs/{run_id}/events{query} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
     return client_socket
 
 
@@ -196,7 +197,7 @@ def test_who_takes_nothing_is_lost() -> None:
 
     with served(Workflow("Flood", steps=[Step("tell", executor=tell)]), limits=Limits(patience=0.1)) as client:
         run_id = start(client, "flood", on_disconnect="cancel", away=0.0)
-        with _unread(client, run_id):
+        with _unread(client, run_id, "?present=true"):
             until(client, run_id, there)
             gate.open()
             run = until(client, run_id, over)

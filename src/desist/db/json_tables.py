@@ -259,6 +259,19 @@ class JsonTables:
         """Write a session."""
         self._replace(self._session_file(session.session_id, session.kind), dump(asdict(session)))
 
+    def session_users(self, session_id: str) -> tuple[set[str | None], set[str | None]]:
+        """Return the users of the sessions with this id, and those of its runs."""
+        name = _safe(session_id)
+        held = [self.get_session_at(path) for path in self._names(self._sessions, lambda fields: fields[0] == name)]
+        speakers = {row.user_id for row in self.session_runs(session_id, None, None, None, "all")}
+        return {one.user_id for one in held if one is not None}, speakers
+
+    def lock_session(self, session_id: str) -> None:
+        """Who holds the lock file is alone."""
+
+    def lock_run(self, run_id: str) -> None:
+        """Who holds the lock file is alone."""
+
     def delete_session(self, session_id: str, kind: str | None) -> bool:
         """Delete a session, its runs and their parts."""
         name = _safe(session_id)

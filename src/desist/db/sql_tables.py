@@ -284,6 +284,16 @@ class SqlTables(SqlEvents, QueueTables):
             values,
         )
 
+    def session_users(self, session_id: str) -> tuple[set[str | None], set[str | None]]:
+        """Return the users of the sessions with this id, and those of its runs."""
+        query = "SELECT DISTINCT user_id FROM {} WHERE session_id = ?"
+        tables = (self._names.sessions, self._names.runs)
+        holders, speakers = ({row[0] for row in self._rows(query.format(table), [session_id])} for table in tables)
+        return holders, speakers
+
+    def lock_session(self, session_id: str) -> None:
+        """Let no other transaction claim a session of this id. Who holds a file is alone."""
+
     def delete_session(self, session_id: str, kind: str | None) -> bool:
         """Delete a session, its runs and their parts."""
         names, also = self._names, "" if kind is None else " AND kind = ?"

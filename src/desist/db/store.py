@@ -13,10 +13,11 @@ from concurrent.futures import Future
 from typing import Any
 
 from desist.cancel.registry import registry
+from desist.db.claims import claim_session, drop_reservation, reserve_run
 from desist.db.codec import encode, encode_part, unreadable
 from desist.db.crash import so_far
 from desist.db.marking import PAUSED, end_of, is_over, mark, may_go_on, reason_of
-from desist.db.owner import this_process
+from desist.db.owner import about_to_start, this_process
 from desist.db.rows import put_run, stored_of, update_session, with_children
 from desist.db.tables import Place, RunRow, Tables
 from desist.db.unwritten import UnwrittenEnds
@@ -225,6 +226,30 @@ class TableStore:
         """Return the sessions that fit, the one that changed last first."""
         with self.place.reading() as tables:
             return list(tables.list_sessions(kind, owner_id, user_id, limit))
+
+    # -- ids that clients choose
+
+    def claim_session(self, session: StoredSession) -> set[str | None]:
+        """Make a session for its user, if there is none; return the other users of its id. Blocks."""
+        return self.writer.put(lambda tables: claim_session(tables, session)).result()
+
+    def reserve_run(self, run: StoredRun) -> bool:
+        """Record a run that is about to start here, if there is none with its id. Blocks."""
+        about_to_start.add(run.run_id)  # first: whoever looks meanwhile must not take it for lost
+        try:
+            reserved = self.writer.put(lambda tables: reserve_run(tables, run)).result()
+        except StoreError:  # it may yet be written: what comes after that undoes it
+            self.end_reservation(run.run_id)
+            raise
+        if not reserved:
+            about_to_start.discard(run.run_id)
+        return reserved
+
+    def end_reservation(self, run_id: str) -> None:
+        """The reserved run is live here now; if it isn't, its start has failed and it is forgotten."""
+        about_to_start.discard(run_id)
+        if registry.get(run_id) is None:
+            self.writer.put(lambda tables: drop_reservation(tables, run_id))
 
     # -- the end
 

@@ -147,6 +147,15 @@ class Tables(Protocol):
     def put_session(self, session: StoredSession) -> None:
         """Write a session."""
 
+    def session_users(self, session_id: str) -> tuple[set[str | None], set[str | None]]:
+        """Return the users of the sessions with this id, of any kind, and those of its runs."""
+
+    def lock_session(self, session_id: str) -> None:
+        """Let no other transaction claim a session of this id."""
+
+    def lock_run(self, run_id: str) -> None:
+        """Let no other transaction claim or cancel a run of this id that isn't there yet."""
+
     def delete_session(self, session_id: str, kind: str | None) -> bool:
         """Delete a session, its runs and their parts; return whether anything was there."""
 
@@ -207,9 +216,6 @@ class SharedTables(Tables, Protocol):
 
     def beat(self, process: str, address: str, lease: float) -> None:
         """Record that a process lives, how it is woken, and for how many seconds it is believed to live."""
-
-    def lock_run(self, run_id: str) -> None:
-        """Let no other transaction claim or cancel a run of this id that isn't there yet."""
 
     def see_that_it_is_locked(self) -> None:
         """Fail if others may have changed what was read: this process may have been frozen since then."""

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from desist.cancel.registry import registry
 from desist.run.snapshot import snapshot
-from desist.run.stored import PartKind, RunQuery, SessionUpdate, StoredRun, StoredSession
+from desist.run.stored import PartKind, RunQuery, SessionUpdate, StoredRun, StoredSession, other_users
 
 __all__ = ["MemoryStore"]
 
@@ -125,6 +126,33 @@ class MemoryStore:
         """Apply a change to what is held."""
         with self._lock:
             self.save_session(change.applied_to(self._sessions.get((change.session_id, change.kind))))
+
+    def claim_session(self, session: StoredSession) -> set[str | None]:
+        """Make a session for its user, if there is none; return the other users of its id."""
+        with self._lock:
+            held = {kind: self._sessions.get((session.session_id, kind)) for kind in ("workflow", "agent")}
+            holders = {one.user_id for one in held.values() if one is not None}
+            speakers = {run.user_id for run in self.session_runs(session.session_id, ended_only=False)}
+            others = other_users(holders, speakers, session.user_id)
+            if not others and held[session.kind] is None:
+                self.save_session(session)
+            return others
+
+    def reserve_run(self, run: StoredRun) -> bool:
+        """Record a run that is about to start here, if there is none with its id."""
+        with self._lock:
+            free = self.load_run(run.run_id) is None
+            if free:
+                self.save_run(run)
+            return free
+
+    def end_reservation(self, run_id: str) -> None:
+        """The reserved run is live here now; if it isn't, its start has failed and it is forgotten."""
+        with self._lock:
+            run = self._live.get(run_id)
+            if run is not None and registry.get(run_id) is None:
+                del self._live[run_id]
+                self._leave(run)
 
     def delete_session(self, session_id: str, kind: str | None = None) -> bool:
         """Forget a session and its ended runs, of one kind or of all; return whether anything was there."""

@@ -88,6 +88,22 @@ class RunStore(Protocol):
     def update_session(self, change: SessionUpdate) -> Future[None] | None:
         """Apply a change to the session as it is stored then; make the session if there is none."""
 
+    def claim_session(self, session: StoredSession) -> set[str | None]:
+        """Make a session for its user, if there is none with its id, of any kind; return the other users of that id.
+
+        One conditional write: of two users that claim one new id at the same moment one gets it, and the other one is
+        told whose it is. Blocks.
+        """
+
+    def reserve_run(self, run: StoredRun) -> bool:
+        """Record a run that is about to start in this process, if there is none with its id; return whether so.
+
+        One conditional write, as above. Blocks. `end_reservation` is called afterwards, in any case.
+        """
+
+    def end_reservation(self, run_id: str) -> None:
+        """The reserved run is live here now; if it isn't, its start has failed and it is forgotten."""
+
     def delete_session(self, session_id: str, kind: str | None = None) -> bool:
         """Forget a session and its runs, of one kind or of all; return whether anything was there."""
 

@@ -13,7 +13,7 @@ from desist.cancel.status import RunStatus
 from desist.run.kept_options import KeptOptions
 from desist.run.recorder import Recorder
 
-__all__ = ["PartKind", "RunQuery", "SessionUpdate", "StoredRequest", "StoredRun", "StoredSession"]
+__all__ = ["PartKind", "RunQuery", "SessionUpdate", "StoredRequest", "StoredRun", "StoredSession", "other_users"]
 
 #: What a part of a run is: a `Message`, a `ToolExecution`, a `StepOutput`; "begun" is the `StepOutput` of a step that
 #: hasn't ended: a container, or one whose work is a run of its own; "again" says that the run began anew, and what came
@@ -33,6 +33,17 @@ class StoredSession:
     metadata: dict[str, Any] | None = None
     created_at: float = field(default_factory=time.time)  #: seconds since the epoch
     updated_at: float = field(default_factory=time.time)
+
+
+def other_users(holders: set[str | None], speakers: set[str | None], user_id: str | None) -> set[str | None]:
+    """Return whose a session is, or whose words are in it, besides one user: none of them, then it is that user's.
+
+    Parameters:
+        holders: the users of the sessions with this id, of all kinds.
+        speakers: the users of its runs. One without a user (a caller that may use any session has started it) makes a
+            held session nobody else's; without any session it counts, because the session was forgotten.
+    """
+    return (holders | (speakers - {None} if holders else speakers)) - {user_id}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

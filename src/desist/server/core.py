@@ -17,12 +17,14 @@ from desist.cancel.receipt import CancelReceipt, Latch
 from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
-from desist.exceptions import ConfigurationError
+from desist.exceptions import ConfigurationError, RunIdInUseError
+from desist.run.agent_output import RunOutput
 from desist.run.cancel import acancel
 from desist.run.driver import new_id
 from desist.run.following import follow_known, follow_shared
 from desist.run.shared import shared_store
-from desist.run.store import RunQuery, RunStore, StoredRun, read
+from desist.run.store import RunQuery, RunStore, StoredRun, StoredSession, read
+from desist.run.workflow_output import WorkflowRunOutput
 from desist.server.components import Component, Components, Kind
 from desist.server.house import House
 from desist.server.presence import Presence
@@ -42,6 +44,7 @@ class Wish:
 
     session_id: str | None = None
     user_id: str | None = None
+    run_id: str | None = None  #: which the client has chosen
     on_disconnect: OnDisconnect = "continue"
     away: float | None = None  #: seconds that its clients may be away; None for the server's own
     options: dict[str, Any] = field(default_factory=dict)  #: for `arun`
@@ -61,30 +64,43 @@ class Core:
         """Start a run in the background; return its output as it is before it begins."""
         user = self._user(wish, caller)
         self.house.check()
+        wish = replace(wish, user_id=user)
+        if wish.run_id is None:
+            return await self._begin(component, given, wish, caller)
+        await self._reserve(component, wish, caller)
+        try:
+            return await self._begin(component, given, wish, caller)
+        except RunIdInUseError:  # by a live run that is recorded elsewhere
+            raise await self._taken(wish.run_id, caller) from None
+        finally:
+            component.store.end_reservation(wish.run_id)
+
+    async def _begin(self, component: Any, given: Any, wish: Wish, caller: Caller) -> Any:
         if wish.session_id is not None:
-            await self._check_session(component, wish.session_id, caller)
-        if (run_id := wish.options.get("run_id")) is not None and await self._lookup(run_id) is not None:
-            raise Refused(409, "there is a run with this id already: take a new one")
+            await self._claim_session(component, wish.session_id, wish.user_id, caller)
         self.house.check()  # others may have come meanwhile
+        options = wish.options if wish.run_id is None else wish.options | {"run_id": wish.run_id}
         pending = await component.arun(
             given,
             stream=False,
             stream_events=True,
             background=True,
             session_id=wish.session_id or new_id(),
-            user_id=user,
-            **wish.options,
+            user_id=wish.user_id,
+            **options,
         )
-        return self._entered(pending, wish)
+        return self._entered(pending, wish, caller)
 
     async def go_on(self, found: StoredRun, wish: Wish, caller: Caller) -> Any:
         """Go on with a run that was cancelled or has failed, in the background; return the new run's output."""
         component = self._component(found)
         self.house.check()
+        if caller.owner is not None and found.session_id is not None:
+            await self._claim_session(component, found.session_id, caller.owner, caller)
         pending = await component.acontinue_run(
             found.output, stream=False, stream_events=True, background=True, **wish.options
         )
-        return self._entered(pending, wish)
+        return self._entered(pending, wish, caller)
 
     async def take_up(self) -> None:
         """Go on with the runs that were left to workflows with `on_crash="resume"`. When a server starts."""
@@ -94,9 +110,9 @@ class Core:
                 for run_id in await component.aresume_lost_runs():
                     self.house.enter(run_id)
 
-    def _entered(self, pending: Any, wish: Wish) -> Any:
+    def _entered(self, pending: Any, wish: Wish, caller: Caller) -> Any:
         if wish.on_disconnect == "cancel":
-            self.presence.watch(pending.run_id, self.limits.away if wish.away is None else wish.away)
+            self.presence.watch(pending.run_id, self.limits.away if wish.away is None else wish.away, caller)
         self.house.enter(pending.run_id)
         return pending
 
@@ -107,17 +123,53 @@ class Core:
             raise Refused(403, "this token can't start runs for another user: leave user_id out")
         return caller.owner
 
-    async def _check_session(self, component: Component, session_id: str, caller: Caller) -> None:
-        """A session has the history of its runs: it may not be another owner's."""
-        if caller.owner is None:
+    # -- ids that clients choose
+
+    async def _claim_session(self, component: Component, session_id: str, user: str | None, caller: Caller) -> None:
+        """A session has the history of its runs: it is one user's. Before anything of it is read.
+
+        Raises:
+            Refused: it is another user's: with 404 where the caller may not know that, else with 409.
+        """
+        if user is None:  # only of a caller that may use any session
             return
         store, kind = component.store, self.kind_of(component)
-        query = RunQuery(session_id=session_id, limit=1)
-        held = await read(store, lambda: store.load_session(session_id, kind))
-        last = await read(store, lambda: store.list_runs(query))
-        users = {one.user_id for one in (held, *last) if one is not None}
-        if users - {caller.owner}:
+        session = StoredSession(session_id=session_id, kind=kind, owner_id=component.id, user_id=user)
+        others = await read(store, lambda: store.claim_session(session))
+        if others and caller.owner is not None:
             raise Refused(404, "there is no session with this id: leave session_id out, or take a new one")
+        if others - {None}:
+            raise Refused(409, "this session is another user's: leave user_id out, or take a new session_id")
+
+    async def _reserve(self, component: Component, wish: Wish, caller: Caller) -> None:
+        """Take a run id that a client has chosen: no run had it, and no other request gets it.
+
+        Raises:
+            Refused: there is a run with this id: with 409 if the caller may see it, else with 404.
+        """
+        run_id, kind = wish.run_id or "", self.kind_of(component)
+        # Without its session, which isn't claimed yet: nothing of this run may count as said in it.
+        known: dict[str, Any] = {"run_id": run_id, "user_id": wish.user_id}
+        output: Any = (
+            WorkflowRunOutput(workflow_id=component.id, workflow_name=component.name, **known)
+            if kind == "workflow"
+            else RunOutput(agent_id=component.id, agent_name=component.name, status=RunStatus.pending, **known)
+        )
+        run = StoredRun(
+            kind=kind, owner_id=component.id, status=RunStatus.pending, output=output, root_run_id=run_id, **known
+        )
+        store = component.store
+        # The look finds runs in the other stores; in this one the write decides.
+        if await self._lookup(run_id) is not None or not await read(store, lambda: store.reserve_run(run)):
+            raise await self._taken(run_id, caller)
+
+    async def _taken(self, run_id: str, caller: Caller) -> Refused:
+        """Return what a caller is told that wants an id which there is."""
+        try:
+            await self.find(run_id, caller)
+        except Refused:
+            return Refused(404, "a run with this id can't be started: take a new one")
+        return Refused(409, "there is a run with this id already: take a new one")
 
     # -- finding
 

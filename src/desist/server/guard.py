@@ -6,9 +6,9 @@ A pure ASGI layer before the routes. It knows addresses, headers and tokens; it 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,6 +22,10 @@ __all__ = ["OPEN", "PAGE", "Guard", "is_loopback"]
 OPEN = frozenset({"/", "/health", "/openapi.json"})
 #: Where the page's own files are: they are in the package, so nobody learns anything from them.
 PAGE = "/page/"
+#: A name, an address, or an IPv6 address in brackets; and a port.
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+(%[\w.~-]+)?\]|[\w.~!$&'()*+,;=%-]*)(:(?P<port>[0-9]{0,5}))?", re.ASCII)
+#: How much of a length is looked at: more digits are more than any limit.
+_DIGITS = 20
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _PROXIED = ("forwarded", "x-forwarded-for", "x-real-ip")
 _HEADERS = {
@@ -64,7 +68,9 @@ class Guard:
             return
         guarded = _with_headers(send)
         try:
-            scope["desist.caller"] = self._caller(scope, Headers(scope=scope))
+            headers = Headers(scope=scope)
+            host = _host(headers)
+            scope["desist.caller"] = self._caller(scope, headers, host)
             body = await self._whole_body(scope, receive)
         except Refused as refused:
             await answer(refused)(scope, receive, guarded)
@@ -72,14 +78,14 @@ class Guard:
         if body is not None:
             await self._app(scope, body, guarded)
 
-    def _caller(self, scope: Scope, headers: Headers) -> Caller:
+    def _caller(self, scope: Scope, headers: Headers, host: str) -> Caller:
         """Return who asks.
 
         Raises:
             Refused: nobody that may.
         """
         if not self._tokens:
-            self._refuse_strangers(scope, headers)
+            self._refuse_strangers(scope, headers, host)
             return Caller(key=f"address {(scope.get('client') or ('', 0))[0]}")
         caller = self._tokens.caller(headers.get("authorization", ""))
         if caller is not None:
@@ -88,12 +94,11 @@ class Guard:
             return ANYONE
         raise Refused(401, "show a token: Authorization: Bearer ...", {"WWW-Authenticate": "Bearer"})
 
-    def _refuse_strangers(self, scope: Scope, headers: Headers) -> None:
+    def _refuse_strangers(self, scope: Scope, headers: Headers, host: str) -> None:
         """Without tokens, whoever can reach the server can use it. So: this machine, and no page of another site."""
         client = (scope.get("client") or ("", 0))[0]
         if not is_loopback(client) or any(name in headers for name in _PROXIED):
             raise Refused(403, "this server has no tokens: it answers its own machine only, and no proxy")
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
         if not is_loopback(host):  # another site's name that points here
             raise Refused(403, "this server has no tokens: ask for it as localhost or 127.0.0.1")
         if scope["method"] in _SAFE:
@@ -109,7 +114,9 @@ class Guard:
         if scope["method"] in _SAFE:
             return receive
         length = Headers(scope=scope).get("content-length", "0")
-        if length.isdigit() and int(length) > self._body:
+        if not (length.isascii() and length.isdigit()):
+            raise Refused(400, "the header Content-Length isn't a number", {"Connection": "close"})
+        if int(length[:_DIGITS]) > self._body:
             raise self._too_big()
         parts: list[bytes] = []
         size, more = 0, True
@@ -125,6 +132,18 @@ class Guard:
 
     def _too_big(self) -> Refused:
         return Refused(413, f"the body is bigger than {self._body} bytes", {"Connection": "close"})
+
+
+def _host(headers: Headers) -> str:
+    """Return the name that a request is for; "" if it doesn't say.
+
+    Raises:
+        Refused: with 400: it isn't one. Everything behind the guard makes addresses of it.
+    """
+    found = _HOST.fullmatch(headers.get("host", ""))
+    if found is None or int(found["port"] or 0) > 65535:
+        raise Refused(400, "the header Host isn't a name and a port")
+    return found["name"].strip("[]")
 
 
 def _after(first: list[Message], receive: Receive) -> Receive:

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 from fastapi import Depends, Request, Response
 
 from desist.cancel.follower import Follower
-from desist.cancel.reason import Source
 from desist.cancel.registry import registry
 from desist.run.plain import dump
 from desist.server.components import Component
@@ -22,10 +21,11 @@ from desist.server.tokens import Caller
 __all__ = ["Answer", "MayCancel", "MayRead", "MayRun", "Talk", "given_of", "problems", "streamed"]
 
 _WORDS = {
+    400: "A header is malformed.",
     401: "No token, or one that isn't known.",
     403: "The token isn't good for this, or the request came from another site.",
     404: "There is none, or none that the caller may see.",
-    409: "The run stands otherwise.",
+    409: "The run, or the session, stands otherwise.",
     410: "These events aren't kept any more.",
     413: "The body is too big.",
     422: "The request can't be used.",
@@ -37,7 +37,9 @@ _WORDS = {
 def problems(*more: int) -> dict[int | str, dict[str, Any]]:
     """Return the errors of a route, for the OpenAPI."""
     content = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {code: {"description": _WORDS[code], "content": content} for code in sorted({401, 403, 422, 503, *more})}
+    return {
+        code: {"description": _WORDS[code], "content": content} for code in sorted({400, 401, 403, 422, 503, *more})
+    }
 
 
 def streamed(words: str) -> dict[str, Any]:
@@ -93,29 +95,37 @@ class Talk:
         self.core = core
         self.streams = Streams(core.limits.streams)
 
-    def tell(self, follower: Follower[Any], frame: Frame, caller: Caller, *, retry: bool = True) -> EventStream:
-        """Return the response that tells a run."""
-        audience = Audience(presence=self.core.presence, streams=self.streams, caller=caller)
+    def tell(
+        self, follower: Follower[Any], frame: Frame, caller: Caller, *, retry: bool = True, starts: bool = False
+    ) -> EventStream:
+        """Return the response that tells a run.
+
+        Parameters:
+            starts: the client stands for the start of the run: when it leaves, `on_disconnect` is looked at.
+        """
+        audience = Audience(presence=self.core.presence, streams=self.streams, caller=caller, starts=starts)
         return EventStream(follower, frame, limits=self.core.limits, audience=audience, retry=retry)
 
     async def tell_new(self, run_id: str, frame: Frame, caller: Caller, *, retry: bool = True) -> EventStream:
         """Return the response that tells a run which was just started, from its beginning."""
         found = await self.core.find(run_id, caller)
-        return self.tell(await self.core.follow(found, None), frame, caller, retry=retry)
+        return self.tell(await self.core.follow(found, None), frame, caller, retry=retry, starts=True)
 
-    async def wait(self, request: Request, run_id: str) -> None:
-        """Wait for the end of a run; a client that is lost meanwhile cancels it."""
+    async def wait(self, request: Request, run_id: str, caller: Caller) -> None:
+        """Wait for the end of a run that this request has started. Its client is present for as long.
+
+        Returns early if the client has left: then nobody reads the answer.
+        """
         run: Any = registry.get(run_id)
         if run is None:
             return
+        self.core.presence.joined(run_id, caller, starts=True)
         ended = asyncio.ensure_future(run.settled.wait_async())
         left = asyncio.ensure_future(_left(request))
         try:
             await asyncio.wait({ended, left}, return_when=asyncio.FIRST_COMPLETED)
-            if not ended.done():
-                run.stop(Source.client_disconnected, "the client that waited for it left")
-                await run.settled.wait_async()
         finally:
+            self.core.presence.left(run_id, caller, lost=not ended.done())
             ended.cancel()
             left.cancel()
 

@@ -113,12 +113,12 @@ def _starting(routes: APIRouter, talk: Talk, kind: Kind) -> None:
         "/{component_id}/runs",
         operation_id=f"run_{kind}",
         response_model=None,
-        responses=_ENDED | problems(404, 413, 429),
+        responses=_ENDED | problems(404, 409, 413, 429),
     )
     async def start_run(
         component_id: str, ask: Annotated[RunAsk, Form()], request: Request, caller: MayRun
     ) -> Response:
-        """Start a run. Without `background` it is cancelled when its client is lost."""
+        """Start a run. Without `background` it is cancelled when its client has been lost for a while."""
         component = core.components.get(kind, component_id)
         if ask.stream:
             talk.streams.check(caller)
@@ -144,7 +144,7 @@ def _starting(routes: APIRouter, talk: Talk, kind: Kind) -> None:
 
 def _wish(ask: _Ask) -> Wish:
     leaving: Literal["continue", "cancel"] = "continue" if ask.background else "cancel"
-    return Wish(session_id=ask.session_id, user_id=ask.user_id, on_disconnect=leaving, away=0.0)
+    return Wish(session_id=ask.session_id, user_id=ask.user_id, on_disconnect=leaving)
 
 
 async def _answered(talk: Talk, pending: Any, ask: _Ask, request: Request, caller: Caller) -> Response:
@@ -155,7 +155,7 @@ async def _answered(talk: Talk, pending: Any, ask: _Ask, request: Request, calle
     if ask.background:
         queued = {"run_id": run_id, "session_id": pending.session_id, "status": RunStatus.pending.value}
         return Answer(queued, 202)
-    await talk.wait(request, run_id)
+    await talk.wait(request, run_id, caller)
     found = await talk.core.find(run_id, caller)
     return Answer(plain(found.output))
 

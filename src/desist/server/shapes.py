@@ -50,9 +50,9 @@ class _Started(_Asked):
     timeout: Seconds | None = Field(default=None, description="Seconds after which it is cancelled.")
     budget: BudgetShape | None = None
     on_disconnect: Literal["continue", "cancel"] = Field(
-        default="continue", description="What becomes of the run when nobody follows it any more."
+        default="continue", description="What becomes of the run when its clients have left."
     )
-    away: Seconds | None = Field(default=None, description="Seconds that its clients may be away.")
+    away: Seconds | None = Field(default=None, description="Seconds that its clients may be absent; else the server's.")
 
     def options(self) -> dict[str, Any]:
         """Return the options for `arun`."""
@@ -151,7 +151,7 @@ class RunInfo(BaseModel):
     continued_from: str | None = None
     store_error: str | None = Field(default=None, description="Why its end may not be stored, or can't be read.")
     cancel: dict[str, Any] | None = Field(default=None, description="The record of its cancel.")
-    followers: int = Field(default=0, description="How many clients read along here.")
+    followers: int = Field(default=0, description="How many clients follow it here, or wait for it.")
 
 
 class RunWhole(RunInfo):

@@ -80,6 +80,7 @@ class Audience:
     presence: Presence
     streams: Streams
     caller: Caller
+    starts: bool = False  #: this client stands for the start of the run; see `desist.server.presence`
 
 
 class EventStream(Response):
@@ -100,7 +101,7 @@ class EventStream(Response):
         """Tell it, until it is over or the client has left."""
         audience, run_id = self._audience, self._follower.run_id
         audience.streams.count(audience.caller, 1)
-        audience.presence.joined(run_id)
+        audience.presence.joined(run_id, audience.caller, starts=audience.starts)
         telling = asyncio.ensure_future(self._tell(send))
         leaving = asyncio.ensure_future(_client_left(receive))
         try:
@@ -111,7 +112,7 @@ class EventStream(Response):
             await asyncio.wait({telling, leaving})
             self._follower.stop(Source.client_disconnected)
             audience.streams.count(audience.caller, -1)
-            audience.presence.left(run_id, lost=not self._finished)
+            audience.presence.left(run_id, audience.caller, lost=not self._finished)
         if not telling.cancelled() and (error := telling.exception()) is not None and not isinstance(error, OSError):
             raise error
 

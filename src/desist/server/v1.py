@@ -57,6 +57,9 @@ LastEvent = Annotated[int | None, Header(alias="Last-Event-ID", ge=-1, le=2**53)
 After = Annotated[
     int | None, Query(ge=-1, le=2**53, description="The same as `Last-Event-ID`, for clients that can't send it.")
 ]
+_PRESENT = (
+    "Count this client's leaving as that of the starter, for `on_disconnect`. Needs `cancel`, or to be the starter."
+)
 Format = Annotated[
     Literal["desist", "agui"], Query(description="`agui`: as events of AG-UI 1.0, always from the beginning.")
 ]
@@ -73,7 +76,7 @@ def v1_routes(talk: Talk) -> APIRouter:
 def _starting(routes: APIRouter, talk: Talk) -> None:
     core = talk.core
 
-    @routes.post("/runs", status_code=202, response_model=None, responses=_STARTED | problems(404, 413, 429))
+    @routes.post("/runs", status_code=202, response_model=None, responses=_STARTED | problems(404, 409, 413, 429))
     async def start_run(ask: StartAsk, caller: MayRun) -> Response:
         """Start a run. It lives on the server: its client may leave and come back."""
         kind, name = _named(ask)
@@ -191,18 +194,21 @@ def _following(routes: APIRouter, talk: Talk) -> None:
         last_event_id: LastEvent = None,
         after: After = None,
         format: Format = "desist",
+        present: Annotated[bool, Query(description=_PRESENT)] = False,
     ) -> Response:
         """Read along. Leave at any time, and come back with the `id` of the last event that was seen."""
         talk.streams.check(caller)
         found = await core.find(run_id, caller)
+        if present and not core.presence.may_end(run_id, caller):
+            raise Refused(403, "present=true needs the scope 'cancel', or the token that has started the run")
         if format == "agui":
             if (last_event_id, after) != (None, None):
                 raise Refused(422, "format=agui is told from the beginning: leave Last-Event-ID and after out")
-            return await agui_stream(talk, found, caller)
+            return await agui_stream(talk, found, caller, starts=present)
         follower = await core.follow(found, after if last_event_id is None else last_event_id)
         if follower.cursor.at_end:
             return Response(status_code=204)
-        stream: EventStream = talk.tell(follower, indexed(run_id), caller)
+        stream: EventStream = talk.tell(follower, indexed(run_id), caller, starts=present)
         return stream
 
 

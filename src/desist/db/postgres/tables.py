@@ -104,6 +104,10 @@ class WritingTables(PostgresTables):
         """Let no other transaction claim or cancel a run of this id that isn't there yet."""
         self._lock_name(f"{self._names.runs} {run_id}")
 
+    def lock_session(self, session_id: str) -> None:
+        """Let no other transaction claim a session of this id. Before the lock of its kind, see `get_session`."""
+        self._lock_name(f"{self._names.sessions} {session_id}")
+
     def _lock_name(self, name: str) -> None:
         """Lock what has no row yet, until the transaction is through. Names that share a number only wait in vain."""
         self._rows("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", (name,))

@@ -22,7 +22,7 @@ from desist.exceptions import DesistError
 from desist.run.store import RunQuery, StoredRun
 from desist.server.a2a.telling import STATES, Telling, task_of
 from desist.server.components import Component
-from desist.server.core import Wish
+from desist.server.core import OnDisconnect, Wish
 from desist.server.problems import Refused, of_error
 from desist.server.requests import Talk, given_of
 from desist.server.tokens import Caller
@@ -48,13 +48,13 @@ class Tasks(RequestHandler):
     @validate_request_params
     async def on_message_send(self, params: pb.SendMessageRequest, context: ServerCallContext) -> pb.Task:
         """Start a run, and wait for its end unless told not to. A client that is lost meanwhile can't know of it: it
-        is cancelled.
+        is cancelled after the server's grace.
         """
-        caller = _caller(context, "run")
+        caller, waits = _caller(context, "run"), not params.configuration.return_immediately
         with _refusals():
-            run_id = await self._start(params, caller)
-            if not params.configuration.return_immediately:
-                await self._talk.wait(context.state["request"], run_id)
+            run_id = await self._start(params, caller, "cancel" if waits else "continue")
+            if waits:
+                await self._talk.wait(context.state["request"], run_id, caller)
             return _task(await self._core.find(run_id, caller))
 
     @validate_request_params
@@ -65,20 +65,20 @@ class Tasks(RequestHandler):
         caller = _caller(context, "run")
         with _refusals():
             self._talk.streams.check(caller)
-            run_id = await self._start(params, caller)
+            run_id = await self._start(params, caller, "continue")
             found = await self._core.find(run_id, caller)
         async with contextlib.aclosing(self._tell(found, caller)) as updates:
             async for update in updates:
                 yield update
 
-    async def _start(self, params: pb.SendMessageRequest, caller: Caller) -> str:
+    async def _start(self, params: pb.SendMessageRequest, caller: Caller, leaving: OnDisconnect) -> str:
         message, wanted = params.message, params.configuration
         if wanted.HasField("task_push_notification_config"):
             raise errors.PushNotificationNotSupportedError
         if message.task_id:
             await self._find(message.task_id, caller)
             raise errors.UnsupportedOperationError("a task here takes one message: send another without taskId")
-        wish = Wish(session_id=message.context_id or None)
+        wish = Wish(session_id=message.context_id or None, on_disconnect=leaving)
         given = _given(self._component, list(message.parts))
         return str((await self._core.start(self._component, given, wish, caller)).run_id)
 
@@ -143,7 +143,7 @@ class Tasks(RequestHandler):
             follower = await self._core.follow(found, None)
         telling = Telling(found.run_id, found.session_id or found.run_id)
         self._talk.streams.count(caller, 1)
-        self._core.presence.joined(found.run_id)
+        self._core.presence.joined(found.run_id, caller)
         finished = False
         try:
             yield _task(found)
@@ -158,7 +158,7 @@ class Tasks(RequestHandler):
         finally:
             follower.stop(Source.client_disconnected)
             self._talk.streams.count(caller, -1)
-            self._core.presence.left(found.run_id, lost=not finished)
+            self._core.presence.left(found.run_id, caller, lost=not finished)
 
     # -- stopping
 

@@ -12,12 +12,14 @@ from desist.server.agui.telling import Telling
 from desist.server.components import Kind
 from desist.server.core import OnDisconnect, Wish
 from desist.server.requests import MayRun, Talk, given_of, problems, streamed
+from desist.server.shapes import Seconds
 from desist.server.stream import EventStream
 from desist.server.tokens import Caller
 
 __all__ = ["agui_routes", "agui_stream"]
 
-_LEFT = "What becomes of the run when its client, and whoever else follows it, is lost."
+_AWAY = "Seconds that they may be absent; else the server's. 0: a client that stops by leaving stops it at once."
+_LEFT = "What becomes of the run when its client, and whoever else may cancel it, has left."
 
 
 def agui_routes(talk: Talk) -> APIRouter:
@@ -28,10 +30,10 @@ def agui_routes(talk: Talk) -> APIRouter:
     return routes
 
 
-async def agui_stream(talk: Talk, found: StoredRun, caller: Caller) -> EventStream:
-    """Return the response that tells a run, from its beginning."""
+async def agui_stream(talk: Talk, found: StoredRun, caller: Caller, *, starts: bool) -> EventStream:
+    """Return the response that tells a run, from its beginning. `starts` as for `Talk.tell`."""
     telling = Telling(found.run_id, found.session_id or found.run_id)
-    return talk.tell(await talk.core.follow(found, None), telling, caller, retry=False)
+    return talk.tell(await talk.core.follow(found, None), telling, caller, retry=False, starts=starts)
 
 
 def _starting(routes: APIRouter, talk: Talk, kind: Kind) -> None:
@@ -48,10 +50,11 @@ def _starting(routes: APIRouter, talk: Talk, kind: Kind) -> None:
         ask: RunAgentInput,
         caller: MayRun,
         on_disconnect: Annotated[OnDisconnect, Query(description=_LEFT)] = "cancel",
+        away: Annotated[Seconds | None, Query(description=_AWAY)] = None,
     ) -> Response:
-        """Start a run, and read it. To stop it leave, or cancel it by its `runId`."""
+        """Start a run, and read it. To stop it cancel it by its `runId`, or leave."""
         talk.streams.check(caller)
         component = core.components.get(kind, component_id)
-        wish = Wish(session_id=ask.thread_id, on_disconnect=on_disconnect, away=0.0, options={"run_id": ask.run_id})
+        wish = Wish(session_id=ask.thread_id, run_id=ask.run_id, on_disconnect=on_disconnect, away=away)
         pending = await core.start(component, given_of(component, ask.text()), wish, caller)
-        return await agui_stream(talk, await core.find(pending.run_id, caller), caller)
+        return await agui_stream(talk, await core.find(pending.run_id, caller), caller, starts=True)

@@ -118,13 +118,13 @@ class Calls:
         start = self._core.start(component, given_of(component, arguments), wish, caller)
         call.starting = asyncio.ensure_future(start)
         await asyncio.shield(call.starting)  # a start isn't torn: the run begins cancelled instead
-        await self._follow(ctx, await self._core.find(call.run_id, caller))
+        await self._follow(ctx, await self._core.find(call.run_id, caller), caller)
         return _told(await self._core.find(call.run_id, caller))
 
-    async def _follow(self, ctx: Any, found: StoredRun) -> None:
+    async def _follow(self, ctx: Any, found: StoredRun, caller: Caller) -> None:
         """Report progress until the run has ended."""
         follower = await self._core.follow(found, None)
-        self._core.presence.joined(found.run_id)
+        self._core.presence.joined(found.run_id, caller)
         count = 0
         try:
             while True:
@@ -136,7 +136,7 @@ class Calls:
             pass
         finally:
             follower.stop(Source.client_disconnected)
-            self._core.presence.left(found.run_id, lost=False)
+            self._core.presence.left(found.run_id, caller, lost=False)
 
     async def _stop(self, call: _Call, caller: Caller) -> None:
         """The client doesn't want it any more: cancel the run, and stay until it has ended."""

@@ -19,6 +19,9 @@ from desist.server.tokens import Caller
 
 __all__ = ["Door"]
 
+#: How many sessions may be open in all, and seconds without a request after which one is closed.
+SESSIONS, IDLE = 500, 300.0
+
 
 class Door:
     """An ASGI application for `/mcp`. It works while `run()` is entered.
@@ -30,7 +33,9 @@ class Door:
     def __init__(self, core: Core, streams: Streams) -> None:
         server = Calls(core, _caller).server()
         self._streams = streams
-        self._sessions = StreamableHTTPSessionManager(server, max_request_body_size=core.limits.body)
+        self._sessions = StreamableHTTPSessionManager(
+            server, max_request_body_size=core.limits.body, max_sessions=SESSIONS, session_idle_timeout=IDLE
+        )
 
     def route(self) -> Route:
         """Return where it is."""
@@ -44,6 +49,8 @@ class Door:
         """Answer a request."""
         caller: Caller = scope["desist.caller"]
         try:
+            if "run" not in caller.scopes:  # a session is good for calls of tools only, and holds memory
+                raise Refused(403, "this token isn't good for this: it needs the scope 'run'")
             self._streams.check(caller)
         except Refused as refused:
             await answer(refused)(scope, receive, send)

@@ -6,6 +6,9 @@ import { pause } from "./dom.js";
 const SLOWEST = 8000; // milliseconds between two attempts, at most
 const TURN = 10; // ... that events are taken without a turn for the user
 
+/** Ids of runs that this page has started and that stop when it is left. Of others it is a reader only. */
+export const attended = new Set();
+
 /**
  * Follow a run until its end or the signal.
  *
@@ -32,7 +35,8 @@ export async function follow(run, { take, state, signal }) {
 
 async function listen(run, place, { take, state, signal, begun }) {
   const headers = place.last >= 0 ? { "Last-Event-ID": String(place.last) } : {};
-  const answer = await send("GET", `v1/runs/${encodeURIComponent(run)}/events`, { headers, signal });
+  const present = attended.has(run) ? "?present=true" : "";
+  const answer = await send("GET", `v1/runs/${encodeURIComponent(run)}/events${present}`, { headers, signal });
   if (answer.status === 204) return "ended";
   if (!answer.ok) throw new Problem(answer.status, await answer.json().catch(() => ({})));
   state("live");

@@ -3,6 +3,7 @@
 import { components, startRun } from "./api.js";
 import { field } from "./dialog.js";
 import { h } from "./dom.js";
+import { attended } from "./follow.js";
 import { icon, kindIcon } from "./icons.js";
 import { schemaForm } from "./schema-form.js";
 
@@ -67,7 +68,7 @@ class StartView extends HTMLElement {
         field("Session", this.session, "To go on with an earlier talk."),
         field("User", this.user),
       ),
-      h("label", { class: "check" }, this.leave, "Stop it when nobody follows it any more"),
+      h("label", { class: "check" }, this.leave, "Stop it when this page is left"),
     );
   }
 
@@ -117,7 +118,9 @@ class StartView extends HTMLElement {
     this.problem(null);
     this.send.disabled = true;
     try {
-      const run = await startRun(this.asked());
+      const what = this.asked();
+      const run = await startRun(what);
+      if (what.on_disconnect === "cancel") attended.add(run.run_id);
       location.hash = `#/runs/${encodeURIComponent(run.run_id)}`;
     } catch (error) {
       this.problem(error);
