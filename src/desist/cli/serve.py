@@ -32,10 +32,15 @@ def serve(
     cors: Annotated[list[str] | None, typer.Option(help="An origin whose pages may ask.")] = None,
     a2a: Annotated[bool, typer.Option("--a2a", help="Speak A2A, at /a2a.")] = False,
     mcp: Annotated[bool, typer.Option("--mcp", help="Be an MCP server, at /mcp.")] = False,
+    stacks: Annotated[bool, typer.Option("--stacks", help="Show clients files and source lines.")] = False,
+    connections: Annotated[int, typer.Option(help="How many may be open at once.", min=1)] = 1000,
+    per_address: Annotated[
+        int, typer.Option(help="How many of them one address may have: behind a proxy that is all.", min=1)
+    ] = 250,
 ) -> None:
     """Serve workflows and agents over HTTP: start, watch and stop runs."""
     from desist.cli.loading import load
-    from desist.server import create_app
+    from desist.server import Limits, create_app
     from desist.server import serve as run_server
     from desist.workflow.workflow import Workflow
 
@@ -49,6 +54,8 @@ def serve(
         cors_origins=cors or (),
         a2a=a2a,
         mcp=mcp,
+        stacks=stacks,
+        limits=Limits(connections=connections, connections_per_address=per_address),
     )
     raise typer.Exit(run_server(app, host=host, port=port, secured=bool(known), drain=drain))
 
