@@ -22,8 +22,10 @@ async def tell(_: StepInput) -> AsyncIterator[str]:
 
 
 async def pour(_: StepInput) -> AsyncIterator[str]:
-    while True:
+    """Tell more than sockets hold."""
+    for _ in range(200):
         yield "x" * 65536
+    await asyncio.Event().wait()
 
 
 async def hog(_: StepInput) -> AsyncIterator[str]:

@@ -182,13 +182,10 @@ def test_a_slow_reader_of_events_leaves_nothing_behind(tmp_path: Path) -> None:
         readers = [place.connect(asked) for _ in range(3)]
         for one in readers:
             assert one.recv(12) == b"HTTP/1.1 200"
-        for _ in range(600):
+        for _ in range(5000):
             if place.sockets() <= before:
                 break
-            with contextlib.suppress(TimeoutError):
-                place.stack.enter_context(socket.socket()).settimeout(0.05)
-                readers[0].settimeout(0.05)
-                readers[0].recv(1, socket.MSG_PEEK | socket.MSG_OOB)
+            assert place.cancel("unknown") == 404  # the server is at work meanwhile
         assert place.sockets() <= before
         assert place.cancel(run_id) == 202
 
@@ -250,7 +247,8 @@ def test_descriptors_that_have_run_out(tmp_path: Path, waiting: int) -> None:
             assert place.cancel(run_id) == 202
         else:
             for _ in range(50):
-                assert rest(place.connect(ASKED)).startswith((b"HTTP/1.1 503", b""))
+                assert rest(place.connect(ASKED))[:12] in (b"HTTP/1.1 503", b"")  # nothing where it was reset
+        assert "can't be accepted" in place.log.read_text()
 
 
 def test_requests_one_after_the_other_on_one_connection(tmp_path: Path) -> None:

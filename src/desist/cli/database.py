@@ -10,7 +10,7 @@ import typer
 
 from desist.cli.exits import Exit
 from desist.cli.spans import seconds_of
-from desist.cli.where import AsJson, Db, say
+from desist.cli.where import AsJson, Db, say, write
 
 if TYPE_CHECKING:
     from desist.db.base import BaseDb
@@ -86,7 +86,7 @@ def _tell(place: BaseDb, report: Any, as_json: bool) -> None:
     if as_json:
         say({"name": report.name, "version": report.version, "wanted": report.wanted, "problems": report.problems})
     else:
-        print(f"{report.name}: version {report.version}" + ("" if report.is_good else f", wanted {report.wanted}"))
+        write(f"{report.name}: version {report.version}" + ("" if report.is_good else f", wanted {report.wanted}"))
         for problem in report.problems:
-            print(f"  {problem}")
+            write(f"  {problem}")
     raise typer.Exit(Exit.ok if report.is_good else Exit.error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,6 +70,18 @@ def database(path: str | None) -> Database | None:
     return SqliteDb(path)
 
 
+def _warn_of_readers(file: Path) -> None:
+    """Say it where others of this machine can read or write the secrets."""
+    from desist.cli.where import write
+
+    try:
+        mode = stat.S_IMODE(file.stat().st_mode)
+    except OSError:
+        return  # reading it says why
+    if mode & 0o077:
+        write(f"warning: {file} has secrets and mode {mode:04o}: chmod 600 keeps others out", error=True)
+
+
 def _tokens(secrets: list[str], file: Path | None) -> list[Token]:
     import tomllib
 
@@ -78,6 +91,7 @@ def _tokens(secrets: list[str], file: Path | None) -> list[Token]:
     made = [Token(secret=secret, name=f"token {number}") for number, secret in enumerate(secrets, 1)]
     if file is None:
         return made
+    _warn_of_readers(file)
     try:
         known = tomllib.loads(file.read_text())
     except (OSError, ValueError) as error:

@@ -66,7 +66,7 @@ def serve(
         raise ConfigurationError(f"host={host!r} is open to other machines: give tokens, or serve on 127.0.0.1")
     out = out or sys.stderr
     limits: Limits = app.state.core.limits
-    connections = _connections(limits, out)
+    connections, note = _connections(limits)
     listeners = listen(host, port, connections)
     config = uvicorn.Config(
         app,
@@ -80,14 +80,14 @@ def serve(
         proxy_headers=False,
         timeout_graceful_shutdown=CLOSING,
     )
-    server = _Server(config, app.state.core.house, drain, secured, out)
+    server = _Server(config, app.state.core.house, drain, secured, out, note)
     with _limited_log():
         server.run(list(listeners))
     return INTERRUPTED if server.interrupted else 0 if server.started else 1
 
 
-def _connections(limits: Limits, out: TextIO) -> Connections:
-    """Return the table of connections: as many as are wanted, or as descriptors allow."""
+def _connections(limits: Limits) -> tuple[Connections, str]:
+    """Return the table of connections, as many as are wanted or as descriptors allow, and what to say of that."""
     total = limits.connections
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if descriptors != resource.RLIM_INFINITY:
@@ -96,9 +96,9 @@ def _connections(limits: Limits, out: TextIO) -> Connections:
         raise ConfigurationError(
             f"{descriptors} open files (ulimit -n) leave room for {max(0, total)} connections: allow at least 256"
         )
-    if total < limits.connections:
-        print(f"room for {total} connections, not {limits.connections}: ulimit -n is {descriptors}", file=out)
-    return Connections(total, min(limits.reserved, total // 4), limits.connections_per_address)
+    note = f"room for {total} connections, not {limits.connections}: ulimit -n is {descriptors}"
+    table = Connections(total, min(limits.reserved, total // 4), limits.connections_per_address)
+    return table, note if total < limits.connections else ""
 
 
 @contextlib.contextmanager
@@ -118,9 +118,9 @@ def _limited_log() -> Iterator[None]:
 class _Server(uvicorn.Server):
     """uvicorn, but signals drain the runs first."""
 
-    def __init__(self, config: uvicorn.Config, house: Any, drain: float, secured: bool, out: TextIO) -> None:
+    def __init__(self, config: uvicorn.Config, house: Any, drain: float, secured: bool, out: TextIO, note: str) -> None:
         super().__init__(config)
-        self._house, self._drain, self._secured, self._out = house, drain, secured, out
+        self._house, self._drain, self._secured, self._out, self._note = house, drain, secured, out, note
         self._told = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
@@ -135,6 +135,8 @@ class _Server(uvicorn.Server):
                 host, port = socket.getsockname()[:2]
                 shown = f"[{host}]" if ":" in host else host
                 print(f"desist serves on http://{shown}:{port}", file=self._out, flush=True)
+        if self._note:
+            print(self._note, file=self._out, flush=True)
         if not self._secured and self.servers:
             print("no tokens: whoever is on this machine may start and stop runs", file=self._out, flush=True)
 
