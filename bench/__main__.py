@@ -31,6 +31,7 @@ NAMES = (
     "billing",
     "process",
     "server",
+    "flood",
     "scale",
     "stops",
 )

@@ -14,9 +14,11 @@ HIDDEN = "***"
 #: Of databases, users put anything into the password: all up to the last "@" of the line.
 _DATABASE = re.compile(r"\b((?:postgres|postgresql|redis|rediss|mysql|amqp)(?:\+\w+)?://)([^\n]*)@", re.IGNORECASE)
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)([^\s\"'<>]+)", re.IGNORECASE)
+#: The same where the scheme was forgotten.
+_BARE = re.compile(r"(?<![\w/:@])([^\s:/@\"'<>*]+):(?!//)[^\s@\"'<>]+@")
 #: `password=...` in a connection string, `?token=...` in an address; not `max_tokens=5`.
 _FIELD = re.compile(
-    r"""((?<![a-z0-9])(?:\w*_|\w*-)?(?:password|passwd|pwd|secret|api[_-]?key|access[_-]?key|client[_-]?key|token|signature)
+    r"""((?<![\w-])[\w-]*?(?:password|passwd|pwd|secret|api[_-]?key|access[_-]?key|client[_-]?key|token|signature)
     \s*=\s*)('(?:\\.|[^'\\])*(?:'|$)|"(?:\\.|[^"\\])*(?:"|$)|[^\s&;,'"]+)""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -29,7 +31,7 @@ def redact(text: str) -> str:
     """Return a text without the credentials in it."""
     if "@" in text:
         text = _DATABASE.sub(_of_database, text)
-        text = _URL.sub(_of_url, text)
+        text = _BARE.sub(rf"\g<1>:{HIDDEN}@", _URL.sub(_of_url, text))
     if "=" in text:
         text = _QUERY.sub(rf"\g<1>{HIDDEN}", _FIELD.sub(rf"\g<1>{HIDDEN}", text))
     return _KEY.sub(HIDDEN, _BEARER.sub(rf"\g<1>\g<2>{HIDDEN}", text))
