@@ -62,6 +62,7 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
         self.table.close(self)
+        self._closing = True  # what is looked at later, at the end of the application's task, needs no timer
         for timer in (self._deadline, self._writing):
             if timer is not None:
                 timer.cancel()
@@ -73,7 +74,7 @@ class Connection(H11Protocol):
         self._look()
 
     def pause_writing(self) -> None:
-        """The client doesn't take what is sent: not for ever. It need not be read for that: see `EventStream`."""
+        """The client doesn't take what is sent: not for ever, whatever answers it."""
         super().pause_writing()
         if self._writing is None:
             self._writing = self.loop.call_later(self.limits.patience, self.drop)

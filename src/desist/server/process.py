@@ -81,8 +81,12 @@ def serve(
         timeout_graceful_shutdown=CLOSING,
     )
     server = _Server(config, app.state.core.house, drain, secured, out, note)
-    with _limited_log():
-        server.run(list(listeners))
+    try:
+        with _limited_log():
+            server.run(list(listeners))
+    finally:
+        for listener in listeners:  # where the start failed; twice is fine
+            listener.close()
     return INTERRUPTED if server.interrupted else 0 if server.started else 1
 
 
