@@ -32,6 +32,7 @@ NAMES = (
     "billing",
     "process",
     "server",
+    "flood",
     "scale",
     "stops",
 )

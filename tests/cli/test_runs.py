@@ -44,7 +44,7 @@ def test_runs_and_show(desist: Call, tmp_path: Path) -> None:
         (["runs", "--db", "no-such-file.db"], "no such file"),
         (["runs", "--db", "x.db", "--server", "http://x"], "exclude each other"),
         (["runs", "--server", "x"], "must look like http://"),
-        (["runs", "--db", "mysql://u:secret@h/d"], "mysql://u@h/d isn't known"),
+        (["runs", "--db", "mysql://u:secret@h/d"], "mysql://u:***@h/d isn't known"),
     ],
 )
 def test_places_that_cant_be(desist: Call, tmp_path: Path, monkeypatch: Any, arguments: list[str], words: str) -> None:

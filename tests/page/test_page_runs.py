@@ -156,7 +156,7 @@ def test_a_run_that_a_tool_has_started(page: Page) -> None:
 
 
 def test_a_deaf_tool_is_said_to_be_abandoned(page: Page) -> None:
-    """What could not be stopped is named, with its line and for how long it lives on; at last that it has ended."""
+    """What could not be stopped is named, with its function and for how long it lives on; at last that it has ended."""
     deaf = Deaf()
     with served(agents=[deaf.agent()]) as url:
         run_id = start(url, agent="sleeper")
@@ -165,7 +165,7 @@ def test_a_deaf_tool_is_said_to_be_abandoned(page: Page) -> None:
         button(page, "Stop").click()
         expect(page.locator(".badge.large")).to_have_text("Cancelled")
         expect(page.locator(".story")).to_contain_text("Tools stopped: 2 of 3 – not nap")
-        left = page.locator(".story li", has_text="Abandoned: thread “nap” in self.lock.acquire()")
+        left = page.locator(".story li", has_text="Abandoned: thread “nap” in nap")
         expect(left).to_contain_text(re.compile(r"still alive \d:\d\d"))
         expect(left).to_contain_text(re.compile(r"still alive 0:0[1-9]"))  # it goes on counting
         expect(page.locator(".span", has_text="nap")).to_have_attribute("data-status", "ABANDONED")

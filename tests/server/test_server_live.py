@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import threading
 from typing import Any
 
+import pytest
 from place import cancel, following, served, start, story, until
 from test_server_security import ANN, BOB, TOKENS, shown
 
@@ -59,8 +61,9 @@ def test_a_stop_as_it_goes() -> None:
         assert life(client, run_id)["runs"] == []
 
 
-def test_what_was_given_up_and_still_runs() -> None:
-    """After the end: the call, its line, since when; nothing once it has ended."""
+@pytest.mark.parametrize("stacks", [False, True])
+def test_what_was_given_up_and_still_runs(stacks: bool) -> None:
+    """After the end: the call, its function, since when; nothing once it has ended. Its line and file with `stacks`."""
     lock, inside = threading.Lock(), threading.Event()
     lock.acquire()
 
@@ -72,16 +75,59 @@ def test_what_was_given_up_and_still_runs() -> None:
         return "slept"
 
     agent = Agent(name="Bot", model=ScriptedModel([ToolCalls(Call("nap", {}))]), tools=[nap])
-    with served(agents=[agent]) as client:
+    with served(agents=[agent], stacks=stacks) as client:
         run_id = client.post("/v1/runs", json={"agent": "bot", "input": "go"}).json()["run_id"]
         assert inside.wait(30)
+        assert ("nap (" in str(life(client, run_id)["runs"])) is stacks
         cancel(client, run_id, 30.0)
         (left,) = life(client, run_id)["left"]
-        assert (left["name"], left["kind"], left["line"], left["alive"]) == ("nap", "thread", "lock.acquire()", True)
-        assert left["where"].startswith("nap (") and left["since"] > 0
+        line = "lock.acquire()" if stacks else ""
+        assert (left["name"], left["kind"], left["line"], left["alive"]) == ("nap", "thread", line, True)
+        assert left["since"] > 0 and (left["where"].startswith("nap (") if stacks else left["where"] == "nap")
         lock.release()
         while life(client, run_id)["left"]:
             pass
+
+
+def test_no_client_is_shown_files_or_source() -> None:
+    """Receipts, runs, events and all protocols name functions of the server's program, not its files and lines."""
+    locks, inside = [threading.Lock(), threading.Lock()], threading.Semaphore(0)
+    free = [*locks]
+    for each in locks:
+        each.acquire()
+
+    @tool
+    def nap() -> str:
+        """Sleep."""
+        lock = free.pop()
+        inside.release()
+        lock.acquire()
+        return "slept"
+
+    agents = [Agent(name=name, model=ScriptedModel([ToolCalls(Call("nap", {}))]), tools=[nap]) for name in "AB"]
+    with served(agents=agents, a2a=True) as client, concurrent.futures.ThreadPoolExecutor() as pool:
+        run_id = client.post("/v1/runs", json={"agent": "a", "input": "go"}).json()["run_id"]
+        assert inside.acquire(timeout=30)
+        told = [client.get(f"/v1/runs/{run_id}/live").text, cancel(client, run_id, 30.0).text]
+        for path in ("", "/events", "/live"):
+            told.append(client.get(f"/v1/runs/{run_id}{path}").text)
+        told += [client.get("/v1/runs").text, client.get(f"/agents/a/runs/{run_id}").text]
+        told.append(cancel(client, run_id).text)
+        head = {"A2A-Version": "1.0"}
+        asked = {"jsonrpc": "2.0", "id": 1, "method": "GetTask", "params": {"id": run_id}}
+        told.append(client.post("/a2a/agents/a", json=asked, headers=head).text)
+        ask = {"threadId": "t", "runId": "r", "state": {}, "tools": [], "context": [], "forwardedProps": {}}
+        ask["messages"] = [{"id": "m", "role": "user", "content": "go"}]
+        agui = pool.submit(client.post, "/v1/agui/agents/b", json=ask)
+        assert inside.acquire(timeout=30)
+        (live,) = [run for run in client.get("/v1/runs").json()["runs"] if run["status"] == "RUNNING"]
+        cancel(client, live["run_id"], 30.0)
+        told.append(agui.result(30).text)
+        for each in locks:
+            each.release()
+    for text in told:
+        assert "nap" in text, text
+        assert __file__ not in text and "lock.acquire" not in text, text
 
 
 def test_another_owners_run_has_no_life() -> None:

@@ -15,6 +15,7 @@ import pytest
 from place import HANG, Frame, following, start
 
 from desist.cli.loading import load
+from desist.cli.serve import _tokens
 from desist.db import SqliteDb
 from desist.exceptions import ConfigurationError
 
@@ -108,6 +109,7 @@ def test_tokens_of_a_file(tmp_path: Path) -> None:
     secret = "a-secret-of-some-length"
     file = tmp_path / "tokens.toml"
     file.write_text(f'[ann]\nsecret = "{secret}"\nowner = "ann"\nscopes = ["read", "run"]\n')
+    file.chmod(0o600)
     with serving("--tokens", str(file)) as (process, client):
         assert client.get("/v1/runs").status_code == 401
         headers = {"Authorization": f"Bearer {secret}"}
@@ -143,3 +145,14 @@ def test_without_the_extra() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=dict(os.environ))
     assert "pip install 'desist[server]'" in done.stdout, done.stderr
+
+
+def test_a_file_of_tokens_that_others_may_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Is taken, with a warning that names it and its mode; one that is private is taken without a word."""
+    file = tmp_path / "tokens.toml"
+    file.write_text('[ann]\nsecret = "a-secret-of-some-length"\n')
+    for mode, words in ((0o640, "mode 0640: chmod 600"), (0o604, "mode 0604"), (0o600, "")):
+        file.chmod(mode)
+        assert [token.name for token in _tokens([], file)] == ["ann"]
+        said = capsys.readouterr().err
+        assert words in said and (str(file) in said) is bool(words) and "a-secret" not in said

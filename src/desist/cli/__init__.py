@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import Annotated
@@ -18,6 +19,7 @@ from desist.cli.demo import demo
 from desist.cli.doctor import doctor
 from desist.cli.events import events
 from desist.cli.exits import Exit, code_of
+from desist.cli.log import terminal_handler
 from desist.cli.mcp import mcp
 from desist.cli.model import model
 from desist.cli.resume import go_on, resume
@@ -74,6 +76,7 @@ def main() -> None:
 
     With DESIST_TRACEBACK set, an error that isn't one of ours is raised as it is, for a bug report.
     """
+    logging.lastResort = terminal_handler()  # what a program that sets up no log of its own has
     try:
         app(prog_name="desist")
     except KeyboardInterrupt:
@@ -91,5 +94,8 @@ def main() -> None:
 
 
 def _fail(words: str, code: int = Exit.error) -> None:
-    print(f"error: {words}", file=sys.stderr)
+    from desist.run.display.words import clean
+    from desist.run.redact import redact
+
+    print(f"error: {redact(clean(words))}", file=sys.stderr)
     sys.exit(code)

@@ -11,7 +11,7 @@ import typer
 
 from desist.cli.exits import Exit
 from desist.cli.spans import seconds_of
-from desist.cli.where import AsJson, Db, say
+from desist.cli.where import AsJson, Db, say, write
 
 if TYPE_CHECKING:
     from desist.db.base import BaseDb
@@ -94,16 +94,14 @@ def _open(db: str | None) -> BaseDb:
 
 
 def _tell(place: BaseDb, report: Any, as_json: bool, repaired: Sequence[str] = ()) -> None:
-    from desist.run.display.words import clean
-
     place.close()
     if as_json:
         told = {"name": report.name, "version": report.version, "wanted": report.wanted, "problems": report.problems}
         say({**told, "repaired": list(repaired)})
     else:
         for run_id in repaired:
-            print(f"run {clean(run_id)} has its end now, as its terminal event tells it")
-        print(f"{report.name}: version {report.version}" + ("" if report.is_good else f", wanted {report.wanted}"))
+            write(f"run {run_id} has its end now, as its terminal event tells it")
+        write(f"{report.name}: version {report.version}" + ("" if report.is_good else f", wanted {report.wanted}"))
         for problem in report.problems:
-            print(f"  {clean(problem)}")
+            write(f"  {problem}")
     raise typer.Exit(Exit.ok if report.is_good else Exit.error)

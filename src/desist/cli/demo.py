@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import threading
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from desist.cli.where import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,14 +41,13 @@ def demo(
     record: Annotated[Path | None, typer.Option(help="Save a picture of it, as SVG.", metavar="FILE.svg")] = None,
 ) -> None:
     """Let a model write a very long story, and stop it: after some seconds, at any key, or at Ctrl-C."""
-    from rich.console import Console
-
+    from desist.cli.shown.paper import Paper
     from desist.exceptions import ConfigurationError
 
     if scripted and model is not None:
         raise ConfigurationError("--scripted and --model exclude each other: use one of them")
     signal.signal(signal.SIGTERM, _terminated)
-    console = Console(stderr=as_json, highlight=False)
+    console = Paper(stderr=as_json, highlight=False)
     recording = _recording(record)
     play = _prepare(console, scripted, model, yes)
     try:
@@ -58,8 +58,7 @@ def demo(
     if recording is not None:
         recording.save(f"desist demo --after {after:g}" + (" --scripted" if scripted else ""))
     if as_json:
-        sys.stdout.write(json.dumps(asdict(end.facts)) + "\n")
-        sys.stdout.flush()
+        say(asdict(end.facts))
     raise typer.Exit(INTERRUPTED if end.interrupted else _code(end.facts, as_json))
 
 
@@ -158,12 +157,11 @@ class _Performance:
     def _view(self, hint: str) -> View:
         import io
 
-        from rich.console import Console
-
+        from desist.cli.shown.paper import Paper
         from desist.cli.story import ASKED
         from desist.run.display import View
 
-        console = Console(file=io.StringIO()) if self._quiet else self._console
+        console = Paper(file=io.StringIO()) if self._quiet else self._console
         self._main = View(console, self._run_id, asked=ASKED, show_end=False, hint=hint)
         return self._main
 

@@ -11,7 +11,7 @@ import typer
 
 from desist.cli.completing import Run
 from desist.cli.spans import seconds_of
-from desist.cli.where import AsJson, Db, Server, Token, say
+from desist.cli.where import AsJson, Db, Server, Token, say, write
 
 if TYPE_CHECKING:
     from desist.cli.running.started import Started
@@ -136,4 +136,4 @@ def _follow(workflow: Any, ids: list[str], stop: _StopAll, as_json: bool) -> int
 
 
 def _say(words: str) -> None:
-    print(words, flush=True)
+    write(words)

@@ -58,11 +58,10 @@ def run(
 
 def begin(started: Started, signals: Any, asked: Any, as_json: bool) -> int:
     """Show what has begun, to its end; return the exit code."""
-    from rich.console import Console
-
     from desist.cli.running.performance import perform
+    from desist.cli.shown.paper import Paper
 
-    console = Console(stderr=as_json, highlight=False)
+    console = Paper(stderr=as_json, highlight=False)
     try:
         return perform(started, signals, asked="" if asked is None else str(asked), as_json=as_json, console=console)
     finally:

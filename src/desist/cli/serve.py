@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,10 +33,15 @@ def serve(
     cors: Annotated[list[str] | None, typer.Option(help="An origin whose pages may ask.")] = None,
     a2a: Annotated[bool, typer.Option("--a2a", help="Speak A2A, at /a2a.")] = False,
     mcp: Annotated[bool, typer.Option("--mcp", help="Be an MCP server, at /mcp.")] = False,
+    stacks: Annotated[bool, typer.Option("--stacks", help="Show clients files and source lines.")] = False,
+    connections: Annotated[int, typer.Option(help="How many may be open at once.", min=1)] = 1000,
+    per_address: Annotated[
+        int, typer.Option(help="How many of them one address may have: behind a proxy that is all.", min=1)
+    ] = 250,
 ) -> None:
     """Serve workflows and agents over HTTP: start, watch and stop runs."""
     from desist.cli.loading import load
-    from desist.server import create_app
+    from desist.server import Limits, create_app
     from desist.server import serve as run_server
     from desist.workflow.workflow import Workflow
 
@@ -49,6 +55,8 @@ def serve(
         cors_origins=cors or (),
         a2a=a2a,
         mcp=mcp,
+        stacks=stacks,
+        limits=Limits(connections=connections, connections_per_address=per_address),
     )
     raise typer.Exit(run_server(app, host=host, port=port, secured=bool(known), drain=drain))
 
@@ -62,6 +70,18 @@ def database(path: str | None) -> Database | None:
     return SqliteDb(path)
 
 
+def _warn_of_readers(file: Path) -> None:
+    """Say it where others of this machine can read or write the secrets."""
+    from desist.cli.where import write
+
+    try:
+        mode = stat.S_IMODE(file.stat().st_mode)
+    except OSError:
+        return  # reading it says why
+    if mode & 0o077:
+        write(f"warning: {file} has secrets and mode {mode:04o}: chmod 600 keeps others out", error=True)
+
+
 def _tokens(secrets: list[str], file: Path | None) -> list[Token]:
     import tomllib
 
@@ -71,6 +91,7 @@ def _tokens(secrets: list[str], file: Path | None) -> list[Token]:
     made = [Token(secret=secret, name=f"token {number}") for number, secret in enumerate(secrets, 1)]
     if file is None:
         return made
+    _warn_of_readers(file)
     try:
         known = tomllib.loads(file.read_text())
     except (OSError, ValueError) as error:

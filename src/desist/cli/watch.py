@@ -8,7 +8,7 @@ import typer
 
 from desist.cli.completing import run_ids
 from desist.cli.exits import Exit
-from desist.cli.where import AsJson, Db, Server, Token, depot, say
+from desist.cli.where import AsJson, Db, Server, Token, depot, say, write
 
 if TYPE_CHECKING:
     from desist.cli.depot import Depot
@@ -53,7 +53,6 @@ def _screen(place: Depot, run: str | None, console: Any) -> None:
 
 
 def _lines(place: Depot, run: str | None, as_json: bool) -> Exit:
-    import sys
     import time
 
     from desist.cli.watching import watch_lines
@@ -63,7 +62,7 @@ def _lines(place: Depot, run: str | None, as_json: bool) -> Exit:
             say(one.plain())
         else:
             at = time.strftime("%H:%M:%S")
-            print(f"{at}  {one.run_id}  {one.status:<10}  {one.what}  {' > '.join(one.steps)}".rstrip(), flush=True)
+            write(f"{at}  {one.run_id}  {one.status:<10}  {one.what}  {' > '.join(one.steps)}")
 
-    status = watch_lines(place, run, tell, lambda words: print(words, file=sys.stderr, flush=True))
+    status = watch_lines(place, run, tell, lambda words: write(words, error=True))
     return _CODES.get(status, Exit.otherwise)

@@ -15,7 +15,7 @@ import typer
 if TYPE_CHECKING:
     from desist.cli.depot import Depot
 
-__all__ = ["AsJson", "Db", "Server", "Token", "depot", "login", "say"]
+__all__ = ["AsJson", "Db", "Server", "Token", "depot", "login", "say", "write"]
 
 _PANEL = "Where the runs are"
 Db = Annotated[
@@ -57,9 +57,18 @@ def depot(db: str | None, server: str | None, token: str | None) -> Iterator[Dep
 
 
 def say(value: Any) -> None:
-    """Write a value as one line of JSON, at once."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    """Write a value as one line of JSON, at once. What would control a terminal is escaped."""
+    from desist.run.display.words import escaped
+
+    sys.stdout.write(escaped(json.dumps(value, ensure_ascii=False)) + "\n")
     sys.stdout.flush()
+
+
+def write(words: str, *, error: bool = False) -> None:
+    """Write a line for people, at once, without what would control a terminal; as an error to standard error."""
+    from desist.run.display.words import clean
+
+    print(clean(words).replace("\n", " ").rstrip(), file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def login() -> str | None:
@@ -72,8 +81,10 @@ def login() -> str | None:
 
 def _keep_the_log_off() -> None:
     """Let what a database logs while it is looked at not stand between the lines; errors are shown."""
+    from desist.cli.log import terminal_handler
+
     log = logging.getLogger("desist")
     if not log.handlers:
-        handler = logging.StreamHandler()
+        handler = terminal_handler()
         handler.setLevel(logging.ERROR)
         log.addHandler(handler)

@@ -53,7 +53,7 @@ class JsonFolder:
         self.path, self.name = path, str(path)
         try:
             for folder in ("runs", "parts", "sessions"):
-                (path / folder).mkdir(parents=True, exist_ok=True)
+                (path / folder).mkdir(mode=0o700, parents=True, exist_ok=True)  # runs hold what users said
             self._lock_file().close()
         except OSError as error:
             raise StoreError(f"{path}: the folder can't be used: {error}") from error

@@ -8,6 +8,7 @@ from desist.db.shared_store import SharedTableStore
 from desist.db.sql_db import AsyncSqlDb, SqlDb, names_after
 from desist.db.sqlite_file import SqliteFile
 from desist.exceptions import ConfigurationError
+from desist.run.redact import redact
 
 __all__ = ["AsyncSqliteDb", "SqliteDb"]
 
@@ -68,7 +69,7 @@ def _path(db_file: str | Path | None, db_url: str | None) -> Path:
     if db_url is not None:
         plain = db_url.replace("sqlite+aiosqlite:", "sqlite:", 1)
         if not plain.startswith(_URL) or plain == _URL:
-            raise ConfigurationError(f"db_url={db_url!r} must look like 'sqlite:///PATH'")
+            raise ConfigurationError(f"db_url={redact(db_url)!r} must look like 'sqlite:///PATH'")
         db_file = plain[len(_URL) :]
     if db_file is not None and str(db_file).startswith(":memory:"):
         raise ConfigurationError("db_file=':memory:' can't be shared by threads: use InMemoryDb()")

@@ -6,6 +6,7 @@ forked child nothing of the parent is used, or closed: that would end the parent
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -25,7 +26,7 @@ from desist.db.tables import Changes
 from desist.db.writer import Busy, Job
 from desist.exceptions import StoreError
 
-__all__ = ["SqliteFile"]
+__all__ = ["SqliteFile", "make_private"]
 
 #: Milliseconds that SQLite itself waits for another process; whoever calls tries again.
 BUSY_MS = 200
@@ -41,6 +42,16 @@ class _Connection(sqlite3.Connection):
     """A connection that knows which files beside the database it has opened."""
 
     beside: tuple[Any, ...] | None = None  #: what tells them from others of the same names; None: not opened yet
+
+
+def make_private(path: Path) -> None:
+    """Make an empty file that only this user can read, unless there is one. SQLite gives `-wal` and `-shm` its mode.
+
+    One that is there keeps its mode: others may share it on purpose. It isn't opened: closing it would end this
+    process's locks on it.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
 
 class SqliteFile:
@@ -72,6 +83,7 @@ class SqliteFile:
             if self.path.is_dir():
                 raise StoreError(f"{self.name} is a folder: db_file= must name a file")
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(self.path)
         except OSError as error:
             raise StoreError(f"{self.name}: its folder can't be used: {error}") from error
         until = time.monotonic() + self._patience

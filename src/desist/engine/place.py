@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from desist.db.shared_store import SharedTableStore
 from desist.db.sql_tables import Names
-from desist.db.sqlite_file import SqliteFile
+from desist.db.sqlite_file import SqliteFile, make_private
 from desist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _LONGEST = 63
 class EnginePlace:
     """Where DBOS has its tables: those of each queue apart, so that no worker takes runs of another one."""
 
-    url: str  #: as SQLAlchemy writes it
+    url: str = field(repr=False)  #: as SQLAlchemy writes it, with the password
     schema: str
     pooled: bool = False  #: behind a pooler, where a connection keeps nothing
 
@@ -41,7 +42,9 @@ def place_of(store: SharedTableStore) -> EnginePlace:
     names: Names = place.names
     if isinstance(place, SqliteFile):
         own = "" if names == Names() else f".{names.queue}"
-        return EnginePlace(f"sqlite:///{place.path}{own}.queue", "desist")
+        queue = Path(f"{place.path}{own}.queue")
+        make_private(queue)
+        return EnginePlace(f"sqlite:///{queue}", "desist")
     if hasattr(place, "target"):
         return _in_postgres(place)
     raise ConfigurationError(f"workers can't share {place.name}: give a PostgresDb(...), or a SqliteDb(...)")

@@ -31,6 +31,7 @@ from desist.server.requests import Talk
 from desist.server.settings import Limits
 from desist.server.shaped import shaped_routes
 from desist.server.shapes import Problem
+from desist.server.stacks import ShowStacks
 from desist.server.tokens import Token, Tokens
 from desist.server.v1 import v1_routes
 from desist.workflow.workflow import Workflow
@@ -51,6 +52,7 @@ def create_app(
     cors_origins: Sequence[str] = (),
     a2a: bool | str = False,
     mcp: bool = False,
+    stacks: bool = False,
 ) -> FastAPI:
     """Return an ASGI application that starts, shows and stops runs of these workflows and agents.
 
@@ -66,6 +68,8 @@ def create_app(
         a2a: speak A2A, at `/a2a`; or the address at which its clients find the server, if they need another one than
             that which they ask for. Needs the extra `a2a`.
         mcp: be an MCP server, at `/mcp`, whose tools they are. Needs the extra `mcp`.
+        stacks: show clients files and source lines, of work that can't be stopped and of what runs wait for. Without,
+            they are told the names of functions.
 
     Raises:
         ConfigurationError: something can't be served, or an origin isn't one.
@@ -84,7 +88,7 @@ def create_app(
         docs_url=None,  # its pages load scripts from elsewhere
         redoc_url=None,
         lifespan=_lifespan(core, door),
-        middleware=_middleware(known, limits, cors_origins),
+        middleware=_middleware(known, limits, cors_origins) + ([Middleware(ShowStacks)] if stacks else []),
     )
     app.state.core = core
     _routes(app, talk)

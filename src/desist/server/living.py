@@ -44,8 +44,10 @@ class Left(BaseModel):
     run_id: str | None
     since: float | None = Field(description="When it was given up, in seconds since the epoch.")
     alive: bool
-    where: str = Field(description="The function that it stands in, with file and line.")
-    line: str = Field(description="The source of that line.")
+    where: str = Field(
+        description="The function that it stands in; with file and line only where clients are shown these."
+    )
+    line: str = Field(description="The source of that line, or nothing.")
 
 
 class Life(BaseModel):

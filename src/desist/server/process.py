@@ -8,8 +8,13 @@ A second signal ends the waiting, a third one everything.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import os
+import resource
 import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any, TextIO
 
@@ -18,13 +23,22 @@ from fastapi import FastAPI
 
 from desist.cancel.reason import Source
 from desist.exceptions import ConfigurationError
+from desist.server.connection import Connection
+from desist.server.connections import Connections, room_for_connections
 from desist.server.guard import is_loopback
+from desist.server.listener import listen
+from desist.server.log_limit import LogLimit
+from desist.server.settings import Limits
 
 __all__ = ["serve"]
 
 INTERRUPTED = 130
 #: Seconds for open connections to end, once all runs have.
 CLOSING = 5
+#: With room for fewer connections than this, a server can't be used.
+FEWEST = 16
+#: Loggers that write what strangers send, and what goes wrong with their connections.
+LOGGERS = ("asyncio", "uvicorn.error", "desist.server")
 
 
 def serve(
@@ -45,15 +59,19 @@ def serve(
         out: where it says where it listens; None for standard error.
 
     Raises:
-        ConfigurationError: it would be open to others without tokens.
+        ConfigurationError: it would be open to others without tokens, the port is taken, or the process may open too
+            few descriptors.
     """
     if not secured and not is_loopback(host):
         raise ConfigurationError(f"host={host!r} is open to other machines: give tokens, or serve on 127.0.0.1")
+    out = out or sys.stderr
+    limits: Limits = app.state.core.limits
+    connections, note = _connections(limits)
+    listeners = listen(host, port, connections)
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         loop="asyncio",
+        http=Connection.of(connections, limits),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -62,17 +80,51 @@ def serve(
         proxy_headers=False,
         timeout_graceful_shutdown=CLOSING,
     )
-    server = _Server(config, app.state.core.house, drain, secured, out or sys.stderr)
-    server.run()
+    server = _Server(config, app.state.core.house, drain, secured, out, note)
+    try:
+        with _limited_log():
+            server.run(list(listeners))
+    finally:
+        for listener in listeners:  # where the start failed; twice is fine
+            listener.close()
     return INTERRUPTED if server.interrupted else 0 if server.started else 1
+
+
+def _connections(limits: Limits) -> tuple[Connections, str]:
+    """Return the table of connections, as many as are wanted or as descriptors allow, and what to say of that."""
+    total = limits.connections
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if descriptors != resource.RLIM_INFINITY:
+        total = min(total, room_for_connections(descriptors, len(os.listdir("/dev/fd"))))
+    if total < min(FEWEST, limits.connections):
+        raise ConfigurationError(
+            f"{descriptors} open files (ulimit -n) leave room for {max(0, total)} connections: allow at least 256"
+        )
+    note = f"room for {total} connections, not {limits.connections}: ulimit -n is {descriptors}"
+    table = Connections(total, min(limits.reserved, total // 4), limits.connections_per_address)
+    return table, note if total < limits.connections else ""
+
+
+@contextlib.contextmanager
+def _limited_log() -> Iterator[None]:
+    """Inside the block, who floods the server doesn't flood its log."""
+    limit = LogLimit()
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    for logger in loggers:
+        logger.addFilter(limit)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(limit)
 
 
 class _Server(uvicorn.Server):
     """uvicorn, but signals drain the runs first."""
 
-    def __init__(self, config: uvicorn.Config, house: Any, drain: float, secured: bool, out: TextIO) -> None:
+    def __init__(self, config: uvicorn.Config, house: Any, drain: float, secured: bool, out: TextIO, note: str) -> None:
         super().__init__(config)
-        self._house, self._drain, self._secured, self._out = house, drain, secured, out
+        self._house, self._drain, self._secured, self._out, self._note = house, drain, secured, out, note
         self._told = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
@@ -87,6 +139,8 @@ class _Server(uvicorn.Server):
                 host, port = socket.getsockname()[:2]
                 shown = f"[{host}]" if ":" in host else host
                 print(f"desist serves on http://{shown}:{port}", file=self._out, flush=True)
+        if self._note:
+            print(self._note, file=self._out, flush=True)
         if not self._secured and self.servers:
             print("no tokens: whoever is on this machine may start and stop runs", file=self._out, flush=True)
 

@@ -15,6 +15,7 @@ from desist.run.plain import dump
 from desist.server.components import Component
 from desist.server.core import Core
 from desist.server.problems import PROBLEM, Refused
+from desist.server.stacks import without_stacks
 from desist.server.stream import EVENT_STREAM, Audience, EventStream, Frame, Streams
 from desist.server.tokens import Caller
 
@@ -85,7 +86,7 @@ class Answer(Response):
 
     def render(self, content: Any) -> bytes:
         """Return the body."""
-        return dump(content)
+        return without_stacks(dump(content))
 
 
 class Talk:

@@ -22,6 +22,13 @@ class Limits:
         ping: seconds of silence after which a stream says that it is alive.
         retry: seconds after which a client that lost its stream is told to come back.
         patience: seconds that a client may take nothing of what is sent before its stream is cut.
+        connections: how many may be open at once. Fewer where the process may not open so many descriptors.
+        connections_per_address: how many of them one address may have: behind a proxy that is all. IPv6: a /64.
+        reserved: how many of `connections` are kept for cancels.
+        header_timeout: seconds for all headers of a request, from the connection or the answer before.
+        body_timeout: seconds for all of a request's body.
+
+    The last five are those of `serve`; another ASGI server has its own.
 
     Raises:
         ConfigurationError: a value is negative, or zero where that makes no sense.
@@ -35,6 +42,11 @@ class Limits:
     ping: float = 15.0
     retry: float = 1.0
     patience: float = 60.0
+    connections: int = 1000
+    connections_per_address: int = 250
+    reserved: int = 16
+    header_timeout: float = 10.0
+    body_timeout: float = 30.0
 
     def __post_init__(self) -> None:
         for field in fields(self):

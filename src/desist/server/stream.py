@@ -24,6 +24,7 @@ from desist.run.plain import line
 from desist.server.presence import Presence
 from desist.server.problems import Refused
 from desist.server.settings import Limits
+from desist.server.stacks import without_stacks
 from desist.server.tokens import Caller
 
 __all__ = ["EVENT_STREAM", "EventStream", "Streams", "indexed", "inline"]
@@ -37,7 +38,7 @@ Frame = Callable[[Any], bytes]
 
 def indexed(run_id: str) -> Frame:
     """Return how an event is told in a stream to come back to: with `id`, `event_index` and the stream's run."""
-    return lambda event: sse_frame(event, event.event_index, run_id)
+    return lambda event: _public(sse_frame(event, event.event_index, run_id))
 
 
 def broken(error: Exception) -> bytes:
@@ -47,7 +48,13 @@ def broken(error: Exception) -> bytes:
 
 def inline(event: Any) -> bytes:
     """Tell an event as it is, to whoever won't come back."""
-    return sse_frame(event)
+    return _public(sse_frame(event))
+
+
+def _public(frame: bytes) -> bytes:
+    """Return a frame without what clients aren't shown: its second line is the event."""
+    name, data, place = frame.split(b"\n", 2)
+    return b"\n".join((name, b"data: " + without_stacks(data.removeprefix(b"data: ")), place))
 
 
 class Streams:

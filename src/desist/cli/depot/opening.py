@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from desist.exceptions import ConfigurationError
+from desist.run.redact import redact
 
 if TYPE_CHECKING:
     from desist.cli.depot.base import Depot
@@ -68,7 +69,7 @@ def open_database(place: str, *, new: bool = False) -> BaseDb:
             f"--db {place_name(place)} isn't known: give a file, sqlite:///FILE or postgresql://..."
         )
     if not new and not Path(path).expanduser().exists():
-        raise ConfigurationError(f"--db {place}: there is no such file")
+        raise ConfigurationError(f"--db {place_name(place)}: there is no such file")
     return SqliteDb(path)
 
 
@@ -84,8 +85,4 @@ def _postgres(url: str) -> BaseDb:
 
 def place_name(place: str) -> str:
     """Return a place without its password, for people."""
-    head, at, rest = place.rpartition("@")
-    if not at or "://" not in head:
-        return place
-    scheme, _, user = head.partition("://")
-    return f"{scheme}://{user.partition(':')[0]}@{rest}"
+    return redact(place)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from desist.run.redact import redact
+
 __all__ = ["Finding", "State"]
 
 
@@ -25,3 +27,7 @@ class Finding:
     name: str
     state: State
     words: str
+
+    def __post_init__(self) -> None:
+        """Take credentials out of what was found: addresses of the environment have them, and errors repeat those."""
+        object.__setattr__(self, "words", redact(self.words))

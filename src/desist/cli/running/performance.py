@@ -13,7 +13,7 @@ from desist.cli.exits import Exit
 from desist.cli.piped import watch_reader
 from desist.cli.running.signals import Signals, code_after
 from desist.cli.running.started import Started
-from desist.cli.where import say
+from desist.cli.where import say, write
 from desist.run.display.words import seconds
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class _Stop:
             self.number, self._asked_at = number, time.monotonic()
         trouble = self._run.stop(source, words if count == 1 else f"{words}, again", force=self._forced)
         if trouble is not None:
-            print(f"not stopped: {trouble}", file=sys.stderr, flush=True)
+            write(f"not stopped: {trouble}", error=True)
         elif not self._console.is_terminal:
             more = "no time is left for cleanup" if self._forced else "once more leaves no time for cleanup"
             print(f"{words}: stopping; {more}", file=sys.stderr, flush=True)

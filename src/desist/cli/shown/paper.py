@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from collections.abc import Iterable
 
-__all__ = ["paper"]
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from desist.run.display.words import clean
+
+__all__ = ["Paper", "paper"]
 
 #: Columns of a pipe: of a table, and of everything else.
 WIDE, NARROW = 10_000, 100
 
 
+class Paper(Console):
+    """A console on which text has no power over the terminal, wherever it comes from. Every command writes on one."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Return the pieces, the text of each cleaned; what Rich itself does to the terminal isn't text."""
+        for piece in super().render(renderable, options):
+            if piece.control or (piece.text.isascii() and piece.text.isprintable()):
+                yield piece
+            else:
+                yield Segment(clean(piece.text), piece.style)
+
+
 def paper(*, stderr: bool = False, wide: bool = False) -> Console:
     """Return a console; `wide` for a table."""
-    console = Console(stderr=stderr, highlight=False)
+    console = Paper(stderr=stderr, highlight=False)
     if console.is_terminal:
         return console
-    return Console(stderr=stderr, highlight=False, width=WIDE if wide else NARROW)
+    return Paper(stderr=stderr, highlight=False, width=WIDE if wide else NARROW)

@@ -44,13 +44,13 @@ class Settings:
     """What makes one client differ from another. Equal settings share a client."""
 
     sdk: Sdk
-    base_url: str
+    base_url: str = field(repr=False)
     api_key: str = field(repr=False)
     organization: str | None = None
     timeout: Any = field(default=None, hash=False)
     headers: dict[str, str] = field(default_factory=dict, hash=False, repr=False)
-    query: dict[str, object] = field(default_factory=dict, hash=False)
-    http_client: Any = None
+    query: dict[str, object] = field(default_factory=dict, hash=False, repr=False)
+    http_client: Any = field(default=None, repr=False)
     reach: tuple[str | None, ...] = field(default_factory=_reach, repr=False)
 
 

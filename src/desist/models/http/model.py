@@ -29,6 +29,7 @@ from desist.models.http.sdk import Sdk
 from desist.models.http.text import clean
 from desist.models.response import ModelResponse
 from desist.models.retry import backoff, fixed_waits, retrying
+from desist.run.redact import redact
 
 __all__ = ["HttpModel"]
 
@@ -62,7 +63,7 @@ class HttpModel(Model):
     name: str | None = None
     provider: str | None = None
     _: KW_ONLY
-    base_url: str | None = None
+    base_url: str | None = field(default=None, repr=False)  # it may hold a password
     api_key: str | None = field(default=None, repr=False)
     timeout: Any = None
     max_retries: int = 2
@@ -71,8 +72,8 @@ class HttpModel(Model):
     http_client: Any = field(default=None, repr=False)
     extra_headers: dict[str, str] | None = field(default=None, repr=False)
     extra_query: dict[str, object] | None = field(default=None, repr=False)
-    extra_body: dict[str, Any] | None = None
-    request_params: dict[str, Any] | None = None
+    extra_body: dict[str, Any] | None = field(default=None, repr=False)
+    request_params: dict[str, Any] | None = field(default=None, repr=False)
     retries: int = 0
     delay_between_retries: float = 1.0
     exponential_backoff: bool = False
@@ -117,7 +118,7 @@ class HttpModel(Model):
             at = next(i for i, c in enumerate(key) if not (c.isascii() and c.isprintable()))
             raise ConfigurationError(f"the key of {self.id!r} has a character at {at} that no HTTP header can hold")
         if url.scheme not in ("http", "https") or not url.hostname:
-            raise ConfigurationError(f"base_url must look like {self._own_url}, not {self._url()!r}")
+            raise ConfigurationError(f"base_url must look like {self._own_url}, not {redact(self._url())!r}")
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelResponse, None]:
         """Yield the answer to `request` in pieces. Close it (`contextlib.aclosing`) when leaving early.

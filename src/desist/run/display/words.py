@@ -8,12 +8,13 @@ from typing import Any
 
 from rich.console import Console
 
-__all__ = ["ASCII", "UNICODE", "Signs", "clean", "count", "milliseconds", "one_line", "seconds", "signs_for"]
+__all__ = ["ASCII", "UNICODE", "Signs", "clean", "count", "escaped", "milliseconds", "one_line", "seconds", "signs_for"]
 
 #: Everything that moves cursors and changes terminals; tab and line feed are left. Models and tools write this text.
 _CONTROL = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-#: Line and paragraph separators and overrides of the writing direction can make a text look like another one.
-_MISLEADING = re.compile("[\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+#: Line and paragraph separators and marks of the writing direction can make a text look like another one.
+_MISLEADING = re.compile("[\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,11 @@ def clean(text: str, encoding: str = "utf-8") -> str:
     """Return a text without what controls a terminal, and with "?" for what the encoding doesn't have."""
     text = _MISLEADING.sub(" ", _CONTROL.sub("", text.replace("\r\n", "\n")))
     return text.encode(encoding, "replace").decode(encoding)
+
+
+def escaped(text: str) -> str:
+    """Return a text with `\\uXXXX` for all that controls a terminal, line feeds too. JSON stays JSON of the same."""
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def one_line(value: Any, limit: int = 200) -> str:

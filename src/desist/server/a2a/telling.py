@@ -6,14 +6,16 @@ Text is told as artifacts as it comes, one for each message; what came of the ru
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterator
 from typing import Any
 
 from desist.cancel.status import RunStatus
 from desist.run.base import content_text
-from desist.run.plain import plain
+from desist.run.plain import dump, plain
 from desist.run.store import StoredRun
 from desist.server.speech import Key, ends_text, piece_of
+from desist.server.stacks import without_stacks
 
 __all__ = ["STATES", "Telling", "task_of"]
 
@@ -113,4 +115,4 @@ def _artifact(name: str, text: str, who: str | None = None) -> Told:
 
 
 def _metadata(cancel: Any) -> Told:
-    return {"metadata": {"desist": {"cancel": plain(cancel)}}} if cancel is not None else {}
+    return {"metadata": {"desist": {"cancel": json.loads(without_stacks(dump(cancel)))}}} if cancel is not None else {}

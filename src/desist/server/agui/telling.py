@@ -14,6 +14,7 @@ from desist.run.base import BaseRunOutputEvent, CustomFields, content_text
 from desist.run.message import CANCELLED_RESULT
 from desist.run.plain import line, plain
 from desist.server.speech import Key, ends_text, key_of, piece_of
+from desist.server.stacks import without_stacks
 
 __all__ = ["PROTOCOL", "Telling"]
 
@@ -229,4 +230,4 @@ def _of_tool(event: Any) -> Key:
 
 
 def _frames(told: Iterator[Told]) -> bytes:
-    return b"".join([b"data: %b\n\n" % line(one) for one in told])
+    return b"".join([b"data: %b\n\n" % without_stacks(line(one)) for one in told])
