@@ -17,6 +17,7 @@ from desist.run.plain import dump
 from desist.run.store import RunQuery
 from desist.workflow import Condition, Loop, Parallel, Router, Step, StepInput, StepOutput, Steps, Workflow
 from desist.workflow.entries import MAX_NESTED
+from desist.workflow.function import MAX_OUTPUTS
 
 S = RunStatus
 DEPTHS = (100, 400, 3000)
@@ -91,7 +92,7 @@ def test_deeper_by_a_later_change_is_refused_before_it_runs() -> None:
 
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_deep_values_of_programs(depth: int, db: Any) -> None:
-    """Deep contents, outputs and session states end no run badly, and what is stored of them can be read."""
+    """Deep contents and session states end no run badly, and what is stored of them can be read."""
 
     def deep() -> Any:
         value: Any = "x"
@@ -102,17 +103,11 @@ def test_deep_values_of_programs(depth: int, db: Any) -> None:
     def content(given: StepInput) -> StepOutput:
         return StepOutput(content=deep())
 
-    def outputs(given: StepInput) -> StepOutput:
-        made = StepOutput(content="inmost")
-        for _ in range(depth):
-            made = StepOutput(content="around", steps=[made])
-        return made
-
     def state(given: StepInput, session_state: dict[str, Any]) -> str:
         session_state["deep"] = deep()
         return "done"
 
-    for function in (content, outputs, state):
+    for function in (content, state):
         steps = [Parallel("side by side", Step(function.__name__, executor=function), Step("other", executor=quick))]
         made = Workflow("values", steps=steps, db=db).run("go", session_id=function.__name__)
         assert made.status is S.completed, made
@@ -120,8 +115,35 @@ def test_deep_values_of_programs(depth: int, db: Any) -> None:
         assert db.get_run(made.run_id).status is S.completed
         assert db.get_session(function.__name__) is not None
     runs = listed(db)
-    assert [run.output.store_error for run in runs] == [None, None, None]
+    assert [run.output.store_error for run in runs] == [None, None]
     assert all(dump(run.output) for run in runs)
+
+
+@pytest.mark.parametrize("depth", [MAX_OUTPUTS, MAX_OUTPUTS + 1, 3000])
+def test_deep_outputs_of_functions(depth: int, db: Any) -> None:
+    """Step outputs in one another are kept, also in the deepest workflow; too many fail their step, which says so."""
+
+    def outputs(given: StepInput) -> StepOutput:
+        made = StepOutput(content="inmost")
+        for _ in range(depth):
+            made = StepOutput(content="around", steps=[made])
+        return made
+
+    inner: Any = Step("in", executor=outputs, max_retries=0)
+    for level in range(MAX_NESTED):
+        inner = Steps(f"level {level}", steps=[inner])
+    made = Workflow("outputs", steps=[inner], db=db).run("go")
+    db.flush()
+    stored = db.get_run(made.run_id)
+    step = stored.step_results[0]
+    for _ in range(MAX_NESTED):
+        step = step.steps[0]
+    assert stored.status is made.status is S.completed
+    if depth <= MAX_OUTPUTS:
+        assert step.success and step.steps[0].content == "around"
+    else:
+        assert not step.success and f"more than {MAX_OUTPUTS} others inside of one another" in step.error
+    assert [run.output.store_error for run in listed(db)] == [None]
 
 
 def test_runs_in_runs_as_deep_as_functions_like(db: Any) -> None:

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -257,7 +257,10 @@ class JsonTables:
 
     def put_session(self, session: StoredSession) -> None:
         """Write a session."""
-        self._replace(self._session_file(session.session_id, session.kind), dump(asdict(session)))
+        self._replace(
+            self._session_file(session.session_id, session.kind),
+            dump({f.name: getattr(session, f.name) for f in fields(session)}),
+        )
 
     def session_users(self, session_id: str) -> tuple[set[str | None], set[str | None]]:
         """Return the users of the sessions with this id, and those of its runs."""

@@ -26,6 +26,8 @@ from desist.workflow.types import StepOutput
 
 __all__ = ["FunctionCall", "Question", "call_function", "function_name"]
 
+#: How deep the outputs may be nested that a function returns.
+MAX_OUTPUTS = 32
 #: What a function may ask for by name, beside what it is about.
 _KNOWN = ("session_state", "run_context", "cancel_token", "dependencies")
 
@@ -176,8 +178,22 @@ class _Pieces:
 def _as_output(made: Any) -> StepOutput:
     if isinstance(made, RunOutput | WorkflowRunOutput):
         return StepOutput(content=made.content, step_run_id=made.run_id, metrics=made.metrics)
-    # A copy: the function may return what another step made, or one object again and again.
-    return copy.copy(made) if isinstance(made, StepOutput) else StepOutput(content=made)
+    if not isinstance(made, StepOutput):
+        return StepOutput(content=made)
+    _check_depth(made)
+    return copy.copy(made)  # the function may return what another step made, or one object again and again
+
+
+def _check_depth(made: StepOutput) -> None:
+    """Raise `ConfigurationError` if outputs are nested so deep in one another that they couldn't be stored and read."""
+    level = {id(made): made}
+    for _ in range(MAX_OUTPUTS):
+        level = {id(one): one for output in level.values() for one in output.steps or () if isinstance(one, StepOutput)}
+        if not level:
+            return
+    raise ConfigurationError(
+        f"a StepOutput has more than {MAX_OUTPUTS} others inside of one another in its steps=: nest fewer"
+    )
 
 
 class Question:
