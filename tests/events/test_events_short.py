@@ -134,7 +134,7 @@ def test_a_database_that_takes_nothing(caplog: pytest.LogCaptureFixture) -> None
     for number in range(100_010):
         recorder.number(RunContentEvent(content="x"), number)
     recorder.end([RunContentEvent(content="last")], 100_010)
-    waiting = recorder.take()
+    waiting = recorder.take_all()
     assert len(woken) == 1 and len(waiting) == 100_001 and waiting[-1][0] == 100_010
     assert "tells more than its database takes" in caplog.text
 

@@ -12,6 +12,7 @@ import math
 import threading
 import time
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from desist.cancel.aside import aside
@@ -20,6 +21,7 @@ from desist.cancel.follower import Cursor, Follower
 from desist.cancel.registry import registry
 from desist.db.channel import channel
 from desist.db.marking import is_over, mark, may_go_on, reason_of
+from desist.db.one_by_one import say_failed
 from desist.db.owner import this_process
 from desist.db.pages import Page, is_cancelled, read_page, recorded, stream_of
 from desist.db.tables import Changes, RunRow, SharedTables
@@ -282,6 +284,7 @@ class Followers:
         self._ending.add(row.run_id)
         done = store.writer.put(lambda tables: mark(tables, row.root_run_id))
         done.add_done_callback(lambda _: self._ending.discard(row.run_id))
+        done.add_done_callback(partial(say_failed, store.writer, row.run_id, "ended"))
 
 
 def _is_lost(row: RunRow, tables: SharedTables) -> bool:

@@ -11,10 +11,14 @@ from typing import Any, TypeVar
 from desist.db.writer import Writer
 from desist.exceptions import StoreError
 
-__all__ = ["begin_one_by_one", "one_by_one"]
+__all__ = ["begin_one_by_one", "one_by_one", "say_failed"]
 
 log = logging.getLogger("desist.db")
 T = TypeVar("T")
+
+#: Of how many runs it is known why they fail. By run: the error that was logged last.
+KNOWN = 1000
+_failing: dict[str, str] = {}
 
 
 def begin_one_by_one(
@@ -28,7 +32,7 @@ def begin_one_by_one(
     begun = []
     for run_id in run_ids:
         done = writer.put(partial(_with_id, work, run_id))
-        done.add_done_callback(partial(_say, run_id, what))
+        done.add_done_callback(partial(say_failed, writer, run_id, what))
         begun.append((run_id, done))
     return begun
 
@@ -37,9 +41,20 @@ def _with_id(work: Callable[[Any, str], T], run_id: str, tables: Any) -> T:
     return work(tables, run_id)
 
 
-def _say(run_id: str, what: str, done: Future[Any]) -> None:
-    if (error := done.exception()) is not None:
-        log.error("run %s could not be %s: %s", run_id, what, error, extra={"run_id": run_id})
+def say_failed(writer: Writer, run_id: str, what: str, done: Future[Any]) -> None:
+    """Log that something could not be done to a run, once as long as it is tried and fails for the same reason."""
+    error = done.exception()
+    if error is None:
+        _failing.pop(run_id, None)
+        return
+    if writer.closing:  # it is for the next one who opens it
+        return
+    known = _failing.pop(run_id, None) == str(error)
+    _failing[run_id] = str(error)
+    while len(_failing) > KNOWN:
+        _failing.pop(next(iter(_failing), ""), None)
+    level = logging.DEBUG if known else logging.ERROR
+    log.log(level, "run %s could not be %s: %s", run_id, what, error, extra={"run_id": run_id})
 
 
 def one_by_one(
