@@ -8,6 +8,8 @@ from postgres_places import own_server
 
 from desist import Step, Workflow
 from desist.db import PostgresDb
+from desist.db.postgres.place import _Doubt
+from desist.db.writer import Job
 from desist.run.base import RunStatus
 from desist.testing import Gate, LocalPostgres
 
@@ -46,3 +48,12 @@ def test_a_look_is_over_when_its_connection_breaks(db: PostgresDb, postgres: Loc
         assert tables.get_run("r") is None
         assert postgres.do("SELECT pg_terminate_backend(%s, 20000)", backend) == [(True,)]
     assert db.get_run("r") is None
+
+
+def test_a_transaction_that_a_crashed_server_doesn_t_know(db: PostgresDb) -> None:
+    """A number that the server had given before it crashed, and hasn't given again: what was in doubt isn't done."""
+    place: Any = db.store.place  # type: ignore[attr-defined]  # of a shared store
+    job = Job(lambda tables: "done anew", durable=True)
+    place._doubt = _Doubt(2**40, [job], ["lost"])
+    assert place.write([job]) == ["done anew"]
+    place.detach()()

@@ -201,6 +201,9 @@ def replace_run(tables: SharedTables, run: StoredRun, text: str | None) -> None:
     before = control(tables, run.run_id)
     if before is not None and not before.is_final and is_live_elsewhere(before, tables):
         raise LeaseLostError(f"{words(before.process)} works on the run {run.run_id}")
+    tried = run.recorder.written if run.recorder is not None and run.status.is_final else None
+    if tried and tables.last_event(run.run_id) == (tried[-1].last_event, True):
+        return  # it is written already, with all that the run told before; an end that is tried again may come twice
     epoch = before.epoch if before is not None else 0
     put_run(tables, run, run.process or this_process(), text, epoch)
     if run.recorder is not None or not run.status.is_final:  # what an earlier run of this id has told
