@@ -119,6 +119,7 @@ class Lookout:
             return None, Life(), None
         try:
             run = self._depot.run(self._chosen)
+            run = replace(run, steps=self._depot.steps(run)) if run.is_live else run
             life = self._depot.life(self._chosen) if run.is_live or run.cancel is not None else Life()
             return run, life, None
         except NothingFound as error:
