@@ -69,7 +69,7 @@ def check_content(where: str, content: Any) -> None:
         return
     for number, given in enumerate(entries(where, content)):
         part = mapping(f"{where}[{number}]", given)
-        if check_text(f"{where}[{number}].type", part.get("type")) == "text" or "text" in part:
+        if "text" in part or check_text(f"{where}[{number}].type", part.get("type")) == "text":
             check_text(f"{where}[{number}].text", part.get("text"))
 
 
