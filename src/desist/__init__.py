@@ -5,9 +5,9 @@ The names below are loaded when they are first used, so that `import desist` cos
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from desist.lazy import lazy_names
 
 if TYPE_CHECKING:
     from desist.agent.agent import Agent
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from desist.workflow.steps import Steps
     from desist.workflow.types import StepInput, StepOutput
     from desist.workflow.workflow import Workflow
+
+__version__ = "0.1.0"
 
 _PLACES = {
     "Agent": "desist.agent.agent",
@@ -85,16 +87,4 @@ __all__ = [
     "tool",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    place = _PLACES.get(name)
-    if place is None:
-        raise AttributeError(f"module 'desist' has no attribute {name!r}")
-    import importlib
-
-    value = globals()[name] = getattr(importlib.import_module(place), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(__name__, _PLACES)

@@ -105,18 +105,18 @@ def test_what_is_no_tool(entrypoint: Any, message: str) -> None:
 @pytest.mark.parametrize("parameter", ["requires_confirmation", "external_execution", "cache_results", "tool_hooks"])
 def test_parameters_not_supported_yet(parameter: str) -> None:
     """A parameter without an effect here is refused by name, unless it is switched off."""
-    with pytest.raises(UnsupportedError, match=f"'{parameter}' is not supported yet"):
+    with pytest.raises(UnsupportedError, match=f"has no parameter {parameter}="):
         Function("f", entrypoint=plain, **{parameter: True})
-    with pytest.raises(UnsupportedError, match=f"@tool: '{parameter}' is not supported yet"):
+    with pytest.raises(UnsupportedError, match=f"@tool has no parameter {parameter}="):
         tool(**{parameter: True})
     Function("f", entrypoint=plain, **{parameter: False})
 
 
 def test_unknown_parameters() -> None:
     """A misspelled parameter is refused by name."""
-    with pytest.raises(UnsupportedError, match="Function has no parameter 'colour'"):
+    with pytest.raises(UnsupportedError, match="Function has no parameter colour="):
         Function("f", entrypoint=plain, colour=1)
-    with pytest.raises(UnsupportedError, match="@tool has no parameter 'entrypoint'"):
+    with pytest.raises(UnsupportedError, match="@tool has no parameter entrypoint="):
         tool(entrypoint=plain)
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from desist.cancel.token import CancelToken, current_token, use_token
 from desist.exceptions import ConfigurationError, ToolError
 from desist.tools import Function
+from desist.tools.docstring import parse_docstring
 
 if TYPE_CHECKING:
     from desist.run import RunContext  # type: ignore[attr-defined,unused-ignore]
@@ -182,6 +183,22 @@ def test_docstring_styles(function: Any) -> None:
     properties = definition["parameters"]["properties"]
     assert properties["query"]["description"] == "What to look for, in words."
     assert properties["n"]["description"] == "How many: at most."
+
+
+@pytest.mark.parametrize(
+    ("docstring", "description", "parameters"),
+    [
+        ("Do.\n\nArgs:\n    a: An a.\n\nRaises:\n    KeyError if there is none.", "Do.", {"a": "An a."}),
+        ("Return a\n:class:`list` of things.\n\n:param a: An a.", "Return a\n:class:`list` of things.", {"a": "An a."}),
+        ("Do.\n\nExample:\n    do(1)", "Do.\n\nExample:\n    do(1)", {}),
+        ("Do.\n\nParameters\n----------\na, b : int\n    Both.", "Do.", {"a": "Both.", "b": "Both."}),
+        ("Do.\n\nArgs:\n    a and no colon", "Do.\n\nArgs:\n    a and no colon", {}),
+    ],
+)
+def test_text_of_docstrings_is_not_lost(docstring: str, description: str, parameters: dict[str, str]) -> None:
+    """What stands in no section, or in one that can't be read, is part of the description."""
+    found = parse_docstring(docstring)
+    assert (found.description, found.parameters) == (description, parameters)
 
 
 @settings(deadline=None)

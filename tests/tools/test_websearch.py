@@ -81,7 +81,7 @@ def test_bad_settings(asked: list[Any]) -> None:
         WebSearchTools(enable_search=False, enable_news=False)
     with pytest.raises(ConfigurationError, match="fixed_max_results must be above 0, got 0"):
         WebSearchTools(fixed_max_results=0)
-    with pytest.raises(UnsupportedError, match="toolkit 'duckduckgo' has no parameter 'colour'"):
+    with pytest.raises(UnsupportedError, match="toolkit 'duckduckgo' has no parameter colour="):
         DuckDuckGoTools(colour=1)
 
 

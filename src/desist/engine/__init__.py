@@ -6,7 +6,9 @@ what becomes of them is decided by their records. Names are loaded when they are
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from desist.lazy import lazy_names
 
 if TYPE_CHECKING:
     from desist.engine.process import serve_worker
@@ -16,16 +18,4 @@ _PLACES = {"Worker": "desist.engine.worker", "serve_worker": "desist.engine.proc
 
 __all__ = ["Worker", "serve_worker"]
 
-
-def __getattr__(name: str) -> Any:
-    place = _PLACES.get(name)
-    if place is None:
-        raise AttributeError(f"module 'desist.engine' has no attribute {name!r}")
-    import importlib
-
-    value = globals()[name] = getattr(importlib.import_module(place), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(__name__, _PLACES)

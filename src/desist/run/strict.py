@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,15 @@ from desist.exceptions import UnsupportedError
 __all__ = ["Strict", "refuse_unknown"]
 
 
-def refuse_unknown(where: str, unknown: dict[str, Any]) -> None:
-    """Raise `UnsupportedError` naming the parameters that `where` doesn't have, if there are any."""
-    if unknown:
-        names = ", ".join(f"{name}=" for name in sorted(unknown))
+def refuse_unknown(where: str, unknown: Mapping[str, Any], *, unless_off: Collection[str] = ()) -> None:
+    """Raise `UnsupportedError` naming the parameters that `where` doesn't have, if there are any.
+
+    Parameters:
+        unless_off: those that are let through when they are switched off: they have the effect they ask for, none.
+    """
+    refused = [name for name, value in unknown.items() if name not in unless_off or value not in (None, False, [], ())]
+    if refused:
+        names = ", ".join(f"{name}=" for name in sorted(refused))
         raise UnsupportedError(f"{where} has no parameter {names}: desist doesn't support it; leave it out")
 
 

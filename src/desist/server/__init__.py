@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from desist.exceptions import MissingExtraError
+from desist.lazy import lazy_names
 
 if TYPE_CHECKING:
     from desist.server.app import create_app
@@ -26,21 +27,13 @@ _NEEDED = ("fastapi", "multipart", "python_multipart", "starlette", "uvicorn")
 
 __all__ = ["Limits", "Token", "create_app", "serve"]
 
+_load, __dir__ = lazy_names(__name__, _PLACES)
+
 
 def __getattr__(name: str) -> Any:
-    place = _PLACES.get(name)
-    if place is None:
-        raise AttributeError(f"module 'desist.server' has no attribute {name!r}")
-    import importlib
-
     try:
-        value = globals()[name] = getattr(importlib.import_module(place), name)
+        return _load(name)
     except ModuleNotFoundError as error:
         if error.name not in _NEEDED:
             raise
         raise MissingExtraError("desist.server", "server") from error
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, overload
 
 from desist.exceptions import ConfigurationError
-from desist.tools.function import Function
+from desist.run.strict import refuse_unknown
+from desist.tools.function import NOT_YET, Function
 from desist.tools.isolation import Isolation
-from desist.tools.refusal import refuse
 
 if TYPE_CHECKING:
     from desist.cancel.work import Interrupt
@@ -71,7 +71,8 @@ def tool(
         ConfigurationError: it can't be a tool.
         UnsupportedError: an option that desist doesn't have.
     """
-    refuse("@tool", {name: value for name, value in options.items() if name not in _OPTIONS})
+    unknown = {name: value for name, value in options.items() if name not in _OPTIONS}
+    refuse_unknown("@tool", unknown, unless_off=NOT_YET)
     kept = {name: value for name, value in options.items() if name in _OPTIONS}
     if function is None:
         return lambda found: Function.from_callable(found, **kept)

@@ -13,21 +13,41 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from desist.exceptions import ConfigurationError
+from desist.json_schema import open_places, strict_schema
+from desist.run.strict import refuse_unknown
 from desist.tools.arguments import parse_arguments
 from desist.tools.bound import BoundCall, check_hook
 from desist.tools.docstring import parse_docstring
 from desist.tools.isolation import Isolation, check_options, check_reachable, refuse_linked
-from desist.tools.refusal import refuse
 from desist.tools.signature import EMPTY, bare, is_async
-from desist.tools.strict import strict_schema
 
 if TYPE_CHECKING:
     from desist.cancel.work import Interrupt
     from desist.tools.schema import Parameters
     from desist.tools.toolkit import Toolkit
 
-__all__ = ["Function"]
+__all__ = ["NOT_YET", "Function"]
 
+#: Parameters of the API that we follow which aren't here yet.
+NOT_YET = frozenset(
+    {
+        "approval_type",
+        "cache_dir",
+        "cache_results",
+        "cache_ttl",
+        "external_execution",
+        "external_execution_required_tools",
+        "external_execution_silent",
+        "has_side_effects",
+        "id",
+        "requires_confirmation",
+        "requires_confirmation_tools",
+        "requires_user_input",
+        "sanitize_arguments",
+        "tool_hooks",
+        "user_input_fields",
+    }
+)
 #: What every provider accepts as a tool's name.
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
@@ -84,7 +104,7 @@ class Function:
             ConfigurationError: something here can't work.
             UnsupportedError: a parameter that desist doesn't have.
         """
-        refuse("Function", unsupported)
+        refuse_unknown("Function", unsupported, unless_off=NOT_YET)
         self._static = isinstance(entrypoint, staticmethod)
         self.entrypoint = _checked(entrypoint)
         self.name = _checked_name(name if name is not None else _name_of(self.entrypoint))
@@ -172,10 +192,15 @@ class Function:
         described: dict[str, Any] = {"name": self.name}
         if self.description:
             described["description"] = self.description
-        described["parameters"] = strict_schema(self.parameters, self.name) if self.strict else self.parameters
+        described["parameters"] = self._strict_parameters() if self.strict else self.parameters
         if self.strict is not None:
             described["strict"] = self.strict
         return {"type": "function", "function": described}
+
+    def _strict_parameters(self) -> dict[str, Any]:
+        if place := next(open_places(self.parameters, self.name), None):
+            raise ConfigurationError(f"tool {place} can't be strict: annotate it or use a model, or strict=False")
+        return strict_schema(self.parameters, optional="null")
 
     def bind(self, arguments: str | Mapping[str, Any] | None, injected: Mapping[str, Any] | None = None) -> BoundCall:
         """Check a model's arguments and return the call, ready to be made.

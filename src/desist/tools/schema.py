@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from desist.exceptions import ConfigurationError, ToolError
+from desist.json_schema import takes_null
 from desist.tools.arguments import shortened
 from desist.tools.docstring import Docstring
 from desist.tools.signature import EMPTY, Parameter, Signature, read_signature
-from desist.tools.strict import takes_null
 
 __all__ = ["Parameters"]
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from desist.exceptions import ConfigurationError
-from desist.tools.function import Function, checked_timeout
+from desist.run.strict import refuse_unknown
+from desist.tools.function import NOT_YET, Function, checked_timeout
 from desist.tools.isolation import Isolation, check_options
-from desist.tools.refusal import refuse
 
 __all__ = ["Toolkit"]
 
@@ -55,7 +55,7 @@ class Toolkit:
             ConfigurationError: a name that no tool has, one name twice, or something that is no tool.
             UnsupportedError: a parameter that desist doesn't have.
         """
-        refuse(f"toolkit '{name}'", unsupported)
+        refuse_unknown(f"toolkit '{name}'", unsupported, unless_off=NOT_YET)
         self.name = name
         self.instructions = instructions
         self.add_instructions = add_instructions

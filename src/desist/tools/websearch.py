@@ -14,6 +14,8 @@ __all__ = ["WebSearchTools"]
 class WebSearchTools(Toolkit):
     """Gives an agent `web_search` and `search_news`."""
 
+    _own_name, _own_backend = "websearch", "auto"
+
     def __init__(
         self,
         enable_search: bool = True,
@@ -25,7 +27,7 @@ class WebSearchTools(Toolkit):
         verify_ssl: bool = True,
         timelimit: str | None = None,
         region: str | None = None,
-        backend: str = "auto",
+        backend: str | None = None,
         **toolkit: Any,
     ) -> None:
         """Set up the search.
@@ -40,7 +42,7 @@ class WebSearchTools(Toolkit):
             verify_ssl: whether to check certificates.
             timelimit: how old results may be: "d", "w", "m" or "y".
             region: country and language, like "us-en".
-            backend: search engines, separated by commas; "auto" for any.
+            backend: search engines, separated by commas; "auto" for any. None: what the class is for.
             toolkit: options of `Toolkit`: `include_tools`, `instructions` and so on.
 
         Raises:
@@ -55,10 +57,10 @@ class WebSearchTools(Toolkit):
         self.modifier = modifier
         self.fixed_max_results = fixed_max_results
         self._client = {"proxy": proxy, "timeout": timeout, "verify": verify_ssl}
-        options = {"timelimit": timelimit, "region": region, "backend": backend}
+        options = {"timelimit": timelimit, "region": region, "backend": backend or self._own_backend}
         self._options = {name: value for name, value in options.items() if value is not None}
         offered = [(enable_search, self.web_search), (enable_news, self.search_news)]
-        toolkit.setdefault("name", "websearch")
+        toolkit.setdefault("name", self._own_name)
         super().__init__(tools=[method for enabled, method in offered if enabled], **toolkit)
 
     def web_search(self, query: str, max_results: int = 5) -> str:

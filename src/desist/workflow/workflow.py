@@ -361,7 +361,7 @@ class Workflow(WorkflowSessions, Continuing, Resuming, Submitting, Cancelling, S
 
     def print_response(self, input: Any = None, *, stream: bool = True, markdown: bool = True, **options: Any) -> None:
         """Run and show it in the terminal, live. Takes the options of `run`, and `console=` (rich)."""
-        from desist.workflow.printing import print_response
+        from desist.agent.printing import print_response
 
         print_response(self, input, stream=stream, markdown=markdown, **options)
 
@@ -369,6 +369,6 @@ class Workflow(WorkflowSessions, Continuing, Resuming, Submitting, Cancelling, S
         self, input: Any = None, *, stream: bool = True, markdown: bool = True, **options: Any
     ) -> None:
         """Do the same on the caller's event loop."""
-        from desist.workflow.printing import aprint_response
+        from desist.agent.printing import aprint_response
 
         await aprint_response(self, input, stream=stream, markdown=markdown, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ import httpx2
 
 from desist.cli.exits import NothingFound, Unreachable
 from desist.exceptions import ConfigurationError, DesistError
+from desist.models.http.sse import SseParser
 
 __all__ = ["Http", "Refusal"]
 
@@ -64,22 +66,27 @@ class Http:
             return answer.json()
 
     @contextlib.contextmanager
-    def stream(self, method: str, path: str, *, silence: float, **request: Any) -> Iterator[Iterator[str] | None]:
-        """Give the lines of an answer that goes on, or None if there is nothing to say.
+    def stream(self, method: str, path: str, *, silence: float, **request: Any) -> Iterator[Iterator[dict[str, Any]]]:
+        """Give the server-sent events of an answer that goes on, each as the dict that is its data.
 
         Parameters:
-            silence: seconds without a line after which the server counts as lost.
+            silence: seconds without a byte after which the server counts as lost.
+
+        Raises:
+            DesistError: when they are read: the data of one isn't a JSON object.
         """
         timeout = httpx2.Timeout(PATIENCE, connect=CONNECT, read=silence)
         with self._our_errors(), self._client.stream(method, path, timeout=timeout, **request) as answer:
             if answer.is_error:
                 answer.read()
             self._check(answer)
-            yield None if answer.status_code == 204 else self._lines(answer)
+            yield self._events(answer)
 
-    def _lines(self, answer: httpx2.Response) -> Iterator[str]:
+    def _events(self, answer: httpx2.Response) -> Iterator[dict[str, Any]]:
+        parser = SseParser()
         with self._our_errors():  # where they are read: whoever reads them may want to ask again
-            yield from answer.iter_lines()
+            for received in answer.iter_bytes():
+                yield from map(_decoded, parser.feed(received))
 
     def _check(self, answer: httpx2.Response) -> None:
         if not answer.is_error:
@@ -106,3 +113,13 @@ class Http:
     def close(self) -> None:
         """Close its connections."""
         self._client.close()
+
+
+def _decoded(data: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(data)
+    except ValueError:
+        event = None
+    if not isinstance(event, dict):
+        raise DesistError(f"the server sent an event that isn't a JSON object: {data!r:.200}")
+    return event

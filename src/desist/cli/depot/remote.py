@@ -11,7 +11,6 @@ from urllib.parse import quote
 from desist.cli.depot.base import How, Wanted
 from desist.cli.depot.http import Http, Refusal
 from desist.cli.depot.info import Life, Receipt, RunInfo
-from desist.cli.depot.sse import events_of
 from desist.cli.exits import NothingFound, Unreachable
 
 __all__ = ["ServerDepot"]
@@ -122,9 +121,8 @@ class ServerDepot:
 
     def _stream(self, run_id: str, after: int | None, silence: float) -> Iterator[dict[str, Any]]:
         headers = {} if after is None else {"Last-Event-ID": str(after)}
-        with self.http.stream("GET", path_of(run_id, "/events"), silence=silence, headers=headers) as lines:
-            if lines is not None:
-                yield from events_of(lines)
+        with self.http.stream("GET", path_of(run_id, "/events"), silence=silence, headers=headers) as events:
+            yield from events
 
     def close(self) -> None:
         """Close its connections."""

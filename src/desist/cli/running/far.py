@@ -11,7 +11,6 @@ from desist.cancel.reason import Source
 from desist.cli.depot.base import How
 from desist.cli.depot.http import Http
 from desist.cli.depot.remote import SILENCE, ServerDepot
-from desist.cli.depot.sse import events_of
 from desist.cli.exits import Unreachable
 from desist.cli.running.started import Told, revived
 from desist.cli.where import login
@@ -40,8 +39,7 @@ class FarRun:
         self._stack = contextlib.ExitStack()
         asked = {**body, "stream": True, "on_disconnect": "cancel"}
         with contextlib.ExitStack() as stack:
-            lines = stack.enter_context(http.stream("POST", path, silence=SILENCE, json=asked))
-            self._stream = events_of(lines or ())
+            self._stream = stack.enter_context(http.stream("POST", path, silence=SILENCE, json=asked))
             self._first = next(self._stream, None)
             if self._first is None:
                 raise DesistError(f"{http.url} began no run")

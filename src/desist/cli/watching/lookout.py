@@ -1,20 +1,22 @@
-"""Asks a depot what there is, beside the drawing: a thread that looks, keeps what it saw, and is never in the way.
+"""Asks a depot what there is, beside the drawing: threads that look, keep what they saw, and are never in the way.
 
 A depot that is lost keeps its last look, and says since when it is lost; it is asked again until it is there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from desist.cli.depot import LIVE, Depot, Life, RunInfo, Wanted
+from desist.cli.depot.story import Story
 from desist.cli.exits import NothingFound
 from desist.exceptions import DesistError
 
-__all__ = ["Look", "Lookout"]
+__all__ = ["Listener", "Look", "Lookout"]
 
 EVERY = 0.5  #: seconds between two looks
 NEWEST = 50  #: runs that are shown, beside those that live
@@ -52,6 +54,7 @@ class Lookout:
         self._asked_at: float | None = None  #: when the look that is being taken began; seconds of `time.monotonic`
         self._look = Look()
         self._thread = threading.Thread(target=self._work, name="desist-lookout", daemon=True)
+        self._thread.start()
 
     @property
     def look(self) -> Look:
@@ -60,10 +63,6 @@ class Lookout:
         if self._look.lost is None and asked_at is not None and time.monotonic() - asked_at > SLOW:
             return replace(self._look, lost=f"{self._depot.name} doesn't answer", lost_at=asked_at)
         return self._look
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
 
     def stop(self) -> None:
         """End; a look that waits for a server is left behind."""
@@ -111,18 +110,47 @@ class Lookout:
         runs = [*newest, *(run for run in older if run.run_id not in known)]
         runs.sort(key=lambda run: (not run.is_live, -run.created_at))
         return tuple(
-            self._with_steps(run) if place < CLOSELY and run.is_live else run for place, run in enumerate(runs)
+            replace(run, steps=self._depot.steps(run)) if place < CLOSELY and run.is_live else run
+            for place, run in enumerate(runs)
         )
-
-    def _with_steps(self, run: RunInfo) -> RunInfo:
-        return replace(run, steps=self._depot.steps(run))
 
     def _closely(self) -> tuple[RunInfo | None, Life, str | None]:
         if self._chosen is None:
             return None, Life(), None
         try:
             run = self._depot.run(self._chosen)
+            run = replace(run, steps=self._depot.steps(run)) if run.is_live else run
             life = self._depot.life(self._chosen) if run.is_live or run.cancel is not None else Life()
             return run, life, None
         except NothingFound as error:
             return None, Life(), str(error)
+
+
+class Listener:
+    """Follows one run in a thread until its end, or until it is stopped, and tells its events to `story`.
+
+    Parameters:
+        heard: called after each event, in its thread.
+    """
+
+    def __init__(self, depot: Depot, run_id: str, heard: Callable[[], object]) -> None:
+        self._depot, self._run_id, self._heard = depot, run_id, heard
+        self._unwanted = False
+        self.story = Story()
+        threading.Thread(target=self._work, name="desist-listener", daemon=True).start()
+
+    def stop(self) -> None:
+        """It isn't wanted any more: it ends with the next event, or with the process."""
+        self._unwanted = True
+
+    def _work(self) -> None:
+        try:
+            with contextlib.closing(self._depot.events(self._run_id, after=None, follow=True)) as events:
+                for event in events:
+                    if self._unwanted:
+                        return
+                    self.story.take(event)
+                    self._heard()
+        except Exception as error:
+            if not self._unwanted and not isinstance(error, DesistError):  # else the lookout says what is wrong
+                raise

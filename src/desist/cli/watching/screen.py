@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import queue
+import time
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.rule import Rule
 from rich.text import Text
 
-from desist.cli.depot import Depot, RunInfo
-from desist.cli.depot.story import Story
+from desist.cli.depot import Depot, Life, RunInfo
 from desist.cli.keys import each_key
 from desist.cli.running.signals import Signals
 from desist.cli.watching.list_picture import list_picture
-from desist.cli.watching.listener import Listener
-from desist.cli.watching.lookout import Lookout
-from desist.cli.watching.run_picture import run_picture
+from desist.cli.watching.lookout import Listener, Look, Lookout
+from desist.cli.watching.run_picture import heading, padded, run_lines
 from desist.cli.watching.stopper import Stopper
+from desist.run.display import seconds
+from desist.run.display.words import count
 
 __all__ = ["Watch", "watch_screen"]
 
 #: Seconds between two pictures while nothing happens: ages grow.
 TICK = 0.25
-_LEAVE = ("q", "Q")
+_BELOW = 8  #: lines for the selected run, beneath the list
 
 
 def watch_screen(depot: Depot, run_id: str | None, console: Console) -> dict[str, str]:
@@ -31,10 +33,9 @@ def watch_screen(depot: Depot, run_id: str | None, console: Console) -> dict[str
     try:
         with (
             Signals(),
-            each_key(watch.typed),
+            each_key(watch.rings.put),
             Live(watch.picture(), console=console, screen=True, auto_refresh=False, transient=True) as live,
         ):
-            watch.start()
             while watch.turn():
                 live.update(watch.picture(), refresh=True)
     finally:
@@ -43,130 +44,133 @@ def watch_screen(depot: Depot, run_id: str | None, console: Console) -> dict[str
 
 
 class Watch:
-    """What is watched, and where the selection is. Drawn and changed by the main thread; others ring it."""
+    """What is watched, and where the selection is. Drawn and changed by the main thread; others put keys into `rings`,
+    or "" for something new.
+    """
 
     def __init__(self, depot: Depot, run_id: str | None, console: Console) -> None:
         self._depot, self._console = depot, console
-        self._rings: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.rings: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._alone = run_id is not None  #: there is no list to go back to
-        self._open = run_id
-        self._selected: str | None = run_id
-        self._listener: Listener | None = None
-        self._lookout = Lookout(depot, many=not self._alone, seen=self._ring)
+        self._selected = run_id
+        self._open: Listener | None = None  #: follows the selected run, if that has the whole screen
+        self.lookout = Lookout(depot, many=not self._alone, seen=lambda: self.rings.put(""))
         self.stopper = Stopper(depot, self._answered)
-
-    def start(self) -> None:
-        """Begin to look."""
-        self._lookout.start()
-        if self._open is not None:
-            self._enter(self._open)
+        if run_id is not None:
+            self.select(run_id)
+            self.press("enter")
 
     def stop(self) -> None:
         """End it; what was asked for is still answered."""
-        if self._listener is not None:
-            self._listener.stop()
-        self._lookout.stop()
+        self._leave()
+        self.lookout.stop()
         self.stopper.finish()
 
-    # -- what rings
-
-    def typed(self, key: str) -> None:
-        """A key was pressed; from any thread."""
-        self._rings.put(key)
-
-    def _ring(self) -> None:
-        self._rings.put("")
-
     def _answered(self) -> None:
-        self._lookout.again()
-        self._ring()
+        self.lookout.again()
+        self.rings.put("")
 
     def turn(self) -> bool:
         """Wait for something to happen, and take it; return False if that was the end."""
         try:
-            keys = [self._rings.get(timeout=TICK)]
-            while not self._rings.empty():
-                keys.append(self._rings.get())
+            keys = [self.rings.get(timeout=TICK)]
+            while not self.rings.empty():
+                keys.append(self.rings.get())
         except queue.Empty:
             return True
-        return all(self._key(key) for key in keys)
+        return all(map(self.press, keys))
 
     # -- keys
 
-    def _key(self, key: str) -> bool:
-        if key in _LEAVE:
-            return False
-        if key in ("up", "k"):
-            self._move(-1)
-        elif key in ("down", "j"):
-            self._move(1)
-        elif key in ("enter", "right", "l") and self._open is None and self._run() is not None:
-            self._enter(str(self._selected))
-        elif key in ("escape", "left", "h", "backspace") and self._open is not None and not self._alone:
+    def press(self, key: str) -> bool:
+        """A key was pressed; return False if it leaves."""
+        runs, at = self.lookout.look.runs, self._place()
+        if key in ("up", "k", "down", "j") and self._open is None and runs:
+            by = -1 if key in ("up", "k") else 1
+            self.select(runs[min(max(0, at + by), len(runs) - 1)].run_id)
+        elif key in ("enter", "right", "l") and self._open is None and self._selected is not None:
+            self._open = Listener(self._depot, self._selected, lambda: self.rings.put(""))
+        elif key in ("escape", "left", "h", "backspace") and not self._alone:
             self._leave()
-        elif key in ("x", "X") and (run := self._run()) is not None:
+        elif key in ("x", "X") and (run := self.run()) is not None:
             self.stopper.press(run)
-        return True
+        return key not in ("q", "Q")
 
-    def _move(self, by: int) -> None:
-        runs = self._lookout.look.runs
-        if self._open is None and runs:
-            place = min(max(0, self._place() + by), len(runs) - 1)
-            self._select(runs[place].run_id)
+    def _leave(self) -> None:
+        if self._open is not None:
+            self._open.stop()
+        self._open = None
+
+    def select(self, run_id: str) -> None:
+        """Keys are about this run from now on."""
+        self._selected = run_id
+        self.lookout.choose(run_id)
 
     def _place(self) -> int:
         """Return where the selected run stands now: runs come and go above it."""
-        ids = [run.run_id for run in self._lookout.look.runs]
+        ids = [run.run_id for run in self.lookout.look.runs]
         return ids.index(self._selected) if self._selected in ids else 0
 
-    def _select(self, run_id: str) -> None:
-        self._selected = run_id
-        self._lookout.choose(run_id)
-
-    def _run(self) -> RunInfo | None:
+    def run(self) -> RunInfo | None:
         """Return the run that keys are about."""
-        look = self._lookout.look
-        if look.chosen is not None and look.chosen.run_id == self._selected:
-            return look.chosen
-        return next((run for run in look.runs if run.run_id == self._selected), None)
-
-    def _enter(self, run_id: str) -> None:
-        self._open = run_id
-        self._select(run_id)
-        self._listener = Listener(self._depot, run_id, self._ring)
-
-    def _leave(self) -> None:
-        self._open = None
-        if self._listener is not None:
-            self._listener.stop()
-            self._listener = None
+        look = self.lookout.look
+        return next((run for run in (look.chosen, *look.runs) if run and run.run_id == self._selected), None)
 
     # -- the picture
 
     def picture(self) -> RenderableType:
         """Return what there is to see."""
-        look = self._lookout.look
+        look = self.lookout.look
         for run in (look.chosen, *look.runs):
             if run is not None:
                 self.stopper.seen(run)
-        if self._open is not None:
-            story = self._listener.story if self._listener is not None else Story()
-            return run_picture(self._console, self._open, look, story, self._words())
-        if look.runs and self._selected not in {run.run_id for run in look.runs}:
-            self._select(look.runs[0].run_id)
-        return list_picture(self._console, self._depot.name, look, self._place(), self._words())
-
-    def _words(self) -> RenderableType:
-        """Return the last two lines: what was answered, and what the keys do."""
-        answer = Text(no_wrap=True, overflow="ellipsis")
-        answer.append(self.stopper.words, style="bold red" if self.stopper.failed else "yellow")
-        line = Text(no_wrap=True, overflow="ellipsis")
-        keys: tuple[tuple[str, str], ...] = (("x", "stops it"), ("q", "leaves"))
+        if look.runs and self._open is None and self._selected not in {run.run_id for run in look.runs}:
+            self.select(look.runs[0].run_id)
+        run, height = self.run(), self._console.height
         if self._open is None:
-            keys = (("↑↓", "select"), ("enter", "opens"), *keys)
+            room = max(1, height - _BELOW - 6)
+            lines = [self._title(look), Text(""), *self._list(look, room), Rule(style="dim")]
+            lines += self._run(run, look, _BELOW, Text(self._selected or "", style="dim"))
+        else:
+            lines = self._run(run, look, height - 2, _state(self._selected or "", look))
+        return Group(*lines, self._answer(), self._keys())
+
+    def _title(self, look: Look) -> RenderableType:
+        live = sum(run.is_live for run in look.runs)
+        words = f"{count(live, 'live run')}, {len(look.runs)} shown"
+        return heading(Text(f"desist watch · {self._depot.name}", style="bold"), _state(words, look))
+
+    def _list(self, look: Look, height: int) -> list[RenderableType]:
+        if look.runs:
+            return [list_picture(self._console, look.runs, self._place(), height, stale=look.lost is not None)]
+        words = "  no runs yet" if look.lost is None else "  nothing was seen yet"
+        return padded([Text(""), Text(words, style="dim")], height + 1)
+
+    def _run(self, run: RunInfo | None, look: Look, height: int, right: Text) -> list[RenderableType]:
+        if run is not None:
+            life = look.life if run is look.chosen else Life()
+            story = self._open.story if self._open is not None else None
+            return run_lines(run, life, story, self._console, height, right)
+        trouble = look.gone or look.lost or ("looking ..." if self._open is not None else "")
+        return padded([Text(trouble, style="yellow")], height)
+
+    def _answer(self) -> Text:
+        style = "bold red" if self.stopper.failed else "yellow"
+        return Text(self.stopper.words, style=style, no_wrap=True, overflow="ellipsis")
+
+    def _keys(self) -> Text:
+        line = Text(no_wrap=True, overflow="ellipsis")
+        keys = {"x": "stops it", "q": "leaves"}
+        if self._open is None:
+            keys = {"↑↓": "select", "enter": "opens", **keys}
         elif not self._alone:
-            keys = (("esc", "back"), *keys)
-        for key, words in keys:
-            line.append(f" {key} ", style="reverse")
-            line.append(f" {words}  ", style="dim")
-        return Group(answer, line)
+            keys = {"esc": "back", **keys}
+        for key, words in keys.items():
+            line.append(f" {key} ", style="reverse").append(f" {words}  ", style="dim")
+        return line
+
+
+def _state(words: str, look: Look) -> Text:
+    if look.lost is None or look.lost_at is None:
+        return Text(words, style="dim")
+    return Text(f" lost for {seconds(time.monotonic() - look.lost_at)}, trying again ", style="bold white on red")

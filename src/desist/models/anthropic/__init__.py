@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from desist.lazy import lazy_names
 
 if TYPE_CHECKING:
     from desist.models.anthropic.claude import Claude
 
 __all__ = ["Claude"]
 
-
-def __getattr__(name: str) -> Any:
-    if name != "Claude":
-        raise AttributeError(f"module 'desist.models.anthropic' has no attribute {name!r}")
-    import importlib
-
-    value = globals()[name] = importlib.import_module("desist.models.anthropic.claude").Claude
-    return value
+__getattr__, __dir__ = lazy_names(__name__, {"Claude": "desist.models.anthropic.claude"})

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from desist.models.http.schema import closed, has_free_keys, shape_of
+from desist.json_schema import open_places, rewritten_schema, strict_schema
+from desist.models.http.schema import shape_of
 
 __all__ = ["format_words", "output_format"]
 
@@ -34,9 +35,10 @@ def output_format(wanted: type[Any] | dict[str, Any] | None) -> dict[str, Any] |
         ConfigurationError: no JSON schema can be made of it.
     """
     schema = _schema(wanted)
-    if schema is None or has_free_keys(schema):
+    if schema is None or any(open_places(schema, "")):
         return None
-    return {"type": "json_schema", "schema": _without_limits(closed(schema, all_required=False))}
+    closed = strict_schema(schema, optional="kept")
+    return {"type": "json_schema", "schema": rewritten_schema(closed, _limits_as_words)}
 
 
 def format_words(wanted: type[Any] | dict[str, Any] | None) -> str | None:
@@ -60,21 +62,7 @@ def _schema(wanted: type[Any] | dict[str, Any] | None) -> dict[str, Any] | None:
     return shape_of(wanted).schema
 
 
-def _without_limits(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_without_limits(entry) for entry in node]
-    if not isinstance(node, dict):
-        return node
-    kept = {key: _inside(key, value) for key, value in node.items() if key not in _LIMITS or isinstance(value, dict)}
-    limits = [f"{key}: {value}" for key, value in node.items() if key not in kept]
+def _limits_as_words(node: dict[str, Any]) -> None:
+    limits = [f"{keyword}: {node.pop(keyword)}" for keyword in list(node) if keyword in _LIMITS]
     if limits:
-        said = kept.get("description")
-        kept["description"] = "; ".join([str(said), *limits] if said else limits)
-    return kept
-
-
-def _inside(key: str, value: Any) -> Any:
-    """In a mapping of names to schemas, a name isn't a keyword."""
-    if key in ("properties", "$defs") and isinstance(value, dict):
-        return {name: _without_limits(entry) for name, entry in value.items()}
-    return value if key in ("enum", "const", "default", "required") else _without_limits(value)
+        node["description"] = "; ".join([node["description"], *limits] if node.get("description") else limits)

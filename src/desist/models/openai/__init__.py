@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from desist.lazy import lazy_names
 
 if TYPE_CHECKING:
     from desist.models.openai.chat import OpenAIChat
@@ -12,12 +14,4 @@ __all__ = ["OpenAIChat", "OpenAIResponses"]
 
 _PLACES = {"OpenAIChat": "desist.models.openai.chat", "OpenAIResponses": "desist.models.openai.responses"}
 
-
-def __getattr__(name: str) -> Any:
-    place = _PLACES.get(name)
-    if place is None:
-        raise AttributeError(f"module 'desist.models.openai' has no attribute {name!r}")
-    import importlib
-
-    value = globals()[name] = getattr(importlib.import_module(place), name)
-    return value
+__getattr__, __dir__ = lazy_names(__name__, _PLACES)

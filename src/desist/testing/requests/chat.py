@@ -9,10 +9,11 @@ from desist.testing.requests.rules import (
     Calls,
     check_argument_text,
     check_closed,
+    check_content,
     check_model,
     check_name,
-    check_names,
     check_text,
+    check_tools,
     entries,
     mapping,
     wrong,
@@ -36,12 +37,12 @@ def check_chat_request(body: Mapping[str, Any]) -> None:
         message = mapping(where, given)
         if message.get("role") == "tool":
             calls.result(f"{where}.tool_call_id", message.get("tool_call_id"))
-            _check_content(f"{where}.content", message.get("content"), may_be_empty=True)
+            _check_content(where, message)
             continue
         calls.other(where)
         _check_message(where, message, calls)
     calls.other("the end of messages")
-    _check_tools(body)
+    check_tools(body, _name_of)
     if body.get("stream_options") is not None and not body.get("stream"):
         raise wrong("stream_options", "only with stream: true")
 
@@ -50,12 +51,12 @@ def _check_message(where: str, message: Mapping[str, Any], calls: Calls) -> None
     if message.get("role") not in _ROLES:
         raise wrong(f"{where}.role", f"must be one of {', '.join(_ROLES)}, not {message.get('role')!r}")
     if message.get("tool_calls") is None:
-        _check_content(f"{where}.content", message.get("content"), may_be_empty=message["role"] != "assistant")
+        _check_content(where, message)
         return
     if message["role"] != "assistant":
         raise wrong(where, "only an assistant calls tools")
     if message.get("content") is not None:
-        _check_content(f"{where}.content", message["content"])
+        check_content(f"{where}.content", message["content"])
     for number, given in enumerate(entries(f"{where}.tool_calls", message["tool_calls"])):
         place = f"{where}.tool_calls[{number}]"
         call = mapping(place, given)
@@ -67,28 +68,14 @@ def _check_message(where: str, message: Mapping[str, Any], calls: Calls) -> None
         check_argument_text(f"{place}.function.arguments", function.get("arguments"))
 
 
-def _check_content(where: str, content: Any, *, may_be_empty: bool = False) -> None:
-    if isinstance(content, list):
-        for number, given in enumerate(entries(where, content)):
-            part = mapping(f"{where}[{number}]", given)
-            check_text(f"{where}[{number}].type", part.get("type"))
-            if part["type"] == "text":
-                check_text(f"{where}[{number}].text", part.get("text"))
-    elif not (may_be_empty and isinstance(content, str)):
-        check_text(where, content)
+def _check_content(where: str, message: Mapping[str, Any]) -> None:
+    """All but an answer may be empty or blank."""
+    if not isinstance(message.get("content"), str) or message["role"] == "assistant":
+        check_content(f"{where}.content", message.get("content"))
 
 
-def _check_tools(body: Mapping[str, Any]) -> None:
-    tools = body.get("tools")
-    if tools is None:
-        if body.get("tool_choice") is not None:
-            raise wrong("tool_choice", "only with tools")
-        return
-    names = []
-    for number, given in enumerate(entries("tools", tools)):
-        tool = mapping(f"tools[{number}]", given)
-        function = mapping(f"tools[{number}].function", tool.get("function"))
-        names.append(check_name(f"tools[{number}].function.name", function.get("name")))
-        if function.get("strict"):
-            check_closed(f"tools[{number}].function.parameters", function.get("parameters"))
-    check_names("tools", names)
+def _name_of(where: str, tool: Mapping[str, Any]) -> str:
+    function = mapping(f"{where}.function", tool.get("function"))
+    if function.get("strict"):
+        check_closed(f"{where}.function.parameters", function.get("parameters"))
+    return check_name(f"{where}.function.name", function.get("name"))

@@ -8,10 +8,11 @@ from typing import Any
 from desist.testing.requests.rules import (
     Calls,
     check_closed,
+    check_content,
     check_model,
     check_name,
-    check_names,
     check_text,
+    check_tools,
     entries,
     mapping,
     wrong,
@@ -35,7 +36,8 @@ def check_messages_request(body: Mapping[str, Any]) -> None:
     limit = body.get("max_tokens")
     if not isinstance(limit, int) or limit < 1:
         raise wrong("max_tokens", f"must be a whole number of at least 1, not {limit!r}")
-    _check_system(body.get("system"))
+    if body.get("system") is not None:
+        check_content("system", body["system"])
     messages = entries("messages", body.get("messages"))
     calls, due = Calls(check_name), "user"
     for number, given in enumerate(messages):
@@ -50,18 +52,14 @@ def check_messages_request(body: Mapping[str, Any]) -> None:
     calls.other("the end of messages")
     _check_end(len(messages) - 1, messages[-1])
     _check_thinking(body, messages)
-    _check_tools(body, calls)
+    check_tools(body, _name_of)
+    if body.get("tools") is None and calls.any:
+        raise wrong("tools", "must be defined where tools were called")
+    if body.get("tool_choice") is not None:
+        mapping("tool_choice", body["tool_choice"])
     form = mapping("output_config", body.get("output_config") or {}).get("format")
     if form is not None:
         check_closed("output_config.format.schema", mapping("output_config.format", form).get("schema"))
-
-
-def _check_system(system: Any) -> None:
-    if isinstance(system, list):
-        for number, given in enumerate(entries("system", system)):
-            check_text(f"system[{number}].text", mapping(f"system[{number}]", given).get("text"))
-    elif system is not None:
-        check_text("system", system)
 
 
 def _check_content(where: str, message: Mapping[str, Any], calls: Calls) -> None:
@@ -124,21 +122,8 @@ def _check_thinking(body: Mapping[str, Any], messages: list[Any]) -> None:
             return
 
 
-def _check_tools(body: Mapping[str, Any], calls: Calls) -> None:
-    tools = body.get("tools")
-    if tools is None:
-        if calls.any:
-            raise wrong("tools", "must be defined where tools were called")
-        if body.get("tool_choice") is not None:
-            raise wrong("tool_choice", "only with tools")
-        return
-    names = []
-    for number, given in enumerate(entries("tools", tools)):
-        tool = mapping(f"tools[{number}]", given)
-        names.append(check_name(f"tools[{number}].name", tool.get("name")))
-        schema = mapping(f"tools[{number}].input_schema", tool.get("input_schema"))
-        if schema.get("type") != "object":
-            raise wrong(f"tools[{number}].input_schema.type", "must be 'object'")
-    check_names("tools", names)
-    if body.get("tool_choice") is not None:
-        mapping("tool_choice", body["tool_choice"])
+def _name_of(where: str, tool: Mapping[str, Any]) -> str:
+    schema = mapping(f"{where}.input_schema", tool.get("input_schema"))
+    if schema.get("type") != "object":
+        raise wrong(f"{where}.input_schema.type", "must be 'object'")
+    return check_name(f"{where}.name", tool.get("name"))

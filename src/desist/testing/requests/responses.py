@@ -9,10 +9,11 @@ from desist.testing.requests.rules import (
     Calls,
     check_argument_text,
     check_closed,
+    check_content,
     check_model,
     check_name,
-    check_names,
     check_text,
+    check_tools,
     entries,
     mapping,
     wrong,
@@ -39,7 +40,7 @@ def check_responses_request(body: Mapping[str, Any]) -> None:
         check_text("input", given)
     else:
         _check_items(entries("input", given))
-    _check_tools(body)
+    check_tools(body, _name_of)
     _check_format(mapping("text", body.get("text") or {}).get("format"))
 
 
@@ -79,33 +80,17 @@ def _check_other(where: str, kind: str, item: Mapping[str, Any]) -> None:
         raise wrong(f"{where}.type", f"{kind!r} is unknown here")
     if item.get("role") not in _ROLES:
         raise wrong(f"{where}.role", f"must be one of {', '.join(_ROLES)}, not {item.get('role')!r}")
-    content = item.get("content")
-    if not isinstance(content, list):
-        check_text(f"{where}.content", content)
-        return
-    for number, given in enumerate(entries(f"{where}.content", content)):
-        part = mapping(f"{where}.content[{number}]", given)
-        if "text" in part:
-            check_text(f"{where}.content[{number}].text", part["text"])
+    check_content(f"{where}.content", item.get("content"))
 
 
-def _check_tools(body: Mapping[str, Any]) -> None:
-    tools = body.get("tools")
-    if tools is None:
-        if body.get("tool_choice") is not None:
-            raise wrong("tool_choice", "only with tools")
-        return
-    names = []
-    for number, given in enumerate(entries("tools", tools)):
-        tool = mapping(f"tools[{number}]", given)
-        if tool.get("type") != "function":
-            continue
-        if "function" in tool:
-            raise wrong(f"tools[{number}]", "name and parameters stand beside type, not in function")
-        names.append(check_name(f"tools[{number}].name", tool.get("name")))
-        if tool.get("strict", True):
-            check_closed(f"tools[{number}].parameters", tool.get("parameters"))
-    check_names("tools", names)
+def _name_of(where: str, tool: Mapping[str, Any]) -> str | None:
+    if tool.get("type") != "function":
+        return None
+    if "function" in tool:
+        raise wrong(where, "name and parameters stand beside type, not in function")
+    if tool.get("strict", True):
+        check_closed(f"{where}.parameters", tool.get("parameters"))
+    return check_name(f"{where}.name", tool.get("name"))
 
 
 def _check_format(form: Any) -> None:

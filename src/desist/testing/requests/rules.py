@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 __all__ = [
     "Calls",
     "check_argument_text",
     "check_closed",
+    "check_content",
     "check_model",
     "check_name",
-    "check_names",
+    "check_tools",
     "check_text",
     "entries",
     "mapping",
@@ -61,12 +62,32 @@ def check_name(where: str, value: Any) -> str:
     return value
 
 
-def check_names(where: str, names: Iterable[str]) -> None:
-    """No two tools have one name."""
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise wrong(where, f"two tools are called {name!r}")
+def check_content(where: str, content: Any) -> None:
+    """Text that says something, or a list of parts in which all text does."""
+    if not isinstance(content, list):
+        check_text(where, content)
+        return
+    for number, given in enumerate(entries(where, content)):
+        part = mapping(f"{where}[{number}]", given)
+        if "text" in part or check_text(f"{where}[{number}].type", part.get("type")) == "text":
+            check_text(f"{where}[{number}].text", part.get("text"))
+
+
+def check_tools(body: Mapping[str, Any], name_of: Callable[[str, Mapping[str, Any]], str | None]) -> None:
+    """No two tools have one name, and none is chosen where there are none.
+
+    Parameters:
+        name_of: checks the tool that stands at a place, and returns its name.
+    """
+    if body.get("tools") is None:
+        if body.get("tool_choice") is not None:
+            raise wrong("tool_choice", "only with tools")
+        return
+    seen: set[str | None] = set()
+    for number, given in enumerate(entries("tools", body["tools"])):
+        name = name_of(f"tools[{number}]", mapping(f"tools[{number}]", given))
+        if name is not None and name in seen:
+            raise wrong("tools", f"two tools are called {name!r}")
         seen.add(name)
 
 
@@ -100,11 +121,6 @@ class Calls:
         self._seen: set[str] = set()
         self._open: dict[str, str] = {}  # id: where the call is
         self._answering = False  # a result of the present turn has come
-
-    @property
-    def waiting(self) -> bool:
-        """Whether results are still to come."""
-        return bool(self._open)
 
     @property
     def any(self) -> bool:
