@@ -48,9 +48,9 @@ def make_private(path: Path) -> None:
     """Make an empty file that only this user can read, unless there is one. SQLite gives `-wal` and `-shm` its mode.
 
     One that is there keeps its mode: others may share it on purpose. It isn't opened: closing it would end this
-    process's locks on it.
+    process's locks on it. Where none can be made, SQLite says why.
     """
-    with contextlib.suppress(FileExistsError):
+    with contextlib.suppress(OSError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
 
