@@ -26,6 +26,7 @@ NAMES = (
     "idle",
     "tokens",
     "crowd",
+    "cancel_crowd",
     "requests",
     "waits",
     "billing",
