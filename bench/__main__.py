@@ -27,6 +27,7 @@ NAMES = (
     "idle",
     "tokens",
     "crowd",
+    "cancel_crowd",
     "requests",
     "waits",
     "billing",

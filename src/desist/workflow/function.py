@@ -187,7 +187,7 @@ def _as_output(made: Any) -> StepOutput:
 def _check_depth(made: StepOutput) -> None:
     """Raise `ConfigurationError` if outputs are nested so deep in one another that they couldn't be stored and read."""
     level = {id(made): made}
-    for _ in range(MAX_OUTPUTS):
+    for _ in range(MAX_OUTPUTS + 1):
         level = {id(one): one for output in level.values() for one in output.steps or () if isinstance(one, StepOutput)}
         if not level:
             return
