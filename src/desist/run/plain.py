@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["dump", "fields_of", "line", "names_of", "plain"]
+__all__ = ["clean_text", "dump", "fields_of", "line", "names_of", "plain"]
 
 Path = tuple[int, ...]  #: ids of the containers around a value: stops at cycles and at absurd depth
 
@@ -91,13 +91,14 @@ def _keep(value: Any, path: Path) -> Any:
     return value
 
 
-def _text(value: str, path: Path = ()) -> str:
+def clean_text(value: str, path: Path = ()) -> str:
+    """Return `value` as valid Unicode: surrogate pairs joined, lone halves replaced by U+FFFD."""
     if value.isascii():
         return value
     try:
         value.encode()
     except UnicodeEncodeError:
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # joins halves that belong together
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return value
 
 
@@ -126,7 +127,7 @@ def _dict(value: Mapping[Any, Any], path: Path) -> Any:
 def _key(key: Any) -> str:
     if isinstance(key, Enum):
         key = key.value
-    return _text(key) if type(key) is str else _str(key)
+    return clean_text(key) if type(key) is str else _str(key)
 
 
 def _sorted(value: Iterable[Any], path: Path) -> Any:
@@ -154,7 +155,7 @@ def _too_deep(value: object, path: Path) -> bool:
 def _str(value: object) -> str:
     """The last resort: the value's own text, or its type where even that fails."""
     try:
-        return _text(str(value))
+        return clean_text(str(value))
     except Exception:
         return f"<{type(value).__qualname__}>"
 
@@ -200,7 +201,7 @@ def _sparse(made: Any, method: str) -> Any:
 _Convert = Callable[[Any, Path], Any]
 
 _BY_TYPE: dict[type, _Convert] = {
-    str: _text,
+    str: clean_text,
     int: _whole,
     bool: _keep,
     type(None): _keep,
@@ -216,7 +217,7 @@ _DEEPER = (_list, _dict, _other)
 
 # In this order: a bool is an int, a datetime is a date.
 _BY_BASE: tuple[tuple[type | tuple[type, ...], _Convert], ...] = (
-    (str, lambda value, path: _text(str.__str__(value))),
+    (str, lambda value, path: clean_text(str.__str__(value))),
     (int, lambda value, path: _whole(int.__int__(value), path)),
     (float, lambda value, path: _real(float.__float__(value), path)),
     (Mapping, _dict),

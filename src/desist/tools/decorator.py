@@ -15,24 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["tool"]
 
-_OPTIONS = frozenset(
-    {
-        "name",
-        "on_cancel",
-        "description",
-        "strict",
-        "instructions",
-        "add_instructions",
-        "show_result",
-        "stop_after_tool_call",
-        "pre_hook",
-        "post_hook",
-        "timeout",
-        "isolation",
-        "grace",
-        "interrupt",
-    }
-)
+_OPTIONS = {"name", *(Function.__init__.__kwdefaults__ or ())} - {"parameters"}
 
 
 @overload

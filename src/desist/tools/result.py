@@ -9,6 +9,7 @@ from typing import Any
 
 from desist.run.base import BaseRunOutputEvent
 from desist.run.custom import pass_on
+from desist.run.plain import clean_text
 
 __all__ = ["result_text"]
 
@@ -20,7 +21,7 @@ def result_text(value: Any) -> str:
     is no text: it goes to whoever reads the run.
     """
     if isinstance(value, str):
-        return _valid(value)
+        return clean_text(value)
     if value is None:
         return ""
     if isinstance(value, BaseRunOutputEvent):
@@ -31,8 +32,8 @@ def result_text(value: Any) -> str:
     if isinstance(value, bytes | bytearray):
         return value.decode("utf-8", "replace")
     if isinstance(value, BaseException):
-        return _valid(str(value) or type(value).__name__)
-    return _valid(_json(value))
+        return clean_text(str(value) or type(value).__name__)
+    return clean_text(_json(value))
 
 
 def _json(value: Any) -> str:
@@ -54,13 +55,3 @@ def _plain(value: Any) -> Any:
     if pydantic is not None and isinstance(value, pydantic.BaseModel):
         return value.model_dump(mode="json")
     return str(value)
-
-
-def _valid(text: str) -> str:
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text

@@ -4,20 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from desist.run.plain import clean_text
+
 __all__ = ["clean", "clean_text", "shorten"]
 
 SHOWN = 300  #: characters of a foreign answer in an error message
-
-
-def clean_text(text: str) -> str:
-    """Return `text` as valid Unicode: surrogate pairs joined, lone halves replaced by U+FFFD."""
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def clean(value: Any) -> Any:
