@@ -316,32 +316,8 @@ class ModelRequestCompletedEvent(BaseAgentRunEvent):
 #: The class of each event name.
 RUN_EVENT_TYPES: dict[str, type[BaseAgentRunEvent]] = {
     kind.event: kind
-    for kind in (
-        RunStartedEvent,
-        RunContentEvent,
-        RunContentCompletedEvent,
-        IntermediateRunContentEvent,
-        RunCompletedEvent,
-        RunErrorEvent,
-        RunCancelledEvent,
-        RunPausedEvent,
-        RunContinuedEvent,
-        PreHookStartedEvent,
-        PreHookCompletedEvent,
-        PostHookStartedEvent,
-        PostHookCompletedEvent,
-        ToolCallStartedEvent,
-        ToolCallCompletedEvent,
-        ToolCallErrorEvent,
-        ToolCallCancelledEvent,
-        ReasoningStartedEvent,
-        ReasoningStepEvent,
-        ReasoningContentDeltaEvent,
-        ReasoningCompletedEvent,
-        ModelRequestStartedEvent,
-        ModelRequestCompletedEvent,
-        CustomEvent,
-    )
+    for kind in list(globals().values())
+    if isinstance(kind, type) and issubclass(kind, BaseAgentRunEvent) and kind.event
 }
 
 
