@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import itertools
+import logging
 import sys
 import threading
 import time
@@ -138,6 +139,7 @@ def measure(*, quick: bool) -> list[Table]:
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.cancel_crowd", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="3 repeats")
+    logging.getLogger("desist").addHandler(logging.NullHandler())  # what is abandoned shows in the table
     tables = measure(quick=parser.parse_args().quick)
     for table in tables:
         print(table.text())

@@ -32,17 +32,24 @@ def as_steps(entries: Any, where: str, label: str = "steps") -> list[Runnable]:
                 f"{where} has two steps named {step.name!r}: their outputs are found by name, so give one another name"
             )
         seen.add(step.name)
-    if _depth(steps) > MAX_NESTED:
+    if _is_deeper(steps, MAX_NESTED):
         _refuse_depth(where)
     return steps
 
 
-def _depth(steps: Sequence[Runnable]) -> int:
-    """Return how many containers and workflows are inside of one another here, at most one more than is allowed.
+def _is_deeper(steps: Sequence[Runnable], most: int) -> bool:
+    """Whether more than `most` containers and workflows are inside of one another here.
 
-    Each list was looked at when it was made: what is in a new one is at most as deep as is allowed.
+    One that contains itself, by a later change, isn't deep: `check_tree` has a better word for that.
     """
-    return max((1 + _depth(inner) for step in steps if (inner := step.children())), default=0)
+    level = {id(step): step for step in steps}
+    seen = set(level)
+    for _ in range(most + 1):
+        level = {id(inner): inner for step in level.values() for inner in step.children()}
+        if seen >= level.keys():  # nothing, or nothing new
+            return False
+        seen |= level.keys()
+    return True
 
 
 def _refuse_depth(where: str) -> NoReturn:
