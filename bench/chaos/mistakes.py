@@ -23,6 +23,13 @@ def _ignore_epoch() -> None:
         if run is not None:
             asking.end(tables, run, epoch)
 
+    put_last_events = SqlTables.put_last_events
+
+    def put_anyway(self: Any, rows: Any) -> bool:
+        put_last_events(self, rows)
+        return True
+
+    SqlTables.put_last_events = put_anyway  # type: ignore[method-assign]
     Attendant._lose = lambda *args: None  # type: ignore[method-assign]
     SqlTables.end_run = end_run  # type: ignore[method-assign]
     asking.decide = decide  # type: ignore[assignment]

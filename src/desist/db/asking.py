@@ -204,12 +204,23 @@ def replace_run(tables: SharedTables, run: StoredRun, text: str | None) -> None:
     tried = run.recorder.written if run.recorder is not None and run.status.is_final else None
     if tried and tables.last_event(run.run_id) == (tried[-1].last_event, True):
         return  # it is written already, with all that the run told before; an end that is tried again may come twice
+    if (
+        run.recorder is not None and run.status.is_final and _was_claimed_here(before, run)
+    ):  # its end was refused before
+        raise LeaseLostError(f"run {run.run_id} was cancelled or taken over before its end could be written")
     epoch = before.epoch if before is not None else 0
     put_run(tables, run, run.process or this_process(), text, epoch)
     if run.recorder is not None or not run.status.is_final:  # what an earlier run of this id has told
         tables.delete_events(run.run_id)
     if run.recorder is not None and run.status.is_final:
         tables.put_last_events(last_told(run, epoch))
+
+
+def _was_claimed_here(row: RunRow | None, run: StoredRun) -> bool:
+    """Whether a record that has no end is that of this very run, begun in this process."""
+    if row is None or row.is_final or row.status == PAUSED:
+        return False
+    return row.process == this_process() and row.created_at == run.created_at
 
 
 def take_lost(tables: SharedTables, run_id: str) -> tuple[RunRow, StoredRun] | None:
