@@ -149,7 +149,9 @@ class RunState:
 
     @record.setter
     def record(self, record: CancelRecord | None) -> None:
-        self.__dict__["_record"] = record
+        self.__dict__.pop("_record", None)
+        if record is not None:
+            self.__dict__["_record"] = record
 
     @property
     def status(self) -> RunStatus:

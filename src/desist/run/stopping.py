@@ -153,6 +153,8 @@ class Stopping(Asking):
     def _fell(self, hits: Iterable[Scope]) -> None:
         """Note what was just decided, and drop what isn't delivered. With the lock held: it must be quick for many."""
         runs: list[Stopping] = [hit.owner for hit in hits]
+        if not runs:
+            return
         top = runs[-1]
         assert top.scope.reason is not None
         top.show_cancelling()  # the others' outputs say so when they are interrupted, or conclude
