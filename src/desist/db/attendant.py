@@ -144,7 +144,7 @@ class Attendant:
         """
         return bool(self._durable) and time.monotonic() >= self._sure_at + LEASE / 2
 
-    def poll(self) -> None:
+    def poll_now(self) -> None:
         """Do what the next look would do, in this thread. Several threads may: what was done isn't done again."""
         now = time.monotonic()
         try:

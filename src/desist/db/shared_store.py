@@ -193,9 +193,9 @@ class SharedTableStore(QueueTableStore, TableStore):
         """Whether this process must have been frozen since it last looked at its runs."""
         return self.attendant.poll_is_overdue
 
-    def poll(self) -> None:
+    def poll_now(self) -> None:
         """Look at the runs of this process now."""
-        self.attendant.poll()
+        self.attendant.poll_now()
 
     def may_be_lost(self, run_id: str) -> bool:
         """Whether that would have to be looked up."""

@@ -76,7 +76,7 @@ class Asking(Ending):
         """
         shared = self.root.shared
         if shared is not None and shared.poll_is_overdue:
-            await aside(shared.poll, "desist-db-poll")
+            await aside(shared.poll_now, "desist-db-poll")
             self.check()
 
     # -- giving it back

@@ -80,7 +80,7 @@ class Managed:
 
     poll_is_overdue = False  #: the manager is heard, and polled, by the clerk
 
-    def poll(self) -> None:
+    def poll_now(self) -> None:
         """There is nothing to look for."""
 
     def may_be_lost(self, run_id: str) -> bool:

@@ -67,7 +67,7 @@ class SharedStore(RunStore, Protocol):
     def poll_is_overdue(self) -> bool:
         """Whether this process hasn't looked for so long what others did to its runs that it must have been frozen."""
 
-    def poll(self) -> None:
+    def poll_now(self) -> None:
         """Look now, and carry out what others ask for; stop what they have taken. Blocks, but waits for no server."""
 
     def may_be_lost(self, run_id: str) -> bool:
