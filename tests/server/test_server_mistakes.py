@@ -1,4 +1,4 @@
-"""Mistakes of the server's own, and what is nested deep: who gets which answer, and what stands in the log."""
+"""ErrorMiddleware of the server's own, and what is nested deep: who gets which answer, and what stands in the log."""
 
 from __future__ import annotations
 

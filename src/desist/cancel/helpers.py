@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 from desist.cancel.reaper import reaper
 
-__all__ = ["Helpers", "asking_helpers", "interrupting_helpers"]
+__all__ = ["HelperThreads", "asking_helpers", "interrupting_helpers"]
 
 log = logging.getLogger("desist.cancel")
 
@@ -27,7 +27,7 @@ WORTH = 32
 Job = Callable[[], object]
 
 
-class Helpers:
+class HelperThreads:
     """At most `most` threads, and what they have to do, in the order in which it was handed over."""
 
     def __init__(self, name: str, most: int) -> None:
@@ -126,9 +126,9 @@ def _do(job: Job) -> None:
 
 
 #: Who interrupts the work of cancelled runs: never held up by a database.
-interrupting_helpers = Helpers("desist-interrupt", 4)
+interrupting_helpers = HelperThreads("desist-interrupt", 4)
 #: Who asks databases and managers.
-asking_helpers = Helpers("desist-ask", 4)
+asking_helpers = HelperThreads("desist-ask", 4)
 
 
 def _forget_in_child() -> None:

@@ -19,7 +19,7 @@ from desist.cancel.token import CancelToken, deliver, deliver_urgent
 if TYPE_CHECKING:
     from desist.run.stopping import Stopping
 
-__all__ = ["Interruption", "do_all", "interrupt_all"]
+__all__ = ["CallInterruption", "do_all", "interrupt_all"]
 
 log = logging.getLogger("desist.run")
 
@@ -29,7 +29,7 @@ FEW = 16
 Piece = Callable[[], object]
 
 
-class Interruption:
+class CallInterruption:
     """What has to be done about runs that were just cancelled.
 
     Parameters:
@@ -75,7 +75,7 @@ class Interruption:
             log.info("run %s is being cancelled: %s", run.run_id, run.scope.reason, extra=run.ids)
 
 
-def interrupt_all(interruptions: list[Interruption]) -> None:
+def interrupt_all(interruptions: list[CallInterruption]) -> None:
     """Carry interruptions out, here or, if it is much, in helper threads; then this returns at once."""
     if sum(one.size for one in interruptions) > FEW:
         interrupting_helpers.hand_over(lambda: _share(interruptions))
@@ -88,7 +88,7 @@ def interrupt_all(interruptions: list[Interruption]) -> None:
         one.end(late=False)
 
 
-def _share(interruptions: list[Interruption]) -> None:
+def _share(interruptions: list[CallInterruption]) -> None:
     for one in interruptions:
         one.begin()
 

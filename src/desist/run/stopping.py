@@ -24,7 +24,7 @@ from desist.cancel.work import Stoppable
 from desist.exceptions import RunCancelled
 from desist.run.asking import Asking
 from desist.run.budget import Budget, Spending
-from desist.run.interruption import Interruption, do_all, interrupt_all
+from desist.run.interruption import CallInterruption, do_all, interrupt_all
 from desist.run.kept_options import Limit
 from desist.run.stored import StoredRequest
 
@@ -50,9 +50,9 @@ class Decision:
     grace: float = 0.0
     stays: bool = False  #: a run that was to go on elsewhere is cancelled for good
 
-    def interruption(self, how: StoredRequest) -> Interruption:
+    def interruption(self, how: StoredRequest) -> CallInterruption:
         """Return what has to be done to `hits`."""
-        return Interruption([hit.owner for hit in self.hits], self.grace, how.force)
+        return CallInterruption([hit.owner for hit in self.hits], self.grace, how.force)
 
     def note(self, how: StoredRequest) -> None:
         """Have it recorded, and shorten the grace of what was being cancelled before. After the interruption."""
@@ -176,7 +176,7 @@ class Stopping(Asking):
 
     def _interrupt(self, hits: Iterable[Scope], force: bool = False, grace: float | None = None) -> None:
         """Stop what these runs do, children first. Without the lock."""
-        interrupt_all([Interruption([hit.owner for hit in hits], grace, force)])
+        interrupt_all([CallInterruption([hit.owner for hit in hits], grace, force)])
 
     def deliver_to_tasks(self, grace: float, force: bool) -> None:
         """Cancel what it does on its loop. From any thread."""

@@ -24,7 +24,7 @@ from desist.server.components import Components
 from desist.server.core import Core
 from desist.server.guard import OPEN, Guard
 from desist.server.living import live_routes
-from desist.server.mistakes import Mistakes, log_mistake
+from desist.server.mistakes import ErrorMiddleware, log_mistake
 from desist.server.page import page_routes
 from desist.server.problems import Refused, answer, of_error, of_invalid
 from desist.server.requests import Talk
@@ -115,7 +115,7 @@ def _lifespan(core: Core, door: Door | None) -> Any:
 
 
 def _middleware(tokens: Tokens, limits: Limits, origins: Sequence[str]) -> list[Middleware]:
-    mistakes = Middleware(Mistakes)
+    mistakes = Middleware(ErrorMiddleware)
     guard = Middleware(Guard, tokens=tokens, body=limits.body, origins=origins)
     if not origins:
         return [guard, mistakes]

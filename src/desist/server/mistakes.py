@@ -12,14 +12,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from desist.server.problems import Refused, answer
 
-__all__ = ["Mistakes", "log_mistake"]
+__all__ = ["ErrorMiddleware", "log_mistake"]
 
 log = logging.getLogger("desist.server")
 
 MISTAKE = "the server made a mistake: its log says more"
 
 
-class Mistakes:
+class ErrorMiddleware:
     """ASGI middleware: an exception becomes a 500, and a line in the log."""
 
     def __init__(self, app: ASGIApp) -> None:
