@@ -15,17 +15,17 @@ from bench.store import _each
 from bench.table import Figure, Table
 from desist import Step, Workflow
 from desist.db import PostgresDb, SqliteDb
-from desist.db.codec import encode_part
-from desist.db.postgres.place import PostgresPlace
-from desist.db.postgres.target import Target
-from desist.db.rows import row_of
-from desist.db.sql_tables import Names, SqlTables
-from desist.db.sqlite_file import SqliteFile
+from desist.db.backends.postgres import PostgresPlace
+from desist.db.backends.sqlite import SqliteFile
+from desist.db.process.postgres_target import Target
+from desist.db.records.codec import encode_part
+from desist.db.records.rows import row_of
+from desist.db.tables.sql import Names, SqlTables
 from desist.db.writer import Job
-from desist.run.agent_output import RunOutput
-from desist.run.base import RunStatus
-from desist.run.cancel import cancel
-from desist.run.stored import StoredRun
+from desist.run.component.cancellation import cancel
+from desist.run.events.base import RunStatus
+from desist.run.outputs.agent import RunOutput
+from desist.run.storage.values import StoredRun
 from desist.testing import LocalPostgres, LoopbackProvider, Reply
 
 __all__ = ["measure"]

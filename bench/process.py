@@ -15,8 +15,8 @@ from bench import process_functions as functions
 from bench.statistics import spread
 from bench.table import Figure, Table
 from desist.agent import Agent
-from desist.cancel.process import run_in_process
-from desist.cancel.process.pool import pool
+from desist.calls.process import run_in_process
+from desist.calls.process.pool import pool
 from desist.testing import Call, ScriptedModel
 from desist.tools import tool
 

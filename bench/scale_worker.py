@@ -13,9 +13,9 @@ import time
 from typing import Any
 
 from desist import Step, StepInput, Workflow
-from desist.cancel.home import home
 from desist.db import PostgresDb
 from desist.engine import Worker
+from desist.runtime.background_loop import home
 
 
 def _say(*words: object) -> None:

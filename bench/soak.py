@@ -22,9 +22,10 @@ import psutil
 from bench.statistics import spread
 from bench.stops import Kind, kinds
 from desist.agent import Agent
-from desist.cancel import RunStatus, worker
+from desist.calls import thread_pool as worker
+from desist.calls.thread_pool import abandoned_work
+from desist.cancel import RunStatus
 from desist.cancel.registry import registry
-from desist.cancel.worker import abandoned_work
 from desist.testing import Census, Gate, ScriptedModel, census
 from desist.workflow import Step, StepInput, Workflow
 

@@ -29,9 +29,9 @@ import trustme
 import requests
 from bench.statistics import spread
 from bench.table import Figure, Table
+from desist.calls.thread_pool import abandoned_work
 from desist.cancel import check_cancelled, sleep
-from desist.cancel.switch import set_switch_interval
-from desist.cancel.worker import abandoned_work
+from desist.runtime.switch_interval import set_switch_interval
 from desist.workflow import Step, Workflow
 
 __all__ = ["Kind", "kinds", "measure"]

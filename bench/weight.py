@@ -18,7 +18,7 @@ import threading, time
 from desist.agent import Agent
 from desist.models.openai import OpenAIChat
 from desist.run.agent import RunEvent
-from desist.run.base import RunStatus
+from desist.run.events.base import RunStatus
 from desist.run.workflow import WorkflowRunEvent
 from desist.tools.duckduckgo import DuckDuckGoTools
 from desist.workflow.step import Step

@@ -17,11 +17,11 @@ from rich.console import Console
 
 from desist import Agent, Parallel, Step, StepInput, Workflow
 from desist.cancel.reason import Source
-from desist.cli.depot import open_depot
-from desist.cli.recording import Recording, svg_of
-from desist.cli.running.ending import end_of
-from desist.cli.running.near import NearRun
-from desist.cli.watching.screen import Watch
+from desist.cli.client import open_depot
+from desist.cli.foreground.local_run import NearRun
+from desist.cli.foreground.result_panel import end_of
+from desist.cli.terminal.svg_recording import Recording, svg_of
+from desist.cli.watch.app import Watch
 from desist.db import SqliteDb
 from desist.testing import Gate, ScriptedModel
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from desist.db import asking, crash
-from desist.db.attendant import Attendant
-from desist.db.sql_tables import SqlTables
+from desist.db.coordination import transactions as asking
+from desist.db.coordination.lease_keeper import Attendant
+from desist.db.recovery import rebuild as crash
+from desist.db.tables.sql import SqlTables
 
 __all__ = ["MISTAKES", "make"]
 

@@ -21,9 +21,9 @@ from bench.chaos.phases import PhaseKill
 from bench.chaos.place import PATIENCE, open_db
 from bench.chaos.plan import BEAT, KINDS, LEASE
 from bench.chaos.works import Works
-from desist.db import attendant
+from desist.db.coordination import lease_keeper as attendant
 from desist.exceptions import DesistError, StoreError
-from desist.run.cancel import cancel
+from desist.run.component.cancellation import cancel
 
 #: Seconds between two looks for runs that were left by others.
 RESUME_EVERY = 0.5

@@ -12,7 +12,7 @@ from bench.chaos.notes import Notes
 from desist import Agent, Loop, Parallel, Step, Workflow
 from desist.cancel.token import current_token
 from desist.models.openai import OpenAIChat
-from desist.run.driver import current_run
+from desist.run.execution.run import current_run
 from desist.testing import Call, ScriptedModel
 
 __all__ = ["Works"]

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from desist.cancel.token import CancelToken
     from desist.exceptions import DesistError, RunCancelled
     from desist.models.openai import OpenAIChat
-    from desist.run.base import RunStatus
-    from desist.run.budget import Budget
-    from desist.run.cancel import cancel_run
-    from desist.run.context import RunContext
-    from desist.run.live import cancel_all, quarantine, runs
+    from desist.run.component.cancellation import cancel_run
+    from desist.run.events.base import RunStatus
+    from desist.run.observability.live import cancel_all, quarantine, runs
+    from desist.run.options.budget import Budget
+    from desist.run.options.context import RunContext
     from desist.tools import tool
     from desist.workflow.condition import Condition
     from desist.workflow.loop import Loop
@@ -35,7 +35,7 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "Agent": "desist.agent.agent",
-    "Budget": "desist.run.budget",
+    "Budget": "desist.run.options.budget",
     "CancelReceipt": "desist.cancel.receipt",
     "CancelToken": "desist.cancel.token",
     "Condition": "desist.workflow.condition",
@@ -45,17 +45,17 @@ _PLACES = {
     "Parallel": "desist.workflow.parallel",
     "Router": "desist.workflow.router",
     "RunCancelled": "desist.exceptions",
-    "RunContext": "desist.run.context",
-    "RunStatus": "desist.run.base",
+    "RunContext": "desist.run.options.context",
+    "RunStatus": "desist.run.events.base",
     "Step": "desist.workflow.step",
     "StepInput": "desist.workflow.types",
     "StepOutput": "desist.workflow.types",
     "Steps": "desist.workflow.steps",
     "Workflow": "desist.workflow.workflow",
-    "cancel_all": "desist.run.live",
-    "cancel_run": "desist.run.cancel",
-    "quarantine": "desist.run.live",
-    "runs": "desist.run.live",
+    "cancel_all": "desist.run.observability.live",
+    "cancel_run": "desist.run.component.cancellation",
+    "quarantine": "desist.run.observability.live",
+    "runs": "desist.run.observability.live",
     "shield": "desist.cancel.shield",
     "tool": "desist.tools",
 }

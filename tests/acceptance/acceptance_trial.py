@@ -18,9 +18,9 @@ from typing import Any
 from desist import Agent, Step, Workflow
 from desist.cancel import CancelReceipt, Outcome, RunStatus, Source
 from desist.cancel.registry import registry
-from desist.run.codec import to_json
-from desist.run.store import MemoryStore, StoredRun
-from desist.run.workflow_output import run_from_dict
+from desist.run.events.codec import to_json
+from desist.run.outputs.workflow import run_from_dict
+from desist.run.storage.store import MemoryStore, StoredRun
 
 PATIENCE = 5.0  #: seconds after which something hangs; nothing here takes a tenth of it
 

@@ -11,9 +11,9 @@ import pytest
 from acceptance_trial import PATIENCE, Journal, Mode, Trial, check_stopped, check_three, three_steps
 
 from desist import Agent, Step
+from desist.calls.thread_pool import abandoned_work
 from desist.cancel import RunStatus
-from desist.cancel.worker import abandoned_work
-from desist.run.message import CANCELLED_RESULT
+from desist.run.records.message import CANCELLED_RESULT
 from desist.testing import Call, ScriptedModel
 
 

@@ -11,9 +11,9 @@ from acceptance_trial import PATIENCE
 
 from desist import Agent, Workflow
 from desist.cancel import RunStatus
-from desist.cancel.reaper import reaper
 from desist.cancel.registry import registry
 from desist.models.openai import OpenAIChat
+from desist.runtime.timer_thread import reaper
 from desist.testing import Call, Gate, LoopbackProvider, Reply, ScriptedModel, assert_no_leaks
 
 WORDS = [f"w{i} " for i in range(100_000)]

@@ -14,7 +14,7 @@ from acceptance_trial import PATIENCE, Journal, Mode, Trial, check_stopped, chec
 from desist import Agent, RunCancelled, Step, Workflow
 from desist.cancel import RunStatus, check_cancelled
 from desist.cancel import sleep as cancellable_sleep
-from desist.run.message import CANCELLED_RESULT
+from desist.run.records.message import CANCELLED_RESULT
 from desist.testing import Call, Gate, ScriptedModel, ToolCalls
 
 

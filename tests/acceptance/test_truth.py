@@ -29,10 +29,10 @@ from desist import Agent, Step, Steps, Workflow, cancel_run
 from desist.cancel import CancelReason, CancelReceipt, Outcome, RunStatus, Source
 from desist.cancel.registry import Registry, registry
 from desist.exceptions import ModelError
-from desist.run.base import CancellationStage
-from desist.run.cancel import cancel
 from desist.run.cancellation_management import acancel_run
-from desist.run.codec import to_json
+from desist.run.component.cancellation import cancel
+from desist.run.events.base import CancellationStage
+from desist.run.events.codec import to_json
 from desist.testing import Call, Gate, ScriptedModel
 
 RACES = 2_500  # in each of the four modes

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from desist import Workflow
-from desist.cancel import bridge as bridges
-from desist.cancel.bridge import Backlog, Bridge, Closed
 from desist.db import SqliteDb
 from desist.run.agent import RunContentEvent
-from desist.run.base import RunStatus
+from desist.run.events.base import RunStatus
+from desist.streams import channel as bridges
+from desist.streams.channel import Backlog, Bridge, Closed
 
 
 @pytest.fixture(autouse=True)

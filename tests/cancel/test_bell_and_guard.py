@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from desist.cancel.bell import Bell, bell_of
+from desist.runtime.loop_waker import Bell, bell_of
 
 _TRACED = """
 import sys
-from desist.cancel.guard import Guard
+from desist.calls.async_exception import Guard
 from desist.exceptions import RunCancelled
 guard = Guard()
 guard.call(lambda: None)

@@ -9,11 +9,11 @@ import threading
 
 import pytest
 
-from desist.cancel.bridge import Bridge, Closed
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt, CancelRecord, Latch
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
+from desist.streams.channel import Bridge, Closed
 
 
 def rest(bridge: Bridge[str]) -> list[str]:
@@ -133,7 +133,7 @@ def test_an_async_reader_that_was_cancelled_can_read_on() -> None:
 
 CTRL_C = """
 import os, signal, threading
-from desist.cancel.bridge import Bridge, Closed
+from desist.streams.channel import Bridge, Closed
 lock = threading.Lock()
 bridge = Bridge(lock)
 def press():

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 import desist
-from desist.cancel.helpers import Helpers, interrupting_helpers
+from desist.calls.thread_call import Work
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.scope import Outcome, Scope
 from desist.cancel.status import RunStatus
 from desist.cancel.token import CancelToken, check_cancelled, deliver
-from desist.cancel.work import Work
 from desist.db import SqliteDb
 from desist.exceptions import RunCancelled
-from desist.run.cancel import acancel, cancel
+from desist.run.component.cancellation import acancel, cancel
+from desist.runtime.helper_threads import Helpers, interrupting_helpers
 from desist.testing import Gate
 from desist.workflow import Parallel, Step, StepInput, Workflow
 

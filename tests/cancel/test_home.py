@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from desist.cancel.home import home
 from desist.cancel.registry import registry
+from desist.runtime.background_loop import home
 from desist.workflow import Step, Workflow
 
 

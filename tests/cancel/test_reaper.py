@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 
-from desist.cancel.reaper import Reaper
+from desist.runtime.timer_thread import Reaper
 
 
 def test_timers_come_in_the_order_of_their_times() -> None:

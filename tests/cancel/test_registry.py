@@ -15,9 +15,9 @@ from desist.cancel.registry import registry as the_registry
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 from desist.exceptions import RunIdInUseError
-from desist.run.cancel import cancel
-from desist.run.driver import Run, new_id
-from desist.run.store import MemoryStore
+from desist.run.component.cancellation import cancel
+from desist.run.execution.run import Run, new_id
+from desist.run.storage.store import MemoryStore
 from desist.workflow import Step, StepInput, Workflow
 
 USER = CancelReason(source=Source.user, text="enough")
@@ -189,7 +189,7 @@ def test_a_child_that_is_found_by_its_id_is_in_its_tree(monkeypatch: pytest.Monk
         return intent
 
     monkeypatch.setattr(the_registry, "add", add)
-    from desist.run import driver
+    from desist.run.execution import run as driver
 
     mark = driver._current.set(root)
     try:

@@ -6,9 +6,9 @@ import asyncio
 import threading
 
 from desist import Workflow
-from desist.cancel.delivery import Tasks
 from desist.cancel.receipt import Latch
 from desist.cancel.registry import registry
+from desist.runtime.run_tasks import Tasks
 from desist.testing import Gate
 
 

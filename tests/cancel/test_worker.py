@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
-from desist.cancel import worker
-from desist.cancel.worker import abandoned_work, run_blocking
+from desist.calls import thread_pool as worker
+from desist.calls.thread_pool import abandoned_work, run_blocking
 from desist.exceptions import TooManyAbandonedError
 from desist.workflow import Step, StepInput, Workflow
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from desist import Step, Workflow
 from desist.cli.log import terminal_handler
-from desist.cli.shown.paper import Paper
+from desist.cli.render.console import Paper
 from desist.db import JsonDb, SqliteDb
 
 #: An escape sequence in seven and in eight bits, an override of the direction, a separator, a bell, DEL.

@@ -7,10 +7,10 @@ import io
 
 from rich.console import Console
 
-from desist.cli.endless import Endless
-from desist.cli.facts import Facts
-from desist.cli.keys import watch_keys
-from desist.cli.receipt import receipt
+from desist.cli.demo.endless_model import Endless
+from desist.cli.demo.measurements import Facts
+from desist.cli.demo.receipt_panel import receipt
+from desist.cli.terminal.keys import watch_keys
 from desist.models.base import ModelRequest
 from desist.models.message import Message
 from desist.testing import ScriptedModel

@@ -11,8 +11,8 @@ import pytest
 from commands import DESIST, Program, elsewhere, ended, serving
 from terminal import Terminal
 
-from desist.cli.depot.story import Story
-from desist.cli.keys import keys_of
+from desist.cli.client.run_tree import Story
+from desist.cli.terminal.keys import keys_of
 
 WATCH = [*DESIST[1:], "watch"]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 
 from desist.db import JsonDb, PostgresDb, SqliteDb
-from desist.run.agent_output import RunOutput
-from desist.run.base import RunStatus
-from desist.run.stored import StoredRun, StoredSession
+from desist.run.events.base import RunStatus
+from desist.run.outputs.agent import RunOutput
+from desist.run.storage.values import StoredRun, StoredSession
 
 KINDS = {"sqlite": SqliteDb, "postgres": PostgresDb, "json": JsonDb}
 

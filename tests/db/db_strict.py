@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from desist.run.message import Message
+from desist.run.records.message import Message
 
 __all__ = ["check_messages"]
 

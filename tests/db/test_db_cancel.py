@@ -19,10 +19,10 @@ from desist import Agent, Step, Workflow
 from desist.cancel import Outcome
 from desist.cancel.registry import registry
 from desist.db import SqliteDb
-from desist.db.sql_tables import Names
-from desist.db.sqlite_file import SqliteFile
-from desist.db.store import TableStore
-from desist.run.base import RunStatus
+from desist.db.backends.sqlite import SqliteFile
+from desist.db.store.table_store import TableStore
+from desist.db.tables.sql import Names
+from desist.run.events.base import RunStatus
 from desist.testing import Gate, ScriptedModel
 
 S = RunStatus

@@ -14,8 +14,8 @@ from claim_process import run_of, session_of
 
 from desist.cancel.reason import CancelReason, Source
 from desist.db import BaseDb, SqliteDb
-from desist.db.owner import about_to_start
-from desist.run.stored import StoredRequest
+from desist.db.process.identity import about_to_start
+from desist.run.storage.values import StoredRequest
 
 PAIRS = 200
 USERS = ("ann", "bob")

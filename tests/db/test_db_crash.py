@@ -15,8 +15,8 @@ from db_strict import check_messages
 
 from desist import Agent, Workflow
 from desist.db import BaseDb, JsonDb
-from desist.run.base import RunStatus
-from desist.run.message import CANCELLED_RESULT
+from desist.run.events.base import RunStatus
+from desist.run.records.message import CANCELLED_RESULT
 from desist.testing import ScriptedModel
 from desist.workflow import StepOutput
 

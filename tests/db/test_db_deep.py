@@ -12,12 +12,12 @@ import pytest
 
 from desist.db import JsonDb, SqliteDb
 from desist.exceptions import ConfigurationError, UnreadableError
-from desist.run.base import RunStatus
-from desist.run.plain import dump
-from desist.run.store import RunQuery
+from desist.run.events.base import RunStatus
+from desist.run.records.json_values import dump
+from desist.run.storage.store import RunQuery
 from desist.workflow import Condition, Loop, Parallel, Router, Step, StepInput, StepOutput, Steps, Workflow
-from desist.workflow.entries import MAX_NESTED
-from desist.workflow.function import MAX_OUTPUTS
+from desist.workflow.step_function import MAX_OUTPUTS
+from desist.workflow.step_list import MAX_NESTED
 
 S = RunStatus
 DEPTHS = (100, 400, 3000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from desist import RunStatus, Step, StepInput, Workflow
-from desist.run.stored import RunQuery, StoredRun
+from desist.run.storage.values import RunQuery, StoredRun
 from desist.run.workflow import WorkflowRunOutput
 from desist.testing import Gate
 

@@ -18,9 +18,9 @@ import pytest
 from desist import Step, Workflow
 from desist.db import AsyncSqliteDb, JsonDb, SqliteDb
 from desist.db.migrations import statements, steps
-from desist.db.sql_tables import Names
+from desist.db.tables.sql import Names
 from desist.exceptions import ConfigurationError, StoreError, UnsupportedError
-from desist.run.base import RunStatus
+from desist.run.events.base import RunStatus
 
 
 def child(code: str, *arguments: object) -> str:
@@ -122,7 +122,7 @@ def test_a_folder_that_is_closed(tmp_path: Path) -> None:
         import os, sys
         from desist.db import SqliteDb
         from desist.exceptions import StoreError
-        import desist.db.sqlite_file
+        import desist.db.backends.sqlite
         if os.getuid() == 0:
             os.setuid(65534)
         try:

@@ -11,9 +11,9 @@ import pytest
 from desist.db import AsyncPostgresDb, AsyncSqliteDb, BaseDb, PostgresDb, SqliteDb
 from desist.exceptions import ConfigurationError, StoreError
 from desist.run.agent import RunOutput
-from desist.run.base import RunStatus
-from desist.run.message import Message
-from desist.run.store import SessionUpdate, StoredRun
+from desist.run.events.base import RunStatus
+from desist.run.records.message import Message
+from desist.run.storage.store import SessionUpdate, StoredRun
 from desist.run.workflow import WorkflowRunOutput
 from desist.session import AgentSession, WorkflowSession
 from desist.workflow import StepOutput

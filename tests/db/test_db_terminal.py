@@ -11,7 +11,7 @@ import pytest
 
 from desist import Step, Workflow
 from desist.db import PostgresDb, SqliteDb
-from desist.db.tables import EventRow
+from desist.db.tables.base import EventRow
 from desist.exceptions import StoreError
 from desist.testing import Gate
 
@@ -61,7 +61,7 @@ def test_a_flush_that_is_on_its_way_takes_no_terminal_event(
     shared: Shared, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What waits to be stored when a run ends, and is stored before the end of its record, isn't its terminal event."""
-    monkeypatch.setattr("desist.db.telling.GATHER", 3600.0)  # only this test flushes
+    monkeypatch.setattr("desist.db.events.flusher.GATHER", 3600.0)  # only this test flushes
     half = Half(shared)
     held, let_go = threading.Event(), threading.Event()
     half.writer.put(lambda tables: held.set() or let_go.wait(30))

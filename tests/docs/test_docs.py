@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 import desist
-from desist.run.continuing import Continuing
-from desist.run.options import WorkflowOptions
+from desist.run.component.continuation import Continuing
+from desist.run.component.options import WorkflowOptions
 from desist.testing import LoopbackProvider, Reply
 
 ROOT = Path(__file__).parents[2]
@@ -210,7 +210,7 @@ def _callables() -> dict[str, Any]:
         short = place.__name__.lower()
         found |= {f"{short}.{name}": getattr(place, name) for name in vars(place) if callable(getattr(place, name))}
         found |= {f"{short}.{name}": getattr(Continuing, name) for name in vars(Continuing) if name[0] != "_"}
-    cancel = importlib.import_module("desist.run.cancel").cancel
+    cancel = importlib.import_module("desist.run.component.cancellation").cancel
     return found | {
         "run": desist.Workflow.run,
         "arun": desist.Workflow.arun,

@@ -16,7 +16,7 @@ from typing import Any
 
 from desist import Agent, Step, StepInput, Workflow
 from desist.models.openai import OpenAIChat
-from desist.run.driver import current_run
+from desist.run.execution.run import current_run
 from desist.testing import Call, Gate, ScriptedModel
 
 from engine_places import open_db  # isort: skip  # a neighbour

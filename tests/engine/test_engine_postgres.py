@@ -14,16 +14,16 @@ from postgres_pooler import Pooler
 
 from desist import RunStatus, Step, StepInput, Workflow
 from desist.db import PostgresDb
-from desist.db.postgres.target import Target
+from desist.db.process.postgres_target import Target
 from desist.engine import Worker
-from desist.engine.lifeline import PATIENCE, Lifeline
+from desist.engine.liveness_lock import PATIENCE, Lifeline
 from desist.testing import Gate
 
 S = RunStatus
 HOLD = """
 import sys
-from desist.db.postgres.target import Target
-from desist.engine.lifeline import Lifeline
+from desist.db.process.postgres_target import Target
+from desist.engine.liveness_lock import Lifeline
 
 line = Lifeline(Target(sys.argv[1]))
 line.hold(sys.argv[2])

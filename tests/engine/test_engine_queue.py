@@ -19,12 +19,13 @@ from engine_places import open_db
 from desist import RunStatus, Step, StepInput, Workflow
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.scope import Outcome
-from desist.db import InMemoryDb, JsonDb, SqliteDb, asking
+from desist.db import InMemoryDb, JsonDb, SqliteDb
+from desist.db.coordination import transactions as asking
 from desist.engine import Worker
 from desist.exceptions import ConfigurationError, RunIdInUseError, StoreError, UnsupportedError
-from desist.run.budget import Budget
-from desist.run.cancel import acancel_run, cancel, cancel_run
-from desist.run.stored import StoredRequest
+from desist.run.component.cancellation import acancel_run, cancel, cancel_run
+from desist.run.options.budget import Budget
+from desist.run.storage.values import StoredRequest
 from desist.testing import Gate
 
 S = RunStatus

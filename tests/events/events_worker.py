@@ -15,7 +15,7 @@ from typing import Any
 from behind import Db, open_db
 from stories import KINDS, told
 
-from desist.run.budget import Budget
+from desist.run.options.budget import Budget
 from desist.testing import Gate
 
 gates: dict[str, Gate] = {}

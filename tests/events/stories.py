@@ -7,7 +7,7 @@ from typing import Any
 
 from desist import Agent, Loop, Parallel, Step, Workflow
 from desist.db import BaseDb
-from desist.run.context import RunContext, idempotency_key
+from desist.run.options.context import RunContext, idempotency_key
 from desist.testing import Gate, ScriptedModel
 
 PIECES = ("one ", "two ", "three ", "four ")

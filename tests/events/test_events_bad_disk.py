@@ -15,7 +15,7 @@ from stories import PIECES, story, texts
 from desist import Workflow
 from desist.db import SqliteDb
 from desist.exceptions import StoreError
-from desist.run.base import RunStatus
+from desist.run.events.base import RunStatus
 from desist.testing import Gate
 
 S = RunStatus

@@ -13,8 +13,8 @@ from behind import Db, execute, taken_for_dead
 from journal_process import Worker
 from stories import PIECES, answer, says, story, texts, told
 
-from desist.db.told import ELSEWHERE
-from desist.run.base import RunStatus
+from desist.db.events.rows import ELSEWHERE
+from desist.run.events.base import RunStatus
 from desist.testing import Gate
 
 PLACES = ["sqlite", "postgres"]

@@ -16,10 +16,11 @@ from journal_process import Worker
 from stories import PIECES, answer, says, story, texts, told
 
 from desist import Agent, Step, Workflow
-from desist.cancel.reaper import reaper
-from desist.db import InMemoryDb, JsonDb, pages
+from desist.db import InMemoryDb, JsonDb
+from desist.db.events import pages
 from desist.exceptions import ConfigurationError, StoreError
-from desist.run.base import RunStatus
+from desist.run.events.base import RunStatus
+from desist.runtime.timer_thread import reaper
 from desist.testing import Gate, ScriptedModel, assert_no_leaks
 
 PLACES = ["sqlite"]  # over Postgres `test_events_crash` follows, too; each place costs 20 s
@@ -325,7 +326,7 @@ def test_nobody_pays_without_a_shared_store(db: Db, tmp_path: Path) -> None:
     seen: list[Any] = []
 
     async def look(_: Any) -> str:
-        from desist.run.driver import current_run
+        from desist.run.execution.run import current_run
 
         seen.append(current_run())
         return "x"

@@ -10,7 +10,7 @@ from behind import Db, execute, open_async
 from stories import answer, story
 
 from desist.db import InMemoryDb
-from desist.db.pruning import Pruned
+from desist.db.store.pruning import Pruned
 from desist.exceptions import ConfigurationError
 from desist.testing import Gate
 

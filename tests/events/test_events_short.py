@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from stories import PIECES
 
 from desist import Loop, Parallel, Step, StepOutput, Workflow
-from desist.db.told import MOST, decoded, event_of, rows_of
-from desist.run.agent_events import RunContentEvent
-from desist.run.plain import plain
-from desist.run.recorder import Recorder
-from desist.run.step_events import StepOutputEvent, StepStartedEvent
-from desist.run.workflow_event import CustomEvent
-from desist.run.workflow_events import WorkflowStartedEvent
+from desist.db.events.rows import MOST, decoded, event_of, rows_of
+from desist.run.events.agent import RunContentEvent
+from desist.run.events.steps import StepOutputEvent, StepStartedEvent
+from desist.run.events.workflow import WorkflowStartedEvent
+from desist.run.events.workflow_base import CustomEvent
+from desist.run.records.json_values import plain
+from desist.run.storage.event_buffer import Recorder
 
 
 @dataclass(kw_only=True, eq=False, repr=False, init=False)

@@ -12,10 +12,10 @@ from stories import paying
 
 from desist import Agent, Step, Workflow
 from desist.exceptions import ConfigurationError
-from desist.run.base import RunStatus
-from desist.run.context import RunContext, idempotency_key
-from desist.run.idempotency import call_names
-from desist.run.message import CANCELLED_RESULT, Message, ToolCall
+from desist.run.events.base import RunStatus
+from desist.run.options.context import RunContext, idempotency_key
+from desist.run.options.idempotency import call_names
+from desist.run.records.message import CANCELLED_RESULT, Message, ToolCall
 from desist.testing import Call, Gate, ScriptedModel, ToolCalls
 
 S = RunStatus

@@ -14,7 +14,7 @@ from stories import asking, story
 
 from desist.cancel.reason import Source
 from desist.cancel.registry import registry
-from desist.run.base import RunStatus
+from desist.run.events.base import RunStatus
 from desist.testing import Gate
 
 S = RunStatus

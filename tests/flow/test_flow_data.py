@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from desist import Agent, Loop, Parallel, Step, StepInput, StepOutput, Steps, Workflow
 from desist.exceptions import ConfigurationError, DesistError
 from desist.testing import ScriptedModel
-from desist.workflow.outputs import Outputs
+from desist.workflow.previous_outputs import Outputs
 
 
 class Question(BaseModel):

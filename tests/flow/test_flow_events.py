@@ -164,7 +164,7 @@ def test_events_of_ones_own_from_tools(kind: str, mode: Mode, journal: Journal) 
 
 def test_the_place_of_a_step_survives_the_wire(journal: Journal) -> None:
     """`step_index` is a number at the top and a tuple in containers, also of agents, and after `from_dict`."""
-    from desist.run.codec import event_from_dict
+    from desist.run.events.codec import event_from_dict
 
     shown = list(_workflow(journal).run("go", stream=True, stream_events=True))
     places = {event.step_index for event in map(event_from_dict, (event.to_dict() for event in shown))

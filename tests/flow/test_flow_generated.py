@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from trees import LEAVES, Node, Results, Script, Visit, content, visits
 
 from desist.cancel import RunStatus
-from desist.run.cancel import cancel
+from desist.run.component.cancellation import cancel
 
 CONTAINERS = ("steps", "parallel", "loop", "if", "else", "router", "workflow")
 GENERATED = settings(

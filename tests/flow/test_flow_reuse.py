@@ -13,10 +13,10 @@ from grammar import check_grammar
 
 from desist import Agent, Condition, Loop, Parallel, Router, Step, StepInput, Steps, Workflow
 from desist.cancel import RunStatus
-from desist.run.driver import Run, new_id
-from desist.run.place import Place
+from desist.run.execution.run import Run, new_id
+from desist.run.options.parent_context import Place
 from desist.testing import Gate, ScriptedModel
-from desist.workflow.body import WorkflowBody
+from desist.workflow.run_body import WorkflowBody
 
 
 class Again:

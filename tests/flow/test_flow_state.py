@@ -12,7 +12,7 @@ from ends import Ends
 
 from desist import Agent, Condition, Loop, Parallel, Router, RunContext, Step, StepInput, Steps, Workflow
 from desist.testing import Call, Gate, ScriptedModel
-from desist.workflow.state import Forks, copied
+from desist.workflow.branch_state import Forks, copied
 
 
 def test_state_reaches_everything(mode: Mode, journal: Journal) -> None:

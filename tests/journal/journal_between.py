@@ -12,12 +12,12 @@ import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
-import desist.db.telling
+import desist.db.events.flusher
 from desist import Step, Workflow
 from desist.db import PostgresDb, SqliteDb
 from desist.testing import Gate
 
-desist.db.telling.GATHER = 3600.0  # only what is said here flushes
+desist.db.events.flusher.GATHER = 3600.0  # only what is said here flushes
 
 
 class Held:

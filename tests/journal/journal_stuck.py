@@ -9,9 +9,9 @@ from typing import Any
 
 from desist import Agent, Step, Workflow
 from desist.db import PostgresDb, SqliteDb
-from desist.db.codec import encode_part
-from desist.db.owner import this_process
-from desist.db.shared_store import as_found
+from desist.db.process.identity import this_process
+from desist.db.records.codec import encode_part
+from desist.db.store.shared_table_store import as_found
 from desist.testing import Call, Gate, ScriptedModel, ToolCalls
 from journal_worker import open_db
 

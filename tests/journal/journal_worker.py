@@ -15,9 +15,9 @@ from typing import Any
 
 from desist import Agent, Step, Workflow, shield
 from desist.db import PostgresDb, SqliteDb
-from desist.db.postgres.tables import WritingTables
+from desist.db.tables.postgres import WritingTables
 from desist.models.openai import OpenAIChat
-from desist.run.driver import current_run
+from desist.run.execution.run import current_run
 from desist.testing import Gate
 
 gates: dict[str, Gate] = {}

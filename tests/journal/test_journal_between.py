@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from journal_stuck import sql
 
-from desist.run.base import RunStatus
+from desist.run.events.base import RunStatus
 from journal_worker import open_db
 
 PROGRAM = Path(__file__).with_name("journal_between.py")

@@ -12,7 +12,7 @@ import pytest
 from journal_process import Worker
 
 from desist.db import SqliteDb
-from desist.run.base import RunStatus
+from desist.run.events.base import RunStatus
 
 
 @pytest.fixture

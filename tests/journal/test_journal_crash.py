@@ -18,13 +18,15 @@ from desist import Workflow
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
-from desist.db import InMemoryDb, asking, attendant
-from desist.db.owner import this_process
-from desist.db.requests import Note
+from desist.db import InMemoryDb
+from desist.db.coordination import lease_keeper as attendant
+from desist.db.coordination import transactions as asking
+from desist.db.process.identity import this_process
+from desist.db.records.cancel_request import Note
 from desist.exceptions import ConfigurationError, LeaseLostError
-from desist.run.base import RunStatus
-from desist.run.cancel import cancel
-from desist.run.stored import StoredRequest
+from desist.run.component.cancellation import cancel
+from desist.run.events.base import RunStatus
+from desist.run.storage.values import StoredRequest
 from desist.testing import Gate, assert_no_leaks
 from desist.workflow import Step
 from journal_worker import Db, open_db

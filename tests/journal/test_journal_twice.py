@@ -10,9 +10,9 @@ from journal_stuck import allow_changes, refuse_changes, sql
 from desist import Step, Workflow
 from desist.cancel.reason import CancelReason, Source
 from desist.db import PostgresDb, SqliteDb
-from desist.db.requests import Note
+from desist.db.records.cancel_request import Note
 from desist.exceptions import LeaseLostError
-from desist.run.stored import StoredRequest, StoredRun
+from desist.run.storage.values import StoredRequest, StoredRun
 from desist.testing import Gate
 
 
@@ -45,7 +45,7 @@ def test_an_end_that_was_refused_stays_refused(
     place: str, db: SqliteDb | PostgresDb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guarantee 1: a cancel was accepted before the end could be written. Tried again, however often, it isn't."""
-    monkeypatch.setattr("desist.db.unwritten.FIRST", 1000.0)  # not by itself
+    monkeypatch.setattr("desist.db.store.unwritten_ends.FIRST", 1000.0)  # not by itself
     gate, store = Gate(), db._table_store
     store.unwritten._pause = 1000.0
 

@@ -13,9 +13,9 @@ from journal_stuck import TOLD, leave_stuck, refuse_changes, sql, workflow
 from desist import Workflow
 from desist.cancel.registry import registry
 from desist.db import PostgresDb, SqliteDb
-from desist.db.shared_store import as_found
-from desist.run.base import RunStatus
-from desist.run.cancel import cancel
+from desist.db.store.shared_table_store import as_found
+from desist.run.component.cancellation import cancel
+from desist.run.events.base import RunStatus
 from desist.testing import Gate
 from journal_worker import open_db
 

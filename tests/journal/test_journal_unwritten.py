@@ -9,7 +9,7 @@ from journal_stuck import allow_changes, refuse_changes, sql
 
 from desist import Workflow
 from desist.db import PostgresDb, SqliteDb
-from desist.run.base import RunStatus
+from desist.run.events.base import RunStatus
 from desist.testing import Gate
 
 pytestmark = pytest.mark.loud
@@ -19,7 +19,7 @@ def test_an_end_is_tried_again_by_itself(
     place: str, db: SqliteDb | PostgresDb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody writes anything else, and looks meanwhile don't end the run otherwise; the record says nothing of it."""
-    monkeypatch.setattr("desist.db.unwritten.FIRST", 0.01)
+    monkeypatch.setattr("desist.db.store.unwritten_ends.FIRST", 0.01)
     gate, store = Gate(), db._table_store
     store.unwritten._pause = 0.01
 

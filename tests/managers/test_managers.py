@@ -18,7 +18,6 @@ import pytest
 from desist import Workflow
 from desist.cancel.scope import Outcome
 from desist.exceptions import ConfigurationError, RunCancelled, StoreError
-from desist.run.base import RunStatus
 from desist.run.cancellation_management import (
     BaseRunCancellationManager,
     InMemoryRunCancellationManager,
@@ -28,6 +27,7 @@ from desist.run.cancellation_management import (
     get_cancellation_manager,
     set_cancellation_manager,
 )
+from desist.run.events.base import RunStatus
 from desist.testing import Gate
 
 S = RunStatus

@@ -13,9 +13,9 @@ import pytest
 import desist
 from desist import Agent, Step, StepInput, Workflow
 from desist.cancel import Outcome, RunStatus
-from desist.cancel.reader import SyncReader
 from desist.exceptions import ConfigurationError
-from desist.run.live import LiveRunInfo, Quarantined
+from desist.run.observability.live import LiveRunInfo, Quarantined
+from desist.streams.reader import SyncReader
 from desist.testing import Call, Gate, ScriptedModel
 
 PATIENCE = 10.0

@@ -20,8 +20,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 from desist import Agent, Step, Steps, Workflow, quarantine
 from desist.exceptions import ModelError
 from desist.models.response import Usage
-from desist.run import telemetry
-from desist.run.driver import current_run
+from desist.run.execution.run import current_run
+from desist.run.telemetry import spans as telemetry
 from desist.testing import Call, Gate, ScriptedModel, ToolCalls
 
 PATIENCE = 10.0
@@ -298,7 +298,7 @@ def test_a_broken_processor_harms_no_run(traced: Trace, caplog: pytest.LogCaptur
     traced.provider.add_span_processor(_Broken())
     output = Agent(ScriptedModel([Call("clock", {"city": "Rome"}), "noon"]), tools=[clock]).run("go")
     assert output.content == "noon"
-    assert {record.levelname for record in caplog.records if record.name == "desist.run.telemetry"} == {"WARNING"}
+    assert {record.levelname for record in caplog.records if record.name == "desist.run.telemetry.spans"} == {"WARNING"}
 
 
 def test_without_a_provider_nothing_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -266,7 +266,7 @@ def test_a_run_that_fails(page: Page) -> None:
 
 def test_a_run_that_ended_long_ago(page: Page) -> None:
     """Of a run whose events are gone the record is shown: steps, text, how it was stopped."""
-    from desist.run.following import recent_streams
+    from desist.run.execution.follow import recent_streams
 
     gate = Gate()
     with served(story(gate)) as url:

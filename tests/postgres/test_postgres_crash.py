@@ -8,9 +8,9 @@ from postgres_places import own_server
 
 from desist import Step, Workflow
 from desist.db import PostgresDb
-from desist.db.postgres.place import _Doubt
+from desist.db.backends.postgres import _Doubt
 from desist.db.writer import Job
-from desist.run.base import RunStatus
+from desist.run.events.base import RunStatus
 from desist.testing import Gate, LocalPostgres
 
 

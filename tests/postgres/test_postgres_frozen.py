@@ -12,11 +12,11 @@ from journal_process import Worker
 
 from desist.cancel.scope import Outcome
 from desist.db import PostgresDb
-from desist.db.owner import is_gone, this_process
-from desist.db.postgres.place import LOCKED
-from desist.db.postgres.tables import FROZEN
-from desist.run.base import RunStatus
-from desist.run.cancel import cancel
+from desist.db.backends.postgres import LOCKED
+from desist.db.process.identity import is_gone, this_process
+from desist.db.tables.postgres import FROZEN
+from desist.run.component.cancellation import cancel
+from desist.run.events.base import RunStatus
 
 S = RunStatus
 Start = Callable[[], Worker]

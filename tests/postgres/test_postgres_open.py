@@ -19,13 +19,13 @@ import pytest
 
 from desist import Workflow
 from desist.db import PostgresDb, SqliteDb
+from desist.db.backends.postgres_read_pool import LIMIT
+from desist.db.backends.postgres_schema import Schema
 from desist.db.migrations import steps
-from desist.db.postgres.readers import LIMIT
-from desist.db.postgres.schema import Schema
-from desist.db.postgres.target import Target
-from desist.db.sql_tables import Names
+from desist.db.process.postgres_target import Target
+from desist.db.tables.sql import Names
 from desist.exceptions import ConfigurationError, StoreError, UnsupportedError
-from desist.run.base import RunStatus
+from desist.run.events.base import RunStatus
 from desist.testing import LocalPostgres, assert_no_leaks
 
 S = RunStatus

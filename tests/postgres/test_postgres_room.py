@@ -17,11 +17,11 @@ from postgres_pooler import Pooler
 from desist import Workflow
 from desist.cancel.scope import Outcome
 from desist.db import PostgresDb
-from desist.db.postgres.room import room
-from desist.db.postgres.writer_connection import is_alive
+from desist.db.backends.postgres_capacity import room
+from desist.db.backends.postgres_writer_connection import is_alive
 from desist.exceptions import StoreError
-from desist.run.base import RunStatus
-from desist.run.cancel import cancel
+from desist.run.component.cancellation import cancel
+from desist.run.events.base import RunStatus
 from desist.testing import LocalPostgres
 
 S = RunStatus

@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 
 from desist.agent import Agent
-from desist.agent.printing import aprint_response
+from desist.agent.print_response import aprint_response
 from desist.exceptions import ConfigurationError, UnsupportedError
-from desist.run.base import RunStatus
+from desist.run.events.base import RunStatus
 from desist.testing import Call, Gate, ScriptedModel
 from desist.workflow import Loop, Parallel, Step, StepInput, Workflow
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.text import Text
 
-from desist.run.display.prose import LONGEST_BLOCK, Blocks, Lines, last_boundary, open_line
-from desist.run.display.words import clean, milliseconds, one_line, seconds
+from desist.console.format import clean, milliseconds, one_line, seconds
+from desist.console.text_flow import LONGEST_BLOCK, Blocks, Lines, last_boundary, open_line
 
 PIECES = st.lists(st.text(alphabet="ab 龍🐉\n`-", max_size=12), max_size=30)
 

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from desist.run.display.screen import LiveScreen, PlainScreen
-from desist.run.display.voices import Voices
+from desist.console.screen import LiveScreen, PlainScreen
+from desist.console.speakers import Voices
 
 CONTROL = re.compile(r"\x1b\[[0-?]*[a-zA-Z]")
 

@@ -11,8 +11,8 @@ import pytest
 from conftest import wait_gone
 
 import process_functions as functions
-from desist.cancel.process import pool as pool_module
-from desist.cancel.process import run_in_process
+from desist.calls.process import pool as pool_module
+from desist.calls.process import run_in_process
 from desist.exceptions import ConfigurationError, ToolError
 
 

@@ -17,8 +17,8 @@ from conftest import PATIENCE, Door, is_there, marked_processes, wait_gone
 
 import process_functions as functions
 from desist import Agent, Step, Workflow, tool
+from desist.calls.process.pool import MAX_WORKERS, pool
 from desist.cancel import CancelReceipt
-from desist.cancel.process.pool import MAX_WORKERS, pool
 from desist.cancel.status import RunStatus
 from desist.testing import Call, ScriptedModel
 

@@ -15,7 +15,7 @@ HEAD = f"""
 import asyncio, os, sys
 sys.path.insert(0, {HERE!r})
 import process_functions as functions
-from desist.cancel.process import run_in_process
+from desist.calls.process import run_in_process
 """
 
 

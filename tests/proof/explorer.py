@@ -22,7 +22,9 @@ from stage import Violation
 from world import World
 
 from desist.cancel.status import RunStatus
-from desist.run import driver, ending, stopping
+from desist.run.execution import finalizer as ending
+from desist.run.execution import interruption as stopping
+from desist.run.execution import run as driver
 
 __all__ = ["Found", "explore"]
 

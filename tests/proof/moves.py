@@ -9,13 +9,13 @@ from typing import Any
 from invariants import STOPPED, Invariants
 from stage import Event, Stepped, Violation
 
-from desist.cancel.bridge import Closed
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.scope import Body, Tidy
 from desist.cancel.status import RunStatus
 from desist.exceptions import RunCancelled
-from desist.run import driver
-from desist.run.driver import Run
+from desist.run.execution import run as driver
+from desist.run.execution.run import Run
+from desist.streams.channel import Closed
 
 S = RunStatus
 LATER = 1e9  #: a time when every grace is over

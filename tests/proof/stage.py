@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from desist.cancel.receipt import Abandoned
 from desist.cancel.status import RunStatus
-from desist.run.driver import Run
+from desist.run.execution.run import Run
 
 if TYPE_CHECKING:
     from world import World

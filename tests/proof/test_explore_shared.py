@@ -22,8 +22,8 @@ from desist.cancel.reason import CancelReason, Source
 from desist.cancel.scope import Scope
 from desist.cancel.status import RunStatus
 from desist.exceptions import LeaseLostError
-from desist.run.driver import Run
-from desist.run.stored import StoredRequest
+from desist.run.execution.run import Run
+from desist.run.storage.values import StoredRequest
 
 S = RunStatus
 ASKED = StoredRequest(reason=CancelReason(source=Source.user, text="from there", by="F", requested_at=0.0))

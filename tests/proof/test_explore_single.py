@@ -12,12 +12,12 @@ import pytest
 from explorer import explore
 from world import World
 
-from desist.cancel.bridge import Bridge
 from desist.cancel.reason import Source
 from desist.cancel.scope import Body, Next, Scope
 from desist.cancel.status import RunStatus
 from desist.exceptions import RunCancelled
-from desist.run.driver import Run
+from desist.run.execution.run import Run
+from desist.streams.channel import Bridge
 
 
 class TwoCancellers(World):

@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 
 from desist.agent import Agent
-from desist.cancel import worker
+from desist.calls import thread_pool as worker
+from desist.calls.thread_pool import abandoned_work
 from desist.cancel.receipt import CancelReceipt
 from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
-from desist.cancel.worker import abandoned_work
-from desist.run.base import RunStatus
-from desist.run.driver import new_id
+from desist.run.events.base import RunStatus
+from desist.run.execution.run import new_id
 from desist.testing import ScriptedModel
 from desist.testing.leaks import assert_no_leaks
 from desist.workflow import Step, StepInput, Workflow

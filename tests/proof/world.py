@@ -8,12 +8,12 @@ from typing import Any
 from moves import Moves
 from stage import Deaf, Durable, Event, Ghost, Stepped, Story, Violation, Work
 
-from desist.cancel.reaper import Timer
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import Abandoned, CancelRecord
 from desist.cancel.scope import Body, Tidy
 from desist.cancel.status import RunStatus
-from desist.run.driver import Run
+from desist.run.execution.run import Run
+from desist.runtime.timer_thread import Timer
 
 LATER = 1e9  #: a time when every grace is over
 _ANY = CancelReason(source=Source.parent, requested_at=0.0)

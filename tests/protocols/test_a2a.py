@@ -363,7 +363,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without `a2a-sdk` the error names the command that installs it; without `a2a=` nothing of it is there."""
     import sys
 
-    for name in [name for name in sys.modules if name.startswith("desist.server.a2a")]:
+    for name in [name for name in sys.modules if name.startswith("desist.server.protocols.a2a")]:
         monkeypatch.delitem(sys.modules, name)
     for name in [name for name in sys.modules if name == "a2a" or name.startswith("a2a.")]:
         monkeypatch.setitem(sys.modules, name, None)

@@ -22,9 +22,9 @@ from desist import Agent, Parallel, Step, StepInput, Steps, Workflow
 from desist.exceptions import DesistError
 from desist.models.openai import OpenAIChat
 from desist.run.agent import ReasoningContentDeltaEvent, RunContentEvent, RunStartedEvent
-from desist.run.context import RunContext
+from desist.run.options.context import RunContext
 from desist.server import Limits, Token
-from desist.server.agui.telling import Telling
+from desist.server.protocols.agui.encoder import Telling
 from desist.testing import Call, Gate, LoopbackProvider, Reply, ScriptedModel, ToolCalls
 
 EVENT: TypeAdapter[Any] = TypeAdapter(Event)

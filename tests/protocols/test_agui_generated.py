@@ -11,7 +11,7 @@ from judge import Judge
 from test_flow_generated import GENERATED, Case, _pick, trees
 from trees import Node
 
-from desist.server.agui.telling import Telling
+from desist.server.protocols.agui.encoder import Telling
 
 STREAMED = [mode for mode in MODES if mode.stream]
 

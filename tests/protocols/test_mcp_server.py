@@ -27,7 +27,7 @@ from desist import Agent
 from desist.db import SqliteDb
 from desist.exceptions import MissingExtraError
 from desist.models.openai import OpenAIChat
-from desist.run.store import RunQuery, StoredRun
+from desist.run.storage.store import RunQuery, StoredRun
 from desist.server import Limits, Token, create_app
 from desist.testing import LoopbackProvider, Reply
 
@@ -340,7 +340,7 @@ ACCEPT = {"Accept": "application/json, text/event-stream"}
 
 def test_sessions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """One session more than there may be is refused; one that its client ends, and one that is idle, make room."""
-    import desist.server.mcp.http as door
+    import desist.server.protocols.mcp.http as door
 
     monkeypatch.setattr(door, "SESSIONS", 2)
     with served(mcp_program.add, mcp=True) as client:
@@ -360,7 +360,7 @@ def test_sessions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the SDK the error names the command that installs it."""
-    for name in [name for name in sys.modules if name.startswith("desist.server.mcp")]:
+    for name in [name for name in sys.modules if name.startswith("desist.server.protocols.mcp")]:
         monkeypatch.delitem(sys.modules, name)
     for name in [name for name in sys.modules if name.partition(".")[0] in ("mcp", "mcp_types")]:
         monkeypatch.setitem(sys.modules, name, None)

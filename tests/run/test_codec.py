@@ -20,12 +20,13 @@ from hypothesis import strategies as st
 
 from desist.cancel.reason import Source
 from desist.exceptions import DesistError
-from desist.run import agent, codec, workflow
-from desist.run.agent_events import RUN_EVENT_TYPES
-from desist.run.base import Abandoned, CancellationStage, CancelRecord, RunStatus
-from desist.run.message import Message, ToolCall, ToolExecution
-from desist.run.metrics import RunMetrics
-from desist.run.plain import dump, plain
+from desist.run import agent, workflow
+from desist.run.events import codec
+from desist.run.events.agent import RUN_EVENT_TYPES
+from desist.run.events.base import Abandoned, CancellationStage, CancelRecord, RunStatus
+from desist.run.records.json_values import dump, plain
+from desist.run.records.message import Message, ToolCall, ToolExecution
+from desist.run.records.metrics import RunMetrics
 
 KINDS = [*RUN_EVENT_TYPES.values(), *codec.WORKFLOW_EVENT_TYPES.values()]
 OUTPUTS = [agent.RunOutput, workflow.WorkflowRunOutput]

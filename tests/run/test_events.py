@@ -11,8 +11,11 @@ import pytest
 
 from desist.cancel.reason import CancelReason, Source
 from desist.exceptions import UnsupportedError
-from desist.run import agent, container_events, step_events, workflow, workflow_events
-from desist.run.base import Abandoned, CancellationStage, CancelRecord, RunStatus
+from desist.run import agent, workflow
+from desist.run.events import containers as container_events
+from desist.run.events import steps as step_events
+from desist.run.events import workflow as workflow_events
+from desist.run.events.base import Abandoned, CancellationStage, CancelRecord, RunStatus
 
 RUN_EVENTS = """run_started=RunStarted run_content=RunContent run_content_completed=RunContentCompleted
 run_intermediate_content=RunIntermediateContent run_completed=RunCompleted run_error=RunError run_cancelled=RunCancelled

@@ -7,11 +7,11 @@ import sys
 import threading
 import uuid
 
-from desist.run.ids import new_id, new_uuid
+from desist.run.records.ids import new_id, new_uuid
 
 _FORKED = """
 import os
-from desist.run.ids import new_id
+from desist.run.records.ids import new_id
 new_id()  # more are drawn by now, and a child would have the same
 reading, writing = os.pipe()
 if os.fork() == 0:

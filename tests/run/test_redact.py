@@ -9,7 +9,7 @@ from desist.db import PostgresDb, SqliteDb
 from desist.exceptions import ConfigurationError, DesistError
 from desist.models.anthropic import Claude
 from desist.models.openai import OpenAIChat, OpenAIResponses
-from desist.run.redact import redact
+from desist.run.records.redact import redact
 
 SECRET = "hunter2"
 

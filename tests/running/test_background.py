@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from desist import Agent, Parallel, RunStatus, Step, StepInput, Workflow
-from desist.cancel.kept import KeptBridge
 from desist.cancel.registry import registry
 from desist.db import SqliteDb
 from desist.exceptions import ConfigurationError
-from desist.run.following import RecentStreams
+from desist.run.execution.follow import RecentStreams
 from desist.run.workflow import WorkflowCancelledEvent, WorkflowCompletedEvent
+from desist.streams.replay_channel import KeptBridge
 from desist.testing import Gate, ScriptedModel
 
 S = RunStatus

@@ -13,7 +13,7 @@ from continue_crashing import SCENES, Ledger
 
 from desist import RunStatus
 from desist.db import SqliteDb
-from desist.run.message import CANCELLED_RESULT
+from desist.run.records.message import CANCELLED_RESULT
 
 PROGRAM = Path(__file__).with_name("continue_crashing.py")
 S = RunStatus

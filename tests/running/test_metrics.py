@@ -6,7 +6,7 @@ from pathlib import Path
 
 from desist import Agent, Step, Workflow
 from desist.db import SqliteDb
-from desist.run.workflow_output import WorkflowRunOutput
+from desist.run.outputs.workflow import WorkflowRunOutput
 from desist.testing import Gate, ScriptedModel
 from desist.workflow import Loop, Parallel
 

@@ -14,8 +14,8 @@ import httpx2
 import pytest
 from place import HANG, Frame, following, start
 
-from desist.cli.loading import load
-from desist.cli.serve import _tokens
+from desist.cli.commands.serve import _tokens
+from desist.cli.import_target import load
 from desist.db import SqliteDb
 from desist.exceptions import ConfigurationError
 

@@ -177,7 +177,7 @@ def test_a_client_that_never_reads_holds_nothing_up() -> None:
                 gate.open()
                 seen = list(events)
             assert [frame.id for frame in seen] == list(range(len(seen))) and len(seen) > 5000
-            from desist.run.following import recent_streams
+            from desist.run.execution.follow import recent_streams
 
             assert recent_streams.get(run_id).kept == len(seen)  # type: ignore[union-attr]
             assert client.get(f"/v1/runs/{run_id}").json()["followers"] == 1

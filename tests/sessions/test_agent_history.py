@@ -15,11 +15,11 @@ from desist import Agent, Step, Workflow, tool
 from desist.db import BaseDb, InMemoryDb
 from desist.exceptions import ConfigurationError, UnsupportedError
 from desist.run.agent import RunOutput
-from desist.run.base import RunStatus
-from desist.run.driver import new_id
-from desist.run.history import FAILED, STOPPED, messages_of, messages_of_runs
-from desist.run.message import CANCELLED_RESULT, Message, ToolCall
-from desist.run.repair import repaired
+from desist.run.events.base import RunStatus
+from desist.run.execution.run import new_id
+from desist.run.outputs.history import FAILED, STOPPED, messages_of, messages_of_runs
+from desist.run.records.message import CANCELLED_RESULT, Message, ToolCall
+from desist.run.records.tool_results import repaired
 from desist.testing import Call, Gate, ScriptedModel, ToolCalls
 
 S = RunStatus

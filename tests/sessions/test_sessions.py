@@ -9,8 +9,8 @@ import pytest
 from desist import Agent, Step, Steps, Workflow
 from desist.db import BaseDb
 from desist.exceptions import UnsupportedError
-from desist.run.base import RunStatus
-from desist.run.history import CUT_OFF, STOPPED
+from desist.run.events.base import RunStatus
+from desist.run.outputs.history import CUT_OFF, STOPPED
 from desist.session import AgentSession, WorkflowSession
 from desist.testing import Gate, ScriptedModel
 from desist.workflow import StepInput, StepOutput

@@ -11,7 +11,7 @@ import pytest
 from desist import Agent, Step, Workflow
 from desist.db import BaseDb, InMemoryDb
 from desist.exceptions import ConfigurationError
-from desist.run.base import RunStatus
+from desist.run.events.base import RunStatus
 from desist.testing import Call, Gate, ScriptedModel
 from desist.workflow import StepInput
 

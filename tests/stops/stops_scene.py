@@ -14,9 +14,9 @@ from typing import Any, Literal
 from stops_server import PATIENCE
 
 from desist import Agent, Step, Workflow
+from desist.calls.thread_call import Interrupt
 from desist.cancel import CancelReceipt, RunStatus
-from desist.cancel.look import stack_of
-from desist.cancel.work import Interrupt
+from desist.runtime.stack_sampling import stack_of
 from desist.testing import Call, ScriptedModel
 from desist.tools import Function
 

@@ -22,9 +22,9 @@ import pytest
 from stops_scene import LateEnds, Scene
 from stops_server import PATIENCE
 
+from desist.calls.thread_call import Interrupt, Work
+from desist.calls.thread_pool import _threads, carry_out, run_blocking
 from desist.cancel import CancelToken, RunCancelled, check_cancelled, current_token, use_token
-from desist.cancel.work import Interrupt, Work
-from desist.cancel.worker import _threads, carry_out, run_blocking
 
 RACES = 5000
 CANARY = 100  #: races between two looks at whether the pool still works
@@ -197,8 +197,8 @@ def test_imports_go_on(canceller: Canceller) -> None:
 
 LOOK_AND_SEND = """
 import sys, threading
-from desist.cancel.delicate import send
-from desist.cancel.look import stack_of
+from desist.calls.async_exception_safety import send
+from desist.runtime.stack_sampling import stack_of
 told, ready, done = [], threading.Event(), threading.Event()
 thread = threading.Thread(target=lambda: (ready.set(), done.wait()), daemon=True)
 thread.start()

@@ -18,10 +18,10 @@ import pytest
 from stops_server import PATIENCE, HangingServer
 
 from desist import Agent, Step, Workflow
+from desist.calls.thread_pool import abandoned_work
 from desist.cancel import Source, check_cancelled, sleep
 from desist.cancel.registry import registry
-from desist.cancel.worker import abandoned_work
-from desist.run.driver import left_behind
+from desist.run.execution.run import left_behind
 from desist.testing import Call, Census, Gate, ScriptedModel, census
 
 CANCELS = 2000
@@ -142,7 +142,7 @@ def test_two_thousand_cancels(
     server: HangingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Threads, sockets, files, tasks, processes, runs, abandoned work and temporary files are back at the start."""
-    monkeypatch.setattr("desist.cancel.worker.IDLE", 0.1)
+    monkeypatch.setattr("desist.calls.thread_pool.IDLE", 0.1)
     caplog.set_level("ERROR")  # thousands of records otherwise
     mix, chance = Mix(server, tmp_path), random.Random(11)
     for number, kind in enumerate(mix.kinds):

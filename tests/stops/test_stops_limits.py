@@ -14,7 +14,7 @@ from stops_server import PATIENCE
 from desist import Agent, Step, Workflow, tool
 from desist.cancel import RunStatus, Source
 from desist.exceptions import ConfigurationError
-from desist.run.budget import Budget
+from desist.run.options.budget import Budget
 from desist.testing import Call, Gate, ScriptedModel, ToolCalls
 
 faces = pytest.mark.parametrize("face", ["run", "arun"])

@@ -516,7 +516,7 @@ def test_code_that_swallows_it(place: Place, face: Face, late_ends: LateEnds) ->
 
 def test_many_deaf_calls_are_refused(hold: Hold, monkeypatch: pytest.MonkeyPatch, late_ends: LateEnds) -> None:
     """Threads that were given up are counted; past the limit, new blocking work is an error that names them."""
-    monkeypatch.setattr("desist.cancel.worker.MAX_ABANDONED", 2)
+    monkeypatch.setattr("desist.calls.thread_pool.MAX_ABANDONED", 2)
     for _ in range(2):
         Scene(lambda: hold.items.get(), grace=0.0).start().stop()
     refused = Scene(lambda: None, place="step")

@@ -14,7 +14,7 @@ from stops_server import PATIENCE
 
 from desist import Agent, Step, Workflow
 from desist.cancel import RunStatus, on_cancel, shield, sleep
-from desist.cancel.reaper import reaper
+from desist.runtime.timer_thread import reaper
 from desist.testing import Call, Gate, ScriptedModel
 
 

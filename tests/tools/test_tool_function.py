@@ -314,9 +314,9 @@ def test_import_is_light() -> None:
 def test_names_in_their_other_places() -> None:
     """Programs of this API find these names where they are used to."""
     import desist.run
-    import desist.run.base
+    import desist.run.events.base
     import desist.tools
     import desist.tools.function
 
     assert desist.tools.function.FunctionCall is desist.tools.FunctionCall
-    assert desist.run.base.RunContext is desist.run.RunContext
+    assert desist.run.events.base.RunContext is desist.run.RunContext

@@ -6,29 +6,29 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from desist.agent.body import AgentBody
-from desist.agent.closing import ending_of
-from desist.agent.prompt import Instructions
-from desist.cancel.home import home
-from desist.cancel.reader import AsyncReader, SyncReader
+from desist.agent.run_body import AgentBody
+from desist.agent.system_message import Instructions
+from desist.agent.terminal_events import ending_of
 from desist.exceptions import ConfigurationError
 from desist.models.base import Model
 from desist.run.agent import RunOutput, RunOutputEvent
-from desist.run.awaitable import awaitable
-from desist.run.cancel import Cancelling
-from desist.run.cleanup import check_hook
-from desist.run.continuing import Continuing
-from desist.run.debug import show_log
-from desist.run.driver import Run, current_run, new_id
-from desist.run.in_session import InSession
-from desist.run.input import check_input
-from desist.run.launching import launch, refuse_background
-from desist.run.message import Message
-from desist.run.options import AgentOptions, apply_limits, checked_options
-from desist.run.place import Place
-from desist.run.sessions import Sessions
-from desist.run.store import Database, MemoryStore, RunStore, store_of
-from desist.run.strict import Strict
+from desist.run.component.awaitable import awaitable
+from desist.run.component.cancellation import Cancelling
+from desist.run.component.continuation import Continuing
+from desist.run.component.options import AgentOptions, apply_limits, checked_options
+from desist.run.component.sessions import Sessions
+from desist.run.execution.cleanup import check_hook
+from desist.run.execution.launch import launch, refuse_background
+from desist.run.execution.run import Run, current_run, new_id
+from desist.run.execution.session_binding import InSession
+from desist.run.observability.logging import show_log
+from desist.run.options.parent_context import Place
+from desist.run.options.strict import Strict
+from desist.run.outputs.input import check_input
+from desist.run.records.message import Message
+from desist.run.storage.store import Database, MemoryStore, RunStore, store_of
+from desist.runtime.background_loop import home
+from desist.streams.reader import AsyncReader, SyncReader
 from desist.tools.resolve import resolve_tools
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ class Agent(Sessions, Continuing, Cancelling, Strict):
             metadata=options["metadata"] or self.metadata,
         )
 
-    # -- running; going on with an earlier run is in `desist.run.continuing`
+    # -- running; going on with an earlier run is in `desist.run.component.continuation`
 
     _options = AgentOptions
 
@@ -299,7 +299,7 @@ class Agent(Sessions, Continuing, Cancelling, Strict):
             stream: return an iterator over events instead of the output. Everything is checked and registered now.
             stream_events: show tool calls, model requests and the like too, not only text and the end.
             background: refused here; see `arun`.
-            options: see `desist.run.options.AgentOptions`.
+            options: see `desist.run.component.options.AgentOptions`.
 
         Returns:
             RunOutput, or an iterator over events whose last one is terminal.
@@ -358,7 +358,7 @@ class Agent(Sessions, Continuing, Cancelling, Strict):
         open_run = functools.partial(self._open, input, checked)
         return launch(open_run, stream=wanted, stream_events=stream_events, background=background)
 
-    # -- looking back, printing; sessions are in `desist.run.sessions`
+    # -- looking back, printing; sessions are in `desist.run.component.sessions`
 
     def get_session_messages(
         self, session_id: str | None = None, user_id: str | None = None, **chosen: Any
@@ -377,7 +377,7 @@ class Agent(Sessions, Continuing, Cancelling, Strict):
 
     def print_response(self, input: Any, *, stream: bool = True, markdown: bool | None = None, **options: Any) -> None:
         """Run and show it in the terminal, live. Takes the options of `run`, and `console=` (rich)."""
-        from desist.agent.printing import print_response
+        from desist.agent.print_response import print_response
 
         print_response(self, input, stream=stream, markdown=self.markdown if markdown is None else markdown, **options)
 
@@ -385,7 +385,7 @@ class Agent(Sessions, Continuing, Cancelling, Strict):
         self, input: Any, *, stream: bool = True, markdown: bool | None = None, **options: Any
     ) -> None:
         """Do the same on the caller's event loop."""
-        from desist.agent.printing import aprint_response
+        from desist.agent.print_response import aprint_response
 
         rendered = self.markdown if markdown is None else markdown
         await aprint_response(self, input, stream=stream, markdown=rendered, **options)

@@ -9,8 +9,8 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 
-from desist.cancel.delivery import current_tasks
 from desist.cancel.token import CancelToken, current_token, here, use_token
+from desist.runtime.run_tasks import current_tasks
 
 __all__ = ["shield"]
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from desist.cancel.home import drain, stop_all
-from desist.cancel.reaper import reaper
 from desist.cancel.reason import Source
+from desist.runtime.background_loop import drain, stop_all
+from desist.runtime.timer_thread import reaper
 
 __all__ = ["drain_on_sigterm", "main_handles_interrupt", "why_cancelled"]
 

@@ -1,53 +1,5 @@
-"""The interpreter's switch interval while tool threads run.
+"""The public face of the setting of the switch interval."""
 
-One busy Python thread holds the interpreter lock for 5 ms at a time, so a cancel takes 16-21 ms to get through (p99),
-with two of them 47-57 ms; at 0.1 ms it takes 1-2 ms, and the busy threads' loss is within the noise. The setting is the
-whole process's: it is changed while at least one tool thread works, put back after that, and can be left alone.
-"""
-
-from __future__ import annotations
-
-import sys
-import threading
+from desist.runtime.switch_interval import brisk, relaxed, set_switch_interval
 
 __all__ = ["brisk", "relaxed", "set_switch_interval"]
-
-_lock = threading.Lock()
-_wanted: float | None = 1e-4
-_working = 0
-_before: float | None = None
-
-
-def set_switch_interval(seconds: float | None) -> None:
-    """Choose the interval that is set while tool threads run; None leaves the interpreter's own alone.
-
-    Parameters:
-        seconds: more than 0; the interpreter's own is 0.005.
-
-    Raises:
-        ValueError: it isn't.
-    """
-    global _wanted
-    if seconds is not None and seconds <= 0:
-        raise ValueError(f"the switch interval must be more than 0 seconds, not {seconds}")
-    _wanted = seconds
-
-
-def brisk() -> None:
-    """A tool thread begins to work."""
-    global _working, _before
-    with _lock:
-        _working += 1
-        if _working == 1 and _wanted is not None and sys.getswitchinterval() > _wanted:
-            _before = sys.getswitchinterval()
-            sys.setswitchinterval(_wanted)
-
-
-def relaxed() -> None:
-    """It has ended."""
-    global _working, _before
-    with _lock:
-        _working -= 1
-        if _working == 0 and _before is not None:
-            sys.setswitchinterval(_before)
-            _before = None

@@ -14,8 +14,8 @@ import socket
 import threading
 from collections.abc import Iterator
 
+from desist.calls.thread_pool import WorkOwner, current_owner
 from desist.cancel.token import current_token
-from desist.cancel.worker import WorkOwner, current_owner
 
 __all__ = ["Upstream", "current_upstream", "upstream"]
 

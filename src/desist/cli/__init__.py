@@ -13,22 +13,22 @@ from typing import Annotated
 import typer
 
 from desist import __version__
-from desist.cli.cancel import cancel
-from desist.cli.database import database
-from desist.cli.demo import demo
-from desist.cli.doctor import doctor
-from desist.cli.events import events
-from desist.cli.exits import Exit, code_of
+from desist.cli.commands.cancel import cancel
+from desist.cli.commands.db import database
+from desist.cli.commands.demo import demo
+from desist.cli.commands.doctor import doctor
+from desist.cli.commands.events import events
+from desist.cli.commands.mcp import mcp
+from desist.cli.commands.model import model
+from desist.cli.commands.resume import go_on, resume
+from desist.cli.commands.run import run
+from desist.cli.commands.runs import runs
+from desist.cli.commands.serve import serve
+from desist.cli.commands.show import show
+from desist.cli.commands.watch import watch
+from desist.cli.commands.worker import worker
+from desist.cli.exit_codes import Exit, code_of
 from desist.cli.log import terminal_handler
-from desist.cli.mcp import mcp
-from desist.cli.model import model
-from desist.cli.resume import go_on, resume
-from desist.cli.run import run
-from desist.cli.runs import runs
-from desist.cli.serve import serve
-from desist.cli.show import show
-from desist.cli.watch import watch
-from desist.cli.worker import worker
 from desist.exceptions import DesistError
 
 __all__ = ["app", "main"]
@@ -94,8 +94,8 @@ def main() -> None:
 
 
 def _fail(words: str, code: int = Exit.error) -> None:
-    from desist.run.display.words import clean
-    from desist.run.redact import redact
+    from desist.console.format import clean
+    from desist.run.records.redact import redact
 
     print(f"error: {redact(clean(words))}", file=sys.stderr)
     sys.exit(code)

@@ -13,8 +13,8 @@ class _Lines(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # logging's name
         """Return the message. Ids and errors in it may be a stranger's."""
-        from desist.run.display.words import escaped
-        from desist.run.redact import redact
+        from desist.console.format import escaped
+        from desist.run.records.redact import redact
 
         return redact(escaped(super().formatMessage(record)))
 
@@ -22,8 +22,8 @@ class _Lines(logging.Formatter):
         self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
     ) -> str:
         """Return the traceback."""
-        from desist.run.display.words import clean
-        from desist.run.redact import redact
+        from desist.console.format import clean
+        from desist.run.records.redact import redact
 
         return redact(clean(super().formatException(ei)))
 

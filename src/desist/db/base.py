@@ -11,24 +11,24 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
-from desist.cancel.aside import aside
-from desist.cancel.follower import Follower
-from desist.cancel.reader import AsyncReader, SyncReader
 from desist.cancel.receipt import CancelReceipt
-from desist.db.pages import recorded
-from desist.db.pruning import Pruned
-from desist.db.report import Report
+from desist.db.events.pages import recorded
+from desist.db.migrations.report import Report
+from desist.db.store.pruning import Pruned
 from desist.exceptions import ConfigurationError
-from desist.run.base import RunStatus
-from desist.run.cancel import cancel
-from desist.run.following import follow_known, follow_record, follow_shared
-from desist.run.load_session import load_session
-from desist.run.session import Session
-from desist.run.shared import shared_store
-from desist.run.store import RunStore
-from desist.run.stored import SessionUpdate, StoredRun
-from desist.run.strict import Strict
-from desist.run.workflow_output import WorkflowRunOutput
+from desist.run.component.cancellation import cancel
+from desist.run.component.load_session import load_session
+from desist.run.events.base import RunStatus
+from desist.run.execution.follow import follow_known, follow_record, follow_shared
+from desist.run.options.strict import Strict
+from desist.run.outputs.session import Session
+from desist.run.outputs.workflow import WorkflowRunOutput
+from desist.run.storage.shared_store import shared_store
+from desist.run.storage.store import RunStore
+from desist.run.storage.values import SessionUpdate, StoredRun
+from desist.runtime.daemon_thread import aside
+from desist.streams.follower import Follower
+from desist.streams.reader import AsyncReader, SyncReader
 
 __all__ = ["AsyncBaseDb", "BaseDb"]
 
@@ -163,7 +163,7 @@ class BaseDb(Strict):
         scope: Literal["tree", "run"] = "tree",
         compensate: bool = False,
     ) -> CancelReceipt:
-        """Cancel a run that is recorded here, of whichever process. See `desist.run.cancel.cancel`."""
+        """Cancel a run that is recorded here, of whichever process. See `desist.run.component.cancellation.cancel`."""
         how = {"reason": reason, "by": by, "grace": grace, "force": force, "compensate": compensate}
         return cancel(run_id, scope=scope, db=self, **how)  # type: ignore[arg-type]  # one dict, several types
 

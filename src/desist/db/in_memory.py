@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from desist.db.base import BaseDb
-from desist.run.memory import MemoryStore
+from desist.run.storage.memory import MemoryStore
 
 __all__ = ["InMemoryDb"]
 

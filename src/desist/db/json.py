@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from desist.db.json_tables import JsonFolder
-from desist.db.on_disk import OnDisk
-from desist.db.store import TableStore
+from desist.db.shared_instances import OnDisk
+from desist.db.store.table_store import TableStore
+from desist.db.tables.json import JsonFolder
 
 __all__ = ["JsonDb"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from desist.db.shared_store import SharedTableStore
-from desist.db.sql_db import AsyncSqlDb, SqlDb, names_after
-from desist.db.sqlite_file import SqliteFile
+from desist.db.backends.sqlite import SqliteFile
+from desist.db.sql_base import AsyncSqlDb, SqlDb, names_after
+from desist.db.store.shared_table_store import SharedTableStore
 from desist.exceptions import ConfigurationError
-from desist.run.redact import redact
+from desist.run.records.redact import redact
 
 __all__ = ["AsyncSqliteDb", "SqliteDb"]
 

@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Protocol, TypeVar
 
-from desist.cancel.home import at_exit
-from desist.cancel.reaper import reaper
 from desist.exceptions import StoreError
+from desist.runtime.background_loop import at_exit
+from desist.runtime.timer_thread import reaper
 
 __all__ = ["Backend", "Busy", "Job", "Writer"]
 

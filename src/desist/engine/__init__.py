@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from desist.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from desist.engine.process import serve_worker
+    from desist.engine.serve import serve_worker
     from desist.engine.worker import Worker
 
-_PLACES = {"Worker": "desist.engine.worker", "serve_worker": "desist.engine.process"}
+_PLACES = {"Worker": "desist.engine.worker", "serve_worker": "desist.engine.serve"}
 
 __all__ = ["Worker", "serve_worker"]
 

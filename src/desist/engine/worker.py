@@ -14,19 +14,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from desist.cancel.reason import Source
-from desist.db.owner import this_process
-from desist.db.shared_store import SharedTableStore
-from desist.engine.dispatch import Dispatch
-from desist.engine.driver import Driver
-from desist.engine.keeper import Keeper
-from desist.engine.place import lifeline_of, place_of
+from desist.db.process.identity import this_process
+from desist.db.store.shared_table_store import SharedTableStore
+from desist.engine.config import lifeline_of, place_of
+from desist.engine.dbos_dispatcher import Dispatch
+from desist.engine.maintenance import Keeper
+from desist.engine.run_executor import Driver
 from desist.exceptions import ConfigurationError
-from desist.run.awaitable import awaitable
-from desist.run.store import Database, store_of
+from desist.run.component.awaitable import awaitable
+from desist.run.storage.store import Database, store_of
 from desist.workflow.workflow import Workflow
 
 if TYPE_CHECKING:
-    from desist.run.driver import Run
+    from desist.run.execution.run import Run
 
 __all__ = ["Worker"]
 

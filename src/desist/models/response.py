@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from desist.run.message import ToolExecution
-from desist.run.metrics import Usage
+from desist.run.records.message import ToolExecution
+from desist.run.records.metrics import Usage
 
 __all__ = ["ModelResponse", "ToolCallDelta", "ToolExecution", "Usage"]
 

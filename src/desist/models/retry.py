@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Itera
 from desist.cancel.token import check_cancelled
 from desist.exceptions import ModelError
 from desist.models.response import ModelResponse
-from desist.run.driver import current_run
+from desist.run.execution.run import current_run
 
 __all__ = ["CallFailed", "RETRYABLE_STATUS", "backoff", "fixed_waits", "is_retryable", "retry_after", "retrying"]
 

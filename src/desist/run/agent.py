@@ -5,8 +5,7 @@ Imported by programs that read a run. Nothing is defined here but the name of "a
 
 from typing import TypeAlias
 
-from desist.run.agent_event import BaseAgentRunEvent, CustomEvent, RunEvent, RunInput
-from desist.run.agent_events import (
+from desist.run.events.agent import (
     IntermediateRunContentEvent,
     ModelRequestCompletedEvent,
     ModelRequestStartedEvent,
@@ -31,8 +30,9 @@ from desist.run.agent_events import (
     ToolCallErrorEvent,
     ToolCallStartedEvent,
 )
-from desist.run.agent_output import RunOutput
-from desist.run.base import CancelRecord, RunStatus
+from desist.run.events.agent_base import BaseAgentRunEvent, CustomEvent, RunEvent, RunInput
+from desist.run.events.base import CancelRecord, RunStatus
+from desist.run.outputs.agent import RunOutput
 
 #: Any event of an agent's stream; works with `isinstance`.
 RunOutputEvent: TypeAlias = BaseAgentRunEvent

@@ -1,21 +1,16 @@
-"""What the events and outputs of agents and workflows share: their base, the stages, the record of a cancel.
+"""The public face of what all runs' events and outputs share."""
 
-Imported by every event module, by the drivers and by the store. It knows neither agents nor workflows.
-"""
-
-from __future__ import annotations
-
-import time
-from collections.abc import Mapping
-from enum import Enum
-from typing import Any, ClassVar, Self
-
-from desist.cancel.receipt import Abandoned, CancelRecord
-from desist.cancel.status import RunStatus
-from desist.exceptions import UnsupportedError
-from desist.run.context import RunContext
-from desist.run.plain import Path, names_of, plain
-from desist.run.record import Record
+from desist.run.events.base import (
+    Abandoned,
+    BaseRunOutputEvent,
+    CancellationStage,
+    CancelRecord,
+    CustomFields,
+    RunContext,
+    RunStatus,
+    content_text,
+    now,
+)
 
 __all__ = [
     "Abandoned",
@@ -28,109 +23,3 @@ __all__ = [
     "content_text",
     "now",
 ]
-
-
-def now() -> int:
-    """Return the time in whole seconds since the epoch, as events carry it."""
-    return int(time.time())
-
-
-#: What a stream sets on an event: not a field, so that it isn't part of what the event says.
-_OF_STREAMS = ("event_index", "event_at", "missed_events")
-
-
-class CancellationStage(str, Enum):
-    """Where a run stood when it was cancelled; None on an output means that nobody knows."""
-
-    pending = "PENDING"  #: it never started
-    executing = "EXECUTING"
-    paused = "PAUSED"
-
-
-class BaseRunOutputEvent(Record):
-    """Base of every event of a stream. Not a dataclass itself: what stands here isn't a field.
-
-    A terminal event of a run, and every event of a workflow, has a `status`, a real `RunStatus`.
-    """
-
-    event: str = ""
-    run_id: str | None = None
-    event_index: int | None = None  #: place in a resumable stream; set per event, never sent by `to_dict`
-    event_at: float | None = None  #: when it was told there, in seconds since the epoch; set and sent likewise
-    missed_events: int | None = None  #: how many before it were dropped, because they weren't read; likewise
-    is_content: ClassVar[bool] = False  #: a piece of text: an undelivered backlog of these is dropped at cancel
-    is_terminal: ClassVar[bool] = False  #: the last event of its run
-    is_cancelled: ClassVar[bool] = False
-    is_error: ClassVar[bool] = False
-    is_paused: ClassVar[bool] = False
-    _says_status: ClassVar[bool] = False
-
-    def _fields(self, path: Path) -> dict[str, Any]:
-        data = super()._fields(path)
-        if self._says_status:
-            data["status"] = self.status.value  # type: ignore[attr-defined]  # every such class has one
-        return data
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Build the event from a dict; see `Record.from_dict`. What a stream adds is set as well.
-
-        Raises:
-            DesistError: a value isn't of the shape its field needs; the message names class and field.
-        """
-        event = super().from_dict(data)
-        for name in _OF_STREAMS:
-            if data.get(name) is not None:
-                setattr(event, name, data[name])
-        return event
-
-
-class CustomFields(BaseRunOutputEvent):
-    """What makes an event take any keyword; mixed in before an event class whose fields all have defaults.
-
-    Raises:
-        UnsupportedError: a keyword would hide a method or constant of the event.
-    """
-
-    def __init__(self, **values: Any) -> None:
-        super().__init__()
-        taken = [name for name in values if not self._is_free(name)]
-        if taken:
-            raise UnsupportedError(f"{type(self).__name__} can't hold {taken}: these names mean something; rename them")
-        self.event = type(self).event
-        self.__dict__.update(values)
-
-    @classmethod
-    def _is_free(cls, name: str) -> bool:
-        return name in names_of(cls) or not hasattr(cls, name)
-
-    def _fields(self, path: Path) -> dict[str, Any]:
-        inside = (*path, id(self))
-        return super()._fields(path) | {name: plain(value, inside) for name, value in self._extras().items()}
-
-    def _extras(self) -> dict[str, Any]:
-        """Return what was set beside the fields, None left out."""
-        known = {*names_of(type(self)), *_OF_STREAMS}
-        return {name: value for name, value in vars(self).items() if value is not None and name not in known}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Build the event from a dict; unlike elsewhere, keys that aren't fields are kept as attributes."""
-        event = super().from_dict(data)
-        known = names_of(cls)
-        for name, value in data.items():
-            if name not in known and cls._is_free(name):
-                event.__dict__[name] = value
-        return event
-
-    def _values(self) -> dict[str, Any]:
-        return super()._values() | self._extras()
-
-
-def content_text(content: Any) -> str:
-    """Return a content as text: a string as it is, None as "", everything else as JSON."""
-    if content is None or isinstance(content, str):
-        return content or ""
-    import json  # on first use: outputs are text nearly always
-
-    return json.dumps(plain(content), ensure_ascii=False, indent=2)

@@ -6,8 +6,8 @@ Imported by programs that read a run. Nothing is defined here but the name of "a
 
 from typing import TypeAlias
 
-from desist.run.base import CancelRecord, RunStatus
-from desist.run.container_events import (
+from desist.run.events.base import CancelRecord, RunStatus
+from desist.run.events.containers import (
     ConditionExecutionCompletedEvent,
     ConditionExecutionStartedEvent,
     LoopExecutionCompletedEvent,
@@ -22,7 +22,7 @@ from desist.run.container_events import (
     StepsExecutionCompletedEvent,
     StepsExecutionStartedEvent,
 )
-from desist.run.step_events import (
+from desist.run.events.steps import (
     StepCancelledEvent,
     StepCompletedEvent,
     StepContinuedEvent,
@@ -35,15 +35,15 @@ from desist.run.step_events import (
     StepProgressEvent,
     StepStartedEvent,
 )
-from desist.run.workflow_event import BaseStepEvent, BaseWorkflowRunOutputEvent, CustomEvent, WorkflowRunEvent
-from desist.run.workflow_events import (
+from desist.run.events.workflow import (
     WorkflowCancelledEvent,
     WorkflowCompletedEvent,
     WorkflowErrorEvent,
     WorkflowPausedEvent,
     WorkflowStartedEvent,
 )
-from desist.run.workflow_output import WorkflowMetrics, WorkflowRunOutput
+from desist.run.events.workflow_base import BaseStepEvent, BaseWorkflowRunOutputEvent, CustomEvent, WorkflowRunEvent
+from desist.run.outputs.workflow import WorkflowMetrics, WorkflowRunOutput
 
 #: Any event of a workflow itself; works with `isinstance`. The events of its agents are `RunOutputEvent`s.
 WorkflowRunOutputEvent: TypeAlias = BaseWorkflowRunOutputEvent

@@ -18,26 +18,26 @@ import desist
 from desist.agent.agent import Agent
 from desist.cancel.reason import Source
 from desist.exceptions import ConfigurationError, DesistError, MissingExtraError
-from desist.run.store import Database, RunStore
-from desist.server.agui.routes import agui_routes
+from desist.run.storage.store import Database, RunStore
+from desist.server.api.compat_routes import shaped_routes
+from desist.server.api.live_routes import live_routes
+from desist.server.api.v1_routes import v1_routes
+from desist.server.api.v1_schemas import Problem
 from desist.server.components import Components
-from desist.server.core import Core
-from desist.server.guard import OPEN, Guard
-from desist.server.living import live_routes
-from desist.server.mistakes import ErrorMiddleware, log_mistake
+from desist.server.dependencies import Talk
+from desist.server.error_middleware import ErrorMiddleware, log_mistake
 from desist.server.page import page_routes
 from desist.server.problems import Refused, answer, of_error, of_invalid
-from desist.server.requests import Talk
+from desist.server.protocols.agui.routes import agui_routes
+from desist.server.run_service import Core
+from desist.server.security_middleware import OPEN, Guard
 from desist.server.settings import Limits
-from desist.server.shaped import shaped_routes
-from desist.server.shapes import Problem
-from desist.server.stacks import ShowStacks
+from desist.server.stack_redaction import ShowStacks
 from desist.server.tokens import Token, Tokens
-from desist.server.v1 import v1_routes
 from desist.workflow.workflow import Workflow
 
 if TYPE_CHECKING:
-    from desist.server.mcp.http import Door
+    from desist.server.protocols.mcp.http import Door
 
 __all__ = ["create_app"]
 
@@ -145,14 +145,14 @@ def _routes(app: FastAPI, talk: Talk) -> None:
 
 def _a2a(talk: Talk, at: str | None, secured: bool) -> list[BaseRoute]:
     with _extra("a2a", "a2a", "google", "sse_starlette"):
-        from desist.server.a2a.routes import a2a_routes
+        from desist.server.protocols.a2a.routes import a2a_routes
 
         return a2a_routes(talk, at=at, secured=secured)
 
 
 def _mcp(talk: Talk) -> Door:
     with _extra("mcp", "mcp", "mcp_types"):
-        from desist.server.mcp.http import Door
+        from desist.server.protocols.mcp.http import Door
 
         return Door(talk.core, talk.streams)
 

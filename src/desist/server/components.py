@@ -8,7 +8,7 @@ from typing import Literal
 
 from desist.agent.agent import Agent
 from desist.exceptions import ConfigurationError
-from desist.run.store import Database, RunStore, store_of
+from desist.run.storage.store import Database, RunStore, store_of
 from desist.server.problems import Refused
 from desist.workflow.workflow import Workflow
 

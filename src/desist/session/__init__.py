@@ -1,6 +1,6 @@
-"""Sessions: runs that belong together. The face of `desist.run.agent_session` and `desist.run.workflow_session`."""
+"""Sessions: runs that belong together. The face of `desist.run.outputs.agent_session` and `desist.run.outputs.workflow_session`."""
 
-from desist.run.agent_session import AgentSession
-from desist.run.workflow_session import WorkflowSession
+from desist.run.outputs.agent_session import AgentSession
+from desist.run.outputs.workflow_session import WorkflowSession
 
 __all__ = ["AgentSession", "WorkflowSession"]

@@ -21,7 +21,7 @@ from desist.exceptions import ConfigurationError, ModelError
 from desist.models.base import Model, ModelRequest
 from desist.models.response import ModelResponse, ToolCallDelta, Usage
 from desist.testing.gates import Gate
-from desist.testing.replies import Call, split_words
+from desist.testing.provider.replies import Call, split_words
 
 __all__ = ["ScriptedModel", "ToolCalls"]
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, overload
 
 from desist.exceptions import ConfigurationError
-from desist.run.strict import refuse_unknown
+from desist.run.options.strict import refuse_unknown
 from desist.tools.function import NOT_YET, Function
 from desist.tools.isolation import Isolation
 
 if TYPE_CHECKING:
-    from desist.cancel.work import Interrupt
+    from desist.calls.thread_call import Interrupt
 
 __all__ = ["tool"]
 

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from desist.exceptions import ConfigurationError
 from desist.json_schema import open_places, strict_schema
-from desist.run.strict import refuse_unknown
+from desist.run.options.strict import refuse_unknown
 from desist.tools.arguments import parse_arguments
-from desist.tools.bound import BoundCall, check_hook
+from desist.tools.bound_call import BoundCall, check_hook
 from desist.tools.docstring import parse_docstring
 from desist.tools.isolation import Isolation, check_options, check_reachable, refuse_linked
 from desist.tools.signature import EMPTY, bare, is_async
 
 if TYPE_CHECKING:
-    from desist.cancel.work import Interrupt
-    from desist.tools.schema import Parameters
+    from desist.calls.thread_call import Interrupt
+    from desist.tools.parameters import Parameters
     from desist.tools.toolkit import Toolkit
 
 __all__ = ["NOT_YET", "Function"]
@@ -222,7 +222,7 @@ class Function:
         return copy.copy(self)
 
     def _read(self) -> Parameters:
-        from desist.tools.schema import Parameters
+        from desist.tools.parameters import Parameters
 
         if self._parameters is None:
             self._parameters = Parameters(
@@ -301,7 +301,7 @@ def _doc_of(function: Callable[..., Any]) -> str | None:
 def __getattr__(name: str) -> Any:
     """`FunctionCall` is found here, too, as programs of this API expect; it stands on this module."""
     if name == "FunctionCall":
-        from desist.tools.call import FunctionCall
+        from desist.tools.function_call import FunctionCall
 
         return FunctionCall
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """Where a tool runs and how it may be stopped: the three options of `Function` on that, and what they ask of a tool.
 
-Called when a tool is made and when an agent takes it. The processes themselves are in `desist.cancel.process`.
+Called when a tool is made and when an agent takes it. The processes themselves are in `desist.calls.process`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from desist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from desist.cancel.work import Interrupt
+    from desist.calls.thread_call import Interrupt
 
 __all__ = ["LINKED", "Isolation", "check_options", "check_reachable", "refuse_linked"]
 
@@ -61,7 +61,7 @@ def check_reachable(function: Callable[..., Any], whose: str, *, is_async: bool,
         is_async: whether it must be awaited.
         defined: False while its module is still being run.
     """
-    from desist.cancel.process.wire import check_importable
+    from desist.calls.process.protocol import check_importable
 
     if is_async:
         raise ConfigurationError(

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from desist.cancel.home import home
 from desist.exceptions import ConfigurationError, MissingExtraError, ToolError
+from desist.runtime.background_loop import home
 from desist.tools.function import Function
 from desist.tools.mcp_session import Session, by_command, by_url
 from desist.tools.toolkit import Toolkit

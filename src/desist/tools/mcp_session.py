@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 
 import psutil
 
-from desist.cancel.aside import aside
-from desist.cancel.home import at_exit, home
+from desist.runtime.background_loop import at_exit, home
+from desist.runtime.daemon_thread import aside
 
 __all__ = ["Session", "by_command", "by_url"]
 

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from desist.run.base import BaseRunOutputEvent
-from desist.run.custom import pass_on
-from desist.run.plain import clean_text
+from desist.run.events.base import BaseRunOutputEvent
+from desist.run.execution.custom_events import pass_on
+from desist.run.records.json_values import clean_text
 
 __all__ = ["result_text"]
 

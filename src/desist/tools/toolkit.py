@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from desist.exceptions import ConfigurationError
-from desist.run.strict import refuse_unknown
+from desist.run.options.strict import refuse_unknown
 from desist.tools.function import NOT_YET, Function, checked_timeout
 from desist.tools.isolation import Isolation, check_options
 

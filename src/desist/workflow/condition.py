@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from desist.run.container_events import ConditionExecutionCompletedEvent, ConditionExecutionStartedEvent
+from desist.run.events.containers import ConditionExecutionCompletedEvent, ConditionExecutionStartedEvent
 from desist.workflow.container import Container, Ended, Stage
-from desist.workflow.entries import as_steps
-from desist.workflow.flow import Runnable
-from desist.workflow.function import Question
+from desist.workflow.execution import Runnable
+from desist.workflow.step_function import Question
+from desist.workflow.step_list import as_steps
 from desist.workflow.types import StepType
 
 __all__ = ["Condition"]

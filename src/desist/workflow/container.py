@@ -12,14 +12,14 @@ from typing import Any, ClassVar
 
 from desist.agent.agent import Agent
 from desist.exceptions import ConfigurationError
-from desist.run.cleanup import Cleanup
-from desist.run.strict import Strict
-from desist.run.workflow_event import BaseStepEvent
-from desist.workflow.entries import as_steps
-from desist.workflow.flow import Flow, Runnable, Spot
-from desist.workflow.kept import keep_begun
-from desist.workflow.progress import Progress
+from desist.run.events.workflow_base import BaseStepEvent
+from desist.run.execution.cleanup import Cleanup
+from desist.run.options.strict import Strict
+from desist.workflow.checkpoints import keep_begun
+from desist.workflow.execution import Flow, Runnable, Spot
 from desist.workflow.sequence import run_sequence
+from desist.workflow.step_list import as_steps
+from desist.workflow.step_state import Progress
 from desist.workflow.types import StepInput, StepOutput, StepType
 
 __all__ = ["Container", "Stage"]

@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from desist.exceptions import ConfigurationError
-from desist.run.container_events import (
+from desist.run.events.containers import (
     LoopExecutionCompletedEvent,
     LoopExecutionStartedEvent,
     LoopIterationCompletedEvent,
     LoopIterationStartedEvent,
 )
 from desist.workflow.container import Container, Ended, Stage
-from desist.workflow.function import Question
 from desist.workflow.sequence import following
+from desist.workflow.step_function import Question
 from desist.workflow.types import StepInput, StepOutput, StepType
 
 __all__ = ["Loop"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from desist.run.metrics import RunMetrics
-from desist.run.workflow_output import StepMetrics
+from desist.run.outputs.workflow import StepMetrics
+from desist.run.records.metrics import RunMetrics
 from desist.workflow.types import StepOutput
 
 __all__ = ["metrics_of"]

@@ -6,12 +6,12 @@ from collections.abc import Coroutine
 from typing import Any, Literal
 
 from desist.exceptions import ConfigurationError
-from desist.run.branches import side_by_side
-from desist.run.container_events import ParallelExecutionCompletedEvent, ParallelExecutionStartedEvent
+from desist.run.events.containers import ParallelExecutionCompletedEvent, ParallelExecutionStartedEvent
+from desist.run.execution.parallel import side_by_side
+from desist.workflow.branch_state import Forks
 from desist.workflow.container import Container, Ended, Stage
-from desist.workflow.flow import Runnable
+from desist.workflow.execution import Runnable
 from desist.workflow.sequence import spot_of
-from desist.workflow.state import Forks
 from desist.workflow.types import StepOutput, StepType, joined
 
 __all__ = ["Parallel"]

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from desist.exceptions import ConfigurationError, StepError
-from desist.run.container_events import RouterExecutionCompletedEvent, RouterExecutionStartedEvent
+from desist.run.events.containers import RouterExecutionCompletedEvent, RouterExecutionStartedEvent
 from desist.workflow.container import Container, Ended, Stage
-from desist.workflow.flow import Runnable
-from desist.workflow.function import Question
+from desist.workflow.execution import Runnable
+from desist.workflow.step_function import Question
 from desist.workflow.steps import Steps
 from desist.workflow.types import StepType
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from desist.exceptions import ConfigurationError
-from desist.workflow.flow import Flow, Runnable, Spot
-from desist.workflow.outputs import Outputs
-from desist.workflow.progress import Progress
+from desist.workflow.execution import Flow, Runnable, Spot
+from desist.workflow.previous_outputs import Outputs
+from desist.workflow.step_state import Progress
 from desist.workflow.types import StepInput, StepOutput
 
 __all__ = ["following", "run_sequence", "spot_of"]

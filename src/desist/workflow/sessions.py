@@ -8,13 +8,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from desist.run.awaitable import awaitable
-from desist.run.history import history_context, workflow_history
-from desist.run.place import Place
-from desist.run.sessions import Sessions
-from desist.run.store import RunStore, StoredSession, read
-from desist.run.workflow_output import WorkflowRunOutput
-from desist.run.workflow_session import WorkflowSession
+from desist.run.component.awaitable import awaitable
+from desist.run.component.sessions import Sessions
+from desist.run.options.parent_context import Place
+from desist.run.outputs.history import history_context, workflow_history
+from desist.run.outputs.workflow import WorkflowRunOutput
+from desist.run.outputs.workflow_session import WorkflowSession
+from desist.run.storage.store import RunStore, StoredSession, read
 
 if TYPE_CHECKING:
     from desist.workflow.types import StepInput
@@ -23,7 +23,7 @@ __all__ = ["EarlierRuns", "WorkflowSessions", "with_history"]
 
 
 class WorkflowSessions(Sessions):
-    """What a workflow can say about its sessions. See `desist.run.sessions`."""
+    """What a workflow can say about its sessions. See `desist.run.component.sessions`."""
 
     _kind = "workflow"
 

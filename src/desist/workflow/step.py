@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from desist.agent.agent import Agent
-from desist.cancel.work import Interrupt
+from desist.calls.thread_call import Interrupt
 from desist.exceptions import ConfigurationError, StepError
-from desist.run.cleanup import Cleanup, check_hook, hook
-from desist.run.idempotency import enter_work
-from desist.run.step_events import StepCompletedEvent, StepOutputEvent, StepProgressEvent
-from desist.run.strict import Strict
+from desist.run.events.steps import StepCompletedEvent, StepOutputEvent, StepProgressEvent
+from desist.run.execution.cleanup import Cleanup, check_hook, hook
+from desist.run.options.idempotency import enter_work
+from desist.run.options.strict import Strict
 from desist.tools.isolation import Isolation
-from desist.workflow.child import run_child
-from desist.workflow.flow import Flow, Runnable, Spot
-from desist.workflow.function import FunctionCall, call_function
-from desist.workflow.progress import Progress
+from desist.workflow.child_run import run_child
+from desist.workflow.execution import Flow, Runnable, Spot
+from desist.workflow.step_function import FunctionCall, call_function
+from desist.workflow.step_state import Progress
 from desist.workflow.types import OnError, StepInput, StepOutput, StepType
 
 if TYPE_CHECKING:

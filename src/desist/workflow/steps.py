@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from desist.run.container_events import StepsExecutionCompletedEvent, StepsExecutionStartedEvent
+from desist.run.events.containers import StepsExecutionCompletedEvent, StepsExecutionStartedEvent
 from desist.workflow.container import Container, Ended, Stage
 from desist.workflow.types import StepType
 

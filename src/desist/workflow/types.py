@@ -9,9 +9,9 @@ from enum import Enum
 from typing import Any, ClassVar
 
 from desist.exceptions import DesistError
-from desist.run.base import content_text
-from desist.run.plain import plain
-from desist.run.record import Record, Reviver
+from desist.run.events.base import content_text
+from desist.run.records.json_values import plain
+from desist.run.records.record import Record, Reviver
 
 __all__ = ["OnError", "StepInput", "StepOutput", "StepType", "WorkflowExecutionInput", "joined"]
 

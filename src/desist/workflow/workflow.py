@@ -7,33 +7,33 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Unpack, overload
 
-from desist.cancel.home import home
-from desist.cancel.reader import AsyncReader, SyncReader
 from desist.exceptions import ConfigurationError
-from desist.run.cancel import Cancelling
-from desist.run.cleanup import check_hook
-from desist.run.continuing import Continuing
-from desist.run.debug import show_log
-from desist.run.driver import Run, current_run, new_id
-from desist.run.in_session import InSession
-from desist.run.input import check_input
-from desist.run.launching import launch, refuse_background
-from desist.run.options import WorkflowOptions, apply_limits, checked_options
-from desist.run.place import Place
-from desist.run.store import Database, MemoryStore, RunStore, store_of
-from desist.run.strict import Strict
+from desist.run.component.cancellation import Cancelling
+from desist.run.component.continuation import Continuing
+from desist.run.component.options import WorkflowOptions, apply_limits, checked_options
+from desist.run.execution.cleanup import check_hook
+from desist.run.execution.launch import launch, refuse_background
+from desist.run.execution.run import Run, current_run, new_id
+from desist.run.execution.session_binding import InSession
+from desist.run.observability.logging import show_log
+from desist.run.options.parent_context import Place
+from desist.run.options.strict import Strict
+from desist.run.outputs.input import check_input
+from desist.run.storage.store import Database, MemoryStore, RunStore, store_of
 from desist.run.workflow import WorkflowRunOutput
-from desist.workflow.body import WorkflowBody
-from desist.workflow.closing import ending_of
-from desist.workflow.entries import as_steps, check_tree
-from desist.workflow.flow import Flow, Runnable
-from desist.workflow.program import Program
-from desist.workflow.resuming import Resuming, checked_on_crash
-from desist.workflow.schema import checked_input, checked_names, checked_schema
+from desist.runtime.background_loop import home
+from desist.streams.reader import AsyncReader, SyncReader
+from desist.workflow.branch_state import copied
+from desist.workflow.execution import Flow, Runnable
+from desist.workflow.recovery import Resuming, checked_on_crash
+from desist.workflow.run_body import WorkflowBody
 from desist.workflow.sessions import WorkflowSessions
-from desist.workflow.state import copied
-from desist.workflow.submitting import Submitting
+from desist.workflow.step_list import as_steps, check_tree
+from desist.workflow.submission import Submitting
+from desist.workflow.terminal_events import ending_of
 from desist.workflow.types import StepInput, StepOutput
+from desist.workflow.validation import checked_input, checked_names, checked_schema
+from desist.workflow.workflow_function import Program
 
 __all__ = ["Workflow"]
 
@@ -46,7 +46,7 @@ class Workflow(WorkflowSessions, Continuing, Resuming, Submitting, Cancelling, S
         id: a stable id; made from the name if None.
         description: what it is for.
         steps: steps, containers, agents, workflows, functions of a `StepInput`; or one container; or a function that
-            does everything itself, see `desist.workflow.program.Program`.
+            does everything itself, see `desist.workflow.workflow_function.Program`.
         db: where runs and sessions are recorded, such as `SqliteDb(...)`; None keeps the last ones in memory.
         session_state: what functions and tools share as `session_state`, at the beginning of a session. Each run
             works on the dict that it is given, or a new one, and finds in it what the session's runs before it left.
@@ -262,7 +262,7 @@ class Workflow(WorkflowSessions, Continuing, Resuming, Submitting, Cancelling, S
             metadata=options["metadata"] or self.metadata,
         )
 
-    # -- running; going on with an earlier run is in `desist.run.continuing`
+    # -- running; going on with an earlier run is in `desist.run.component.continuation`
 
     _options = WorkflowOptions
 
@@ -296,7 +296,7 @@ class Workflow(WorkflowSessions, Continuing, Resuming, Submitting, Cancelling, S
             stream: return an iterator over events instead of the output. Everything is checked and registered now.
             stream_events: show steps, tool calls and the like too, not only text and the end.
             background: refused here; see `arun`.
-            options: see `desist.run.options.WorkflowOptions`.
+            options: see `desist.run.component.options.WorkflowOptions`.
 
         Returns:
             WorkflowRunOutput, or an iterator over events whose last one is terminal.
@@ -361,7 +361,7 @@ class Workflow(WorkflowSessions, Continuing, Resuming, Submitting, Cancelling, S
 
     def print_response(self, input: Any = None, *, stream: bool = True, markdown: bool = True, **options: Any) -> None:
         """Run and show it in the terminal, live. Takes the options of `run`, and `console=` (rich)."""
-        from desist.agent.printing import print_response
+        from desist.agent.print_response import print_response
 
         print_response(self, input, stream=stream, markdown=markdown, **options)
 
@@ -369,6 +369,6 @@ class Workflow(WorkflowSessions, Continuing, Resuming, Submitting, Cancelling, S
         self, input: Any = None, *, stream: bool = True, markdown: bool = True, **options: Any
     ) -> None:
         """Do the same on the caller's event loop."""
-        from desist.agent.printing import aprint_response
+        from desist.agent.print_response import aprint_response
 
         await aprint_response(self, input, stream=stream, markdown=markdown, **options)

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from desist.models.anthropic import Claude
 from desist.models.base import ModelRequest
-from desist.models.http.history import argument_object, argument_text, plain_id, repeatable
+from desist.models.http.conversation import argument_object, argument_text, plain_id, repeatable
 from desist.models.http.model import HttpModel
 from desist.models.http.text import clean
 from desist.models.message import Message, ToolCall
 from desist.models.openai import OpenAIChat, OpenAIResponses
-from desist.run.message import CANCELLED_RESULT
+from desist.run.records.message import CANCELLED_RESULT
 from desist.testing import check_chat_request, check_messages_request, check_responses_request
 
 THINKING = {"type": "enabled", "budget_tokens": 1024}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from desist.models.http.sse import SseParser
-from desist.models.openai.wire import decode
+from desist.models.openai.chat_response import decode
 
 STREAM = (
     b"\xef\xbb\xbf: a comment\nevent: message\nid: 7\ndata: one\n\n"

@@ -1,6 +1,6 @@
 """`PostgresDb` and `AsyncPostgresDb`: sessions and runs in a Postgres, which processes of any machine may use.
 
-The same store as over SQLite (`desist.db.shared_store`), on another place. `target` says which server and how to reach
+The same store as over SQLite (`desist.db.store.shared_table_store`), on another place. `target` says which server and how to reach
 it, `place` holds the connections of one set of tables, `tables` what this dialect says otherwise, `listener` hears the
 server call.
 """

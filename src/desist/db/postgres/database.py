@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from desist.db.postgres.place import PostgresPlace
-from desist.db.postgres.target import Target
-from desist.db.shared_store import SharedTableStore
-from desist.db.sql_db import AsyncSqlDb, SqlDb, names_after
+from desist.db.backends.postgres import PostgresPlace
+from desist.db.process.postgres_target import Target
+from desist.db.sql_base import AsyncSqlDb, SqlDb, names_after
+from desist.db.store.shared_table_store import SharedTableStore
 from desist.exceptions import ConfigurationError
 
 __all__ = ["AsyncPostgresDb", "PostgresDb"]

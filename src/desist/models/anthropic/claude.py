@@ -13,12 +13,12 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from desist.exceptions import ConfigurationError, MissingExtraError
-from desist.models.anthropic.blocks import called_names, system_text, thought_before_calls, wire_messages
-from desist.models.anthropic.events import MessageEvents
-from desist.models.anthropic.schema import format_words, output_format
+from desist.models.anthropic.request import called_names, system_text, thought_before_calls, wire_messages
+from desist.models.anthropic.response import MessageEvents
+from desist.models.anthropic.structured_output import format_words, output_format
 from desist.models.base import ModelRequest
-from desist.models.http.answer import Response
 from desist.models.http.model import HttpModel
+from desist.models.http.response_reader import Response
 from desist.models.http.sdk import Sdk
 
 __all__ = ["Claude"]

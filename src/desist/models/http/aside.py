@@ -1,5 +1,5 @@
-"""Blocking work beside the loop: name look-ups, slow imports, certificates. The face of `desist.cancel.aside`."""
+"""Blocking work beside the loop: name look-ups, slow imports, certificates. The face of `desist.runtime.daemon_thread`."""
 
-from desist.cancel.aside import aside
+from desist.runtime.daemon_thread import aside
 
 __all__ = ["aside"]

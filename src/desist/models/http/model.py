@@ -22,14 +22,14 @@ from typing import Any, ClassVar, Self
 from desist.cancel.upstream import upstream
 from desist.exceptions import ConfigurationError, UnsupportedError
 from desist.models.base import Model, ModelRequest
-from desist.models.http.answer import Reader, Response, read_answer, refuse_if_shut
 from desist.models.http.clients import Settings, client_for
 from desist.models.http.errors import Place, foreign_errors, translated
+from desist.models.http.response_reader import Reader, Response, read_answer, refuse_if_shut
 from desist.models.http.sdk import Sdk
 from desist.models.http.text import clean
 from desist.models.response import ModelResponse
 from desist.models.retry import backoff, fixed_waits, retrying
-from desist.run.redact import redact
+from desist.run.records.redact import redact
 
 __all__ = ["HttpModel"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from desist.run.plain import clean_text
+from desist.run.records.json_values import clean_text
 
 __all__ = ["clean", "clean_text", "shorten"]
 

@@ -17,7 +17,7 @@ import httpx2
 
 from desist.cancel.upstream import current_upstream
 from desist.exceptions import ConfigurationError
-from desist.models.http.network import RunBackend
+from desist.models.http.network_backend import RunBackend
 
 __all__ = ["RunTransport"]
 

@@ -15,7 +15,7 @@ import time
 from concurrent.futures import Future
 
 from desist.exceptions import ModelError
-from desist.models.local.process import Address, ModelProcess, ServerSettings
+from desist.models.local.server_process import Address, ModelProcess, ServerSettings
 from desist.models.local.weights import check_weights, find_weights, refuse_missing_runtime
 
 __all__ = ["Address", "LocalServer", "ServerSettings"]

@@ -11,11 +11,11 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from desist.models.base import ModelRequest
-from desist.models.http.answer import Response
+from desist.models.http.response_reader import Response
 from desist.models.openai.base import OpenAIModel
-from desist.models.openai.body import wire_messages
-from desist.models.openai.schema import response_format
-from desist.models.openai.wire import Pieces
+from desist.models.openai.chat_request import wire_messages
+from desist.models.openai.chat_response import Pieces
+from desist.models.openai.structured_output import response_format
 
 __all__ = ["OpenAIChat"]
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from desist.exceptions import ConfigurationError
 from desist.models.base import ModelRequest
-from desist.models.http.answer import Response
+from desist.models.http.response_reader import Response
 from desist.models.openai.base import OpenAIModel
-from desist.models.openai.events import ResponseEvents
-from desist.models.openai.items import input_items, instructions
-from desist.models.openai.schema import text_format
+from desist.models.openai.responses_request import input_items, instructions
+from desist.models.openai.responses_response import ResponseEvents
+from desist.models.openai.structured_output import text_format
 
 __all__ = ["OpenAIResponses"]
 

@@ -11,9 +11,9 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from desist.cancel.aside import aside
 from desist.exceptions import RunCancelled
-from desist.run.strict import Strict
+from desist.run.options.strict import Strict
+from desist.runtime.daemon_thread import aside
 
 __all__ = ["Asked", "BaseRunCancellationManager", "Noted"]
 

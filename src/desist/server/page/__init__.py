@@ -13,8 +13,8 @@ from importlib.resources.abc import Traversable
 
 from fastapi import APIRouter, Request, Response
 
-from desist.server.guard import PAGE
 from desist.server.problems import Refused
+from desist.server.security_middleware import PAGE
 
 __all__ = ["page_routes"]
 

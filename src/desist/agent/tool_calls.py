@@ -1,0 +1,156 @@
+"""The tool calls of one turn: all at the same time, each an answer for the model whatever becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from desist.calls.dispatch import call_user_code
+from desist.exceptions import RetryAgentRun, StopAgentRun, ToolError, TooManyAbandonedError
+from desist.run.agent import ToolCallCompletedEvent, ToolCallErrorEvent, ToolCallStartedEvent
+from desist.run.execution.parallel import side_by_side
+from desist.run.options.idempotency import call_names, enter_work
+from desist.run.records.message import Message, ToolCall, ToolExecution
+from desist.run.records.tool_results import sealed
+from desist.run.telemetry.gate import tool_span
+
+if TYPE_CHECKING:
+    from desist.agent.run_body import AgentBody
+    from desist.run.execution.run import Run
+    from desist.tools.bound_call import BoundCall
+    from desist.tools.function import Function
+
+__all__ = ["Calls", "sealed"]
+
+
+class Calls:
+    """Carries out what the model asked for in one turn."""
+
+    def __init__(self, body: AgentBody, run: Run) -> None:
+        self.body, self.run = body, run
+        self.stop = False  #: a tool said that the run ends here
+
+    async def answer(self, wishes: list[ToolCall]) -> None:
+        """Run all calls and add their results to the messages, in the order of the calls."""
+        executions = [self._execution(wish) for wish in wishes]
+        self.run.commit(lambda: self.body.executions.extend(executions))
+        pairs = list(zip(wishes, executions, strict=True))
+        keys = [f"{self.run.key}:{name}:{self.body.attempt}" for name in call_names(wishes, self.body.messages)]
+        calls = [self._keyed(*pair, key) for pair, key in zip(pairs, keys, strict=True)]
+        await side_by_side(self.run, calls)
+        results = [_result(wish, execution) for wish, execution in pairs]
+        self.run.commit(lambda: self.body.messages.extend(results))
+        for result in results:
+            self.run.keep("message", result)
+
+    def _execution(self, wish: ToolCall) -> ToolExecution:
+        function = self.body.functions.get(wish.name)
+        return ToolExecution(
+            tool_call_id=wish.id,
+            tool_name=wish.name,
+            stop_after_tool_call=bool(function and function.stop_after_tool_call),
+            show_result=bool(function and function.show_result),
+        )
+
+    async def _keyed(self, wish: ToolCall, execution: ToolExecution, key: str) -> None:
+        await self.run.confirm_ownership()
+        enter_work(key)
+        try:
+            await self._one(wish, execution)
+        finally:
+            enter_work(None)
+
+    async def _one(self, wish: ToolCall, execution: ToolExecution) -> None:
+        try:
+            function, bound = self._bind(wish, execution)
+        except ToolError as error:
+            self._failed(execution, error)
+            return
+        execution.tool_args = dict(bound.arguments)  # what the model passed: what is filled in is nobody else's
+        for spending in self.run.spending:
+            spending.tool_call()
+        self.run.emit(
+            ToolCallStartedEvent(**self.body.common, tool=execution),
+            lambda: setattr(execution, "started_at", time.time()),
+        )
+        try:
+            with tool_span(self.run, function.name, wish.id):
+                value = await self._invoke(function, bound)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self.run.scope.may_emit and task is not None and not task.cancelling():
+                self._failed(execution, ToolError("the tool was cancelled from inside"))
+                return
+            raise
+        except StopAgentRun as stop:
+            self.stop = True
+            self._completed(execution, str(stop))
+        except RetryAgentRun as retry:
+            self._completed(execution, str(retry))
+        except TimeoutError as error:
+            self._failed(execution, ToolError(str(error) or "the tool timed out"))
+        except (Exception, SystemExit) as error:
+            self._failed(execution, error)
+        else:
+            self._completed(execution, value)
+
+    def _bind(self, wish: ToolCall, execution: ToolExecution) -> tuple[Function, BoundCall]:
+        body = self.body
+        function = body.functions.get(wish.name)
+        if function is None:
+            names = ", ".join(sorted(body.functions)) or "none"
+            raise ToolError(f"there is no tool named {wish.name!r}; the tools are: {names}")
+        limit = body.agent.tool_call_limit
+        body.tool_calls += 1
+        if limit is not None and body.tool_calls > limit:
+            raise ToolError(f"the limit of {limit} tool calls is reached: answer with what you have")
+        return function, function.bind(wish.arguments, body.injected(self.run))
+
+    async def _invoke(self, function: Function, bound: BoundCall) -> str:
+        """Call the tool, wherever it belongs, and return its result as text."""
+        from desist.tools.result import result_text
+
+        limit = function.timeout
+        try:
+            async with asyncio.timeout(limit):
+                told: dict[str, Any] = {"name": function.name, "interrupt": function.interrupt}
+                if function.is_async:
+                    return result_text(await call_user_code(bound.invoke, is_async=True, **told))
+                if function.isolation == "process":
+                    return result_text(await bound.invoke_isolated())
+                call = lambda: result_text(bound.invoke())  # noqa: E731  # the text is made beside the loop too
+                text: str = await call_user_code(call, is_async=False, **told)
+                return text
+        except TimeoutError as error:
+            if limit is not None and not str(error):
+                raise TimeoutError(f"the tool {function.name!r} took longer than its timeout of {limit:g} s") from None
+            raise
+
+    def _completed(self, execution: ToolExecution, text: str) -> None:
+        def record() -> None:
+            execution.result, execution.tool_call_error, execution.ended_at = text, False, time.time()
+
+        self.run.emit(ToolCallCompletedEvent(**self.body.common, tool=execution, content=text), record)
+        self.run.keep("tool", execution)
+        self.stop = self.stop or execution.stop_after_tool_call
+
+    def _failed(self, execution: ToolExecution, error: BaseException) -> None:
+        words = str(error) or type(error).__name__
+        text = words if isinstance(error, ToolError | TooManyAbandonedError) else f"{type(error).__name__}: {words}"
+
+        def record() -> None:
+            execution.result, execution.tool_call_error, execution.ended_at = text, True, time.time()
+
+        self.run.emit(ToolCallErrorEvent(**self.body.common, tool=execution, error=text), record)
+        self.run.keep("tool", execution)
+
+
+def _result(wish: ToolCall, execution: ToolExecution) -> Message:
+    return Message(
+        "tool",
+        execution.result,
+        tool_call_id=wish.id,
+        tool_name=wish.name,
+        tool_call_error=bool(execution.tool_call_error),
+    )

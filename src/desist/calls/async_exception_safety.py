@@ -1,0 +1,107 @@
+"""Sending an asynchronous exception, but never into code of the standard library that would break for good.
+
+It would land between the taking of a lock and the `try` after it: the import lock, a logging handler's, a condition's.
+Then no thread of the process could import or log any more. Or between the birth of a child process or a file
+descriptor and the note of its number. A thread whose innermost frame is in such code isn't sent anything; it will be
+out in a moment.
+Called by `Guard`, with its lock held.
+"""
+
+from __future__ import annotations
+
+import _weakrefset
+import ctypes
+import functools
+import importlib._bootstrap
+import importlib._bootstrap_external
+import logging
+import socket
+import ssl
+import subprocess
+import threading
+import weakref
+from collections.abc import Iterator
+from itertools import chain, islice, repeat
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from desist.runtime.stack_sampling import at_once, code_of, frames_of
+
+__all__ = ["send"]
+
+_set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_set_async_exc.argtypes = [ctypes.c_ulong, ctypes.py_object]
+_set_async_exc.restype = ctypes.c_int
+
+#: What starts a child process: nothing that it calls may be interrupted either. How many frames there may be below.
+_STARTING: dict[CodeType, int] = {subprocess.Popen.__init__.__code__: 0}
+_DEEP = 8
+
+#: Modules and classes all of whose code is delicate; none of it waits for anything but its locks.
+_MODULES: tuple[Any, ...] = (
+    importlib._bootstrap,
+    importlib._bootstrap_external,
+    logging,
+    weakref,
+    _weakrefset,
+)
+#: What the functions of a module say that it is called, where that isn't its name: these two are frozen.
+_NAMES = {
+    "importlib._bootstrap": ("importlib._bootstrap", "_frozen_importlib"),
+    "importlib._bootstrap_external": ("importlib._bootstrap_external", "_frozen_importlib_external"),
+}
+#: Functions that are; what waits must not be here, or it could never be interrupted.
+_FUNCTIONS: tuple[Any, ...] = (
+    subprocess.Popen.__init__,
+    subprocess.Popen._get_handles,  # type: ignore[attr-defined]
+    subprocess.Popen._execute_child,  # type: ignore[attr-defined]
+    threading.Condition.__enter__,
+    threading.Condition.__exit__,
+    socket.socketpair,
+    socket.socket.__init__,
+    ssl.SSLSocket._create,  # type: ignore[attr-defined]
+)
+
+
+def send(thread: int, error: type[BaseException]) -> bool:
+    """Raise `error` in a thread at its next byte code; return False if it is in delicate code now, or gone.
+
+    CPython delivers it in the frame that is innermost now: a thread that isn't running stands at the end of a call, or
+    at a jump. So looking and sending must be one step, in which no other thread can run: one call of C code, which
+    holds the GIL. For delicate code the number sent to is 0, which no thread has.
+    """
+    codes = map(code_of, frames_of(thread))
+    innermost = map(_delicate().get, islice(codes, 1), repeat(thread))
+    around = map(_STARTING.get, islice(codes, _DEEP), repeat(thread))
+    numbers = map(min, iter([chain(innermost, around)]))
+    told = map(_set_async_exc, numbers, repeat(ctypes.py_object(error)))
+    try:
+        return bool(at_once(lambda: next(told)))
+    except KeyError:
+        return False
+
+
+@functools.cache
+def _delicate() -> dict[CodeType, int]:
+    """Return all delicate code, and 0 for each."""
+    found: dict[CodeType, int] = {}
+    open_ = [function.__code__ for function in _FUNCTIONS]
+    for module in _MODULES:
+        open_ += _codes_in(module)
+    while open_:
+        code = open_.pop()
+        found[code] = 0
+        open_ += [const for const in code.co_consts if isinstance(const, CodeType)]
+    return found
+
+
+def _codes_in(place: Any) -> Iterator[CodeType]:
+    """Yield the code of the functions of a module or class, and of the classes in it; not what it has imported."""
+    names = _NAMES.get(place.__name__, (place.__name__,)) if isinstance(place, ModuleType) else (place.__module__,)
+    for thing in list(vars(place).values()):
+        if isinstance(thing, staticmethod | classmethod):
+            thing = thing.__func__
+        if isinstance(thing, FunctionType) and thing.__module__ in names:
+            yield thing.__code__
+        elif isinstance(thing, type) and thing.__module__ in names and isinstance(place, ModuleType):
+            yield from _codes_in(thing)

@@ -1,0 +1,40 @@
+"""The one place where user code is called: tools, function steps, hooks. It decides where that happens.
+
+Sync code runs in a worker thread. Async code of a sync run lives on a user loop, of an async run on the caller's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from desist.calls.loop_call import AsyncWork, begin_on_user_loop
+from desist.calls.thread_call import Interrupt
+from desist.calls.thread_pool import carry_out, current_owner, run_blocking
+from desist.cancel.token import current_token, use_token
+from desist.runtime.background_loop import home
+
+__all__ = ["call_user_code"]
+
+
+async def call_user_code(call: Callable[[], Any], *, name: str, is_async: bool, interrupt: Interrupt = "auto") -> Any:
+    """Call user code, wherever it belongs, and wait for it on this loop.
+
+    Parameters:
+        call: what to call; it sees this task's context variables. If `is_async`, it returns an awaitable.
+        name: how it is called in receipts and logs.
+        is_async: whether it must be awaited.
+        interrupt: how a cancel may stop it.
+
+    Raises:
+        RunCancelled: the run was cancelled before the call could start.
+        TooManyAbandonedError: too many threads still run work that was given up.
+    """
+    if not is_async:
+        return await run_blocking(call, name=name, interrupt=interrupt)
+    if not home.is_running_here():
+        return await call()
+    token = current_token().child()
+    with use_token(token):
+        work = AsyncWork(call, name, current_owner(), token, interrupt)
+    return await carry_out(work, begin_on_user_loop)

@@ -1,0 +1,260 @@
+"""One call in a worker process, awaited on this loop, and how a cancel ends it.
+
+On cancel, from the canceller's thread: SIGTERM to the process group; after the grace SIGKILL to all that the worker
+started. The run that the call belongs to waits for the death of the process, as it does for threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from desist.calls.process.connection import OnItem, Talk, answer_value, gone
+from desist.calls.process.pool import pool
+from desist.calls.process.protocol import pack_call
+from desist.calls.process.worker_process import WorkerProcess
+from desist.calls.thread_call import Interrupt, WorkOwner
+from desist.calls.thread_pool import TIMEOUT_GRACE, current_owner
+from desist.cancel.receipt import Abandoned
+from desist.cancel.token import current_token
+from desist.exceptions import ConfigurationError, ToolError
+from desist.runtime.timer_thread import reaper
+
+__all__ = ["ProcessWork", "run_in_process"]
+
+#: Seconds that a killed process may take to be gone before it counts as abandoned. It takes some 3 ms.
+DYING = 0.5
+
+
+@dataclass(slots=True, frozen=True)
+class Packed:
+    """A call as it is sent, the main module and the modules that it needs, and who hears of its items."""
+
+    body: bytes
+    main: str | None
+    modules: set[str]
+    on_item: OnItem | None
+
+
+class ProcessWork:
+    """One call, as the run that it is made for sees it."""
+
+    __slots__ = (
+        "_call",
+        "_grace",
+        "_kill_at",
+        "_lock",
+        "_worker",
+        "abandoned",
+        "begun",
+        "dying_until",
+        "ended",
+        "interrupt_by",
+        "name",
+        "owner",
+        "started_at",
+        "token",
+    )  # fmt: skip
+    kind = "process"
+
+    def __init__(
+        self, call: Packed, name: str, owner: WorkOwner | None, interrupt: Interrupt, grace: float | None
+    ) -> None:
+        self._call = call
+        self._grace = grace
+        self.token = current_token()
+        self._kill_at: float | None = None
+        self._lock = threading.Lock()
+        self._worker: WorkerProcess | None = None
+        self.name = name
+        self.owner = owner
+        self.interrupt_by: Interrupt = interrupt
+        self.started_at = time.time()
+        self.abandoned = False
+        self.begun = False  #: the call was sent
+        self.ended = False
+        self.dying_until = 0.0  #: it isn't given up before; seconds of `time.monotonic`
+
+    @property
+    def shielded_until(self) -> float:
+        """The same: its grace may be longer than the run's."""
+        return self.dying_until
+
+    async def result(self) -> Any:
+        """Have it done; return what it returned, or raise what it raised."""
+        try:
+            worker = await pool.take(self._call.modules)
+        except BaseException:
+            self._leave()
+            raise
+        if not self._given(worker):
+            pool.release(worker)
+            raise asyncio.CancelledError
+        items: list[Any] = []
+        call, talk = self._call, Talk(worker, self.name)
+        try:
+            await talk.ready()
+            self.token.check()
+            self.begun = True
+            run_id = getattr(self.owner, "run_id", None)
+            kind, answer = await talk.ask(call.body, call.main, run_id, call.on_item or items.append)
+        except EOFError:
+            worker.kill()  # or it lives on without the socket
+            self._leave(told=True)
+            await gone(worker)
+            raise ToolError(f"{self.name!r} failed: its process {worker.end_words()}") from None
+        except BaseException:
+            self._leave()
+            raise
+        self._finish(fit=kind.isupper())
+        if kind.upper() == b"E":
+            return items if call.on_item is None else None
+        return await answer_value(kind.upper(), answer, self.name)
+
+    def _given(self, worker: WorkerProcess) -> bool:
+        """Note who does it; return False if it was stopped before, or is to be."""
+        if self.token.cancelled:  # decided meanwhile, though nobody has told this call yet
+            self._end()
+        with self._lock:
+            if self.ended:
+                return False
+            self._worker = worker
+        worker.use()
+        return True
+
+    def _finish(self, *, fit: bool) -> None:
+        """The worker has answered, and whoever waited has the answer."""
+        worker = self._worker
+        assert worker is not None
+        worker.unuse()
+        with self._lock:
+            stopping = self._kill_at is not None
+        if stopping:
+            worker.then(self._end)
+        else:
+            self._end()
+            pool.release(worker, fit=fit)
+
+    def _leave(self, *, told: bool = False) -> None:
+        """Nobody waits any more. What runs is stopped, unless nobody may; `told`: it was told to end already."""
+        worker = self._worker
+        if worker is None:
+            self._end()
+            return
+        worker.unuse()
+        worker.then(self._end)
+        if self.interrupt_by == "never" and self._kill_at is None and not told:
+            worker.let_go()
+        elif not told and (self.owner is None or not self.token.cancelled):
+            self.stop(TIMEOUT_GRACE)  # else the run stops it, with its own grace
+
+    def _end(self) -> None:
+        with self._lock:
+            if self.ended:
+                return
+            self.ended = True
+        if self.owner is not None:
+            self.owner.work_ended(self)
+
+    # -- what the run asks for
+
+    def stop(self, grace: float, *, force: bool = False) -> None:
+        """SIGTERM now, SIGKILL after the grace. From any thread; returns at once.
+
+        Parameters:
+            grace: seconds in between; the call's own grace goes before it.
+            force: SIGKILL now, also to what nobody may interrupt.
+        """
+        if force:
+            self._stop_in(0.0)
+        elif self.interrupt_by != "never":
+            self._stop_in(grace if self._grace is None else self._grace)
+
+    def hurry(self, grace: float) -> None:
+        """SIGKILL within `grace` seconds, if it is being stopped."""
+        if self._kill_at is not None:
+            self._stop_in(grace)
+
+    def _stop_in(self, grace: float) -> None:
+        due = time.monotonic() + grace
+        with self._lock:
+            if self.ended or (self._kill_at is not None and self._kill_at <= due):
+                return
+            first = self._kill_at is None
+            self._kill_at, self.dying_until = due, due + DYING
+            worker = self._worker
+        if worker is None:
+            self._end()  # it has none yet, and gets none
+            return
+        worker.then(self._end)
+        if grace <= 0 or not self.begun:
+            worker.kill()
+        else:
+            if first:
+                worker.terminate()
+            reaper.at(due, worker.kill)
+        if first:
+            pool.stopped()
+
+    def stack(self) -> str:
+        """Return "": its frames are in another process."""
+        return ""
+
+    def abandon(self) -> Abandoned:
+        """Give it up: the system doesn't let it die."""
+        self.abandoned = True
+        if self._worker is not None:
+            self._worker.kill_group()
+        return Abandoned(name=self.name, kind="process")
+
+
+async def run_in_process(
+    call: Callable[..., Any],
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    name: str,
+    grace: float | None = None,
+    interrupt: Interrupt = "auto",
+    on_item: OnItem | None = None,
+) -> Any:
+    """Call a function in a worker process and wait for it on this loop.
+
+    Function, arguments and result are pickled. A cancel sends SIGTERM to the process group, which raises
+    `RunCancelled` in the function, and SIGKILL to all that it started when the grace is over.
+
+    Parameters:
+        call: what to call; another process must be able to import it by its name.
+        name: how it is called in errors, receipts and logs.
+        grace: seconds between SIGTERM and SIGKILL; None: those of the run.
+        interrupt: "never" lets a cancel wait for it; only a forced one kills it.
+        on_item: called on this loop with each item, if the function returns an iterator; the result is None then.
+            Without it the result is the list of them.
+
+    Raises:
+        RunCancelled: the run was cancelled before the call could start.
+        ConfigurationError: the function can't be imported elsewhere, or this system can't do it.
+        ToolError: something can't be pickled, or the process died.
+    """
+    _check_possible(name)
+    body, main, modules = pack_call(call, args, kwargs or {}, name)
+    owner = current_owner()
+    work = ProcessWork(Packed(body, main, modules, on_item), name, owner, interrupt, grace)
+    if owner is not None:
+        owner.work_started(work)
+    return await work.result()
+
+
+def _check_possible(name: str) -> None:
+    if not hasattr(os, "pidfd_open"):
+        raise ConfigurationError(f"{name!r}: isolation='process' needs Linux; use isolation='thread' here")
+    if os.environ.get("DESIST_IMPORTS_MAIN"):
+        raise ConfigurationError(
+            f"{name!r} would start a process while this one still imports the main module. Put what starts the "
+            'program under `if __name__ == "__main__":`'
+        )

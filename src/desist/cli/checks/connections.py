@@ -1,0 +1,72 @@
+"""Whether the database, the server and the port that are meant can be used."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from desist.cli.checks.result import Finding, State
+from desist.cli.client.open import open_database, place_name
+from desist.exceptions import DesistError
+
+__all__ = ["places"]
+
+
+def places(db: str | None, server: str | None, token: str | None, port: int, *, offline: bool) -> Iterator[Finding]:
+    """Look at a database and a server, typed or in the environment, and at a port of this machine."""
+    yield _database(db or os.environ.get("DESIST_DB") or ("desist.db" if Path("desist.db").is_file() else None))
+    if not offline:
+        token = token or os.environ.get("DESIST_TOKEN") or None
+        yield _server(server or os.environ.get("DESIST_SERVER") or None, token)
+    yield _port(port)
+
+
+def _database(place: str | None) -> Finding:
+    if place is None:
+        return Finding("places", "database", State.absent, "name one with --db or DESIST_DB")
+    try:
+        db: Any = open_database(place)
+        try:
+            report = db.check()
+        finally:
+            db.close()
+    except DesistError as error:
+        return Finding("places", "database", State.broken, str(error))
+    words = f"{place_name(place)}: version {report.version}"
+    if report.is_good:
+        return Finding("places", "database", State.ok, words)
+    return Finding(
+        "places", "database", State.broken, "; ".join([f"{words}, wanted {report.wanted}", *report.problems])
+    )
+
+
+def _server(url: str | None, token: str | None) -> Finding:
+    if url is None:
+        return Finding("places", "server", State.absent, "name one with --server or DESIST_SERVER")
+    from desist.cli.client.http import Http
+
+    try:
+        http = Http(url, token)
+        try:
+            health = http.json("GET", "/health")
+            http.json("GET", "/v1/runs", params={"limit": 1})
+        finally:
+            http.close()
+    except DesistError as error:
+        return Finding("places", "server", State.broken, str(error))
+    closing = health.get("status") == "closing"
+    words = f"{url} is ending, and takes no new runs" if closing else f"{url} answers"
+    return Finding("places", "server", State.weak if closing else State.ok, words)
+
+
+def _port(port: int) -> Finding:
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+    except OSError as error:
+        return Finding("places", f"port {port}", State.weak, f"{error.strerror}: serve on another one, with --port")
+    return Finding("places", f"port {port}", State.ok, "free for desist serve")

@@ -1,0 +1,43 @@
+"""Which extras are installed: read from the package's own metadata, so that none is forgotten here."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Iterator
+
+from desist.cli.checks.result import Finding, State
+
+__all__ = ["extras"]
+
+_NEED = re.compile(r"(?P<name>[\w.-]+)(?:\[[^]]*\])?\s*(?P<version>[^;]*);.*extra\s*==\s*['\"](?P<extra>[\w-]+)['\"]")
+
+
+def extras() -> Iterator[Finding]:
+    """Look at each extra; one that is installed in part is weak."""
+    needs: dict[str, list[tuple[str, str]]] = {}
+    for line in importlib.metadata.requires("desist") or ():
+        found = _NEED.match(line)
+        if found is not None:
+            needs.setdefault(found["extra"], []).append((found["name"], found["version"].strip()))
+    for extra, parts in sorted(needs.items()):
+        yield _extra(extra, parts)
+
+
+def _extra(extra: str, parts: list[tuple[str, str]]) -> Finding:
+    known = {name: _version(name) for name, _ in parts}
+    words = ", ".join(f"{name} {version}" for name, version in known.items() if version is not None)
+    missing = [f"{name}{wanted}" for name, wanted in parts if known[name] is None]
+    if not missing:
+        return Finding("extras", extra, State.ok, words)
+    install = f"pip install 'desist[{extra}]'"
+    if not words:
+        return Finding("extras", extra, State.absent, install)
+    return Finding("extras", extra, State.weak, f"{words}; missing: {', '.join(missing)}: {install}")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,89 @@
+"""What stopping things needs of Python and the system: tried, not looked up in a table of versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import socket
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+
+from desist import __version__
+from desist.cli.checks.result import Finding, State
+
+__all__ = ["machine"]
+
+
+def machine() -> Iterator[Finding]:
+    """Look at Python and the system."""
+    python = f"desist {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    old = sys.version_info < (3, 11)
+    yield Finding("machine", "python", State.broken if old else State.ok, python)
+    for name, look, lost in _LOOKS:
+        try:
+            found = look()
+        except Exception as error:
+            yield Finding("machine", name, State.weak, f"{lost} ({type(error).__name__}: {error})")
+        else:
+            yield Finding("machine", name, State.ok, found)
+
+
+def _pidfd() -> str:
+    os.close(os.pidfd_open(os.getpid()))
+    return "the end of child processes is seen at once"
+
+
+def _audit() -> str:
+    if not callable(sys.addaudithook):
+        raise OSError("no audit hooks")
+    return "what a thread is blocked in can be taken away: sockets, child processes"
+
+
+def _raise_in_thread() -> str:
+    import ctypes
+
+    if not hasattr(ctypes.pythonapi, "PyThreadState_SetAsyncExc"):
+        raise OSError("not this Python")
+    return "a thread in Python code can be interrupted"
+
+
+def _datagram() -> str:
+    if sys.platform != "linux":
+        raise OSError("no abstract names for sockets")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
+        one.bind("")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.sendto(b"x", one.getsockname())
+        one.settimeout(5)
+        one.recv(1)
+    return "processes on one SQLite file wake each other"
+
+
+def _groups() -> str:
+    os.getpgid(0)
+    if not hasattr(signal, "SIGKILL"):
+        raise OSError("no SIGKILL")
+    return "process tools can be killed with their children"
+
+
+def _sqlite() -> str:
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.execute("CREATE TABLE t (a); ").fetchall()
+        connection.execute("INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING RETURNING a").fetchall()
+    finally:
+        connection.close()
+    return f"SQLite {sqlite3.sqlite_version}"
+
+
+#: Name, what tries it, what is lost without it.
+_LOOKS: tuple[tuple[str, Callable[[], str], str], ...] = (
+    ("pidfd", _pidfd, "the end of child processes is polled for"),
+    ("audit hooks", _audit, "threads that wait for a socket or a child process can't be freed"),
+    ("thread interrupts", _raise_in_thread, "a thread in Python code can't be interrupted, and is abandoned"),
+    ("unix datagrams", _datagram, "a cancel from another process is found by polling, within 0.25 s"),
+    ("process groups", _groups, "isolation='process' doesn't work"),
+    ("sqlite", _sqlite, "SqliteDb doesn't work"),
+)

@@ -1,0 +1,128 @@
+"""A database as a depot: its runs, of whichever process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from desist.cli.client.base import How, Wanted
+from desist.cli.client.models import Life, Receipt, RunInfo
+from desist.cli.client.run_tree import Story
+from desist.cli.exit_codes import NothingFound
+from desist.db.base import BaseDb
+from desist.db.events.pages import Page, read_page, stream_of
+from desist.db.sql_base import SqlDb
+from desist.run.events.base import RunStatus
+from desist.run.records.json_values import plain
+from desist.run.storage.values import RunQuery
+
+__all__ = ["DbDepot"]
+
+
+class DbDepot:
+    """The runs in a database."""
+
+    def __init__(self, db: BaseDb, name: str) -> None:
+        self.db, self.name = db, name
+        self._lock = threading.Lock()
+        self._stories: dict[str, Story] = {}
+
+    def runs(self, wanted: Wanted) -> list[RunInfo]:
+        """Return the runs that are meant. A live one is asked for by each status: a store filters by one at a time."""
+        found = {}
+        for status in wanted.statuses or (None,):
+            query = RunQuery(
+                owners=_owners(wanted),
+                session_id=wanted.session_id,
+                user_id=wanted.user_id,
+                status=None if status is None else RunStatus(status),
+                created_before=None if wanted.older_than is None else time.time() - wanted.older_than,
+                limit=wanted.limit,
+            )
+            found.update({run.run_id: run for run in self.db.store.list_runs(query)})
+        newest = sorted(found.values(), key=lambda run: (run.created_at, run.run_id), reverse=True)
+        return [RunInfo.of_stored(run) for run in newest[: wanted.limit]]
+
+    def run(self, run_id: str) -> RunInfo:
+        """Return a run with its output."""
+        found = self.db.store.load_run(run_id)
+        if found is None:
+            raise NothingFound(f"there is no run {run_id!r} in {self.name}")
+        return RunInfo.of_stored(found, whole=True)
+
+    def steps(self, run: RunInfo) -> list[str]:
+        """Return what its stored events say."""
+        return self._story(run.run_id).open_steps()
+
+    def life(self, run_id: str) -> Life:
+        """Return what its stored events say, and what a run waits for that no worker has.
+
+        What another process is blocked in can't be seen from here.
+        """
+        queued = self.db.queued_runs() if isinstance(self.db, SqlDb) else []
+        waits = [run.waits_for for run in queued if run.run_id == run_id]
+        return Life(blocked_in=waits, tokens=self._story(run_id).tokens)
+
+    def _story(self, run_id: str) -> Story:
+        """Return what was told so far; what was read before isn't read again."""
+        with self._lock:
+            story = self._stories.setdefault(run_id, Story())
+            for event in self._so_far(run_id, story.last.get("event_index")):
+                story.take({**plain(event), "event_index": event.event_index})
+        return story
+
+    def cancel(self, run_id: str, how: How) -> Receipt:
+        """Cancel a run of whichever process; the request is durable when this returns."""
+        receipt = self.db.cancel(
+            run_id,
+            reason=how.reason,
+            by=how.by,
+            grace=how.grace,
+            force=how.force,
+            scope=how.scope,
+            compensate=how.compensate,
+        )
+        return Receipt.of_asked(receipt)
+
+    def settled(self, receipt: Receipt, seconds: float | None) -> Receipt:
+        """Wait until it has settled."""
+        if receipt.asked is None or not receipt:
+            return receipt
+        receipt.asked.wait(seconds)
+        return Receipt.of_asked(receipt.asked)
+
+    def events(self, run_id: str, *, after: int | None, follow: bool) -> Generator[dict[str, Any], None, None]:
+        """Return the events of a run, of whichever process."""
+        if self.db.store.load_run(run_id) is None:
+            raise NothingFound(f"there is no run {run_id!r} in {self.name}")
+        for event in self._followed(run_id, after) if follow else self._so_far(run_id, after):
+            yield {**plain(event), "event_index": event.event_index}
+
+    def _followed(self, run_id: str, after: int | None) -> Iterator[Any]:
+        with self.db.follow(run_id, last_event_index=after) as reader:
+            yield from reader
+
+    def _so_far(self, run_id: str, after: int | None) -> Iterator[Any]:
+        store: Any = self.db.store  # what `open_database` opens is shared by processes, and has pages
+        last, more = -1 if after is None else after, True
+        while more:
+            with store.place.reading() as tables:
+                row = stream_of(tables, run_id)
+                page = read_page(tables, row, last) if row is not None else Page()
+            yield from page.events
+            last, more = page.last, page.more
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.db.close()
+
+
+def _owners(wanted: Wanted) -> frozenset[tuple[str, str]] | None:
+    """Return whose runs are meant: a name stands for the id that is made from it, too."""
+    asked = [("workflow", wanted.workflow), ("agent", wanted.agent)]
+    named = [(kind, name) for kind, name in asked if name is not None]
+    if not named:
+        return None
+    return frozenset(pair for kind, name in named for pair in ((kind, name), (kind, name.lower().replace(" ", "-"))))

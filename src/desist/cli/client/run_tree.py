@@ -1,0 +1,128 @@
+"""What a run has told so far, made of its events: the steps as a tree, the text, the end. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from desist.console.step_list import CONTAINERS
+from desist.run.events.base import content_text
+
+__all__ = ["Node", "Story"]
+
+#: Characters of text that are kept: more than any screen shows.
+KEPT = 20_000
+
+_BEGINS = {"StepStarted", *(f"{kind}ExecutionStarted" for kind in CONTAINERS)}
+_ENDS = {"StepCompleted", *(f"{kind}ExecutionCompleted" for kind in CONTAINERS)}
+_TOOLS = {"ToolCallStarted": "RUNNING", "ToolCallCompleted": "COMPLETED", "ToolCallError": "ERROR"}
+_TOOLS["ToolCallCancelled"] = "CANCELLED"
+
+
+@dataclass(slots=True)
+class Node:
+    """A step, a container or a tool call."""
+
+    name: str
+    status: str = "RUNNING"
+    began_at: float | None = None  #: seconds since the epoch
+    seconds: float | None = None
+    note: str = ""
+    inside: list[Node] = field(default_factory=list)
+
+    @property
+    def took(self) -> float | None:
+        """Seconds that it took, or has taken so far."""
+        if self.seconds is not None or self.began_at is None or self.status != "RUNNING":
+            return self.seconds
+        return max(0.0, time.time() - self.began_at)
+
+
+class Story:
+    """The story of one run; give it every event, in order."""
+
+    def __init__(self) -> None:
+        self.steps: list[Node] = []
+        self.text = ""
+        self.tokens = 0  #: of the model calls that have ended
+        self.last: dict[str, Any] = {}  #: the last event
+        self._known: dict[str, Node] = {}
+        self._spoke: str | None = None  #: who spoke last
+        self._heard: set[str] = set()
+        self._untold: list[Node] = []  #: the last step that was seen, if nobody tells its end
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Take one event."""
+        self.last = dict(event)
+        name = str(event.get("event"))
+        if event.get("step_name") and str(event.get("step_id")) not in self._known:
+            self._begin(event, told=name in _BEGINS)
+        if name in _ENDS or name in ("StepError", "StepCancelled"):
+            self._end(event, name)
+        elif name in _TOOLS:
+            self._tool(event, _TOOLS[name])
+        elif name in ("RunContent", "RunIntermediateContent"):
+            self._say(event, event.get("content"))
+        elif name == "StepOutput":
+            self._step_output(event)
+        elif name == "ModelRequestCompleted":
+            self.tokens += int(event.get("total_tokens") or 0)
+
+    def open_steps(self) -> list[str]:
+        """Return the names of the steps that run, the outermost first."""
+        return [node.name for node in list(self._known.values()) if node.status == "RUNNING"]
+
+    def _begin(self, event: Mapping[str, Any], *, told: bool) -> None:
+        """A step is there. A run without `stream_events` tells neither that it begins nor that it ends."""
+        for node in self._untold:
+            node.status = "" if node.status == "RUNNING" else node.status
+        at = event.get("event_at") or event.get("created_at")
+        node = Node(str(event.get("step_name") or "step"), began_at=float(at) if at else None)
+        self._known[str(event.get("step_id"))] = node
+        self._untold = [] if told else [node]
+        above = self._known.get(str(event.get("parent_step_id")))
+        (above.inside if above is not None else self.steps).append(node)
+
+    def _end(self, event: Mapping[str, Any], name: str) -> None:
+        node = self._known.get(str(event.get("step_id")))
+        if node is None:
+            return
+        result = event.get("step_response") or {}
+        node.status = {"StepError": "ERROR", "StepCancelled": "CANCELLED"}.get(name, "COMPLETED")
+        if node.status == "COMPLETED" and result.get("success") is False:
+            node.status = "CANCELLED" if result.get("cancelled") else "ERROR"
+        node.seconds = result.get("duration") if result.get("duration") is not None else node.seconds
+        node.note = str(event.get("error") or result.get("error") or "")
+
+    def _tool(self, event: Mapping[str, Any], status: str) -> None:
+        call = event.get("tool") or {}
+        key = f"tool {call.get('tool_call_id')}"
+        node = self._known.get(key)
+        if node is None:
+            at = event.get("event_at") or event.get("created_at")
+            node = self._known[key] = Node(f"{call.get('tool_name')}()", began_at=float(at) if at else None)
+            above = self._known.get(str(event.get("step_id")))
+            (above.inside if above is not None else self.steps).append(node)
+        node.status, node.seconds = status, call.get("duration")
+        node.note = "abandoned" if call.get("abandoned") else str(event.get("error") or "")
+
+    def _step_output(self, event: Mapping[str, Any]) -> None:
+        """A piece of what a function says; the last one has it all again."""
+        said = event.get("step_output") or {}
+        node = self._known.get(str(event.get("step_id")))
+        if "step_name" in said and node in self._untold:
+            self._end({**event, "step_response": said}, "StepCompleted")
+        if "step_name" not in said or str(event.get("step_id")) not in self._heard:
+            self._say(event, said.get("content"))
+
+    def _say(self, event: Mapping[str, Any], content: Any) -> None:
+        if content is None:
+            return
+        key = str(event.get("step_id") or event.get("run_id"))
+        if self._spoke not in (None, key) and self.text:
+            self.text += "\n\n"
+        self._spoke = key
+        self._heard.add(key)
+        self.text = (self.text + content_text(content))[-KEPT:]

@@ -1,0 +1,71 @@
+"""`desist doctor`: what is here, and whether what is set up works."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from desist.cli.exit_codes import Exit
+from desist.cli.options import AsJson, Db, Server, Token, say
+
+if TYPE_CHECKING:
+    from desist.cli.checks import Finding
+
+__all__ = ["doctor"]
+
+_LOOKS = {
+    "ok": ("✓", "green"),
+    "absent": ("·", "dim"),
+    "weak": ("!", "yellow"),
+    "broken": ("✗", "bold red"),
+}
+
+
+def doctor(
+    ask: Annotated[str | None, typer.Option(help="Send a short prompt to this model, too.", metavar="MODEL")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask nobody over the network.")] = False,
+    port: Annotated[int, typer.Option(help="The port that desist serve would use.", min=1, max=65535)] = 8000,
+    as_json: AsJson = False,
+    db: Db = None,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """Look at the machine, the extras, models, the database and the server. Exit code 1: something set up is broken."""
+    from desist.cli.checks import extras, machine, models, places
+
+    found = [*machine(), *extras()]
+    if not offline:
+        found += models(ask)
+    found += places(db, server, token, port, offline=offline)
+    if as_json:
+        say([asdict(one) for one in found])
+    else:
+        _show(found)
+    raise typer.Exit(Exit.error if any(one.state == "broken" for one in found) else Exit.ok)
+
+
+def _show(found: Sequence[Finding]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from desist.cli.render import paper
+
+    console = paper()
+    utf = console.encoding.lower().startswith("utf")
+    area = ""
+    table = Table.grid(padding=(0, 2))
+    for one in found:
+        if one.area != area:
+            area = one.area
+            table.add_row("", "", "")
+            table.add_row(Text(area, style="bold"), "", "")
+        sign, style = _LOOKS[one.state.value]
+        said = Text(one.words, style="dim" if one.state == "absent" else "")
+        table.add_row(Text(f"{sign if utf else one.state.value} {one.name}", style=style), Text(one.state.value), said)
+    console.print(table)
+    broken = sum(one.state == "broken" for one in found)
+    words = f"{broken} broken" if broken else "nothing that is set up is broken"
+    console.print(Text(f"\n{words}", style="bold red" if broken else "green"))

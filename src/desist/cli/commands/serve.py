@@ -1,0 +1,104 @@
+"""`desist serve`: workflows and agents of a program, over HTTP."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from desist.run.storage.store import Database
+    from desist.server.tokens import Token
+
+__all__ = ["database", "serve"]
+
+
+def serve(
+    targets: Annotated[
+        list[str], typer.Argument(help="Workflows and agents: module:name, or file.py:name.", metavar="TARGET...")
+    ],
+    host: Annotated[str, typer.Option(help="Where to listen. Other machines need tokens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 for any that is free.", min=0, max=65535)] = 8000,
+    db: Annotated[str | None, typer.Option(help="A SQLite file for runs of those that have no db.")] = None,
+    token: Annotated[
+        list[str] | None,
+        typer.Option(help="A secret that may do everything; repeat it for more.", envvar="DESIST_TOKEN"),
+    ] = None,
+    tokens: Annotated[
+        Path | None, typer.Option(help="A TOML file: [name], secret, and owner or scopes.", metavar="FILE.toml")
+    ] = None,
+    drain: Annotated[float, typer.Option(help="Seconds that runs may go on after SIGTERM.", min=0.0)] = 30.0,
+    cors: Annotated[list[str] | None, typer.Option(help="An origin whose pages may ask.")] = None,
+    a2a: Annotated[bool, typer.Option("--a2a", help="Speak A2A, at /a2a.")] = False,
+    mcp: Annotated[bool, typer.Option("--mcp", help="Be an MCP server, at /mcp.")] = False,
+    stacks: Annotated[bool, typer.Option("--stacks", help="Show clients files and source lines.")] = False,
+    connections: Annotated[int, typer.Option(help="How many may be open at once.", min=1)] = 1000,
+    per_address: Annotated[
+        int, typer.Option(help="How many of them one address may have: behind a proxy that is all.", min=1)
+    ] = 250,
+) -> None:
+    """Serve workflows and agents over HTTP: start, watch and stop runs."""
+    from desist.cli.import_target import load
+    from desist.server import Limits, create_app
+    from desist.server import serve as run_server
+    from desist.workflow.workflow import Workflow
+
+    found = [load(target) for target in targets]
+    known = _tokens(token or [], tokens)
+    app = create_app(
+        workflows=[one for one in found if isinstance(one, Workflow)],
+        agents=[one for one in found if not isinstance(one, Workflow)],
+        db=database(db),
+        tokens=known,
+        cors_origins=cors or (),
+        a2a=a2a,
+        mcp=mcp,
+        stacks=stacks,
+        limits=Limits(connections=connections, connections_per_address=per_address),
+    )
+    raise typer.Exit(run_server(app, host=host, port=port, secured=bool(known), drain=drain))
+
+
+def database(path: str | None) -> Database | None:
+    """Return the SQLite file that `--db` names, or None."""
+    if path is None:
+        return None
+    from desist.db import SqliteDb
+
+    return SqliteDb(path)
+
+
+def _warn_of_readers(file: Path) -> None:
+    """Say it where others of this machine can read or write the secrets."""
+    from desist.cli.options import write
+
+    try:
+        mode = stat.S_IMODE(file.stat().st_mode)
+    except OSError:
+        return  # reading it says why
+    if mode & 0o077:
+        write(f"warning: {file} has secrets and mode {mode:04o}: chmod 600 keeps others out", error=True)
+
+
+def _tokens(secrets: list[str], file: Path | None) -> list[Token]:
+    import tomllib
+
+    from desist.exceptions import ConfigurationError
+    from desist.server import Token
+
+    made = [Token(secret=secret, name=f"token {number}") for number, secret in enumerate(secrets, 1)]
+    if file is None:
+        return made
+    _warn_of_readers(file)
+    try:
+        known = tomllib.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{file}: can't be read as TOML: {error}") from error
+    for name, said in known.items():
+        unknown = set(said) - {"secret", "owner", "scopes"} if isinstance(said, dict) else {"a value"}
+        if unknown or "secret" not in said:
+            raise ConfigurationError(f"{file}: [{name}] needs secret, and may have owner and scopes, nothing else")
+        made.append(Token(name=name, **said))
+    return made

@@ -1,0 +1,68 @@
+"""`desist watch`: runs as they are, live, and a key that stops them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from desist.cli.completion import run_ids
+from desist.cli.exit_codes import Exit
+from desist.cli.options import AsJson, Db, Server, Token, depot, say, write
+
+if TYPE_CHECKING:
+    from desist.cli.client import Depot
+
+__all__ = ["watch"]
+
+_CODES = {"COMPLETED": Exit.ok, "ERROR": Exit.error}
+
+
+def watch(
+    run: Annotated[
+        str | None, typer.Argument(help="Only this one.", metavar="RUN", autocompletion=run_ids, show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+    db: Db = None,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """Watch runs, live. Arrows select, enter opens, x stops (again: leaves no time for cleanup), q leaves.
+
+    Leaving stops nothing. Without a terminal, or with --json: a line for every change; of one run until it has ended,
+    with an exit code that says how: 0 completed, 1 failed, 4 cancelled.
+    """
+    from desist.cli.render import paper
+    from desist.cli.terminal.broken_pipe import leave_with_the_reader
+
+    console = paper()
+    with leave_with_the_reader(), depot(db, server, token) as place:
+        if console.is_terminal and not console.is_dumb_terminal and not as_json:
+            _screen(place, run, console)
+            raise typer.Exit
+        raise typer.Exit(_lines(place, run, as_json))
+
+
+def _screen(place: Depot, run: str | None, console: Any) -> None:
+    from desist.cli.watch import watch_screen
+
+    if run is not None:
+        place.run(run)  # what isn't there is an error, not a picture
+    for run_id, words in watch_screen(place, run, console).items():
+        console.print(f"{run_id}  {words}", markup=False)
+
+
+def _lines(place: Depot, run: str | None, as_json: bool) -> Exit:
+    import time
+
+    from desist.cli.watch import watch_lines
+
+    def tell(one: Any) -> None:
+        if as_json:
+            say(one.plain())
+        else:
+            at = time.strftime("%H:%M:%S")
+            write(f"{at}  {one.run_id}  {one.status:<10}  {one.what}  {' > '.join(one.steps)}")
+
+    status = watch_lines(place, run, tell, lambda words: write(words, error=True))
+    return _CODES.get(status, Exit.otherwise)

@@ -1,0 +1,159 @@
+"""What the demo found out about its own stop: measured, not claimed. `receipt` draws it, `--json` prints it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from desist.cancel.receipt import CancelReceipt, CancelRecord
+from desist.cancel.scope import Outcome
+from desist.cli.demo.workflow import Play
+from desist.console.end_panel import Kept
+from desist.exceptions import ModelError
+
+__all__ = ["Facts", "Meter", "Stop", "gather"]
+
+#: Seconds within which the model must be idle after the stop.
+PATIENCE = 5.0
+
+
+class Stop:
+    """Asks for the cancel, from the timer's thread or the keyboard's, and keeps the receipt."""
+
+    def __init__(self, play: Play, run_id: str) -> None:
+        self._play, self._run_id = play, run_id
+        self.receipt: CancelReceipt | None = None
+        self.answered: float | None = None  #: seconds that the accepted request took to be decided and answered
+
+    def ask(self, reason: str, by: str) -> None:
+        """Cancel the run. Only the first request counts."""
+        begin = time.perf_counter()
+        receipt = self._play.workflow.cancel(self._run_id, reason=reason, by=by)
+        if receipt.outcome is Outcome.accepted:
+            self.answered, self.receipt = time.perf_counter() - begin, receipt
+
+
+class Meter:
+    """The CPU seconds of the local model: while it writes, and in the second after the stop."""
+
+    def __init__(self, play: Play) -> None:
+        self._play = play
+        self._began, self._used_before = time.monotonic(), self._used()
+        self._ended, self._used_then = self._began, self._used_before
+        self.before: float | None = None  #: CPU seconds a second
+        self.after: float | None = None
+        self.idle_after: float | None = None  #: seconds until it computed nothing
+
+    def _used(self) -> float | None:
+        if self._play.server is None:
+            return None
+        try:
+            return self._play.server.cpu_seconds()
+        except ModelError:
+            return None
+
+    def stopped(self) -> None:
+        """The terminal event is here."""
+        self._ended, self._used_then = time.monotonic(), self._used()
+        if self._used_then is not None and self._used_before is not None:
+            self.before = (self._used_then - self._used_before) / max(self._ended - self._began, 0.01)
+
+    def watch(self) -> None:
+        """Watch the model for one second. Blocks."""
+        if self._play.server is None or self._used_then is None:
+            return
+        try:
+            self.idle_after = asyncio.run(self._play.server.wait_idle(timeout=PATIENCE))
+        except TimeoutError:
+            self.idle_after = None
+        time.sleep(max(0.0, self._ended + 1.0 - time.monotonic()))
+        used = self._used()
+        self.after = None if used is None else used - self._used_then
+
+
+@dataclass(kw_only=True)
+class Facts:
+    """One run of the demo. Times `*_ms` are counted from the request, by the clock of the record."""
+
+    model: str
+    scripted: bool
+    run_id: str
+    status: str | None  #: as the last event tells it
+    stored_status: str | None  #: as the store has it
+    error: str | None = None
+    source: str | None = None
+    reason: str | None = None
+    by: str | None = None
+    requested_at: float | None = None
+    answered_ms: float | None = None  #: cancel() had decided, interrupted and returned; None for Ctrl-C
+    delivered_ms: float | None = None  #: the work was told, and its connections were shut
+    settled_ms: float | None = None  #: all work was gone
+    terminal_event_ms: float | None = None  #: the reader had the last event
+    upstream_closed: int = 0
+    finished_steps: int = 0
+    interrupted_steps: int = 0
+    characters: int = 0
+    pieces: int = 0  #: of text that were shown; for the local model nearly the number of tokens
+    abandoned: list[str] = field(default_factory=list)
+    model_stopped: bool | None = None  #: None where it can't be measured: a provider's machine
+    model_idle_ms: float | None = None  #: after the last event, in steps of 20 ms
+    cpu_before: float | None = None  #: CPU seconds a second while it wrote
+    cpu_after: float | None = None  #: CPU seconds in the second after the last event
+    ok: bool = False  #: cancelled, stored as such, the model not known to go on, nothing abandoned
+
+
+def gather(play: Play, terminal: Any, seen_at: float, stop: Stop, meter: Meter, pieces: int) -> Facts:
+    """Put together what is known after the terminal event, which was seen at `seen_at` (seconds since the epoch)."""
+    stored = play.workflow.get_run(terminal.run_id)
+    kept = Kept(terminal.content if terminal.is_cancelled else None, getattr(terminal, "step_results", None) or [])
+    facts = Facts(
+        model=play.label,
+        scripted=play.script is not None,
+        run_id=terminal.run_id,
+        status=terminal.status.value,
+        stored_status=stored.status.value if stored else None,
+        error=getattr(terminal, "error", None),
+        finished_steps=kept.finished,
+        interrupted_steps=kept.interrupted,
+        characters=kept.characters,
+        pieces=pieces,
+        model_stopped=_stopped(play, meter),
+        model_idle_ms=_ms(meter.idle_after),
+        cpu_before=_round(meter.before),
+        cpu_after=_round(meter.after),
+    )
+    if terminal.is_cancelled and terminal.cancel is not None:
+        _add_cancel(facts, terminal.cancel, stop, seen_at)
+    facts.ok = (
+        facts.status == facts.stored_status == "CANCELLED" and facts.model_stopped is not False and not facts.abandoned
+    )
+    return facts
+
+
+def _add_cancel(facts: Facts, record: CancelRecord, stop: Stop, seen_at: float) -> None:
+    facts.source, facts.reason, facts.by = record.source.value, record.reason, record.by
+    facts.requested_at = record.requested_at
+    facts.answered_ms = _ms(stop.answered)
+    asked = record.requested_at
+    if asked is not None:
+        facts.delivered_ms = _ms(record.delivered_at - asked if record.delivered_at is not None else None)
+        facts.settled_ms = _ms(record.settled_at - asked if record.settled_at is not None else None)
+        facts.terminal_event_ms = _ms(seen_at - asked)
+    facts.upstream_closed = record.upstream_closed
+    facts.abandoned = [f"{item.kind} {item.name}" for item in record.abandoned]
+
+
+def _stopped(play: Play, meter: Meter) -> bool | None:
+    if play.script is not None:
+        return play.script.cancelled > 0
+    return None if play.server is None else meter.idle_after is not None
+
+
+def _ms(value: float | None) -> float | None:
+    return None if value is None else round(max(value, 0.0) * 1000, 3)
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

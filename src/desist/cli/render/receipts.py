@@ -1,0 +1,81 @@
+"""A receipt of a cancel: as a panel, in the words of the demo's, and as one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from desist.cancel.reason import Source
+from desist.cli.client.models import Receipt
+from desist.cli.demo.receipt_panel import moment_rows
+from desist.console import end_panel
+from desist.console.end_panel import Row, who_words
+from desist.console.format import count, one_line
+
+__all__ = ["cancel_record_rows", "receipt_panel", "receipt_words"]
+
+_TITLES = {
+    "accepted": ("cancelled", "cyan"),
+    "already_cancelling": ("was being cancelled already", "cyan"),
+    "already_cancelled": ("was cancelled already", "cyan"),
+}
+
+
+def receipt_panel(receipt: Receipt, encoding: str = "utf-8") -> RenderableType:
+    """Return what became of one request."""
+    if not receipt:
+        return Text(f"{receipt.run_id}  {receipt_words(receipt)}", style="yellow")
+    title, style = _TITLES[receipt.outcome]
+    if receipt.outcome == "accepted" and not receipt.is_settled:
+        title = "accepted: it is being cancelled"
+    rows: list[Row] = [("run", receipt.run_id, "bold"), *cancel_record_rows(receipt.plain())]
+    if not receipt.is_settled:
+        rows.append(("now", "CANCELLING: whatever it still does, it ends CANCELLED; --wait waits for that", "yellow"))
+    return end_panel(title, rows, style, encoding)
+
+
+def cancel_record_rows(record: dict[str, Any]) -> list[Row]:
+    """Return who, why, how fast, what was cleaned up, what was abandoned: of a receipt or a run's cancel record."""
+    rows: list[Row] = []
+    if record.get("source"):
+        who = who_words(Source(record["source"]), record.get("by"))
+        rows.append(("who", who, "bold"))
+        if record.get("reason") != who:
+            rows.append(("why", one_line(record.get("reason") or "no reason was given"), ""))
+    began = record.get("requested_at")
+    moments = {name: _after(began, record.get(f"{name}_at")) for name in ("delivered", "settled")}
+    rows += moment_rows(moments["delivered"], moments["settled"], record.get("upstream_closed") or 0)
+    for hook in record.get("cleanup") or ():
+        words = f"{one_line(hook['name'])}: {hook['status']}" + (
+            f" ({one_line(hook['error'])})" if hook.get("error") else ""
+        )
+        rows.append((hook["kind"], words, "" if hook["status"] == "done" else "red"))
+    if record.get("settled_at") is not None:
+        rows += _abandoned(record.get("abandoned") or [])
+    return rows
+
+
+def _after(began: float | None, at: float | None) -> float | None:
+    return None if began is None or at is None else max(0.0, (at - began) * 1000)
+
+
+def _abandoned(items: list[dict[str, Any]]) -> list[Row]:
+    if not items:
+        return [("abandoned", "nothing", "")]
+    end = "could not be stopped; its result is thrown away"
+    return [("abandoned", f"{item['kind']} {one_line(item['name'])!r} {end}", "bold red") for item in items]
+
+
+def receipt_words(receipt: Receipt) -> str:
+    """Return one line."""
+    if receipt.outcome == "unknown":
+        kept = "; one that starts with this id within a minute is cancelled" if receipt.asked is not None else ""
+        return f"there is no such run{kept}"
+    if receipt.outcome == "finished":
+        return f"too late: it had ended {receipt.status}"
+    words = {"accepted": "accepted", "already_cancelling": "was being cancelled already"}
+    said = words.get(receipt.outcome, "was cancelled already")
+    given_up = f", {count(len(receipt.abandoned), 'thing')} abandoned" if receipt.abandoned else ""
+    return f"{said}: {receipt.status}{given_up}"

@@ -1,0 +1,151 @@
+"""One run, whole: how it stands, how it was stopped, its steps as a tree, what it used, what it said."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from desist.cli.client.models import Life, RunInfo
+from desist.cli.render.receipts import cancel_record_rows
+from desist.cli.render.run_table import ago
+from desist.cli.render.status import sign_of, status_text, style_of
+from desist.console import end_panel, seconds
+from desist.console.format import clean, count, one_line
+from desist.run.events.base import content_text
+
+__all__ = ["card", "step_tree", "used_words"]
+
+#: Characters of its text that are shown.
+SHOWN = 2000
+
+
+def card(run: RunInfo, life: Life, console: Console) -> RenderableType:
+    """Return what is known of a run."""
+    parts: list[RenderableType] = [_head(run, console), _facts(run, life)]
+    output = run.output or {}
+    if run.cancel is not None:
+        title = "cancelled" if run.status == "CANCELLED" else "is being cancelled"
+        parts.append(end_panel(title, cancel_record_rows(run.cancel), "yellow", console.encoding))
+    if output.get("error"):
+        parts.append(Text(f"error: {clean(str(output['error']))}", style="red"))
+    if output.get("store_error"):
+        words = clean(str(output["store_error"]))
+        known = "can't be read" in words
+        parts.append(Text(words if known else f"its end may not be stored: {words}", style="bold red"))
+    if output.get("step_results") or output.get("tools"):
+        parts += [Text(""), step_tree(output, console.encoding, live=run.is_live)]
+    text = content_text(output.get("content"))
+    if text:
+        parts += [Text(""), *_text(text, console.encoding)]
+    return Group(*parts)
+
+
+def _head(run: RunInfo, console: Console) -> Text:
+    return Text.assemble((one_line(run.what), "bold"), "  ", status_text(run.status, console.encoding))
+
+
+def _facts(run: RunInfo, life: Life) -> RenderableType:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, words in _rows(run, life):
+        grid.add_row(label, Text(clean(words)))
+    return grid
+
+
+def _rows(run: RunInfo, life: Life) -> Iterator[tuple[str, str]]:
+    yield "run", run.run_id
+    if run.parent_run_id:
+        yield "part of", run.root_run_id
+    if run.continued_from:
+        yield "goes on with", run.continued_from
+    if run.asked:
+        yield "asked", run.asked
+    if run.session_id:
+        yield "session", run.session_id
+    if run.user_id:
+        yield "user", run.user_id
+    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.created_at))
+    yield "began", f"{began}, {ago(run.age)}"
+    if run.duration is not None and not run.is_live:
+        yield "took", seconds(run.duration)
+    for place in life.blocked_in:
+        yield "waits for", one_line(place)
+    for one in life.left:
+        yield "abandoned", f"{one['kind']} {one_line(one['name'])!r} still runs, in {one_line(one.get('where') or '?')}"
+    used = used_words(run.output or {})
+    if used:
+        yield "used", used
+
+
+def used_words(output: dict[str, Any]) -> str:
+    """Return tokens and calls, over all steps; of a run that lives, of the steps that have finished."""
+    metrics = output.get("metrics") or {}
+    used = [metrics, *(step.get("metrics") or {} for step in (metrics.get("steps") or {}).values())]
+    if not metrics:
+        used = list(_step_metrics(output.get("step_results") or ()))
+    parts = []
+    for name, noun in (("total_tokens", "token"), ("model_calls", "model call"), ("tool_calls", "tool call")):
+        number = sum(int(one.get(name) or 0) for one in used)
+        parts += [count(number, noun)] if number else []
+    return ", ".join(parts)
+
+
+def _step_metrics(steps: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    for step in steps:
+        if isinstance(step, dict):
+            yield step.get("metrics") or {}
+        yield from _step_metrics(step if isinstance(step, list) else step.get("steps") or ())
+
+
+def step_tree(output: dict[str, Any], encoding: str = "utf-8", *, live: bool = False) -> Tree:
+    """Return the steps, each with its sign; of an agent, its tool calls. `live`: what isn't finished goes on."""
+    tree = Tree(Text("steps" if output.get("step_results") else "tool calls", style="dim"), guide_style="dim")
+    _add(tree, output.get("step_results") or (), encoding, live)
+    for call in output.get("tools") or ():
+        given = ", ".join(
+            f"{name}={one_line(repr(value), 30)}" for name, value in (call.get("tool_args") or {}).items()
+        )
+        status = "CANCELLED" if call.get("cancelled") else "ERROR" if call.get("tool_call_error") else "COMPLETED"
+        tree.add(_line(f"{call.get('tool_name')}({given})", status, call.get("duration"), "", encoding))
+    return tree
+
+
+def _add(tree: Tree, steps: Iterable[Any], encoding: str, live: bool) -> None:
+    for step in steps:
+        if isinstance(step, list):
+            _add(tree, step, encoding, live)
+            continue
+        status = _status(step, live)
+        more = one_line(step.get("error") or "", 100)
+        if status == "CANCELLED" and not step.get("steps"):
+            more = f"{count(len(content_text(step.get('content'))), 'character')} kept"
+        line = _line(str(step.get("step_name") or "step"), status, step.get("duration"), more, encoding)
+        _add(tree.add(line), step.get("steps") or (), encoding, live)
+
+
+def _status(step: dict[str, Any], live: bool) -> str:
+    if step.get("success", True) and not step.get("cancelled"):
+        return "COMPLETED"
+    if live and not step.get("error"):
+        return "RUNNING"
+    return "CANCELLED" if step.get("cancelled") else "ERROR"
+
+
+def _line(name: str, status: str, took: float | None, more: str, encoding: str) -> Text:
+    said = [one_line(name, 80), *([seconds(took)] if took is not None else []), *([more] if more else [])]
+    return Text.assemble((f"{sign_of(status, encoding)} ", style_of(status)), " · ".join(said))
+
+
+def _text(text: str, encoding: str) -> list[RenderableType]:
+    shown = Padding(Text(clean(text[:SHOWN], encoding)), (0, 0, 0, 2))
+    if len(text) <= SHOWN:
+        return [shown]
+    return [shown, Text(f"  … {count(len(text), 'character')} in all: --json has them", style="dim")]

@@ -1,0 +1,1 @@
+"""Keys, broken pipes and recordings of a terminal."""

@@ -1,0 +1,72 @@
+"""A picture of a terminal: the first and last lines of what was shown, as SVG without anything from the network."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich._export_format import CONSOLE_SVG_FORMAT
+from rich.console import Console, RenderableType
+from rich.terminal_theme import MONOKAI
+from rich.text import Text
+
+from desist.console import View
+from desist.console.screen import LiveScreen, Screen
+from desist.exceptions import ConfigurationError
+
+__all__ = ["Recording", "svg_of"]
+
+WIDTH, FIRST, LAST = 96, 3, 38  #: columns, lines kept of the beginning, lines kept of the end
+
+
+class Recording:
+    """Records what a terminal would show.
+
+    Raises:
+        ConfigurationError: the file can't be written there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.parent.is_dir() or path.is_dir():
+            raise ConfigurationError(f"--record {path}: there is no such folder, or it is one: name a file to write")
+        self._path = path
+        self._shown = io.StringIO()
+        self.console = Console(
+            file=self._shown, force_terminal=True, color_system="truecolor", width=WIDTH, no_color=False, _environ={}
+        )
+
+    def view(self, run_id: str, asked: str) -> View:
+        """Return a view that is recorded: finished lines only."""
+
+        def screen(status: Callable[[], RenderableType | None]) -> Screen:
+            return LiveScreen(self.console, markdown=True, status=status, moving=False)
+
+        return View(self.console, run_id, asked=asked, show_end=False, screen=screen)
+
+    def save(self, command: str) -> None:
+        """Write the picture, with `command` as what was typed."""
+        lines = self._shown.getvalue().rstrip("\n").split("\n")
+        if len(lines) > FIRST + LAST + 5:  # fewer are not worth a gap
+            lines = [*lines[:FIRST], "", "\x1b[2m  ⋮\x1b[0m", "", *lines[-LAST:]]
+        drawn = Console(file=io.StringIO(), record=True, width=WIDTH, force_terminal=True, _environ={})
+        drawn.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
+        drawn.print(Text(""))
+        drawn.print(Text.from_ansi("\n".join(lines)))
+        try:
+            self._path.write_text(svg_of(drawn), encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(f"--record {self._path}: {error.strerror}") from error
+
+
+def svg_of(drawn: Console) -> str:
+    """Return what a console has recorded, as a picture."""
+    return drawn.export_svg(title="desist", theme=MONOKAI, code_format=_format(), unique_id="desist")
+
+
+def _format() -> Any:
+    """Return rich's picture without its fonts, which would be fetched from the network."""
+    bare = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    return bare.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace")

@@ -1,0 +1,88 @@
+"""The `x` key: asks for stops beside the drawing, and knows what was answered. A request is never dropped."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from desist.cli.client import Depot, How, Receipt, RunInfo
+from desist.cli.options import login
+from desist.cli.render.receipts import receipt_words
+from desist.console.format import milliseconds
+from desist.exceptions import DesistError
+
+__all__ = ["Stopper"]
+
+#: Seconds to wait for answers when the watching ends.
+PATIENCE = 35.0
+
+
+class Stopper:
+    """Stops runs.
+
+    Parameters:
+        depot: where they are.
+        told: called when there is something new to say, in a thread.
+    """
+
+    def __init__(self, depot: Depot, told: Callable[[], object]) -> None:
+        self._depot, self._told = depot, told
+        self._lock = threading.Lock()
+        self._asking: dict[str, threading.Thread] = {}
+        self._accepted: set[str] = set()
+        self.words, self.failed = "", False  #: what to say of the last one
+        self.said: dict[str, str] = {}  #: of each run, the last answer
+        self._pending: str | None = None  #: the run that the words are of, until its end was seen
+
+    def press(self, run: RunInfo) -> None:
+        """Stop a run; one that is being stopped is left no more time."""
+        with self._lock:
+            if run.run_id in self._asking:
+                return
+            if not run.is_live:
+                self._say(run.run_id, f"it has ended: {run.status}", failed=False)
+                self._pending = None
+                return
+            force = run.run_id in self._accepted or run.status == "CANCELLING"
+            self.words, self.failed = f"{run.run_id[:8]}: asking to {'force it' if force else 'stop'} ...", False
+            thread = threading.Thread(target=self._ask, args=(run.run_id, force), name="desist-stop", daemon=True)
+            self._asking[run.run_id] = thread
+        thread.start()
+
+    def _ask(self, run_id: str, force: bool) -> None:
+        failed = False
+        try:
+            receipt: Receipt = self._depot.cancel(
+                run_id, How(by=login(), reason="stopped in desist watch", force=force)
+            )
+            words = receipt_words(receipt)
+            if receipt and not receipt.is_settled:
+                words += "; no time is left for cleanup" if force else "; x again leaves no time for cleanup"
+        except DesistError as error:
+            words, failed = f"NOT stopped: {error}", True
+        with self._lock:
+            del self._asking[run_id]
+            if not failed:
+                self._accepted.add(run_id)
+            self._say(run_id, words, failed=failed)
+        self._told()
+
+    def _say(self, run_id: str, words: str, *, failed: bool) -> None:
+        self.words, self.failed = f"{run_id[:8]}: {words}", failed
+        self.said[run_id] = words
+        self._pending = None if failed else run_id
+
+    def seen(self, run: RunInfo) -> None:
+        """A run was looked at: if it is the one that was stopped last, and its end is there, say that."""
+        settled, asked = (run.cancel or {}).get("settled_at"), (run.cancel or {}).get("requested_at")
+        with self._lock:
+            if run.run_id == self._pending and not run.is_live and settled is not None and asked is not None:
+                self._say(
+                    run.run_id, f"{run.status}, settled after {milliseconds(max(0.0, settled - asked))}", failed=False
+                )
+                self._pending = None
+
+    def finish(self) -> None:
+        """Wait for the answers that are still to come."""
+        for thread in list(self._asking.values()):
+            thread.join(PATIENCE)

@@ -1,0 +1,45 @@
+"""How many runs look: a table, cut to the lines that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from desist.cli.client import RunInfo
+from desist.cli.render.run_table import why_words
+from desist.cli.render.status import status_text
+from desist.cli.watch.run_view import age_of
+from desist.console.format import one_line
+
+__all__ = ["list_picture"]
+
+
+def list_picture(console: Console, runs: Sequence[RunInfo], selected: int, height: int, *, stale: bool) -> Table:
+    """Return the table of the runs around the selected one; its header and `height` lines."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=True)
+    wide = console.width >= 100
+    table.add_column("  RUN", no_wrap=True)
+    table.add_column("STATUS", no_wrap=True)
+    table.add_column("WHAT", no_wrap=True, overflow="ellipsis", ratio=2)
+    table.add_column("STEP", no_wrap=True, overflow="ellipsis", ratio=2)
+    table.add_column("AGE", no_wrap=True, justify="right")
+    if wide:
+        table.add_column("WHY", no_wrap=True, overflow="ellipsis", ratio=2, style="dim")
+    first = min(max(0, selected - height + 1), max(0, len(runs) - height))
+    for place, run in enumerate(runs[first : first + height], first):
+        status = status_text(run.status, console.encoding)
+        cells = [
+            Text(("▸ " if place == selected else "  ") + run.run_id[:8]),
+            Text(status.plain) if place == selected else status,
+            Text(one_line(run.what, 60)),
+            Text(" › ".join(one_line(step, 40) for step in run.steps)),
+            Text(age_of(run)),
+            *([why_words(run)] if wide else []),
+        ]
+        table.add_row(*cells, style="bold reverse" if place == selected else "dim" if stale or not run.is_live else "")
+    for _ in range(height - len(runs)):
+        table.add_row("")
+    return table

@@ -1,0 +1,121 @@
+"""The end of a run, in words: who stopped it, why, what was kept, what could not be stopped.
+
+Used by the view and by the command line's receipt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.box import ROUNDED
+from rich.console import RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from desist.cancel.reason import Source
+from desist.console.format import clean, count, milliseconds, one_line
+from desist.run.events.base import Abandoned, CancelRecord, content_text
+
+__all__ = ["Kept", "Row", "cancel_rows", "end_panel", "kept_words", "who_words"]
+
+#: A label, what is said, and in which style; a `Text` has its own.
+Row = tuple[str, str | Text, str]
+
+#: Who asked, where the record doesn't name anybody.
+_WHO = {
+    Source.user: "a call of cancel()",
+    Source.parent: "the run that it was part of",
+    Source.child: "a part of it that was cancelled",
+    Source.sibling: "another branch",
+    Source.deadline: "a deadline",
+    Source.stall: "the stall limit: no token for too long",
+    Source.budget: "a budget",
+    Source.consumer_closed: "the reader, which left",
+    Source.client_disconnected: "the client, which is gone",
+    Source.interrupt: "Ctrl-C",
+    Source.shutdown: "the shutdown of the program",
+    Source.lease_lost: "another worker, which owns the run now",
+}
+
+
+class Kept:
+    """What a stopped run keeps: counts over its step results, or over its text alone."""
+
+    def __init__(self, content: Any, results: Iterable[Any] | None) -> None:
+        self.finished = 0
+        self.interrupted = 0
+        self.characters = 0
+        if results is None:
+            self.characters = len(content_text(content))
+        else:
+            self._count(results)
+
+    def _count(self, results: Iterable[Any]) -> None:
+        for result in results:
+            if isinstance(result, list):
+                self._count(result)
+            elif getattr(result, "steps", None):
+                self._count(result.steps)
+            else:
+                cancelled = getattr(result, "cancelled", False)
+                self.interrupted += bool(cancelled)
+                self.finished += not cancelled and bool(getattr(result, "success", True))
+                self.characters += len(content_text(getattr(result, "content", None)))
+
+
+def kept_words(kept: Kept) -> str:
+    """Return `1 finished step and 1 in part, 1,204 characters`."""
+    parts = []
+    if kept.finished:
+        parts.append(count(kept.finished, "finished step"))
+    if kept.interrupted:
+        parts.append(f"{kept.interrupted} in part")
+    steps = " and ".join(parts)
+    text = f"{count(kept.characters, 'character')} of text"
+    return f"{steps}, {text}" if steps else text
+
+
+def cancel_rows(record: CancelRecord | None, kept: Kept) -> list[Row]:
+    """Return who, why, how fast, what was kept, what was abandoned."""
+    rows: list[Row] = []
+    if record is not None:
+        rows.append(("who", who_words(record.source, record.by), "bold"))
+        if record.reason and record.reason != _WHO[record.source]:
+            rows.append(("why", one_line(record.reason), ""))
+        if record.requested_at is not None and record.settled_at is not None:
+            took = milliseconds(max(record.settled_at - record.requested_at, 0.0))
+            rows.append(("how fast", f"{took} from the request until all work had stopped", ""))
+        if record.upstream_closed:
+            rows.append(("upstream", f"{count(record.upstream_closed, 'connection')} to the model closed", ""))
+    rows.append(("kept", kept_words(kept), "green"))
+    rows += abandoned_rows(record.abandoned if record is not None else [])
+    return rows
+
+
+def abandoned_rows(abandoned: Sequence[Abandoned]) -> list[Row]:
+    """Name what could not be stopped, or say that there is nothing."""
+    if not abandoned:
+        return [("abandoned", "nothing", "")]
+    end = "could not be stopped; its result is thrown away"
+    return [("abandoned", f"{item.kind} {one_line(item.name)!r} {end}", "bold red") for item in abandoned]
+
+
+def who_words(source: Source, by: str | None) -> str:
+    """Return who asked for a cancel."""
+    word = _WHO[source]
+    named = by if by and by != "desist" else None
+    if named is None:
+        return word
+    return one_line(named) if source is Source.user else f"{one_line(named)} ({word})"
+
+
+def end_panel(title: str, rows: Sequence[Row], style: str, encoding: str = "utf-8") -> RenderableType:
+    """Return a panel of rows; it fits any width."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, words, look in rows:
+        grid.add_row(label, words if isinstance(words, Text) else Text(clean(words, encoding), style=look))
+    return Panel(grid, title=Text(title, style=f"bold {style}"), title_align="left", border_style=style, box=ROUNDED)

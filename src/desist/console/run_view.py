@@ -1,0 +1,274 @@
+"""A view of one run: it takes the run's events and tells them to a screen.
+
+Works for agents and workflows alike; it must not know who is cancelled, only what the events say.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.rule import Rule
+from rich.text import Text
+
+from desist.console.end_panel import Kept, cancel_rows, end_panel
+from desist.console.format import clean, count, one_line, seconds, signs_for
+from desist.console.screen import Screen, screen_for
+from desist.console.speakers import Voices
+from desist.console.step_list import CONTAINERS, Steps
+from desist.run.events.base import content_text
+
+__all__ = ["View"]
+
+
+class View:
+    """Shows a run. Use it as a context manager around the reading, and give it every event.
+
+    Parameters:
+        console: where to.
+        run_id: the run whose end is the end.
+        asked: the input, to show at the top; "" for none.
+        stream: show text as it comes, not when it is complete.
+        markdown: render it as Markdown; in a terminal only.
+        show_time: say how long things took.
+        show_step_details: show steps and tool calls, not only text and the end.
+        show_end: draw the end; the command line draws its own.
+        hint: words at the foot, while it runs; or what returns them, in the thread that draws.
+        screen: what to write to; None chooses by the console.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        run_id: str,
+        *,
+        asked: str = "",
+        stream: bool = True,
+        markdown: bool = True,
+        show_time: bool = True,
+        show_step_details: bool = True,
+        show_end: bool = True,
+        hint: str | Callable[[], str] = "Ctrl-C stops it",
+        screen: Callable[[Callable[[], RenderableType | None]], Screen] | None = None,
+    ) -> None:
+        self._console = console
+        self._run_id = run_id
+        self._asked = asked
+        self._show_time = show_time
+        self._details = show_step_details
+        self._show_end = show_end
+        self._hint = hint
+        self._signs = signs_for(console)
+        self._steps = Steps()
+        self._began = time.monotonic()
+        self.ended = False  #: whether the run's terminal event was seen
+        self.pieces = 0  #: of streamed text
+        self._screen = screen(self.status) if screen else screen_for(console, markdown=markdown, status=self.status)
+        self._voices = Voices(self._screen, held=not stream)
+
+    def __enter__(self) -> View:
+        self._began = time.monotonic()
+        self._screen.start()
+        if self._asked:
+            self._screen.line(Text(f"{self._signs.asked} {self._safe(self._asked, 400)}", style="dim"))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._screen.stop()
+
+    def take(self, event: Any) -> None:
+        """Show one event."""
+        if event.run_id == self._run_id and event.is_terminal:
+            self._end(event)
+            return
+        handler = _HANDLERS.get(event.event)
+        if handler is not None:
+            handler(self, event)
+
+    # -- while it runs
+
+    def status(self) -> RenderableType | None:
+        """Return the line at the foot. Called by the thread that refreshes."""
+        if self.ended:
+            return None
+        now = time.monotonic()
+        frames = self._signs.frames
+        running = self._steps.running() if self._details else []
+        parts = [", ".join(running) or "running"]
+        if self._show_time:
+            parts.append(seconds(now - self._began))
+        hint = self._hint() if callable(self._hint) else self._hint
+        if hint:
+            parts.append(hint)
+        line = Text(no_wrap=True, overflow="ellipsis")
+        line.append(frames[int(now * 12) % len(frames)] + " ", style="cyan")
+        line.append(f" {self._signs.dot} ".join(parts), style="dim")
+        return line
+
+    def _key(self, event: Any) -> str:
+        return getattr(event, "step_id", None) or event.run_id or ""
+
+    def _safe(self, words: Any, limit: int = 200) -> str:
+        return clean(one_line(words, limit), self._console.encoding)
+
+    def _title(self, event: Any) -> None:
+        if event.run_id != self._run_id:
+            outer = getattr(event, "parent_step_id", None)
+            if outer:
+                self._voices.end(outer)  # a nested workflow: its steps speak, not the step that runs it
+            return
+        name = getattr(event, "workflow_name", None) or getattr(event, "agent_name", None)
+        if name and self._details:
+            self._screen.line(Text(self._safe(name), style="bold"))
+
+    def _content(self, event: Any) -> None:
+        if event.content is not None:
+            self.pieces += 1
+            self._voices.say(self._key(event), content_text(event.content))
+
+    def _agent_ended(self, event: Any) -> None:
+        key = self._key(event)
+        if event.is_error:
+            self._voices.line(key, self._mark("failed", f"{event.agent_name or 'agent'}: {event.content}"))
+        elif not event.is_cancelled and not self._voices.spoke(key) and event.content is not None:
+            self._voices.say(key, content_text(event.content))
+
+    def _step_output(self, event: Any) -> None:
+        """A piece of a generator's text; or all that a function made, which is told only if its pieces weren't."""
+        if event.is_content or not self._voices.spoke(self._key(event)):
+            self._content(event)
+
+    # -- steps
+
+    def _step_began(self, event: Any) -> None:
+        step = self._steps.begin(event)
+        if not self._details:
+            return
+        name = self._safe(step.name)
+        indent = "  " * step.depth
+        if step.depth or not self._console.is_terminal:
+            heading: RenderableType = Text(f"{indent}{self._signs.asked} {name}", style="cyan")
+        else:
+            heading = Group(Text(""), Rule(Text(name, style="bold cyan"), align="left", style="cyan"))
+        self._voices.line(step.key, heading)
+        if event.event != "StepStarted":
+            self._voices.end(step.key)  # of a container, the steps in it speak; it speaks again when it has ended
+
+    def _step_ended(self, event: Any) -> None:
+        self._close_step(event, "done", "")
+
+    def _step_failed(self, event: Any) -> None:
+        self._close_step(event, "failed", event.error or "")
+
+    def _step_cancelled(self, event: Any) -> None:
+        text = content_text(event.content)
+        self._close_step(event, "cancelled", f"{count(len(text), 'character')} kept" if text else "")
+
+    def _close_step(self, event: Any, state: str, more: str) -> None:
+        step = self._steps.end(event, state)
+        if step is None:
+            return
+        if self._details:
+            words = [f"{'  ' * step.depth}{step.name}"]
+            if state != "done":
+                words.append(state)
+            if self._show_time:
+                words.append(seconds(step.seconds))
+            words += [more] if more else []
+            self._voices.line(step.key, self._mark(state, f" {self._signs.dot} ".join(words)))
+        self._voices.end(step.key)
+
+    def _mark(self, state: str, words: str) -> Text:
+        sign, style = {
+            "done": (self._signs.done, "green"),
+            "cancelled": (self._signs.stopped, "yellow"),
+            "failed": (self._signs.failed, "red"),
+        }[state]
+        indent = len(words) - len(words.lstrip(" "))
+        line = Text(" " * indent)
+        line.append(sign, style=f"bold {style}")
+        line.append(" " + self._safe(words, 500), style=style)
+        return line
+
+    # -- tools
+
+    def _tool(self, event: Any, what: str, style: str) -> None:
+        if not self._details or event.tool is None:
+            return
+        call = event.tool
+        given = ", ".join(f"{name}={one_line(repr(value), 40)}" for name, value in (call.tool_args or {}).items())
+        words = f"{self._signs.tool} {call.tool_name}({given})"
+        if self._show_time and call.duration is not None:
+            what = f"{what} {self._signs.dot} {seconds(call.duration)}"
+        self._voices.line(self._key(event), Text(f"{self._safe(words, 160)} {what}", style=style))
+
+    def _tool_done(self, event: Any) -> None:
+        self._tool(event, self._signs.done, "magenta")
+
+    def _tool_failed(self, event: Any) -> None:
+        self._tool(event, f"{self._signs.failed} {self._safe(event.error or 'failed')}", "red")
+
+    def _tool_cancelled(self, event: Any) -> None:
+        given_up = event.tool is not None and event.tool.abandoned
+        self._tool(event, f"{self._signs.stopped} {'abandoned' if given_up else 'cancelled'}", "yellow")
+
+    def _paused(self, event: Any) -> None:
+        self._voices.line(self._key(event), Text(f"{self._signs.waits} waits for a human", style="yellow"))
+
+    # -- the end
+
+    def _end(self, event: Any) -> None:
+        self.ended = True
+        if not (event.is_error or event.is_cancelled) and getattr(event, "agent_name", None) is not None:
+            self._agent_ended(event)
+        self._voices.end_all()
+        self._screen.stop()
+        if self._show_end:
+            if self._console.is_terminal:
+                self._screen.line(Text(""))
+            self._screen.line(self._end_line(event))
+
+    def _end_line(self, event: Any) -> RenderableType:
+        took = seconds(time.monotonic() - self._began)
+        if event.is_cancelled:
+            rows = cancel_rows(event.cancel, Kept(event.content, getattr(event, "step_results", None)))
+            title = f"cancelled after {took}" if self._show_time else "cancelled"
+            return end_panel(title, rows, "yellow", self._console.encoding)
+        after = f" after {took}" if self._show_time else ""
+        if event.is_error:
+            words = getattr(event, "error", None) or event.content or "no reason was given"
+            return self._mark("failed", f"failed{after}: {words}")
+        parts = [f"completed in {took}" if self._show_time else "completed"]
+        finished = self._steps.finished
+        if finished:
+            parts.append(count(finished, "step"))
+        return self._mark("done", f" {self._signs.dot} ".join(parts))
+
+
+_STEP_BEGINS = ("StepStarted", *(f"{kind}ExecutionStarted" for kind in CONTAINERS))
+_STEP_ENDS = ("StepCompleted", *(f"{kind}ExecutionCompleted" for kind in CONTAINERS))
+
+_HANDLERS: dict[str, Callable[[View, Any], None]] = {
+    "WorkflowStarted": View._title,
+    "RunStarted": View._title,
+    "RunContent": View._content,
+    "RunIntermediateContent": View._content,
+    "RunCompleted": View._agent_ended,
+    "RunCancelled": View._agent_ended,
+    "RunError": View._agent_ended,
+    "RunPaused": View._paused,
+    "StepPaused": View._paused,
+    "StepOutput": View._step_output,
+    "StepError": View._step_failed,
+    "StepCancelled": View._step_cancelled,
+    "ToolCallCompleted": View._tool_done,
+    "ToolCallError": View._tool_failed,
+    "ToolCallCancelled": View._tool_cancelled,
+    **dict.fromkeys(_STEP_BEGINS, View._step_began),
+    **dict.fromkeys(_STEP_ENDS, View._step_ended),
+}

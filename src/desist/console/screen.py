@@ -1,0 +1,165 @@
+"""Where a view writes: a terminal with a live region at its foot, or a plain stream without one control code.
+
+Finished text is printed once, above the live region, which holds the open line and the status. A screen knows
+nothing of runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.segment import Segment
+from rich.text import Text
+
+from desist.console.format import clean
+from desist.console.text_flow import Blocks, Lines, Prose
+
+__all__ = ["LiveScreen", "PlainScreen", "Screen", "screen_for"]
+
+FRAMES = 12  #: a second
+#: Seconds and characters of streamed text after which finished lines are moved out of the live region.
+SETTLE_SECONDS, SETTLE_CHARACTERS = 0.06, 2000
+
+
+class Screen(Protocol):
+    """What a view writes to."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def write(self, text: str) -> None:
+        """Write a piece of streamed text."""
+
+    def line(self, what: RenderableType) -> None:
+        """Write something finished, on a line of its own."""
+
+    def end_text(self) -> None:
+        """The streamed text has ended: whatever follows begins on a new line."""
+
+    def stop(self) -> None:
+        """End; twice is as good as once."""
+
+
+def screen_for(console: Console, *, markdown: bool, status: Callable[[], RenderableType | None]) -> Screen:
+    """Return the screen that fits the console."""
+    if console.is_terminal and not console.is_dumb_terminal and not console.is_jupyter:
+        return LiveScreen(console, markdown=markdown, status=status)
+    return PlainScreen(console)
+
+
+class PlainScreen:
+    """A file, a pipe, a dumb terminal: text as it comes, lines in between."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._column = 0
+
+    def start(self) -> None:
+        """Nothing to do."""
+
+    def write(self, text: str) -> None:
+        """Write it as it is."""
+        text = clean(text, self._console.encoding)
+        if text:
+            self._console.out(text, end="", highlight=False)
+            self._column = 0 if text.endswith("\n") else 1
+
+    def line(self, what: RenderableType) -> None:
+        """Write it, and end the line."""
+        self.end_text()
+        self._console.print(what, highlight=False, soft_wrap=isinstance(what, Text))
+
+    def end_text(self) -> None:
+        """End an open line."""
+        if self._column:
+            self._console.out("", highlight=False)
+            self._column = 0
+
+    def stop(self) -> None:
+        """End an open line."""
+        self.end_text()
+
+
+class LiveScreen:
+    """A terminal. `moving=False` leaves the live region out, for a recording."""
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        markdown: bool,
+        status: Callable[[], RenderableType | None],
+        moving: bool = True,
+    ) -> None:
+        self._console = console
+        self._status = status
+        self._prose: Prose = Blocks() if markdown else Lines()
+        self._settled_at = 0.0
+        self._live: Live | None = None
+        if moving:
+            self._live = Live(Region(self._foot), console=console, refresh_per_second=FRAMES, transient=True)
+
+    def start(self) -> None:
+        """Show the live region."""
+        if self._live is not None:
+            self._live.start(refresh=True)
+
+    def write(self, text: str) -> None:
+        """Add to the open text; print what is finished, some times a second."""
+        self._prose.open += clean(text, self._console.encoding)
+        now = time.monotonic()
+        if now - self._settled_at >= SETTLE_SECONDS or len(self._prose.open) > SETTLE_CHARACTERS:
+            self._settled_at = now
+            self._print(self._prose.settle(self._console.width))
+
+    def line(self, what: RenderableType) -> None:
+        """Print it above the live region."""
+        self.end_text()
+        self._print([what])
+
+    def end_text(self) -> None:
+        """Print what is open."""
+        self._print([*self._prose.settle(self._console.width), *self._prose.finish()])
+
+    def stop(self) -> None:
+        """Print what is open and take the live region away."""
+        self.end_text()
+        if self._live is not None:
+            self._live.stop()
+
+    def _print(self, told: list[RenderableType]) -> None:
+        if told:
+            self._console.print(Group(*told), highlight=False)
+
+    def _foot(self) -> RenderableType:
+        """Return the live region. Called by the thread that refreshes, too."""
+        status = self._status()
+        parts: list[RenderableType] = [Tail(self._prose.preview())] if self._prose.open.strip() else []
+        return Group(*parts, *([Text(""), status] if status is not None else []))
+
+
+class Region:
+    """The live region, made anew whenever it is drawn: also when a line is printed above it."""
+
+    def __init__(self, make: Callable[[], RenderableType]) -> None:
+        self._make = make
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self._make()
+
+
+class Tail:
+    """The last lines of something, as many as the terminal has room for."""
+
+    def __init__(self, whole: RenderableType) -> None:
+        self._whole = whole
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = console.render_lines(self._whole, options.update(height=None), pad=False)
+        for line in lines[-max(console.height - 4, 1) :]:
+            yield from line
+            yield Segment.line()

@@ -1,0 +1,138 @@
+"""The tables of one place in a Postgres: made, brought up to date, and looked over. Used when a database is opened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from desist.db.migrations import POSTGRES, statements, steps
+from desist.db.migrations.report import Report, too_new
+from desist.db.process.postgres_target import Target
+from desist.db.tables.sql import Names
+from desist.exceptions import StoreError
+
+if TYPE_CHECKING:
+    import psycopg
+
+__all__ = ["Schema"]
+
+
+class Schema:
+    """Where the tables of one place are.
+
+    Parameters:
+        schema: the schema of the server that they are in; None for the connection's own.
+    """
+
+    def __init__(self, target: Target, schema: str | None, names: Names) -> None:
+        self._target, self._schema, self._names = target, schema, names
+        self._current = "public"
+        #: what a transaction that uses the tables begins with, beside the rest
+        self.path = f'; SET LOCAL search_path = "{schema}"' if schema is not None else ""
+
+    def name(self) -> str:
+        """Return the schema that the tables are in. After `prepare`."""
+        return self._schema or self._current
+
+    def prepare(self, patience: float) -> psycopg.Connection[Any]:
+        """See that the tables are there and are of this version; only one process at a time changes them.
+
+        Returns:
+            The connection that did it, to be used and closed by the caller.
+
+        Raises:
+            StoreError: they can't be used.
+        """
+        import psycopg
+
+        connection = self._target.connect_within(patience)
+        try:
+            if self._version_in(connection) < len(steps()):
+                self._upgrade(connection)
+            self._try_to_write(connection)
+            row = connection.execute("SELECT current_schema()", prepare=False).fetchone()
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, psycopg.Error):
+                raise StoreError(self._target.words(error)) from error
+            raise
+        self._current = str(row[0]) if row is not None else self._current
+        return connection
+
+    def _version_in(self, connection: psycopg.Connection[Any]) -> int:
+        """Return the step that the tables stand at.
+
+        Raises:
+            StoreError: it is one that this version doesn't know.
+        """
+        with connection.transaction():
+            connection.execute(f"SELECT 1{self.path}".encode(), prepare=False)
+            version = self._version(connection)
+        if version > len(steps()):
+            raise StoreError(too_new(self._target.name, version))
+        return version
+
+    def _version(self, connection: psycopg.Connection[Any]) -> int:
+        there = connection.execute("SELECT to_regclass(%s)", (self._names.schema,)).fetchone()
+        if there is None or there[0] is None:
+            return 0
+        row = connection.execute(f"SELECT version FROM {self._names.schema}".encode()).fetchone()
+        return int(row[0]) if row else 0
+
+    def _upgrade(self, connection: psycopg.Connection[Any]) -> None:
+        known = steps()
+        with connection.transaction():
+            lock = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+            connection.execute(lock, (f"desist {self._schema} {self._names.schema}",))
+            if self._schema is not None:
+                connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"'.encode())
+            connection.execute(f"SELECT 1{self.path}".encode(), prepare=False)
+            name = self._names.schema
+            # First: it has the server look anew what tables there are, which waiting for the lock doesn't.
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (version BIGINT NOT NULL)".encode())
+            done = self._version(connection)  # another process may have been quicker
+            for step in known[done:]:
+                for statement in statements(step, self._names.as_dict(), POSTGRES):
+                    connection.execute(statement.encode())
+            if done < len(known):
+                connection.execute(f"DELETE FROM {name}".encode())
+                connection.execute(f"INSERT INTO {name} VALUES (%s)".encode(), (len(known),))
+
+    def _try_to_write(self, connection: psycopg.Connection[Any]) -> None:
+        """Fail now and not in mid-run if the tables can't be written."""
+        with connection.transaction(force_rollback=True):
+            connection.execute(f"SELECT 1{self.path}".encode(), prepare=False)
+            connection.execute(f"DELETE FROM {self._names.intents} WHERE run_id = ''".encode())
+
+    # -- looking it over
+
+    def report(self, connection: psycopg.Connection[Any]) -> Report:
+        """Say at which step the tables stand, and what is wrong with them.
+
+        Raises:
+            StoreError: they can't be read.
+        """
+        import psycopg
+
+        try:
+            version = self._version_in(connection)
+            with connection.transaction():
+                connection.execute(f"SELECT 1{self.path}".encode(), prepare=False)
+                problems = self._problems(connection)
+        except psycopg.Error as error:
+            raise StoreError(self._target.words(error)) from error
+        return Report(self._target.name, version, len(steps()), problems)
+
+    def _problems(self, connection: psycopg.Connection[Any]) -> list[str]:
+        names = list(self._names.as_dict().values())
+        found = "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NULL"
+        problems = [f"the table {row[0]} is missing" for row in connection.execute(found, (names,)).fetchall()]
+        broken = (
+            "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT (indisvalid AND indisready)"
+            " AND indrelid IN (SELECT to_regclass(name) FROM unnest(%s::text[]) AS name)"
+        )
+        problems += [f"the index {row[0]} is invalid: REINDEX it" for row in connection.execute(broken, (names,))]
+        off = "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off'"
+        return [
+            *problems,
+            *(f"the server has {row[0]} off: a crash of its machine loses data" for row in connection.execute(off)),
+        ]

@@ -1,0 +1,1 @@
+"""What processes compete for: one transaction each."""

@@ -1,0 +1,1 @@
+"""This process among others: identity, liveness and notification."""

@@ -1,0 +1,1 @@
+"""Outputs, runs and cancel requests as rows and JSON text."""

@@ -1,0 +1,90 @@
+"""Requests to cancel a run as JSON text, which is how they travel from process to process; and back.
+
+Pure. Who asks and who obeys is in `asking` and `attendant`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from desist.cancel.reason import CancelReason, Source
+from desist.cancel.receipt import CancelRecord
+from desist.run.storage.values import StoredRequest
+
+__all__ = ["Note", "read_note", "record_of"]
+
+#: How many processes may wait for the end of one run and be woken; others look for themselves.
+LISTENERS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What a run's record says of its cancel."""
+
+    source: Source
+    text: str | None = None
+    by: str | None = None
+    requested_at: float = 0.0
+    reach: str = "tree"
+    grace: float | None = None
+    force: bool = False
+    compensate: bool = False
+    delivered_at: float | None = None  #: its process knows
+    listeners: list[str] = field(default_factory=list)  #: addresses of those who want to hear of the end
+
+    @classmethod
+    def of(cls, request: StoredRequest, *listeners: str) -> Note:
+        """Return what is recorded of a request."""
+        reason = request.reason
+        return cls(
+            source=reason.source,
+            text=reason.text,
+            by=reason.by,
+            requested_at=reason.requested_at,
+            reach=request.reach,
+            grace=request.grace,
+            force=request.force,
+            compensate=request.compensate,
+            listeners=list(listeners),
+        )
+
+    def request(self) -> StoredRequest:
+        """Return the request."""
+        reason = CancelReason(source=self.source, text=self.text, by=self.by, requested_at=self.requested_at)
+        return StoredRequest(
+            reason=reason,
+            reach="run" if self.reach == "run" else "tree",
+            grace=self.grace,
+            force=self.force,
+            compensate=self.compensate,
+        )
+
+    def repeated(self, again: StoredRequest, *listeners: str) -> Note:
+        """Return it after another request for the same run: the first reason stays, a grace can only be shortened."""
+        graces = [grace for grace in (self.grace, again.grace) if grace is not None]
+        new = [listener for listener in listeners if listener not in self.listeners]
+        return replace(
+            self,
+            grace=min(graces, default=None),
+            force=self.force or again.force,
+            listeners=[*self.listeners, *new][:LISTENERS],
+        )
+
+    def text_of(self) -> str:
+        """Return it as JSON."""
+        return msgspec.json.encode(self).decode()
+
+
+def read_note(text: str) -> Note:
+    """Return a note from its JSON."""
+    return msgspec.json.decode(text, type=Note)
+
+
+def record_of(text: str) -> CancelRecord:
+    """Return the record of a cancel that hasn't settled."""
+    note = read_note(text)
+    record = CancelRecord.of(note.request().reason)
+    record.delivered_at = note.delivered_at
+    return record

@@ -1,0 +1,105 @@
+"""Outputs and parts of runs as JSON text, and back: what a program gets is of the classes that it knows.
+
+What isn't of ours comes back as the plain value that it was stored as: a pydantic object as a dict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from desist.db.tables.base import PartRow, RunRow
+from desist.exceptions import UnreadableError
+from desist.run.events.base import RunStatus
+from desist.run.options.budget import Spent
+from desist.run.outputs.agent import RunOutput
+from desist.run.outputs.workflow import WorkflowRunOutput
+from desist.run.records.json_values import dump
+from desist.run.records.message import Message, ToolExecution
+from desist.run.records.record import revive_as
+from desist.workflow.types import StepOutput
+
+__all__ = ["decode_part", "decode_run", "encode", "encode_part", "place_of", "step_of", "unreadable"]
+
+_OUTPUTS: dict[str, Any] = {"agent": RunOutput, "workflow": WorkflowRunOutput}
+_PARTS: dict[str, Any] = {
+    "message": revive_as(Message),
+    "tool": revive_as(ToolExecution),
+    "step": revive_as(StepOutput),
+    "begun": revive_as(StepOutput),
+    "again": lambda value: None,
+    "spent": revive_as(Spent),
+}
+
+
+def encode(value: Any) -> str:
+    """Return a value as JSON text. Never fails."""
+    return dump(value).decode()
+
+
+def encode_part(run_id: str, kind: str, value: Any, at: Mapping[str, Any] | None) -> PartRow:
+    """Return a part as a row; now, because what it stands for may be used further."""
+    return PartRow(run_id, kind, None if at is None else encode(at), encode(value))
+
+
+def decode_run(row: RunRow) -> Any:
+    """Return the output of a run.
+
+    Raises:
+        UnreadableError: the text can't be read; the message names the run.
+    """
+    try:
+        return _decoded(row)
+    except Exception as error:  # of whatever kind: what is stored may be anything
+        words = f"{type(error).__name__}: {error}"[:500]
+        raise UnreadableError(f"the stored {row.kind} run {row.run_id} can't be read: {words}") from error
+
+
+def unreadable(row: RunRow, error: UnreadableError) -> Any:
+    """Return an output for a run whose own can't be read: where it belongs, how it stands, and why."""
+    known = {
+        "run_id": row.run_id,
+        "session_id": row.session_id,
+        "user_id": row.user_id,
+        "parent_run_id": row.parent_run_id,
+        "status": RunStatus(row.status),
+        "store_error": str(error),
+    }
+    kind = _OUTPUTS.get(row.kind, RunOutput)
+    return kind(**known, **{f"{'workflow' if kind is WorkflowRunOutput else 'agent'}_id": row.owner_id})
+
+
+def _decoded(row: RunRow) -> Any:
+    output = _OUTPUTS[row.kind].from_dict(msgspec.json.decode(row.output))
+    if isinstance(output, WorkflowRunOutput):
+        output.step_results = [step_of(value) for value in output.step_results]
+        for run in output.step_executor_runs or ():
+            if isinstance(run, WorkflowRunOutput):
+                run.step_results = [step_of(value) for value in run.step_results]
+    return output
+
+
+def step_of(value: Any) -> Any:
+    """Return what a step made; a container may have a list of them."""
+    if isinstance(value, str):  # an older version cut what was nested deep, and put text in its place
+        return StepOutput(content=value)
+    return [step_of(one) for one in value] if isinstance(value, list) else _PARTS["step"](value)
+
+
+def decode_part(row: PartRow) -> Any:
+    """Return the value of a part.
+
+    Raises:
+        UnreadableError: the text can't be read.
+    """
+    try:
+        return _PARTS[row.kind](msgspec.json.decode(row.value))
+    except Exception as error:
+        raise UnreadableError(f"a stored part of run {row.run_id} can't be read: {error}") from error
+
+
+def place_of(row: PartRow) -> dict[str, Any]:
+    """Return where a step of a part stands."""
+    return msgspec.json.decode(row.at) if row.at else {}

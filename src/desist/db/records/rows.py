@@ -1,0 +1,106 @@
+"""From runs to rows and back: what of an output stands in which row. Called by the store, in and out of its writer.
+
+Runs that did the steps of a workflow are rows of their own, and aren't stored a second time in its output.
+"""
+
+from __future__ import annotations
+
+import time
+from copy import copy
+from typing import Any
+
+from desist.db.records.codec import decode_run, encode, unreadable
+from desist.db.tables.base import RunRow, Tables
+from desist.exceptions import UnreadableError
+from desist.run.events.base import RunStatus
+from desist.run.outputs.workflow import WorkflowRunOutput
+from desist.run.storage.values import SessionUpdate, StoredRun
+
+__all__ = ["put_run", "row_of", "stored_of", "update_session", "with_children"]
+
+
+def row_of(tables: Tables, run: StoredRun, process: str, text: str | None, epoch: int = 0) -> RunRow:
+    return RunRow(
+        run.run_id,
+        run.kind,
+        run.status.value,
+        run.session_id,
+        run.owner_id,
+        run.user_id,
+        run.root_run_id,
+        run.parent_run_id,
+        process,
+        run.created_at,
+        time.time(),
+        text or encode(_without_children(tables, run)),
+        epoch,
+        None,
+        int(run.resumable),
+        run.options.text() if run.options is not None and run.resumable else None,
+    )
+
+
+def put_run(tables: Tables, run: StoredRun, process: str, text: str | None, epoch: int = 0) -> None:
+    tables.put_run(row_of(tables, run, process, text, epoch))
+    if run.session is not None:
+        update_session(tables, run.session)
+
+
+def update_session(tables: Tables, change: SessionUpdate) -> None:
+    tables.put_session(change.applied_to(tables.get_session(change.session_id, change.kind)))
+
+
+def _without_children(tables: Tables, run: StoredRun) -> Any:
+    """Return the output as it is stored: without copies of runs that are rows of their own."""
+    output = run.output
+    if getattr(output, "store_error", None) is not None:  # it was told when this wasn't stored: now it is
+        output = copy(output)
+        output.store_error = None
+    inner = getattr(output, "step_executor_runs", None)
+    if not inner:
+        return output
+    rows = {row.run_id for row in tables.children(run.run_id)}
+    slim = copy(output)
+    slim.step_executor_runs = [one for one in inner if one.run_id not in rows or not one.workflow_step_id] or None
+    return slim
+
+
+def with_children(tables: Tables, row: RunRow) -> Any:
+    """Return the output of a run with the runs that did its steps, in the order of their starts.
+
+    Other runs that were started in it, by functions or tools, aren't part of its output.
+    """
+    top = decode_run(row)
+    open_ = [(row, top)]
+    while open_:  # no recursion: runs may be nested as deep as their functions like
+        row, output = open_.pop()
+        if isinstance(output, WorkflowRunOutput):
+            inner = [(child, _child(child)) for child in tables.children(row.run_id)]
+            own = [(child, run) for child, run in inner if run.workflow_step_id or run.store_error is not None]
+            output.step_executor_runs = [*[run for _, run in own], *(output.step_executor_runs or [])] or None
+            open_ += own
+    return top
+
+
+def _child(row: RunRow) -> Any:
+    """Return the output of a run in another one, which can be read though this one can't."""
+    try:
+        return decode_run(row)
+    except UnreadableError as error:
+        return unreadable(row, error)
+
+
+def stored_of(row: RunRow, output: Any, status: RunStatus | None = None) -> StoredRun:
+    return StoredRun(
+        run_id=row.run_id,
+        kind=row.kind,
+        status=status or RunStatus(row.status),
+        output=output,
+        root_run_id=row.root_run_id,
+        parent_run_id=row.parent_run_id,
+        session_id=row.session_id,
+        owner_id=row.owner_id,
+        user_id=row.user_id,
+        created_at=row.created_at,
+        process=row.process,
+    )

@@ -1,0 +1,137 @@
+"""What a run whose process has died was saying: rebuilt from the events that it had told, as far as they are stored.
+
+Called when such a run is given its end. Pure but for the rows it asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from desist.db.events.rows import decoded, is_piece
+from desist.db.tables.base import RunRow, Tables
+from desist.run.events.base import content_text
+from desist.run.outputs.agent import RunOutput
+from desist.run.outputs.workflow import WorkflowRunOutput
+from desist.run.records.message import Message
+from desist.workflow.types import StepOutput, StepType, joined
+
+__all__ = ["Streamed", "told_in"]
+
+#: An event as it was stored, with its number.
+Told = tuple[int, dict[str, Any]]
+#: Kind, value and place of a part.
+Part = tuple[str, Any, dict[str, Any]]
+
+
+def told_in(tables: Tables, row: RunRow) -> list[Told]:
+    """Return the events of the stream in which a run tells: its own, or that of a run above it."""
+    at: RunRow | None = row
+    while at is not None:
+        if rows := tables.events(at.run_id):
+            return [told for one in rows for told in decoded(one)]
+        at = tables.get_run(at.parent_run_id) if at.parent_run_id is not None else None
+    return []
+
+
+@dataclass(slots=True)
+class _Saying:
+    """A step that was saying something."""
+
+    event: dict[str, Any]  #: its first one
+    pieces: list[str] = field(default_factory=list)
+
+
+class Streamed:
+    """What was being said and isn't part of anything that had finished.
+
+    Parameters:
+        told: the events of the stream.
+        parts: what had finished; each says how many events had been told by then.
+    """
+
+    def __init__(self, told: Iterable[Told], parts: Iterable[Part]) -> None:
+        self._told, self._parts = list(told), list(parts)
+
+    def put_into(self, output: Any) -> None:
+        """Add it to the output of a run that ends without its process."""
+        if isinstance(output, RunOutput):
+            self._into_agent(output)
+        elif isinstance(output, WorkflowRunOutput):
+            self._into_workflow(output)
+
+    # -- an agent: its last message
+
+    def _into_agent(self, output: RunOutput) -> None:
+        since = max((place.get("events", 0) for _, _, place in self._parts), default=0)
+        pieces = [
+            data["content"]
+            for number, data in self._told
+            if number >= since and data["event"] == "RunContent" and data.get("run_id") == output.run_id
+        ]
+        text = "".join(piece for piece in pieces if isinstance(piece, str))
+        if text:
+            output.messages = [*(output.messages or []), Message("assistant", text, cancelled=True)]
+
+    # -- a workflow: its open steps
+
+    def _into_workflow(self, output: WorkflowRunOutput) -> None:
+        said = self._said_by_steps(output.run_id)
+        texts = {step_id: "".join(one.pieces) for step_id, one in said.items()}
+        known = set(_fill(output.step_results, texts))
+        for step_id, one in said.items():
+            if step_id not in known and one.event.get("parent_step_id") is None:
+                output.step_results.append(_interrupted(one.event, texts[step_id]))
+        if len(texts) > 1:
+            output.content = joined((one.event.get("step_name"), texts[step_id]) for step_id, one in said.items())
+        elif texts:
+            output.content = next(iter(texts.values()))
+
+    def _said_by_steps(self, run_id: str | None) -> dict[str, _Saying]:
+        """Return what each step of this workflow has said since it ended last, of those that have said something."""
+        since = {value.step_id: place.get("events", 0) for kind, value, place in self._parts if kind == "step"}
+        said: dict[str, _Saying] = {}
+        for number, data in self._told:
+            step_id = data.get("step_id")
+            if step_id is None or number < since.get(step_id, 0):
+                continue
+            own = data.get("run_id") == run_id
+            if own and data["event"] == "StepProgress":
+                said.pop(step_id, None)  # it began anew
+            elif (own or data.get("parent_run_id") == run_id) and (text := _text(data)):
+                said.setdefault(step_id, _Saying(data)).pieces.append(text)
+        return said
+
+
+def _text(data: dict[str, Any]) -> str:
+    if data["event"] == "RunContent":
+        return content_text(data.get("content"))
+    if is_piece(data):
+        made = data.get("step_output")
+        return content_text(made.get("content") if isinstance(made, dict) else made)
+    return ""
+
+
+def _fill(steps: Iterable[Any], texts: dict[str, str]) -> Iterable[str]:
+    """Give the open steps among these what they were saying; yield their ids."""
+    for step in steps:
+        if not isinstance(step, StepOutput):
+            continue
+        if not step.finished and step.step_id in texts and step.error is None:
+            step.content, step.cancelled = texts[step.step_id], True
+            yield step.step_id
+        yield from _fill(step.steps or (), texts)
+
+
+def _interrupted(event: dict[str, Any], text: str) -> StepOutput:
+    return StepOutput(
+        step_name=event.get("step_name"),
+        step_id=event.get("step_id"),
+        step_type=StepType.FUNCTION.value,
+        executor_type="function",
+        executor_name=event.get("step_name"),
+        content=text,
+        success=False,
+        cancelled=True,
+    )

@@ -1,0 +1,92 @@
+"""What databases in files share: one store for each place in a process, closed when nobody uses it any more."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from desist.db.base import BaseDb
+from desist.db.store.table_store import TableStore
+from desist.exceptions import ConfigurationError, StoreError
+from desist.run.storage.store import RunStore
+
+__all__ = ["OnDisk"]
+
+
+class _Stores:
+    """The stores of this process that are open, by place, and who uses them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._open: weakref.WeakValueDictionary[Hashable, TableStore] = weakref.WeakValueDictionary()
+        self._users: weakref.WeakKeyDictionary[TableStore, weakref.WeakSet[Any]] = weakref.WeakKeyDictionary()
+
+    def take(self, key: Hashable, make: Callable[[], TableStore], user: Any) -> TableStore:
+        with self.lock:
+            store = self._open.get(key)
+            if store is None:
+                store = self._open[key] = make()
+                self._users[store] = weakref.WeakSet()
+            self._users[store].add(user)
+            return store
+
+    def leave(self, store: TableStore, user: Any) -> bool:
+        """Return whether `user` was the last one."""
+        with self.lock:
+            users = self._users.get(store)
+            if users is None:
+                return False
+            users.discard(user)
+            if users:
+                return False
+            del self._users[store]
+            for key in [key for key, known in self._open.items() if known is store]:
+                del self._open[key]
+            return True
+
+    def forget_lock(self) -> None:
+        self.lock = threading.Lock()
+
+
+_stores = _Stores()
+os.register_at_fork(after_in_child=_stores.forget_lock)
+
+
+class OnDisk(BaseDb):
+    """A database in a file or folder. Objects for the same place share one writer and its connections."""
+
+    def __init__(self, key: Hashable, make: Callable[[float], TableStore], timeout: float) -> None:
+        if timeout <= 0:
+            raise ConfigurationError(f"timeout={timeout} of {type(self).__name__} must be more than 0 seconds")
+        self._closed = False
+        self._table_store = _stores.take(key, lambda: make(timeout), self)
+        super().__init__(self._table_store)
+
+    @property
+    def store(self) -> RunStore:
+        """What agents and workflows record in.
+
+        Raises:
+            StoreError: the database is closed.
+        """
+        if self._closed:
+            raise StoreError(f"{self._table_store.place.name} is closed")
+        return self._table_store
+
+    def flush(self) -> None:
+        """Wait until everything that runs have left to be written is written.
+
+        Raises:
+            StoreError: that takes longer than the timeout, or fails.
+        """
+        if not self._table_store.flush():
+            raise StoreError(f"{self._table_store.place.name} could not be written in time")
+
+    def close(self) -> None:
+        """Write what is left, and let go of threads and files. Also done when the interpreter ends."""
+        self._closed = True
+        if _stores.leave(self._table_store, self):
+            self._table_store.close()

@@ -1,0 +1,61 @@
+"""Forgetting what is old: the events of runs that have ended, and the runs themselves where that is asked for.
+
+Called by the shared store. Some runs at a time, so that nobody waits long for the writer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from desist.db.tables.base import SharedTables
+
+__all__ = ["Pruned", "prune"]
+
+#: Runs that are pruned in one transaction.
+MANY = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """How much was forgotten."""
+
+    told: int = 0  #: runs whose events were forgotten, their ends excepted
+    runs: int = 0  #: runs that were forgotten altogether, those in other runs counted
+
+
+def prune(write: Callable[[Callable[[SharedTables], int]], Future[int]], older_than: float, *, runs: bool) -> Pruned:
+    """Prune, transaction by transaction. Waits for the disk.
+
+    Parameters:
+        write: has work done by the writer.
+        older_than: seconds since the runs ended.
+        runs: forget the runs, too.
+    """
+    before = time.time() - older_than
+    gone = _all(write, lambda tables: _some(tables, before, "runs")) if runs else 0
+    return Pruned(told=_all(write, lambda tables: _some(tables, before, "events")), runs=gone)
+
+
+def _all(write: Callable[[Callable[[SharedTables], int]], Future[int]], some: Callable[[SharedTables], int]) -> int:
+    count = 0
+    while found := write(some).result():  # the writer bounds it
+        count += found
+    return count
+
+
+def _some(tables: SharedTables, before: float, what: Literal["events", "runs"]) -> int:
+    ids = tables.prunable(before, what, MANY)
+    if what == "events":
+        if ids:
+            tables.prune_events(ids)
+        return len(ids)
+    return sum(_forget(tables, run_id) for run_id in ids)
+
+
+def _forget(tables: Any, run_id: str) -> int:
+    below = sum(_forget(tables, child.run_id) for child in tables.children(run_id))
+    return below + int(tables.delete_run(run_id))

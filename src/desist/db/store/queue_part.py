@@ -1,0 +1,180 @@
+"""Runs that wait for a worker, and workers: that part of the store on shared tables. A base of `SharedTableStore`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from desist.cancel.reason import Source
+from desist.cancel.receipt import CancelRecord
+from desist.cancel.registry import registry
+from desist.cancel.scope import Outcome
+from desist.db.coordination import queue_transactions as queueing
+from desist.db.coordination.lease_keeper import GIVEN_BACK, Watch
+from desist.db.process.identity import is_gone, this_process
+from desist.db.process.notifier import channel
+from desist.db.records.codec import encode
+from desist.db.recovery.orphans import lost
+from desist.db.recovery.run_jobs import one_by_one
+from desist.exceptions import RunIdInUseError, StoreError
+from desist.run.storage.queue_store import EndWatch, QueuedRun, Taken
+from desist.run.storage.values import StoredRequest, StoredRun
+
+if TYPE_CHECKING:
+    from desist.db.coordination.lease_keeper import Attendant
+    from desist.db.tables.base import SharedPlace
+    from desist.db.tables.sql import SqlTables
+    from desist.db.tables.sql_queue import QueuedRow, WorkerRow
+    from desist.db.writer import Writer
+
+__all__ = ["QueueTableStore"]
+
+
+class QueueTableStore:
+    """What `desist.run.storage.queue_store.QueueStore` asks for, and what a worker needs beyond that."""
+
+    writer: Writer
+    place: SharedPlace
+    attendant: Attendant
+
+    # -- for those who submit
+
+    def queue_run(self, run: StoredRun, options: dict[str, Any]) -> None:
+        """Record a run that some worker is to drive."""
+        text, asked = encode(run.output), msgspec.json.encode(options).decode()
+
+        def work(tables: SqlTables) -> Outcome | None:
+            return queueing.queue(tables, run, text, asked)
+
+        known = Outcome.unknown if registry.get(run.run_id) is not None else self.writer.put(work).result()
+        if known is not None:
+            how = "has ended" if known is Outcome.finished else "is live or waits"
+            raise RunIdInUseError(f"run id {run.run_id!r} belongs to a run that {how}: choose another, or none")
+
+    def watch_end(self, run_id: str) -> Watch:
+        """Watch a run until it has ended."""
+        channel.attend(self.attendant)
+        self.place.listen()
+        unfilled = CancelRecord(source=Source.user)  # what is recorded takes its place, if it is cancelled
+        return self.attendant.watch(run_id, unfilled, math.inf)
+
+    def forget_watch(self, watch: EndWatch) -> None:
+        """Nobody waits any more."""
+        self.attendant.forget(watch)
+
+    def queued_runs(self, limit: int = 1000) -> list[QueuedRun]:
+        """Return the runs that wait for a worker."""
+        with self._reading() as tables:
+            rows, workers, now = tables.waiting(limit), tables.workers(), tables.now()
+        live = [worker.workflows for worker in workers if worker.until >= now and not is_gone(worker.process)]
+        return [
+            QueuedRun(
+                run_id=row.run_id,
+                workflow_id=row.owner_id,
+                since=row.at,
+                workers=sum(row.owner_id in workflows for workflows in live),
+            )
+            for row in rows
+        ]
+
+    # -- for those who drive
+
+    def take_queued(self, run_id: str) -> Taken | None:
+        """Take a run that waits, or whose process has died."""
+        channel.attend(self.attendant)
+        self.place.listen()
+
+        def work(tables: SqlTables) -> Taken | None:
+            self.attendant.beat_if_due(tables)
+            taken = queueing.take_queued(tables, run_id)
+            if taken is None:
+                return None
+            row, run, options = taken
+            self.attendant.took(row.run_id, row.epoch)
+            return Taken(run, msgspec.json.decode(options))
+
+        try:
+            return self.writer.put(work).result()
+        except StoreError:  # it may yet be written, and then nobody works on the run: what comes after that undoes it
+            self.writer.put(lambda tables: self._untake(tables, run_id))
+            raise
+
+    def _untake(self, tables: SqlTables, run_id: str) -> None:
+        if registry.get(run_id) is None and queueing.untake(tables, run_id):
+            self.attendant.over(run_id)
+
+    def give_back(self, run: StoredRun) -> Future[StoredRequest | None]:
+        """Let another worker go on with a run of this process."""
+
+        def work(tables: SqlTables) -> StoredRequest | None:
+            epoch = self.attendant.epoch_of(run.run_id)
+            return queueing.give_back(tables, run, GIVEN_BACK if epoch is None else epoch)
+
+        done = self.writer.put(work, last=True)
+        done.add_done_callback(lambda ended: self.attendant.gave_back(run.run_id))
+        return done
+
+    # -- for the keeper of a worker
+
+    def send(self, owner_ids: Sequence[str], limit: int) -> list[QueuedRow]:
+        """Take runs of these workflows that are to be sent. Blocks."""
+        with self._reading() as tables:
+            due = tables.unsent(owner_ids)
+        return self.writer.put(lambda tables: tables.send(owner_ids, limit)).result() if due else []
+
+    def sent_before(self, seconds: float, limit: int) -> list[QueuedRow]:
+        """Return runs that were sent so long ago and still wait. Blocks."""
+        with self._reading() as tables:
+            return tables.waiting(limit, tables.now() - seconds)
+
+    def send_again(self, rows: Sequence[QueuedRow]) -> None:
+        """Have these sent once more. Blocks."""
+
+        def work(tables: SqlTables) -> None:
+            for row in rows:
+                tables.put_queued(row.run_id, row.owner_id, row.options)
+
+        self.writer.put(work).result()
+
+    def requeue_lost(self, owner_ids: set[str]) -> list[str]:
+        """Queue the runs of these workflows whose processes have died, and that may go on. Blocks."""
+        with self._reading() as tables:
+            found = [row.run_id for row in lost(tables, "workflow") if queueing.may_be_requeued(row, owner_ids)]
+        return [
+            run_id for run_id, done in one_by_one(self.writer, found, queueing.requeue_lost, "queued again") if done
+        ]
+
+    def sign_on(self, workflows: Sequence[str], lease: float) -> None:
+        """Record that this process is a worker, lives, and has these. Blocks."""
+        self.writer.put(lambda tables: tables.put_worker(this_process(), workflows, lease)).result()
+
+    def sign_off(self, process: str, *, dead: bool) -> bool:
+        """Forget a worker; return whether it was this call that did. Blocks.
+
+        Parameters:
+            dead: it is known to be: nobody waits for the lease of its runs.
+        """
+
+        def work(tables: SqlTables) -> bool:
+            if dead:
+                tables.expire_owner(process)
+            return tables.drop_worker(process)
+
+        return self.writer.put(work).result()
+
+    def other_workers(self) -> tuple[list[WorkerRow], float]:
+        """Return the other workers, and the time that they go by. Blocks."""
+        with self._reading() as tables:
+            return [worker for worker in tables.workers() if worker.process != this_process()], tables.now()
+
+    def drop_ended(self) -> None:
+        """Forget how runs were asked for that have ended. Some time soon."""
+        self.writer.put_part(lambda tables: tables.drop_ended())
+
+    def _reading(self) -> AbstractContextManager[SqlTables]:
+        return self.place.reading()

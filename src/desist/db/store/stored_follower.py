@@ -1,0 +1,296 @@
+"""Following a run through the store: its place among what is stored, and who looks whether there is more.
+
+A follower reads by itself, in its own thread or beside its loop. The channel's thread looks now and then, on behalf of
+all that follow runs of one store, and rings those for whom there is something new. It gives an end to a run whose
+process has died, so that nobody waits for ever.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+import weakref
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from desist.cancel.registry import registry
+from desist.db.events.pages import Page, is_cancelled, read_page, recorded, stream_of
+from desist.db.process.identity import this_process
+from desist.db.process.notifier import channel
+from desist.db.recovery.orphans import is_over, mark, may_go_on, reason_of
+from desist.db.recovery.run_jobs import say_failed
+from desist.db.tables.base import Changes, RunRow, SharedTables
+from desist.exceptions import ConfigurationError, StoreError
+from desist.runtime.daemon_thread import aside
+from desist.streams.channel import Closed
+from desist.streams.follower import Cursor, Follower
+
+if TYPE_CHECKING:
+    from desist.db.store.shared_table_store import SharedTableStore
+
+__all__ = ["Followers", "StoredCursor"]
+
+log = logging.getLogger("desist.db")
+
+#: Seconds between two looks whether the processes of followed runs live, and after which a look that failed is tried
+#: again.
+ALIVE = 0.25
+
+
+class StoredCursor(Cursor[Any]):
+    """What one follower reads: its place in what is stored of a run.
+
+    Parameters:
+        store: where.
+        run_id: of which run.
+        after: the number of the last event that was seen.
+    """
+
+    __slots__ = ("_fresh", "_known", "_last", "_over", "_run_id", "_store", "looked", "stream_id")
+
+    def __init__(self, store: SharedTableStore, run_id: str, after: int) -> None:
+        super().__init__(threading.Lock())
+        self._store, self._run_id, self._last = store, run_id, after
+        self._fresh = True  #: there may be something to read
+        self._over = self._known = False
+        self.stream_id = run_id  #: of the run in whose stream it tells
+        self.looked: tuple[Any, ...] | None = None  #: what was seen at the last look, for whoever looks
+
+    @property
+    def closed(self) -> bool:
+        """Whether there is nothing more to look for."""
+        return self._over or self._ended
+
+    @property
+    def at_end(self) -> bool:
+        """Whether everything was read, the last event too."""
+        with self._lock:
+            return self._over and not self._items
+
+    def _take(self) -> Any | None:
+        if self._items:
+            return self._items.popleft()
+        if self._over or self._ended:
+            raise Closed
+        return None
+
+    # -- reading
+
+    def read(self) -> None:
+        """Read what there is, in this thread.
+
+        Raises:
+            ConfigurationError: there is no such run.
+            StoreError: it can't be read.
+        """
+        with self._lock:
+            self._fresh = False
+        try:
+            page = self._page()
+        except BaseException as error:
+            self._failed(error)
+            raise
+        self._add_page(page)
+
+    def _page(self) -> Page:
+        store = self._store
+        owed = store.owed(self.stream_id)
+        if owed is not None:  # it has ended here, and the database didn't take that yet
+            return Page(recorded(owed.output, self._last), self._last, over=True)
+        with store.place.reading() as tables:
+            row = stream_of(tables, self._run_id if not self._known else self.stream_id)
+            if row is not None:
+                self.stream_id, self._known = row.run_id, True
+                return read_page(tables, row, self._last)
+        live: Any = registry.get(self._run_id)
+        if live is not None and live.store is store:  # its start is on its way to the disk
+            return Page(last=self._last)
+        if self._known:
+            raise ConfigurationError(f"run {self._run_id!r} was deleted while it was followed")
+        raise ConfigurationError(f"there is no run {self._run_id!r} in {store.place.name}")
+
+    def _add_page(self, page: Page) -> None:
+        with self._lock:
+            self._last = max(self._last, page.last)
+            self._over = self._over or page.over
+            self._fresh = self._fresh or page.more
+            for event in page.events:
+                self._add(event)
+
+    def _failed(self, error: BaseException) -> None:
+        """Nothing was taken: it can be tried again, unless there is no such run."""
+        with self._lock:
+            self._fresh = True
+            self._ended = self._ended or isinstance(error, ConfigurationError)
+
+    def news(self, *, cancelled: bool) -> None:
+        """There may be something to read. From the thread that looks."""
+        with self._lock:
+            if cancelled:  # what it was about to be told is dropped
+                kept = [event for event in self._items if not event.is_content]
+                self._items.clear()
+                self._items.extend(kept)
+            self._fresh = True
+            self.ring()
+
+    def get(self) -> Any:
+        """Return the next event, waiting for it in this thread.
+
+        Raises:
+            Closed: the stream is over.
+            ConfigurationError: there is no such run.
+            StoreError: the store can't be read.
+        """
+        while True:
+            with self._lock:
+                item = self._take()
+                if item is not None:
+                    return item
+                fresh = self._fresh
+                self._waiting = not fresh
+            if fresh:
+                self.read()
+            else:
+                self._bell.acquire()
+
+    async def aget(self) -> Any:
+        """Do the same on this loop."""
+        while True:
+            with self._lock:
+                item = self._take()
+                if item is not None:
+                    return item
+                future = None if self._fresh else self._await_bell()
+            if future is not None:
+                await future
+                continue
+            with self._lock:
+                self._fresh = False
+            try:
+                page = await aside(self._page, "desist-db-follow")
+            except BaseException as error:  # a cancel, too
+                self._failed(error)
+                raise
+            self._add_page(page)
+
+
+class Followers:
+    """Those in this process who follow runs of one store through it."""
+
+    def __init__(self, store: SharedTableStore) -> None:
+        self._store = weakref.ref(store)
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Forget everything: in a forked child they are the parent's."""
+        self._lock = threading.Lock()
+        self._cursors: list[StoredCursor] = []
+        self._changes: Changes | None = None
+        self._due = self._alive_at = 0.0
+        self._ending: set[str] = set()
+        self._closed = False
+
+    def follow(self, store: SharedTableStore, run_id: str, after: int) -> Follower[Any]:
+        """Return a stream of what a run tells after an event."""
+        cursor = StoredCursor(store, run_id, after)
+        with self._lock:
+            self._cursors.append(cursor)
+        channel.attend(self)
+        store.place.listen()
+        channel.wake_here()
+        return Follower(run_id, cursor, self._forget)
+
+    def _forget(self, cursor: StoredCursor) -> None:
+        with self._lock:
+            if cursor in self._cursors:
+                self._cursors.remove(cursor)
+
+    def close(self) -> None:
+        """Look no more: the store is closed. Whoever still reads is told."""
+        with self._lock:
+            self._closed, cursors, self._cursors = True, self._cursors, []
+        self._rest()
+        for cursor in cursors:
+            cursor.news(cancelled=False)
+
+    # -- looking, in the channel's thread
+
+    def look(self, woken: bool) -> float:
+        """Ring those for whom there is news; return when to look again, in seconds of `time.monotonic`."""
+        store, now = self._store(), time.monotonic()
+        with self._lock:
+            self._cursors = [cursor for cursor in self._cursors if not cursor.closed]
+            cursors = list(self._cursors)
+        if store is None or not cursors:
+            self._rest()
+            return math.inf
+        if not woken and now < self._due:
+            return self._due
+        try:
+            changed, every = self._changed(store)
+            timely = now >= self._alive_at
+            new = any(cursor.looked is None for cursor in cursors)
+            if changed or timely or new:
+                self._look_at(store, cursors, timely)
+                self._alive_at = now + ALIVE if timely else self._alive_at
+        except StoreError as error:
+            log.debug("%s can't be looked at: %s", store.place.name, error)
+            for cursor in cursors:  # whoever reads hears what is wrong
+                cursor.news(cancelled=False)
+            self._due = now + ALIVE
+            return self._due
+        self._due = time.monotonic() + every
+        return self._due
+
+    def _changed(self, store: SharedTableStore) -> tuple[bool, float]:
+        """Return whether others may have written, and after how many seconds to ask again."""
+        with self._lock:  # nobody closes it while it is asked
+            if self._closed:
+                raise StoreError(f"{store.place.name} is closed")
+            self._changes = self._changes or store.place.changes()
+            return self._changes.seen(), self._changes.every
+
+    def _rest(self) -> None:
+        with self._lock:
+            changes, self._changes = self._changes, None
+            if changes is not None:
+                changes.close()
+
+    def _look_at(self, store: SharedTableStore, cursors: list[StoredCursor], timely: bool) -> None:
+        ids = sorted({cursor.stream_id for cursor in cursors})
+        with store.place.reading() as tables:
+            rows = {row.run_id: row for row in tables.get_runs(ids)}
+            last = {run_id: tables.last_event(run_id) for run_id in ids}
+            lost = [row for row in rows.values() if timely and _is_lost(row, tables)]
+        for cursor in cursors:
+            row = rows.get(cursor.stream_id)
+            seen = (
+                last[cursor.stream_id],
+                (row.status, row.epoch, row.cancel is not None) if row is not None else None,
+                store.owed(cursor.stream_id) is not None,
+            )
+            if seen != cursor.looked:
+                cursor.looked = seen
+                cursor.news(cancelled=row is not None and is_cancelled(row))
+        for row in lost:
+            self._end(store, row)
+
+    def _end(self, store: SharedTableStore, row: RunRow) -> None:
+        """Give a run an end whose process has died. Whoever follows it hears of that as of any other end."""
+        if row.run_id in self._ending:
+            return
+        self._ending.add(row.run_id)
+        done = store.writer.put(lambda tables: mark(tables, row.root_run_id))
+        done.add_done_callback(lambda _: self._ending.discard(row.run_id))
+        done.add_done_callback(partial(say_failed, store.writer, row.run_id, "ended"))
+
+
+def _is_lost(row: RunRow, tables: SharedTables) -> bool:
+    """Whether a run will never end by itself, and waits for nobody who would go on with it."""
+    if row.is_final:
+        return False
+    if is_over(row, tables):
+        return True
+    return not may_go_on(row) and row.process != this_process() and reason_of(row, tables) is not None

@@ -1,0 +1,1 @@
+"""Statements and rows, one dialect a file."""

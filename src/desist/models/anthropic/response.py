@@ -1,0 +1,178 @@
+"""What the Messages API sends: typed structures, and the pieces of an answer in them.
+
+`MessageEvents` is the `Reader` of `desist.models.http.response_reader` for them. Must know nothing of connections.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from desist.exceptions import ModelResponseError
+from desist.models.anthropic.request import PROVIDER
+from desist.models.http.decoder import Decoder
+from desist.models.http.reported import reported
+from desist.models.http.text import shorten
+from desist.models.response import ModelResponse, ToolCallDelta, Usage
+
+__all__ = ["MessageEvents"]
+
+_REASONS = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+}
+
+
+class _OutputDetails(msgspec.Struct):
+    thinking_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+class _Block(msgspec.Struct):
+    """A block of content, or a piece of one."""
+
+    type: str | None = None
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: Any = None
+    partial_json: str | None = None
+    stop_reason: str | None = None
+
+
+class _Message(msgspec.Struct):
+    content: list[_Block] | None = None
+    usage: _Usage | None = None
+    stop_reason: str | None = None
+
+
+class _Event(_Message):
+    """An event of a stream; or, with the fields of `_Message`, a whole answer."""
+
+    type: str | None = None
+    index: int | None = None
+    message: _Message | None = None
+    content_block: _Block | None = None
+    delta: _Block | None = None
+    error: Any = None
+
+
+_decode = Decoder(_Event, "an event of the Messages API")
+
+
+class MessageEvents:
+    """Turns events into pieces and remembers what only the end may tell."""
+
+    __slots__ = ("_counts", "_thinking", "complete", "done")
+
+    def __init__(self) -> None:
+        self.complete = False
+        self.done = False
+        self._counts = _Usage()
+        self._thinking: dict[int, dict[str, Any]] = {}  # blocks that the next request repeats
+
+    def take(self, event: bytes) -> ModelResponse | None:
+        """Return the piece in an event of a stream."""
+        told = _decode(event)
+        kind = told.type
+        if kind == "content_block_delta":
+            return None if told.delta is None else self._piece(told.index or 0, told.delta)
+        if kind == "content_block_start":
+            return None if told.content_block is None else self._begin(told.index or 0, told.content_block)
+        if kind == "message_start":
+            self._count(told.message.usage if told.message else None)
+        elif kind == "message_delta":
+            self._count(told.usage)
+            return self._end(told.delta.stop_reason if told.delta else None)
+        elif kind == "message_stop":
+            self.done = self.complete = True
+        elif told.error:
+            raise reported(told.error)
+        return None
+
+    def whole(self, payload: bytes) -> Iterator[ModelResponse]:
+        """Yield the pieces of a whole answer."""
+        told = _decode(payload)
+        if told.error:
+            raise reported(told.error)
+        if told.content is None:
+            raise ModelResponseError(f"the server's answer has no content: {shorten(payload)}")
+        self._count(told.usage)
+        for index, block in enumerate(told.content):
+            piece = self._begin(index, block)
+            if piece is not None:
+                yield piece
+        yield self._end(told.stop_reason) or ModelResponse(finish_reason="stop")
+
+    def rest(self) -> ModelResponse | None:
+        """Return the usage, and the thinking that the next request repeats."""
+        blocks = [block for _, block in sorted(self._thinking.items()) if "signature" in block or "data" in block]
+        return ModelResponse(usage=_usage(self._counts), provider_data={PROVIDER: blocks} if blocks else None)
+
+    def _begin(self, index: int, block: _Block) -> ModelResponse | None:
+        if block.type == "tool_use":
+            arguments = json.dumps(block.input) if block.input else ""
+            delta = ToolCallDelta(index=index, id=block.id, name=block.name, arguments=arguments)
+            return ModelResponse(tool_calls=[delta])
+        if block.type == "redacted_thinking":
+            self._thinking[index] = {"type": "redacted_thinking", "data": block.data or ""}
+            return None
+        if block.type == "thinking":
+            self._thinking[index] = {"type": "thinking", "thinking": ""}
+        return self._piece(index, block)
+
+    def _piece(self, index: int, piece: _Block) -> ModelResponse | None:
+        if piece.text:
+            return ModelResponse(content=piece.text)
+        if piece.partial_json:
+            return ModelResponse(tool_calls=[ToolCallDelta(index=index, arguments=piece.partial_json)])
+        block = self._thinking.get(index)
+        if block is not None and piece.signature:
+            block["signature"] = block.get("signature", "") + piece.signature
+        if block is not None and piece.thinking:
+            block["thinking"] += piece.thinking
+            return ModelResponse(reasoning_content=piece.thinking)
+        return None
+
+    def _end(self, reason: str | None) -> ModelResponse | None:
+        if reason is None:
+            return None
+        self.complete = True
+        return ModelResponse(finish_reason=_REASONS.get(reason, reason))
+
+    def _count(self, told: _Usage | None) -> None:
+        """Counts are of the whole answer so far; a later one that is left out doesn't undo an earlier one."""
+        for name in _Usage.__struct_fields__:
+            value = getattr(told, name, None)
+            if value is not None:
+                setattr(self._counts, name, value)
+
+
+def _usage(told: _Usage) -> Usage:
+    """The API counts what was read from and written to its cache apart; here the input is all of it."""
+    read, written = told.cache_read_input_tokens or 0, told.cache_creation_input_tokens or 0
+    asked, answered = (told.input_tokens or 0) + read + written, told.output_tokens or 0
+    return Usage(
+        input_tokens=asked,
+        output_tokens=answered,
+        total_tokens=asked + answered,
+        reasoning_tokens=(told.output_tokens_details or _OutputDetails()).thinking_tokens or 0,
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+    )

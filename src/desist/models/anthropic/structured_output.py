@@ -1,0 +1,68 @@
+"""Structured output as the Messages API asks for it. Called by `claude`.
+
+The API takes closed schemas without limits on values. Limits are moved into the descriptions, for the model to read;
+who parses the answer checks them. What can't be closed is asked for in words.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from desist.json_schema import open_places, rewritten_schema, strict_schema
+from desist.models.http.json_schema import shape_of
+
+__all__ = ["format_words", "output_format"]
+
+_LIMITS = (
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "uniqueItems",
+)
+
+
+def output_format(wanted: type[Any] | dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return `output_config.format` for a type or a JSON schema; None for what has to be asked for in words.
+
+    Raises:
+        ConfigurationError: no JSON schema can be made of it.
+    """
+    schema = _schema(wanted)
+    if schema is None or any(open_places(schema, "")):
+        return None
+    closed = strict_schema(schema, optional="kept")
+    return {"type": "json_schema", "schema": rewritten_schema(closed, _limits_as_words)}
+
+
+def format_words(wanted: type[Any] | dict[str, Any] | None) -> str | None:
+    """Return the words that ask for an answer which `output_format` can't describe, None where it can."""
+    if wanted is None or (isinstance(wanted, dict) and wanted.get("type") == "text") or output_format(wanted):
+        return None
+    schema = _schema(wanted)
+    if schema is None:
+        return "Answer with one JSON object and nothing else."
+    return f"Answer with JSON of this schema and nothing else: {json.dumps(schema)}"
+
+
+def _schema(wanted: type[Any] | dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the schema, None where any JSON object or text will do. OpenAI's ways to say it are understood too."""
+    if wanted is None:
+        return None
+    if isinstance(wanted, dict) and wanted.get("type") in ("text", "json_object"):
+        return None
+    if isinstance(wanted, dict) and isinstance(wanted.get("json_schema"), dict):
+        wanted = dict(wanted["json_schema"].get("schema") or {})
+    return shape_of(wanted).schema
+
+
+def _limits_as_words(node: dict[str, Any]) -> None:
+    limits = [f"{keyword}: {node.pop(keyword)}" for keyword in list(node) if keyword in _LIMITS]
+    if limits:
+        node["description"] = "; ".join([node["description"], *limits] if node.get("description") else limits)

@@ -1,0 +1,1 @@
+"""What `Agent` and `Workflow` share."""

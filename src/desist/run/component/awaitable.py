@@ -1,0 +1,26 @@
+"""From a method that may wait for a disk to its awaitable form: the same code, run beside the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from desist.runtime.daemon_thread import aside
+
+__all__ = ["awaitable"]
+
+S = TypeVar("S")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def awaitable(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Return the awaitable form of a method. A cancel leaves it at once; a write that had begun is still made."""
+
+    async def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await aside(lambda: method(self, *args, **kwargs), "desist-db-call")
+
+    call.__name__ = f"a{method.__name__}"
+    call.__qualname__ = f"a{method.__name__}"
+    call.__doc__ = f"Do what `{method.__name__}` does, beside the event loop."
+    return call

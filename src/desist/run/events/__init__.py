@@ -1,0 +1,1 @@
+"""Event classes, their registry, and their encoding."""

@@ -1,0 +1,330 @@
+"""The events of an agent's run: one small dataclass each, built on the hot path. `desist.run.agent` is their face.
+
+Made by the agent and its driver, read by consumers, store and server. They know nothing of workflows but ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from desist.run.events.agent_base import BaseAgentRunEvent, CustomEvent, RunEvent, RunInput
+from desist.run.events.base import CancelRecord, RunStatus
+from desist.run.records.message import Message, ToolExecution
+from desist.run.records.metrics import RunMetrics
+from desist.run.records.record import Reviver, list_of, record, revive_as
+
+__all__ = [
+    "IntermediateRunContentEvent",
+    "ModelRequestCompletedEvent",
+    "ModelRequestStartedEvent",
+    "PostHookCompletedEvent",
+    "PostHookStartedEvent",
+    "PreHookCompletedEvent",
+    "PreHookStartedEvent",
+    "RUN_EVENT_TYPES",
+    "ReasoningCompletedEvent",
+    "ReasoningContentDeltaEvent",
+    "ReasoningStartedEvent",
+    "ReasoningStepEvent",
+    "RunCancelledEvent",
+    "RunCompletedEvent",
+    "RunContentCompletedEvent",
+    "RunContentEvent",
+    "RunContinuedEvent",
+    "RunErrorEvent",
+    "RunPausedEvent",
+    "RunStartedEvent",
+    "ToolCallCancelledEvent",
+    "ToolCallCompletedEvent",
+    "ToolCallErrorEvent",
+    "ToolCallStartedEvent",
+    "agent_event_from_dict",
+]
+
+_messages = list_of(revive_as(Message))
+
+
+@record
+class RunStartedEvent(BaseAgentRunEvent):
+    """The run began."""
+
+    event: str = RunEvent.run_started.value
+    model: str = ""
+    model_provider: str = ""
+
+
+@record
+class RunContentEvent(BaseAgentRunEvent):
+    """A piece of the answer."""
+
+    event: str = RunEvent.run_content.value
+    workflow_agent: bool = False
+    content_type: str = "str"
+    reasoning_content: str | None = None
+    model_provider_data: dict[str, Any] | None = None
+    citations: Any | None = None
+    response_audio: Any | None = None
+    image: Any | None = None
+    references: list[Any] | None = None
+    additional_input: list[Message] | None = None
+    reasoning_steps: list[Any] | None = None
+    reasoning_messages: list[Message] | None = None
+
+    is_content: ClassVar[bool] = True
+    _revivers: ClassVar[Mapping[str, Reviver]] = {
+        **BaseAgentRunEvent._revivers,
+        "additional_input": _messages,
+        "reasoning_messages": _messages,
+    }
+
+
+@record
+class RunContentCompletedEvent(BaseAgentRunEvent):
+    """The answer's text is complete; the run isn't yet."""
+
+    event: str = RunEvent.run_content_completed.value
+
+
+@record
+class IntermediateRunContentEvent(BaseAgentRunEvent):
+    """A piece of text that isn't the final answer."""
+
+    event: str = RunEvent.run_intermediate_content.value
+    content_type: str = "str"
+
+    is_content: ClassVar[bool] = True
+
+
+@record
+class RunCompletedEvent(BaseAgentRunEvent):
+    """Terminal: the run ended well; `content` is the whole answer."""
+
+    event: str = RunEvent.run_completed.value
+    content_type: str = "str"
+    reasoning_content: str | None = None
+    citations: Any | None = None
+    model_provider_data: dict[str, Any] | None = None
+    images: list[Any] | None = None
+    videos: list[Any] | None = None
+    audio: list[Any] | None = None
+    files: list[Any] | None = None
+    response_audio: Any | None = None
+    references: list[Any] | None = None
+    additional_input: list[Message] | None = None
+    reasoning_steps: list[Any] | None = None
+    reasoning_messages: list[Message] | None = None
+    metadata: dict[str, Any] | None = None
+    metrics: RunMetrics | None = None
+    session_state: dict[str, Any] | None = None
+
+    status: ClassVar[RunStatus] = RunStatus.completed
+    is_terminal: ClassVar[bool] = True
+    _says_status: ClassVar[bool] = True
+    _revivers: ClassVar[Mapping[str, Reviver]] = {**RunContentEvent._revivers, "metrics": revive_as(RunMetrics)}
+
+
+@record
+class RunErrorEvent(BaseAgentRunEvent):
+    """Terminal: the run failed; `content` is the error's message."""
+
+    event: str = RunEvent.run_error.value
+    content: str | None = None
+    error_type: str | None = None
+    error_id: str | None = None
+    additional_data: dict[str, Any] | None = None
+
+    status: ClassVar[RunStatus] = RunStatus.error
+    is_terminal: ClassVar[bool] = True
+    is_error: ClassVar[bool] = True
+    _says_status: ClassVar[bool] = True
+
+
+@record
+class RunCancelledEvent(BaseAgentRunEvent):
+    """Terminal: the run was cancelled; `content` is all text received before the decision."""
+
+    event: str = RunEvent.run_cancelled.value
+    reason: str | None = None
+    cancel: CancelRecord | None = None
+
+    status: ClassVar[RunStatus] = RunStatus.cancelled
+    is_terminal: ClassVar[bool] = True
+    is_cancelled: ClassVar[bool] = True
+    _says_status: ClassVar[bool] = True
+    _revivers: ClassVar[Mapping[str, Reviver]] = {
+        **BaseAgentRunEvent._revivers,
+        "cancel": revive_as(CancelRecord),
+    }
+
+
+@record
+class RunPausedEvent(BaseAgentRunEvent):
+    """The run waits for a human. It isn't terminal: the run goes on, or is cancelled."""
+
+    event: str = RunEvent.run_paused.value
+    requirements: list[Any] | None = None
+
+    is_paused: ClassVar[bool] = True
+
+
+@record
+class RunContinuedEvent(BaseAgentRunEvent):
+    """A paused or cancelled run goes on."""
+
+    event: str = RunEvent.run_continued.value
+
+
+@record
+class _PreHookEvent(BaseAgentRunEvent):
+    pre_hook_name: str | None = None
+    run_input: RunInput | None = None
+
+    _revivers: ClassVar[Mapping[str, Reviver]] = {**BaseAgentRunEvent._revivers, "run_input": revive_as(RunInput)}
+
+
+@record
+class PreHookStartedEvent(_PreHookEvent):
+    """A hook before the run began."""
+
+    event: str = RunEvent.pre_hook_started.value
+
+
+@record
+class PreHookCompletedEvent(_PreHookEvent):
+    """A hook before the run ended."""
+
+    event: str = RunEvent.pre_hook_completed.value
+
+
+@record
+class PostHookStartedEvent(BaseAgentRunEvent):
+    """A hook after the run began."""
+
+    event: str = RunEvent.post_hook_started.value
+    post_hook_name: str | None = None
+
+
+@record
+class PostHookCompletedEvent(BaseAgentRunEvent):
+    """A hook after the run ended."""
+
+    event: str = RunEvent.post_hook_completed.value
+    post_hook_name: str | None = None
+
+
+@record
+class _ToolCallEvent(BaseAgentRunEvent):
+    tool: ToolExecution | None = None
+
+    _revivers: ClassVar[Mapping[str, Reviver]] = {**BaseAgentRunEvent._revivers, "tool": revive_as(ToolExecution)}
+
+
+@record
+class ToolCallStartedEvent(_ToolCallEvent):
+    """A tool was called."""
+
+    event: str = RunEvent.tool_call_started.value
+
+
+@record
+class ToolCallCompletedEvent(_ToolCallEvent):
+    """A tool returned."""
+
+    event: str = RunEvent.tool_call_completed.value
+    images: list[Any] | None = None
+    videos: list[Any] | None = None
+    audio: list[Any] | None = None
+    files: list[Any] | None = None
+
+
+@record
+class ToolCallErrorEvent(_ToolCallEvent):
+    """A tool failed."""
+
+    event: str = RunEvent.tool_call_error.value
+    error: str | None = None
+
+
+@record
+class ToolCallCancelledEvent(_ToolCallEvent):
+    """A tool call was stopped, or given up: `tool.abandoned` says which."""
+
+    event: str = RunEvent.tool_call_cancelled.value
+    reason: str | None = None
+
+
+@record
+class ReasoningStartedEvent(BaseAgentRunEvent):
+    """The model began to reason."""
+
+    event: str = RunEvent.reasoning_started.value
+
+
+@record
+class ReasoningStepEvent(BaseAgentRunEvent):
+    """A step of reasoning is complete."""
+
+    event: str = RunEvent.reasoning_step.value
+    content_type: str = "str"
+    reasoning_content: str = ""
+
+
+@record
+class ReasoningContentDeltaEvent(BaseAgentRunEvent):
+    """A piece of reasoning text."""
+
+    event: str = RunEvent.reasoning_content_delta.value
+    reasoning_content: str = ""
+
+    is_content: ClassVar[bool] = True
+
+
+@record
+class ReasoningCompletedEvent(BaseAgentRunEvent):
+    """The reasoning is complete."""
+
+    event: str = RunEvent.reasoning_completed.value
+    content_type: str = "str"
+
+
+@record
+class ModelRequestStartedEvent(BaseAgentRunEvent):
+    """A request goes to a model."""
+
+    event: str = RunEvent.model_request_started.value
+    model: str | None = None
+    model_provider: str | None = None
+
+
+@record
+class ModelRequestCompletedEvent(BaseAgentRunEvent):
+    """A model's answer is complete: its tokens, and the seconds to the first one."""
+
+    event: str = RunEvent.model_request_completed.value
+    model: str | None = None
+    model_provider: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    total_tokens: int | None = None
+    time_to_first_token: float | None = None
+    reasoning_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+
+#: The class of each event name.
+RUN_EVENT_TYPES: dict[str, type[BaseAgentRunEvent]] = {
+    kind.event: kind
+    for kind in list(globals().values())
+    if isinstance(kind, type) and issubclass(kind, BaseAgentRunEvent) and kind.event
+}
+
+
+def agent_event_from_dict(data: Mapping[str, Any]) -> BaseAgentRunEvent:
+    """Build an agent's event by its name; one of a name that isn't known becomes a `CustomEvent` that keeps it all.
+
+    Raises:
+        DesistError: a field's value is of the wrong shape.
+    """
+    return RUN_EVENT_TYPES.get(data.get("event", ""), CustomEvent).from_dict(data)

@@ -1,0 +1,145 @@
+"""The events of the containers: Loop, Parallel, Condition, Router and Steps."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Any
+
+from desist.run.events.workflow_base import BaseStepEvent, WorkflowRunEvent
+from desist.run.records.record import record
+
+__all__ = [
+    "ConditionExecutionCompletedEvent",
+    "ConditionExecutionStartedEvent",
+    "LoopExecutionCompletedEvent",
+    "LoopExecutionStartedEvent",
+    "LoopIterationCompletedEvent",
+    "LoopIterationStartedEvent",
+    "ParallelExecutionCompletedEvent",
+    "ParallelExecutionStartedEvent",
+    "RouterExecutionCompletedEvent",
+    "RouterExecutionStartedEvent",
+    "RouterPausedEvent",
+    "StepsExecutionCompletedEvent",
+    "StepsExecutionStartedEvent",
+]
+
+
+@record
+class LoopExecutionStartedEvent(BaseStepEvent):
+    """A loop began."""
+
+    event: str = WorkflowRunEvent.loop_execution_started.value
+    max_iterations: int | None = None
+
+
+@record
+class LoopIterationStartedEvent(BaseStepEvent):
+    """A round of a loop began; counted from 1."""
+
+    event: str = WorkflowRunEvent.loop_iteration_started.value
+    iteration: int = 0
+    max_iterations: int | None = None
+
+
+@record
+class LoopIterationCompletedEvent(BaseStepEvent):
+    """A round of a loop ended."""
+
+    event: str = WorkflowRunEvent.loop_iteration_completed.value
+    iteration: int = 0
+    max_iterations: int | None = None
+    iteration_results: list[Any] = field(default_factory=list)
+    should_continue: bool = True
+
+
+@record
+class LoopExecutionCompletedEvent(BaseStepEvent):
+    """A loop ended."""
+
+    event: str = WorkflowRunEvent.loop_execution_completed.value
+    total_iterations: int = 0
+    max_iterations: int | None = None
+    all_results: list[list[Any]] = field(default_factory=list)
+
+
+@record
+class ParallelExecutionStartedEvent(BaseStepEvent):
+    """The branches of a Parallel began."""
+
+    event: str = WorkflowRunEvent.parallel_execution_started.value
+    parallel_step_count: int | None = None
+
+
+@record
+class ParallelExecutionCompletedEvent(BaseStepEvent):
+    """All branches of a Parallel ended."""
+
+    event: str = WorkflowRunEvent.parallel_execution_completed.value
+    parallel_step_count: int | None = None
+    step_results: list[Any] = field(default_factory=list)
+
+
+@record
+class ConditionExecutionStartedEvent(BaseStepEvent):
+    """A condition was decided."""
+
+    event: str = WorkflowRunEvent.condition_execution_started.value
+    condition_result: bool | None = None
+
+
+@record
+class ConditionExecutionCompletedEvent(BaseStepEvent):
+    """A condition's branch ended."""
+
+    event: str = WorkflowRunEvent.condition_execution_completed.value
+    condition_result: bool | None = None
+    executed_steps: int | None = None
+    branch: str | None = None
+    step_results: list[Any] = field(default_factory=list)
+
+
+@record
+class RouterExecutionStartedEvent(BaseStepEvent):
+    """A router chose."""
+
+    event: str = WorkflowRunEvent.router_execution_started.value
+    selected_steps: list[str] = field(default_factory=list)
+
+
+@record
+class RouterExecutionCompletedEvent(BaseStepEvent):
+    """What a router chose ended."""
+
+    event: str = WorkflowRunEvent.router_execution_completed.value
+    selected_steps: list[str] = field(default_factory=list)
+    executed_steps: int | None = None
+    step_results: list[Any] = field(default_factory=list)
+
+
+@record
+class RouterPausedEvent(BaseStepEvent):
+    """A router waits for a human's choice."""
+
+    event: str = WorkflowRunEvent.router_paused.value
+    available_choices: list[str] = field(default_factory=list)
+    user_input_message: str | None = None
+    allow_multiple_selections: bool = False
+
+
+@record
+class StepsExecutionStartedEvent(BaseStepEvent):
+    """A group of steps began."""
+
+    event: str = WorkflowRunEvent.steps_execution_started.value
+    steps_count: int | None = None
+
+
+@record
+class StepsExecutionCompletedEvent(BaseStepEvent):
+    """A group of steps ended."""
+
+    event: str = WorkflowRunEvent.steps_execution_completed.value
+    steps_count: int | None = None
+    executed_steps: int | None = None
+    step_results: list[Any] = field(default_factory=list)

@@ -1,0 +1,170 @@
+"""The events of a step. What a step makes is a `StepOutput`, which lives on the workflow's floor: `Any` here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from desist.run.events.workflow_base import BaseStepEvent, WorkflowRunEvent
+from desist.run.records.record import record
+
+__all__ = [
+    "StepCancelledEvent",
+    "StepCompletedEvent",
+    "StepContinuedEvent",
+    "StepErrorEvent",
+    "StepExecutorContinuedEvent",
+    "StepExecutorPausedEvent",
+    "StepOutputEvent",
+    "StepOutputReviewEvent",
+    "StepPausedEvent",
+    "StepProgressEvent",
+    "StepStartedEvent",
+]
+
+
+@record
+class StepStartedEvent(BaseStepEvent):
+    """A step began."""
+
+    event: str = WorkflowRunEvent.step_started.value
+
+
+@record
+class StepCompletedEvent(BaseStepEvent):
+    """A step ended well; `step_response` is its `StepOutput`."""
+
+    event: str = WorkflowRunEvent.step_completed.value
+    content: Any | None = None
+    content_type: str = "str"
+    images: list[Any] | None = None
+    videos: list[Any] | None = None
+    audio: list[Any] | None = None
+    response_audio: Any | None = None
+    step_response: Any | None = None
+
+
+@record
+class StepCancelledEvent(BaseStepEvent):
+    """A step was interrupted; `content` is what it had said by then. Its run's end is told by a later event."""
+
+    event: str = WorkflowRunEvent.step_cancelled.value
+    content: Any | None = None
+    reason: str | None = None
+    step_response: Any | None = None
+
+
+@record
+class StepErrorEvent(BaseStepEvent):
+    """A step failed; the workflow may go on."""
+
+    event: str = WorkflowRunEvent.step_error.value
+    error: str | None = None
+
+
+@record
+class StepProgressEvent(BaseStepEvent):
+    """A step told how far it is."""
+
+    event: str = WorkflowRunEvent.step_progress.value
+    attempt: int = 1
+    content: str | None = None
+    data: dict[str, Any] | None = None
+
+
+@record
+class StepOutputEvent(BaseStepEvent):
+    """What a function step made: a `StepOutput`, its parts within reach."""
+
+    event: str = WorkflowRunEvent.step_output.value
+    step_output: Any | None = None
+
+    @property
+    def content(self) -> Any:
+        """The content of `step_output`, None without one."""
+        return getattr(self.step_output, "content", None)
+
+    @property
+    def success(self) -> bool:
+        """Whether the step succeeded; True without an output."""
+        return bool(getattr(self.step_output, "success", True))
+
+    @property
+    def error(self) -> str | None:
+        """The step's error."""
+        return getattr(self.step_output, "error", None)
+
+    @property
+    def stop(self) -> bool:
+        """Whether the step asked the workflow to stop early."""
+        return bool(getattr(self.step_output, "stop", False))
+
+    @property
+    def images(self) -> list[Any] | None:
+        """The images of `step_output`."""
+        return getattr(self.step_output, "images", None)
+
+    @property
+    def videos(self) -> list[Any] | None:
+        """The videos of `step_output`."""
+        return getattr(self.step_output, "videos", None)
+
+    @property
+    def audio(self) -> list[Any] | None:
+        """The audio of `step_output`."""
+        return getattr(self.step_output, "audio", None)
+
+    @property
+    def files(self) -> list[Any] | None:
+        """The files of `step_output`."""
+        return getattr(self.step_output, "files", None)
+
+
+@record
+class StepPausedEvent(BaseStepEvent):
+    """A step waits for a human."""
+
+    event: str = WorkflowRunEvent.step_paused.value
+    requires_confirmation: bool = False
+    confirmation_message: str | None = None
+    requires_user_input: bool = False
+    user_input_message: str | None = None
+    user_input_schema: list[dict[str, Any]] | None = None
+
+
+@record
+class StepContinuedEvent(BaseStepEvent):
+    """A paused step goes on."""
+
+    event: str = WorkflowRunEvent.step_continued.value
+
+
+@record
+class StepExecutorPausedEvent(BaseStepEvent):
+    """The agent or team of a step waits for a human."""
+
+    event: str = WorkflowRunEvent.step_executor_paused.value
+    executor_id: str | None = None
+    executor_name: str | None = None
+    executor_run_id: str | None = None
+    executor_type: str | None = None
+    executor_requirements: list[Any] | None = None
+
+
+@record
+class StepExecutorContinuedEvent(BaseStepEvent):
+    """The agent or team of a step goes on."""
+
+    event: str = WorkflowRunEvent.step_executor_continued.value
+    executor_id: str | None = None
+    executor_name: str | None = None
+    executor_run_id: str | None = None
+    executor_type: str | None = None
+
+
+@record
+class StepOutputReviewEvent(BaseStepEvent):
+    """A step's output waits for a human's eye."""
+
+    event: str = WorkflowRunEvent.step_output_review.value
+    output_review_message: str | None = None
+    requires_output_review: bool = True

@@ -1,0 +1,110 @@
+"""The events of a workflow's run itself: its start, its pause and its three ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from desist.run.events.base import CancelRecord, RunStatus
+from desist.run.events.workflow_base import BaseWorkflowRunOutputEvent, WorkflowRunEvent
+from desist.run.records.record import Reviver, list_of, record, revive_as
+
+if TYPE_CHECKING:
+    from desist.run.outputs.workflow import WorkflowRunOutput
+
+__all__ = [
+    "WorkflowCancelledEvent",
+    "WorkflowCompletedEvent",
+    "WorkflowErrorEvent",
+    "WorkflowPausedEvent",
+    "WorkflowStartedEvent",
+]
+
+
+def _run(value: Any) -> Any:
+    from desist.run.outputs.workflow import run_from_dict  # outputs hold events, events hold outputs
+
+    return run_from_dict(value)
+
+
+@record
+class WorkflowStartedEvent(BaseWorkflowRunOutputEvent):
+    """The run began."""
+
+    event: str = WorkflowRunEvent.workflow_started.value
+
+
+@record
+class WorkflowCompletedEvent(BaseWorkflowRunOutputEvent):
+    """Terminal: the run ended well. `run_output` is for readers in this process and is never sent."""
+
+    event: str = WorkflowRunEvent.workflow_completed.value
+    content: Any | None = None
+    content_type: str = "str"
+    step_results: list[Any] = field(default_factory=list)
+    step_executor_runs: list[Any] | None = None
+    metadata: dict[str, Any] | None = None
+    metrics: Any | None = None
+    run_output: WorkflowRunOutput | None = field(default=None, compare=False)
+
+    status: ClassVar[RunStatus] = RunStatus.completed
+    is_terminal: ClassVar[bool] = True
+    _says_status: ClassVar[bool] = True
+    _unsent: ClassVar[frozenset[str]] = frozenset({"run_output"})
+    _revivers: ClassVar[Mapping[str, Reviver]] = {"step_executor_runs": list_of(_run)}
+
+
+@record
+class WorkflowCancelledEvent(BaseWorkflowRunOutputEvent):
+    """Terminal: the run was cancelled. `content` is the partial text; `run_output` is never sent."""
+
+    event: str = WorkflowRunEvent.workflow_cancelled.value
+    reason: str | None = None
+    content: str | None = None
+    cancel: CancelRecord | None = None
+    step_results: list[Any] = field(default_factory=list)
+    run_output: WorkflowRunOutput | None = field(default=None, compare=False)
+
+    status: ClassVar[RunStatus] = RunStatus.cancelled
+    is_terminal: ClassVar[bool] = True
+    is_cancelled: ClassVar[bool] = True
+    _says_status: ClassVar[bool] = True
+    _unsent: ClassVar[frozenset[str]] = frozenset({"run_output"})
+    _revivers: ClassVar[Mapping[str, Reviver]] = {"cancel": revive_as(CancelRecord)}
+
+
+@record
+class WorkflowErrorEvent(BaseWorkflowRunOutputEvent):
+    """Terminal: the run failed."""
+
+    event: str = WorkflowRunEvent.workflow_error.value
+    error: str | None = None
+    error_type: str | None = None
+    error_id: str | None = None
+    additional_data: dict[str, Any] | None = None
+
+    status: ClassVar[RunStatus] = RunStatus.error
+    is_terminal: ClassVar[bool] = True
+    is_error: ClassVar[bool] = True
+    _says_status: ClassVar[bool] = True
+
+
+@record
+class WorkflowPausedEvent(BaseWorkflowRunOutputEvent):
+    """The run waits for a human. It isn't terminal: the run goes on, or is cancelled."""
+
+    event: str = WorkflowRunEvent.workflow_paused.value
+    paused_step_index: int | None = None
+    paused_step_name: str | None = None
+    pause_kind: str | None = None
+    step_requirements: list[Any] | None = None
+    step_results: list[Any] | None = None
+    step_executor_runs: list[Any] | None = None
+    content: Any | None = None
+    metadata: dict[str, Any] | None = None
+
+    status: ClassVar[RunStatus] = RunStatus.paused
+    is_paused: ClassVar[bool] = True
+    _says_status: ClassVar[bool] = True
+    _revivers: ClassVar[Mapping[str, Reviver]] = {"step_executor_runs": list_of(_run)}

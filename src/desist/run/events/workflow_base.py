@@ -1,0 +1,96 @@
+"""What every event of a workflow is made of: the names, the two base classes, and the user's own event.
+
+The events themselves are in `workflow_events` (the run), `step_events` and `container_events`; `desist.run.workflow`
+is the face of all. `event` holds the plain string, which compares equal to a member of `WorkflowRunEvent`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, ClassVar
+
+from desist.run.events.base import BaseRunOutputEvent, CustomFields, RunStatus, now
+from desist.run.records.record import Reviver, record
+
+__all__ = ["BaseStepEvent", "BaseWorkflowRunOutputEvent", "CustomEvent", "StepIndex", "WorkflowRunEvent"]
+
+#: The place of a step among its siblings; a tuple inside a container, the outermost place first.
+StepIndex = int | tuple[int, ...]
+
+
+class WorkflowRunEvent(str, Enum):
+    """The names of a workflow's events. Some are of features that desist doesn't have: they are never sent."""
+
+    workflow_started = "WorkflowStarted"
+    workflow_completed = "WorkflowCompleted"
+    workflow_paused = "WorkflowPaused"
+    workflow_cancelled = "WorkflowCancelled"
+    workflow_error = "WorkflowError"
+    workflow_agent_started = "WorkflowAgentStarted"
+    workflow_agent_completed = "WorkflowAgentCompleted"
+    step_started = "StepStarted"
+    step_completed = "StepCompleted"
+    step_cancelled = "StepCancelled"  #: ours
+    step_progress = "StepProgress"
+    step_paused = "StepPaused"
+    step_continued = "StepContinued"
+    step_executor_paused = "StepExecutorPaused"
+    step_executor_continued = "StepExecutorContinued"
+    step_output_review = "StepOutputReview"
+    step_error = "StepError"
+    loop_execution_started = "LoopExecutionStarted"
+    loop_iteration_started = "LoopIterationStarted"
+    loop_iteration_completed = "LoopIterationCompleted"
+    loop_execution_completed = "LoopExecutionCompleted"
+    parallel_execution_started = "ParallelExecutionStarted"
+    parallel_execution_completed = "ParallelExecutionCompleted"
+    condition_execution_started = "ConditionExecutionStarted"
+    condition_execution_completed = "ConditionExecutionCompleted"
+    condition_paused = "ConditionPaused"
+    router_execution_started = "RouterExecutionStarted"
+    router_execution_completed = "RouterExecutionCompleted"
+    router_paused = "RouterPaused"
+    steps_execution_started = "StepsExecutionStarted"
+    steps_execution_completed = "StepsExecutionCompleted"
+    step_output = "StepOutput"
+    custom_event = "CustomEvent"
+
+
+@record
+class BaseWorkflowRunOutputEvent(BaseRunOutputEvent):
+    """What every event of a workflow carries. `run_id` is the run that can be cancelled by it."""
+
+    created_at: int = field(default_factory=now)
+    event: str = ""
+    workflow_id: str | None = None
+    workflow_name: str | None = None
+    session_id: str | None = None
+    run_id: str | None = None
+    step_id: str | None = None
+    parent_step_id: str | None = None
+    nested_depth: int = 0
+
+    status: ClassVar[RunStatus] = RunStatus.running
+
+
+def _index(value: Any) -> StepIndex:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@record
+class BaseStepEvent(BaseWorkflowRunOutputEvent):
+    """Base of the events of a step or container: which one it was."""
+
+    step_name: str | None = None
+    step_index: StepIndex | None = None
+
+    _revivers: ClassVar[Mapping[str, Reviver]] = {"step_index": _index}
+
+
+@dataclass(kw_only=True, eq=False, repr=False, init=False)
+class CustomEvent(CustomFields, BaseWorkflowRunOutputEvent):
+    """An event of the user's own: takes any keyword, and may be subclassed as a dataclass."""
+
+    event: str = WorkflowRunEvent.custom_event.value

@@ -1,0 +1,63 @@
+"""Starting a run for async code: awaited, read as a stream, or in the background.
+
+Called by agents and workflows, on the caller's loop. For a run in the background nobody waits; it ends by itself, by a
+cancel, or with its loop. The caller gets its output as it stands before it begins, or a stream that may be left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from desist.exceptions import SyncBackgroundError
+from desist.run.execution.follow import follow_known
+from desist.run.execution.run import Run
+from desist.streams.reader import AsyncReader
+
+__all__ = ["launch", "refuse_background"]
+
+
+def launch(
+    open_run: Callable[..., Run], *, stream: bool, stream_events: bool | None, background: bool
+) -> Coroutine[Any, Any, Any] | AsyncReader[Any]:
+    """Open a run and start it on the running loop.
+
+    Parameters:
+        open_run: registers the run; it is given `stream`, `stream_events` and `kept`, whether events are kept.
+        stream: return a reader, at once and without await. Else a coroutine: nothing happens before it is awaited.
+        stream_events: show everything, not only text and the end.
+        background: don't wait for the end. A reader that is left then doesn't stop the run.
+    """
+    if not stream:
+        return _pending(open_run, stream_events) if background else _awaited(open_run)
+    run = open_run(stream=True, stream_events=stream_events, kept=background)
+    if not background:
+        return run.start(asyncio.get_running_loop()).async_reader()
+    follower = follow_known(run.run_id, None)
+    assert follower is not None  # it is registered, or has ended just now
+    run.start(asyncio.get_running_loop())
+    return AsyncReader(follower)
+
+
+async def _awaited(open_run: Callable[..., Run]) -> Any:
+    run = open_run(stream=False, stream_events=False, kept=False)
+    return await run.start(asyncio.get_running_loop()).wait_async()
+
+
+async def _pending(open_run: Callable[..., Run], stream_events: bool | None) -> Any:
+    run = open_run(stream=True, stream_events=stream_events, kept=True)
+    output = copy.copy(run.body.output)
+    run.start(asyncio.get_running_loop())
+    return output
+
+
+def refuse_background(where: str, background: bool) -> None:
+    """Refuse to run in the background from sync code: there is no loop of the caller's that would go on with it.
+
+    Raises:
+        SyncBackgroundError: a RuntimeError, as programs of this API expect.
+    """
+    if background:
+        raise SyncBackgroundError(f"{where}(background=True) needs an event loop: use a{where.split('.')[-1]}(...)")

@@ -1,0 +1,1 @@
+"""Live runs, summaries, and the debug log."""

@@ -1,0 +1,286 @@
+"""What runs in this process now, what each run is blocked in, what was given up and still runs; and stopping many.
+
+Called by programs, the console and the command line. Everything is found out when it is asked for: a run records
+nothing for it while it runs. Other processes are not seen from here.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from desist.calls.thread_call import abandoned_work
+from desist.cancel.reason import CancelReason, Source
+from desist.cancel.receipt import CancelReceipt, CancelRecord
+from desist.cancel.registry import registry
+from desist.cancel.status import RunStatus
+from desist.exceptions import ConfigurationError
+from desist.run.execution.emitter import RunState
+from desist.run.execution.interruption import cancel_many
+from desist.run.execution.run import Run, left_behind
+from desist.run.storage.values import StoredRequest
+
+__all__ = ["LiveRunInfo", "Quarantined", "cancel_all", "cancel_live", "innermost", "open_steps", "quarantine"]
+__all__ += ["runs", "tree"]
+
+#: A frame of a stack as text.
+_ROW = re.compile(r'^ *File "(?P<file>[^"]*)", line (?P<line>\d+), in (?P<name>.*)$', re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveRunInfo:
+    """A run that lives, as it was when `runs()` looked."""
+
+    run_id: str
+    root_run_id: str
+    parent_run_id: str | None
+    kind: str  #: "workflow" or "agent"
+    name: str
+    status: RunStatus
+    age: float  #: seconds
+    session_id: str | None
+    user_id: str | None
+    workflow_id: str | None
+    steps: tuple[str, ...]  #: names of the steps that are open, the outermost first
+    cancel: CancelRecord | None  #: if it is being cancelled
+    blocked_in: tuple[str, ...]  #: what it waits for, in words
+    grace_left: float | None = None  #: seconds until what doesn't end is given up, if it is being cancelled
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it is the top of its tree: what `cancel_all` would cancel."""
+        return self.parent_run_id is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """Work that was given up and still runs."""
+
+    name: str
+    kind: str  #: "thread" or "task"
+    run_id: str | None
+    root_run_id: str | None  #: of the tree that it was part of
+    since: float | None  #: when it was given up, in seconds since the epoch; None if a timeout of its own did it
+    alive: bool  #: False if it has gone while we looked, or hasn't begun
+    stack: str  #: where it is now
+
+
+def runs(
+    *,
+    session_id: str | None = None,
+    workflow_id: str | None = None,
+    user_id: str | None = None,
+    older_than: float | None = None,
+) -> list[LiveRunInfo]:
+    """Return the live runs of this process, the oldest first; children too. Costs nothing until it is called.
+
+    Parameters:
+        session_id, workflow_id, user_id: only runs of these. None doesn't filter.
+        older_than: only runs that began so many seconds ago.
+
+    Raises:
+        ConfigurationError: a filter can't be used.
+    """
+    fits = _Filter(session_id, workflow_id, user_id, older_than)
+    return [_info(run) for run in _live() if fits(run)]
+
+
+def tree(run_id: str) -> list[LiveRunInfo]:
+    """Return the live runs of one tree of this process, by the id of its root, the oldest first; none: [].
+
+    Children count that no event of the tree tells of, such as agents that a tool calls.
+    """
+    return [_info(run) for run in _live() if run.ids["root_run_id"] == run_id]
+
+
+def cancel_all(
+    *,
+    session_id: str | None = None,
+    workflow_id: str | None = None,
+    user_id: str | None = None,
+    older_than: float | None = None,
+    reason: str | None = None,
+    by: str | None = None,
+    grace: float | None = None,
+    force: bool = False,
+) -> list[CancelReceipt]:
+    """Cancel all trees whose root fits, in this process. Returns at once; `receipt.wait()` waits.
+
+    Without a filter that is every run there is; a filter that is None is no filter. `runs(...)` with the same
+    filters, and `is_root`, says beforehand what it would stop. A run that starts meanwhile may be missed.
+
+    Parameters:
+        session_id, workflow_id, user_id: only runs of these.
+        older_than: only runs that began so many seconds ago.
+        reason: why, in free words.
+        by: who asks.
+        grace: seconds for cleanup, before what is left is abandoned; None for each run's own.
+        force: leave no time for cleanup.
+
+    Returns:
+        A receipt for each tree.
+
+    Raises:
+        ConfigurationError: a value can't be used; nothing was cancelled.
+    """
+    if grace is not None and grace < 0:
+        raise ConfigurationError(f"grace={grace} must not be negative")
+    fits = _Filter(session_id, workflow_id, user_id, older_than)
+    chosen = [run for run in _live() if run.scope.parent is None and not run.elsewhere and fits(run)]
+    why = CancelReason(source=Source.user, text=reason, by=by)
+    return cancel_many(chosen, StoredRequest(reason=why, grace=grace, force=force))
+
+
+def cancel_live(run_ids: Iterable[str], how: StoredRequest) -> list[CancelReceipt]:
+    """Cancel the trees of this process that have these roots and still live; return a receipt for each."""
+    wanted = set(run_ids)
+    return cancel_many([run for run in _live() if run.run_id in wanted and not run.elsewhere], how)
+
+
+def quarantine() -> list[Quarantined]:
+    """Return the work that was given up and still runs: its threads can't be stopped, but they can be seen."""
+    found: list[Quarantined] = []
+    seen: set[int] = set()
+    for run in dict.fromkeys([*_live(), *left_behind()]):
+        for work in list(run.scope.work):
+            if work.abandoned:
+                seen.add(id(work))
+                found.append(_quarantined(work, run))
+        stack = run.tasks.stack() if run.scope.given_up else ""
+        if stack:
+            since = _since(run, run.body.kind)
+            found.append(
+                Quarantined(
+                    name=run.body.kind,
+                    kind="task",
+                    run_id=run.run_id,
+                    root_run_id=run.ids["root_run_id"],
+                    since=since,
+                    alive=True,
+                    stack=stack,
+                )
+            )
+    found += [_quarantined(work, None) for work in abandoned_work() if id(work) not in seen]
+    return found
+
+
+def _live() -> list[Run]:
+    return sorted((cast(Run, run) for run in registry.live()), key=lambda run: run.opened_at)
+
+
+class _Filter:
+    """Which runs are meant."""
+
+    def __init__(
+        self, session_id: str | None, workflow_id: str | None, user_id: str | None, older_than: float | None
+    ) -> None:
+        self._wanted = {
+            name: value
+            for name, value in (("session_id", session_id), ("workflow_id", workflow_id), ("user_id", user_id))
+            if value is not None
+        }
+        for name, value in self._wanted.items():
+            if not isinstance(value, str) or not value:
+                raise ConfigurationError(f"{name}={value!r:.80} fits no run: give an id, or leave it out")
+        if older_than is not None and older_than < 0:
+            raise ConfigurationError(f"older_than={older_than} must not be negative: it is an age in seconds")
+        self._before = None if older_than is None else time.monotonic() - older_than
+
+    def __call__(self, run: Run) -> bool:
+        if self._before is not None and run.opened_at > self._before:
+            return False
+        output = run.body.output
+        return all(getattr(output, name, None) == value for name, value in self._wanted.items())
+
+
+def _info(run: Run) -> LiveRunInfo:
+    output = run.body.output
+    with run.lock:
+        parent = run.scope.parent
+        children: list[Run] = [scope.owner for scope in run.scope.children.values()]
+        works = list(run.scope.work)
+        status, record = run.scope.status, run.record
+        steps, waits = _told(run.body, "open_steps"), _told(run.body, "waits")
+    return LiveRunInfo(
+        run_id=run.run_id,
+        root_run_id=run.ids["root_run_id"],
+        parent_run_id=parent.run_id if parent else None,
+        kind=run.body.kind,
+        name=_name(run),
+        status=status,
+        age=time.monotonic() - run.opened_at,
+        session_id=getattr(output, "session_id", None),
+        user_id=getattr(output, "user_id", None),
+        workflow_id=getattr(output, "workflow_id", None),
+        steps=steps,
+        cancel=record,
+        blocked_in=tuple(_blocked_in(run, works, children, waits)),
+        grace_left=run.grace_left,
+    )
+
+
+def open_steps(run: Any) -> list[str]:
+    """Return the names of the steps of a live run that are open, the outermost first."""
+    with run.lock:
+        return list(_told(run.body, "open_steps"))
+
+
+def _told(body: Any, question: str) -> tuple[str, ...]:
+    """Ask a body; one that can't answer says nothing."""
+    answer = getattr(body, question, None)
+    return tuple(answer()) if answer is not None else ()
+
+
+def _name(run: Run) -> str:
+    output, kind = run.body.output, run.body.kind
+    return str(getattr(output, f"{kind}_name", None) or getattr(output, f"{kind}_id", None) or "")
+
+
+def _blocked_in(run: Run, works: Iterable[Any], children: Iterable[Run], waits: Iterable[str]) -> Iterable[str]:
+    """Say what a run waits for: the model, tools and functions, its children; else where its task stands."""
+    said = [*waits]
+    for work in works:
+        place = innermost(_stack(work))
+        said.append(f"{work.name} for {time.time() - work.started_at:.1f} s" + (f" in {place}" if place else ""))
+    said += [f"{child.body.kind} {_name(child)!r} (run {child.run_id})" for child in children]
+    if not said and (place := innermost(run.tasks.stack())):
+        said.append(place)
+    return said
+
+
+def innermost(stack: str) -> str:
+    """Return one line for a stack: its innermost frame, or the one that called into asyncio; "" for no stack."""
+    rows = list(_ROW.finditer(stack))
+    own = [row for row in rows if "/asyncio/" not in row["file"]]
+    for row in (own or rows)[-1:]:
+        return f"{row['name']} ({row['file']}:{row['line']})"
+    return ""
+
+
+def _stack(work: Any) -> str:
+    """Return where work is now; "" for a kind that has no frames to show."""
+    stack = getattr(work, "stack", None)
+    return "" if stack is None else str(stack())
+
+
+def _quarantined(work: Any, run: RunState | None) -> Quarantined:
+    stack = _stack(work)
+    whose = run or work.owner
+    ids = getattr(whose, "ids", {})
+    return Quarantined(
+        name=work.name,
+        kind=work.kind,
+        run_id=ids.get("run_id"),
+        root_run_id=ids.get("root_run_id"),
+        since=_since(run, work.name) if run else None,
+        alive=not work.ended,
+        stack=stack,
+    )
+
+
+def _since(run: RunState, name: str) -> float | None:
+    given_up = run.record.abandoned if run.record else []
+    return next((item.since for item in given_up if item.name == name), None)

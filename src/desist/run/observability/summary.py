@@ -1,0 +1,72 @@
+"""A run and a receipt as plain JSON values: what the server's `/v1` tells of them, and the command line of a database.
+
+Called by both, so that a run looks the same wherever it is asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from desist.cancel.receipt import CancelReceipt
+from desist.cancel.registry import registry
+from desist.run.observability.live import open_steps
+from desist.run.records.json_values import dump, plain
+from desist.run.storage.values import StoredRun
+
+__all__ = ["ASKED", "receipt_shown", "run_shown"]
+
+#: Characters of an input that are told.
+ASKED = 200
+
+
+def run_shown(run: StoredRun) -> dict[str, Any]:
+    """Return a run in short, without its output; its open steps, if it lives in this process."""
+    output, live = run.output, registry.get(run.run_id)
+    return {
+        "run_id": run.run_id,
+        "kind": run.kind,
+        "id": run.owner_id,
+        "name": getattr(output, f"{run.kind}_name", None),
+        "status": run.status.value,
+        "session_id": run.session_id,
+        "user_id": run.user_id,
+        "created_at": run.created_at,
+        "duration": _duration(run),
+        "asked": _asked(output.input),
+        "steps": open_steps(live) if live is not None else [],
+        "root_run_id": run.root_run_id,
+        "parent_run_id": run.parent_run_id,
+        "continued_from": getattr(output, "continued_from", None),
+        "store_error": getattr(output, "store_error", None),
+        "cancel": plain(output.cancel) if output.cancel is not None else None,
+    }
+
+
+def _duration(run: StoredRun) -> float | None:
+    known: float | None = getattr(run.output.metrics, "duration", None)
+    if known is not None or run.output.cancel is None or run.output.cancel.settled_at is None:
+        return known
+    return max(0.0, float(run.output.cancel.settled_at - run.created_at))
+
+
+def _asked(given: Any) -> str | None:
+    """Return the beginning of an input as text: a RunInput's, or what a workflow was given."""
+    value = getattr(given, "input_content", given)
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else dump(value).decode()
+    return text if len(text) <= ASKED else f"{text[: ASKED - 1]}…"
+
+
+def receipt_shown(receipt: CancelReceipt) -> dict[str, Any]:
+    """Return a receipt as it is now."""
+    record = receipt.record
+    known = plain(dataclasses.asdict(record)) if record is not None else {}
+    status = receipt.status
+    return {
+        "run_id": receipt.run_id,
+        "outcome": receipt.outcome.value,
+        "status": status.value if status is not None else None,
+        **known,
+    }

@@ -1,0 +1,32 @@
+"""What a tool, a function step or a hook may know of the run that it works for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from desist.cancel.token import CancelToken
+from desist.run.options.idempotency import idempotency_key
+
+__all__ = ["RunContext", "idempotency_key"]
+
+
+@dataclass(slots=True, kw_only=True)
+class RunContext:
+    """The run at hand. Ask for it by a parameter named `run_context`."""
+
+    run_id: str
+    session_id: str | None = None
+    user_id: str | None = None
+    workflow_id: str | None = None
+    workflow_name: str | None = None
+    workflow_run_id: str | None = None
+    session_state: dict[str, Any] = field(default_factory=dict)  #: shared by the steps of a run
+    dependencies: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    cancel_token: CancelToken = field(default_factory=CancelToken)  #: says that the work must stop
+
+    @property
+    def idempotency_key(self) -> str:
+        """A name for the tool call or function step at hand; see `idempotency_key()`."""
+        return idempotency_key()

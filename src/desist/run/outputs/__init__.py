@@ -1,0 +1,1 @@
+"""Outputs of runs, sessions and history."""

@@ -1,0 +1,90 @@
+"""The output of an agent's run: what `Agent.run` returns and the store keeps. `desist.run.agent` is its face."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any, ClassVar
+
+from desist.run.events.agent import agent_event_from_dict
+from desist.run.events.agent_base import BaseAgentRunEvent, RunInput
+from desist.run.events.base import CancellationStage, CancelRecord, RunStatus, content_text, now
+from desist.run.records.message import Message, ToolExecution
+from desist.run.records.metrics import RunMetrics
+from desist.run.records.record import Record, Reviver, list_of, record, revive_as
+
+__all__ = ["RunOutput"]
+
+_messages = list_of(revive_as(Message))
+
+
+@record
+class RunOutput(Record):
+    """All that came of an agent's run. Of a cancelled run `content` is the partial text, `cancel` the cancel record."""
+
+    run_id: str | None = None
+    agent_id: str | None = None
+    agent_name: str | None = None
+    session_id: str | None = None
+    parent_run_id: str | None = None
+    workflow_id: str | None = None
+    user_id: str | None = None
+    input: RunInput | None = None
+    content: Any | None = None
+    content_type: str = "str"
+    reasoning_content: str | None = None
+    reasoning_steps: list[Any] | None = None
+    reasoning_messages: list[Message] | None = None
+    model_provider_data: dict[str, Any] | None = None
+    model: str | None = None
+    model_provider: str | None = None
+    messages: list[Message] | None = None
+    metrics: RunMetrics | None = None
+    additional_input: list[Message] | None = None
+    tools: list[ToolExecution] | None = None
+    images: list[Any] | None = None
+    videos: list[Any] | None = None
+    audio: list[Any] | None = None
+    files: list[Any] | None = None
+    response_audio: Any | None = None
+    citations: Any | None = None
+    references: list[Any] | None = None
+    metadata: dict[str, Any] | None = None
+    session_state: dict[str, Any] | None = None
+    created_at: int = field(default_factory=now)
+    events: list[BaseAgentRunEvent] | None = None
+    status: RunStatus = RunStatus.running
+    cancellation_stage: CancellationStage | None = None
+    requirements: list[Any] | None = None
+    workflow_step_id: str | None = None
+    cancel: CancelRecord | None = None
+    continued_from: str | None = None  #: id of the run that this one goes on with
+    error: str | None = None  #: of a run that failed, what went wrong
+    store_error: str | None = None  #: why its end isn't known to be stored
+
+    _revivers: ClassVar[Mapping[str, Reviver]] = {
+        "input": revive_as(RunInput),
+        "reasoning_messages": _messages,
+        "messages": _messages,
+        "metrics": revive_as(RunMetrics),
+        "additional_input": _messages,
+        "tools": list_of(revive_as(ToolExecution)),
+        "events": list_of(agent_event_from_dict),
+        "status": RunStatus,
+        "cancellation_stage": CancellationStage,
+        "cancel": revive_as(CancelRecord),
+    }
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the run waits for a human."""
+        return self.status is RunStatus.paused
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the run ended cancelled; while it is being stopped this is still False."""
+        return self.status is RunStatus.cancelled
+
+    def get_content_as_string(self) -> str:
+        """Return the content as text: a string as it is, None as "", everything else as indented JSON."""
+        return content_text(self.content)

@@ -1,0 +1,127 @@
+"""The output of a workflow's run: what `Workflow.run` returns and a store keeps. Its face is `desist.run.workflow`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any, ClassVar
+
+from desist.run.events.base import BaseRunOutputEvent, CancellationStage, CancelRecord, RunStatus, content_text, now
+from desist.run.events.codec import event_from_dict
+from desist.run.outputs.agent import RunOutput
+from desist.run.records.metrics import RunMetrics
+from desist.run.records.record import Record, Reviver, list_of, record, revive_as
+
+__all__ = ["StepMetrics", "WorkflowMetrics", "WorkflowRunOutput", "run_from_dict"]
+
+
+@record
+class StepMetrics(Record):
+    """What the steps of one name used, in all the times that they ran."""
+
+    step_name: str | None = None
+    executor_type: str | None = None
+    executor_name: str | None = None
+    runs: int = 0  #: how often it ran
+    duration: float | None = None  #: seconds, of all times together
+    metrics: RunMetrics | None = None  #: tokens, calls and seconds of the agents in it; None: there were none
+
+    _revivers: ClassVar[Mapping[str, Reviver]] = {"metrics": revive_as(RunMetrics)}
+
+
+def _steps(value: Mapping[str, Any]) -> dict[str, StepMetrics]:
+    revive = revive_as(StepMetrics)
+    return {name: revive(step) for name, step in value.items()}
+
+
+@record
+class WorkflowMetrics(Record):
+    """What a workflow used: its steps by their names, also those inside others, and the seconds of it all."""
+
+    steps: dict[str, StepMetrics] = field(default_factory=dict)
+    duration: float | None = None  #: seconds
+
+    _revivers: ClassVar[Mapping[str, Reviver]] = {"steps": _steps}
+
+
+def _run(value: Any) -> Any:
+    return run_from_dict(value)
+
+
+@record
+class WorkflowRunOutput(Record):
+    """All that came of a workflow's run. Of a cancelled run `content` is the partial text, `cancel` the cancel record.
+
+    `step_results` holds a `StepOutput` per step, or a list of them for a container; read back from a dict they are
+    plain dicts, which the workflow's floor turns into `StepOutput`s.
+    """
+
+    input: Any | None = None
+    content: Any | None = None
+    content_type: str = "str"
+    workflow_id: str | None = None
+    workflow_name: str | None = None
+    run_id: str | None = None
+    session_id: str | None = None
+    user_id: str | None = None
+    parent_run_id: str | None = None
+    workflow_step_id: str | None = None
+    images: list[Any] | None = None
+    videos: list[Any] | None = None
+    audio: list[Any] | None = None
+    files: list[Any] | None = None
+    response_audio: Any | None = None
+    step_results: list[Any] = field(default_factory=list)
+    step_executor_runs: list[Any] | None = None
+    workflow_agent_run: RunOutput | None = None
+    events: list[BaseRunOutputEvent] | None = None
+    metrics: WorkflowMetrics | None = None
+    metadata: dict[str, Any] | None = None
+    created_at: int = field(default_factory=now)
+    status: RunStatus = RunStatus.pending
+    cancellation_stage: CancellationStage | None = None
+    step_requirements: list[Any] | None = None
+    error_requirements: list[Any] | None = None
+    paused_step_index: int | None = None
+    paused_step_name: str | None = None
+    pause_kind: str | None = None
+    cancel: CancelRecord | None = None
+    continued_from: str | None = None  #: id of the run that this one goes on with
+    additional_data: dict[str, Any] | None = None  #: what the run was given
+    error: str | None = None  #: of a run that failed, what went wrong
+    store_error: str | None = None  #: why its end isn't known to be stored
+
+    _revivers: ClassVar[Mapping[str, Reviver]] = {
+        "step_executor_runs": list_of(_run),
+        "workflow_agent_run": revive_as(RunOutput),
+        "events": list_of(event_from_dict),
+        "metrics": revive_as(WorkflowMetrics),
+        "status": RunStatus,
+        "cancellation_stage": CancellationStage,
+        "cancel": revive_as(CancelRecord),
+    }
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the run waits for a human."""
+        return self.status is RunStatus.paused
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the run ended cancelled; while it is being stopped this is still False."""
+        return self.status is RunStatus.cancelled
+
+    def get_content_as_string(self) -> str:
+        """Return the content as text: a string as it is, None as "", everything else as indented JSON."""
+        return content_text(self.content)
+
+
+def run_from_dict(data: Any) -> RunOutput | WorkflowRunOutput:
+    """Build the output of a run from a dict; a workflow's is known by its `step_results`.
+
+    Raises:
+        DesistError: a field's value is of the wrong shape.
+    """
+    if isinstance(data, RunOutput | WorkflowRunOutput):
+        return data
+    return WorkflowRunOutput.from_dict(data) if "step_results" in data else RunOutput.from_dict(data)

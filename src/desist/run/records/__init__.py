@@ -1,0 +1,1 @@
+"""Values that are stored and sent: no events, no execution."""

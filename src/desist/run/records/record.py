@@ -1,0 +1,159 @@
+"""`Record`: what events and outputs share. They are dataclasses that go to plain dicts and JSON and come back.
+
+Subclassed by events and outputs here and by step outputs on the workflow's floor. A record knows nothing of streams.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
+
+import msgspec
+
+from desist.exceptions import DesistError
+from desist.run.records.json_values import Path, fields_of, line, names_of, plain
+
+__all__ = ["Record", "Reviver", "list_of", "record", "revive_as"]
+
+Reviver = Callable[[Any], Any]
+T = TypeVar("T")
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(dataclasses.field,))
+def record(kind: type[T]) -> type[T]:
+    """Make a `Record` a dataclass with keywords only, whose `__init__` is compiled when it is first called.
+
+    Compiling is nine tenths of what a dataclass costs at import, and a program uses few of some sixty events.
+    """
+    made = dataclasses.dataclass(kw_only=True, eq=False, repr=False, init=False, match_args=False)(kind)
+
+    def __init__(self: Any, **values: Any) -> None:
+        _compile_init(made)
+        made.__init__(self, **values)  # it isn't this one any more
+
+    __init__.__qualname__ = f"{made.__qualname__}.__init__"
+    made.__init__ = __init__  # type: ignore[method-assign]
+    return made
+
+
+def _compile_init(kind: type) -> None:
+    """Give a record's class the `__init__` that a dataclass would have. Doing it twice, in a race, does no harm."""
+    known: dict[str, Any] = {"_unset": object()}
+    params, body = [], []
+    for field in dataclasses.fields(kind):
+        name = field.name
+        value = name
+        if field.default_factory is not dataclasses.MISSING:
+            known[f"_new_{name}"] = field.default_factory
+            params.append(f"{name}=_unset")
+            value = f"_new_{name}() if {name} is _unset else {name}"
+        elif field.default is not dataclasses.MISSING:
+            known[f"_default_{name}"] = field.default
+            params.append(f"{name}=_default_{name}")
+        else:
+            params.append(name)
+        body.append(f"    self.{name} = {value}\n")
+    source = f"def __init__(self, *, {', '.join(params)}):\n{''.join(body)}"
+    # Compiled first: `exec` of a text makes Python forget a Ctrl-C that ended the program.
+    exec(compile(source, "<init>", "exec"), known)
+    init = known["__init__"]
+    init.__qualname__ = f"{kind.__qualname__}.__init__"
+    init.__module__ = kind.__module__
+    kind.__init__ = init  # type: ignore[misc]
+
+
+class Record:
+    """Base of dataclasses that are stored and sent.
+
+    Subclasses say what is never sent (`_unsent`) and how fields that aren't plain come back (`_revivers`).
+    """
+
+    _unsent: ClassVar[frozenset[str]] = frozenset()
+    _revivers: ClassVar[Mapping[str, Reviver]] = {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values; None fields are left out."""
+        return self._fields(())
+
+    def to_json(self) -> str:
+        """Return `to_dict()` as one line of compact JSON; non-ASCII is kept."""
+        return line(self._to_plain(())).decode()
+
+    def _fields(self, path: Path) -> dict[str, Any]:
+        """Return the plain fields; `path` names the containers around, so that cycles are seen."""
+        return fields_of(self, path)
+
+    def _to_plain(self, path: Path) -> Any:
+        """Return what is sent: `_fields`, or what a subclass of the user's makes of it in its `to_dict`."""
+        if type(self).to_dict is Record.to_dict:
+            return self._fields(path)
+        return plain(self.to_dict(), (*path, id(self)))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build the record from a dict such as `to_dict()` returns.
+
+        Keys that the class doesn't have are ignored, so that an older program reads what a newer one wrote. What was
+        `Any` comes back as the plain value it was sent as.
+
+        Raises:
+            DesistError: a value isn't of the shape its field needs; the message names class and field.
+        """
+        known: dict[str, Any] = {}
+        for name in names_of(cls):
+            value = data.get(name)
+            if value is not None:
+                known[name] = cls._revive(name, value) if name in cls._revivers else value
+        return cls(**known)
+
+    @classmethod
+    def _revive(cls, name: str, value: Any) -> Any:
+        try:
+            return cls._revivers[name](value)
+        except DesistError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DesistError(f"{cls.__name__}.{name} can't be read from {value!r:.200}: {error}") from error
+
+    def _values(self) -> dict[str, Any]:
+        """Return what compares and prints: the fields that dataclasses would take."""
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]  # subclasses are dataclasses
+        return {f.name: getattr(self, f.name, None) for f in fields if f.compare}
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._values() == other._values()
+
+    __hash__ = None  # type: ignore[assignment]  # records are mutable
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name}={_short(value)}" for name, value in self._values().items() if value not in (None, ""))
+        return f"{type(self).__name__}({told})"
+
+
+def _short(value: Any) -> str:
+    """Return a value for `repr`: asyncio takes that of every task's result, and an output may hold 10,000 steps."""
+    if isinstance(value, list | tuple | dict | set) and len(value) > 5:
+        return f"<{type(value).__name__} of {len(value)}>"
+    if isinstance(value, str | bytes) and len(value) > 200:
+        return f"{value[:200]!r}... ({len(value)})"
+    return repr(value)
+
+
+def revive_as(kind: type) -> Reviver:
+    """Return a function that builds a `kind` from its plain form, and takes one that is a `kind` already as it is."""
+    own = getattr(kind, "from_dict", None)
+
+    def revive(value: Any) -> Any:
+        if isinstance(value, kind):
+            return value
+        return own(value) if own is not None else msgspec.convert(value, kind, strict=False)
+
+    return revive
+
+
+def list_of(reviver: Reviver) -> Reviver:
+    """Return a function that applies `reviver` to each item of a list."""
+    return lambda values: [reviver(value) for value in values]

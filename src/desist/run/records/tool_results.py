@@ -1,0 +1,78 @@
+"""Tool calls without a result get one, and the messages of a run become a history that every provider takes.
+
+Called at the end of a run, and again when a run is loaded: a crash leaves calls open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from desist.run.records.message import CANCELLED_RESULT, Message, ToolCall
+
+__all__ = ["free_id", "repaired", "sealed"]
+
+
+def sealed(messages: Sequence[Message], text: str) -> list[Message]:
+    """Return synthetic results for the calls in `messages` that have none, so that the history stays valid."""
+    answered = {message.tool_call_id for message in messages if message.role == "tool"}
+    open_calls: list[Any] = [
+        call for message in messages for call in message.tool_calls or [] if call.id not in answered
+    ]
+    return [_stopped(call, text) for call in open_calls]
+
+
+def repaired(messages: Sequence[Message], text: str = CANCELLED_RESULT, taken: set[str] | None = None) -> list[Message]:
+    """Return the messages with exactly one result after each call, in the order of the calls.
+
+    A call without a result gets a synthetic one; results without a call, and second ones, are left out. What is
+    right already comes back as it is.
+
+    Parameters:
+        taken: ids of calls that were told before these messages. A call with such an id gets another one; the ids of
+            these messages are added.
+    """
+    results: dict[str, Message] = {}
+    for message in messages:
+        if message.role == "tool" and message.tool_call_id is not None:
+            results.setdefault(message.tool_call_id, message)
+    told: list[Message] = []
+    seen: set[str] = set()
+    taken = set() if taken is None else taken
+    for message in messages:
+        if message.role == "tool":
+            continue
+        calls = [call for call in _first(message.tool_calls or []) if call.id not in seen]
+        seen.update(call.id for call in calls)
+        names = [free_id(call.id, taken) for call in calls]
+        told.append(_with_calls(message, calls, names))
+        for call, name in zip(calls, names, strict=True):
+            result = results[call.id] if call.id in results else _stopped(call, text)
+            told.append(result if name == call.id else replace(result, tool_call_id=name))
+    return told
+
+
+def free_id(wanted: str, taken: set[str]) -> str:
+    """Return an id for a call that names no other: `wanted`, or one made of it. It is added to `taken`."""
+    name, number = wanted, 2
+    while name in taken:
+        name, number = f"{wanted}_{number}", number + 1
+    taken.add(name)
+    return name
+
+
+def _first(calls: Sequence[ToolCall]) -> list[ToolCall]:
+    """Return the calls of one message, of those with one id the first."""
+    return list({call.id: call for call in reversed(calls)}.values())[::-1]
+
+
+def _with_calls(message: Message, calls: list[ToolCall], names: list[str]) -> Message:
+    if calls == (message.tool_calls or []) and names == [call.id for call in calls]:
+        return message
+    named = [replace(call, id=name) for call, name in zip(calls, names, strict=True)]
+    return replace(message, tool_calls=named or None)
+
+
+def _stopped(call: ToolCall, text: str) -> Message:
+    return Message("tool", text, tool_call_id=call.id, tool_name=call.name, cancelled=True)

@@ -1,0 +1,159 @@
+"""What a store holds: runs and sessions, as values. Every store makes and takes these; none of them is known here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from desist.cancel.reason import CancelReason
+from desist.cancel.scope import Reach
+from desist.cancel.status import RunStatus
+from desist.run.options.durable_limits import KeptOptions
+from desist.run.storage.event_buffer import Recorder
+
+__all__ = ["PartKind", "RunQuery", "SessionUpdate", "StoredRequest", "StoredRun", "StoredSession", "other_users"]
+
+#: What a part of a run is: a `Message`, a `ToolExecution`, a `StepOutput`; "begun" is the `StepOutput` of a step that
+#: hasn't ended: a container, or one whose work is a run of its own; "again" says that the run began anew, and what came
+#: before it doesn't count; "spent" is what it has `Spent` of its budget.
+PartKind = Literal["message", "tool", "step", "begun", "again", "spent"]
+
+
+@dataclass(slots=True, kw_only=True)
+class StoredSession:
+    """A session as it is stored. It has no copies of its runs: those are records of their own."""
+
+    session_id: str
+    kind: str  #: "workflow" or "agent"
+    owner_id: str | None = None  #: of the workflow or agent that made it
+    user_id: str | None = None
+    session_data: dict[str, Any] = field(default_factory=dict)  #: "session_state", "session_name"
+    metadata: dict[str, Any] | None = None
+    created_at: float = field(default_factory=time.time)  #: seconds since the epoch
+    updated_at: float = field(default_factory=time.time)
+
+
+def other_users(holders: set[str | None], speakers: set[str | None], user_id: str | None) -> set[str | None]:
+    """Return whose a session is, or whose words are in it, besides one user: none of them, then it is that user's.
+
+    Parameters:
+        holders: the users of the sessions with this id, of all kinds.
+        speakers: the users of its runs. One without a user (a caller that may use any session has started it) makes a
+            held session nobody else's; without any session it counts, because the session was forgotten.
+    """
+    return (holders | (speakers - {None} if holders else speakers)) - {user_id}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRequest:
+    """A cancel as it was asked for: what a process needs that must carry it out for another one."""
+
+    reason: CancelReason
+    reach: Reach = "tree"
+    grace: float | None = None  #: seconds
+    force: bool = False
+    compensate: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class SessionUpdate:
+    """What somebody changes in a session. A store applies it to what it holds at that moment, in one transaction.
+
+    Runs of one session may end side by side: each changes the keys of the state that it changed, and no others.
+    """
+
+    session_id: str
+    kind: str
+    owner_id: str | None = None
+    user_id: str | None = None
+    before: dict[str, Any] = field(default_factory=dict)  #: the state as it was stored when the run began
+    after: dict[str, Any] = field(default_factory=dict)  #: and as the run leaves it
+    name: str | None = None  #: a new name
+    metadata: dict[str, Any] | None = None
+
+    def applied_to(self, held: StoredSession | None) -> StoredSession:
+        """Return the session with the change made; `held` is what the store has, and is left as it is."""
+        data = dict(held.session_data) if held else {}
+        state = dict(data.get("session_state") or {})
+        for key in self.before.keys() - self.after.keys():
+            state.pop(key, None)
+        state.update({key: value for key, value in self.after.items() if self._changed(key, value)})
+        data["session_state"] = state
+        if self.name is not None:
+            data["session_name"] = self.name
+        return StoredSession(
+            session_id=self.session_id,
+            kind=self.kind,
+            owner_id=(held.owner_id if held else None) or self.owner_id,
+            user_id=(held.user_id if held else None) or self.user_id,
+            session_data=data,
+            metadata=(held.metadata if held else None) or self.metadata,
+            created_at=held.created_at if held else time.time(),
+        )
+
+    def _changed(self, key: str, value: Any) -> bool:
+        try:
+            return key not in self.before or bool(self.before[key] != value)
+        except Exception:  # a value of the user's that can't be compared
+            return True
+
+
+@dataclass(slots=True, kw_only=True)
+class StoredRun:
+    """A run as it is stored: where it belongs, how it stands, and its output (`RunOutput`, `WorkflowRunOutput`)."""
+
+    run_id: str
+    kind: str  #: "workflow" or "agent"
+    status: RunStatus
+    output: Any
+    root_run_id: str
+    parent_run_id: str | None = None
+    session_id: str | None = None
+    owner_id: str | None = None  #: of the workflow or agent
+    user_id: str | None = None
+    created_at: float = field(default_factory=time.time)  #: when it was opened; seconds since the epoch
+    resumable: bool = False  #: when its process has died, its workflow goes on with it
+    process: str | None = (
+        None  #: which process runs it; see `desist.db.process.identity`. Set by stores that outlive one.
+    )
+    session: SessionUpdate | None = None  #: what it changes in its session, to be stored together with it
+    recorder: Recorder | None = None  #: what it has told, to be stored with it; its last event with its end
+    options: KeptOptions | None = None  #: its limits
+    next_event: int = 0  #: where the numbers of its events go on, in a process that takes it up again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunQuery:
+    """Which runs are asked for. None doesn't filter. Runs that were started in another one are never meant."""
+
+    owners: frozenset[tuple[str, str]] | None = None  #: kind and id of the workflows and agents whose runs are meant
+    session_id: str | None = None
+    user_id: str | None = None
+    status: RunStatus | None = None
+    created_before: float | None = None  #: seconds since the epoch
+    after: tuple[float, str] | None = None  #: time and id of the run after which the list goes on, to older ones
+    limit: int | None = None
+
+    def places(self, run: Any) -> bool:
+        """Whether a run, or its row, is of the right owner, session and time. Its status is another question."""
+        if run.parent_run_id is not None:
+            return False
+        if self.owners is not None and (run.kind, run.owner_id) not in self.owners:
+            return False
+        if self.created_before is not None and run.created_at >= self.created_before:
+            return False
+        if self.after is not None and (run.created_at, run.run_id) >= self.after:
+            return False
+        return self.session_id in (None, run.session_id) and self.user_id in (None, run.user_id)
+
+    def fits(self, run: StoredRun) -> bool:
+        """Whether a run is meant."""
+        return self.status in (None, run.status) and self.places(run)
+
+    def newest(self, runs: Iterable[StoredRun]) -> list[StoredRun]:
+        """Return those that are meant, each once, the newest first. Of two with one id the first counts."""
+        once = {run.run_id: run for run in reversed(list(runs))}
+        fitting = [run for run in once.values() if self.fits(run)]
+        return sorted(fitting, key=lambda run: (run.created_at, run.run_id), reverse=True)[: self.limit]

@@ -1,0 +1,281 @@
+"""Spans of OpenTelemetry for runs, steps, model calls and tools. The names of the GenAI conventions live here only.
+
+Loaded by `desist.run.telemetry.gate` when a program traces, and only then.
+
+A cancelled span isn't an error: its status stays unset, it says `desist.outcome="cancelled"` and by whom. Texts,
+arguments and results are never recorded. What fails in a span processor is logged, and never harms the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from desist.cancel.receipt import CancelRecord
+from desist.cancel.status import RunStatus
+from desist.exceptions import AgentRunException, RunCancelled
+from desist.run.records.metrics import Usage
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span, Tracer
+
+    from desist.run.execution.emitter import RunState
+
+__all__ = ["Part", "Spans", "model_part", "spans_of", "tool_part"]
+
+log = logging.getLogger("desist.run.telemetry")
+P = ParamSpec("P")
+
+# -- the GenAI semantic conventions
+OPERATION = "gen_ai.operation.name"
+INVOKE_WORKFLOW, INVOKE_AGENT, CHAT, EXECUTE_TOOL = "invoke_workflow", "invoke_agent", "chat", "execute_tool"
+WORKFLOW_NAME = "gen_ai.workflow.name"
+AGENT_ID, AGENT_NAME = "gen_ai.agent.id", "gen_ai.agent.name"
+CONVERSATION = "gen_ai.conversation.id"
+PROVIDER, MODEL = "gen_ai.provider.name", "gen_ai.request.model"
+TOOL_NAME, TOOL_TYPE, TOOL_CALL = "gen_ai.tool.name", "gen_ai.tool.type", "gen_ai.tool.call.id"
+INPUT_TOKENS, OUTPUT_TOKENS = "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"
+REASONING_TOKENS = "gen_ai.usage.reasoning.output_tokens"
+CACHE_READ, CACHE_WRITE = "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_creation.input_tokens"
+FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
+ERROR_TYPE = "error.type"
+
+# -- our own
+RUN_ID, ROOT_ID = "desist.run.id", "desist.run.root_id"
+STEP_NAME, STEP_ID = "desist.step.name", "desist.step.id"
+STEP_INDEX, STEP_TYPE = "desist.step.index", "desist.step.type"
+OUTCOME, ABANDONED = "desist.outcome", "desist.abandoned"
+SOURCE, REASON, BY = "desist.cancel.source", "desist.cancel.reason", "desist.cancel.by"
+UPSTREAM_CLOSED = "desist.cancel.upstream_closed"
+CANCEL_REQUESTED, WORK_ABANDONED = "cancel.requested", "work.abandoned"
+WORK_NAME, WORK_KIND = "desist.work.name", "desist.work.kind"
+
+
+def _harmless(method: Callable[P, None]) -> Callable[P, None]:
+    """Tracing must not break what is traced."""
+
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(*args, **kwargs)
+        except Exception:
+            log.warning("tracing failed in %s", method.__name__, exc_info=True)
+
+    return call
+
+
+def spans_of(run: RunState, tracer: Tracer) -> Spans | None:
+    """Begin the span of a run, below the caller's current one; None if that fails."""
+    try:
+        return Spans(tracer, run)
+    except Exception:  # a sampler or processor that fails
+        log.warning("tracing of run %s failed", run.run_id, exc_info=True, extra=run.ids)
+        return None
+
+
+def model_part(spans: Spans, model: str, provider: str | None) -> Part:
+    """Return a context that is the span of one model call."""
+    return Part(spans, f"{CHAT} {model}", {OPERATION: CHAT, MODEL: model, **_provider(provider)}, client=True)
+
+
+def tool_part(spans: Spans, name: str, call_id: str) -> Part:
+    """Return a context that is the span of one tool call."""
+    attributes = {OPERATION: EXECUTE_TOOL, TOOL_NAME: name, TOOL_TYPE: "function", TOOL_CALL: call_id}
+    return Part(spans, f"{EXECUTE_TOOL} {name}", attributes)
+
+
+class Spans:
+    """The spans of one run. Each is ended by whoever takes it out of `open`: its owner, or the end of the run."""
+
+    def __init__(self, tracer: Tracer, run: RunState) -> None:
+        from opentelemetry.trace import set_span_in_context
+
+        self.tracer, self.run = tracer, run
+        name, attributes = _described(run)
+        self.span: Span = tracer.start_span(name, attributes=attributes)
+        self._context = set_span_in_context(self.span)
+        self.open: dict[object, Opened] = {}
+
+    @_harmless
+    def enter(self) -> None:
+        """Make the run's span the parent of what begins in this context."""
+        from opentelemetry.context import attach
+
+        attach(self._context)
+
+    @_harmless
+    def begin_step(self, key: object, kind: str, common: Mapping[str, Any]) -> None:
+        """A step or container has begun. `key` names it to `end_step`; `common` is what its events carry."""
+        index = common.get("step_index")
+        attributes = {
+            STEP_NAME: common.get("step_name") or "",
+            STEP_ID: common.get("step_id") or "",
+            STEP_INDEX: list(index) if isinstance(index, tuple) else [index or 0],
+            STEP_TYPE: kind,
+        }
+        opened = Opened(self, f"{kind.lower()} {common.get('step_name')}", attributes)
+        self.open[key] = opened
+        opened.enter()
+
+    @_harmless
+    def end_step(self, key: object, *, error: str | None = None, cancelled: bool = False) -> None:
+        """It has ended: well, with an error in words, or with its agent alone cancelled."""
+        opened = self.open.pop(key, None)
+        if opened is not None:
+            opened.leave()
+            outcome = "error" if error is not None else "cancelled" if cancelled else "completed"
+            opened.end(outcome, None, error)
+
+    @_harmless
+    def end(self, status: RunStatus, record: CancelRecord | None, error: BaseException | None, output: Any) -> None:
+        """The run is over: close what is open, the innermost first, then its own span."""
+        outcome = status.value.lower()
+        for key, opened in list(self.open.items())[::-1]:
+            if self.open.pop(key, None) is not None:
+                if isinstance(key, Part):  # its task hasn't come back
+                    opened.span.set_attribute(ABANDONED, True)
+                opened.end(outcome, None, None)
+        span = self.span
+        span.set_attribute(ROOT_ID, self.run.ids["root_run_id"])
+        used = getattr(output, "metrics", None)
+        if isinstance(used, Usage):
+            span.set_attributes({INPUT_TOKENS: used.input_tokens, OUTPUT_TOKENS: used.output_tokens})
+        if status is RunStatus.cancelled and record is not None:
+            why = _cause(record.source.value, record.reason, record.by)
+            span.add_event(CANCEL_REQUESTED, why, timestamp=int((record.requested_at or 0.0) * 1e9))
+            span.set_attributes({**why, UPSTREAM_CLOSED: record.upstream_closed})
+            for item in record.abandoned:
+                span.add_event(WORK_ABANDONED, {WORK_NAME: item.name, WORK_KIND: item.kind})
+        _finish(span, outcome, error, None)
+
+
+class Opened:
+    """A span that is open, and current in the context that began it."""
+
+    def __init__(self, spans: Spans, name: str, attributes: Mapping[str, Any], *, client: bool = False) -> None:
+        from opentelemetry.context import get_current
+        from opentelemetry.trace import SpanKind
+
+        self._spans = spans
+        self._before: Context = get_current()
+        kind = SpanKind.CLIENT if client else SpanKind.INTERNAL
+        self.span: Span = spans.tracer.start_span(name, kind=kind, attributes=attributes)
+
+    def enter(self) -> None:
+        """Make it the current span."""
+        from opentelemetry.context import attach
+        from opentelemetry.trace import set_span_in_context
+
+        attach(set_span_in_context(self.span))
+
+    def leave(self) -> None:
+        """Make current what was before. Not by a token: that fails, loudly, where steps ended out of order."""
+        from opentelemetry.context import attach
+
+        attach(self._before)
+
+    def end(self, outcome: str, error: BaseException | None, words: str | None) -> None:
+        """End it; of a cancelled one, say who asked."""
+        reason = self._spans.run.scope.reason
+        if outcome == "cancelled" and reason is not None:
+            self.span.set_attributes(_cause(reason.source.value, reason.text, reason.by))
+        _finish(self.span, outcome, error, words)
+
+
+class Part:
+    """The span of a model call or tool, as a context manager."""
+
+    __slots__ = ("_asked", "_opened", "_spans")
+
+    def __init__(self, spans: Spans, name: str, attributes: dict[str, Any], *, client: bool = False) -> None:
+        self._spans, self._asked = spans, (name, attributes, client)
+        self._opened: Opened | None = None
+
+    def __enter__(self) -> Part:
+        self._begin()
+        return self
+
+    @_harmless
+    def _begin(self) -> None:
+        name, attributes, client = self._asked
+        opened = Opened(self._spans, name, attributes, client=client)
+        self._spans.open[self] = self._opened = opened
+        opened.enter()
+
+    @_harmless
+    def used(self, usage: Usage, first: float | None) -> None:
+        """Note the tokens of a model call, and the seconds until its first piece."""
+        if self._opened is None:
+            return
+        counts = {
+            INPUT_TOKENS: usage.input_tokens,
+            OUTPUT_TOKENS: usage.output_tokens,
+            REASONING_TOKENS: usage.reasoning_tokens,
+            CACHE_READ: usage.cache_read_tokens,
+            CACHE_WRITE: usage.cache_write_tokens,
+        }
+        self._opened.span.set_attributes({name: count for name, count in counts.items() if count})
+        if first is not None:
+            self._opened.span.set_attribute(FIRST_CHUNK, first)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._finish(error)
+
+    @_harmless
+    def _finish(self, error: BaseException | None) -> None:
+        opened = self._opened
+        if opened is None:
+            return
+        if not isinstance(error, GeneratorExit):  # thrown away by the garbage collector: not in its own context
+            opened.leave()
+        if self._spans.open.pop(self, None) is None:
+            return  # the run is over
+        if isinstance(error, asyncio.CancelledError | RunCancelled | GeneratorExit):
+            opened.end("cancelled", None, None)
+        elif error is None or isinstance(error, AgentRunException):  # the latter is how a tool steers the agent
+            opened.end("completed", None, None)
+        else:
+            opened.end("error", error, None)
+
+
+def _described(run: RunState) -> tuple[str, dict[str, Any]]:
+    """Return the name and the first attributes of a run's span."""
+    output = run.body.output
+    attributes: dict[str, Any] = {RUN_ID: run.run_id}
+    if output.session_id is not None:
+        attributes[CONVERSATION] = output.session_id
+    kind = run.body.kind
+    name = getattr(output, f"{kind}_name", None) or getattr(output, f"{kind}_id", None) or ""
+    if kind == "workflow":
+        return f"{INVOKE_WORKFLOW} {name}", attributes | {OPERATION: INVOKE_WORKFLOW, WORKFLOW_NAME: name}
+    attributes |= {OPERATION: INVOKE_AGENT, AGENT_NAME: name, AGENT_ID: getattr(output, f"{kind}_id", None) or ""}
+    if output.model is not None:
+        attributes[MODEL] = output.model
+    return f"{INVOKE_AGENT} {name}", attributes | _provider(output.model_provider)
+
+
+def _provider(name: str | None) -> dict[str, str]:
+    return {PROVIDER: name.lower()} if name else {}
+
+
+def _cause(source: str, reason: str | None, by: str | None) -> dict[str, str]:
+    """Return the attributes that say why something was cancelled."""
+    known = {SOURCE: source, REASON: reason, BY: by}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _finish(span: Span, outcome: str, error: BaseException | None, words: str | None) -> None:
+    """End a span. Only what failed itself gets the status ERROR."""
+    span.set_attribute(OUTCOME, outcome)
+    if error is not None or words is not None:
+        from opentelemetry.trace import StatusCode
+
+        span.set_attribute(ERROR_TYPE, type(error).__qualname__ if error is not None else "_OTHER")
+        span.set_status(StatusCode.ERROR, words or str(error))
+    span.end()

@@ -1,0 +1,1 @@
+"""The HTTP routes of /v1 and of the followed API."""

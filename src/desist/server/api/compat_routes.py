@@ -1,0 +1,232 @@
+"""`/agents` and `/workflows`: the face that clients of the API which we follow know. Form fields, its frames, its JSON.
+
+Where it says less than `/v1`, clients that want more use that. What isn't supported of it is refused by name.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from desist.cancel.status import RunStatus
+from desist.run.records.json_values import plain
+from desist.run.storage.values import RunQuery
+from desist.server.api.v1_schemas import Id, RunId
+from desist.server.components import Component, Kind
+from desist.server.dependencies import Answer, MayCancel, MayRead, MayRun, Talk, given_of, problems, streamed
+from desist.server.event_stream import EventStream, indexed, inline
+from desist.server.problems import Refused
+from desist.server.run_service import Wish
+from desist.server.tokens import Caller
+
+__all__ = ["shaped_routes"]
+
+_RUN = {"description": "The run: its output.", "content": {"application/json": {"schema": {"type": "object"}}}}
+_ENDED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "With `stream` its events, else its output when it has ended.",
+        "content": {
+            "text/event-stream": {"schema": {}},
+            "application/json": {"schema": {"type": "object"}},
+        },
+    },
+}
+
+
+class Queued(BaseModel):
+    """A run in the background, as it was before it began."""
+
+    run_id: str
+    session_id: str | None
+    status: RunStatus
+
+
+_ENDED[202] = {"description": "With `background`, and not `stream`.", "model": Queued}
+
+
+class _Ask(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    stream: bool = Field(default=True, description="Answer with events.")
+    session_id: Id | None = None
+    user_id: Id | None = None
+    background: bool = Field(default=False, description="Let the run go on without its client.")
+
+
+class RunAsk(_Ask):
+    """A run to start."""
+
+    message: str = Field(description="What it is asked; for a workflow with an input schema, JSON.")
+
+
+class ContinueForm(_Ask):
+    """How to go on with a run."""
+
+
+class ResumeForm(BaseModel):
+    """From where on to read a run in the background."""
+
+    model_config = ConfigDict(extra="forbid")
+    last_event_index: Annotated[int, Field(ge=-1, le=2**53)] | None = None
+    session_id: Id | None = None
+
+
+def shaped_routes(talk: Talk, kind: Kind) -> APIRouter:
+    """Return the routes of a kind."""
+    routes = APIRouter(prefix=f"/{kind}s", tags=[f"{kind}s"])
+    _components(routes, talk, kind)
+    _starting(routes, talk, kind)
+    _looking(routes, talk, kind)
+    _stopping(routes, talk, kind)
+    return routes
+
+
+def _components(routes: APIRouter, talk: Talk, kind: Kind) -> None:
+    known = talk.core.components
+
+    @routes.get("", operation_id=f"list_{kind}s", responses=problems())
+    async def list_components(caller: MayRead) -> list[dict[str, Any]]:
+        """List what there is."""
+        return [_described(one) for one in known.of_kind(kind)]
+
+    @routes.get("/{component_id}", operation_id=f"get_{kind}", responses=problems(404))
+    async def get_component(component_id: str, caller: MayRead) -> dict[str, Any]:
+        """Describe one."""
+        return _described(known.get(kind, component_id))
+
+
+def _described(one: Component) -> dict[str, Any]:
+    schema = getattr(one, "input_schema", None)
+    return {
+        "id": one.id,
+        "name": one.name,
+        "description": one.description,
+        **({"input_schema": schema.model_json_schema()} if schema is not None else {}),
+    }
+
+
+def _starting(routes: APIRouter, talk: Talk, kind: Kind) -> None:
+    core = talk.core
+
+    @routes.post(
+        "/{component_id}/runs",
+        operation_id=f"run_{kind}",
+        response_model=None,
+        responses=_ENDED | problems(404, 409, 413, 429),
+    )
+    async def start_run(
+        component_id: str, ask: Annotated[RunAsk, Form()], request: Request, caller: MayRun
+    ) -> Response:
+        """Start a run. Without `background` it is cancelled when its client has been lost for a while."""
+        component = core.components.get(kind, component_id)
+        if ask.stream:
+            talk.streams.check(caller)
+        pending = await core.start(component, given_of(component, ask.message), _wish(ask), caller)
+        return await _answered(talk, pending, ask, request, caller)
+
+    @routes.post(
+        "/{component_id}/runs/{run_id}/continue",
+        operation_id=f"continue_{kind}_run",
+        response_model=None,
+        responses=_ENDED | problems(404, 409, 413, 429),
+    )
+    async def continue_run(
+        component_id: str, run_id: RunId, ask: Annotated[ContinueForm, Form()], request: Request, caller: MayRun
+    ) -> Response:
+        """Go on with a run that was cancelled or has failed: a new run."""
+        found = await _found(talk, kind, component_id, run_id, ask.session_id, caller)
+        if ask.stream:
+            talk.streams.check(caller)
+        pending = await core.go_on(found, _wish(ask), caller)
+        return await _answered(talk, pending, ask, request, caller)
+
+
+def _wish(ask: _Ask) -> Wish:
+    leaving: Literal["continue", "cancel"] = "continue" if ask.background else "cancel"
+    return Wish(session_id=ask.session_id, user_id=ask.user_id, on_disconnect=leaving)
+
+
+async def _answered(talk: Talk, pending: Any, ask: _Ask, request: Request, caller: Caller) -> Response:
+    run_id = pending.run_id
+    if ask.stream:
+        frame = indexed(run_id) if ask.background else inline
+        return await talk.tell_new(run_id, frame, caller, retry=False)
+    if ask.background:
+        queued = {"run_id": run_id, "session_id": pending.session_id, "status": RunStatus.pending.value}
+        return Answer(queued, 202)
+    await talk.wait(request, run_id, caller)
+    found = await talk.core.find(run_id, caller)
+    return Answer(plain(found.output))
+
+
+async def _found(talk: Talk, kind: Kind, component_id: str, run_id: str, session_id: str | None, caller: Caller) -> Any:
+    talk.core.components.get(kind, component_id)
+    found = await talk.core.find(run_id, caller)
+    if (found.kind, found.owner_id) != (kind, component_id) or session_id not in (None, found.session_id):
+        raise Refused(404, "there is no run with this id")
+    return found
+
+
+def _looking(routes: APIRouter, talk: Talk, kind: Kind) -> None:
+    core = talk.core
+
+    @routes.get("/{component_id}/runs", operation_id=f"list_{kind}_runs", responses=problems(404))
+    async def list_runs(
+        component_id: str,
+        caller: MayRead,
+        session_id: Id | None = None,
+        status: RunStatus | None = None,
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    ) -> list[dict[str, Any]]:
+        """List the last runs, the oldest first."""
+        core.components.get(kind, component_id)
+        owners = frozenset({(kind, component_id)})
+        query = RunQuery(owners=owners, session_id=session_id, status=status, limit=limit)
+        return [plain(run.output) for run in reversed(await core.list(query, caller))]
+
+    @routes.get(
+        "/{component_id}/runs/{run_id}",
+        operation_id=f"get_{kind}_run",
+        response_model=None,
+        responses={200: _RUN, **problems(404)},
+    )
+    async def get_run(component_id: str, run_id: RunId, caller: MayRead, session_id: Id | None = None) -> Response:
+        """Look at a run."""
+        found = await _found(talk, kind, component_id, run_id, session_id, caller)
+        return Answer(plain(found.output))
+
+    @routes.post(
+        "/{component_id}/runs/{run_id}/resume",
+        operation_id=f"resume_{kind}_run",
+        response_model=None,
+        responses={200: streamed("The events after the one named."), **problems(404, 409, 410, 413, 429)},
+    )
+    async def resume_run(
+        component_id: str, run_id: RunId, ask: Annotated[ResumeForm, Form()], caller: MayRead
+    ) -> Response:
+        """Read a run in the background, from an event on."""
+        talk.streams.check(caller)
+        found = await _found(talk, kind, component_id, run_id, ask.session_id, caller)
+        follower = await core.follow(found, ask.last_event_index)
+        stream: EventStream = talk.tell(follower, indexed(run_id), caller, retry=False)
+        return stream
+
+
+def _stopping(routes: APIRouter, talk: Talk, kind: Kind) -> None:
+    core = talk.core
+
+    @routes.post(
+        "/{component_id}/runs/{run_id}/cancel", operation_id=f"cancel_{kind}_run", responses=problems(404, 413)
+    )
+    async def cancel_run(
+        component_id: str, run_id: RunId, caller: MayCancel, session_id: Id | None = None
+    ) -> dict[str, Any]:
+        """Stop a run. `{}` for any run id, as clients of this face expect; `/v1` answers with a receipt."""
+        core.components.get(kind, component_id)
+        try:
+            await core.cancel(run_id, caller, by=caller.name)
+        except Refused as refused:
+            if refused.status not in (404, 409):
+                raise
+        return {}

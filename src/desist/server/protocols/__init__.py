@@ -1,0 +1,1 @@
+"""AG-UI, A2A and MCP over the same run service."""

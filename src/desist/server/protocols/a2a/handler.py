@@ -1,0 +1,231 @@
+"""What an A2A client asks of a workflow or agent. Its tasks are runs; answers are the server's own, in other words."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import replace
+from typing import Any, NoReturn
+
+from a2a.server.context import ServerCallContext
+from a2a.server.request_handlers.request_handler import RequestHandler, validate_request_params
+from a2a.types import a2a_pb2 as pb
+from a2a.utils import errors
+from google.protobuf.json_format import MessageToDict, ParseDict
+from starlette.exceptions import HTTPException
+
+from desist.cancel.reason import Source
+from desist.cancel.scope import Outcome
+from desist.cancel.status import RunStatus
+from desist.exceptions import DesistError
+from desist.run.storage.store import RunQuery, StoredRun
+from desist.server.components import Component
+from desist.server.dependencies import Talk, given_of
+from desist.server.problems import Refused, of_error
+from desist.server.protocols.a2a.encoder import STATES, Telling, task_of
+from desist.server.run_service import OnDisconnect, Wish
+from desist.server.tokens import Caller
+from desist.streams.channel import Closed
+
+__all__ = ["Tasks"]
+
+_BATCH = 64
+_PAGE = 50
+_STATUSES = {
+    pb.TaskState.Value(state): status for status, state in STATES.items() if status is not RunStatus.cancelling
+}
+
+
+class Tasks(RequestHandler):
+    """The tasks of one workflow or agent."""
+
+    def __init__(self, talk: Talk, component: Component) -> None:
+        self._talk, self._core, self._component = talk, talk.core, component
+        self._owner = (talk.core.kind_of(component), component.id)
+
+    # -- sending
+
+    @validate_request_params
+    async def on_message_send(self, params: pb.SendMessageRequest, context: ServerCallContext) -> pb.Task:
+        """Start a run, and wait for its end unless told not to. A client that is lost meanwhile can't know of it: it
+        is cancelled after the server's grace.
+        """
+        caller, waits = _caller(context, "run"), not params.configuration.return_immediately
+        with _refusals():
+            run_id = await self._start(params, caller, "cancel" if waits else "continue")
+            if waits:
+                await self._talk.wait(context.state["request"], run_id, caller)
+            return _task(await self._core.find(run_id, caller))
+
+    @validate_request_params
+    async def on_message_send_stream(
+        self, params: pb.SendMessageRequest, context: ServerCallContext
+    ) -> AsyncGenerator[Any]:
+        """Start a run, and tell it to its end. A client that is lost can subscribe to the task again."""
+        caller = _caller(context, "run")
+        with _refusals():
+            self._talk.streams.check(caller)
+            run_id = await self._start(params, caller, "continue")
+            found = await self._core.find(run_id, caller)
+        async with contextlib.aclosing(self._tell(found, caller)) as updates:
+            async for update in updates:
+                yield update
+
+    async def _start(self, params: pb.SendMessageRequest, caller: Caller, leaving: OnDisconnect) -> str:
+        message, wanted = params.message, params.configuration
+        if wanted.HasField("task_push_notification_config"):
+            raise errors.PushNotificationNotSupportedError
+        if message.task_id:
+            await self._find(message.task_id, caller)
+            raise errors.UnsupportedOperationError("a task here takes one message: send another without taskId")
+        wish = Wish(session_id=message.context_id or None, on_disconnect=leaving)
+        given = _given(self._component, list(message.parts))
+        return str((await self._core.start(self._component, given, wish, caller)).run_id)
+
+    # -- looking
+
+    @validate_request_params
+    async def on_get_task(self, params: pb.GetTaskRequest, context: ServerCallContext) -> pb.Task:
+        """Say how a run stands."""
+        caller = _caller(context, "read")
+        with _refusals():
+            return _task(await self._find(params.id, caller))
+
+    @validate_request_params
+    async def on_list_tasks(self, params: pb.ListTasksRequest, context: ServerCallContext) -> pb.ListTasksResponse:
+        """List runs, the newest first. How many there are in all is told where they fit on one page."""
+        caller = _caller(context, "read")
+        if params.status and params.status not in _STATUSES:
+            return pb.ListTasksResponse()  # a state that tasks here never have
+        size = min(params.page_size or _PAGE, 100)
+        query = RunQuery(
+            owners=frozenset({self._owner}),
+            session_id=params.context_id or None,
+            status=_STATUSES.get(params.status),
+            limit=size + 1,
+        )
+        with _refusals():
+            if params.page_token:
+                last = await self._find(params.page_token, caller)
+                query = replace(query, after=(last.created_at, last.run_id))
+            found = await self._core.list(query, caller)
+        page, more = found[:size], len(found) > size
+        return pb.ListTasksResponse(
+            tasks=[_task(run) for run in page],
+            next_page_token=page[-1].run_id if more else "",
+            page_size=size,
+            total_size=0 if more or params.page_token else len(page),
+        )
+
+    @validate_request_params
+    async def on_subscribe_to_task(
+        self, params: pb.SubscribeToTaskRequest, context: ServerCallContext
+    ) -> AsyncGenerator[Any]:
+        """Tell a run that goes on, from its beginning: artifacts are begun anew, so nothing is heard twice."""
+        caller = _caller(context, "read")
+        with _refusals():
+            self._talk.streams.check(caller)
+            found = await self._find(params.id, caller)
+            if found.output.status.is_final:
+                raise errors.UnsupportedOperationError("the task has ended: GetTask says how")
+        async with contextlib.aclosing(self._tell(found, caller)) as updates:
+            async for update in updates:
+                yield update
+
+    async def _find(self, task_id: str, caller: Caller) -> StoredRun:
+        found = await self._core.find(task_id, caller)
+        if (found.kind, found.owner_id) != self._owner or found.run_id != found.root_run_id:
+            raise errors.TaskNotFoundError
+        return found
+
+    async def _tell(self, found: StoredRun, caller: Caller) -> AsyncGenerator[Any]:
+        with _refusals():
+            follower = await self._core.follow(found, None)
+        telling = Telling(found.run_id, found.session_id or found.run_id)
+        self._talk.streams.count(caller, 1)
+        self._core.presence.joined(found.run_id, caller)
+        finished = False
+        try:
+            yield _task(found)
+            while True:
+                for event in await follower.cursor.atake(_BATCH):
+                    for told in telling(event):
+                        yield _update(told)
+        except Closed:
+            finished = True
+        except DesistError as error:
+            raise errors.InternalError(str(error)) from error
+        finally:
+            follower.stop(Source.client_disconnected)
+            self._talk.streams.count(caller, -1)
+            self._core.presence.left(found.run_id, caller, lost=not finished)
+
+    # -- stopping
+
+    @validate_request_params
+    async def on_cancel_task(self, params: pb.CancelTaskRequest, context: ServerCallContext) -> pb.Task:
+        """Cancel a run, and answer when it has ended, `CANCELED`. `metadata.reason` says why, in free words."""
+        caller = _caller(context, "cancel")
+        reason = MessageToDict(params.metadata).get("reason")
+        with _refusals():
+            await self._find(params.id, caller)
+            receipt = await self._core.cancel(params.id, caller, by=caller.name, reason=str(reason) if reason else None)
+            if receipt.outcome not in (Outcome.accepted, Outcome.already_cancelling):
+                raise errors.TaskNotCancelableError
+            await self._core.settle(receipt, self._core.limits.wait)
+            return _task(await self._find(params.id, caller))
+
+    # -- what there isn't
+
+    async def on_create_task_push_notification_config(self, params: Any, context: Any) -> NoReturn:
+        """There are no push notifications."""
+        raise errors.PushNotificationNotSupportedError
+
+    on_get_task_push_notification_config = on_create_task_push_notification_config
+    on_list_task_push_notification_configs = on_create_task_push_notification_config
+    on_delete_task_push_notification_config = on_create_task_push_notification_config
+
+    async def on_get_extended_agent_card(self, params: Any, context: Any) -> NoReturn:
+        """There is one card."""
+        raise errors.ExtendedAgentCardNotConfiguredError
+
+
+def _caller(context: ServerCallContext, scope: str) -> Caller:
+    caller: Caller = context.state["request"].scope["desist.caller"]
+    if scope not in caller.scopes:
+        raise HTTPException(403, f"this token isn't good for this: it needs the scope '{scope}'")
+    return caller
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Say no in the words of the protocol; what it has none for is a status of HTTP."""
+    try:
+        yield
+    except (Refused, DesistError) as error:
+        refused = error if isinstance(error, Refused) else of_error(error)
+        known = {404: errors.TaskNotFoundError, 409: errors.UnsupportedOperationError, 422: errors.InvalidParamsError}
+        if (kind := known.get(refused.status)) is not None:
+            raise kind(refused.detail) from None
+        raise HTTPException(refused.status, refused.detail, refused.headers) from None
+
+
+def _given(component: Component, parts: list[pb.Part]) -> Any:
+    """Return what a message asks."""
+    kinds = {part.WhichOneof("content") for part in parts}
+    if kinds == {"data"} and len(parts) == 1:
+        return MessageToDict(parts[0].data)
+    if kinds != {"text"}:
+        raise errors.ContentTypeNotSupportedError("send text, or one part of data")
+    return given_of(component, "\n".join(part.text for part in parts))
+
+
+def _task(run: StoredRun) -> pb.Task:
+    task: pb.Task = ParseDict(task_of(run), pb.Task())
+    return task
+
+
+def _update(told: dict[str, Any]) -> Any:
+    if "statusUpdate" in told:
+        return ParseDict(told["statusUpdate"], pb.TaskStatusUpdateEvent())
+    return ParseDict(told["artifactUpdate"], pb.TaskArtifactUpdateEvent())

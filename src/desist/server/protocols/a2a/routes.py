@@ -1,0 +1,70 @@
+"""`/a2a`: the card of each workflow and agent, and where it is spoken to."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from urllib.parse import quote
+
+from a2a.server.context import ServerCallContext
+from a2a.server.request_handlers.response_helpers import agent_card_to_dict
+from a2a.server.routes.common import ServerCallContextBuilder
+from a2a.server.routes.jsonrpc_routes import create_jsonrpc_routes
+from a2a.types.a2a_pb2 import AgentCard
+from google.protobuf.json_format import ParseDict
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Route
+
+from desist.server.components import Component
+from desist.server.dependencies import Talk
+from desist.server.protocols.a2a.card import card_of
+from desist.server.protocols.a2a.handler import Tasks
+
+__all__ = ["a2a_routes"]
+
+#: Where the SDK logs what clients have sent.
+LOGGERS = ("a2a.server.routes.jsonrpc_dispatcher", "a2a.compat.v0_3.jsonrpc_adapter")
+
+
+def a2a_routes(talk: Talk, *, at: str | None, secured: bool) -> list[BaseRoute]:
+    """Return the routes.
+
+    Parameters:
+        at: the server's address as clients see it; None: as each of them asks for it.
+        secured: whether tokens are needed.
+    """
+    for logger in LOGGERS:
+        logging.getLogger(logger).addFilter(_one_line)
+    known = talk.core.components
+    routes: list[BaseRoute] = []
+    for kind in ("workflow", "agent"):
+        for one in known.of_kind(kind):
+            path = f"/a2a/{kind}s/{one.id}"
+            routes += create_jsonrpc_routes(Tasks(talk, one), path, _WithRequest(), enable_v0_3_compat=True)
+            routes.append(_card(one, path, at, secured))
+    return routes
+
+
+def _one_line(record: logging.LogRecord) -> bool:
+    """What a client sent can't forge a line of the log."""
+    record.msg, record.args = record.getMessage().encode("unicode_escape").decode(), ()
+    record.exc_info = None
+    return True
+
+
+def _card(component: Component, path: str, at: str | None, secured: bool) -> Route:
+    async def card(request: Request) -> JSONResponse:
+        base = at or str(request.base_url)
+        made = card_of(component, base.rstrip("/") + quote(path), secured=secured)
+        return JSONResponse(agent_card_to_dict(ParseDict(made, AgentCard())))  # older clients find their fields, too
+
+    return Route(f"{path}/.well-known/agent-card.json", card, methods=["GET"])
+
+
+class _WithRequest(ServerCallContextBuilder):
+    """Lets the tasks know who asks, and whether the client is still there."""
+
+    def build(self, request: Request) -> ServerCallContext:
+        state: dict[str, Any] = {"request": request, "headers": dict(request.headers)}
+        return ServerCallContext(state=state)

@@ -1,0 +1,75 @@
+"""What an AG-UI client sends to start a run, as far as it means something here. The rest is refused by name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
+
+from desist.server.api.v1_schemas import Id
+
+__all__ = ["RunAgentInput"]
+
+_RunId = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_.:\-]+$")]
+#: What has no meaning here, and why.
+_REFUSED = {
+    "state": "sessions keep their state on the server",
+    "tools": "tools of the page can't be called from here",
+    "context": "put it into the message",
+    "forwarded_props": "there is nothing to pass them to",
+    "resume": "no run of this server waits for an answer",
+}
+
+
+class _Lenient(BaseModel):
+    """Later versions of the protocol may add fields: they are passed over."""
+
+    model_config = ConfigDict(extra="ignore", alias_generator=to_camel, populate_by_name=True)
+
+
+class AGUIPart(_Lenient):
+    """A part of a message."""
+
+    type: str
+    text: str | None = None
+
+
+class AGUIMessage(_Lenient):
+    """A message of the conversation."""
+
+    role: str
+    content: str | list[AGUIPart] | None = None
+
+
+class RunAgentInput(_Lenient):
+    """A run to start. The last message is what it is asked; what was said before, the session of `threadId` knows."""
+
+    thread_id: Id = Field(description="The conversation: the run's session.")
+    run_id: _RunId = Field(description="The run's id, by which it can be cancelled. Not that of an earlier run.")
+    messages: list[AGUIMessage] = Field(min_length=1, description="The last one must be the user's, and be text.")
+    state: Any = None
+    tools: Any = None
+    context: Any = None
+    forwarded_props: Any = None
+    resume: Any = None
+
+    @model_validator(mode="after")
+    def _meant(self) -> RunAgentInput:
+        for name, why in _REFUSED.items():
+            if getattr(self, name):
+                raise ValueError(f"{to_camel(name)} isn't supported: {why}; leave it out")
+        self.text()
+        return self
+
+    def text(self) -> str:
+        """Return what is asked.
+
+        Raises:
+            ValueError: the last message isn't a text of the user's.
+        """
+        last = self.messages[-1]
+        parts = last.content if isinstance(last.content, list) else [AGUIPart(type="text", text=last.content)]
+        if last.role != "user" or any(part.type != "text" or part.text is None for part in parts):
+            raise ValueError("the last message must be the user's, and be text")
+        return "".join(part.text or "" for part in parts)

@@ -1,0 +1,181 @@
+"""A call of a tool is a run. When its client doesn't want it any more it is cancelled, and not left before its end.
+
+How a client says that depends on transport and version: with `notifications/cancelled`, by closing the stream of the
+answer, or by going away. The SDK tells all three by cancelling the handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import mcp_types as types
+from mcp.server.lowlevel.server import Server
+from mcp.shared.exceptions import MCPError
+
+import desist
+from desist.cancel.reason import CancelReason, Source
+from desist.cancel.registry import registry
+from desist.cancel.status import RunStatus
+from desist.exceptions import DesistError
+from desist.run.events.base import content_text
+from desist.run.records.ids import new_id
+from desist.run.records.json_values import plain
+from desist.run.storage.store import StoredRun
+from desist.server.components import Component
+from desist.server.problems import Refused
+from desist.server.protocols.mcp.tools import given_of, offered, schema_of
+from desist.server.run_service import Core, Wish
+from desist.server.tokens import Caller
+from desist.streams.channel import Closed
+
+__all__ = ["Calls"]
+
+_BATCH = 64
+_SESSION = "mcp-session-id"
+_LEFT = "the client that called the tool left"
+
+Key = tuple[str | None, str]
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call that goes on."""
+
+    run_id: str
+    starting: asyncio.Future[Any] | None = None
+    cancelled: bool = False  #: the client has said so, in a notification
+    reason: str | None = None
+
+
+class Calls:
+    """The calls of a server's tools.
+
+    Parameters:
+        core: what is served.
+        caller_of: who asks, by the context of a request.
+    """
+
+    def __init__(self, core: Core, caller_of: Callable[[Any], Caller]) -> None:
+        self._core, self._caller_of = core, caller_of
+        self._offered = offered(core.components)
+        self._running: dict[Key, _Call] = {}
+
+    def server(self) -> Server[Any]:
+        """Return the server, for any transport."""
+        server: Server[Any] = Server(
+            "desist", version=desist.__version__, on_list_tools=self._list, on_call_tool=self._call
+        )
+        server.middleware.append(self._hear)
+        return server
+
+    async def _list(self, ctx: Any, params: Any) -> types.ListToolsResult:
+        tools = [
+            types.Tool(name=name, title=one.name, description=one.description, input_schema=schema_of(one))
+            for name, one in self._offered.items()
+        ]
+        return types.ListToolsResult(tools=tools)
+
+    async def _hear(self, ctx: Any, call_next: Any) -> Any:
+        """Note who has cancelled, and why, before `_stop` asks for it."""
+        if ctx.method == "notifications/cancelled" and ctx.params is not None:
+            call = self._running.get(_key(ctx, ctx.params.get("requestId")))
+            if call is not None:
+                reason = ctx.params.get("reason")
+                call.cancelled, call.reason = True, reason if isinstance(reason, str) else None
+        return await call_next(ctx)
+
+    async def _call(self, ctx: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
+        component = self._offered.get(params.name)
+        if component is None:
+            raise MCPError(types.INVALID_PARAMS, f"there is no tool {params.name!r:.80}")
+        caller = self._caller_of(ctx)
+        # The run's id is made up here: a cancel while it is being started holds for it as well.
+        call = _Call(new_id())
+        key = _key(ctx, ctx.request_id)
+        self._running[key] = call
+        try:
+            return await self._run(ctx, component, params.arguments or {}, call, caller)
+        except (Refused, DesistError) as error:
+            return _result(str(error), failed=True)
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True):
+                await self._stop(call, caller)
+            raise
+        finally:
+            if self._running.get(key) is call:
+                del self._running[key]
+
+    async def _run(
+        self, ctx: Any, component: Component, arguments: dict[str, Any], call: _Call, caller: Caller
+    ) -> types.CallToolResult:
+        if "run" not in caller.scopes:
+            raise Refused(403, "this token isn't good for this: it needs the scope 'run'")
+        wish = Wish(options={"run_id": call.run_id})
+        start = self._core.start(component, given_of(component, arguments), wish, caller)
+        call.starting = asyncio.ensure_future(start)
+        await asyncio.shield(call.starting)  # a start isn't torn: the run begins cancelled instead
+        await self._follow(ctx, await self._core.find(call.run_id, caller), caller)
+        return _told(await self._core.find(call.run_id, caller))
+
+    async def _follow(self, ctx: Any, found: StoredRun, caller: Caller) -> None:
+        """Report progress until the run has ended."""
+        follower = await self._core.follow(found, None)
+        self._core.presence.joined(found.run_id, caller)
+        count = 0
+        try:
+            while True:
+                for event in await follower.cursor.atake(_BATCH):
+                    if (words := _progress(event)) is not None:
+                        count += 1
+                        await ctx.session.report_progress(count, message=words)
+        except Closed:
+            pass
+        finally:
+            follower.stop(Source.client_disconnected)
+            self._core.presence.left(found.run_id, caller, lost=False)
+
+    async def _stop(self, call: _Call, caller: Caller) -> None:
+        """The client doesn't want it any more: cancel the run, and stay until it has ended."""
+        await asyncio.sleep(0)  # a notification is shown to `_hear` in the turn after it was carried out
+        await asyncio.sleep(0)
+        if call.cancelled:
+            reason = CancelReason(source=Source.user, text=call.reason, by=caller.name)
+        else:
+            reason = CancelReason(source=Source.client_disconnected, text=_LEFT, by="desist")
+        registry.cancel(call.run_id, reason)  # one that isn't there yet begins cancelled
+        if call.starting is not None:
+            await asyncio.wait({call.starting})
+            if call.starting.exception() is None:
+                await self._core.settle(registry.cancel(call.run_id, reason), self._core.limits.wait)
+
+
+def _key(ctx: Any, request_id: Any) -> Key:
+    session = ctx.request.headers.get(_SESSION) if ctx.request is not None else None
+    return session, str(request_id)
+
+
+def _progress(event: Any) -> str | None:
+    if event.event == "StepStarted":
+        return f"step {event.step_name}"
+    if event.event == "ToolCallStarted":
+        return f"tool {event.tool.tool_name}"
+    return None
+
+
+def _told(run: StoredRun) -> types.CallToolResult:
+    output, status = run.output, run.output.status
+    if status is RunStatus.completed:
+        return _result(content_text(plain(output.content)), run_id=run.run_id)
+    if status is RunStatus.cancelled:
+        reason = output.cancel.reason if output.cancel is not None else None
+        return _result(f"the run was cancelled: {reason}" if reason else "the run was cancelled", True, run.run_id)
+    return _result(str(output.error or "the run failed"), True, run.run_id)
+
+
+def _result(text: str, failed: bool = False, run_id: str | None = None) -> types.CallToolResult:
+    meta: Any = {"desist/run_id": run_id} if run_id is not None else None
+    return types.CallToolResult(content=[types.TextContent(text=text)], is_error=failed, _meta=meta)

@@ -1,0 +1,60 @@
+"""Files and source lines of the server's programs: clients are told of functions, and of these only where that is set.
+
+Stacks of abandoned work stand in receipts, records, outputs and events, places in `/live`. They are stored whole, and
+are taken out here, from the JSON that is sent: whatever is new there, and forgot to ask, has none either.
+"""
+
+from __future__ import annotations
+
+import re
+from contextvars import ContextVar
+from typing import Any
+
+import msgspec
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from desist.run.observability.live import innermost
+from desist.run.records.json_values import line
+
+__all__ = ["ShowStacks", "without_stacks"]
+
+_shown: ContextVar[bool] = ContextVar("desist_stacks_shown", default=False)
+#: ` (file:line)` at the end of a place in words.
+_FILE = re.compile(r" \(\S.*:\d+\)$")
+_MARKS = (b'"blocked_in":', b'"where":')
+
+
+class ShowStacks:
+    """An ASGI layer behind which clients are shown files and source lines."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on."""
+        token = _shown.set(True)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            _shown.reset(token)
+
+
+def without_stacks(raw: bytes) -> bytes:
+    """Return JSON without files and source lines, unless they are to be shown. Costs nothing where there are none."""
+    if _shown.get() or not any(mark in raw for mark in _MARKS):
+        return raw
+    return line(_without(msgspec.json.decode(raw)))
+
+
+def _without(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() >= {"name", "kind", "blocked_in"} and isinstance(value["blocked_in"], str):  # an `Abandoned`
+        return value | {"blocked_in": _FILE.sub("", innermost(value["blocked_in"])) or None}
+    if value.keys() >= {"where", "line", "alive"}:  # what `/live` has left
+        return value | {"where": _FILE.sub("", str(value["where"])), "line": ""}
+    if value.keys() >= {"blocked_in", "grace_left"} and isinstance(value["blocked_in"], list):  # a run of `/live`
+        return value | {"blocked_in": [_FILE.sub("", str(place)) for place in value["blocked_in"]]}
+    return {key: _without(item) for key, item in value.items()}

@@ -1,0 +1,1 @@
+"""Channels that carry events from a run to its readers, and the readers."""

@@ -1,0 +1,1 @@
+"""A model provider on loopback that follows a script."""

@@ -1,0 +1,182 @@
+"""`LoopbackProvider`: a provider on 127.0.0.1 for tests and measurements, over real sockets.
+
+Runs on a loop of its own in a daemon thread; with `process=True` in an interpreter of its own, so that what it does
+costs the measured program nothing. Standard library only; knows nothing of runs or agents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from desist.exceptions import ConfigurationError
+from desist.testing.provider.exchange import Book, Exchange
+from desist.testing.provider.remote import RemoteHost
+from desist.testing.provider.replies import Reply
+from desist.testing.provider.server import Choose, Site
+
+__all__ = ["LoopbackProvider"]
+
+TlsFiles = tuple[str | os.PathLike[str], str | os.PathLike[str]]
+
+
+class LoopbackProvider:
+    """A provider that answers as told and records what it saw. Use it as a context manager.
+
+    It speaks chat completions, the Responses API and the Messages API, at `/v1/chat/completions`, `/v1/responses` and
+    `/v1/messages`. What none of the real ones would take, it refuses with a 400 that says what is wrong.
+
+    Args:
+        default: the answer when nothing is queued.
+        models: the answer by the request's model name, when nothing is queued for that model.
+        choose: called with each `Exchange` on the provider's loop; returns a `Reply`, or None for the usual choice.
+            It must be quick. Not with `process=True`.
+        process: run in a child process. Its counts reach this process at the first token, at the end, and every
+            5 ms in between; it ends with this process. Times are comparable: one CLOCK_MONOTONIC.
+        tls: paths of the certificate and the key.
+        port: 0 picks a free one.
+
+    Raises:
+        ConfigurationError: `choose` with `process=True`.
+    """
+
+    def __init__(
+        self,
+        default: Reply | None = None,
+        *,
+        models: Mapping[str, Reply] | None = None,
+        choose: Choose | None = None,
+        process: bool = False,
+        tls: TlsFiles | None = None,
+        port: int = 0,
+    ) -> None:
+        if process and choose is not None:
+            raise ConfigurationError("LoopbackProvider: choose= can't be sent to another process: leave process= out")
+        files = None if tls is None else (os.fspath(tls[0]), os.fspath(tls[1]))
+        self._book = Book(lambda index, verb: self._tell("control", index=index, verb=verb))
+        self._tls = files
+        self._host = RemoteHost(self._book) if process else _ThreadHost(self._book, choose)
+        self._default, self._models, self._wanted_port = default or Reply(), dict(models or {}), port
+        self._port: int | None = None
+
+    def __enter__(self) -> LoopbackProvider:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Listen. The context manager does it. Raises OSError if the port is taken."""
+        if self._port is not None:
+            raise ConfigurationError("LoopbackProvider: it has been started already; make a new one")
+        self._port = self._host.start(self._wanted_port, self._tls)
+        self.set_default(self._default)
+        for model, reply in self._models.items():
+            self.set_default(reply, model=model)
+
+    def stop(self) -> None:
+        """Close every connection and stop. May be called again."""
+        self._host.stop()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        if self._port is None:
+            raise ConfigurationError("LoopbackProvider: not started; use `with LoopbackProvider() as provider:`")
+        return self._port
+
+    @property
+    def base_url(self) -> str:
+        """The URL to give to a client, with "/v1"."""
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/v1"
+
+    def enqueue(self, *replies: Reply, model: str | None = None) -> None:
+        """Answer the next requests with these, in order; those of `model` only, if it is named."""
+        self._tell("enqueue", replies=replies, model=model)
+
+    def set_default(self, reply: Reply, *, model: str | None = None) -> None:
+        """Answer with this when nothing is queued; `model`'s requests only, if it is named."""
+        self._tell("set_default", reply=reply, model=model)
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """The requests so far, in order of arrival."""
+        return list(self._book.exchanges)
+
+    @property
+    def connections(self) -> int:
+        """How many connections were made to it."""
+        return self._book.connections
+
+    @property
+    def open_connections(self) -> int:
+        """How many of them are open."""
+        return self._book.open_connections
+
+    def wait_request(self, n: int = 1, timeout: float = 10.0) -> Exchange:
+        """Wait until the `n`-th request, from 1, has arrived; return it. Raises TimeoutError."""
+        book = self._book
+        book.wait(lambda: len(book.exchanges) >= n, timeout, f"{len(book.exchanges)} requests, not {n}")
+        return book.exchanges[n - 1]
+
+    def wait_open_connections(self, n: int, timeout: float = 10.0) -> None:
+        """Wait until exactly `n` connections are open. Raises TimeoutError."""
+        book = self._book
+        book.wait(lambda: book.open_connections == n, timeout, f"{n} open connections were waited for")
+
+    def _tell(self, method: str, **arguments: Any) -> None:
+        _ = self.port  # started?
+        self._host.tell(method, arguments)
+
+
+class _ThreadHost:
+    """Runs a site on a loop in a daemon thread."""
+
+    def __init__(self, book: Book, choose: Choose | None) -> None:
+        self._book, self._choose = book, choose
+        self._ready = threading.Event()
+        self._error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        self._port = 0
+
+    def start(self, port: int, tls: tuple[str, str] | None) -> int:
+        """Start the thread and wait until the site listens."""
+        run: Callable[[], None] = lambda: asyncio.run(self._main(port, tls))  # noqa: E731
+        self._thread = threading.Thread(target=run, name="loopback-provider", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._error is not None:
+            self._thread.join()
+            self._thread = None
+            raise self._error
+        return self._port
+
+    def stop(self) -> None:
+        """Stop the site and join the thread."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            thread.join()
+
+    def tell(self, verb: str, arguments: dict[str, Any]) -> None:
+        """Call a method of the site on its loop; nothing happens once it has stopped."""
+        if self._thread is not None:
+            self._loop.call_soon_threadsafe(lambda: getattr(self._site, verb)(**arguments))
+
+    async def _main(self, port: int, tls: tuple[str, str] | None) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        self._site = Site(self._book, Reply(), self._choose)
+        try:
+            self._port = await self._site.start(port, tls)
+        except Exception as error:
+            self._error = error
+            return
+        finally:
+            self._ready.set()
+        await self._stopping.wait()
+        await self._site.stop()

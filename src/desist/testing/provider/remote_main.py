@@ -1,0 +1,90 @@
+"""The child of `LoopbackProvider(process=True)`, run as `python -m desist.testing.provider.remote_main` by `desist.testing.provider.remote`.
+
+Commands are JSON lines on stdin; what was seen goes out as JSON lines on stdout. Counts of tokens are sent at the
+first token, at the end, and otherwise every 5 ms. The end of stdin is the end of the parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+from desist.testing.provider.exchange import Book
+from desist.testing.provider.replies import Reply
+from desist.testing.provider.server import Site
+
+_LAG = 0.005  # seconds between two reports of a token count
+_COUNTS = {"index", "tokens_sent", "tokens_sent_after_close"}
+
+
+class Reporter:
+    """Writes what the book says to stdout, counts of tokens not oftener than needed."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._pending: dict[int, dict[str, Any]] = {}
+        self._started: set[int] = set()
+        self.book: Book | None = None
+
+    def report(self, what: str, fields: dict[str, Any]) -> None:
+        """Take one change of the book."""
+        if what != "update":
+            self._write(what, fields)
+            return
+        index = fields["index"]
+        pending = self._pending.setdefault(index, {})
+        if not pending:
+            self._loop.call_later(_LAG, self._flush, index)
+        pending.update(fields)
+        if fields.keys() != _COUNTS or index not in self._started:
+            self._started.add(index)
+            self._flush(index)
+
+    def _flush(self, index: int) -> None:
+        pending = self._pending.pop(index, None)
+        if pending:
+            if pending.get("over") and self.book is not None:
+                pending["writes"] = self.book.exchanges[index].writes
+            self._write("update", pending)
+
+    def _write(self, what: str, fields: dict[str, Any]) -> None:
+        print(json.dumps([what, fields]), flush=True)
+
+
+async def main() -> None:
+    """Serve until stdin ends."""
+    loop = asyncio.get_running_loop()
+    commands = asyncio.StreamReader(limit=1 << 26)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
+    config = json.loads(await commands.readline())
+    reporter = Reporter(loop)
+    book = reporter.book = Book(lambda index, verb: None, reporter.report)
+    site = Site(book, Reply())
+    try:
+        port = await site.start(config["port"], config["tls"] and tuple(config["tls"]))
+    except OSError as error:
+        print(json.dumps({"error": str(error)}), flush=True)
+        return
+    print(json.dumps({"port": port}), flush=True)
+    while line := await commands.readline():
+        command = json.loads(line)
+        getattr(site, command["verb"])(**_replies(command["arguments"]))
+        print('["done", {}]', flush=True)
+    await site.stop()
+
+
+def _replies(arguments: dict[str, Any]) -> dict[str, Any]:
+    if "reply" in arguments:
+        arguments["reply"] = Reply.from_json(arguments["reply"])
+    if "replies" in arguments:
+        arguments["replies"] = [Reply.from_json(data) for data in arguments["replies"]]
+    return arguments
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main())
+    except BrokenPipeError:  # the parent is gone
+        sys.stderr.close()

@@ -1,0 +1,165 @@
+"""Plays one `Reply` on one connection: the waits, the tokens, and the count of what was generated.
+
+Runs as a task on the provider's loop, started by `desist.testing.provider.connection`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from desist.testing.provider import http11 as wire
+from desist.testing.provider.api import Dialect
+from desist.testing.provider.exchange import Book, Exchange
+from desist.testing.provider.replies import HANG, Reply
+
+__all__ = ["Answer", "Wire"]
+
+_FLOOD_BATCH = 64  # tokens per write
+
+
+class Wire(Protocol):
+    """What an answer needs of its connection."""
+
+    gone: bool  #: the client has left
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; nothing happens once the client is gone."""
+
+    async def drain(self) -> None:
+        """Wait until the socket takes more, or the client is gone."""
+
+    def drop(self) -> None:
+        """Close the connection after what was written."""
+
+
+class Answer:
+    """The answer to one exchange while it is made."""
+
+    def __init__(self, connection: Wire, book: Book, exchange: Exchange, dialect: Dialect, reply: Reply) -> None:
+        self._wire, self._book, self._exchange, self.reply = connection, book, exchange, reply
+        self._dialect = dialect
+        self._shape = dialect.shape(exchange.index, exchange.request, reply)
+        self._streams = reply.stream and bool(exchange.request.get("stream"))
+        self._permits = 0
+        self._hold = False
+        self._bell = asyncio.Event()
+        self._due = 0.0  # when the next token is to be sent
+
+    def hold(self) -> None:
+        """Hang before the next token."""
+        self._hold = True
+
+    def release(self) -> None:
+        """Let one hang go on, the present one or the next."""
+        self._permits += 1
+        self._bell.set()
+
+    async def play(self) -> None:
+        """Send the whole answer, as the reply says."""
+        reply = self.reply
+        await self._wait(reply.before_headers)
+        if reply.drop_before_headers:
+            self._wire.drop()
+        elif reply.status != 200:
+            self._fail()
+        elif self._streams:
+            await self._stream()
+        else:
+            await self._plain()
+
+    def _fail(self) -> None:
+        after = self.reply.retry_after
+        extra = None if after is None else {"retry-after": f"{after:g}"}
+        self._whole(self._dialect.error_body(self.reply.status, self.reply.error), extra)
+
+    async def _plain(self) -> None:
+        if await self._tokens(lambda _: None):
+            malformed = self.reply.malformed
+            self._whole(self._shape.whole() if malformed is None else malformed, None)
+
+    async def _stream(self) -> None:
+        self._headers(wire.response_head(200, "text/event-stream; charset=utf-8", None))
+        if not await self._tokens(lambda data: self._wire.write(wire.chunked(data))):
+            return
+        if self.reply.malformed is not None:
+            end = wire.chunked(self.reply.malformed) if self.reply.malformed else b""
+        else:
+            end = b"".join(map(wire.chunked, self._shape.last()))
+        await self._finish(end + wire.END)
+
+    async def _finish(self, end: bytes) -> None:
+        self._wire.write(end)
+        await self._wire.drain()
+        self._book.update(self._exchange, finished=not self._wire.gone)
+
+    def _whole(self, body: bytes, extra: dict[str, str] | None) -> None:
+        self._headers(wire.response_head(self.reply.status, "application/json", len(body), extra))
+        self._wire.write(body)
+        self._book.update(self._exchange, finished=not self._wire.gone)
+
+    def _headers(self, head: bytes) -> None:
+        self._wire.write(head)
+        if not self._wire.gone:
+            self._book.update(self._exchange, headers_at=time.monotonic())
+
+    async def _tokens(self, send: Callable[[bytes], None]) -> bool:
+        """Generate the tokens; return False if the connection was dropped meanwhile."""
+        await self._wait(self.reply.before_first_token)
+        if self.reply.malformed is None or self.reply.has_tokens:
+            send(self._shape.first())
+        events, sent, total = self._shape.events(), 0, self.reply.count()
+        while True:
+            if sent == self.reply.drop_after:
+                self._wire.drop()
+                return False
+            if sent == self.reply.stall_after:
+                await self._hang()
+            if sent >= total:
+                return True
+            if self._hold:
+                self._hold = False
+                await self._hang()
+            await self._pace(sent)
+            count = min(total, self._limit(sent)) - sent
+            send(b"".join([next(events) for _ in range(count)]))
+            sent = self._note(sent + count, count)
+            await self._wire.drain()
+
+    def _limit(self, sent: int) -> int:
+        """Return the count of tokens up to which nothing special happens."""
+        stops = [s for s in (self.reply.stall_after, self.reply.drop_after) if s is not None and s > sent]
+        return min([*stops, sent + (_FLOOD_BATCH if self.reply.flood else 1)])
+
+    def _note(self, sent: int, more: int) -> int:
+        exchange = self._exchange
+        exchange.writes.append((time.monotonic(), sent))
+        late = exchange.tokens_sent_after_close + (more if self._wire.gone else 0)
+        self._book.update(exchange, tokens_sent=sent, tokens_sent_after_close=late)
+        return sent
+
+    async def _pace(self, sent: int) -> None:
+        interval = self.reply.token_interval
+        if not interval:
+            await asyncio.sleep(0)
+            return
+        now = time.monotonic()
+        if not sent:
+            self._due = now
+        await asyncio.sleep(max(0.0, self._due - now))
+        self._due += interval
+
+    async def _wait(self, seconds: float) -> None:
+        if seconds == HANG:
+            await self._hang()
+        elif seconds:
+            await asyncio.sleep(seconds)
+
+    async def _hang(self) -> None:
+        while not self._permits:
+            self._bell.clear()
+            await self._bell.wait()
+        self._permits -= 1
+        self._due = time.monotonic()

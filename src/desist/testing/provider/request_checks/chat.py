@@ -1,0 +1,81 @@
+"""What chat completions take. Called by the face of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from desist.testing.provider.request_checks.rules import (
+    Calls,
+    check_argument_text,
+    check_closed,
+    check_content,
+    check_model,
+    check_name,
+    check_text,
+    check_tools,
+    entries,
+    mapping,
+    wrong,
+)
+
+__all__ = ["check_chat_request"]
+
+_ROLES = ("system", "developer", "user", "assistant", "tool")
+
+
+def check_chat_request(body: Mapping[str, Any]) -> None:
+    """Check the JSON of a request to `/v1/chat/completions`.
+
+    Raises:
+        AssertionError: says what is wrong, and where.
+    """
+    check_model(body)
+    calls = Calls(check_text)
+    for number, given in enumerate(entries("messages", body.get("messages"))):
+        where = f"messages[{number}]"
+        message = mapping(where, given)
+        if message.get("role") == "tool":
+            calls.result(f"{where}.tool_call_id", message.get("tool_call_id"))
+            _check_content(where, message)
+            continue
+        calls.other(where)
+        _check_message(where, message, calls)
+    calls.other("the end of messages")
+    check_tools(body, _name_of)
+    if body.get("stream_options") is not None and not body.get("stream"):
+        raise wrong("stream_options", "only with stream: true")
+
+
+def _check_message(where: str, message: Mapping[str, Any], calls: Calls) -> None:
+    if message.get("role") not in _ROLES:
+        raise wrong(f"{where}.role", f"must be one of {', '.join(_ROLES)}, not {message.get('role')!r}")
+    if message.get("tool_calls") is None:
+        _check_content(where, message)
+        return
+    if message["role"] != "assistant":
+        raise wrong(where, "only an assistant calls tools")
+    if message.get("content") is not None:
+        check_content(f"{where}.content", message["content"])
+    for number, given in enumerate(entries(f"{where}.tool_calls", message["tool_calls"])):
+        place = f"{where}.tool_calls[{number}]"
+        call = mapping(place, given)
+        if call.get("type") != "function":
+            raise wrong(f"{place}.type", "must be 'function'")
+        calls.call(f"{place}.id", call.get("id"))
+        function = mapping(f"{place}.function", call.get("function"))
+        check_name(f"{place}.function.name", function.get("name"))
+        check_argument_text(f"{place}.function.arguments", function.get("arguments"))
+
+
+def _check_content(where: str, message: Mapping[str, Any]) -> None:
+    """All but an answer may be empty or blank."""
+    if not isinstance(message.get("content"), str) or message["role"] == "assistant":
+        check_content(f"{where}.content", message.get("content"))
+
+
+def _name_of(where: str, tool: Mapping[str, Any]) -> str:
+    function = mapping(f"{where}.function", tool.get("function"))
+    if function.get("strict"):
+        check_closed(f"{where}.function.parameters", function.get("parameters"))
+    return check_name(f"{where}.function.name", function.get("name"))

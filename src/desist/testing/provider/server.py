@@ -1,0 +1,97 @@
+"""The provider's server on its loop: listens, chooses replies, and stops. The same in a thread and in a process."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from desist.testing.provider.connection import Connection
+from desist.testing.provider.exchange import Book, Exchange
+from desist.testing.provider.replies import Reply
+from desist.testing.provider.reply_player import Answer
+
+__all__ = ["Choose", "Site"]
+
+Choose = Callable[[Exchange], Reply | None]
+
+
+class Site:
+    """A server on 127.0.0.1. All methods run on its loop, `choose` too."""
+
+    def __init__(self, book: Book, default: Reply, choose: Choose | None = None) -> None:
+        self.book = book
+        self.connections: set[Connection] = set()
+        self.answers: dict[int, Answer] = {}
+        self.idle = asyncio.Event()  #: rung when the last connection ends
+        self._choose = choose
+        self._defaults: dict[str | None, Reply] = {None: default}
+        self._queues: dict[str | None, deque[Reply]] = {}
+        self._server: asyncio.Server | None = None
+
+    async def start(self, port: int, tls: tuple[str, str] | None) -> int:
+        """Listen, and return the port."""
+        context = None
+        if tls is not None:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(*tls)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Connection(self), "127.0.0.1", port, ssl=context, backlog=1024)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        """Stop listening, close every connection, and wait until they are gone."""
+        await self._stop_listening()
+        tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
+        for connection in list(self.connections):
+            connection.abort()
+        for task in tasks:  # answers that go on without their client
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        while self.connections:
+            self.idle.clear()
+            await self.idle.wait()
+
+    async def _stop_listening(self) -> None:
+        """Accept no more, and let what was accepted become a connection.
+
+        asyncio leaves a socket open whose server is closed, or whose task is cancelled, between the two.
+        """
+        if self._server is not None:
+            for listener in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(listener.fileno())
+            for _ in range(4):
+                await asyncio.sleep(0)
+            self._server.close()
+
+    def enqueue(self, replies: Iterable[Reply], model: str | None) -> None:
+        """Add replies for the next requests, of one model or of any."""
+        self._queues.setdefault(model, deque()).extend(replies)
+
+    def set_default(self, reply: Reply, model: str | None) -> None:
+        """Set what is answered when no reply is queued."""
+        self._defaults[model] = reply
+
+    def control(self, index: int, verb: str) -> None:
+        """Hold or release the answer to an exchange; nothing happens if it is over."""
+        answer = self.answers.get(index)
+        if answer is None:
+            return
+        if verb == "hold":
+            answer.hold()
+        else:
+            answer.release()
+
+    def choose(self, exchange: Exchange) -> Reply:
+        """Return the reply to a request: the callable's, the model's next or default, the next, the default."""
+        reply = self._choose(exchange) if self._choose is not None else None
+        if reply is not None:
+            return reply
+        model = exchange.request.get("model")
+        for key in (model, None) if isinstance(model, str) else (None,):
+            if self._queues.get(key):
+                return self._queues[key].popleft()
+            if key in self._defaults:
+                return self._defaults[key]
+        raise AssertionError("a site has a default")

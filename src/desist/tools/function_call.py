@@ -1,0 +1,81 @@
+"""A tool call that is made and answered by itself, without an agent: for programs and tests.
+
+The agent doesn't use it: it enforces timeouts and reports cancelled and abandoned calls itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from desist.exceptions import AgentRunException, ToolError
+from desist.tools.function import Function
+
+__all__ = ["FunctionCall", "FunctionExecutionResult"]
+
+
+@dataclass(slots=True)
+class FunctionExecutionResult:
+    """What became of a call: `result` as the tool returned it, or `error` in words."""
+
+    status: Literal["success", "failure"]
+    result: Any = None
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class FunctionCall:
+    """One call of `function`. `arguments` are values or JSON text; `injected` is what desist would fill in."""
+
+    function: Function
+    arguments: Mapping[str, Any] | str | None = None
+    call_id: str | None = None
+    result: Any = None
+    error: str | None = None
+    injected: Mapping[str, Any] = field(default_factory=dict)
+
+    def execute(self) -> FunctionExecutionResult:
+        """Call a sync tool in this thread. No timeout is enforced here.
+
+        Raises:
+            ToolError: the tool is async.
+            AgentRunException: the tool wants to steer the agent.
+        """
+        if self.function.is_async:
+            raise ToolError(f"tool '{self.function.name}' is async: use `await call.aexecute()`")
+        try:
+            return self._succeeded(self.function.bind(self.arguments, self.injected).invoke())
+        except AgentRunException:
+            raise
+        except Exception as error:
+            return self._failed(error)
+
+    async def aexecute(self) -> FunctionExecutionResult:
+        """Call an async tool here, a sync one in a worker thread. No timeout is enforced here.
+
+        Raises:
+            AgentRunException: the tool wants to steer the agent.
+        """
+        from desist.calls.thread_pool import run_blocking
+
+        try:
+            call = self.function.bind(self.arguments, self.injected)
+            if self.function.is_async:
+                return self._succeeded(await call.invoke())
+            if self.function.isolation == "process":
+                return self._succeeded(await call.invoke_isolated())
+            interrupt = self.function.interrupt
+            return self._succeeded(await run_blocking(call.invoke, name=self.function.name, interrupt=interrupt))
+        except AgentRunException:
+            raise
+        except Exception as error:
+            return self._failed(error)
+
+    def _succeeded(self, result: Any) -> FunctionExecutionResult:
+        self.result, self.error = result, None
+        return FunctionExecutionResult("success", result)
+
+    def _failed(self, error: Exception) -> FunctionExecutionResult:
+        self.error = str(error) or type(error).__name__
+        return FunctionExecutionResult("failure", error=self.error)

@@ -1,0 +1,238 @@
+"""Calling a function of the user's: sync or async, plain or a generator, with the parameters that it asks for by name.
+
+Called by steps, by containers that ask a question (`Question`), and by a workflow whose `steps` is a function.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+from desist.calls.dispatch import call_user_code
+from desist.calls.thread_call import Interrupt
+from desist.exceptions import ConfigurationError, StepError, UnsupportedError
+from desist.run.events.base import BaseRunOutputEvent, content_text
+from desist.run.events.steps import StepOutputEvent
+from desist.run.execution.custom_events import fill_in
+from desist.run.outputs.agent import RunOutput
+from desist.run.outputs.workflow import WorkflowRunOutput
+from desist.tools.isolation import Isolation, check_options, check_reachable, refuse_linked
+from desist.workflow.execution import Flow
+from desist.workflow.step_state import Progress
+from desist.workflow.types import StepOutput
+
+__all__ = ["FunctionCall", "Question", "call_function", "function_name"]
+
+#: How deep the outputs may be nested that a function returns.
+MAX_OUTPUTS = 32
+#: What a function may ask for by name, beside what it is about.
+_KNOWN = ("session_state", "run_context", "cancel_token", "dependencies")
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """Return what a function, partial or callable object is called."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__name__", None) or type(function).__name__
+
+
+def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what `inspect` can look at: the `__call__` of an object, the function of a partial."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isroutine(function):
+        return function
+    call: Callable[..., Any] = function.__call__  # type: ignore[operator]
+    return call
+
+
+class FunctionCall:
+    """A step's function, looked at once."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        what: str = "step function",
+        isolation: Isolation = "thread",
+        interrupt: Interrupt = "auto",
+        grace: float | None = None,
+    ) -> None:
+        self.function, self.what = function, what
+        self.isolation, self.interrupt, self.grace = isolation, interrupt, grace
+        self.name = function_name(function)
+        plain = _plain(function)
+        self.is_generator = inspect.isgeneratorfunction(plain)
+        self.is_async_generator = inspect.isasyncgenfunction(plain)
+        self.is_async = inspect.iscoroutinefunction(plain)
+        self.wanted = frozenset(inspect.signature(function).parameters)
+        self._check(plain)
+
+    def _check(self, plain: Callable[..., Any]) -> None:
+        whose = f"{self.what} {self.name!r}"
+        is_async = self.is_async or self.is_async_generator
+        check_options(self.isolation, self.interrupt, self.grace, whose, is_async=is_async)
+        if self.isolation == "process":
+            check_reachable(plain, whose, is_async=is_async, defined=False)
+            refuse_linked(sorted(self.wanted), whose)
+        elif self.grace is not None:
+            raise ConfigurationError(f"{whose}: grace={self.grace!r} needs isolation='process'")
+
+    def arguments(self, flow: Flow, **more: Any) -> dict[str, Any]:
+        """Return what the function asks for by name, beside its input; `more` is known here alone."""
+        known = {
+            "session_state": flow.context.session_state,
+            "run_context": flow.context,
+            "cancel_token": flow.run.token,
+            "dependencies": flow.context.dependencies,
+            **more,
+        }
+        return {name: value for name, value in known.items() if name in self.wanted}
+
+    async def invoke(self, begin: Callable[[], Any], *, is_async: bool) -> Any:
+        """Call `begin`, which calls the function, where it belongs; and wait for what it returns, if it must be."""
+        made = await call_user_code(begin, name=self.name, is_async=is_async, interrupt=self.interrupt)
+        if inspect.isawaitable(made):
+            waiting = made
+            made = await call_user_code(lambda: waiting, name=self.name, is_async=True, interrupt=self.interrupt)
+        return made
+
+
+async def call_function(
+    call: FunctionCall, args: tuple[Any, ...], arguments: dict[str, Any], flow: Flow, progress: Progress
+) -> StepOutput:
+    """Call it and return what it made. Sync functions run in a worker thread, or in a process if the step says so."""
+    pieces = _Pieces(flow, progress)
+    if call.isolation == "process":
+        return await _call_isolated(call, args, arguments, pieces)
+
+    def begin() -> Any:
+        made = call.function(*args, **arguments)
+        if call.is_async_generator:
+            return _drain_async(made, pieces)
+        return _drain(made, pieces) if call.is_generator else made
+
+    made = await call.invoke(begin, is_async=call.is_async or call.is_async_generator)
+    if call.is_generator or call.is_async_generator:
+        return pieces.output()
+    return _as_output(made)
+
+
+async def _call_isolated(
+    call: FunctionCall, args: tuple[Any, ...], arguments: dict[str, Any], pieces: _Pieces
+) -> StepOutput:
+    from desist.calls.process import run_in_process
+
+    made = await run_in_process(
+        call.function,
+        args,
+        arguments,
+        name=call.name,
+        grace=call.grace,
+        interrupt=call.interrupt,
+        on_item=pieces.take if call.is_generator else None,
+    )
+    return pieces.output() if call.is_generator else _as_output(made)
+
+
+def _drain(items: Iterator[Any], pieces: _Pieces) -> None:
+    for item in items:
+        pieces.take(item)
+
+
+async def _drain_async(items: AsyncIterator[Any], pieces: _Pieces) -> None:
+    try:
+        async for item in items:
+            pieces.take(item)
+    finally:
+        await items.aclose()  # type: ignore[attr-defined]
+
+
+class _Pieces:
+    """What a generator yields: events pass through, a StepOutput or a run's output is the result, the rest is text."""
+
+    def __init__(self, flow: Flow, progress: Progress) -> None:
+        self._flow, self._progress = flow, progress
+        self._result: StepOutput | None = None
+
+    def take(self, item: Any) -> None:
+        if isinstance(item, StepOutput | RunOutput | WorkflowRunOutput):
+            self._result = _as_output(item)
+        elif isinstance(item, BaseRunOutputEvent):
+            fill_in(item, self._progress.common)
+            text = item.content if item.is_content and isinstance(getattr(item, "content", None), str) else ""  # type: ignore[attr-defined]
+            self._flow.run.emit(item, (lambda: self._progress.said.append(text)) if text else None)
+        else:
+            text = content_text(item)
+            event = StepOutputEvent(**self._progress.common, step_output=StepOutput(content=item))
+            event.is_content = True  # type: ignore[misc]
+            self._flow.run.emit(event, lambda: self._progress.said.append(text))
+
+    def output(self) -> StepOutput:
+        return self._result or StepOutput(content="".join(self._progress.said))
+
+
+def _as_output(made: Any) -> StepOutput:
+    if isinstance(made, RunOutput | WorkflowRunOutput):
+        return StepOutput(content=made.content, step_run_id=made.run_id, metrics=made.metrics)
+    if not isinstance(made, StepOutput):
+        return StepOutput(content=made)
+    _check_depth(made)
+    return copy.copy(made)  # the function may return what another step made, or one object again and again
+
+
+def _check_depth(made: StepOutput) -> None:
+    """Raise `ConfigurationError` if outputs are nested so deep in one another that they couldn't be stored and read."""
+    level = {id(made): made}
+    for _ in range(MAX_OUTPUTS + 1):
+        level = {id(one): one for output in level.values() for one in output.steps or () if isinstance(one, StepOutput)}
+        if not level:
+            return
+    raise ConfigurationError(
+        f"a StepOutput has more than {MAX_OUTPUTS} others inside of one another in its steps=: nest fewer"
+    )
+
+
+class Question:
+    """A function of the user's that decides something for a container: an evaluator, a selector, an end condition.
+
+    Parameters:
+        function: sync or async; it is given what it decides about, if it takes that, and what it asks for by name.
+        what: what it is called in errors, as "evaluator= of Condition 'x'".
+
+    Raises:
+        ConfigurationError: it can't be called, or is a generator; an expression in a string isn't supported.
+    """
+
+    def __init__(self, function: Any, what: str) -> None:
+        if isinstance(function, str):
+            raise UnsupportedError(
+                f"{what} is the text {function!r:.80}: expressions aren't supported, give a function"
+            )
+        if not callable(function) or isinstance(function, type):
+            raise ConfigurationError(f"{what} must be a function, not {function!r:.80}")
+        self._what = what
+        self._call = FunctionCall(function, what=what)
+        if self._call.is_generator or self._call.is_async_generator:
+            raise ConfigurationError(f"{what} must return its answer: {self._call.name!r} is a generator")
+
+    async def answer(self, subject: Any, flow: Flow, **more: Any) -> Any:
+        """Ask it, wherever it belongs.
+
+        Raises:
+            StepError: it raised; the message names the container. Not tried again.
+        """
+        call = self._call
+        arguments = call.arguments(flow, **more)
+        args = (subject,) if call.wanted - {*_KNOWN, *more} else ()
+        flow.check()
+        try:
+            return await call.invoke(lambda: call.function(*args, **arguments), is_async=call.is_async)
+        except (Exception, SystemExit) as error:
+            words = f"{self._what} raised {type(error).__name__}: {error}"
+            failure = StepError(words)
+            failure.retryable = False
+            raise failure from error

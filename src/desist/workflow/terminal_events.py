@@ -1,0 +1,56 @@
+"""The last event of a workflow's run, made of its output: told when it ends, and again to who asks much later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from desist.run.events.base import RunStatus, content_text
+from desist.run.workflow import WorkflowCancelledEvent, WorkflowCompletedEvent, WorkflowErrorEvent, WorkflowRunOutput
+
+__all__ = ["cancelled", "completed", "ending_of", "failed"]
+
+
+def completed(output: WorkflowRunOutput, common: Mapping[str, Any]) -> WorkflowCompletedEvent:
+    """Return the event of a run that ended well. `common` is what every event of the run carries."""
+    return WorkflowCompletedEvent(
+        **common,
+        content=output.content,
+        content_type=output.content_type,
+        step_results=output.step_results,
+        step_executor_runs=output.step_executor_runs,
+        metadata=output.metadata,
+        metrics=output.metrics,
+        run_output=output,
+    )
+
+
+def cancelled(output: WorkflowRunOutput, common: Mapping[str, Any]) -> WorkflowCancelledEvent:
+    """Return the event of a run that was cancelled; its content is what was said by then, as text."""
+    return WorkflowCancelledEvent(
+        **common,
+        reason=output.cancel.reason if output.cancel else None,
+        content=None if output.content is None else content_text(output.content),
+        cancel=output.cancel,
+        step_results=output.step_results,
+        run_output=output,
+    )
+
+
+def failed(output: WorkflowRunOutput, common: Mapping[str, Any], error_type: str | None = None) -> WorkflowErrorEvent:
+    """Return the event of a run that failed."""
+    return WorkflowErrorEvent(**common, error=output.error, error_type=error_type)
+
+
+def ending_of(output: WorkflowRunOutput) -> Any:
+    """Return the last event of a run that has ended, made of its record."""
+    make: Any = {RunStatus.completed: completed, RunStatus.cancelled: cancelled}.get(output.status, failed)
+    return make(
+        output,
+        {
+            "workflow_id": output.workflow_id,
+            "workflow_name": output.workflow_name,
+            "session_id": output.session_id,
+            "run_id": output.run_id,
+        },
+    )
