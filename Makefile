@@ -14,9 +14,9 @@ define pytest
 endef
 
 test: check  ## everything that must hold
-	$(call pytest,--ignore tests/process --ignore tests/stops --ignore tests/netns,-n 2 --dist loadfile)
-	$(call pytest,tests/stops)
-	$(call pytest,tests/process)
+	$(call pytest,--ignore tests/calls --ignore tests/chaos/network,-n 2 --dist loadfile)
+	$(call pytest,tests/calls --ignore tests/calls/process)
+	$(call pytest,tests/calls/process)
 
 check: .venv/.dev  ## style, types, floors
 	$(BIN)/ruff check .
@@ -34,7 +34,7 @@ soak: .venv/.dev  ## ten minutes of mixed load; nothing may be lost or left over
 chaos: .venv/.dev  ## 520 runs on each database while workers are killed and frozen and the database fails; hosts that are cut off (root)
 	$(BIN)/python -m bench.chaos --db sqlite --runs 520 --seed $(or $(SEED),7)
 	$(BIN)/python -m bench.chaos --db postgres --runs 520 --seed $(or $(SEED),7)
-	$(BIN)/python -m pytest -q tests/netns
+	$(BIN)/python -m pytest -q tests/chaos/network
 
 docs: .venv/.dev  ## what the docs take from the code: the diagram of statuses
 	$(BIN)/python docs/generate.py

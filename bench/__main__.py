@@ -16,26 +16,26 @@ from bench.table import Table
 
 #: What there is, in the order in which it runs: the light ones first, before this process has grown.
 NAMES = (
-    "weight",
+    "import_cost",
     "unread",
     "steps",
     "store",
     "journal",
     "events_store",
-    "shapes",
+    "wide_and_deep",
     "events",
     "idle",
     "tokens",
-    "crowd",
+    "concurrency",
     "cancel_crowd",
     "requests",
-    "waits",
-    "billing",
+    "cancel_latency",
+    "provider_tokens",
     "process",
     "server",
     "flood",
     "scale",
-    "stops",
+    "thread_interrupts",
 )
 RESULTS = Path(__file__).parent / "results.json"
 

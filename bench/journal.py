@@ -15,13 +15,13 @@ from bench.store import _each
 from bench.table import Figure, Table
 from desist import Step, Workflow
 from desist.db import PostgresDb, SqliteDb
-from desist.db.backends.postgres import PostgresPlace
-from desist.db.backends.sqlite import SqliteFile
-from desist.db.process.postgres_target import Target
+from desist.db.backends.postgres import PostgresBackend
+from desist.db.backends.sqlite import SqliteBackend
+from desist.db.process.postgres_target import PostgresTarget
 from desist.db.records.codec import encode_part
 from desist.db.records.rows import row_of
-from desist.db.tables.sql import Names, SqlTables
-from desist.db.writer import Job
+from desist.db.tables.sql import SqlTables, TableNames
+from desist.db.writer import WriteJob
 from desist.run.component.cancellation import cancel
 from desist.run.events.base import RunStatus
 from desist.run.outputs.agent import RunOutput
@@ -38,7 +38,7 @@ def _run(number: int) -> StoredRun:
     )
 
 
-Opened = SqliteFile | PostgresPlace
+Opened = SqliteBackend | PostgresBackend
 
 
 def _open(place: str) -> SqliteDb | PostgresDb:
@@ -47,15 +47,15 @@ def _open(place: str) -> SqliteDb | PostgresDb:
 
 def _tables(place: str) -> Opened:
     if "://" in place:
-        return PostgresPlace(Target(place), None, Names(), 10.0)
-    return SqliteFile(Path(place), Names(), 10.0)
+        return PostgresBackend(PostgresTarget(place), None, TableNames(), 10.0)
+    return SqliteBackend(Path(place), TableNames(), 10.0)
 
 
 def _commits(file: Opened, work: Callable[[SqlTables, int], Any], count: int, *, durable: bool) -> float:
     """Return microseconds for a transaction of one fenced statement: the median."""
     seen = []
     for number in range(count):
-        job = Job(lambda tables, number=number: work(tables, number), durable=durable)
+        job = WriteJob(lambda tables, number=number: work(tables, number), durable=durable)
         began = time.perf_counter()
         file.write([job])
         seen.append(time.perf_counter() - began)

@@ -15,7 +15,7 @@ from typing import Any
 from desist import Step, StepInput, Workflow
 from desist.db import PostgresDb
 from desist.engine import Worker
-from desist.runtime.background_loop import home
+from desist.runtime.background_loop import background_loop
 
 
 def _say(*words: object) -> None:
@@ -43,7 +43,7 @@ async def _alone(db: Any, concurrency: int) -> None:
         try:
             taken = await asyncio.to_thread(db.store.take_queued, run_id)
             if taken is not None:
-                run = known[taken.run.owner_id].open_taken(taken).start()
+                run = known[taken.run.owner_id].open_from_queue(taken).start()
                 await run.settled.wait_async()
         finally:
             turns.release()
@@ -66,7 +66,7 @@ def main() -> None:
     url, mode, concurrency = sys.argv[1], sys.argv[2], int(sys.argv[3])
     db = PostgresDb(url)
     if mode == "alone":
-        home.loop()
+        background_loop.loop()
         threading.Thread(target=lambda: asyncio.run(_alone(db, concurrency)), daemon=True).start()
         _say("ready")
         sys.stdin.read()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bench.scene import Scene
+from bench.scenario import Scene
 from desist.agent import Agent
 from desist.cancel import sleep
 from desist.testing import Call, ScriptedModel

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.chaos.follower import told_of
 from bench.chaos.notes import Notes
-from bench.chaos.place import open_db
+from bench.chaos.run_store import open_db
 from bench.chaos.sites import Site
 from desist.exceptions import StoreError
 from desist.run.component.cancellation import cancel

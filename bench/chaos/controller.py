@@ -11,8 +11,8 @@ from bench.chaos.audit import Audit
 from bench.chaos.child import Child
 from bench.chaos.history import History, Note
 from bench.chaos.notes import Notes, read_notes
-from bench.chaos.place import open_db
 from bench.chaos.plan import Ask, Fault, Plan, Start, is_phase
+from bench.chaos.run_store import open_db
 from bench.chaos.sites import Site
 from desist.exceptions import StoreError
 from desist.testing import LoopbackProvider, Reply

@@ -13,9 +13,9 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from bench.chaos.note_reader import Tail
 from bench.chaos.notes import Notes, NotesHandler
-from bench.chaos.place import open_db
-from bench.chaos.tail import Tail
+from bench.chaos.run_store import open_db
 from desist.exceptions import ConfigurationError, StoreError
 
 __all__ = ["told_of"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from desist.db.coordination import transactions as asking
-from desist.db.coordination.lease_keeper import Attendant
+from desist.db.coordination.lease_keeper import LeaseKeeper
 from desist.db.recovery import rebuild as crash
 from desist.db.tables.sql import SqlTables
 
@@ -22,7 +22,7 @@ def _ignore_epoch() -> None:
     def decide(tables: Any, run_id: str, epoch: int, choose: Any) -> None:
         run = choose()
         if run is not None:
-            asking.end(tables, run, epoch)
+            asking.finish_run(tables, run, epoch)
 
     put_last_events = SqlTables.put_last_events
 
@@ -31,14 +31,14 @@ def _ignore_epoch() -> None:
         return True
 
     SqlTables.put_last_events = put_anyway  # type: ignore[method-assign]
-    Attendant._lose = lambda *args: None  # type: ignore[method-assign]
+    LeaseKeeper._drop_lost_run = lambda *args: None  # type: ignore[method-assign]
     SqlTables.end_run = end_run  # type: ignore[method-assign]
-    asking.decide = decide  # type: ignore[assignment]
+    asking.finish_unless_cancelled = decide  # type: ignore[assignment]
 
 
 def _forget_parts() -> None:
     """Whoever goes on with a run begins it anew."""
-    crash._counting = lambda parts: []
+    crash._effective_parts = lambda parts: []
 
 
 def _forget_request() -> None:

@@ -48,10 +48,10 @@ __all__ = [
     "RunStateError",
     "StepError",
     "StopAgentRun",
-    "SyncBackgroundError",
     "StoreError",
-    "ToolError",
+    "SyncBackgroundError",
     "TooManyAbandonedError",
+    "ToolError",
     "UnreadableError",
     "UnsupportedError",
 ]

@@ -14,7 +14,7 @@ from desist.db import SqliteDb
 from desist.run.agent import RunContentEvent
 from desist.run.events.base import RunStatus
 from desist.streams import channel as bridges
-from desist.streams.channel import Backlog, Bridge, Closed
+from desist.streams.channel import Backlog, ChannelClosed, EventChannel
 
 
 @pytest.fixture(autouse=True)
@@ -79,14 +79,14 @@ def test_a_reader_goes_on_in_the_store(tmp_path: Path, asynchronous: bool) -> No
 
 def test_everything_is_bounded() -> None:
     """Of events that can't be spared, twice as many are kept; the last one always."""
-    bridge: Bridge[list[Any]] = Bridge(
+    bridge: EventChannel[list[Any]] = EventChannel(
         threading.Lock(), None, Backlog(lambda item: item[0] == "text", lambda item, missed: item.append(missed))
     )
     for number in range(1000):
         bridge.put(["step", number])
     bridge.close([["end", 0]])
     seen = []
-    with pytest.raises(Closed):
+    with pytest.raises(ChannelClosed):
         while True:
             seen.append(bridge.get())
     assert len(seen) == 101 and seen[-1] == ["end", 0, 900]

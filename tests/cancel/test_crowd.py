@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import desist
-from desist.calls.thread_call import Work
+from desist.calls.thread_call import ThreadCall
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.scope import Outcome, Scope
 from desist.cancel.status import RunStatus
@@ -20,7 +20,7 @@ from desist.cancel.token import CancelToken, check_cancelled, deliver
 from desist.db import SqliteDb
 from desist.exceptions import RunCancelled
 from desist.run.component.cancellation import acancel, cancel
-from desist.runtime.helper_threads import Helpers, interrupting_helpers
+from desist.runtime.helper_threads import HelperThreads, interrupting_helpers
 from desist.testing import Gate
 from desist.workflow import Parallel, Step, StepInput, Workflow
 
@@ -126,11 +126,11 @@ def test_a_call_that_has_its_thread_after_the_decision_does_not_begin() -> None:
     """A queued call of a run that was cancelled meanwhile is not called, though its own token wasn't told."""
     called: list[str] = []
 
-    async def main() -> Work:
+    async def main() -> ThreadCall:
         scope, token = Scope("r"), CancelToken()
         token.decided = scope
         scope.begin()
-        work = Work(lambda: called.append("called"), "call", None, token.child(), "auto")
+        work = ThreadCall(lambda: called.append("called"), "call", None, token.child(), "auto")
         scope.request(USER)
         await asyncio.to_thread(work.run)
         return work
@@ -181,9 +181,9 @@ def test_a_tree_may_be_deeper_than_the_stack() -> None:
     for n in range(1, 5000):
         child = Scope(str(n))
         scope.begin()
-        scope.adopt(child)
+        scope.add_child(child)
         scope = child
-    hits = top.request(USER).hits
+    hits = top.request(USER).cancelled
     assert [hit.run_id for hit in hits] == [str(n) for n in range(4999, -1, -1)]
     assert [one.run_id for one in top.walk()] == [hit.run_id for hit in hits]
 
@@ -257,7 +257,7 @@ def test_a_frozen_database_holds_no_loop(tmp_path: Path) -> None:
 
 def test_helpers_are_few_and_do_all() -> None:
     """A thousand jobs from ten threads: each is done once, by four threads at most, one that fails harms nobody."""
-    helpers, lock = Helpers("desist-test", 4), threading.Lock()
+    helpers, lock = HelperThreads("desist-test", 4), threading.Lock()
     did: list[int] = []
     who: set[str] = set()
     all_done = threading.Event()
@@ -284,7 +284,7 @@ def test_helpers_are_few_and_do_all() -> None:
 
 def test_shared_work_ends_once() -> None:
     """All pieces are done before the last call, which comes once, for none and for many pieces."""
-    helpers = Helpers("desist-test", 4)
+    helpers = HelperThreads("desist-test", 4)
     for count in (0, 1, 500):
         did: list[int] = []
         ends: list[int] = []

@@ -10,7 +10,7 @@ import pytest
 
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt, Latch
-from desist.cancel.registry import Registry
+from desist.cancel.registry import RunRegistry
 from desist.cancel.registry import registry as the_registry
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
@@ -48,10 +48,10 @@ class Clock:
 
 def test_unknown_ids_are_bounded() -> None:
     """100,000 wrong ids leave 10,000 intents, the newest."""
-    registry = Registry()
+    registry = RunRegistry()
     for number in range(100_000):
         assert not registry.cancel(f"wrong-{number}", USER)
-    assert registry.intents == 10_000
+    assert registry.pending_cancels == 10_000
     assert registry.add(Live("wrong-99999")) is USER  # type: ignore[arg-type]
     assert registry.add(Live("wrong-0")) is None  # type: ignore[arg-type]
 
@@ -59,17 +59,17 @@ def test_unknown_ids_are_bounded() -> None:
 def test_an_intent_expires() -> None:
     """A run that starts later isn't harmed by it."""
     clock = Clock()
-    registry = Registry(clock=clock, intent_ttl=60)
+    registry = RunRegistry(clock=clock, intent_ttl=60)
     assert registry.cancel("r", USER).outcome is Outcome.unknown
     clock.now = 60.0
     assert registry.add(Live("r")) is None  # type: ignore[arg-type]
-    assert registry.intents == 0
+    assert registry.pending_cancels == 0
 
 
 def test_an_intent_that_follows_an_expired_one_holds() -> None:
     """The stale one doesn't stand in its way, nor take it along when it goes."""
     clock = Clock()
-    registry = Registry(clock=clock, intent_ttl=60)
+    registry = RunRegistry(clock=clock, intent_ttl=60)
     registry.cancel("r", USER)
     clock.now = 61.0
     again = CancelReason(source=Source.user, text="again")
@@ -80,7 +80,7 @@ def test_an_intent_that_follows_an_expired_one_holds() -> None:
 
 def test_the_first_intent_wins_and_counts_once() -> None:
     """A repeat doesn't change it; the run takes it with it."""
-    registry = Registry()
+    registry = RunRegistry()
     registry.cancel("r", USER)
     registry.cancel("r", CancelReason(source=Source.user, text="later"))
     run = Live("r")
@@ -91,7 +91,7 @@ def test_the_first_intent_wins_and_counts_once() -> None:
 
 def test_a_live_id_is_not_given_twice() -> None:
     """The error names it; after the end it may be used again."""
-    registry = Registry()
+    registry = RunRegistry()
     run = Live("r")
     registry.add(run)  # type: ignore[arg-type]
     with pytest.raises(RunIdInUseError, match="'r' belongs to a run that is live"):
@@ -104,7 +104,7 @@ def test_a_live_id_is_not_given_twice() -> None:
 
 def test_an_ended_childs_id_finds_its_tree_while_that_lives() -> None:
     """Scope "tree" reaches the root; scope "run" hears how the child ended."""
-    registry = Registry()
+    registry = RunRegistry()
     root = Live("root")
     child = Live("child", root)
     for run in (root, child):
@@ -119,7 +119,7 @@ def test_an_ended_childs_id_finds_its_tree_while_that_lives() -> None:
 
 def test_an_ended_childs_id_never_finds_a_later_run_of_its_roots_id() -> None:
     """A cancel that comes too late doesn't harm another run."""
-    registry = Registry()
+    registry = RunRegistry()
     root = Live("root")
     child = Live("child", root)
     for run in (root, child):
@@ -134,7 +134,7 @@ def test_an_ended_childs_id_never_finds_a_later_run_of_its_roots_id() -> None:
 
 def test_ended_runs_are_bounded() -> None:
     """The oldest is forgotten, and then unknown."""
-    registry = Registry(max_ended=3)
+    registry = RunRegistry(max_ended=3)
     for number in range(5):
         run = Live(f"r{number}")
         registry.add(run)  # type: ignore[arg-type]
@@ -168,7 +168,7 @@ class Quiet:
     def conclude(self, *_: Any) -> list[Any]:
         return []
 
-    def shows(self, event: Any) -> bool:
+    def is_visible(self, event: Any) -> bool:
         return False
 
 

@@ -1,11 +1,11 @@
-"""The tree's decisions one by one; `tests/proof` walks their interleavings."""
+"""The tree's decisions one by one; `tests/model_checking` walks their interleavings."""
 
 from __future__ import annotations
 
 import pytest
 
 from desist.cancel.reason import CancelReason, Source
-from desist.cancel.scope import Next, Outcome, Scope
+from desist.cancel.scope import NextAction, Outcome, Scope
 from desist.cancel.status import RunStatus
 from desist.exceptions import RunStateError
 
@@ -15,10 +15,10 @@ S = RunStatus
 
 def tree(*, bound: bool = True, skip: bool = False) -> tuple[Scope, Scope, Scope]:
     """A running root with two running children."""
-    root, one, two = Scope("root"), Scope("one", bound=bound, skip=skip), Scope("two", bound=True)
+    root, one, two = Scope("root"), Scope("one", bound=bound, detached=skip), Scope("two", bound=True)
     root.begin()
     for child in (one, two):
-        root.adopt(child)
+        root.add_child(child)
         child.begin()
     return root, one, two
 
@@ -28,23 +28,23 @@ def test_a_request_by_a_childs_id_stops_the_whole_tree_children_first() -> None:
     root, one, two = tree()
     verdict = one.request(USER)
     assert (verdict.outcome, verdict.target) == (Outcome.accepted, root)
-    assert verdict.hits == [one, two, root]
-    assert [scope.reason.source for scope in verdict.hits if scope.reason] == ["parent", "parent", "user"]
-    assert all(scope.reason and scope.reason.text == "enough" for scope in verdict.hits)
+    assert verdict.cancelled == [one, two, root]
+    assert [scope.reason.source for scope in verdict.cancelled if scope.reason] == ["parent", "parent", "user"]
+    assert all(scope.reason and scope.reason.text == "enough" for scope in verdict.cancelled)
 
 
 def test_a_bound_child_that_is_cancelled_by_itself_takes_its_parent_along() -> None:
     """And its siblings: source `child` for the parent, `sibling` for them."""
     root, one, two = tree()
     verdict = one.request(USER, "run")
-    assert (verdict.outcome, verdict.target, verdict.hits) == (Outcome.accepted, one, [one, two, root])
+    assert (verdict.outcome, verdict.target, verdict.cancelled) == (Outcome.accepted, one, [one, two, root])
     assert [scope.reason and scope.reason.source for scope in (one, two, root)] == ["user", "sibling", "child"]
 
 
 def test_skip_keeps_the_parent() -> None:
     """`on_cancel="skip"`: the parent goes on."""
     root, one, two = tree(skip=True)
-    assert one.request(USER, "run").hits == [one]
+    assert one.request(USER, "run").cancelled == [one]
     assert root.status is two.status is S.running
 
 
@@ -60,7 +60,7 @@ def test_a_free_childs_own_limit_is_its_own_matter(source: Source, falls: bool) 
 def test_reach_own_never_climbs(bound: bool) -> None:
     """Whoever started the run deals with its end."""
     root, one, _ = tree(bound=bound)
-    assert one.request(CancelReason(source=Source.consumer_closed), "own").hits == [one]
+    assert one.request(CancelReason(source=Source.consumer_closed), "own").cancelled == [one]
     assert root.status is S.running
 
 
@@ -71,8 +71,8 @@ def test_only_one_request_is_accepted() -> None:
     assert scope.request(USER).outcome is Outcome.accepted
     assert scope.request(CancelReason(source=Source.deadline)).outcome is Outcome.already_cancelling
     scope.end_body()
-    assert scope.advance() is Next.conclude
-    scope.announce()
+    assert scope.advance() is NextAction.finalize
+    scope.settle()
     assert scope.request(CancelReason(source=Source.deadline)).outcome is Outcome.already_cancelled
     assert scope.reason is USER
 
@@ -82,7 +82,7 @@ def test_completion_wins_when_it_is_first() -> None:
     scope = Scope("r")
     scope.begin()
     scope.end_body()
-    assert (scope.advance(), scope.status) == (Next.conclude, S.completed)
+    assert (scope.advance(), scope.status) == (NextAction.finalize, S.completed)
     assert scope.request(USER).outcome is Outcome.finished
 
 
@@ -91,7 +91,7 @@ def test_a_run_that_is_cancelled_before_it_starts_never_begins() -> None:
     scope = Scope("r")
     scope.request(USER)
     assert scope.begin() is False
-    assert scope.advance() is Next.conclude
+    assert scope.advance() is NextAction.finalize
 
 
 def test_a_child_of_a_cancelled_run_is_born_cancelled() -> None:
@@ -99,7 +99,7 @@ def test_a_child_of_a_cancelled_run_is_born_cancelled() -> None:
     root, _, _ = tree()
     root.request(USER)
     late = Scope("late")
-    root.adopt(late)
+    root.add_child(late)
     assert late.status is S.cancelling and late.begin() is False
     assert late.reason and late.reason.source is Source.parent
 
@@ -111,7 +111,7 @@ def test_a_stray_of_a_run_that_is_over_stands_alone() -> None:
     root.end_body()
     root.advance()
     stray = Scope("stray")
-    root.adopt(stray)
+    root.add_child(stray)
     assert stray.root is stray and stray.begin()
 
 
@@ -119,14 +119,14 @@ def test_a_parent_joins_its_children() -> None:
     """A body that ends before its children: they are cancelled and waited for, then it completes."""
     root, one, two = tree(bound=False)
     root.end_body()
-    assert root.advance() is Next.reap
-    assert root.reap() == [one, two]
+    assert root.advance() is NextAction.cancel_children
+    assert root.cancel_children() == [one, two]
     for child in (one, two):
-        assert root.advance() is Next.reap and root.reap() == []
+        assert root.advance() is NextAction.cancel_children and root.cancel_children() == []
         child.end_body()
-        assert child.advance() is Next.conclude
-        child.announce()
-    assert (root.advance(), root.status) == (Next.conclude, S.completed)
+        assert child.advance() is NextAction.finalize
+        child.settle()
+    assert (root.advance(), root.status) == (NextAction.finalize, S.completed)
 
 
 def test_a_cancelled_run_waits_for_its_threads_until_the_grace_is_over() -> None:
@@ -136,11 +136,11 @@ def test_a_cancelled_run_waits_for_its_threads_until_the_grace_is_over() -> None
     scope.work.add("thread")
     scope.request(USER)
     scope.end_body()
-    assert scope.advance() is Next.wait
-    assert scope.overrun() == [scope]
-    assert scope.overrun() == []
-    assert scope.advance() is Next.conclude
-    assert scope.advance() is Next.wait
+    assert scope.advance() is NextAction.wait
+    assert scope.expire_grace() == [scope]
+    assert scope.expire_grace() == []
+    assert scope.advance() is NextAction.finalize
+    assert scope.advance() is NextAction.wait
 
 
 def test_an_illegal_move_is_an_error() -> None:
@@ -149,4 +149,4 @@ def test_an_illegal_move_is_an_error() -> None:
     scope.begin()
     scope.request(USER)
     with pytest.raises(RunStateError):
-        scope._fall(USER)
+        scope._mark_cancelling(USER)

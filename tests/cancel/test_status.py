@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from desist.cancel.status import MOVES, RunStatus, Signal, diagram, move
+from desist.cancel.status import MOVES, RunStatus, Transition, apply_transition, diagram
 from desist.exceptions import RunStateError
 
 S = RunStatus
@@ -17,14 +17,14 @@ def test_values_are_the_upper_case_names() -> None:
     assert all(status == status.name.upper() for status in S)
 
 
-@pytest.mark.parametrize(("status", "signal"), list(itertools.product(S, Signal)))
-def test_every_move_is_in_the_table_or_an_error(status: RunStatus, signal: Signal) -> None:
+@pytest.mark.parametrize(("status", "signal"), list(itertools.product(S, Transition)))
+def test_every_move_is_in_the_table_or_an_error(status: RunStatus, signal: Transition) -> None:
     """A move either leads where the table says, or is refused by name."""
     if (status, signal) in MOVES:
-        assert move("r1", status, signal) is MOVES[status, signal]
+        assert apply_transition("r1", status, signal) is MOVES[status, signal]
         return
     with pytest.raises(RunStateError, match=f"r1 is {status.value}: '{signal.value}' is not possible"):
-        move("r1", status, signal)
+        apply_transition("r1", status, signal)
 
 
 def test_no_move_leads_out_of_a_final_status() -> None:
@@ -42,7 +42,7 @@ def test_cancelling_leads_only_to_cancelled() -> None:
 
 def test_a_cancel_is_possible_wherever_a_run_has_not_ended() -> None:
     """Before the start, running and paused."""
-    assert {at for at, signal in MOVES if signal is Signal.cancel} == {S.pending, S.running, S.paused}
+    assert {at for at, signal in MOVES if signal is Transition.cancel} == {S.pending, S.running, S.paused}
 
 
 def test_the_diagram_shows_every_move() -> None:

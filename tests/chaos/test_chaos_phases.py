@@ -12,7 +12,7 @@ from bench.chaos.phases import PHASES
 from bench.chaos.plan import Fault, Plan, Start
 from bench.chaos.sites import open_site
 from bench.chaos.verdict import judge
-from postgres_places import missing
+from postgres_databases import missing
 
 from desist.testing import LocalPostgres
 

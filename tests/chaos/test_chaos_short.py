@@ -9,7 +9,7 @@ import os
 
 import pytest
 from bench.chaos.__main__ import main
-from postgres_places import missing
+from postgres_databases import missing
 
 from desist.testing import LocalPostgres
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Call, ended
+from cli_commands import Call, ended
 
 from desist.testing import LoopbackProvider
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from commands import Call, Program, elsewhere, ended, recorded, serving
+from cli_commands import Call, Program, elsewhere, ended, recorded, serving
 
 
 def test_events_of_a_run_that_has_ended(desist: Call, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Call
+from cli_commands import Call
 from rich.text import Text
 
 from desist import Step, Workflow

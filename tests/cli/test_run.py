@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import DESIST, PROGRAM, Call, Program, serving
-from terminal import Terminal
+from cli_commands import DESIST, PROGRAM, Call, Program, serving
+from pseudo_terminal import Terminal
 
 from desist.db import SqliteDb
 

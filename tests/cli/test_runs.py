@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import PROGRAM, Call, Program, elsewhere, ended, recorded, serving
+from cli_commands import PROGRAM, Call, Program, elsewhere, ended, recorded, serving
 
 # -- looking
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import DESIST, Program, elsewhere, ended, serving
-from terminal import Terminal
+from cli_commands import DESIST, Program, elsewhere, ended, serving
+from pseudo_terminal import Terminal
 
-from desist.cli.client.run_tree import Story
+from desist.cli.client.run_tree import RunTree
 from desist.cli.terminal.keys import keys_of
 
 WATCH = [*DESIST[1:], "watch"]
@@ -137,7 +137,7 @@ def step(event: str, step_id: str, **more: Any) -> dict[str, Any]:
 
 def test_a_story_with_parts() -> None:
     """Steps stand in what they are part of, tool calls in their step; each has its own end."""
-    story = Story()
+    story = RunTree()
     for event in (
         step("ParallelExecutionStarted", "both"),
         step("StepStarted", "left", parent_step_id="both"),
@@ -161,7 +161,7 @@ def test_a_story_with_parts() -> None:
 
 def test_a_story_without_beginnings() -> None:
     """A run without `stream_events` doesn't tell when steps begin: those that speak are seen."""
-    story = Story()
+    story = RunTree()
     story.take(step("RunContent", "first", content="a"))
     story.take(step("StepOutput", "second", step_output={"content": "b", "step_name": "second", "duration": 0.1}))
     story.take(step("RunContent", "third", content="c"))

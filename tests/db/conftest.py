@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "postgres"))
-
-from postgres_places import new_postgres
+from postgres_databases import new_postgres
 
 from desist.cancel.registry import registry
 from desist.db import BaseDb, InMemoryDb, JsonDb, PostgresDb, SqliteDb
@@ -58,7 +53,7 @@ def sqlite(tmp_path: Path) -> Iterator[SqliteDb]:
 
 
 @pytest.fixture(autouse=True)
-def quiet(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+def no_logged_errors(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """No test may leave an error in the log, unless it says so, or a live run."""
     caplog.set_level(logging.INFO)
     yield

@@ -19,16 +19,16 @@ from desist import Agent, Step, Workflow
 from desist.cancel import Outcome
 from desist.cancel.registry import registry
 from desist.db import SqliteDb
-from desist.db.backends.sqlite import SqliteFile
+from desist.db.backends.sqlite import SqliteBackend
 from desist.db.store.table_store import TableStore
-from desist.db.tables.sql import Names
+from desist.db.tables.sql import TableNames
 from desist.run.events.base import RunStatus
 from desist.testing import Gate, ScriptedModel
 
 S = RunStatus
 
 
-class GatedFile(SqliteFile):
+class GatedFile(SqliteBackend):
     """A real file that is as slow as the test wants."""
 
     def __init__(self, path: Path) -> None:
@@ -36,7 +36,7 @@ class GatedFile(SqliteFile):
         self.reads.set()
         self.writes.set()
         self.reading_now, self.writing_now = threading.Event(), threading.Event()
-        super().__init__(path, Names(), 30.0)
+        super().__init__(path, TableNames(), 30.0)
 
     @contextmanager
     def reading(self) -> Iterator[Any]:
@@ -307,7 +307,7 @@ def test_a_lost_end_in_a_live_process(tmp_path: Path, caplog: pytest.LogCaptureF
     live = workflow.run("go", run_id="r", session_id="s", stream=True)
     gate.wait_reached()
     run: Any = registry.get("r")
-    stored = run.stored(S.running)
+    stored = run.to_stored(S.running)
     gate.open()
     list(live)
     stored.output.status = S.running

@@ -14,8 +14,8 @@ from claim_process import run_of, session_of
 
 from desist.cancel.reason import CancelReason, Source
 from desist.db import BaseDb, SqliteDb
-from desist.db.process.identity import about_to_start
-from desist.run.storage.values import StoredRequest
+from desist.db.process.identity import starting_runs
+from desist.run.storage.values import CancelRequest
 
 PAIRS = 200
 USERS = ("ann", "bob")
@@ -41,7 +41,7 @@ def test_threads_that_claim_one_id(db: BaseDb, what: str) -> None:
     for number in range(PAIRS):
         if what == "run":
             db.store.end_reservation(f"r{number}")
-    assert not about_to_start & {f"r{number}" for number in range(PAIRS)}
+    assert not starting_runs & {f"r{number}" for number in range(PAIRS)}
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres", "json"])
@@ -103,7 +103,7 @@ def test_a_reserved_run_that_was_cancelled(sqlite: SqliteDb) -> None:
     """A cancel of a run that is about to start, and then doesn't, keeps its word: the run ends CANCELLED."""
     store = sqlite.store
     assert store.reserve_run(run_of("r", "ann"))
-    request = StoredRequest(reason=CancelReason(source=Source.user, text="mine"))
+    request = CancelRequest(reason=CancelReason(source=Source.user, text="mine"))
     receipt = store.request_cancel("r", request)  # type: ignore[attr-defined]
     assert receipt.outcome.value == "accepted"
     store.end_reservation("r")

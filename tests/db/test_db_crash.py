@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from db_crashing import open_db
-from db_strict import check_messages
+from db_crash_program import open_db
+from provider_message_rules import check_messages
 
 from desist import Agent, Workflow
 from desist.db import BaseDb, JsonDb
@@ -20,7 +20,7 @@ from desist.run.records.message import CANCELLED_RESULT
 from desist.testing import ScriptedModel
 from desist.workflow import StepOutput
 
-PROGRAM = Path(__file__).with_name("db_crashing.py")
+PROGRAM = Path(__file__).with_name("db_crash_program.py")
 S = RunStatus
 Crash = Callable[[str], BaseDb]
 
@@ -147,7 +147,7 @@ def test_killed_anywhere(kind: str, shown: int, tmp_path: Path, new_postgres: Ca
     No session holds a run that is told to be running, and each can be asked again with a valid history.
     """
     place = new_postgres() if kind == "postgres" else str(tmp_path)
-    command = [sys.executable, str(PROGRAM.with_name("db_busy.py")), kind, place]
+    command = [sys.executable, str(PROGRAM.with_name("db_busy_program.py")), kind, place]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert child.stdout is not None
     lines = [child.stdout.readline() for _ in range(shown)]

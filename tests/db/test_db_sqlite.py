@@ -18,7 +18,7 @@ import pytest
 from desist import Step, Workflow
 from desist.db import AsyncSqliteDb, JsonDb, SqliteDb
 from desist.db.migrations import statements, steps
-from desist.db.tables.sql import Names
+from desist.db.tables.sql import TableNames
 from desist.exceptions import ConfigurationError, StoreError, UnsupportedError
 from desist.run.events.base import RunStatus
 
@@ -197,7 +197,7 @@ def test_migrations_are_numbered() -> None:
     assert [step.name[:4] for step in steps()] == [f"{number:04}" for number in range(1, len(steps()) + 1)]
     with closing(sqlite3.connect(":memory:")) as connection:
         for step in steps():
-            for statement in statements(step, Names().as_dict()):
+            for statement in statements(step, TableNames().as_dict()):
                 connection.execute(statement)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from desist.db.writer import Busy, Job, Writer
+from desist.db.writer import BackendBusy, WriteJob, Writer
 from desist.exceptions import StoreError
 
 
@@ -26,11 +26,11 @@ class Notebook:
         self.open.set()
         self.detached = 0
 
-    def write(self, jobs: Sequence[Job]) -> list[Any]:
+    def write(self, jobs: Sequence[WriteJob]) -> list[Any]:
         self.reached.set()
         assert self.open.wait(30)
         if self.busy:
-            raise Busy("somebody else writes")
+            raise BackendBusy("somebody else writes")
         made = [job.work(self) for job in jobs]
         self.pages.append(made)
         return made
@@ -52,7 +52,7 @@ def notebook() -> Notebook:
 
 @pytest.fixture
 def writer(notebook: Notebook) -> Iterator[Writer]:
-    made = Writer(notebook, patience=30)
+    made = Writer(notebook, timeout=30)
     yield made
     notebook.open.set()
     made.close(30)
@@ -67,7 +67,7 @@ def test_together_and_in_order(notebook: Notebook, writer: Writer) -> None:
     notebook.hold()
     first = writer.put(value("first"))
     assert notebook.reached.wait(30)
-    writer.put_part(value("part"))
+    writer.put_droppable(value("part"))
     futures = [writer.put(value(number)) for number in range(5)]
     notebook.open.set()
     assert [first.result(30), *(future.result(30) for future in futures)] == ["first", 0, 1, 2, 3, 4]
@@ -99,7 +99,7 @@ def test_parts_that_fail_are_said_once(notebook: Notebook, writer: Writer, caplo
 
     notebook.hold()
     for _ in range(3):
-        writer.put_part(bad)
+        writer.put_droppable(bad)
     notebook.open.set()
     assert writer.flush(30)
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
@@ -108,7 +108,7 @@ def test_parts_that_fail_are_said_once(notebook: Notebook, writer: Writer, caplo
 
 def test_nobody_waits_for_ever(notebook: Notebook) -> None:
     """Whoever waits is told in time that a job isn't done, whatever the backend does; it is done later all the same."""
-    writer = Writer(notebook, patience=0.05)
+    writer = Writer(notebook, timeout=0.05)
     notebook.hold()
     stuck, behind = writer.put(value("stuck")), writer.put(value("behind"))
     for future in (stuck, behind):
@@ -137,7 +137,7 @@ def test_closing_does_what_is_left(notebook: Notebook, writer: Writer) -> None:
     threading.Thread(target=notebook.open.set).start()
     writer.close(30)
     assert last.result(0) == "last"
-    assert not writer.put_part(value("late"))
+    assert not writer.put_droppable(value("late"))
     with pytest.raises(StoreError, match="notebook is closed"):
         writer.put(value("late")).result(0)
     assert notebook.detached == 1
@@ -161,7 +161,7 @@ def test_it_is_bounded(notebook: Notebook, writer: Writer, limit: int, monkeypat
     notebook.hold()
     writer.put(value("first"))
     assert notebook.reached.wait(30)
-    assert sum(writer.put_part(value(number)) for number in range(limit)) == limit // 2
+    assert sum(writer.put_droppable(value(number)) for number in range(limit)) == limit // 2
     futures = [writer.put(value(number)) for number in range(limit)]
     refused = [future for future in futures if future.done()]
     assert len(refused) == limit - limit // 2

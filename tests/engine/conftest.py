@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "postgres"))
-
-from engine_places import open_db
+from engine_databases import open_db
 from engine_process import WorkerProcess
-from postgres_places import new_postgres
+from postgres_databases import new_postgres
 
 from desist.cancel.registry import registry
 
@@ -60,7 +54,7 @@ def worker(fleet: str, url: str) -> Iterator[Callable[..., WorkerProcess]]:
 
 
 @pytest.fixture(autouse=True)
-def quiet(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+def no_logged_errors(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """No test may leave an error in the log, unless it says so, or a live run."""
     caplog.set_level(logging.INFO)
     yield

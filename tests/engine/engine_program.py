@@ -19,7 +19,7 @@ from desist.models.openai import OpenAIChat
 from desist.run.execution.run import current_run
 from desist.testing import Call, Gate, ScriptedModel
 
-from engine_places import open_db  # isort: skip  # a neighbour
+from engine_databases import open_db  # isort: skip  # a neighbour
 
 if host := os.environ.get("DESIST_TEST_HOST"):  # to others its process is on another machine
     socket.gethostname = lambda: host

@@ -9,23 +9,23 @@ from collections.abc import Callable
 from typing import Any
 
 from engine_process import WorkerProcess
-from postgres_places import own_server
+from postgres_databases import own_server
 from postgres_pooler import Pooler
 
 from desist import RunStatus, Step, StepInput, Workflow
 from desist.db import PostgresDb
-from desist.db.process.postgres_target import Target
+from desist.db.process.postgres_target import PostgresTarget
 from desist.engine import Worker
-from desist.engine.liveness_lock import PATIENCE, Lifeline
+from desist.engine.liveness_lock import PATIENCE, LivenessLock
 from desist.testing import Gate
 
 S = RunStatus
 HOLD = """
 import sys
-from desist.db.process.postgres_target import Target
-from desist.engine.liveness_lock import Lifeline
+from desist.db.process.postgres_target import PostgresTarget
+from desist.engine.liveness_lock import LivenessLock
 
-line = Lifeline(Target(sys.argv[1]))
+line = LivenessLock(PostgresTarget(sys.argv[1]))
 line.hold(sys.argv[2])
 print("held", flush=True)
 sys.stdin.read()
@@ -35,28 +35,28 @@ sys.stdin.read()
 def test_the_end_of_a_process_elsewhere_is_seen(new_postgres: Callable[[], str]) -> None:
     """A process on any machine holds a lock while it is connected; its end is seen without waiting for a lease."""
     url = new_postgres()
-    ours = Lifeline(Target(url))
+    ours = LivenessLock(PostgresTarget(url))
     ours.hold("ours")
     command = [sys.executable, "-W", "error", "-c", HOLD, url, "theirs"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
-        assert not ours.is_cut("theirs")
+        assert not ours.is_released("theirs")
         other.kill()
         began = time.monotonic()
-        while not ours.is_cut("theirs"):
+        while not ours.is_released("theirs"):
             assert time.monotonic() - began < 40
         assert time.monotonic() - began >= PATIENCE, "it might only have been connecting anew"
-    assert ours.is_cut("theirs"), "looking doesn't take the lock for good"
+    assert ours.is_released("theirs"), "looking doesn't take the lock for good"
     ours.close()
 
 
 def test_a_connection_that_was_lost_is_made_anew(new_postgres: Callable[[], str]) -> None:
     """A worker whose connection breaks holds its lock again before others take it for dead."""
     url = new_postgres()
-    ours, theirs = Lifeline(Target(url)), Lifeline(Target(url))
+    ours, theirs = LivenessLock(PostgresTarget(url)), LivenessLock(PostgresTarget(url))
     ours.hold("ours")
     theirs.hold("theirs")
-    with Target(url).connect() as connection:
+    with PostgresTarget(url).connect() as connection:
         connection.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted")
     for line, name in ((ours, "ours"), (theirs, "theirs")):
         while True:
@@ -65,7 +65,7 @@ def test_a_connection_that_was_lost_is_made_anew(new_postgres: Callable[[], str]
                 break
             except Exception as error:
                 assert type(error).__module__.startswith("psycopg")
-    assert not ours.is_cut("theirs") and not theirs.is_cut("ours")
+    assert not ours.is_released("theirs") and not theirs.is_released("ours")
     ours.close()
     theirs.close()
 

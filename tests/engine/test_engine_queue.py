@@ -14,7 +14,7 @@ from typing import Any
 
 import pydantic
 import pytest
-from engine_places import open_db
+from engine_databases import open_db
 
 from desist import RunStatus, Step, StepInput, Workflow
 from desist.cancel.reason import CancelReason, Source
@@ -25,7 +25,7 @@ from desist.engine import Worker
 from desist.exceptions import ConfigurationError, RunIdInUseError, StoreError, UnsupportedError
 from desist.run.component.cancellation import acancel_run, cancel, cancel_run
 from desist.run.options.budget import Budget
-from desist.run.storage.values import StoredRequest
+from desist.run.storage.values import CancelRequest
 from desist.testing import Gate
 
 S = RunStatus
@@ -69,7 +69,7 @@ class Slow:
         """Take a run of it, and wait until it is in its second step."""
         submitted = self.workflow.submit("go")
         taken = self.workflow.store.take_queued(submitted.run_id)  # type: ignore[attr-defined]
-        run = self.workflow.open_taken(taken).start()
+        run = self.workflow.open_from_queue(taken).start()
         self.at.wait_reached()
         return run
 
@@ -78,7 +78,7 @@ def test_a_cancel_comes_before_a_parting(db: Any) -> None:
     """A run that is cancelled while it is being handed over ends cancelled: that was said, and it holds."""
     slow = Slow(db)
     run = slow.begin()
-    run.give_back("leaving")
+    run.hand_over("leaving")
     slow.unwound.wait_reached()
     receipt = cancel(run.run_id, reason="stop it", db=db)
     assert receipt and receipt.source is Source.user
@@ -94,10 +94,10 @@ def test_a_cancel_of_another_process_comes_before_a_parting(db: Any) -> None:
     """The same for a cancel that was only recorded: when the run is to be given back it is ended instead."""
     slow = Slow(db)
     run = slow.begin()
-    run.give_back("leaving")
+    run.hand_over("leaving")
     slow.unwound.wait_reached()
-    request = StoredRequest(reason=CancelReason(source=Source.user, text="from afar"))
-    db.store.writer.put(lambda tables: asking.ask(tables, run.run_id, request, "")).result()
+    request = CancelRequest(reason=CancelReason(source=Source.user, text="from afar"))
+    db.store.writer.put(lambda tables: asking.request_cancel(tables, run.run_id, request, "")).result()
     slow.unwound.open()
     assert run.settled.wait(30)
     output = db.get_run(run.run_id)
@@ -110,7 +110,7 @@ def test_given_back_and_then_cancelled(db: Any) -> None:
     """A run that was given back isn't this process's: a cancel by its id asks the record, which ends it."""
     slow = Slow(db)
     run = slow.begin()
-    run.give_back("leaving")
+    run.hand_over("leaving")
     slow.unwound.open()
     assert run.settled.wait(30)
     assert (db.get_run(run.run_id).status, slow.cleaned) == (S.pending, []), "it isn't over"
@@ -124,16 +124,16 @@ def test_given_back_and_taken_again(db: Any) -> None:
     """What had finished before a parting is taken over; what the process still writes about the run is refused."""
     slow = Slow(db)
     run = slow.begin()
-    run.give_back("leaving")
+    run.hand_over("leaving")
     slow.unwound.open()
     assert run.settled.wait(30)
-    run.keep("step", run.body.progress.done[0], {"step_id": None})
+    run.checkpoint("step", run.body.progress.done[0], {"step_id": None})
     db.flush()
     slow.at.open()
     taken = db.store.take_queued(run.run_id)
     assert [step.step_name for step in taken.run.output.step_results] == ["first"]
     assert db.store.take_queued(run.run_id) is None, "it is taken once"
-    again = slow.workflow.open_taken(taken).start()
+    again = slow.workflow.open_from_queue(taken).start()
     assert again.settled.wait(30) and again.status is S.completed
     db.flush()
     assert [step.step_name for step in db.get_run(run.run_id).step_results] == ["first", "second"]
@@ -161,7 +161,7 @@ def test_one_of_many_takes_it(db: Any) -> None:
             thread.join(30)
         assert len(taken) <= 1 and receipt
         for found in taken:
-            assert workflow.open_taken(found).start().settled.wait(30)
+            assert workflow.open_from_queue(found).start().settled.wait(30)
         assert receipt.wait(30) and submitted.status is S.cancelled
 
 
@@ -217,14 +217,14 @@ def test_limits_stay_when_it_goes_on_elsewhere(db: Any) -> None:
     """A timeout counts from the first start, whoever goes on with the run."""
     slow = Slow(db)
     submitted = slow.workflow.submit("go", timeout=1000, budget=Budget(model_calls=7))
-    run = slow.workflow.open_taken(db.store.take_queued(submitted.run_id)).start()
+    run = slow.workflow.open_from_queue(db.store.take_queued(submitted.run_id)).start()
     slow.at.wait_reached()
     (limit,) = run.options.limits
-    run.give_back("leaving")
+    run.hand_over("leaving")
     slow.unwound.open()
     slow.at.open()
     assert run.settled.wait(30)
-    again = slow.workflow.open_taken(db.store.take_queued(submitted.run_id)).start()
+    again = slow.workflow.open_from_queue(db.store.take_queued(submitted.run_id)).start()
     assert again.options.limits == [limit] and again.options.budget == Budget(model_calls=7)
     assert again.settled.wait(30) and again.status is S.completed
 
@@ -313,7 +313,7 @@ def test_taken_too_late(tmp_path: Path) -> None:
     while not db.store.writer.flush():  # type: ignore[attr-defined]
         pass
     taken = db.store.take_queued(submitted.run_id)  # type: ignore[attr-defined]
-    assert taken is not None and workflow.open_taken(taken).start().settled.wait(30)
+    assert taken is not None and workflow.open_from_queue(taken).start().settled.wait(30)
     assert submitted.status is S.completed
     db.close()
 
@@ -325,7 +325,7 @@ def test_looked_at_before_it_begins(db: Any) -> None:
     taken = db.store.take_queued(submitted.run_id)
     assert not db.get_run(submitted.run_id).status.is_final
     assert db.end_lost_runs() == []
-    assert taken is not None and workflow.open_taken(taken).start().settled.wait(30)
+    assert taken is not None and workflow.open_from_queue(taken).start().settled.wait(30)
     assert submitted.status is S.completed
 
 
@@ -339,7 +339,7 @@ def test_what_a_local_run_left_is_gone_on_with(db: Any) -> None:
         row.process = row.process and "|".join(["gone", "x", "1", "1"])
         tables.put_run(row)
         tables.drop_queued(row.run_id)
-        tables.beat(row.process, "", -1.0)
+        tables.record_heartbeat(row.process, "", -1.0)
 
     db.store.writer.put(left_by_the_dead).result()
     with Worker(workflows=[workflow], db=db):

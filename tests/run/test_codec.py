@@ -24,7 +24,7 @@ from desist.run import agent, workflow
 from desist.run.events import codec
 from desist.run.events.agent import RUN_EVENT_TYPES
 from desist.run.events.base import Abandoned, CancellationStage, CancelRecord, RunStatus
-from desist.run.records.json_values import dump, plain
+from desist.run.records.json_values import dump, to_json_value
 from desist.run.records.message import Message, ToolCall, ToolExecution
 from desist.run.records.metrics import RunMetrics
 
@@ -222,7 +222,7 @@ PLAIN: list[tuple[Any, Any]] = [
 def test_every_value_has_a_plain_form(number: int) -> None:
     """Models, dataclasses, enums, times, bytes, sets, NaN, surrogates, huge ints and hopeless objects are sent."""
     value, sent = PLAIN[number]
-    assert plain(value) == sent
+    assert to_json_value(value) == sent
     event = agent.RunContentEvent(content={"it": [value]})
     assert json.loads(codec.to_json(event))["content"] == {"it": [sent]}
 
@@ -246,7 +246,7 @@ def test_cycles_and_depth_end_in_text() -> None:
     """A list that holds itself, records that hold each other and 10,000 nested lists are sent, not a crash."""
     loop: list[Any] = [1]
     loop.append(loop)
-    assert plain(loop) == [1, "[1, [...]]"]
+    assert to_json_value(loop) == [1, "[1, [...]]"]
     one, two = agent.RunOutput(run_id="1"), agent.RunOutput(run_id="2")
     one.metadata, two.metadata = {"other": two}, {"other": one}
     assert isinstance(one.to_dict()["metadata"]["other"]["metadata"]["other"], str)

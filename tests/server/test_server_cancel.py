@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
-from place import cancel, following, served, start, status, story, texts, until
+from server_harness import cancel, following, served, start, status, story, texts, until
 
 from desist import Agent, Step, StepInput, Workflow
 from desist.db import SqliteDb
@@ -98,10 +98,10 @@ def test_unknown() -> None:
     from desist.cancel.registry import registry
 
     with served(story(Gate())) as client:
-        before = registry.intents
+        before = registry.pending_cancels
         assert cancel(client, "never-seen").status_code == 404
         assert client.post("/workflows/story/runs/never-seen/cancel").json() == {}
-        assert registry.intents == before
+        assert registry.pending_cancels == before
 
 
 def test_a_childs_id_stops_the_tree() -> None:

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
-from place import HANG, Frame, cancel, following, served, start, story
+from server_harness import HANG, Frame, cancel, following, served, start, story
 
 from desist.db import SqliteDb
 from desist.testing import Gate
 
-PROGRAM = str(Path(__file__).with_name("kept_program.py"))
+PROGRAM = str(Path(__file__).with_name("resumable_program.py"))
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from typing import Any
 import httpx2
 import pytest
 from flood_program import SECRET
-from place import HANG
+from server_harness import HANG
 
 PROGRAM = str(Path(__file__).with_name("flood_program.py"))
 TOKEN = {"Authorization": f"Bearer {SECRET}"}

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from place import cancel, following, served, start, story, until
+from server_harness import cancel, following, served, start, story, until
 from test_server_security import ANN, BOB, TOKENS, shown
 
 from desist import Agent, Step, Workflow, tool

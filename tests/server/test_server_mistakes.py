@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from place import served, start, story, until
+from server_harness import served, start, story, until
 
 from desist import Step, Workflow
 from desist.db import SqliteDb

@@ -6,8 +6,8 @@ from typing import Any
 
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from place import served
 from schemathesis.checks import CHECKS, not_a_server_error
+from server_harness import served
 
 from desist import Agent, Step, Workflow
 from desist.server import Limits

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from place import HANG, served, story, until
 from pydantic import BaseModel
+from server_harness import HANG, served, story, until
 
 from desist import Agent, Step, Workflow
 from desist.db import BaseDb, InMemoryDb, JsonDb, PostgresDb, SqliteDb
@@ -21,7 +21,7 @@ from desist.testing import Gate, ScriptedModel
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "postgres"))
 
-from postgres_places import new_postgres
+from postgres_databases import new_postgres
 
 __all__ = ["new_postgres"]
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from place import HANG, Frame, following, start
+from server_harness import HANG, Frame, following, start
 
 from desist.cli.commands.serve import _tokens
 from desist.cli.import_target import load
 from desist.db import SqliteDb
 from desist.exceptions import ConfigurationError
 
-PROGRAM = str(Path(__file__).with_name("served_program.py"))
+PROGRAM = str(Path(__file__).with_name("server_program.py"))
 Process = subprocess.Popen[str]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from place import cancel, following, served, start, status, story, texts, until
+from server_harness import cancel, following, served, start, status, story, texts, until
 
 from desist import Agent, Step, StepInput, Workflow
 from desist.db import InMemoryDb, SqliteDb
@@ -35,7 +35,7 @@ def test_started_watched_and_looked_at() -> None:
 
 
 def test_an_agent_streams_at_once() -> None:
-    """With `stream` the answer is the run's events, from the first to the last."""
+    """With `event_stream` the answer is the run's events, from the first to the last."""
     agent = Agent(name="Bot", model=ScriptedModel("hello there"))
     with served(agents=[agent]) as client:
         answer = client.post("/v1/runs", json={"agent": "bot", "input": "hi", "stream": True})

@@ -8,7 +8,7 @@ import socket
 from typing import Any
 
 import pytest
-from place import cancel, served, start, story, until
+from server_harness import cancel, served, start, story, until
 
 from desist.exceptions import ConfigurationError
 from desist.server import Limits, Token, create_app, serve

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from place import HANG, Frame, cancel, following, frames, served, start, story, texts, until
+from server_harness import HANG, Frame, cancel, following, frames, served, start, story, texts, until
 
 from desist import Step, StepInput, Workflow
 from desist.server import Limits
@@ -179,7 +179,7 @@ def test_a_client_that_never_reads_holds_nothing_up() -> None:
             assert [frame.id for frame in seen] == list(range(len(seen))) and len(seen) > 5000
             from desist.run.execution.follow import recent_streams
 
-            assert recent_streams.get(run_id).kept == len(seen)  # type: ignore[union-attr]
+            assert recent_streams.get(run_id).replay == len(seen)  # type: ignore[union-attr]
             assert client.get(f"/v1/runs/{run_id}").json()["followers"] == 1
         until(client, run_id, gone)
 

@@ -6,28 +6,28 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from desist.agent.run_body import AgentBody
+from desist.agent.run_body import AgentRunBody
 from desist.agent.system_message import Instructions
 from desist.agent.terminal_events import ending_of
 from desist.exceptions import ConfigurationError
 from desist.models.base import Model
 from desist.run.agent import RunOutput, RunOutputEvent
 from desist.run.component.awaitable import awaitable
-from desist.run.component.cancellation import Cancelling
-from desist.run.component.continuation import Continuing
-from desist.run.component.options import AgentOptions, apply_limits, checked_options
-from desist.run.component.sessions import Sessions
+from desist.run.component.cancellation import CancelMethods
+from desist.run.component.continuation import ContinuationMethods
+from desist.run.component.options import AgentOptions, apply_limits, validate_options
+from desist.run.component.sessions import SessionMethods
 from desist.run.execution.cleanup import check_hook
-from desist.run.execution.launch import launch, refuse_background
+from desist.run.execution.launch import refuse_background, start_run
 from desist.run.execution.run import Run, current_run, new_id
-from desist.run.execution.session_binding import InSession
-from desist.run.observability.logging import show_log
-from desist.run.options.parent_context import Place
-from desist.run.options.strict import Strict
+from desist.run.execution.session_binding import SessionBinding
+from desist.run.observability.logging import enable_debug_log
+from desist.run.options.parent_context import ParentContext
+from desist.run.options.strict import RejectUnknownOptions
 from desist.run.outputs.input import check_input
 from desist.run.records.message import Message
 from desist.run.storage.store import Database, MemoryStore, RunStore, store_of
-from desist.runtime.background_loop import home
+from desist.runtime.background_loop import background_loop
 from desist.streams.reader import AsyncReader, SyncReader
 from desist.tools.resolve import resolve_tools
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Agent"]
 
 
-class Agent(Sessions, Continuing, Cancelling, Strict):
+class Agent(SessionMethods, ContinuationMethods, CancelMethods, RejectUnknownOptions):
     """A model with instructions and tools, run turn by turn.
 
     Parameters:
@@ -165,7 +165,7 @@ class Agent(Sessions, Continuing, Cancelling, Strict):
         self.debug_mode = debug_mode
         self.telemetry = telemetry
         if debug_mode:
-            show_log()
+            enable_debug_log()
         self._resolved: tuple[list[Any], dict[str, Function]] | None = None
         self.functions()  # a tool that can't be described is an error now, not in the middle of a run
 
@@ -181,7 +181,7 @@ class Agent(Sessions, Continuing, Cancelling, Strict):
 
     # -- what a run needs
 
-    def needed_model(self) -> Model:
+    def require_model(self) -> Model:
         """Return the model, ready to be called.
 
         Raises:
@@ -198,70 +198,76 @@ class Agent(Sessions, Continuing, Cancelling, Strict):
             self._resolved = (list(self.tools), resolve_tools(self.tools))
         return self._resolved[1]
 
-    def body(self, asked: Any, place: Place, *, listened: bool, stream_events: bool = False) -> AgentBody:
+    def body(self, input: Any, parent: ParentContext, *, has_reader: bool, stream_events: bool = False) -> AgentRunBody:
         """Return what one run of this agent does. For steps; programs call `run`."""
-        check_input(asked, f"agent {self.name or self.id!r}", required=True)
-        return AgentBody(self, asked, place, listened=listened, stream_events=stream_events)
+        check_input(input, f"agent {self.name or self.id!r}", required=True)
+        return AgentRunBody(self, input, parent, has_reader=has_reader, stream_events=stream_events)
 
     def open(
-        self, body: AgentBody, *, run_id: str | None = None, bound: bool = False, skip: bool = False, kept: bool = False
+        self,
+        body: AgentRunBody,
+        *,
+        run_id: str | None = None,
+        bound: bool = False,
+        skip: bool = False,
+        replay: bool = False,
     ) -> Run:
         """Register a run of `body`. For steps; programs call `run`."""
         run_id = run_id or new_id()
         parent = current_run()
-        body.named(run_id, parent.run_id if parent else None)
+        body.bind_run_id(run_id, parent.run_id if parent else None)
         store = self.store if self.db is not None or parent is None else parent.store
-        run = Run.open(body, run_id=run_id, store=store, grace=self.grace, bound=bound, skip=skip, kept=kept)
-        run.limit(self.timeout, f"the timeout of agent {self.name or self.id!r}")
+        run = Run.open(body, run_id=run_id, store=store, grace=self.grace, bound=bound, skip=skip, replay=replay)
+        run.set_deadline(self.timeout, f"the timeout of agent {self.name or self.id!r}")
         return run
 
     def _open(
         self,
-        asked: Any,
+        input: Any,
         options: dict[str, Any],
         *,
         stream: bool,
         stream_events: bool | None,
-        kept: bool = False,
+        replay: bool = False,
         earlier: RunOutput | None = None,
     ) -> Run:
         events = self.stream_events if stream_events is None else stream_events
         history = _either(options["add_history_to_context"], self.add_history_to_context)
-        place = self._place(options, lasting=self.db is not None or history)
-        body = self.body(asked, place, listened=stream, stream_events=stream and events)
+        place = self._parent_context(options, lasting=self.db is not None or history)
+        body = self.body(input, place, has_reader=stream, stream_events=stream and events)
         body.on_cancel = options["on_cancel"]
         body.add_history = history
         body.add_state = _either(options["add_session_state_to_context"], self.add_session_state_to_context)
-        body.in_session = InSession(
+        body.in_session = SessionBinding(
             "agent", self.id, place, defaults=self.session_state, overwrite=self.overwrite_db_session_state
         )
         if earlier is not None:
-            body.go_on_from(earlier)
-        run = self.open(body, run_id=options["run_id"], kept=kept)
+            body.continue_from(earlier)
+        run = self.open(body, run_id=options["run_id"], replay=replay)
         apply_limits(run, options)
         return run
 
-    def _reopen(
+    def _open_continuation(
         self,
         earlier: RunOutput,
         options: dict[str, Any],
         *,
         stream: bool,
         stream_events: bool | None,
-        kept: bool = False,
+        replay: bool = False,
     ) -> Run:
         for name in ("session_id", "user_id", "metadata"):
             options[name] = getattr(earlier, name) if options[name] is None else options[name]
         asked = earlier.input.input_content if earlier.input is not None else None
-        return self._open(asked, options, stream=stream, stream_events=stream_events, kept=kept, earlier=earlier)
+        return self._open(asked, options, stream=stream, stream_events=stream_events, replay=replay, earlier=earlier)
 
-    def _ending(self, output: RunOutput) -> list[Any]:
+    def _terminal_events(self, output: RunOutput) -> list[Any]:
         return [ending_of(output)]
 
-    def _place(self, options: dict[str, Any], *, lasting: bool) -> Place:
+    def _parent_context(self, options: dict[str, Any], *, lasting: bool) -> ParentContext:
         state = options["session_state"]
         session_id, new = self._session_for(options["session_id"], lasting=lasting)
-        return Place(
+        return ParentContext(
             user_id=options["user_id"] or self.user_id,
             session_id=session_id,
             new_session=new,
@@ -310,10 +316,10 @@ class Agent(Sessions, Continuing, Cancelling, Strict):
             RunIdInUseError: a live run has this id.
         """
         refuse_background("Agent.run", background)
-        home.refuse_blocking()
-        checked = checked_options("Agent.run()", options, AgentOptions)
+        background_loop.ensure_not_on_loop()
+        checked = validate_options("Agent.run()", options, AgentOptions)
         wanted = self.stream if stream is None else stream
-        return self._open(input, checked, stream=wanted, stream_events=stream_events).begin(streamed=wanted)
+        return self._open(input, checked, stream=wanted, stream_events=stream_events).start_and_wait(streamed=wanted)
 
     @overload
     def arun(
@@ -353,10 +359,10 @@ class Agent(Sessions, Continuing, Cancelling, Strict):
             With `stream=True` an async iterator over events, called without await; else a coroutine. In the
             background that gives the output as it is before the run begins, `PENDING`.
         """
-        checked = checked_options("Agent.arun()", options, AgentOptions)
+        checked = validate_options("Agent.arun()", options, AgentOptions)
         wanted = self.stream if stream is None else stream
         open_run = functools.partial(self._open, input, checked)
-        return launch(open_run, stream=wanted, stream_events=stream_events, background=background)
+        return start_run(open_run, stream=wanted, stream_events=stream_events, background=background)
 
     # -- looking back, printing; sessions are in `desist.run.component.sessions`
 
@@ -391,5 +397,5 @@ class Agent(Sessions, Continuing, Cancelling, Strict):
         await aprint_response(self, input, stream=stream, markdown=rendered, **options)
 
 
-def _either(asked: bool | None, default: bool) -> bool:
-    return default if asked is None else asked
+def _either(requested: bool | None, default: bool) -> bool:
+    return default if requested is None else requested

@@ -22,16 +22,16 @@ from desist.run.telemetry.gate import model_span
 from desist.runtime.timer_thread import reaper
 
 if TYPE_CHECKING:
-    from desist.agent.run_body import AgentBody
+    from desist.agent.run_body import AgentRunBody
     from desist.run.execution.run import Run
 
-__all__ = ["Turn"]
+__all__ = ["ModelTurn"]
 
 
-class Turn:
+class ModelTurn:
     """Asks once. What has arrived is kept as it arrives, so that a cancel finds it."""
 
-    def __init__(self, body: AgentBody, run: Run) -> None:
+    def __init__(self, body: AgentRunBody, run: Run) -> None:
         self.body, self.run = body, run
         self.text: list[str] = []
         self.reasoning: list[str] = []
@@ -41,7 +41,7 @@ class Turn:
         self._asked_at = self._heard_at = time.monotonic()
         self._first: float | None = None
 
-    async def ask(self, request: ModelRequest) -> Message:
+    async def request(self, request: ModelRequest) -> Message:
         """Send the request, pass the pieces on, and return the whole answer."""
         model = self.body.model
         known: dict[str, Any] = {"model": model.id, "model_provider": model.provider}
@@ -83,7 +83,7 @@ class Turn:
     def message(self, *, cancelled: bool = False) -> Message:
         """Return what has arrived so far as one message. Some servers use an id twice: here it names one call."""
         calls = [call for _, call in sorted(self.calls.items())]
-        taken = {call.id for message in self.body.told() for call in message.tool_calls or ()}
+        taken = {call.id for message in self.body.model_messages() for call in message.tool_calls or ()}
         for call in calls:
             call.id = free_id(call.id, taken)
         return Message(
@@ -101,12 +101,12 @@ class Turn:
             self._first = self._heard_at - self._asked_at
         text = piece.content
         if text:
-            if self.body.listened:
+            if self.body.has_reader:
                 self.run.emit(RunContentEvent(**self.body.common, content=text), lambda: self.text.append(text))
             else:
                 self.run.commit(lambda: self.text.append(text))
             for spending in self.run.spending:
-                spending.piece()
+                spending.count_tokens()
         if piece.reasoning_content:
             self._take_reasoning(piece.reasoning_content)
         if piece.tool_calls:
@@ -130,19 +130,19 @@ class Turn:
             call.name += delta.name or ""
             call.arguments += delta.arguments
 
-    def stalled(self) -> None:
+    def on_stalled(self) -> None:
         """No token for too long: cancel the run."""
         limit = self.body.stall_timeout
         text = f"the model sent nothing for {limit:g} s"
         self.run.cancel(CancelReason(source=Source.stall, text=text, by="desist"), reach="run")
 
-    def waits_for(self) -> str:
+    def describe_wait(self) -> str:
         """Return what it waits for, and for how long."""
         what = "first token" if self._first is None else "next token"
         return f"model {self.body.model.id}: {what} for {time.monotonic() - self._heard_at:.1f} s"
 
     @property
-    def heard_at(self) -> float:
+    def last_chunk_at(self) -> float:
         """When the last piece came, in seconds of `time.monotonic`."""
         return self._heard_at
 
@@ -150,21 +150,21 @@ class Turn:
 class _StallWatch:
     """Looks, in the reaper's thread, whether pieces still come. A timer a stall, not a timer a piece."""
 
-    def __init__(self, turn: Turn, limit: float | None) -> None:
+    def __init__(self, turn: ModelTurn, limit: float | None) -> None:
         self._turn, self._limit = turn, limit
         self._over = False
         if limit is not None:
-            self._timer = reaper.at(turn.heard_at + limit, self._look)
+            self._timer = reaper.call_at(turn.last_chunk_at + limit, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         assert self._limit is not None
         if self._over:
             return
-        due = self._turn.heard_at + self._limit
+        due = self._turn.last_chunk_at + self._limit
         if due <= time.monotonic():
-            self._turn.stalled()
+            self._turn.on_stalled()
         else:
-            self._timer = reaper.at(due, self._look)
+            self._timer = reaper.call_at(due, self._check)
 
     def end(self) -> None:
         """Look no more."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from desist.console import View, show, show_async
+from desist.console import RunView, show, show_async
 from desist.exceptions import ConfigurationError, UnsupportedError
 from desist.run.outputs.input import input_text
 
@@ -51,7 +51,7 @@ def _begun(
     show_time: bool = True,
     show_step_details: bool = True,
     **run_options: Any,
-) -> tuple[Any, View]:
+) -> tuple[Any, RunView]:
     """Begin a run; return its reader, and the view for it.
 
     Parameters:
@@ -72,10 +72,10 @@ def _begun(
     if console is not None and not isinstance(console, Console):
         raise ConfigurationError(f"console= must be a rich.console.Console, not {console!r:.80}")
     reader = start(input, stream=True, stream_events=True, **run_options)
-    view = View(
+    view = RunView(
         console or Console(),
         reader.run_id,
-        asked=input_text(input) if input is not None else "",
+        input=input_text(input) if input is not None else "",
         stream=stream,
         markdown=markdown,
         show_time=show_time,

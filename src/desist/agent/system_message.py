@@ -48,13 +48,13 @@ async def system_message(
     return Message("system", "\n\n".join(parts)) if parts else None
 
 
-async def _instructions(given: Instructions | None, agent: Agent, context: RunContext) -> list[str]:
+async def _instructions(instructions: Instructions | None, agent: Agent, context: RunContext) -> list[str]:
     """Return the instructions as lines, calling the function that makes them if they are one."""
-    lines: Any = given
-    if callable(given):
+    lines: Any = instructions
+    if callable(instructions):
         named = {"agent": agent, "run_context": context, "session_state": context.session_state}
-        wanted = inspect.signature(given).parameters
-        lines = given(**{name: value for name, value in named.items() if name in wanted})
+        wanted = inspect.signature(instructions).parameters
+        lines = instructions(**{name: value for name, value in named.items() if name in wanted})
         if inspect.isawaitable(lines):
             lines = await lines
     if lines is None:

@@ -9,61 +9,61 @@ from typing import TYPE_CHECKING, Any
 from desist.calls.dispatch import call_user_code
 from desist.exceptions import RetryAgentRun, StopAgentRun, ToolError, TooManyAbandonedError
 from desist.run.agent import ToolCallCompletedEvent, ToolCallErrorEvent, ToolCallStartedEvent
-from desist.run.execution.parallel import side_by_side
-from desist.run.options.idempotency import call_names, enter_work
+from desist.run.execution.parallel import run_parallel
+from desist.run.options.idempotency import set_work_key, tool_call_keys
 from desist.run.records.message import Message, ToolCall, ToolExecution
-from desist.run.records.tool_results import sealed
+from desist.run.records.tool_results import missing_tool_results
 from desist.run.telemetry.gate import tool_span
 
 if TYPE_CHECKING:
-    from desist.agent.run_body import AgentBody
+    from desist.agent.run_body import AgentRunBody
     from desist.run.execution.run import Run
     from desist.tools.bound_call import BoundCall
     from desist.tools.function import Function
 
-__all__ = ["Calls", "sealed"]
+__all__ = ["ToolCallBatch", "missing_tool_results"]
 
 
-class Calls:
+class ToolCallBatch:
     """Carries out what the model asked for in one turn."""
 
-    def __init__(self, body: AgentBody, run: Run) -> None:
+    def __init__(self, body: AgentRunBody, run: Run) -> None:
         self.body, self.run = body, run
         self.stop = False  #: a tool said that the run ends here
 
-    async def answer(self, wishes: list[ToolCall]) -> None:
+    async def execute_all(self, wishes: list[ToolCall]) -> None:
         """Run all calls and add their results to the messages, in the order of the calls."""
         executions = [self._execution(wish) for wish in wishes]
         self.run.commit(lambda: self.body.executions.extend(executions))
         pairs = list(zip(wishes, executions, strict=True))
-        keys = [f"{self.run.key}:{name}:{self.body.attempt}" for name in call_names(wishes, self.body.messages)]
+        keys = [f"{self.run.key}:{name}:{self.body.attempt}" for name in tool_call_keys(wishes, self.body.messages)]
         calls = [self._keyed(*pair, key) for pair, key in zip(pairs, keys, strict=True)]
-        await side_by_side(self.run, calls)
+        await run_parallel(self.run, calls)
         results = [_result(wish, execution) for wish, execution in pairs]
         self.run.commit(lambda: self.body.messages.extend(results))
         for result in results:
-            self.run.keep("message", result)
+            self.run.checkpoint("message", result)
 
-    def _execution(self, wish: ToolCall) -> ToolExecution:
-        function = self.body.functions.get(wish.name)
+    def _execution(self, tool_call: ToolCall) -> ToolExecution:
+        function = self.body.functions.get(tool_call.name)
         return ToolExecution(
-            tool_call_id=wish.id,
-            tool_name=wish.name,
+            tool_call_id=tool_call.id,
+            tool_name=tool_call.name,
             stop_after_tool_call=bool(function and function.stop_after_tool_call),
             show_result=bool(function and function.show_result),
         )
 
-    async def _keyed(self, wish: ToolCall, execution: ToolExecution, key: str) -> None:
+    async def _keyed(self, tool_call: ToolCall, execution: ToolExecution, key: str) -> None:
         await self.run.confirm_ownership()
-        enter_work(key)
+        set_work_key(key)
         try:
-            await self._one(wish, execution)
+            await self._one(tool_call, execution)
         finally:
-            enter_work(None)
+            set_work_key(None)
 
-    async def _one(self, wish: ToolCall, execution: ToolExecution) -> None:
+    async def _one(self, tool_call: ToolCall, execution: ToolExecution) -> None:
         try:
-            function, bound = self._bind(wish, execution)
+            function, bound = self._bind(tool_call, execution)
         except ToolError as error:
             self._failed(execution, error)
             return
@@ -75,11 +75,11 @@ class Calls:
             lambda: setattr(execution, "started_at", time.time()),
         )
         try:
-            with tool_span(self.run, function.name, wish.id):
+            with tool_span(self.run, function.name, tool_call.id):
                 value = await self._invoke(function, bound)
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if self.run.scope.may_emit and task is not None and not task.cancelling():
+            if self.run.scope.accepts_results and task is not None and not task.cancelling():
                 self._failed(execution, ToolError("the tool was cancelled from inside"))
                 return
             raise
@@ -95,17 +95,17 @@ class Calls:
         else:
             self._completed(execution, value)
 
-    def _bind(self, wish: ToolCall, execution: ToolExecution) -> tuple[Function, BoundCall]:
+    def _bind(self, tool_call: ToolCall, execution: ToolExecution) -> tuple[Function, BoundCall]:
         body = self.body
-        function = body.functions.get(wish.name)
+        function = body.functions.get(tool_call.name)
         if function is None:
             names = ", ".join(sorted(body.functions)) or "none"
-            raise ToolError(f"there is no tool named {wish.name!r}; the tools are: {names}")
+            raise ToolError(f"there is no tool named {tool_call.name!r}; the tools are: {names}")
         limit = body.agent.tool_call_limit
         body.tool_calls += 1
         if limit is not None and body.tool_calls > limit:
             raise ToolError(f"the limit of {limit} tool calls is reached: answer with what you have")
-        return function, function.bind(wish.arguments, body.injected(self.run))
+        return function, function.bind(tool_call.arguments, body.injected(self.run))
 
     async def _invoke(self, function: Function, bound: BoundCall) -> str:
         """Call the tool, wherever it belongs, and return its result as text."""
@@ -132,7 +132,7 @@ class Calls:
             execution.result, execution.tool_call_error, execution.ended_at = text, False, time.time()
 
         self.run.emit(ToolCallCompletedEvent(**self.body.common, tool=execution, content=text), record)
-        self.run.keep("tool", execution)
+        self.run.checkpoint("tool", execution)
         self.stop = self.stop or execution.stop_after_tool_call
 
     def _failed(self, execution: ToolExecution, error: BaseException) -> None:
@@ -143,14 +143,14 @@ class Calls:
             execution.result, execution.tool_call_error, execution.ended_at = text, True, time.time()
 
         self.run.emit(ToolCallErrorEvent(**self.body.common, tool=execution, error=text), record)
-        self.run.keep("tool", execution)
+        self.run.checkpoint("tool", execution)
 
 
-def _result(wish: ToolCall, execution: ToolExecution) -> Message:
+def _result(tool_call: ToolCall, execution: ToolExecution) -> Message:
     return Message(
         "tool",
         execution.result,
-        tool_call_id=wish.id,
-        tool_name=wish.name,
+        tool_call_id=tool_call.id,
+        tool_name=tool_call.name,
         tool_call_error=bool(execution.tool_call_error),
     )

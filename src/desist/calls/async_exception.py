@@ -1,8 +1,8 @@
 """A way out of Python code for another thread: an asynchronous exception that can't land outside of user code.
 
 `PyThreadState_SetAsyncExc` raises at the thread's next byte code, wherever that is. Unguarded, it lands in a queue's
-mutex and deadlocks the pool. So a `Guard` is armed around the user's call only; sending and disarming exclude each
-other, and an exception that was sent is used up when the call is left, delivered or not.
+mutex and deadlocks the pool. So a `AsyncExceptionGuard` is armed around the user's call only; sending and disarming
+exclude each other, and an exception that was sent is used up when the call is left, delivered or not.
 Linux and elsewhere, CPython only.
 """
 
@@ -13,11 +13,11 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from desist.calls.async_exception_safety import send
-from desist.cancel.token import here
+from desist.calls.async_exception_safety import raise_in_thread
+from desist.cancel.token import current_call
 from desist.exceptions import RunCancelled
 
-__all__ = ["Guard"]
+__all__ = ["AsyncExceptionGuard"]
 
 T = TypeVar("T")
 
@@ -26,24 +26,28 @@ _set_async_exc.argtypes = [ctypes.c_ulong, ctypes.py_object]
 _set_async_exc.restype = ctypes.c_int
 
 
-class _Sent(RunCancelled):
+class _InjectedRunCancelled(RunCancelled):
     """What is sent: the class. CPython makes the object in the thread that it reached, once something there sees it."""
 
     def __init__(self) -> None:
-        call = here.call
+        call = current_call.call
         super().__init__(None if call is None else call.token.reason)
         if call is not None:
-            call.heard = True
+            call.exception_delivered = True
 
 
-_Sent.__name__, _Sent.__qualname__, _Sent.__module__ = "RunCancelled", "RunCancelled", RunCancelled.__module__
+_InjectedRunCancelled.__name__, _InjectedRunCancelled.__qualname__, _InjectedRunCancelled.__module__ = (
+    "RunCancelled",
+    "RunCancelled",
+    RunCancelled.__module__,
+)
 
 
-class _UsedUp(BaseException):
+class _Cleared(BaseException):
     """Replaces what was sent."""
 
 
-class Guard:
+class AsyncExceptionGuard:
     """Around one call in one thread."""
 
     __slots__ = ("_armed", "_lock", "_refused", "_sent", "_thread")
@@ -77,9 +81,9 @@ class Guard:
             self._armed = False
             if self._sent:
                 self._sent = False
-                _use_up(self._thread)
+                _clear_pending_exception(self._thread)
 
-    def refuse(self) -> None:
+    def prevent_start(self) -> None:
         """Don't let a call begin that hasn't."""
         with self._lock:
             self._refused = True
@@ -94,20 +98,20 @@ class Guard:
             self._refused = True
             if not self._armed:
                 return False
-            sent = send(self._thread, _Sent)
+            sent = raise_in_thread(self._thread, _InjectedRunCancelled)
             self._sent = self._sent or sent
             return sent
 
 
-def _use_up(thread: int) -> None:
+def _clear_pending_exception(thread: int) -> None:
     """Take back what was sent to `thread`, which is this one.
 
     Another exception overwrites it and is delivered here. Setting NULL would take it back too, but leaves CPython 3.11
     looking for it at every jump for ever: all code is slower, and a profiler or debugger hangs.
     """
     try:
-        _set_async_exc(thread, ctypes.py_object(_UsedUp))
+        _set_async_exc(thread, ctypes.py_object(_Cleared))
         for _ in range(100):  # it is delivered by the first jump at the latest
             pass
-    except _UsedUp:
+    except _Cleared:
         pass

@@ -25,9 +25,9 @@ from itertools import chain, islice, repeat
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from desist.runtime.stack_sampling import at_once, code_of, frames_of
+from desist.runtime.stack_sampling import code_of, iter_frames, with_gc_disabled
 
-__all__ = ["send"]
+__all__ = ["raise_in_thread"]
 
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = [ctypes.c_ulong, ctypes.py_object]
@@ -63,26 +63,26 @@ _FUNCTIONS: tuple[Any, ...] = (
 )
 
 
-def send(thread: int, error: type[BaseException]) -> bool:
+def raise_in_thread(thread: int, error: type[BaseException]) -> bool:
     """Raise `error` in a thread at its next byte code; return False if it is in delicate code now, or gone.
 
     CPython delivers it in the frame that is innermost now: a thread that isn't running stands at the end of a call, or
     at a jump. So looking and sending must be one step, in which no other thread can run: one call of C code, which
     holds the GIL. For delicate code the number sent to is 0, which no thread has.
     """
-    codes = map(code_of, frames_of(thread))
-    innermost = map(_delicate().get, islice(codes, 1), repeat(thread))
+    codes = map(code_of, iter_frames(thread))
+    innermost = map(_unsafe_code_objects().get, islice(codes, 1), repeat(thread))
     around = map(_STARTING.get, islice(codes, _DEEP), repeat(thread))
     numbers = map(min, iter([chain(innermost, around)]))
     told = map(_set_async_exc, numbers, repeat(ctypes.py_object(error)))
     try:
-        return bool(at_once(lambda: next(told)))
+        return bool(with_gc_disabled(lambda: next(told)))
     except KeyError:
         return False
 
 
 @functools.cache
-def _delicate() -> dict[CodeType, int]:
+def _unsafe_code_objects() -> dict[CodeType, int]:
     """Return all delicate code, and 0 for each."""
     found: dict[CodeType, int] = {}
     open_ = [function.__code__ for function in _FUNCTIONS]
@@ -95,13 +95,17 @@ def _delicate() -> dict[CodeType, int]:
     return found
 
 
-def _codes_in(place: Any) -> Iterator[CodeType]:
+def _codes_in(container: Any) -> Iterator[CodeType]:
     """Yield the code of the functions of a module or class, and of the classes in it; not what it has imported."""
-    names = _NAMES.get(place.__name__, (place.__name__,)) if isinstance(place, ModuleType) else (place.__module__,)
-    for thing in list(vars(place).values()):
+    names = (
+        _NAMES.get(container.__name__, (container.__name__,))
+        if isinstance(container, ModuleType)
+        else (container.__module__,)
+    )
+    for thing in list(vars(container).values()):
         if isinstance(thing, staticmethod | classmethod):
             thing = thing.__func__
         if isinstance(thing, FunctionType) and thing.__module__ in names:
             yield thing.__code__
-        elif isinstance(thing, type) and thing.__module__ in names and isinstance(place, ModuleType):
+        elif isinstance(thing, type) and thing.__module__ in names and isinstance(container, ModuleType):
             yield from _codes_in(thing)

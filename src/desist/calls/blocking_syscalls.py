@@ -22,9 +22,9 @@ import weakref
 from collections.abc import Callable, Container
 from typing import Any
 
-from desist.cancel.token import here
+from desist.cancel.token import current_call
 
-__all__ = ["blocked_on", "children", "descendants", "kill", "note_sockets", "sweep", "unblock"]
+__all__ = ["blocking_fds", "child_pids", "descendant_pids", "install_audit_hook", "kill", "kill_children", "unblock"]
 
 LINUX = sys.platform == "linux"
 _NONE: frozenset[int] = frozenset()
@@ -51,19 +51,19 @@ _DYING = 0.1
 
 
 @functools.cache
-def note_sockets() -> None:
+def install_audit_hook() -> None:
     """From now on, note each socket in the `sockets` of the call whose thread makes it. An audit hook is for ever."""
-    sys.addaudithook(_audit)
+    sys.addaudithook(_on_audit_event)
 
 
-def _audit(event: str, args: tuple[Any, ...]) -> None:
+def _on_audit_event(event: str, args: tuple[Any, ...]) -> None:
     if event == "socket.__new__":
-        call = here.call
+        call = current_call.call
         if call is not None:
             call.sockets.append(weakref.ref(args[0]))
 
 
-def blocked_on(native_id: int) -> list[int] | None:
+def blocking_fds(native_id: int) -> list[int] | None:
     """Return the descriptors that a thread of this process is blocked on; None where that can't be known."""
     if not (LINUX and _ON_FD):
         return None
@@ -83,7 +83,7 @@ def blocked_on(native_id: int) -> list[int] | None:
     if number in _SELECT:
         return _selected(arguments[0], arguments[1:])
     if number in _EPOLL:
-        return _watched(arguments[0])
+        return _epoll_fds(arguments[0])
     return []
 
 
@@ -102,7 +102,7 @@ def _selected(count: int, addresses: list[int]) -> list[int]:
     return sorted(found)
 
 
-def _watched(epoll: int) -> list[int]:
+def _epoll_fds(epoll: int) -> list[int]:
     """Return the descriptors that are registered with an epoll object: an event loop in the tool waits there."""
     try:
         with open(f"/proc/self/fdinfo/{epoll}") as file:
@@ -123,7 +123,7 @@ def _memory(address: int, size: int) -> bytes:
         return b""
 
 
-def children(native_id: int) -> list[int]:
+def child_pids(native_id: int) -> list[int]:
     """Return the processes that a thread, which is this one, has forked. Costs a microsecond if there are none."""
     if not LINUX:
         return []
@@ -134,12 +134,12 @@ def children(native_id: int) -> list[int]:
     return _children(f"/proc/self/task/{native_id}/children")
 
 
-def descendants(native_id: int, but: Container[int] = ()) -> list[int]:
-    """Return the processes that a thread has forked, with all below them; not those in `but`."""
+def descendant_pids(native_id: int, exclude: Container[int] = ()) -> list[int]:
+    """Return the processes that a thread has forked, with all below them; not those in `exclude`."""
     if not LINUX:
         return []
     found: list[int] = []
-    open_ = [pid for pid in _children(f"/proc/self/task/{native_id}/children") if pid not in but]
+    open_ = [pid for pid in _children(f"/proc/self/task/{native_id}/children") if pid not in exclude]
     while open_:
         pid = open_.pop()
         found.append(pid)
@@ -179,14 +179,14 @@ def kill(pids: list[int]) -> int:
     return killed
 
 
-def sweep(native_id: int, but: Container[int]) -> None:
-    """End what a thread, which is this one, has forked and not waited for, but for `but`: an interrupt may come just
-    then, and nobody has a handle on the child.
+def kill_children(native_id: int, exclude: Container[int]) -> None:
+    """End what a thread, which is this one, has forked and not waited for, but for `exclude`: an interrupt may come
+    just then, and nobody has a handle on the child.
     """
-    left = [pid for pid in children(native_id) if pid not in but]
+    left = [pid for pid in child_pids(native_id) if pid not in exclude]
     if not left:
         return
-    kill(descendants(native_id, but))
+    kill(descendant_pids(native_id, exclude))
     until = time.monotonic() + _DYING
     for pid in left:
         try:
@@ -207,8 +207,8 @@ def sweep(native_id: int, but: Container[int]) -> None:
 def unblock(
     native_id: int,
     sockets: list[weakref.ref[socket.socket]],
-    but: Container[int] = (),
-    spared: Callable[[], bool] = lambda: False,
+    exclude: Container[int] = (),
+    skip_if: Callable[[], bool] = lambda: False,
 ) -> None:
     """Take away what a thread is blocked in, as far as it is this call's own.
 
@@ -218,10 +218,10 @@ def unblock(
         but: processes that were there before the call.
         spared: asked at the last moment: whether it is to be left alone. What was seen by then was there before.
     """
-    pids = descendants(native_id, but)
+    pids = descendant_pids(native_id, exclude)
     own = [sock for ref in list(sockets) if (sock := ref()) is not None]
-    waiting_for = blocked_on(native_id) if own else []
-    if spared():
+    waiting_for = blocking_fds(native_id) if own else []
+    if skip_if():
         return
     if pids:
         kill(pids)

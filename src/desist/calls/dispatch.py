@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from desist.calls.loop_call import AsyncWork, begin_on_user_loop
-from desist.calls.thread_call import Interrupt
-from desist.calls.thread_pool import carry_out, current_owner, run_blocking
+from desist.calls.loop_call import LoopCall, submit_to_user_loop
+from desist.calls.thread_call import InterruptMode
+from desist.calls.thread_pool import current_owner, run_call, run_in_thread
 from desist.cancel.token import current_token, use_token
-from desist.runtime.background_loop import home
+from desist.runtime.background_loop import background_loop
 
 __all__ = ["call_user_code"]
 
 
-async def call_user_code(call: Callable[[], Any], *, name: str, is_async: bool, interrupt: Interrupt = "auto") -> Any:
+async def call_user_code(
+    call: Callable[[], Any], *, name: str, is_async: bool, interrupt: InterruptMode = "auto"
+) -> Any:
     """Call user code, wherever it belongs, and wait for it on this loop.
 
     Parameters:
@@ -31,10 +33,10 @@ async def call_user_code(call: Callable[[], Any], *, name: str, is_async: bool, 
         TooManyAbandonedError: too many threads still run work that was given up.
     """
     if not is_async:
-        return await run_blocking(call, name=name, interrupt=interrupt)
-    if not home.is_running_here():
+        return await run_in_thread(call, name=name, interrupt=interrupt)
+    if not background_loop.is_running_here():
         return await call()
     token = current_token().child()
     with use_token(token):
-        work = AsyncWork(call, name, current_owner(), token, interrupt)
-    return await carry_out(work, begin_on_user_loop)
+        work = LoopCall(call, name, current_owner(), token, interrupt)
+    return await run_call(work, submit_to_user_loop)

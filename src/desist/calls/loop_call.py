@@ -17,47 +17,47 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from desist.calls.thread_call import Interrupt, WorkOwner, user_frames
+from desist.calls.thread_call import CallOwner, InterruptMode, user_frames
 from desist.cancel.receipt import Abandoned
 from desist.cancel.token import CancelToken
-from desist.runtime.loop_waker import bell_of
-from desist.runtime.run_tasks import Tasks, set_tasks
+from desist.runtime.loop_waker import waker_for
+from desist.runtime.run_tasks import RunTasks, set_tasks
 from desist.runtime.timer_thread import reaper
 
-__all__ = ["AsyncWork", "begin_on_user_loop"]
+__all__ = ["LoopCall", "submit_to_user_loop"]
 
 #: Seconds that a call may wait for a loop to take it, before another loop does.
-PATIENCE = 0.02
+SUBMIT_TIMEOUT = 0.02
 
 
-class AsyncWork:
+class LoopCall:
     """One async call on a user loop. To its run it is like `Work`, a call in a worker thread."""
 
     kind = "task"
 
-    dying_until = 0.0  #: a task can't be killed
+    kill_deadline = 0.0  #: a task can't be killed
 
     def __init__(
         self,
         call: Callable[[], Awaitable[Any]],
         name: str,
-        owner: WorkOwner | None,
+        owner: CallOwner | None,
         token: CancelToken,
-        interrupt: Interrupt,
+        interrupt: InterruptMode,
     ) -> None:
         self._call = call
         self._context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        self._bell = bell_of(loop)
+        self._bell = waker_for(loop)
         self._future: asyncio.Future[None] = loop.create_future()
         self._value: Any = None
         self._error: BaseException | None = None
-        self._tasks = Tasks()
+        self._tasks = RunTasks()
         self._thread_id: int | None = None
         self.name = name
         self.owner = owner
         self.token = token
-        self.interrupt_by: Interrupt = interrupt
+        self.interrupt_mode: InterruptMode = interrupt
         self.started_at = time.time()
         self.abandoned = False
         self.ended = False
@@ -70,7 +70,7 @@ class AsyncWork:
     @property
     def shielded_until(self) -> float:
         """Until when it must not be given up, in seconds of `time.monotonic`."""
-        return self._tasks.shielded_until
+        return self._tasks.shield_deadline
 
     async def result(self) -> Any:
         """Wait for the call and return what it returned, or raise what it raised."""
@@ -79,7 +79,7 @@ class AsyncWork:
             raise self._error
         return self._value
 
-    async def linger(self, seconds: float) -> None:
+    async def wait_done(self, seconds: float) -> None:
         """Wait until it is out, though whoever waited for its result was cancelled; but no longer than this."""
         if self.ended:
             return
@@ -102,19 +102,19 @@ class AsyncWork:
             self._error = error
         self.ended = True
         if self.owner is not None:
-            self.owner.work_ended(self)
-        self._bell.call(self._resolve)
+            self.owner.call_ended(self)
+        self._bell.call_soon(self._resolve)
 
     def _resolve(self) -> None:
         if not self._future.done():
             self._future.set_result(None)
 
-    def stop(self, grace: float, *, force: bool = False) -> None:
+    def interrupt(self, grace: float, *, force: bool = False) -> None:
         """Cancel it, and again with back-off while it lives. From any thread; returns at once."""
-        if self.interrupt_by == "auto":
-            self._tasks.deliver(grace, lambda: not self.ended, force=force)
+        if self.interrupt_mode == "auto":
+            self._tasks.cancel_until_done(grace, lambda: not self.ended, force=force)
 
-    def hurry(self, grace: float) -> None:
+    def shorten_grace(self, grace: float) -> None:
         """Nothing is faster than what was done."""
 
     def abandon(self) -> Abandoned:
@@ -126,19 +126,19 @@ class AsyncWork:
         """Return where it is now, as text: its thread's frames if it blocks the loop, else its task's."""
         loop, thread = self._tasks.loop, self._thread_id
         running = asyncio.current_task(loop) if loop is not None else None
-        if running is None or thread is None or not self._tasks.holds(running):
+        if running is None or thread is None or not self._tasks.__contains__(running):
             return self._tasks.stack()
         return user_frames(thread) or self._tasks.stack()
 
 
-class _UserLoop:
+class UserLoop:
     """An event loop in a daemon thread, and the calls that wait to be begun on it."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self._bell = bell_of(self.loop)
+        self._bell = waker_for(self.loop)
         self.blocked = False
-        self.waiting: deque[AsyncWork] = deque()
+        self.waiting: deque[LoopCall] = deque()
         self._watched = False
         threading.Thread(target=self._serve, name="desist-user-loop", daemon=True).start()
 
@@ -146,12 +146,12 @@ class _UserLoop:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
 
-    def submit(self, work: AsyncWork) -> None:
+    def submit(self, work: LoopCall) -> None:
         self.waiting.append(work)
         if not self._watched:
             self._watched = True
-            reaper.at(time.monotonic() + PATIENCE, self._look)
-        self._bell.call(self._take)
+            reaper.call_at(time.monotonic() + SUBMIT_TIMEOUT, self._move_stuck_calls)
+        self._bell.call_soon(self._take)
 
     def _take(self) -> None:
         self.blocked = False
@@ -161,7 +161,7 @@ class _UserLoop:
             return
         work.begin(self.loop)
 
-    def _look(self) -> None:
+    def _move_stuck_calls(self) -> None:
         """After a while, in the reaper's thread: move what still waits, for this loop doesn't turn."""
         self._watched = False
         moved = []
@@ -173,27 +173,27 @@ class _UserLoop:
         if moved:
             self.blocked = True
             for work in moved:
-                begin_on_user_loop(work)
+                submit_to_user_loop(work)
 
 
-_loops: list[_UserLoop] = []
+_loops: list[UserLoop] = []
 _lock = threading.Lock()
 
 
-def begin_on_user_loop(work: AsyncWork) -> None:
+def submit_to_user_loop(work: LoopCall) -> None:
     """Start an async call on a loop that turns."""
     with _lock:
         free = next((loop for loop in _loops if not loop.blocked), None)
         if free is None:
-            free = _UserLoop()
+            free = UserLoop()
             _loops.append(free)
     free.submit(work)
 
 
-def _forget_in_child() -> None:
+def _reset_after_fork() -> None:
     global _lock
     _lock = threading.Lock()
     _loops.clear()
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+os.register_at_fork(after_in_child=_reset_after_fork)

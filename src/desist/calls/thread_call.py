@@ -20,34 +20,34 @@ from collections.abc import Callable
 from typing import Any, Literal, Protocol
 from weakref import ref
 
-from desist.calls.async_exception import Guard
-from desist.calls.blocking_syscalls import children, note_sockets, sweep, unblock
+from desist.calls.async_exception import AsyncExceptionGuard
+from desist.calls.blocking_syscalls import child_pids, install_audit_hook, kill_children, unblock
 from desist.cancel.receipt import Abandoned
-from desist.cancel.token import CancelToken, here
-from desist.runtime.loop_waker import bell_of
-from desist.runtime.stack_sampling import stack_of
-from desist.runtime.switch_interval import brisk, relaxed
+from desist.cancel.token import CancelToken, current_call
+from desist.runtime.loop_waker import waker_for
+from desist.runtime.stack_sampling import sample_stack
+from desist.runtime.switch_interval import lower_switch_interval, restore_switch_interval
 from desist.runtime.timer_thread import reaper
 
-__all__ = ["Interrupt", "Stoppable", "Work", "WorkOwner", "abandoned_work", "user_frames"]
+__all__ = ["Call", "CallOwner", "InterruptMode", "ThreadCall", "abandoned_calls", "user_frames"]
 
 log = logging.getLogger("desist.cancel")
 
 #: How a call may be interrupted: by all layers, by its token only, or not at all.
-Interrupt = Literal["auto", "cooperative", "never"]
+InterruptMode = Literal["auto", "cooperative", "never"]
 #: Seconds between two attempts to unblock a call, at first and at most.
 FIRST, SLOWEST = 0.001, 1.0
 
-_abandoned: set[Work] = set()
+_abandoned: set[ThreadCall] = set()
 
 
-class Stoppable(Protocol):
+class Call(Protocol):
     """Work that a run waits for and can stop: a call in a thread, on a user loop, in a process."""
 
     name: str
-    owner: WorkOwner | None
+    owner: CallOwner | None
     token: CancelToken
-    interrupt_by: Interrupt
+    interrupt_mode: InterruptMode
     started_at: float  #: seconds since the epoch
     abandoned: bool  #: given up, and still running
     ended: bool
@@ -61,16 +61,16 @@ class Stoppable(Protocol):
         """Until when it must not be given up, in seconds of `time.monotonic`."""
 
     @property
-    def dying_until(self) -> float:
+    def kill_deadline(self) -> float:
         """Until when it may take to die after it was killed: not even a forced cancel gives it up before."""
 
     async def result(self) -> Any:
         """Wait for it and return what it returned, or raise what it raised."""
 
-    def hurry(self, grace: float) -> None:
+    def shorten_grace(self, grace: float) -> None:
         """End within `grace` seconds, if it is being stopped: the grace was shortened."""
 
-    def stop(self, grace: float, *, force: bool = False) -> None:
+    def interrupt(self, grace: float, *, force: bool = False) -> None:
         """Get it to end, and keep at it. From any thread; returns at once."""
 
     def abandon(self) -> Abandoned:
@@ -80,52 +80,72 @@ class Stoppable(Protocol):
         """Return where it is now, as text; "" where that can't be seen."""
 
 
-class WorkOwner(Protocol):
+class CallOwner(Protocol):
     """The run that work is done for."""
 
-    def work_started(self, work: Stoppable) -> None:
+    def call_started(self, work: Call) -> None:
         """Take it on. Raises `RunCancelled` if no new work may start."""
 
-    def work_ended(self, work: Stoppable) -> None:
+    def call_ended(self, work: Call) -> None:
         """It has ended."""
 
     def connections_closed(self, count: int) -> None:
         """The canceller shut so many connections to providers down."""
 
 
-class Work:
+class ThreadCall:
     """One call in a worker thread."""
 
     __slots__ = (
-        "_before", "_bell", "_budget", "_call", "_context", "_error", "_future", "_guard", "_native_id", "_thread_id",
-        "_value", "abandoned", "cooperating", "ended", "heard", "interrupt_by", "name", "owner", "shielded",
-        "shielded_until", "sockets", "started_at", "token",
+        "_before",
+        "_bell",
+        "_budget",
+        "_call",
+        "_context",
+        "_error",
+        "_future",
+        "_guard",
+        "_native_id",
+        "_thread_id",
+        "_value",
+        "abandoned",
+        "ended",
+        "exception_delivered",
+        "in_token_wait",
+        "interrupt_mode",
+        "name",
+        "owner",
+        "shielded",
+        "shielded_until",
+        "sockets",
+        "started_at",
+        "token",
     )  # fmt: skip
     kind = "thread"
-    dying_until = 0.0  #: a thread can't be killed
+    kill_deadline = 0.0  #: a thread can't be killed
 
     def __init__(
-        self, call: Callable[[], Any], name: str, owner: WorkOwner | None, token: CancelToken, interrupt: Interrupt
+        self, call: Callable[[], Any], name: str, owner: CallOwner | None, token: CancelToken, interrupt: InterruptMode
     ) -> None:
         self._call = call
         self._context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        self._bell = bell_of(loop)
+        self._bell = waker_for(loop)
         self._future: asyncio.Future[None] = loop.create_future()
         self._value: Any = None
         self._error: BaseException | None = None
-        self._guard = Guard()
+        self._guard = AsyncExceptionGuard()
         self._before: list[int] = []  #: children of its thread that calls before it have left
         self._native_id = 0
         self._thread_id: int | None = None
         self.name = name
         self.owner = owner
         self.token = token
-        self.interrupt_by: Interrupt = interrupt
+        self.interrupt_mode: InterruptMode = interrupt
         self.started_at = time.time()
         self.sockets: list[ref[Any]] = []  #: born in this call
-        self.cooperating = False  #: it waits in its token, or was told by it
-        self.heard = False  #: the exception has reached it
+        self.in_token_wait = False  #: it waits in its token, or was told by it
+        self.exception_delivered = False  #: the exception has reached it
         self._budget = 0.0  #: seconds that it may take under its shield after a cancel
         self.shielded = 0  #: how many shields it is under
         self.shielded_until = 0.0  #: seconds of `time.monotonic`
@@ -139,7 +159,7 @@ class Work:
             raise self._error
         return self._value
 
-    async def linger(self, seconds: float) -> None:
+    async def wait_done(self, seconds: float) -> None:
         """Wait until it is out, though whoever waited for its result was cancelled; but no longer than this."""
         if self.ended:
             return
@@ -149,27 +169,27 @@ class Work:
 
     def run(self) -> None:
         """Do the call, in a worker's thread."""
-        note_sockets()
+        install_audit_hook()
         self._thread_id, self._native_id = threading.get_ident(), threading.get_native_id()
-        self._before = children(self._native_id)
-        here.call = self
-        brisk()
+        self._before = child_pids(self._native_id)
+        current_call.call = self
+        lower_switch_interval()
         try:
             self.token.check()  # decided: it must not begin, though whoever interrupts may not have come to it yet
             self._value = self._context.run(self._guard.call, self._call)
         except BaseException as caught:
             self._error = caught
-        relaxed()
-        here.call = None
-        if self.token.cancelled and self.interrupt_by == "auto":
-            sweep(self._native_id, self._before)
+        restore_switch_interval()
+        current_call.call = None
+        if self.token.cancelled and self.interrupt_mode == "auto":
+            kill_children(self._native_id, self._before)
         self.ended = True
         self._thread_id = None
 
-    def tell(self) -> None:
+    def notify_owner(self) -> None:
         """Say that it is out of its thread. Waking the loop comes last: woken, it wants what this thread holds."""
         if self.owner is not None:
-            self.owner.work_ended(self)
+            self.owner.call_ended(self)
         if self.abandoned:
             _abandoned.discard(self)
             how = "returned" if self._error is None else f"raised {type(self._error).__name__}"
@@ -178,7 +198,7 @@ class Work:
             words = "run %s: abandoned work %r %s after %.2f s; its result is dropped"
             log.info(words, ids["run_id"] if ids else "none", self.name, how, late, extra=ids)
             return
-        self._bell.call(self._resolve)
+        self._bell.call_soon(self._resolve)
 
     def _resolve(self) -> None:
         if not self._future.done():
@@ -198,7 +218,7 @@ class Work:
         if not self.shielded:
             self.shielded_until = self._budget = 0.0
 
-    def stop(self, grace: float, *, force: bool = False) -> None:
+    def interrupt(self, grace: float, *, force: bool = False) -> None:
         """Get it out of its thread, and keep at it. From any thread; returns at once.
 
         Parameters:
@@ -207,26 +227,26 @@ class Work:
         """
         if self.shielded and not self.shielded_until:
             self.shielded_until = time.monotonic() + self._budget
-        if self.interrupt_by == "auto" and not self.ended:
-            self._attempt(FIRST, time.monotonic() + (0.0 if force else 0.75 * grace), force)
+        if self.interrupt_mode == "auto" and not self.ended:
+            self._interrupt_and_reschedule(FIRST, time.monotonic() + (0.0 if force else 0.75 * grace), force)
 
-    def hurry(self, grace: float) -> None:
+    def shorten_grace(self, grace: float) -> None:
         """Nothing is faster than what was done."""
 
-    def _attempt(self, pause: float, again_at: float, force: bool, sent: bool = False) -> None:
+    def _interrupt_and_reschedule(self, pause: float, again_at: float, force: bool, sent: bool = False) -> None:
         if self.ended:
             return
         if force or not self.shielded:
             late = time.monotonic() >= again_at
-            if late or not (sent or self.cooperating):
+            if late or not (sent or self.in_token_wait):
                 sent = self._guard.interrupt()
             # Ended: its thread may do another call by now, and have children of that.
-            spared = lambda: self.ended or (not late and (self.cooperating or self.heard))  # noqa: E731
+            spared = lambda: self.ended or (not late and (self.in_token_wait or self.exception_delivered))  # noqa: E731
             unblock(self._native_id, self.sockets, self._before, spared)
         due = time.monotonic() + pause
         if time.monotonic() < again_at:
             due = min(due, again_at)
-        reaper.at(due, lambda: self._attempt(min(2 * pause, SLOWEST), again_at, force, sent))
+        reaper.call_at(due, lambda: self._interrupt_and_reschedule(min(2 * pause, SLOWEST), again_at, force, sent))
 
     def abandon(self) -> Abandoned:
         """Give it up; return how it stands."""
@@ -243,16 +263,20 @@ class Work:
 
 
 #: Where a thread of ours stands before it reaches user code.
-_OURS = (os.path.dirname(os.path.dirname(__file__)) + os.sep, threading.__file__, os.path.dirname(asyncio.__file__))
+_INTERNAL_PATHS = (
+    os.path.dirname(os.path.dirname(__file__)) + os.sep,
+    threading.__file__,
+    os.path.dirname(asyncio.__file__),
+)
 
 
 def user_frames(thread: int) -> str:
     """Return the frames of a thread as text, from where it has left desist's own code for the user's; "" if gone."""
-    rows = [(code.co_filename, line, code.co_name, None) for code, line in reversed(stack_of(thread))]
-    first = next((k for k, row in enumerate(rows) if not row[0].startswith(_OURS)), 0)
+    rows = [(code.co_filename, line, code.co_name, None) for code, line in reversed(sample_stack(thread))]
+    first = next((k for k, row in enumerate(rows) if not row[0].startswith(_INTERNAL_PATHS)), 0)
     return "".join(traceback.StackSummary.from_list(rows[first:]).format())
 
 
-def abandoned_work() -> list[Work]:
+def abandoned_calls() -> list[ThreadCall]:
     """Return the work that was given up and still runs."""
     return list(_abandoned)

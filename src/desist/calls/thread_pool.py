@@ -15,29 +15,29 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from desist.calls import thread_call as work_module
-from desist.calls.thread_call import Interrupt, Stoppable, Work, WorkOwner, abandoned_work
+from desist.calls.thread_call import Call, CallOwner, InterruptMode, ThreadCall, abandoned_calls
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.token import current_token, use_token
 from desist.exceptions import TooManyAbandonedError
 
 __all__ = [
     "MAX_ABANDONED",
-    "Work",
-    "WorkOwner",
-    "abandoned_work",
-    "carry_out",
+    "CallOwner",
+    "ThreadCall",
+    "abandoned_calls",
     "current_owner",
-    "run_blocking",
+    "run_call",
+    "run_in_thread",
     "set_owner",
 ]
 
 T = TypeVar("T")
 
 
-class Carried(Stoppable, Protocol):
+class Carried(Call, Protocol):
     """Work that can be waited for again, after whoever waited for it was cancelled."""
 
-    async def linger(self, seconds: float) -> None:
+    async def wait_done(self, seconds: float) -> None:
         """Wait until it is out, but no longer than this."""
 
 
@@ -50,27 +50,27 @@ IDLE = 10.0
 #: Seconds of grace for a call whose own timeout is over.
 TIMEOUT_GRACE = 0.05
 
-_owner: contextvars.ContextVar[WorkOwner | None] = contextvars.ContextVar("desist_owner", default=None)
+_owner: contextvars.ContextVar[CallOwner | None] = contextvars.ContextVar("desist_owner", default=None)
 
 
-def current_owner() -> WorkOwner | None:
+def current_owner() -> CallOwner | None:
     """Return the run that this code works for, or None."""
     return _owner.get()
 
 
-def set_owner(owner: WorkOwner | None) -> None:
+def set_owner(owner: CallOwner | None) -> None:
     """Make `owner` the run that this context works for; None: none."""
     _owner.set(owner)
 
 
-class _Threads:
+class ThreadPool:
     """Daemon threads that are kept for a while. They don't hold the interpreter's exit."""
 
     def __init__(self) -> None:
-        self._idle: list[queue.SimpleQueue[Work]] = []
+        self._idle: list[queue.SimpleQueue[ThreadCall]] = []
         self._lock = threading.Lock()
 
-    def submit(self, work: Work) -> None:
+    def submit(self, work: ThreadCall) -> None:
         with self._lock:
             inbox = self._idle.pop() if self._idle else None
         if inbox is not None:
@@ -80,7 +80,7 @@ class _Threads:
         inbox.put(work)
         threading.Thread(target=self._serve, args=(inbox,), name="desist-worker", daemon=True).start()
 
-    def _serve(self, inbox: queue.SimpleQueue[Work]) -> None:
+    def _serve(self, inbox: queue.SimpleQueue[ThreadCall]) -> None:
         while True:
             try:
                 work = inbox.get(timeout=IDLE)
@@ -93,25 +93,25 @@ class _Threads:
             work.run()
             with self._lock:
                 self._idle.append(inbox)  # before anybody hears of the end and submits the next
-            work.tell()
+            work.notify_owner()
             del work
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         self.__init__()  # type: ignore[misc]
 
 
-_threads = _Threads()
+_threads = ThreadPool()
 
 
-def _forget_in_child() -> None:
-    _threads.forget()
+def _reset_after_fork() -> None:
+    _threads.reset_after_fork()
     work_module._abandoned.clear()
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+os.register_at_fork(after_in_child=_reset_after_fork)
 
 
-async def run_blocking(call: Callable[[], T], *, name: str, interrupt: Interrupt = "auto") -> T:
+async def run_in_thread(call: Callable[[], T], *, name: str, interrupt: InterruptMode = "auto") -> T:
     """Run blocking code in a worker thread and wait for it on this loop.
 
     Parameters:
@@ -123,7 +123,7 @@ async def run_blocking(call: Callable[[], T], *, name: str, interrupt: Interrupt
         RunCancelled: the run was cancelled before the call could start.
         TooManyAbandonedError: too many threads still run work that was given up.
     """
-    abandoned = abandoned_work()
+    abandoned = abandoned_calls()
     if len(abandoned) >= MAX_ABANDONED:
         names = ", ".join(sorted({work.name for work in abandoned})[:5])
         raise TooManyAbandonedError(
@@ -132,19 +132,19 @@ async def run_blocking(call: Callable[[], T], *, name: str, interrupt: Interrupt
         )
     owner, token = _owner.get(), current_token().child()
     with use_token(token):
-        work = Work(call, name, owner, token, interrupt)
-    result: T = await carry_out(work, _threads.submit)
+        work = ThreadCall(call, name, owner, token, interrupt)
+    result: T = await run_call(work, _threads.submit)
     return result
 
 
-async def carry_out(work: W, begin: Callable[[W], None]) -> Any:
+async def run_call(work: W, begin: Callable[[W], None]) -> Any:
     """Do work for the run that it belongs to, and wait for it. Whoever waits is released at once on cancel.
 
     Raises:
         RunCancelled: the run was cancelled before the work could start.
     """
     if work.owner is not None:
-        work.owner.work_started(work)
+        work.owner.call_started(work)
     begin(work)
     try:
         return await work.result()
@@ -152,8 +152,8 @@ async def carry_out(work: W, begin: Callable[[W], None]) -> Any:
         if work.token.cancel(CancelReason(source=Source.deadline, text="nobody waits for it any more")):
             # Not the run's cancel, but a timeout of this call alone, or a branch that was stopped.
             try:
-                work.stop(TIMEOUT_GRACE)
-                await work.linger(TIMEOUT_GRACE)
+                work.interrupt(TIMEOUT_GRACE)
+                await work.wait_done(TIMEOUT_GRACE)
             finally:
                 if not work.ended:
                     work.abandon()

@@ -82,7 +82,7 @@ class Latch:
         for callback in callbacks:
             callback()
 
-    def then(self, callback: Callable[[], None]) -> None:
+    def add_done_callback(self, callback: Callable[[], None]) -> None:
         """Call `callback()` when it happens, at once if it has. It must not raise or block."""
         with self._lock:
             if not self._set:
@@ -95,7 +95,7 @@ class Latch:
         if self._set:
             return True
         bell = threading.Event()
-        self.then(bell.set)
+        self.add_done_callback(bell.set)
         return bell.wait(timeout)
 
     async def wait_async(self) -> None:
@@ -119,7 +119,7 @@ class Latch:
             except RuntimeError:  # the loop is closed
                 pass
 
-        self.then(wake)
+        self.add_done_callback(wake)
         await future
 
 

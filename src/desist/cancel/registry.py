@@ -24,10 +24,10 @@ from desist.exceptions import RunIdInUseError
 if TYPE_CHECKING:
     from desist.cancel.reason import Source
 
-__all__ = ["LiveRun", "Registry", "registry"]
+__all__ = ["RunHandle", "RunRegistry", "registry"]
 
 
-class LiveRun(Protocol):
+class RunHandle(Protocol):
     """What the floors below know of a run."""
 
     run_id: str
@@ -36,7 +36,7 @@ class LiveRun(Protocol):
     settled: Latch
 
     @property
-    def root(self) -> LiveRun:
+    def root(self) -> RunHandle:
         """The run at the top of its tree."""
 
     def cancel(
@@ -55,14 +55,14 @@ class LiveRun(Protocol):
 
 
 @dataclass(slots=True)
-class _Ended:
+class _EndedRun:
     status: RunStatus
     record: CancelRecord | None
     settled: Latch
-    root: weakref.ref[LiveRun] | None  #: while the tree lives on
+    root: weakref.ref[RunHandle] | None  #: while the tree lives on
 
 
-class Registry:
+class RunRegistry:
     """The runs of this process.
 
     Parameters:
@@ -81,12 +81,12 @@ class Registry:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lock = threading.Lock()
-        self._live: dict[str, LiveRun] = {}
-        self._ended: OrderedDict[str, _Ended] = OrderedDict()
+        self._live: dict[str, RunHandle] = {}
+        self._ended: OrderedDict[str, _EndedRun] = OrderedDict()
         self._intents: OrderedDict[str, tuple[float, CancelReason]] = OrderedDict()
         self._max_intents, self._ttl, self._max_ended, self._clock = max_intents, intent_ttl, max_ended, clock
 
-    def add(self, run: LiveRun) -> CancelReason | None:
+    def add(self, run: RunHandle) -> CancelReason | None:
         """Note a run that is about to start; return the cancel that came before it, if one did.
 
         Raises:
@@ -100,40 +100,40 @@ class Registry:
             due, reason = self._intents.pop(run.run_id, (0.0, None))
         return reason if reason is not None and due > self._clock() else None
 
-    def end(self, run: LiveRun, status: RunStatus) -> None:
+    def end(self, run: RunHandle, status: RunStatus) -> None:
         """Note that a run has told its end. Its id finds its tree for as long as that lives."""
         root = run.root
         with self._lock:
             if self._live.get(run.run_id) is run:
                 del self._live[run.run_id]
-            self._ended[run.run_id] = _Ended(
+            self._ended[run.run_id] = _EndedRun(
                 status, run.record, run.settled, None if root is run else weakref.ref(root)
             )
             while len(self._ended) > self._max_ended:
                 self._ended.popitem(last=False)
 
-    def drop(self, run: LiveRun) -> None:
+    def discard(self, run: RunHandle) -> None:
         """Note that a run isn't this process's any more: how it ends is known elsewhere."""
         with self._lock:
             if self._live.get(run.run_id) is run:
                 del self._live[run.run_id]
 
-    def get(self, run_id: str) -> LiveRun | None:
+    def get(self, run_id: str) -> RunHandle | None:
         """Return the live run with this id."""
         return self._live.get(run_id)
 
-    def knows(self, run_id: str) -> bool:
+    def __contains__(self, run_id: str) -> bool:
         """Whether a cancel by this id finds a run, live or ended not long ago."""
         with self._lock:
             return run_id in self._live or run_id in self._ended
 
-    def live(self) -> list[LiveRun]:
+    def live(self) -> list[RunHandle]:
         """Return all live runs."""
         with self._lock:
             return list(self._live.values())
 
     @property
-    def intents(self) -> int:
+    def pending_cancels(self) -> int:
         """How many intents are remembered."""
         return len(self._intents)
 
@@ -165,7 +165,7 @@ class Registry:
                 live = self._live.get(root.run_id) if root is not None else None
                 run = live if live is root else None  # not a later run of the same id
             if run is None and ended is None:
-                self._remember(run_id, reason)
+                self._add_pending_cancel(run_id, reason)
                 return CancelReceipt(Outcome.unknown, run_id, lambda: None)
         if run is not None:
             return run.cancel(reason, reach=reach, grace=grace, force=force, compensate=compensate)
@@ -174,7 +174,7 @@ class Registry:
         outcome = Outcome.already_cancelled if status is RunStatus.cancelled else Outcome.finished
         return CancelReceipt(outcome, run_id, lambda: status, ended.record, ended.settled)
 
-    def _remember(self, run_id: str, reason: CancelReason) -> None:
+    def _add_pending_cancel(self, run_id: str, reason: CancelReason) -> None:
         now = self._clock()
         while self._intents and next(iter(self._intents.values()))[0] <= now:  # before a stale one is kept
             self._intents.popitem(last=False)
@@ -182,7 +182,7 @@ class Registry:
         while len(self._intents) > self._max_intents:
             self._intents.popitem(last=False)
 
-    def forget_all(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start anew, in a forked child: the parent's runs aren't here."""
         self._lock = threading.Lock()
         self._live.clear()
@@ -191,4 +191,4 @@ class Registry:
 
 
 #: The registry of this process.
-registry = Registry()
+registry = RunRegistry()

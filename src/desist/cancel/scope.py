@@ -13,9 +13,9 @@ from enum import Enum
 from typing import Any, Literal
 
 from desist.cancel.reason import CancelReason, Source
-from desist.cancel.status import RunStatus, Signal, move
+from desist.cancel.status import RunStatus, Transition, apply_transition
 
-__all__ = ["Next", "Outcome", "Reach", "Scope", "Tidy", "Verdict"]
+__all__ = ["CancelDecision", "CleanupState", "NextAction", "Outcome", "Reach", "Scope"]
 
 #: How far a request goes: the whole tree; or the run it names and what hangs below it; or, from inside the library,
 #: "own": the same, and whoever started that run deals with it (a timeout of a step, a reader that left).
@@ -32,21 +32,23 @@ class Outcome(str, Enum):
     unknown = "unknown"  #: no such run; the intent is kept for a while
 
 
-class Next(Enum):
+class NextAction(Enum):
     """What a run's owner must do now."""
 
     wait = "wait"
-    tidy = "tidy"  #: the work is gone: run the hooks that clean up
-    ask = "ask"  #: all is through: ask the store, where another process may have cancelled it, whether that counts
-    reap = "reap"  #: the body is through, children aren't: cancel and join them
-    conclude = "conclude"  #: the outcome is decided and nothing is left running: record it, tell it
+    clean_up = "tidy"  #: the work is gone: run the hooks that clean up
+    confirm_end = (
+        "ask"  #: all is through: ask the store, where another process may have cancelled it, whether that counts
+    )
+    cancel_children = "reap"  #: the body is through, children aren't: cancel and join them
+    finalize = "conclude"  #: the outcome is decided and nothing is left running: record it, tell it
 
 
 #: What a cancel can still decide about.
 _OPEN = (RunStatus.running, RunStatus.pending, RunStatus.paused)
 
 
-class Body(Enum):
+class BodyState(Enum):
     """Where the work itself stands."""
 
     waiting = "waiting"
@@ -54,7 +56,7 @@ class Body(Enum):
     ended = "ended"
 
 
-class Tidy(Enum):
+class CleanupState(Enum):
     """Where cleaning up stands."""
 
     none = "none"
@@ -64,12 +66,12 @@ class Tidy(Enum):
 
 
 @dataclass(slots=True)
-class Verdict:
+class CancelDecision:
     """The answer to a request: the run that it decided about, and whom to interrupt, children first."""
 
     outcome: Outcome
     target: Scope
-    hits: list[Scope] = field(default_factory=list)
+    cancelled: list[Scope] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -79,30 +81,32 @@ class Scope:
     run_id: str
     parent: Scope | None = None
     bound: bool = False  #: a step of the parent stands and falls with it
-    skip: bool = False  #: ... unless that step says on_cancel="skip"
+    detached: bool = False  #: ... unless that step says on_cancel="skip"
     status: RunStatus = RunStatus.pending
     reason: CancelReason | None = None
     children: dict[str, Scope] = field(default_factory=dict)  #: those that haven't told their end
     work: set[Any] = field(default_factory=set)  #: blocking calls that still run
-    body: Body = Body.waiting
+    body: BodyState = BodyState.waiting
     failed: bool = False
-    tidy: Tidy = Tidy.none
-    given_up: bool = False  #: the grace is over: what still runs is abandoned
-    concluding: bool = False  #: somebody records and tells the end
-    asks: bool = False  #: other processes may cancel it: whether it ends otherwise is decided where its record is
-    asking: bool = False  #: it waits for that; a cancel from here still counts
+    cleanup: CleanupState = CleanupState.none
+    grace_expired: bool = False  #: the grace is over: what still runs is abandoned
+    finalizing: bool = False  #: somebody records and tells the end
+    needs_confirmation: bool = (
+        False  #: other processes may cancel it: whether it ends otherwise is decided where its record is
+    )
+    awaiting_confirmation: bool = False  #: it waits for that; a cancel from here still counts
     owner: Any = None
 
-    def adopt(self, child: Scope) -> None:
+    def add_child(self, child: Scope) -> None:
         """Make `child` part of this tree. Under a cancelled run it is born cancelled; it never starts (guarantee 4)."""
         if self.status in (RunStatus.completed, RunStatus.error):
             return  # a stray of a run that is over: it stands alone
         child.parent = self
-        if not self.concluding:
+        if not self.finalizing:
             self.children[child.run_id] = child
         if self.status in (RunStatus.cancelling, RunStatus.cancelled):
             assert self.reason is not None
-            child._strike(self.reason.derived(Source.parent))
+            child._cancel_subtree(self.reason.derived(Source.parent))
 
     @property
     def root(self) -> Scope:
@@ -113,7 +117,7 @@ class Scope:
         return scope
 
     @property
-    def may_emit(self) -> bool:
+    def accepts_results(self) -> bool:
         """Whether content, results and new work are still taken from this run."""
         return self.status is RunStatus.running
 
@@ -121,114 +125,118 @@ class Scope:
         """The body wants to start. False: it was cancelled before, and must not."""
         if self.status is not RunStatus.pending:
             return False
-        self.status = move(self.run_id, self.status, Signal.start)
-        self.body = Body.running
+        self.status = apply_transition(self.run_id, self.status, Transition.start)
+        self.body = BodyState.running
         return True
 
-    def request(self, reason: CancelReason, reach: Reach = "tree") -> Verdict:
+    def request(self, reason: CancelReason, reach: Reach = "tree") -> CancelDecision:
         """THE decision: cancel against completion."""
         target = self.root if reach == "tree" else self
         if target.status.is_final or target.status is RunStatus.cancelling:
-            return Verdict(_answer(target.status), target)
-        hits = target._strike(reason)
-        climber = target
-        while reach == "run" and (parent := climber._carries_to(reason)) is not None:
+            return CancelDecision(_answer(target.status), target)
+        hits = target._cancel_subtree(reason)
+        scope = target
+        while reach == "run" and (parent := scope._parent_that_must_stop(reason)) is not None:
             for sibling in list(parent.children.values()):
-                hits += sibling._strike(reason.derived(Source.sibling))
-            parent._fall(reason.derived(Source.child))
+                hits += sibling._cancel_subtree(reason.derived(Source.sibling))
+            parent._mark_cancelling(reason.derived(Source.child))
             hits.append(parent)
-            climber = parent
-        return Verdict(Outcome.accepted, target, hits)
+            scope = parent
+        return CancelDecision(Outcome.accepted, target, hits)
 
-    def _carries_to(self, reason: CancelReason) -> Scope | None:
+    def _parent_that_must_stop(self, reason: CancelReason) -> Scope | None:
         """Return the parent if it can't go on without this run, which was cancelled by itself (guarantee 8)."""
         parent = self.parent
-        if parent is None or self.skip:
+        if parent is None or self.detached:
             return None
         if parent.status.is_final or parent.status is RunStatus.cancelling:
             return None
         return parent if self.bound or reason.source is Source.user else None
 
-    def _strike(self, reason: CancelReason) -> list[Scope]:
+    def _cancel_subtree(self, reason: CancelReason) -> list[Scope]:
         """Cancel this run and all below it; return those that it decided, children first."""
         hits: list[Scope] = []
         open_, below = [self], reason.derived(Source.parent)
         while open_:  # no recursion: a tree may be deeper than Python's stack
             scope = open_.pop()
             if scope.status in _OPEN:
-                scope._fall(reason if scope is self else below)
+                scope._mark_cancelling(reason if scope is self else below)
                 hits.append(scope)
                 open_ += scope.children.values()
         hits.reverse()
         return hits
 
-    def _fall(self, reason: CancelReason) -> None:
-        if self.body is Body.waiting:
-            self.body = Body.ended
+    def _mark_cancelling(self, reason: CancelReason) -> None:
+        if self.body is BodyState.waiting:
+            self.body = BodyState.ended
         if self.status not in _OPEN:
-            move(self.run_id, self.status, Signal.cancel)  # an error: not asked each time, for there may be thousands
+            apply_transition(
+                self.run_id, self.status, Transition.cancel
+            )  # an error: not asked each time, for there may be thousands
         self.status = RunStatus.cancelling
         self.reason = reason  # from here on its tokens say so, too
 
     def end_body(self, *, failed: bool = False) -> None:
         """The body is through: it returned, raised, or was unwound by a cancel."""
-        self.body = Body.ended
+        self.body = BodyState.ended
         self.failed = failed
 
-    def advance(self) -> Next:
+    def advance(self) -> NextAction:
         """Say what is due. Decides completion and failure, once the children have told their end."""
-        if self.concluding or not (self.body is Body.ended or self.given_up):
-            return Next.wait
+        if self.finalizing or not (self.body is BodyState.ended or self.grace_expired):
+            return NextAction.wait
         if self.children:
-            return Next.reap if self.status is RunStatus.running else Next.wait
+            return NextAction.cancel_children if self.status is RunStatus.running else NextAction.wait
         if self.status is RunStatus.cancelling:
-            if not self.given_up and (self.work or self.tidy is Tidy.running):
-                return Next.wait
-            if not self.given_up and self.tidy is Tidy.due:
-                self.tidy = Tidy.running
-                return Next.tidy
-        elif self.asks:
-            if self.asking:
-                return Next.wait
-            self.asking = True
-            return Next.ask
+            if not self.grace_expired and (self.work or self.cleanup is CleanupState.running):
+                return NextAction.wait
+            if not self.grace_expired and self.cleanup is CleanupState.due:
+                self.cleanup = CleanupState.running
+                return NextAction.clean_up
+        elif self.needs_confirmation:
+            if self.awaiting_confirmation:
+                return NextAction.wait
+            self.awaiting_confirmation = True
+            return NextAction.confirm_end
         else:
             self._end()
-        self.concluding = True
-        return Next.conclude
+        self.finalizing = True
+        return NextAction.finalize
 
     def _end(self) -> None:
-        self.status = move(self.run_id, self.status, Signal.fail if self.failed else Signal.complete)
+        self.status = apply_transition(
+            self.run_id, self.status, Transition.fail if self.failed else Transition.complete
+        )
 
     def confirm(self) -> bool:
         """Decide completion or failure, unless something came in between.
 
         Called while whoever holds the record lets no other process decide.
         """
-        self.asking = False
-        if self.status is not RunStatus.running or self.children or self.concluding:
+        self.awaiting_confirmation = False
+        if self.status is not RunStatus.running or self.children or self.finalizing:
             return False
         self._end()
-        self.concluding = True
+        self.finalizing = True
         return True
 
-    def reap(self) -> list[Scope]:
+    def cancel_children(self) -> list[Scope]:
         """Cancel the children that outlive the body; return whom to interrupt."""
         reason = CancelReason(source=Source.parent, text="the run that it was started in has ended")
-        return [hit for child in list(self.children.values()) for hit in child._strike(reason)]
+        return [hit for child in list(self.children.values()) for hit in child._cancel_subtree(reason)]
 
-    def overrun(self) -> list[Scope]:
+    def expire_grace(self) -> list[Scope]:
         """The grace is over: give up what still runs; return those runs, children first."""
         stopping = (scope for scope in self.walk() if scope.status is RunStatus.cancelling)
-        late = [scope for scope in stopping if not (scope.concluding or scope.given_up)]
+        late = [scope for scope in stopping if not (scope.finalizing or scope.grace_expired)]
         for scope in late:
-            scope.given_up = True
+            scope.grace_expired = True
         return late
 
-    def announce(self) -> None:
+    def settle(self) -> None:
         """The end is stored and told."""
         if self.status is RunStatus.cancelling:
-            self.status = move(self.run_id, self.status, Signal.settle)
+            self.status = apply_transition(self.run_id, self.status, Transition.settle)
         if self.parent is not None:
             self.parent.children.pop(self.run_id, None)
 

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 
-from desist.cancel.token import CancelToken, current_token, here, use_token
+from desist.cancel.token import CancelToken, current_call, current_token, use_token
 from desist.runtime.run_tasks import current_tasks
 
 __all__ = ["shield"]
@@ -26,9 +26,9 @@ def shield(budget: float | None = None) -> Iterator[None]:
         budget: seconds that the block may take from now on before a cancel counts it as abandoned. None: the grace
             of the cancel. A forced cancel ends it at once.
     """
-    call = here.call
+    call = current_call.call
     if call is None:
-        with _shielded_task(budget):
+        with _shield_task(budget):
             yield
         return
     outer = current_token()
@@ -42,7 +42,7 @@ def shield(budget: float | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _shielded_task(budget: float | None) -> Iterator[None]:
+def _shield_task(budget: float | None) -> Iterator[None]:
     tasks = current_tasks()
     if tasks is None:
         yield

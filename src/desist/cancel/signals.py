@@ -15,10 +15,10 @@ from desist.cancel.reason import Source
 from desist.runtime.background_loop import drain, stop_all
 from desist.runtime.timer_thread import reaper
 
-__all__ = ["drain_on_sigterm", "main_handles_interrupt", "why_cancelled"]
+__all__ = ["cancellation_source", "drain_on_sigterm", "main_handles_interrupt"]
 
 
-def why_cancelled() -> Source:
+def cancellation_source() -> Source:
     """Return why the task at hand was cancelled from outside: by Ctrl-C under `asyncio.run`, or by whoever holds it.
 
     `asyncio.Runner` turns the first Ctrl-C into a cancellation of its main task, and keeps count.
@@ -57,8 +57,8 @@ def drain_on_sigterm(timeout: float = 10.0) -> Iterator[None]:
         if loop is None or again:
             raise SystemExit(0)  # unwinds the main thread first: it may hold a lock that a cancel needs
         # Raised here it would end whatever task is at it, as if that had failed. So: between two of them.
-        reaper.soon(_shut_down)  # though the loop be blocked
-        loop.call_soon_threadsafe(_shut_down_and_leave)
+        reaper.call_soon(_shut_down)  # though the loop be blocked
+        loop.call_soon_threadsafe(_shutdown_and_exit)
 
     reaper.start()
     before = signal.signal(signal.SIGTERM, leave)
@@ -74,6 +74,6 @@ def _shut_down() -> None:
     stop_all(Source.shutdown, "SIGTERM")
 
 
-def _shut_down_and_leave() -> None:
+def _shutdown_and_exit() -> None:
     _shut_down()
     raise SystemExit(0)

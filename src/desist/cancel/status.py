@@ -10,7 +10,7 @@ from enum import Enum
 
 from desist.exceptions import RunStateError
 
-__all__ = ["MOVES", "RunStatus", "Signal", "diagram", "move"]
+__all__ = ["MOVES", "RunStatus", "Transition", "apply_transition", "diagram"]
 
 
 class RunStatus(str, Enum):
@@ -34,7 +34,7 @@ class RunStatus(str, Enum):
 _FINAL = frozenset({RunStatus.cancelled, RunStatus.completed, RunStatus.error, RunStatus.regenerated})
 
 
-class Signal(str, Enum):
+class Transition(str, Enum):
     """What can happen to a run."""
 
     start = "start"
@@ -47,21 +47,21 @@ class Signal(str, Enum):
 
 
 #: (status, signal) -> status. What isn't here is forbidden.
-MOVES: dict[tuple[RunStatus, Signal], RunStatus] = {
-    (RunStatus.pending, Signal.start): RunStatus.running,
-    (RunStatus.pending, Signal.cancel): RunStatus.cancelling,
-    (RunStatus.pending, Signal.fail): RunStatus.error,
-    (RunStatus.running, Signal.pause): RunStatus.paused,
-    (RunStatus.running, Signal.cancel): RunStatus.cancelling,
-    (RunStatus.running, Signal.complete): RunStatus.completed,
-    (RunStatus.running, Signal.fail): RunStatus.error,
-    (RunStatus.paused, Signal.resume): RunStatus.running,
-    (RunStatus.paused, Signal.cancel): RunStatus.cancelling,
-    (RunStatus.cancelling, Signal.settle): RunStatus.cancelled,
+MOVES: dict[tuple[RunStatus, Transition], RunStatus] = {
+    (RunStatus.pending, Transition.start): RunStatus.running,
+    (RunStatus.pending, Transition.cancel): RunStatus.cancelling,
+    (RunStatus.pending, Transition.fail): RunStatus.error,
+    (RunStatus.running, Transition.pause): RunStatus.paused,
+    (RunStatus.running, Transition.cancel): RunStatus.cancelling,
+    (RunStatus.running, Transition.complete): RunStatus.completed,
+    (RunStatus.running, Transition.fail): RunStatus.error,
+    (RunStatus.paused, Transition.resume): RunStatus.running,
+    (RunStatus.paused, Transition.cancel): RunStatus.cancelling,
+    (RunStatus.cancelling, Transition.settle): RunStatus.cancelled,
 }
 
 
-def move(run_id: str, status: RunStatus, signal: Signal) -> RunStatus:
+def apply_transition(run_id: str, status: RunStatus, signal: Transition) -> RunStatus:
     """Return the status that `signal` leads to.
 
     Raises:

@@ -29,13 +29,13 @@ _current: contextvars.ContextVar[CancelToken | None] = contextvars.ContextVar("d
 _ids = itertools.count()
 
 
-class _Here(threading.local):
+class _ThreadLocalCall(threading.local):
     """The blocking call that this thread does, if it is one of ours."""
 
     call: Any = None
 
 
-here = _Here()
+current_call = _ThreadLocalCall()
 
 
 class Decided(Protocol):
@@ -129,9 +129,9 @@ class CancelToken:
     def check(self) -> None:
         """Raise `RunCancelled` if the work must stop. Costs some 50 ns."""
         if self._reason is not None or (self.decided is not None and self.decided.reason is not None):
-            call = here.call
+            call = current_call.call
             if call is not None:
-                call.cooperating = True
+                call.in_token_wait = True
             raise RunCancelled(self.reason)
 
     def on_cancel(self, callback: Callable[[], object], *, urgent: bool = False) -> Callable[[], None]:
@@ -154,7 +154,7 @@ class CancelToken:
                     self._urgent[key] = callback
                 else:
                     self._callbacks[key] = callback
-                return lambda: self._forget(key)
+                return lambda: self._remove_callback(key)
         self._isolated(callback)
         return lambda: None
 
@@ -167,12 +167,12 @@ class CancelToken:
             if self.reason is not None:
                 self._bell.set()
             bell = self._bell
-        call = here.call
+        call = current_call.call
         if call is None:
             return bell.wait(timeout)
-        call.cooperating = True  # it will hear of a cancel by itself: nobody need raise one in it
+        call.in_token_wait = True  # it will hear of a cancel by itself: nobody need raise one in it
         told = bell.wait(timeout)
-        call.cooperating = told
+        call.in_token_wait = told
         return told
 
     def sleep(self, seconds: float) -> None:
@@ -188,7 +188,7 @@ class CancelToken:
             words = "an on_cancel callback of run %s failed: %r"
             log.warning(words, whose, callback, exc_info=True, extra=self.ids)
 
-    def _forget(self, key: int) -> None:
+    def _remove_callback(self, key: int) -> None:
         with self._lock:
             self._callbacks.pop(key, None)
             if self._urgent is not None:

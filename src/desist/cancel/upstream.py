@@ -14,7 +14,7 @@ import socket
 import threading
 from collections.abc import Iterator
 
-from desist.calls.thread_pool import WorkOwner, current_owner
+from desist.calls.thread_pool import CallOwner, current_owner
 from desist.cancel.token import current_token
 
 __all__ = ["Upstream", "current_upstream", "upstream"]
@@ -27,7 +27,7 @@ class Upstream:
 
     __slots__ = ("_lock", "_owner", "_shut_down", "_sockets", "closed", "shut")
 
-    def __init__(self, owner: WorkOwner | None = None) -> None:
+    def __init__(self, owner: CallOwner | None = None) -> None:
         self._owner = owner
         self._lock = threading.Lock()
         self._sockets: dict[int, socket.socket] = {}
@@ -75,11 +75,11 @@ def _shut(sock: socket.socket) -> bool:
     except OSError:
         return False  # closed already, or not connected
     except TypeError:  # a socket of uvloop's, which can't
-        return _shut_double(sock)
+        return _shutdown_duplicate(sock)
     return True
 
 
-def _shut_double(sock: socket.socket) -> bool:
+def _shutdown_duplicate(sock: socket.socket) -> bool:
     try:
         fd = os.dup(sock.fileno())
     except (OSError, ValueError):

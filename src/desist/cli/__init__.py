@@ -27,7 +27,7 @@ from desist.cli.commands.serve import serve
 from desist.cli.commands.show import show
 from desist.cli.commands.watch import watch
 from desist.cli.commands.worker import worker
-from desist.cli.exit_codes import Exit, code_of
+from desist.cli.exit_codes import ExitCode, code_of
 from desist.cli.log import terminal_handler
 from desist.exceptions import DesistError
 
@@ -56,8 +56,8 @@ app.command()(worker)
 app.add_typer(model, name="model")
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"desist {__version__}")
         raise typer.Exit
 
@@ -80,7 +80,7 @@ def main() -> None:
     try:
         app(prog_name="desist")
     except KeyboardInterrupt:
-        sys.exit(Exit.interrupted)
+        sys.exit(ExitCode.interrupted)
     except BrokenPipeError:  # whoever read our output has left; don't fail again when Python flushes at its exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -93,9 +93,9 @@ def main() -> None:
         _fail(f"unexpected {kind}: {error}. This is a bug in desist: DESIST_TRACEBACK=1 shows where")
 
 
-def _fail(words: str, code: int = Exit.error) -> None:
+def _fail(message: str, code: int = ExitCode.error) -> None:
     from desist.console.format import clean
     from desist.run.records.redact import redact
 
-    print(f"error: {redact(clean(words))}", file=sys.stderr)
+    print(f"error: {redact(clean(message))}", file=sys.stderr)
     sys.exit(code)

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Span", "seconds_of"]
+__all__ = ["Span", "parse_duration"]
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
-def seconds_of(text: str | float) -> float:
+def parse_duration(text: str | float) -> float:
     """Return a span in seconds.
 
     Raises:
@@ -25,4 +25,4 @@ def seconds_of(text: str | float) -> float:
 
 
 #: The type of such an option.
-Span = Annotated[float | None, typer.Option(parser=seconds_of, metavar="TIME")]
+Span = Annotated[float | None, typer.Option(parser=parse_duration, metavar="TIME")]

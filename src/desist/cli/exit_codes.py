@@ -6,10 +6,10 @@ from enum import IntEnum
 
 from desist.exceptions import DesistError
 
-__all__ = ["Exit", "NothingFound", "Unreachable", "code_of"]
+__all__ = ["ExitCode", "NothingFound", "Unreachable", "code_of"]
 
 
-class Exit(IntEnum):
+class ExitCode(IntEnum):
     """What a command says to whoever started it."""
 
     ok = 0
@@ -26,7 +26,7 @@ class Exit(IntEnum):
 class NothingFound(DesistError):
     """There is no such run."""
 
-    exit_code = Exit.nothing
+    exit_code = ExitCode.nothing
 
 
 class Unreachable(DesistError):
@@ -35,4 +35,4 @@ class Unreachable(DesistError):
 
 def code_of(error: DesistError) -> int:
     """Return the exit code of an error."""
-    return int(getattr(error, "exit_code", Exit.error))
+    return int(getattr(error, "exit_code", ExitCode.error))

@@ -50,7 +50,7 @@ def load_only(target: str) -> Any:
     raise ConfigurationError(f"{target} has no workflow or agent")
 
 
-def _named(module: ModuleType, place: str, name: str) -> Any:
+def _named(module: ModuleType, source: str, name: str) -> Any:
     from desist.agent.agent import Agent
     from desist.workflow.workflow import Workflow
 
@@ -58,41 +58,41 @@ def _named(module: ModuleType, place: str, name: str) -> Any:
     if not isinstance(found, Workflow | Agent):
         known = [key for key, value in vars(module).items() if isinstance(value, Workflow | Agent)]
         there = ", ".join(known) or "none"
-        raise ConfigurationError(f"{place} has no workflow or agent {name!r}; there: {there}")
+        raise ConfigurationError(f"{source} has no workflow or agent {name!r}; there: {there}")
     return found
 
 
-def _module(place: str) -> ModuleType:
+def _module(source: str) -> ModuleType:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        return _file(Path(place).resolve(), place) if place.endswith(".py") else importlib.import_module(place)
+        return _file(Path(source).resolve(), source) if source.endswith(".py") else importlib.import_module(source)
     except ModuleNotFoundError as error:
-        if error.name is None or not place.startswith(error.name):
-            raise _broken(place, error) from error
-        raise ConfigurationError(f"there is no module {place!r} here: name its file") from error
+        if error.name is None or not source.startswith(error.name):
+            raise _broken(source, error) from error
+        raise ConfigurationError(f"there is no module {source!r} here: name its file") from error
     except DesistError:
         raise
     except Exception as error:
-        raise _broken(place, error) from error
+        raise _broken(source, error) from error
 
 
-def _file(path: Path, place: str) -> ModuleType:
+def _file(path: Path, source: str) -> ModuleType:
     known = sys.modules.get(path.stem)
     if known is not None and getattr(known, "__file__", None) == str(path):
         return known
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None or not path.exists():
-        raise ConfigurationError(f"there is no file {place}")
+        raise ConfigurationError(f"there is no file {source}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     return module
 
 
-def _broken(place: str, error: Exception) -> ConfigurationError:
+def _broken(source: str, error: Exception) -> ConfigurationError:
     """Return what is wrong with somebody's program, and where: the innermost line outside of the import system."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
     where = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
-    return ConfigurationError(f"{place} can't be loaded: {type(error).__name__}: {error}{where}")
+    return ConfigurationError(f"{source} can't be loaded: {type(error).__name__}: {error}{where}")

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from desist.cli.client import Depot
+    from desist.cli.client import RunClient
 
-__all__ = ["AsJson", "Db", "Server", "Token", "depot", "login", "say", "write"]
+__all__ = ["AsJson", "Db", "Server", "Token", "client_from_options", "login", "print_json", "write"]
 
 _PANEL = "Where the runs are"
 Db = Annotated[
@@ -44,19 +44,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Say it as JSON.")]
 
 
 @contextlib.contextmanager
-def depot(db: str | None, server: str | None, token: str | None) -> Iterator[Depot]:
+def client_from_options(db: str | None, server: str | None, token: str | None) -> Iterator[RunClient]:
     """Open where the runs are, and let go of it at the end."""
-    from desist.cli.client import open_depot
+    from desist.cli.client import open_client
 
     _keep_the_log_off()
-    found = open_depot(db, server, token)
+    found = open_client(db, server, token)
     try:
         yield found
     finally:
         found.close()
 
 
-def say(value: Any) -> None:
+def print_json(value: Any) -> None:
     """Write a value as one line of JSON, at once. What would control a terminal is escaped."""
     from desist.console.format import escaped
 

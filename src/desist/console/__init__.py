@@ -5,9 +5,9 @@ Used by `print_response` of agents and workflows and by the command line. It rea
 line may import it at its top.
 """
 
-from desist.console.end_panel import cancel_rows, end_panel, kept_words
+from desist.console.end_panel import cancel_rows, end_panel, format_counts
 from desist.console.format import milliseconds, seconds
-from desist.console.run_view import View
+from desist.console.run_view import RunView
 from desist.console.show import show, show_async
 
-__all__ = ["View", "cancel_rows", "end_panel", "kept_words", "milliseconds", "seconds", "show", "show_async"]
+__all__ = ["RunView", "cancel_rows", "end_panel", "format_counts", "milliseconds", "seconds", "show", "show_async"]

@@ -18,7 +18,7 @@ from desist.cancel.reason import Source
 from desist.console.format import clean, count, milliseconds, one_line
 from desist.run.events.base import Abandoned, CancelRecord, content_text
 
-__all__ = ["Kept", "Row", "cancel_rows", "end_panel", "kept_words", "who_words"]
+__all__ = ["ResultCounts", "Row", "cancel_rows", "end_panel", "format_counts", "format_requester"]
 
 #: A label, what is said, and in which style; a `Text` has its own.
 Row = tuple[str, str | Text, str]
@@ -40,7 +40,7 @@ _WHO = {
 }
 
 
-class Kept:
+class ResultCounts:
     """What a stopped run keeps: counts over its step results, or over its text alone."""
 
     def __init__(self, content: Any, results: Iterable[Any] | None) -> None:
@@ -65,23 +65,23 @@ class Kept:
                 self.characters += len(content_text(getattr(result, "content", None)))
 
 
-def kept_words(kept: Kept) -> str:
+def format_counts(counts: ResultCounts) -> str:
     """Return `1 finished step and 1 in part, 1,204 characters`."""
     parts = []
-    if kept.finished:
-        parts.append(count(kept.finished, "finished step"))
-    if kept.interrupted:
-        parts.append(f"{kept.interrupted} in part")
+    if counts.finished:
+        parts.append(count(counts.finished, "finished step"))
+    if counts.interrupted:
+        parts.append(f"{counts.interrupted} in part")
     steps = " and ".join(parts)
-    text = f"{count(kept.characters, 'character')} of text"
+    text = f"{count(counts.characters, 'character')} of text"
     return f"{steps}, {text}" if steps else text
 
 
-def cancel_rows(record: CancelRecord | None, kept: Kept) -> list[Row]:
+def cancel_rows(record: CancelRecord | None, counts: ResultCounts) -> list[Row]:
     """Return who, why, how fast, what was kept, what was abandoned."""
     rows: list[Row] = []
     if record is not None:
-        rows.append(("who", who_words(record.source, record.by), "bold"))
+        rows.append(("who", format_requester(record.source, record.by), "bold"))
         if record.reason and record.reason != _WHO[record.source]:
             rows.append(("why", one_line(record.reason), ""))
         if record.requested_at is not None and record.settled_at is not None:
@@ -89,7 +89,7 @@ def cancel_rows(record: CancelRecord | None, kept: Kept) -> list[Row]:
             rows.append(("how fast", f"{took} from the request until all work had stopped", ""))
         if record.upstream_closed:
             rows.append(("upstream", f"{count(record.upstream_closed, 'connection')} to the model closed", ""))
-    rows.append(("kept", kept_words(kept), "green"))
+    rows.append(("kept", format_counts(counts), "green"))
     rows += abandoned_rows(record.abandoned if record is not None else [])
     return rows
 
@@ -102,7 +102,7 @@ def abandoned_rows(abandoned: Sequence[Abandoned]) -> list[Row]:
     return [("abandoned", f"{item.kind} {one_line(item.name)!r} {end}", "bold red") for item in abandoned]
 
 
-def who_words(source: Source, by: str | None) -> str:
+def format_requester(source: Source, by: str | None) -> str:
     """Return who asked for a cancel."""
     word = _WHO[source]
     named = by if by and by != "desist" else None

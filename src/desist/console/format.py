@@ -8,7 +8,18 @@ from typing import Any
 
 from rich.console import Console
 
-__all__ = ["ASCII", "UNICODE", "Signs", "clean", "count", "escaped", "milliseconds", "one_line", "seconds", "signs_for"]
+__all__ = [
+    "ASCII",
+    "UNICODE",
+    "Symbols",
+    "clean",
+    "count",
+    "escaped",
+    "milliseconds",
+    "one_line",
+    "seconds",
+    "signs_for",
+]
 
 #: Everything that moves cursors and changes terminals; tab and line feed are left. Models and tools write this text.
 _CONTROL = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -18,7 +29,7 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u
 
 
 @dataclass(frozen=True, slots=True)
-class Signs:
+class Symbols:
     """The signs in front of lines."""
 
     done: str
@@ -31,11 +42,11 @@ class Signs:
     frames: str  #: of the spinner
 
 
-UNICODE = Signs("✓", "■", "✗", "⏸", "›", "⚙", "·", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
-ASCII = Signs("+", "#", "x", "=", ">", "*", "-", "|/-\\")
+UNICODE = Symbols("✓", "■", "✗", "⏸", "›", "⚙", "·", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
+ASCII = Symbols("+", "#", "x", "=", ">", "*", "-", "|/-\\")
 
 
-def signs_for(console: Console) -> Signs:
+def signs_for(console: Console) -> Symbols:
     """Return the signs that the console can show."""
     return UNICODE if console.encoding.lower().startswith("utf") else ASCII
 

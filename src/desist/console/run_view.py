@@ -14,17 +14,17 @@ from rich.console import Console, Group, RenderableType
 from rich.rule import Rule
 from rich.text import Text
 
-from desist.console.end_panel import Kept, cancel_rows, end_panel
+from desist.console.end_panel import ResultCounts, cancel_rows, end_panel
 from desist.console.format import clean, count, one_line, seconds, signs_for
 from desist.console.screen import Screen, screen_for
-from desist.console.speakers import Voices
-from desist.console.step_list import CONTAINERS, Steps
+from desist.console.speakers import SpeakerQueue
+from desist.console.step_list import CONTAINERS, StepList
 from desist.run.events.base import content_text
 
-__all__ = ["View"]
+__all__ = ["RunView"]
 
 
-class View:
+class RunView:
     """Shows a run. Use it as a context manager around the reading, and give it every event.
 
     Parameters:
@@ -45,7 +45,7 @@ class View:
         console: Console,
         run_id: str,
         *,
-        asked: str = "",
+        input: str = "",
         stream: bool = True,
         markdown: bool = True,
         show_time: bool = True,
@@ -56,24 +56,24 @@ class View:
     ) -> None:
         self._console = console
         self._run_id = run_id
-        self._asked = asked
+        self._input = input
         self._show_time = show_time
         self._details = show_step_details
         self._show_end = show_end
         self._hint = hint
         self._signs = signs_for(console)
-        self._steps = Steps()
+        self._steps = StepList()
         self._began = time.monotonic()
         self.ended = False  #: whether the run's terminal event was seen
         self.pieces = 0  #: of streamed text
         self._screen = screen(self.status) if screen else screen_for(console, markdown=markdown, status=self.status)
-        self._voices = Voices(self._screen, held=not stream)
+        self._voices = SpeakerQueue(self._screen, held=not stream)
 
-    def __enter__(self) -> View:
+    def __enter__(self) -> RunView:
         self._began = time.monotonic()
         self._screen.start()
-        if self._asked:
-            self._screen.line(Text(f"{self._signs.asked} {self._safe(self._asked, 400)}", style="dim"))
+        if self._input:
+            self._screen.line(Text(f"{self._signs.asked} {self._safe(self._input, 400)}", style="dim"))
         return self
 
     def __exit__(
@@ -113,8 +113,8 @@ class View:
     def _key(self, event: Any) -> str:
         return getattr(event, "step_id", None) or event.run_id or ""
 
-    def _safe(self, words: Any, limit: int = 200) -> str:
-        return clean(one_line(words, limit), self._console.encoding)
+    def _safe(self, text: Any, limit: int = 200) -> str:
+        return clean(one_line(text, limit), self._console.encoding)
 
     def _title(self, event: Any) -> None:
         if event.run_id != self._run_id:
@@ -129,18 +129,18 @@ class View:
     def _content(self, event: Any) -> None:
         if event.content is not None:
             self.pieces += 1
-            self._voices.say(self._key(event), content_text(event.content))
+            self._voices.add_text(self._key(event), content_text(event.content))
 
     def _agent_ended(self, event: Any) -> None:
         key = self._key(event)
         if event.is_error:
             self._voices.line(key, self._mark("failed", f"{event.agent_name or 'agent'}: {event.content}"))
-        elif not event.is_cancelled and not self._voices.spoke(key) and event.content is not None:
-            self._voices.say(key, content_text(event.content))
+        elif not event.is_cancelled and not self._voices.has_spoken(key) and event.content is not None:
+            self._voices.add_text(key, content_text(event.content))
 
     def _step_output(self, event: Any) -> None:
         """A piece of a generator's text; or all that a function made, which is told only if its pieces weren't."""
-        if event.is_content or not self._voices.spoke(self._key(event)):
+        if event.is_content or not self._voices.has_spoken(self._key(event)):
             self._content(event)
 
     # -- steps
@@ -183,16 +183,16 @@ class View:
             self._voices.line(step.key, self._mark(state, f" {self._signs.dot} ".join(words)))
         self._voices.end(step.key)
 
-    def _mark(self, state: str, words: str) -> Text:
+    def _mark(self, state: str, text: str) -> Text:
         sign, style = {
             "done": (self._signs.done, "green"),
             "cancelled": (self._signs.stopped, "yellow"),
             "failed": (self._signs.failed, "red"),
         }[state]
-        indent = len(words) - len(words.lstrip(" "))
+        indent = len(text) - len(text.lstrip(" "))
         line = Text(" " * indent)
         line.append(sign, style=f"bold {style}")
-        line.append(" " + self._safe(words, 500), style=style)
+        line.append(" " + self._safe(text, 500), style=style)
         return line
 
     # -- tools
@@ -236,7 +236,7 @@ class View:
     def _end_line(self, event: Any) -> RenderableType:
         took = seconds(time.monotonic() - self._began)
         if event.is_cancelled:
-            rows = cancel_rows(event.cancel, Kept(event.content, getattr(event, "step_results", None)))
+            rows = cancel_rows(event.cancel, ResultCounts(event.content, getattr(event, "step_results", None)))
             title = f"cancelled after {took}" if self._show_time else "cancelled"
             return end_panel(title, rows, "yellow", self._console.encoding)
         after = f" after {took}" if self._show_time else ""
@@ -253,22 +253,22 @@ class View:
 _STEP_BEGINS = ("StepStarted", *(f"{kind}ExecutionStarted" for kind in CONTAINERS))
 _STEP_ENDS = ("StepCompleted", *(f"{kind}ExecutionCompleted" for kind in CONTAINERS))
 
-_HANDLERS: dict[str, Callable[[View, Any], None]] = {
-    "WorkflowStarted": View._title,
-    "RunStarted": View._title,
-    "RunContent": View._content,
-    "RunIntermediateContent": View._content,
-    "RunCompleted": View._agent_ended,
-    "RunCancelled": View._agent_ended,
-    "RunError": View._agent_ended,
-    "RunPaused": View._paused,
-    "StepPaused": View._paused,
-    "StepOutput": View._step_output,
-    "StepError": View._step_failed,
-    "StepCancelled": View._step_cancelled,
-    "ToolCallCompleted": View._tool_done,
-    "ToolCallError": View._tool_failed,
-    "ToolCallCancelled": View._tool_cancelled,
-    **dict.fromkeys(_STEP_BEGINS, View._step_began),
-    **dict.fromkeys(_STEP_ENDS, View._step_ended),
+_HANDLERS: dict[str, Callable[[RunView, Any], None]] = {
+    "WorkflowStarted": RunView._title,
+    "RunStarted": RunView._title,
+    "RunContent": RunView._content,
+    "RunIntermediateContent": RunView._content,
+    "RunCompleted": RunView._agent_ended,
+    "RunCancelled": RunView._agent_ended,
+    "RunError": RunView._agent_ended,
+    "RunPaused": RunView._paused,
+    "StepPaused": RunView._paused,
+    "StepOutput": RunView._step_output,
+    "StepError": RunView._step_failed,
+    "StepCancelled": RunView._step_cancelled,
+    "ToolCallCompleted": RunView._tool_done,
+    "ToolCallError": RunView._tool_failed,
+    "ToolCallCancelled": RunView._tool_cancelled,
+    **dict.fromkeys(_STEP_BEGINS, RunView._step_began),
+    **dict.fromkeys(_STEP_ENDS, RunView._step_ended),
 }

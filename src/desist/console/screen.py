@@ -16,7 +16,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from desist.console.format import clean
-from desist.console.text_flow import Blocks, Lines, Prose
+from desist.console.text_flow import MarkdownFlow, PlainTextFlow, TextFlow
 
 __all__ = ["LiveScreen", "PlainScreen", "Screen", "screen_for"]
 
@@ -97,11 +97,11 @@ class LiveScreen:
     ) -> None:
         self._console = console
         self._status = status
-        self._prose: Prose = Blocks() if markdown else Lines()
+        self._prose: TextFlow = MarkdownFlow() if markdown else PlainTextFlow()
         self._settled_at = 0.0
         self._live: Live | None = None
         if moving:
-            self._live = Live(Region(self._foot), console=console, refresh_per_second=FRAMES, transient=True)
+            self._live = Live(LiveRegion(self._foot), console=console, refresh_per_second=FRAMES, transient=True)
 
     def start(self) -> None:
         """Show the live region."""
@@ -131,9 +131,9 @@ class LiveScreen:
         if self._live is not None:
             self._live.stop()
 
-    def _print(self, told: list[RenderableType]) -> None:
-        if told:
-            self._console.print(Group(*told), highlight=False)
+    def _print(self, renderables: list[RenderableType]) -> None:
+        if renderables:
+            self._console.print(Group(*renderables), highlight=False)
 
     def _foot(self) -> RenderableType:
         """Return the live region. Called by the thread that refreshes, too."""
@@ -142,7 +142,7 @@ class LiveScreen:
         return Group(*parts, *([Text(""), status] if status is not None else []))
 
 
-class Region:
+class LiveRegion:
     """The live region, made anew whenever it is drawn: also when a line is printed above it."""
 
     def __init__(self, make: Callable[[], RenderableType]) -> None:

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from desist.console.run_view import View
+from desist.console.run_view import RunView
 from desist.streams.reader import AsyncReader, SyncReader
 
 __all__ = ["show", "show_async"]
 
 
-def show(reader: SyncReader[Any], view: View, also: Callable[[Any], None] | None = None) -> None:
+def show(reader: SyncReader[Any], view: RunView, also: Callable[[Any], None] | None = None) -> None:
     """Show a run. Ctrl-C cancels it (the reader does), shows how it ended, and is raised again.
 
     Parameters:
@@ -37,7 +37,7 @@ def show(reader: SyncReader[Any], view: View, also: Callable[[Any], None] | None
             raise
 
 
-async def show_async(reader: AsyncReader[Any], view: View) -> None:
+async def show_async(reader: AsyncReader[Any], view: RunView) -> None:
     """Show a run that is read on this loop. A cancelled task cancels it, shows how it ended, and is cancelled."""
     with view:
         try:

@@ -11,30 +11,30 @@ from rich.console import RenderableType
 
 from desist.console.screen import Screen
 
-__all__ = ["Voices"]
+__all__ = ["SpeakerQueue"]
 
 
 @dataclass(slots=True)
-class _Voice:
+class _Speaker:
     waiting: list[str | RenderableType] = field(default_factory=list)
     spoke: bool = False
     ended: bool = False
 
 
-class Voices:
+class SpeakerQueue:
     """The voices of one run. `held` tells a voice's text when it has ended, in one piece."""
 
     def __init__(self, screen: Screen, *, held: bool = False) -> None:
         self._screen = screen
         self._held = held
-        self._voices: dict[object, _Voice] = {}
+        self._voices: dict[object, _Speaker] = {}
 
-    def spoke(self, key: str) -> bool:
+    def has_spoken(self, key: str) -> bool:
         """Whether the voice has said anything yet."""
         voice = self._voices.get(key)
         return voice is not None and voice.spoke
 
-    def say(self, key: str, text: str) -> None:
+    def add_text(self, key: str, text: str) -> None:
         """Add to a voice's text."""
         voice = self._voice(key)
         voice.spoke = voice.spoke or bool(text)
@@ -59,7 +59,7 @@ class Voices:
             front = next(iter(self._voices))
             voice = self._voices[front]
             if voice.ended or not self._held:
-                self._tell(voice)
+                self._print_waiting(voice)
             if not voice.ended:
                 return
             self._screen.end_text()
@@ -71,7 +71,7 @@ class Voices:
             voice.ended = True
         self.end("")
 
-    def _tell(self, voice: _Voice) -> None:
+    def _print_waiting(self, voice: _Speaker) -> None:
         for item in voice.waiting:
             if isinstance(item, str):
                 self._screen.write(item)
@@ -79,8 +79,8 @@ class Voices:
                 self._screen.line(item)
         voice.waiting.clear()
 
-    def _voice(self, key: str) -> _Voice:
-        return self._voices.setdefault(key, _Voice())
+    def _voice(self, key: str) -> _Speaker:
+        return self._voices.setdefault(key, _Speaker())
 
     def _is_front(self, key: str) -> bool:
         return next(iter(self._voices), None) == key

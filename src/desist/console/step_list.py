@@ -6,14 +6,14 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["CONTAINERS", "ShownStep", "Steps"]
+__all__ = ["CONTAINERS", "StepList", "StepRow"]
 
 #: Containers whose beginning and end is told like a step's.
 CONTAINERS = ("Parallel", "Loop", "Condition", "Router", "Steps")
 
 
 @dataclass(slots=True)
-class ShownStep:
+class StepRow:
     """One step that has begun."""
 
     key: str  #: whose voice it is
@@ -23,20 +23,20 @@ class ShownStep:
     seconds: float = 0.0
 
 
-class Steps:
+class StepList:
     """All steps of one run. Times are of the events' arrival."""
 
     def __init__(self) -> None:
-        self._open: dict[str, ShownStep] = {}
+        self._open: dict[str, StepRow] = {}
         self.finished = 0
 
-    def begin(self, event: Any) -> ShownStep:
+    def begin(self, event: Any) -> StepRow:
         """Note a step that begins."""
-        step = ShownStep(event.step_id or event.run_id or "", event.step_name or "step", event.nested_depth)
+        step = StepRow(event.step_id or event.run_id or "", event.step_name or "step", event.nested_depth)
         self._open[step.key] = step
         return step
 
-    def end(self, event: Any, state: str) -> ShownStep | None:
+    def end(self, event: Any, state: str) -> StepRow | None:
         """Note a step's end; None for one that wasn't seen to begin."""
         step = self._open.pop(event.step_id or event.run_id or "", None)
         if step is not None:

@@ -1,7 +1,7 @@
 """Streamed text, cut into what is finished for good and what may still change.
 
-Only the open rest is drawn again and again; so a text of any length costs the same per token. `Lines` is for plain
-text, `Blocks` for Markdown. They know widths, not consoles.
+Only the open rest is drawn again and again; so a text of any length costs the same per token. `PlainTextFlow` is for
+plain text, `MarkdownFlow` for Markdown. They know widths, not consoles.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from rich.console import Group, RenderableType
 from rich.markdown import Markdown
 from rich.text import Text
 
-__all__ = ["Blocks", "Lines", "Prose"]
+__all__ = ["MarkdownFlow", "PlainTextFlow", "TextFlow"]
 
 #: Characters after which a Markdown block is cut though it hasn't ended.
 LONGEST_BLOCK = 4000
 
 
-class Prose(Protocol):
+class TextFlow(Protocol):
     """A text that grows."""
 
     open: str  #: what may still change
@@ -34,7 +34,7 @@ class Prose(Protocol):
         """Return `open` as it would look now."""
 
 
-class Lines:
+class PlainTextFlow:
     """Plain text: a line is finished when the next one has begun."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ def open_line(text: str, width: int) -> int:
     return start
 
 
-class Blocks:
+class MarkdownFlow:
     """Markdown: a block is finished when an empty line follows it, outside of a code fence."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Blocks:
         if not end and len(self.open) > LONGEST_BLOCK:
             return self._cut(fence)
         block, self.open = self.open[:end], self.open[end:]
-        return self._told(block)
+        return self._render(block)
 
     def _cut(self, fence: str | None) -> list[RenderableType]:
         """Cut a block that won't end: at a line's end, else at a space, else anywhere."""
@@ -98,12 +98,12 @@ class Blocks:
         if fence is not None:  # close the fence here and open it again there
             block, rest = f"{block}\n{fence[:3]}", f"{fence}\n{rest}"
         self.open = rest
-        return self._told(block)
+        return self._render(block)
 
     def finish(self) -> list[RenderableType]:
         """Return the last block."""
         block, self.open = self.open, ""
-        told = self._told(block)
+        told = self._render(block)
         self._first = True
         return told
 
@@ -112,7 +112,7 @@ class Blocks:
         block = Markdown(self.open.strip("\n"))
         return block if self._first else Group(Text(""), block)
 
-    def _told(self, block: str) -> list[RenderableType]:
+    def _render(self, block: str) -> list[RenderableType]:
         if not block.strip():
             return []
         gap: list[RenderableType] = [] if self._first else [Text("")]

@@ -12,21 +12,21 @@ from concurrent.futures import Future
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from desist.cancel.receipt import CancelReceipt
-from desist.db.events.pages import recorded
-from desist.db.migrations.report import Report
-from desist.db.store.pruning import Pruned
+from desist.db.events.pages import events_from_output
+from desist.db.migrations.report import SchemaReport
+from desist.db.store.pruning import PruneResult
 from desist.exceptions import ConfigurationError
 from desist.run.component.cancellation import cancel
 from desist.run.component.load_session import load_session
 from desist.run.events.base import RunStatus
-from desist.run.execution.follow import follow_known, follow_record, follow_shared
-from desist.run.options.strict import Strict
+from desist.run.execution.follow import follow_ended, follow_in_process, follow_shared
+from desist.run.options.strict import RejectUnknownOptions
 from desist.run.outputs.session import Session
 from desist.run.outputs.workflow import WorkflowRunOutput
 from desist.run.storage.shared_store import shared_store
 from desist.run.storage.store import RunStore
 from desist.run.storage.values import SessionUpdate, StoredRun
-from desist.runtime.daemon_thread import aside
+from desist.runtime.daemon_thread import to_daemon_thread
 from desist.streams.follower import Follower
 from desist.streams.reader import AsyncReader, SyncReader
 
@@ -37,7 +37,7 @@ T = TypeVar("T")
 _KINDS = ("workflow", "agent")
 
 
-class BaseDb(Strict):
+class BaseDb(RejectUnknownOptions):
     """A database of sessions and runs. Give it to an agent or workflow as `db=`.
 
     A session type is "workflow" or "agent"; None stands for whichever there is, a workflow's first. All methods may
@@ -189,30 +189,30 @@ class BaseDb(Strict):
         shared = shared_store(self.store)
         if shared is not None:
             return follow_shared(shared, run_id, last_event_index)
-        known = follow_known(run_id, last_event_index)
+        known = follow_in_process(run_id, last_event_index)
         if known is not None:
             return known
         output = self.get_run(run_id)
         if output is None or not output.status.is_final:
             what = "there is no run" if output is None else "this database has no events of the run"
             raise ConfigurationError(f"{what} {run_id!r}")
-        return follow_record(run_id, recorded(output, -1), last_event_index)
+        return follow_ended(run_id, events_from_output(output, -1), last_event_index)
 
     # -- the end
 
-    def check(self) -> Report:
+    def check(self) -> SchemaReport:
         """Look the database over and say what is wrong with it; nothing is changed. Takes long on a large one.
 
         Raises:
             StoreError: it can't be read.
         """
-        return Report(type(self).__name__)
+        return SchemaReport(type(self).__name__)
 
-    def upgrade(self) -> Report:
+    def upgrade(self) -> SchemaReport:
         """Bring tables to what this desist needs, and say how they are then. Opening has done that already."""
         return self.check()
 
-    def prune(self, older_than: float, *, runs: bool = False) -> Pruned:
+    def prune(self, older_than: float, *, runs: bool = False) -> PruneResult:
         """Forget what runs have told that ended so many seconds ago; return how much that was.
 
         Their records stay, and their last events: who follows one of them hears its end. Runs that haven't ended stay
@@ -230,11 +230,11 @@ class BaseDb(Strict):
             raise ConfigurationError(f"older_than={older_than} must not be negative: it is an age in seconds")
         prune = getattr(self.store, "prune", None)
         if prune is not None:
-            pruned: Pruned = prune(older_than, runs=runs)
+            pruned: PruneResult = prune(older_than, runs=runs)
             return pruned
         if runs:
             raise ConfigurationError(f"{type(self).__name__} forgets no runs by age: use delete_run or delete_session")
-        return Pruned()  # it keeps no events
+        return PruneResult()  # it keeps no events
 
     def flush(self) -> None:
         """Wait until everything that runs have left to be written is written."""
@@ -261,14 +261,14 @@ def _beside(
 ) -> Callable[Concatenate[AsyncBaseDb, P], Coroutine[Any, Any, T]]:
     async def call(self: AsyncBaseDb, /, *args: P.args, **kwargs: P.kwargs) -> T:
         bound: Callable[P, T] = getattr(self._db, method.__name__)  # that of its own class
-        return await aside(lambda: bound(*args, **kwargs), "desist-db-call")
+        return await to_daemon_thread(lambda: bound(*args, **kwargs), "desist-db-call")
 
     call.__name__ = call.__qualname__ = method.__name__
     call.__doc__ = method.__doc__
     return call
 
 
-class AsyncBaseDb(Strict):
+class AsyncBaseDb(RejectUnknownOptions):
     """A database whose methods are awaited. They run beside the event loop, and a cancel leaves them at once."""
 
     def __init__(self, db: BaseDb) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from desist.db.shared_instances import OnDisk
+from desist.db.shared_instances import StoredDb
 from desist.db.store.table_store import TableStore
 from desist.db.tables.json import JsonFolder
 
 __all__ = ["JsonDb"]
 
 
-class JsonDb(OnDisk):
+class JsonDb(StoredDb):
     """A folder of JSON files. Each look lists the folder: beyond some thousands of runs use `SqliteDb`.
 
     Parameters:

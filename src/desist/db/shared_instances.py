@@ -13,10 +13,10 @@ from desist.db.store.table_store import TableStore
 from desist.exceptions import ConfigurationError, StoreError
 from desist.run.storage.store import RunStore
 
-__all__ = ["OnDisk"]
+__all__ = ["StoredDb"]
 
 
-class _Stores:
+class _OpenStores:
     """The stores of this process that are open, by place, and who uses them."""
 
     def __init__(self) -> None:
@@ -47,15 +47,15 @@ class _Stores:
                 del self._open[key]
             return True
 
-    def forget_lock(self) -> None:
+    def reset_after_fork(self) -> None:
         self.lock = threading.Lock()
 
 
-_stores = _Stores()
-os.register_at_fork(after_in_child=_stores.forget_lock)
+_stores = _OpenStores()
+os.register_at_fork(after_in_child=_stores.reset_after_fork)
 
 
-class OnDisk(BaseDb):
+class StoredDb(BaseDb):
     """A database in a file or folder. Objects for the same place share one writer and its connections."""
 
     def __init__(self, key: Hashable, make: Callable[[float], TableStore], timeout: float) -> None:

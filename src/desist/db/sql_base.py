@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 
 from desist.db.base import AsyncBaseDb
-from desist.db.migrations.report import Report
-from desist.db.shared_instances import OnDisk
+from desist.db.migrations.report import SchemaReport
+from desist.db.shared_instances import StoredDb
 from desist.db.store.shared_table_store import SharedTableStore
-from desist.db.tables.sql import Names
+from desist.db.tables.sql import TableNames
 from desist.exceptions import ConfigurationError
 from desist.run.storage.queue_store import QueuedRun
-from desist.runtime.daemon_thread import aside
+from desist.runtime.daemon_thread import to_daemon_thread
 
 __all__ = ["AsyncSqlDb", "SqlDb", "names_after"]
 
 
-class SqlDb(OnDisk):
+class SqlDb(StoredDb):
     """A database whose runs any process may stop."""
 
     _table_store: SharedTableStore
@@ -38,7 +38,7 @@ class SqlDb(OnDisk):
         """
         return self._table_store.queued_runs(limit)
 
-    def check(self) -> Report:
+    def check(self) -> SchemaReport:
         """Look the database over and say what is wrong with it; nothing is changed. Takes long on a large one.
 
         Raises:
@@ -57,7 +57,7 @@ class SqlDb(OnDisk):
         """
         return self._table_store.repair()
 
-    def upgrade(self) -> Report:
+    def upgrade(self) -> SchemaReport:
         """Bring tables to what this desist needs, and say how they are then. Opening has done that already."""
         self._table_store.place.upgrade()
         return self._table_store.report()
@@ -72,18 +72,18 @@ class AsyncSqlDb(AsyncBaseDb):
 
     async def queued_runs(self, limit: int = 1000) -> list[QueuedRun]:
         """Return the runs that wait for a worker, awaited."""
-        return await aside(lambda: self._sql.queued_runs(limit), "desist-db-read")
+        return await to_daemon_thread(lambda: self._sql.queued_runs(limit), "desist-db-read")
 
     async def repair(self) -> list[str]:
         """End the runs that have told their end and whose records have none, awaited."""
-        return await aside(self._sql.repair, "desist-db-call")
+        return await to_daemon_thread(self._sql.repair, "desist-db-call")
 
     async def end_lost_runs(self) -> list[str]:
         """Do the same, awaited."""
-        return await aside(self._sql.end_lost_runs, "desist-db-call")
+        return await to_daemon_thread(self._sql.end_lost_runs, "desist-db-call")
 
 
-def names_after(session_table: str | None) -> Names:
+def names_after(session_table: str | None) -> TableNames:
     """Return the names of all tables.
 
     Raises:
@@ -91,4 +91,4 @@ def names_after(session_table: str | None) -> Names:
     """
     if session_table is not None and not re.fullmatch(r"[A-Za-z_]\w*", session_table, re.ASCII):
         raise ConfigurationError(f"session_table={session_table!r} must be a name: letters, digits and _")
-    return Names.after(session_table)
+    return TableNames.after(session_table)

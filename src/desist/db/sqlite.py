@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from desist.db.backends.sqlite import SqliteFile
+from desist.db.backends.sqlite import SqliteBackend
 from desist.db.sql_base import AsyncSqlDb, SqlDb, names_after
 from desist.db.store.shared_table_store import SharedTableStore
 from desist.exceptions import ConfigurationError
@@ -43,7 +43,9 @@ class SqliteDb(SqlDb):
         path = _path(db_file, db_url).resolve()
         names = names_after(session_table)
         key = ("sqlite", path, names)
-        super().__init__(key, lambda patience: SharedTableStore(SqliteFile(path, names, patience), patience), timeout)
+        super().__init__(
+            key, lambda patience: SharedTableStore(SqliteBackend(path, names, patience), patience), timeout
+        )
         self.db_file = path
 
 

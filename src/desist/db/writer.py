@@ -18,10 +18,10 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Any, Protocol, TypeVar
 
 from desist.exceptions import StoreError
-from desist.runtime.background_loop import at_exit
+from desist.runtime.background_loop import register_at_exit
 from desist.runtime.timer_thread import reaper
 
-__all__ = ["Backend", "Busy", "Job", "Writer"]
+__all__ = ["Backend", "BackendBusy", "WriteJob", "Writer"]
 
 log = logging.getLogger("desist.db")
 
@@ -37,11 +37,11 @@ PAUSE = 0.05
 T = TypeVar("T")
 
 
-class Busy(Exception):
+class BackendBusy(Exception):
     """The backend can't write now, because another process does. Trying again helps."""
 
 
-class Job:
+class WriteJob:
     """Something to be written."""
 
     __slots__ = ("due", "durable", "future", "last", "work")
@@ -60,7 +60,7 @@ class Backend(Protocol):
     name: str  #: for messages: the file
     apart: bool  #: a job that somebody waits for is a transaction of its own: its locks are short, and few
 
-    def write(self, jobs: Sequence[Job]) -> list[Any]:
+    def write(self, jobs: Sequence[WriteJob]) -> list[Any]:
         """Do all jobs in one transaction, or none; return what each returned. In the writer's thread.
 
         Raises:
@@ -79,15 +79,15 @@ class Writer:
         patience: seconds after which whoever waits is told that the job isn't done. It is still tried.
     """
 
-    def __init__(self, backend: Backend, patience: float) -> None:
-        self._backend, self._patience = backend, patience
+    def __init__(self, backend: Backend, timeout: float) -> None:
+        self._backend, self._patience = backend, timeout
         self._reset()
         _writers.add(self)
 
     def _reset(self) -> None:
         self._changed = threading.Condition(threading.Lock())
-        self._jobs: deque[Job] = deque()
-        self._open: deque[Job] = deque()  #: those that somebody waits for, the oldest first
+        self._jobs: deque[WriteJob] = deque()
+        self._open: deque[WriteJob] = deque()  #: those that somebody waits for, the oldest first
         self._urgent = 0
         self._watched = self._closing = self._failing = self._writing = False
         self._thread: threading.Thread | None = None
@@ -101,7 +101,7 @@ class Writer:
         Parameters:
             last: after all other jobs of the same transaction.
         """
-        job = Job(work, durable=True, last=last)
+        job = WriteJob(work, durable=True, last=last)
         assert job.future is not None
         with self._changed:
             if self._closing:
@@ -116,15 +116,15 @@ class Writer:
                 self._watch()
         return job.future
 
-    def put_part(self, work: Callable[[Any], Any]) -> bool:
+    def put_droppable(self, work: Callable[[Any], Any]) -> bool:
         """Do `work(backend)` some time soon; nobody hears of it. Return False if there is no room."""
         with self._changed:
             if self._closing or len(self._jobs) >= LIMIT // 2:
                 return False
-            self._add(Job(work, durable=False))
+            self._add(WriteJob(work, durable=False))
         return True
 
-    def _add(self, job: Job) -> None:
+    def _add(self, job: WriteJob) -> None:
         self._jobs.append(job)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="desist-db", daemon=True)
@@ -170,10 +170,10 @@ class Writer:
         """Look again when the oldest job is due. One timer, however many jobs. With the lock held."""
         if not self._watched and self._open:
             self._watched = True
-            reaper.at(self._open[0].due, self._look)
+            reaper.call_at(self._open[0].due, self._check_deadlines)
 
-    def _look(self) -> None:
-        late: list[Job] = []
+    def _check_deadlines(self) -> None:
+        late: list[WriteJob] = []
         with self._changed:
             self._watched = False
             while self._open and (self._open[0].due <= time.monotonic() or _is_done(self._open[0])):
@@ -208,18 +208,18 @@ class Writer:
                     self._open.popleft()
         let_go()
 
-    def _transactions(self, batch: list[Job]) -> list[list[Job]]:
+    def _transactions(self, batch: list[WriteJob]) -> list[list[WriteJob]]:
         """Return the jobs by transaction, in the order in which they are done."""
         if not self._backend.apart:
             return [sorted(batch, key=lambda job: job.last)]
-        groups: list[list[Job]] = []
+        groups: list[list[WriteJob]] = []
         for job in batch:
             if job.durable or not groups or groups[-1][0].durable:
                 groups.append([])
             groups[-1].append(job)
         return groups
 
-    def _write(self, batch: list[Job]) -> None:
+    def _write(self, batch: list[WriteJob]) -> None:
         """Do a batch; if it can't be done as a whole, its jobs one by one, so that a bad one harms no other."""
         try:
             results = self._try(batch)
@@ -234,12 +234,12 @@ class Writer:
         for job, result in zip(batch, results, strict=True):
             _settle(job, result)
 
-    def _try(self, batch: list[Job]) -> list[Any]:
+    def _try(self, batch: list[WriteJob]) -> list[Any]:
         told = False
         while True:
             try:
                 return self._backend.write(batch)
-            except Busy as busy:
+            except BackendBusy as busy:
                 if not told:
                     log.warning("%s can't be written now, and is tried again: %s", self._backend.name, busy)
                 told = True
@@ -248,7 +248,7 @@ class Writer:
                         raise
                     self._changed.wait(PAUSE)
 
-    def _failed(self, job: Job, error: Exception) -> None:
+    def _failed(self, job: WriteJob, error: Exception) -> None:
         if job.future is None:
             if not self._failing:  # said once, until something succeeds
                 log.error("what runs have done can't be written to %s: %s", self._backend.name, error)
@@ -258,11 +258,11 @@ class Writer:
         _settle(job, error=known)
 
 
-def _is_done(job: Job) -> bool:
+def _is_done(job: WriteJob) -> bool:
     return job.future is None or job.future.done()
 
 
-def _settle(job: Job, result: Any = None, error: Exception | None = None) -> None:
+def _settle(job: WriteJob, result: Any = None, error: Exception | None = None) -> None:
     """Tell whoever waits, unless that was done: the thread and the timer may both want to."""
     if job.future is None or job.future.done():
         return
@@ -283,10 +283,10 @@ def _flush_all() -> None:
         writer.close(2.0)
 
 
-def _forget_all() -> None:
+def _reset_after_fork() -> None:
     for writer in list(_writers):
         writer._reset()
 
 
-at_exit(_flush_all)
-os.register_at_fork(after_in_child=_forget_all)
+register_at_exit(_flush_all)
+os.register_at_fork(after_in_child=_reset_after_fork)

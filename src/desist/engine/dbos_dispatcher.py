@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from desist.exceptions import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
-    from desist.engine.config import EnginePlace
-    from desist.engine.dbos_internals import Inside
+    from desist.engine.config import EngineConfig
+    from desist.engine.dbos_internals import DbosInternals
 
-__all__ = ["Dispatch"]
+__all__ = ["DbosDispatcher"]
 
 log = logging.getLogger("desist.engine")
 
@@ -36,11 +36,11 @@ POOL = 4
 Drive = Callable[[str], Coroutine[Any, Any, str]]
 
 _lock = threading.Lock()
-_open: Dispatch | None = None  #: DBOS is one for a process
+_open: DbosDispatcher | None = None  #: DBOS is one for a process
 _registered = False
 
 
-class Dispatch:
+class DbosDispatcher:
     """The queues of the workflows that a worker has.
 
     Parameters:
@@ -50,10 +50,10 @@ class Dispatch:
         concurrency: how many runs this worker takes at a time.
     """
 
-    def __init__(self, place: EnginePlace, executor: str, limits: Mapping[str, int | None], concurrency: int) -> None:
-        self._place, self._executor, self._limits, self._concurrency = place, executor, dict(limits), concurrency
+    def __init__(self, config: EngineConfig, executor: str, limits: Mapping[str, int | None], concurrency: int) -> None:
+        self._place, self._executor, self._limits, self._concurrency = config, executor, dict(limits), concurrency
         self.drive: Drive | None = None
-        self._inside: Inside | None = None
+        self._inside: DbosInternals | None = None
 
     def open(self, drive: Drive) -> None:
         """Connect, and begin to take runs.
@@ -78,7 +78,7 @@ class Dispatch:
                     "this process uses DBOS itself, and it can't be there twice: run the worker apart"
                 )
             _register(dbos)
-            _speak_here()
+            _redirect_dbos_log()
             _open = self
         try:
             inside = inside_of(dbos.DBOS(config=self._config()))
@@ -114,14 +114,14 @@ class Dispatch:
         """
         options = {"workflow_name": DRIVE, "queue_name": _line(workflow_id), "workflow_id": _name(run_id, time)}
         _dbos().DBOS.enqueue_workflow_with_options(options, run_id)
-        self.stir(workflow_id)
+        self.wake_queue(workflow_id)
 
-    def stir(self, workflow_id: str) -> None:
+    def wake_queue(self, workflow_id: str) -> None:
         """Runs of a workflow come and go: look for more of them."""
         if self._inside is not None:
-            self._inside.stir(_line(workflow_id))
+            self._inside.poll_soon(_line(workflow_id))
 
-    def under_way(self, sent: Mapping[str, int]) -> set[str]:
+    def in_flight(self, sent: Mapping[str, int]) -> set[str]:
         """Return those of these runs, by id, that are queued or being driven; with which time each was sent last."""
         names = {_name(run_id, time): run_id for run_id, time in sent.items()}
         found = _dbos().DBOS.list_workflows(workflow_ids=list(names), load_input=False, load_output=False)
@@ -155,7 +155,7 @@ class Dispatch:
                 _open = None
 
 
-def _speak_here() -> None:
+def _redirect_dbos_log() -> None:
     """DBOS writes its log to what was stderr when it was imported, and fails to start where that was closed since."""
     for handler in logging.getLogger("dbos").handlers:
         if isinstance(handler, logging.StreamHandler) and getattr(handler.stream, "closed", False):

@@ -1,7 +1,8 @@
 """What is used of DBOS beyond its documented names, checked at the start: another version of it may be otherwise.
 
 A queue of DBOS's that is documented has one limit for all workers, in the database. Here each worker has room of its
-own, which several queues share. And what a dead worker had taken is queued again by its name. Called by `dispatch`.
+own, which several queues share. And what a dead worker had taken is queued again by its name. Called by
+`dbos_dispatcher`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dbos import Queue, _dbos, _queue
 
 from desist.exceptions import ConfigurationError
 
-__all__ = ["Inside", "inside_of", "is_there"]
+__all__ = ["DbosInternals", "inside_of", "is_there"]
 
 #: Seconds between two looks into a queue: into one where something happens, and into another.
 BUSY, IDLE = 0.05, 0.2
@@ -25,7 +26,7 @@ BUSY, IDLE = 0.05, 0.2
 STAYS = 1.0
 
 
-class Line(Queue):
+class CapacityQueue(Queue):
     """A queue that asks how much room there is whenever it is looked into.
 
     Parameters:
@@ -33,8 +34,8 @@ class Line(Queue):
         room: how many of it this worker may have, those included that it has; now.
     """
 
-    def __init__(self, name: str, limit: int | None, room: Callable[[], int]) -> None:
-        self._room = room
+    def __init__(self, name: str, limit: int | None, capacity: Callable[[], int]) -> None:
+        self._room = capacity
         self._busy_until = 0.0
         token = _queue._INTERNAL_QUEUE_CONSTRUCTION
         super().__init__(name, limit, polling_interval_sec=IDLE, token=token)
@@ -55,12 +56,12 @@ class Line(Queue):
     def _polling_interval_sec(self, value: float) -> None:
         """DBOS sets it in the beginning."""
 
-    def stir(self) -> None:
+    def poll_soon(self) -> None:
         """Something happens in it."""
         self._busy_until = time.monotonic() + STAYS
 
 
-class Inside:
+class DbosInternals:
     """The inside of DBOS, once it is made and before it is launched."""
 
     def __init__(self, dbos: Any) -> None:
@@ -76,22 +77,22 @@ class Inside:
         room for, and whoever does the work lets those wait.
         """
 
-        def room(name: str) -> int:
+        def capacity(name: str) -> int:
             free = concurrency - sum(map(self._active, limits))
             return self._active(name) + (max(1, free // len(limits)) if free > 0 else 0)
 
         for name, limit in limits.items():
-            self._lines[name] = Line(name, limit, functools.partial(room, name))
+            self._lines[name] = CapacityQueue(name, limit, functools.partial(capacity, name))
 
-    def stir(self, name: str) -> None:
+    def poll_soon(self, name: str) -> None:
         """Something happens in a queue: look into it more often for a while."""
         line = self._lines.get(name)
-        if isinstance(line, Line):
-            line.stir()
+        if isinstance(line, CapacityQueue):
+            line.poll_soon()
 
     def drop_lines(self) -> None:
         """Forget the queues: what DBOS knows of them outlives it."""
-        for name in [name for name, line in self._lines.items() if isinstance(line, Line)]:
+        for name in [name for name, line in self._lines.items() if isinstance(line, CapacityQueue)]:
             del self._lines[name]
 
     def recover(self, executor: str) -> None:
@@ -104,14 +105,14 @@ class Inside:
             stop.set()
 
 
-def inside_of(dbos: Any) -> Inside:
+def inside_of(dbos: Any) -> DbosInternals:
     """Return the inside.
 
     Raises:
         ConfigurationError: this version of DBOS is another one inside.
     """
     try:
-        return Inside(dbos)
+        return DbosInternals(dbos)
     except AttributeError as error:
         version = importlib.metadata.version("dbos")
         raise ConfigurationError(f"dbos {version} isn't known to this desist ({error}): install dbos 3.4") from error

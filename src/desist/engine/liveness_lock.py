@@ -11,12 +11,12 @@ import time
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from desist.db.process.postgres_target import Target
+from desist.db.process.postgres_target import PostgresTarget
 
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["Lifeline"]
+__all__ = ["LivenessLock"]
 
 log = logging.getLogger("desist.engine")
 
@@ -28,14 +28,14 @@ PATIENCE = 1.5
 _NOTICE = b"SET tcp_keepalives_idle = 2; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3"
 
 
-class Lifeline:
+class LivenessLock:
     """The lock of this process, and looks at those of others, over one connection. For one thread.
 
     Parameters:
         target: the database.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: PostgresTarget) -> None:
         self._target = target
         self._connection: psycopg.Connection[Any] | None = None
         self._held = False
@@ -55,7 +55,7 @@ class Lifeline:
         else:
             self._held = self._try(process)
 
-    def is_cut(self, process: str) -> bool:
+    def is_released(self, process: str) -> bool:
         """Whether that process has let go of its lock for some time. One look takes it and gives it back.
 
         Raises:

@@ -12,16 +12,16 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from desist.db.process.identity import is_gone, this_process, words
+from desist.db.process.identity import describe_process, is_dead, this_process
 from desist.db.store.shared_table_store import SharedTableStore
-from desist.engine.dbos_dispatcher import Dispatch
+from desist.engine.dbos_dispatcher import DbosDispatcher
 from desist.exceptions import StoreError
 
 if TYPE_CHECKING:
     from desist.db.tables.sql_queue import WorkerRow
-    from desist.engine.liveness_lock import Lifeline
+    from desist.engine.liveness_lock import LivenessLock
 
-__all__ = ["Keeper"]
+__all__ = ["MaintenanceThread"]
 
 log = logging.getLogger("desist.engine")
 
@@ -35,7 +35,7 @@ SOME = 100
 RETRY = 1.0
 
 
-class Keeper:
+class MaintenanceThread:
     """Looks after the queue of one database on behalf of a worker.
 
     Parameters:
@@ -46,18 +46,24 @@ class Keeper:
     """
 
     def __init__(
-        self, store: SharedTableStore, dispatch: Dispatch, workflows: Sequence[str], lifeline: Lifeline | None
+        self,
+        store: SharedTableStore,
+        dispatch: DbosDispatcher,
+        workflows: Sequence[str],
+        liveness_lock: LivenessLock | None,
     ) -> None:
-        self._store, self._dispatch, self._workflows, self._lifeline = store, dispatch, list(workflows), lifeline
+        self._store, self._dispatch, self._workflows, self._lifeline = store, dispatch, list(workflows), liveness_lock
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
-        self._due = dict.fromkeys((self._beat, self._feed, self._sweep, self._audit), 0.0)
+        self._due = dict.fromkeys(
+            (self._heartbeat, self._dispatch_queued, self._requeue_orphans, self._resend_forgotten), 0.0
+        )
         self._unknown: set[str] = set()  #: workflows that nobody has, as was said
         self._failing = False
 
     # -- the thread
 
-    def sign_on(self) -> None:
+    def register_worker(self) -> None:
         """Say that this worker is there.
 
         Raises:
@@ -85,7 +91,12 @@ class Keeper:
             self._lifeline.close()
 
     def _run(self) -> None:
-        every = {self._beat: BEAT, self._feed: FEED, self._sweep: SWEEP, self._audit: AUDIT}
+        every = {
+            self._heartbeat: BEAT,
+            self._dispatch_queued: FEED,
+            self._requeue_orphans: SWEEP,
+            self._resend_forgotten: AUDIT,
+        }
         while not self._end.is_set():
             for work, pause in every.items():
                 if time.monotonic() >= self._due[work] and not self._end.is_set():
@@ -110,45 +121,47 @@ class Keeper:
 
     # -- what it does
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         self._store.sign_on(self._workflows, LEASE)
         if self._lifeline is not None:
             self._lifeline.hold(this_process())
 
-    def _feed(self) -> None:
+    def _dispatch_queued(self) -> None:
         """Send what waits. A crash in between is found by the audit."""
         rows = self._store.send(self._workflows, SOME)
         for row in rows:
             self._dispatch.send(row.run_id, row.owner_id, row.sent)
         if len(rows) == SOME:
-            self._due[self._feed] = 0.0
+            self._due[self._dispatch_queued] = 0.0
 
-    def _sweep(self) -> None:
+    def _requeue_orphans(self) -> None:
         """Find dead workers: what they had taken is queued again; what may not go on is given an end."""
         others, now = self._store.other_workers()
         for worker in others:
             if self._is_dead(worker, now):
-                log.warning("the worker %s is gone: what it had taken goes on elsewhere", words(worker.process))
+                log.warning(
+                    "the worker %s is gone: what it had taken goes on elsewhere", describe_process(worker.process)
+                )
                 self._store.sign_off(worker.process, dead=True)
                 self._dispatch.recover(worker.process)
         self._store.end_lost_soon()
 
     def _is_dead(self, worker: WorkerRow, now: float) -> bool:
-        if is_gone(worker.process) or worker.until < now:
+        if is_dead(worker.process) or worker.until < now:
             return True
-        return self._lifeline is not None and self._lifeline.is_cut(worker.process)
+        return self._lifeline is not None and self._lifeline.is_released(worker.process)
 
-    def _audit(self) -> None:
+    def _resend_forgotten(self) -> None:
         """See that nothing was forgotten: runs whose sender or driver died at the wrong moment are sent again."""
         self._store.drop_ended()
         self._store.requeue_lost(set(self._workflows))
         sent = [row for row in self._store.sent_before(AUDIT, SOME) if row.owner_id in self._workflows]
         if sent:
-            under_way = self._dispatch.under_way({row.run_id: row.sent for row in sent})
+            under_way = self._dispatch.in_flight({row.run_id: row.sent for row in sent})
             self._store.send_again([row for row in sent if row.run_id not in under_way])
-        self._say_unknown()
+        self._warn_unknown_workflows()
 
-    def _say_unknown(self) -> None:
+    def _warn_unknown_workflows(self) -> None:
         """Say which runs wait for a worker that doesn't exist, once."""
         unknown = [run for run in self._store.queued_runs() if run.workers == 0]
         for name in {run.workflow_id for run in unknown} - self._unknown:

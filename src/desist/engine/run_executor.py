@@ -14,19 +14,19 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from desist.exceptions import DesistError
-from desist.run.storage.queue_store import QueueStore, Taken
-from desist.runtime.daemon_thread import aside
+from desist.run.storage.queue_store import ClaimedRun, QueueStore
+from desist.runtime.daemon_thread import to_daemon_thread
 
 if TYPE_CHECKING:
     from desist.run.execution.run import Run
     from desist.workflow.workflow import Workflow
 
-__all__ = ["Driver"]
+__all__ = ["RunExecutor"]
 
 log = logging.getLogger("desist.engine")
 
 
-class Driver:
+class RunExecutor:
     """The runs of a worker.
 
     Parameters:
@@ -37,9 +37,13 @@ class Driver:
     """
 
     def __init__(
-        self, store: QueueStore, workflows: Mapping[str, Workflow], concurrency: int, stir: Callable[[str], object]
+        self,
+        store: QueueStore,
+        workflows: Mapping[str, Workflow],
+        concurrency: int,
+        on_run_ended: Callable[[str], object],
     ) -> None:
-        self._store, self._workflows, self._concurrency, self._stir = store, workflows, concurrency, stir
+        self._store, self._workflows, self._concurrency, self._stir = store, workflows, concurrency, on_run_ended
         self._lock = threading.Lock()
         self._runs: dict[str, Run] = {}
         self._beginning = 0  #: how many are just being taken
@@ -57,12 +61,12 @@ class Driver:
         if self._turns is None:
             self._turns = asyncio.Semaphore(self._concurrency)
         async with self._turns:
-            run = await aside(lambda: self._begin(run_id), "desist-take")
+            run = await to_daemon_thread(lambda: self._begin(run_id), "desist-take")
             if run is not None:
                 await run.settled.wait_async()
         if run is None and not self.leaving:
             return "nothing to do"
-        if self.leaving and (run is None or run.elsewhere):
+        if self.leaving and (run is None or run.owned_elsewhere):
             await asyncio.Event().wait()  # it isn't through: the worker gives it back, and ends this
         assert run is not None
         return run.status.value
@@ -73,32 +77,32 @@ class Driver:
                 return None
             self._beginning += 1
         try:
-            return self._taken(run_id)
+            return self._claim(run_id)
         finally:
             with self._changed:
                 self._beginning -= 1
                 self._changed.notify_all()
 
-    def _taken(self, run_id: str) -> Run | None:
+    def _claim(self, run_id: str) -> Run | None:
         taken = self._store.take_queued(run_id)
         if taken is None:
             return None
         workflow = self._workflows[taken.run.owner_id or ""]
         try:
             # DBOS's context isn't the run's: what that starts is no part of a DBOS workflow.
-            run: Run = contextvars.Context().run(workflow.open_taken, taken)
+            run: Run = contextvars.Context().run(workflow.open_from_queue, taken)
         except DesistError as error:
             self._give_up(taken, error)
             return None
         with self._lock:
             self._runs[run_id] = run
-        run.settled.then(lambda: self._ended(run_id, workflow.id))
+        run.settled.add_done_callback(lambda: self._ended(run_id, workflow.id))
         contextvars.Context().run(run.start)
         return run
 
-    def _give_up(self, taken: Taken, error: DesistError) -> None:
-        log.error("run %s can't be driven: %s", taken.run.run_id, error)
-        self._store.give_up(taken.run.run_id, f"a worker can't drive it: {error}")
+    def _give_up(self, claimed: ClaimedRun, error: DesistError) -> None:
+        log.error("run %s can't be driven: %s", claimed.run.run_id, error)
+        self._store.fail_claimed_run(claimed.run.run_id, f"a worker can't drive it: {error}")
 
     def _ended(self, run_id: str, workflow_id: str) -> None:
         self._stir(workflow_id)

@@ -31,20 +31,20 @@ def serve_worker(worker: Worker, *, out: TextIO | None = None) -> int:
     """
     told: queue.SimpleQueue[int] = queue.SimpleQueue()  # putting into it is allowed in the middle of anything
 
-    def heard(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         told.put(number)
 
-    before = {number: signal.signal(number, heard) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         worker.start()
-        print(f"desist works on {worker.words}", file=out or sys.stderr, flush=True)
+        print(f"desist works on {worker.describe}", file=out or sys.stderr, flush=True)
         number = told.get()
         interrupted = number == signal.SIGINT
         leaving = threading.Thread(target=_leave, args=(worker, interrupted, told), name="desist-leaving", daemon=True)
         leaving.start()
         again = 0
         while told.get() >= 0:  # -1: it has left
-            worker.hurry()
+            worker.skip_drain()
             again += 1
             if again > 1:
                 os._exit(INTERRUPTED if interrupted else 1)
@@ -54,12 +54,12 @@ def serve_worker(worker: Worker, *, out: TextIO | None = None) -> int:
             signal.signal(number, handler)
 
 
-def _leave(worker: Worker, interrupted: bool, told: queue.SimpleQueue[int]) -> None:
+def _leave(worker: Worker, interrupted: bool, signals: queue.SimpleQueue[int]) -> None:
     try:
         if interrupted:
-            worker.hurry()
+            worker.skip_drain()
             worker.stop(Source.interrupt, "Ctrl-C")
         else:
             worker.stop(Source.shutdown, "SIGTERM")
     finally:
-        told.put(-1)
+        signals.put(-1)

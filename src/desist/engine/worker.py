@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from desist.cancel.reason import Source
 from desist.db.process.identity import this_process
 from desist.db.store.shared_table_store import SharedTableStore
-from desist.engine.config import lifeline_of, place_of
-from desist.engine.dbos_dispatcher import Dispatch
-from desist.engine.maintenance import Keeper
-from desist.engine.run_executor import Driver
+from desist.engine.config import engine_config, liveness_lock_of
+from desist.engine.dbos_dispatcher import DbosDispatcher
+from desist.engine.maintenance import MaintenanceThread
+from desist.engine.run_executor import RunExecutor
 from desist.exceptions import ConfigurationError
 from desist.run.component.awaitable import awaitable
 from desist.run.storage.store import Database, store_of
@@ -77,9 +77,9 @@ class Worker:
                 "db= of a Worker must be one that processes share: PostgresDb(...) or SqliteDb(...)"
             )
         self._store, self._drain = store, drain
-        self._dispatch = Dispatch(place_of(store), this_process(), self._limits, concurrency)
-        self._driver = Driver(store, self._workflows, concurrency, self._dispatch.stir)
-        self._keeper: Keeper | None = None
+        self._dispatch = DbosDispatcher(engine_config(store), this_process(), self._limits, concurrency)
+        self._driver = RunExecutor(store, self._workflows, concurrency, self._dispatch.wake_queue)
+        self._keeper: MaintenanceThread | None = None
         self._lock = threading.Lock()
         self._hurried = threading.Event()
 
@@ -97,8 +97,10 @@ class Worker:
         with self._lock:
             if self._keeper is not None:
                 raise ConfigurationError("this Worker was started already: make a new one")
-            self._keeper = Keeper(self._store, self._dispatch, sorted(self._workflows), lifeline_of(self._store))
-        self._keeper.sign_on()
+            self._keeper = MaintenanceThread(
+                self._store, self._dispatch, sorted(self._workflows), liveness_lock_of(self._store)
+            )
+        self._keeper.register_worker()
         try:
             self._dispatch.open(self._driver.drive)
         except BaseException:
@@ -109,17 +111,17 @@ class Worker:
         log.info("worker %s has %s", this_process(), ", ".join(sorted(self._workflows)))
         return self
 
-    def hurry(self) -> None:
+    def skip_drain(self) -> None:
         """Don't let runs go on any more that a `stop` waits for."""
         self._hurried.set()
         self._driver.wake()
 
     @property
-    def words(self) -> str:
+    def describe(self) -> str:
         """What it has, and where, for people."""
         return f"runs of {', '.join(sorted(self._workflows))} in {self._store.place.name}"
 
-    def stop(self, source: Source = Source.shutdown, words: str = "the worker is shutting down") -> None:
+    def stop(self, source: Source = Source.shutdown, text: str = "the worker is shutting down") -> None:
         """Leave in order: take no more runs, let the live ones go on for `drain` seconds, and part with the rest.
 
         Runs of workflows with `on_crash="resume"` are handed over: another worker goes on with them, at once, after
@@ -134,7 +136,7 @@ class Worker:
         self._driver.leave(SETTLING)
         self._driver.wait_ended(time.monotonic() + self._drain, self._hurried)
         for run in self._driver.runs():
-            _part(run, source, words)
+            _part(run, source, text)
         self._driver.wait_ended(time.monotonic() + SETTLING)
         # Whatever can't be told any more, because the database is away, others find out by this process's end.
         for work in (self._dispatch.give_back, keeper.stop, self._dispatch.close):
@@ -143,7 +145,7 @@ class Worker:
 
     def _exit(self) -> None:
         """The interpreter ends, and nobody has stopped it."""
-        self.hurry()
+        self.skip_drain()
         self.stop(Source.shutdown, "the interpreter is ending")
 
     astart, astop = awaitable(start), awaitable(stop)
@@ -175,11 +177,11 @@ def _within(seconds: float, work: Callable[[], None]) -> None:
     thread.join(seconds)
 
 
-def _part(run: Run, source: Source, words: str) -> None:
+def _part(run: Run, source: Source, text: str) -> None:
     if getattr(run.body, "resumable", False):
-        run.give_back(f"{words}: another worker goes on with it")
+        run.hand_over(f"{text}: another worker goes on with it")
     else:
-        run.stop(source, words)
+        run.stop(source, text)
 
 
 def _checked(workflows: Sequence[Workflow], db: Any) -> dict[str, Workflow]:
@@ -203,10 +205,10 @@ def _checked(workflows: Sequence[Workflow], db: Any) -> dict[str, Workflow]:
     return known
 
 
-def _limits(given: Mapping[str, int], workflows: Mapping[str, Workflow]) -> dict[str, int | None]:
-    for name, limit in given.items():
+def _limits(limits: Mapping[str, int], workflows: Mapping[str, Workflow]) -> dict[str, int | None]:
+    for name, limit in limits.items():
         if name not in workflows:
             raise ConfigurationError(f"limits= of a Worker names {name!r}, and it has {', '.join(workflows)}")
         if limit < 1:
             raise ConfigurationError(f"limits={{{name!r}: {limit}}} of a Worker must be 1 or more")
-    return {name: given.get(name) for name in workflows}
+    return {name: limits.get(name) for name in workflows}

@@ -18,7 +18,7 @@ from desist.exceptions import ModelError
 from desist.models.response import ModelResponse
 from desist.run.execution.run import current_run
 
-__all__ = ["CallFailed", "RETRYABLE_STATUS", "backoff", "fixed_waits", "is_retryable", "retry_after", "retrying"]
+__all__ = ["RETRYABLE_STATUS", "ModelCallError", "backoff", "fixed_waits", "is_retryable", "retry_after", "retrying"]
 
 log = logging.getLogger("desist.models")
 
@@ -36,7 +36,7 @@ def is_retryable(status: int) -> bool:
     return status in RETRYABLE_STATUS or status >= 500
 
 
-class CallFailed(ModelError):
+class ModelCallError(ModelError):
     """A failed call whose server said when to come again: `retry_after`, in seconds, or None."""
 
     def __init__(
@@ -51,11 +51,11 @@ class CallFailed(ModelError):
         self.retry_after = retry_after
 
 
-def backoff(retries: int, *, chance: Callable[[], float] = random.random) -> Iterator[float]:
+def backoff(retries: int, *, random: Callable[[], float] = random.random) -> Iterator[float]:
     """Yield a wait in seconds for each retry: doubling, between half and the whole of its step."""
     for n in range(retries):
         step = min(FIRST_WAIT * 2**n, LONGEST_WAIT)
-        yield step * (1 + chance()) / 2
+        yield step * (1 + random()) / 2
 
 
 def fixed_waits(retries: int, delay: float, *, exponential: bool = False) -> Iterator[float]:

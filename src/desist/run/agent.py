@@ -1,4 +1,4 @@
-"""The public face of an agent's events and output; the classes live in `agent_event`, `agent_events`, `agent_output`.
+"""The public face of an agent's events and output; the classes live in `agent_base`, `agent`, `agent`.
 
 Imported by programs that read a run. Nothing is defined here but the name of "any event of an agent".
 """

@@ -1,5 +1,5 @@
 """The public face of `Budget`."""
 
-from desist.run.options.budget import Budget, Spending, Spent
+from desist.run.options.budget import Budget, BudgetMeter, BudgetUsage
 
-__all__ = ["Budget", "Spending", "Spent"]
+__all__ = ["Budget", "BudgetMeter", "BudgetUsage"]

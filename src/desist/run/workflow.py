@@ -1,6 +1,6 @@
 """The public face of a workflow's events and output.
 
-The classes live in `workflow_event`, `workflow_events`, `step_events`, `container_events` and `workflow_output`.
+The classes live in `workflow_base`, `workflow`, `steps`, `containers` and `workflow`.
 Imported by programs that read a run. Nothing is defined here but the name of "any event of a workflow".
 """
 

@@ -15,14 +15,14 @@ import time
 from collections.abc import Callable
 
 from desist.cancel.reason import Source
-from desist.cancel.registry import LiveRun, registry
+from desist.cancel.registry import RunHandle, registry
 
-__all__ = ["HomeLoop", "at_exit", "drain", "home", "stop_all"]
+__all__ = ["BackgroundLoop", "background_loop", "drain", "register_at_exit", "stop_all"]
 
 _last: list[Callable[[], object]] = []
 
 
-class HomeLoop:
+class BackgroundLoop:
     """An event loop in a daemon thread."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class HomeLoop:
         """Whether this code runs on the home loop."""
         return self._thread is not None and self._thread.ident == threading.get_ident()
 
-    def refuse_blocking(self) -> None:
+    def ensure_not_on_loop(self) -> None:
         """Raise `RuntimeError` if this code runs on the home loop: waiting here would block what is waited for."""
         if self.is_running_here():
             raise RuntimeError("run() would block the loop that it needs: in async code, await arun() instead")
@@ -69,14 +69,14 @@ class HomeLoop:
         if not thread.is_alive():
             loop.close()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start anew, in a forked child: the thread isn't here."""
         self._lock = threading.Lock()
         self._loop = self._thread = None
 
 
 #: The home loop of this process.
-home = HomeLoop()
+background_loop = BackgroundLoop()
 
 
 def drain(timeout: float = 2.0) -> None:
@@ -88,7 +88,7 @@ def drain(timeout: float = 2.0) -> None:
         root.settled.wait(max(0.0, until - time.monotonic()))
 
 
-def stop_all(source: Source, text: str) -> list[LiveRun]:
+def stop_all(source: Source, text: str) -> list[RunHandle]:
     """Cancel all live runs, without waiting; return those at the tops of their trees."""
     roots = list({id(run.root): run.root for run in registry.live()}.values())
     for root in roots:
@@ -96,7 +96,7 @@ def stop_all(source: Source, text: str) -> list[LiveRun]:
     return roots
 
 
-def at_exit(action: Callable[[], object]) -> None:
+def register_at_exit(action: Callable[[], object]) -> None:
     """Call `action()` when the interpreter ends, once the live runs have been drained. It must be quick."""
     _last.append(action)
 
@@ -105,13 +105,13 @@ def _leave() -> None:
     drain()
     for action in _last:
         action()
-    home.close()
+    background_loop.close()
 
 
-def _forget_in_child() -> None:
-    registry.forget_all()
-    home.forget()
+def _reset_after_fork() -> None:
+    registry.reset_after_fork()
+    background_loop.reset_after_fork()
 
 
 atexit.register(_leave)
-os.register_at_fork(after_in_child=_forget_in_child)
+os.register_at_fork(after_in_child=_reset_after_fork)

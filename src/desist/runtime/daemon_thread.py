@@ -11,12 +11,12 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["aside"]
+__all__ = ["to_daemon_thread"]
 
 T = TypeVar("T")
 
 
-async def aside(work: Callable[[], T], name: str) -> T:
+async def to_daemon_thread(work: Callable[[], T], name: str) -> T:
     """Return `work()`, run in a daemon thread called `name`; raise what it raises.
 
     A cancel leaves at once. The thread goes on to its end and nobody hears of it.

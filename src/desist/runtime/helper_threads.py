@@ -40,7 +40,7 @@ class HelperThreads:
         """Have `job()` done soon, in another thread. From any thread; returns at once."""
         self._jobs.put(job)
         reaper.start()
-        reaper.soon(self._staff)
+        reaper.call_soon(self._staff)
 
     def share(self, pieces: Iterable[Job], last: Job) -> None:
         """Do all `pieces`, which don't depend on one another, with whoever is free; then call `last()` once.

@@ -10,7 +10,7 @@ import asyncio
 import time
 from typing import Any, Literal
 
-__all__ = ["Pulse"]
+__all__ = ["LoopProbe"]
 
 #: How often a loop must have turned since it was asked, for its tasks to have had their chance.
 ENOUGH = 3
@@ -18,7 +18,7 @@ ENOUGH = 3
 STUCK = 0.05
 
 
-class Pulse:
+class LoopProbe:
     """What is known of one loop since it was first asked."""
 
     __slots__ = ("_asked", "_loop", "_running", "_seen", "_since", "_turns")
@@ -30,7 +30,7 @@ class Pulse:
         self._since = time.monotonic()  #: since when it has been in the same task
         self._running: asyncio.Task[Any] | None = None
 
-    def look(self) -> Literal["late", "deaf", "blocked"]:
+    def check(self) -> Literal["late", "deaf", "blocked"]:
         """Say how it stands with what lives on the loop. From any thread; look again after some milliseconds.
 
         "late": the loop is busy, or was just asked. "deaf": it has turned often enough. "blocked": it is closed, or

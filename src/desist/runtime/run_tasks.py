@@ -15,27 +15,27 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
-__all__ = ["Tasks", "current_tasks", "set_tasks"]
+__all__ = ["RunTasks", "current_tasks", "set_tasks"]
 
-_current: contextvars.ContextVar[Tasks | None] = contextvars.ContextVar("desist_tasks", default=None)
+_current: contextvars.ContextVar[RunTasks | None] = contextvars.ContextVar("desist_tasks", default=None)
 
 #: Seconds between deliveries at most.
 SLOWEST = 1.0
 
 
-class Tasks:
+class RunTasks:
     """The tasks of one run, all on one loop; those under a shield are spared until they leave it."""
 
-    __slots__ = ("_budget", "_live", "_owed", "_shields", "loop", "shielded_until", "started")
+    __slots__ = ("_budget", "_deferred_cancels", "_live", "_shields", "loop", "shield_deadline", "started")
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.started = False  #: whether a cancel was delivered at all
-        self.shielded_until = 0.0  #: seconds of `time.monotonic`
+        self.shield_deadline = 0.0  #: seconds of `time.monotonic`
         self._live: set[asyncio.Task[Any]] = set()
         self._shields: dict[object, int] = {}
         self._budget = 0.0  #: seconds that those under a shield may take after a cancel
-        self._owed: set[object] = set()
+        self._deferred_cancels: set[object] = set()
 
     def start(self, work: Coroutine[Any, Any, Any], context: Context | None = None) -> asyncio.Task[Any]:
         """Start a task of this run. On the loop's thread."""
@@ -45,11 +45,11 @@ class Tasks:
         task.add_done_callback(self._live.discard)
         return task
 
-    def holds(self, task: asyncio.Task[Any]) -> bool:
+    def __contains__(self, task: asyncio.Task[Any]) -> bool:
         """Whether `task` is one of these."""
         return task in self._live
 
-    def deliver(self, grace: float, alive: Callable[[], bool], *, force: bool = False) -> None:
+    def cancel_until_done(self, grace: float, alive: Callable[[], bool], *, force: bool = False) -> None:
         """Cancel the tasks, and keep at it. From any thread.
 
         Parameters:
@@ -59,7 +59,7 @@ class Tasks:
         """
         pause = 0.001 if force else 0.75 * grace
         if not self.started and self._shields:
-            self.shielded_until = time.monotonic() + self._budget
+            self.shield_deadline = time.monotonic() + self._budget
         self.started = True
 
         def again() -> None:
@@ -83,7 +83,7 @@ class Tasks:
     def _cancel_all(self, force: bool) -> None:
         for task in list(self._live):
             if not force and task in self._shields:
-                self._owed.add(task)
+                self._deferred_cancels.add(task)
             else:
                 task.cancel()
 
@@ -100,9 +100,9 @@ class Tasks:
             self._shields[who] = depth
             return
         if not self._shields:
-            self.shielded_until = self._budget = 0.0
-        if who in self._owed:
-            self._owed.discard(who)
+            self.shield_deadline = self._budget = 0.0
+        if who in self._deferred_cancels:
+            self._deferred_cancels.discard(who)
             if isinstance(who, asyncio.Task):
                 who.cancel()
 
@@ -126,11 +126,11 @@ def _where(task: asyncio.Task[Any]) -> str:
     return "".join(rows.format())
 
 
-def current_tasks() -> Tasks | None:
+def current_tasks() -> RunTasks | None:
     """Return the tasks that this code belongs to, or None outside of a run."""
     return _current.get()
 
 
-def set_tasks(tasks: Tasks) -> None:
+def set_tasks(tasks: RunTasks) -> None:
     """Make `tasks` those that this context belongs to."""
     _current.set(tasks)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 
-__all__ = ["brisk", "relaxed", "set_switch_interval"]
+__all__ = ["lower_switch_interval", "restore_switch_interval", "set_switch_interval"]
 
 _lock = threading.Lock()
 _wanted: float | None = 1e-4
@@ -33,7 +33,7 @@ def set_switch_interval(seconds: float | None) -> None:
     _wanted = seconds
 
 
-def brisk() -> None:
+def lower_switch_interval() -> None:
     """A tool thread begins to work."""
     global _working, _before
     with _lock:
@@ -43,7 +43,7 @@ def brisk() -> None:
             sys.setswitchinterval(_wanted)
 
 
-def relaxed() -> None:
+def restore_switch_interval() -> None:
     """It has ended."""
     global _working, _before
     with _lock:

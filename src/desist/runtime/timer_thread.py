@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["Reaper", "Timer", "reaper"]
+__all__ = ["Timer", "TimerThread", "reaper"]
 
 log = logging.getLogger("desist.cancel")
 _order = itertools.count()
@@ -37,7 +37,7 @@ class Timer:
         self.action = None
 
 
-class Reaper:
+class TimerThread:
     """The thread and its agenda. It starts with the first timer.
 
     It is woken only for a timer that is due before the time it would wake by itself: a cancel sets one for the end of
@@ -48,11 +48,11 @@ class Reaper:
         self._inbox: deque[Timer] = deque()  #: appending is atomic, so a finalizer may do it
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._wakes_at = -math.inf  #: while it is awake: it looks into the inbox again before it sleeps
-        self._agenda: list[tuple[float, int, Timer]] = []
+        self._heap: list[tuple[float, int, Timer]] = []
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def at(self, due: float, action: Callable[[], object]) -> Timer:
+    def call_at(self, due: float, action: Callable[[], object]) -> Timer:
         """Call `action()` at `due` (seconds of `time.monotonic`), from the reaper's thread."""
         timer = Timer(due, action)
         if self._thread is None:
@@ -60,7 +60,7 @@ class Reaper:
         self._put(timer)
         return timer
 
-    def soon(self, action: Callable[[], object]) -> None:
+    def call_soon(self, action: Callable[[], object]) -> None:
         """Call `action()` as soon as possible. Safe in a finalizer: takes no lock that the caller could hold."""
         self._put(Timer(0.0, action))
 
@@ -81,7 +81,7 @@ class Reaper:
                 self._thread.start()
 
     def _work(self) -> None:
-        agenda = self._agenda
+        agenda = self._heap
         while True:
             self._wakes_at = -math.inf
             self._sort_inbox()
@@ -95,7 +95,7 @@ class Reaper:
     def _sort_inbox(self) -> None:
         while self._inbox:
             timer = self._inbox.popleft()
-            heapq.heappush(self._agenda, (timer.due, next(_order), timer))
+            heapq.heappush(self._heap, (timer.due, next(_order), timer))
 
     def _sleep(self) -> None:
         pause = None if self._wakes_at == math.inf else max(0.0, self._wakes_at - time.monotonic())
@@ -104,7 +104,7 @@ class Reaper:
         except queue.Empty:
             pass
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start anew, in a forked child: the thread isn't here."""
         self.__init__()  # type: ignore[misc]
 
@@ -120,5 +120,5 @@ def _run(timer: Timer) -> None:
 
 
 #: The reaper of this process.
-reaper = Reaper()
-os.register_at_fork(after_in_child=reaper.forget)
+reaper = TimerThread()
+os.register_at_fork(after_in_child=reaper.reset_after_fork)

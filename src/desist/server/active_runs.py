@@ -11,16 +11,16 @@ from typing import Any
 
 from desist.cancel.reason import Source
 from desist.cancel.registry import registry
-from desist.server.disconnects import Presence
-from desist.server.problems import Refused
+from desist.server.disconnects import FollowerTracker
+from desist.server.problems import HTTPProblem
 
-__all__ = ["House"]
+__all__ = ["ActiveRuns"]
 
 #: Seconds for cancelled runs to settle, beyond what their grace bounds.
 SETTLING = 10.0
 
 
-class House:
+class ActiveRuns:
     """The live runs of a server.
 
     Parameters:
@@ -28,8 +28,8 @@ class House:
         presence: who follows them.
     """
 
-    def __init__(self, most: int, presence: Presence) -> None:
-        self._most, self._presence = most, presence
+    def __init__(self, most: int, tracker: FollowerTracker) -> None:
+        self._most, self._presence = most, tracker
         self._live: dict[str, Any] = {}
         self._hurry: asyncio.Event = asyncio.Event()
         self.closing = False  #: no new runs
@@ -44,11 +44,11 @@ class House:
             Refused: with 503 if the server is ending, 429 if it has too many.
         """
         if self.closing:
-            raise Refused(503, "the server is about to end: it takes no new runs", {"Retry-After": "10"})
+            raise HTTPProblem(503, "the server is about to end: it takes no new runs", {"Retry-After": "10"})
         if len(self._live) >= self._most:
-            raise Refused(429, f"{self._most} runs live already: wait for one to end", {"Retry-After": "1"})
+            raise HTTPProblem(429, f"{self._most} runs live already: wait for one to end", {"Retry-After": "1"})
 
-    def enter(self, run_id: str) -> None:
+    def add(self, run_id: str) -> None:
         """Note a run that was just started, unless it has ended already."""
         run = registry.get(run_id)
         if run is None:
@@ -60,12 +60,12 @@ class House:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody counts any more
                 loop.call_soon_threadsafe(self._left, run_id, run)
 
-        run.settled.then(ended)
+        run.settled.add_done_callback(ended)
 
     def _left(self, run_id: str, run: Any) -> None:
         if self._live.get(run_id) is run:
             del self._live[run_id]
-        self._presence.forget(run_id)
+        self._presence.remove(run_id)
 
     async def drain(self, seconds: float, source: Source, text: str) -> None:
         """Take no new runs; let those that live end by themselves for so many seconds; then cancel them.
@@ -79,7 +79,7 @@ class House:
             run.stop(source, text)
         await self._ended(SETTLING, hurried=False)
 
-    def hurry(self) -> None:
+    def skip_drain(self) -> None:
         """Don't wait for runs to end by themselves."""
         self._hurry.set()
 

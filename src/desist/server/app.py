@@ -19,25 +19,25 @@ from desist.agent.agent import Agent
 from desist.cancel.reason import Source
 from desist.exceptions import ConfigurationError, DesistError, MissingExtraError
 from desist.run.storage.store import Database, RunStore
-from desist.server.api.compat_routes import shaped_routes
+from desist.server.api.compat_routes import compat_routes
 from desist.server.api.live_routes import live_routes
 from desist.server.api.v1_routes import v1_routes
 from desist.server.api.v1_schemas import Problem
 from desist.server.components import Components
-from desist.server.dependencies import Talk
+from desist.server.dependencies import ApiContext
 from desist.server.error_middleware import ErrorMiddleware, log_mistake
 from desist.server.page import page_routes
-from desist.server.problems import Refused, answer, of_error, of_invalid
+from desist.server.problems import HTTPProblem, answer, of_error, of_invalid
 from desist.server.protocols.agui.routes import agui_routes
-from desist.server.run_service import Core
-from desist.server.security_middleware import OPEN, Guard
+from desist.server.run_service import RunService
+from desist.server.security_middleware import OPEN, SecurityMiddleware
 from desist.server.settings import Limits
 from desist.server.stack_redaction import ShowStacks
 from desist.server.tokens import Token, Tokens
 from desist.workflow.workflow import Workflow
 
 if TYPE_CHECKING:
-    from desist.server.protocols.mcp.http import Door
+    from desist.server.protocols.mcp.http import MCPEndpoint
 
 __all__ = ["create_app"]
 
@@ -79,8 +79,8 @@ def create_app(
             raise ConfigurationError(f"cors_origins={origin!r}: an origin is such as 'https://app.example'")
     limits = limits or Limits()
     known = Tokens(tokens)
-    core = Core(Components(workflows, agents, db), limits)
-    talk = Talk(core)
+    core = RunService(Components(workflows, agents, db), limits)
+    talk = ApiContext(core)
     door = _mcp(talk) if mcp else None
     app = FastAPI(
         title="desist",
@@ -101,12 +101,12 @@ def create_app(
     return app
 
 
-def _lifespan(core: Core, door: Door | None) -> Any:
+def _lifespan(core: RunService, mcp_endpoint: MCPEndpoint | None) -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with door.run() if door is not None else contextlib.nullcontext():
+        async with mcp_endpoint.run() if mcp_endpoint is not None else contextlib.nullcontext():
             try:
-                await core.take_up()
+                await core.resume_orphans()
                 yield
             finally:
                 await core.house.drain(0.0, Source.shutdown, "the server is ending")
@@ -116,7 +116,7 @@ def _lifespan(core: Core, door: Door | None) -> Any:
 
 def _middleware(tokens: Tokens, limits: Limits, origins: Sequence[str]) -> list[Middleware]:
     mistakes = Middleware(ErrorMiddleware)
-    guard = Middleware(Guard, tokens=tokens, body=limits.body, origins=origins)
+    guard = Middleware(SecurityMiddleware, tokens=tokens, body=limits.body, origins=origins)
     if not origins:
         return [guard, mistakes]
     cors = Middleware(
@@ -129,13 +129,13 @@ def _middleware(tokens: Tokens, limits: Limits, origins: Sequence[str]) -> list[
     return [cors, guard, mistakes]
 
 
-def _routes(app: FastAPI, talk: Talk) -> None:
+def _routes(app: FastAPI, talk: ApiContext) -> None:
     app.include_router(page_routes())
     app.include_router(v1_routes(talk))
     app.include_router(agui_routes(talk))
     app.include_router(live_routes(talk))
-    app.include_router(shaped_routes(talk, "workflow"))
-    app.include_router(shaped_routes(talk, "agent"))
+    app.include_router(compat_routes(talk, "workflow"))
+    app.include_router(compat_routes(talk, "agent"))
 
     @app.get("/health", tags=["server"])
     async def health() -> dict[str, str]:
@@ -143,18 +143,18 @@ def _routes(app: FastAPI, talk: Talk) -> None:
         return {"status": "closing" if talk.core.house.closing else "ok"}
 
 
-def _a2a(talk: Talk, at: str | None, secured: bool) -> list[BaseRoute]:
+def _a2a(talk: ApiContext, at: str | None, secured: bool) -> list[BaseRoute]:
     with _extra("a2a", "a2a", "google", "sse_starlette"):
         from desist.server.protocols.a2a.routes import a2a_routes
 
         return a2a_routes(talk, at=at, secured=secured)
 
 
-def _mcp(talk: Talk) -> Door:
+def _mcp(talk: ApiContext) -> MCPEndpoint:
     with _extra("mcp", "mcp", "mcp_types"):
-        from desist.server.protocols.mcp.http import Door
+        from desist.server.protocols.mcp.http import MCPEndpoint
 
-        return Door(talk.core, talk.streams)
+        return MCPEndpoint(talk.core, talk.streams)
 
 
 @contextlib.contextmanager
@@ -169,8 +169,8 @@ def _extra(extra: str, *packages: str) -> Iterator[None]:
 
 
 def _errors(app: FastAPI) -> None:
-    @app.exception_handler(Refused)
-    async def refused(request: Request, error: Refused) -> Response:
+    @app.exception_handler(HTTPProblem)
+    async def refused(request: Request, error: HTTPProblem) -> Response:
         return answer(error)
 
     @app.exception_handler(DesistError)
@@ -186,11 +186,11 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        return answer(Refused(error.status_code, str(error.detail), error.headers))
+        return answer(HTTPProblem(error.status_code, str(error.detail), error.headers))
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        return answer(Refused(500, "the server made a mistake: its log says more"))
+        return answer(HTTPProblem(500, "the server made a mistake: its log says more"))
 
 
 def _describe(app: FastAPI, *, secured: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 from desist.agent.agent import Agent
 from desist.exceptions import ConfigurationError
 from desist.run.storage.store import Database, RunStore, store_of
-from desist.server.problems import Refused
+from desist.server.problems import HTTPProblem
 from desist.workflow.workflow import Workflow
 
 __all__ = ["Component", "Components", "Kind"]
@@ -69,7 +69,7 @@ class Components:
         """
         found = self.find(kind, component_id)
         if found is None:
-            raise Refused(404, f"there is no {kind} with this id")
+            raise HTTPProblem(404, f"there is no {kind} with this id")
         return found
 
 

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from desist.server.connections import Connections, State, network_of
-from desist.server.problems import Refused, answer
+from desist.server.problems import HTTPProblem, answer
 from desist.server.settings import Limits
 
 __all__ = ["Connection"]
@@ -100,7 +100,7 @@ class Connection(H11Protocol):
                 await self._application(scope, receive, send)
             else:
                 headers = {"Connection": "close", "Retry-After": "1"}
-                await answer(Refused(503, "the server has too many open requests", headers))(scope, receive, send)
+                await answer(HTTPProblem(503, "the server has too many open requests", headers))(scope, receive, send)
         finally:
             self.loop.call_soon(self._look)  # after uvicorn has closed what failed
 

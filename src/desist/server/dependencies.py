@@ -12,14 +12,14 @@ from fastapi import Depends, Request, Response
 from desist.cancel.registry import registry
 from desist.run.records.json_values import dump
 from desist.server.components import Component
-from desist.server.event_stream import EVENT_STREAM, Audience, EventStream, Frame, Streams
-from desist.server.problems import PROBLEM, Refused
-from desist.server.run_service import Core
+from desist.server.event_stream import EVENT_STREAM, EventStream, Frame, StreamContext, StreamLimiter
+from desist.server.problems import PROBLEM, HTTPProblem
+from desist.server.run_service import RunService
 from desist.server.stack_redaction import without_stacks
 from desist.server.tokens import Caller
 from desist.streams.follower import Follower
 
-__all__ = ["Answer", "MayCancel", "MayRead", "MayRun", "Talk", "given_of", "problems", "streamed"]
+__all__ = ["ApiContext", "JSONValueResponse", "MayCancel", "MayRead", "MayRun", "parse_input", "problems", "streamed"]
 
 _WORDS = {
     400: "A header is malformed.",
@@ -43,12 +43,12 @@ def problems(*more: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def streamed(words: str) -> dict[str, Any]:
+def streamed(detail: str) -> dict[str, Any]:
     """Return a stream of events as a response, for the OpenAPI."""
-    return {"description": words, "content": {EVENT_STREAM: {"schema": {}}}}
+    return {"description": detail, "content": {EVENT_STREAM: {"schema": {}}}}
 
 
-def given_of(component: Component, text: str) -> Any:
+def parse_input(component: Component, text: str) -> Any:
     """Return what a text asks of a component: itself, or what it says as JSON where there is an input schema.
 
     Raises:
@@ -59,16 +59,16 @@ def given_of(component: Component, text: str) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
-        raise Refused(422, "message: this JSON is nested too deep") from None
+        raise HTTPProblem(422, "message: this JSON is nested too deep") from None
     except ValueError:
-        raise Refused(422, "message: this workflow has an input schema, so it must be JSON") from None
+        raise HTTPProblem(422, "message: this workflow has an input schema, so it must be JSON") from None
 
 
 def _needs(scope: str) -> Callable[[Request], Caller]:
     def check(request: Request) -> Caller:
         caller: Caller = request.scope["desist.caller"]
         if scope not in caller.scopes:
-            raise Refused(403, f"this token isn't good for this: it needs the scope '{scope}'")
+            raise HTTPProblem(403, f"this token isn't good for this: it needs the scope '{scope}'")
         return caller
 
     return check
@@ -79,7 +79,7 @@ MayRun = Annotated[Caller, Depends(_needs("run"))]
 MayCancel = Annotated[Caller, Depends(_needs("cancel"))]
 
 
-class Answer(Response):
+class JSONValueResponse(Response):
     """Plain values as JSON, whatever they hold."""
 
     media_type = "application/json"
@@ -89,14 +89,14 @@ class Answer(Response):
         return without_stacks(dump(content))
 
 
-class Talk:
+class ApiContext:
     """The core, as both faces talk to it."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: RunService) -> None:
         self.core = core
-        self.streams = Streams(core.limits.streams)
+        self.streams = StreamLimiter(core.limits.streams)
 
-    def tell(
+    def stream(
         self, follower: Follower[Any], frame: Frame, caller: Caller, *, retry: bool = True, starts: bool = False
     ) -> EventStream:
         """Return the response that tells a run.
@@ -104,13 +104,13 @@ class Talk:
         Parameters:
             starts: the client stands for the start of the run: when it leaves, `on_disconnect` is looked at.
         """
-        audience = Audience(presence=self.core.presence, streams=self.streams, caller=caller, starts=starts)
+        audience = StreamContext(presence=self.core.presence, streams=self.streams, caller=caller, starts=starts)
         return EventStream(follower, frame, limits=self.core.limits, audience=audience, retry=retry)
 
-    async def tell_new(self, run_id: str, frame: Frame, caller: Caller, *, retry: bool = True) -> EventStream:
+    async def stream_started(self, run_id: str, frame: Frame, caller: Caller, *, retry: bool = True) -> EventStream:
         """Return the response that tells a run which was just started, from its beginning."""
         found = await self.core.find(run_id, caller)
-        return self.tell(await self.core.follow(found, None), frame, caller, retry=retry, starts=True)
+        return self.stream(await self.core.follow(found, None), frame, caller, retry=retry, starts=True)
 
     async def wait(self, request: Request, run_id: str, caller: Caller) -> None:
         """Wait for the end of a run that this request has started. Its client is present for as long.

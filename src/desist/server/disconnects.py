@@ -20,7 +20,7 @@ from desist.cancel.reason import Source
 from desist.cancel.registry import registry
 from desist.server.tokens import Caller
 
-__all__ = ["Presence"]
+__all__ = ["FollowerTracker"]
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class _Watch:
             self.timer = None
 
 
-class Presence:
+class FollowerTracker:
     """The clients of a server's runs."""
 
     def __init__(self) -> None:
@@ -86,14 +86,14 @@ class Presence:
             return
         if not any(watch.counts(other) for other in clients):
             loop = asyncio.get_running_loop()
-            watch.timer = loop.call_later(watch.away, self._missed, run_id, watch.away)
+            watch.timer = loop.call_later(watch.away, self._on_disconnect_timeout, run_id, watch.away)
 
-    def _missed(self, run_id: str, away: float) -> None:
+    def _on_disconnect_timeout(self, run_id: str, away: float) -> None:
         run = registry.get(run_id)
         if run is not None:
             run.stop(Source.client_disconnected, f"the last client left and was away for {away:g} s")
 
-    def forget(self, run_id: str) -> None:
+    def remove(self, run_id: str) -> None:
         """The run has ended: nobody need watch it."""
         watch = self._watches.pop(run_id, None)
         if watch is not None:

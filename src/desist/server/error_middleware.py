@@ -10,7 +10,7 @@ import logging
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from desist.server.problems import Refused, answer
+from desist.server.problems import HTTPProblem, answer
 
 __all__ = ["ErrorMiddleware", "log_mistake"]
 
@@ -42,11 +42,11 @@ class ErrorMiddleware:
         except RecursionError as error:
             log_mistake(scope, error)
             if not started:  # what clients send is the deepest that there is here
-                await answer(Refused(422, "the request is nested too deep"))(scope, receive, send)
+                await answer(HTTPProblem(422, "the request is nested too deep"))(scope, receive, send)
         except Exception as error:
             log_mistake(scope, error)
             if not started:  # else the client sees that the answer breaks off
-                await answer(Refused(500, MISTAKE))(scope, receive, send)
+                await answer(HTTPProblem(500, MISTAKE))(scope, receive, send)
 
 
 def log_mistake(scope: Scope, error: BaseException) -> None:

@@ -18,16 +18,16 @@ from starlette.types import Receive, Scope, Send
 from desist.cancel.reason import Source
 from desist.exceptions import DesistError
 from desist.run.events.codec import sse_frame
-from desist.run.records.json_values import line
-from desist.server.disconnects import Presence
-from desist.server.problems import Refused
+from desist.run.records.json_values import to_json_line
+from desist.server.disconnects import FollowerTracker
+from desist.server.problems import HTTPProblem
 from desist.server.settings import Limits
 from desist.server.stack_redaction import without_stacks
 from desist.server.tokens import Caller
-from desist.streams.channel import Closed
+from desist.streams.channel import ChannelClosed
 from desist.streams.follower import Follower
 
-__all__ = ["EVENT_STREAM", "EventStream", "Streams", "indexed", "inline"]
+__all__ = ["EVENT_STREAM", "EventStream", "StreamLimiter", "indexed", "inline"]
 
 EVENT_STREAM = "text/event-stream"
 _BATCH = 64  #: events between two turns of the loop
@@ -41,9 +41,9 @@ def indexed(run_id: str) -> Frame:
     return lambda event: _public(sse_frame(event, event.event_index, run_id))
 
 
-def broken(error: Exception) -> bytes:
+def error_frame(error: Exception) -> bytes:
     """Tell that a stream can't be told on."""
-    return b"event: error\ndata: %b\n\n" % line({"event": "error", "error": str(error)})
+    return b"event: error\ndata: %b\n\n" % to_json_line({"event": "error", "error": str(error)})
 
 
 def inline(event: Any) -> bytes:
@@ -57,7 +57,7 @@ def _public(frame: bytes) -> bytes:
     return b"\n".join((name, b"data: " + without_stacks(data.removeprefix(b"data: ")), place))
 
 
-class Streams:
+class StreamLimiter:
     """How many streams each client holds open."""
 
     def __init__(self, most: int) -> None:
@@ -71,7 +71,7 @@ class Streams:
             Refused: with 429.
         """
         if self._open[caller.key] >= self._most:
-            raise Refused(429, f"this client has {self._most} streams open already", {"Retry-After": "1"})
+            raise HTTPProblem(429, f"this client has {self._most} streams open already", {"Retry-After": "1"})
 
     def count(self, caller: Caller, by: int) -> None:
         """Note that one was opened (1) or closed (-1)."""
@@ -81,11 +81,11 @@ class Streams:
 
 
 @dataclass(slots=True, kw_only=True)
-class Audience:
+class StreamContext:
     """Where it is noted who listens."""
 
-    presence: Presence
-    streams: Streams
+    presence: FollowerTracker
+    streams: StreamLimiter
     caller: Caller
     starts: bool = False  #: this client stands for the start of the run; see `desist.server.disconnects`
 
@@ -96,7 +96,7 @@ class EventStream(Response):
     media_type = EVENT_STREAM
 
     def __init__(
-        self, follower: Follower[Any], frame: Frame, *, limits: Limits, audience: Audience, retry: bool = True
+        self, follower: Follower[Any], frame: Frame, *, limits: Limits, audience: StreamContext, retry: bool = True
     ) -> None:
         super().__init__(headers={"X-Accel-Buffering": "no", "Cache-Control": "no-store"})
         del self.headers["content-length"]
@@ -109,7 +109,7 @@ class EventStream(Response):
         audience, run_id = self._audience, self._follower.run_id
         audience.streams.count(audience.caller, 1)
         audience.presence.joined(run_id, audience.caller, starts=audience.starts)
-        telling = asyncio.ensure_future(self._tell(send))
+        telling = asyncio.ensure_future(self._iter_frames(send))
         leaving = asyncio.ensure_future(_client_left(receive))
         try:
             await asyncio.wait({telling, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -123,7 +123,7 @@ class EventStream(Response):
         if not telling.cancelled() and (error := telling.exception()) is not None and not isinstance(error, OSError):
             raise error
 
-    async def _tell(self, send: Send) -> None:
+    async def _iter_frames(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await self._send(send, start)
         if self._first:
@@ -138,14 +138,14 @@ class EventStream(Response):
         """Return what to send next; None at the end."""
         try:
             async with asyncio.timeout(self._limits.ping):
-                events = await self._follower.cursor.atake(_BATCH)
+                events = await self._follower.cursor.get_nowait_async(_BATCH)
         except TimeoutError:
             return _PING
-        except Closed:
+        except ChannelClosed:
             return None
         except DesistError as error:
             self._follower.cursor.end()
-            tell: Callable[[Exception], bytes] = getattr(self._frame, "broken", broken)
+            tell: Callable[[Exception], bytes] = getattr(self._frame, "error_frame", error_frame)
             return tell(error)
         return b"".join([self._frame(event) for event in events])
 

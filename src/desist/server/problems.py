@@ -17,12 +17,12 @@ from desist.exceptions import (
     UnreadableError,
 )
 
-__all__ = ["PROBLEM", "Refused", "answer", "of_error", "of_invalid"]
+__all__ = ["PROBLEM", "HTTPProblem", "answer", "of_error", "of_invalid"]
 
 PROBLEM = "application/problem+json"
 
 
-class Refused(Exception):
+class HTTPProblem(Exception):
     """A request that isn't done, and why. `more` stands beside the words."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> None:
@@ -30,7 +30,7 @@ class Refused(Exception):
         self.status, self.detail, self.headers, self.more = status, detail, dict(headers or {}), more
 
 
-def answer(refused: Refused) -> JSONResponse:
+def answer(refused: HTTPProblem) -> JSONResponse:
     """Return the response. What a client sent stands in it as JSON text only, never in a header."""
     body = {
         "type": "about:blank",
@@ -42,21 +42,21 @@ def answer(refused: Refused) -> JSONResponse:
     return JSONResponse(body, refused.status, refused.headers, PROBLEM)
 
 
-def of_error(error: DesistError) -> Refused:
+def of_error(error: DesistError) -> HTTPProblem:
     """Return what a client is told about an error of ours."""
     if isinstance(error, ConfigurationError):
-        return Refused(422, str(error))
+        return HTTPProblem(422, str(error))
     if isinstance(error, RunStateError | RunIdInUseError):
-        return Refused(409, str(error))
+        return HTTPProblem(409, str(error))
     if isinstance(error, UnreadableError):
-        return Refused(500, str(error).partition(": ")[0])  # which run; why is for the log
+        return HTTPProblem(500, str(error).partition(": ")[0])  # which run; why is for the log
     if isinstance(error, StoreError):
-        return Refused(503, "the database can't be read or written now", {"Retry-After": "5"})
-    return Refused(500, "the server made a mistake: its log says more")
+        return HTTPProblem(503, "the database can't be read or written now", {"Retry-After": "5"})
+    return HTTPProblem(500, "the server made a mistake: its log says more")
 
 
-def of_invalid(errors: list[Any]) -> Refused:
+def of_invalid(errors: list[Any]) -> HTTPProblem:
     """Return what a client is told whose request isn't of the right shape: where, and what; not its own values."""
     found = [{"loc": [str(part) for part in one["loc"]], "msg": str(one["msg"])} for one in errors[:20]]
     words = "; ".join(f"{'.'.join(one['loc'])}: {one['msg']}" for one in found[:5])
-    return Refused(422, f"the request can't be used: {words}"[:2000], errors=found)
+    return HTTPProblem(422, f"the request can't be used: {words}"[:2000], errors=found)

@@ -17,65 +17,65 @@ from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 from desist.exceptions import ConfigurationError, RunIdInUseError
 from desist.run.component.cancellation import acancel
-from desist.run.execution.follow import follow_known, follow_shared
+from desist.run.execution.follow import follow_in_process, follow_shared
 from desist.run.execution.run import new_id
 from desist.run.outputs.agent import RunOutput
 from desist.run.outputs.workflow import WorkflowRunOutput
 from desist.run.storage.shared_store import shared_store
 from desist.run.storage.store import RunQuery, RunStore, StoredRun, StoredSession, read
-from desist.server.active_runs import House
+from desist.server.active_runs import ActiveRuns
 from desist.server.components import Component, Components, Kind
-from desist.server.disconnects import Presence
-from desist.server.problems import Refused
+from desist.server.disconnects import FollowerTracker
+from desist.server.problems import HTTPProblem
 from desist.server.settings import Limits
 from desist.server.tokens import Caller
 from desist.streams.follower import Follower
-from desist.streams.replay_channel import KeptCursor
+from desist.streams.replay_channel import ReplayCursor
 from desist.workflow.workflow import Workflow
 
-__all__ = ["Core", "OnDisconnect", "Wish"]
+__all__ = ["OnDisconnect", "RunService", "StartOptions"]
 
 OnDisconnect = Literal["continue", "cancel"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class StartOptions:
     """How a client wants a run."""
 
     session_id: str | None = None
     user_id: str | None = None
     run_id: str | None = None  #: which the client has chosen
     on_disconnect: OnDisconnect = "continue"
-    away: float | None = None  #: seconds that its clients may be away; None for the server's own
+    disconnect_grace: float | None = None  #: seconds that its clients may be away; None for the server's own
     options: dict[str, Any] = field(default_factory=dict)  #: for `arun`
 
 
-class Core:
+class RunService:
     """The runs of a server's components."""
 
     def __init__(self, components: Components, limits: Limits) -> None:
         self.components, self.limits = components, limits
-        self.presence = Presence()
-        self.house = House(limits.runs, self.presence)
+        self.presence = FollowerTracker()
+        self.house = ActiveRuns(limits.runs, self.presence)
 
     # -- beginning
 
-    async def start(self, component: Any, given: Any, wish: Wish, caller: Caller) -> Any:
+    async def start(self, component: Any, input: Any, options: StartOptions, caller: Caller) -> Any:
         """Start a run in the background; return its output as it is before it begins."""
-        user = self._user(wish, caller)
+        user = self._user(options, caller)
         self.house.check()
-        wish = replace(wish, user_id=user)
-        if wish.run_id is None:
-            return await self._begin(component, given, wish, caller)
-        await self._reserve(component, wish, caller)
+        options = replace(options, user_id=user)
+        if options.run_id is None:
+            return await self._begin(component, input, options, caller)
+        await self._reserve(component, options, caller)
         try:
-            return await self._begin(component, given, wish, caller)
+            return await self._begin(component, input, options, caller)
         except RunIdInUseError:  # by a live run that is recorded elsewhere
-            raise await self._taken(wish.run_id, caller) from None
+            raise await self._taken(options.run_id, caller) from None
         finally:
-            component.store.end_reservation(wish.run_id)
+            component.store.end_reservation(options.run_id)
 
-    async def _begin(self, component: Any, given: Any, wish: Wish, caller: Caller) -> Any:
+    async def _begin(self, component: Any, given: Any, wish: StartOptions, caller: Caller) -> Any:
         if wish.session_id is not None:
             await self._claim_session(component, wish.session_id, wish.user_id, caller)
         self.house.check()  # others may have come meanwhile
@@ -91,36 +91,40 @@ class Core:
         )
         return self._entered(pending, wish, caller)
 
-    async def go_on(self, found: StoredRun, wish: Wish, caller: Caller) -> Any:
+    async def continue_run(self, found: StoredRun, options: StartOptions, caller: Caller) -> Any:
         """Go on with a run that was cancelled or has failed, in the background; return the new run's output."""
         component = self._component(found)
         self.house.check()
         if caller.owner is not None and found.session_id is not None:
             await self._claim_session(component, found.session_id, caller.owner, caller)
         pending = await component.acontinue_run(
-            found.output, stream=False, stream_events=True, background=True, **wish.options
+            found.output, stream=False, stream_events=True, background=True, **options.options
         )
-        return self._entered(pending, wish, caller)
+        return self._entered(pending, options, caller)
 
-    async def take_up(self) -> None:
+    async def resume_orphans(self) -> None:
         """Go on with the runs that were left to workflows with `on_crash="resume"`. When a server starts."""
         for component in self.components.of_kind("workflow"):
             assert isinstance(component, Workflow)
             if component.on_crash == "resume":
                 for run_id in await component.aresume_lost_runs():
-                    self.house.enter(run_id)
+                    self.house.add(run_id)
 
-    def _entered(self, pending: Any, wish: Wish, caller: Caller) -> Any:
-        if wish.on_disconnect == "cancel":
-            self.presence.watch(pending.run_id, self.limits.away if wish.away is None else wish.away, caller)
-        self.house.enter(pending.run_id)
+    def _entered(self, pending: Any, options: StartOptions, caller: Caller) -> Any:
+        if options.on_disconnect == "cancel":
+            self.presence.watch(
+                pending.run_id,
+                self.limits.away if options.disconnect_grace is None else options.disconnect_grace,
+                caller,
+            )
+        self.house.add(pending.run_id)
         return pending
 
-    def _user(self, wish: Wish, caller: Caller) -> str | None:
+    def _user(self, options: StartOptions, caller: Caller) -> str | None:
         if caller.owner is None:
-            return wish.user_id
-        if wish.user_id not in (None, caller.owner):
-            raise Refused(403, "this token can't start runs for another user: leave user_id out")
+            return options.user_id
+        if options.user_id not in (None, caller.owner):
+            raise HTTPProblem(403, "this token can't start runs for another user: leave user_id out")
         return caller.owner
 
     # -- ids that clients choose
@@ -137,11 +141,11 @@ class Core:
         session = StoredSession(session_id=session_id, kind=kind, owner_id=component.id, user_id=user)
         others = await read(store, lambda: store.claim_session(session))
         if others and caller.owner is not None:
-            raise Refused(404, "there is no session with this id: leave session_id out, or take a new one")
+            raise HTTPProblem(404, "there is no session with this id: leave session_id out, or take a new one")
         if others - {None}:
-            raise Refused(409, "this session is another user's: leave user_id out, or take a new session_id")
+            raise HTTPProblem(409, "this session is another user's: leave user_id out, or take a new session_id")
 
-    async def _reserve(self, component: Component, wish: Wish, caller: Caller) -> None:
+    async def _reserve(self, component: Component, wish: StartOptions, caller: Caller) -> None:
         """Take a run id that a client has chosen: no run had it, and no other request gets it.
 
         Raises:
@@ -163,13 +167,13 @@ class Core:
         if await self._lookup(run_id) is not None or not await read(store, lambda: store.reserve_run(run)):
             raise await self._taken(run_id, caller)
 
-    async def _taken(self, run_id: str, caller: Caller) -> Refused:
+    async def _taken(self, run_id: str, caller: Caller) -> HTTPProblem:
         """Return what a caller is told that wants an id which there is."""
         try:
             await self.find(run_id, caller)
-        except Refused:
-            return Refused(404, "a run with this id can't be started: take a new one")
-        return Refused(409, "there is a run with this id already: take a new one")
+        except HTTPProblem:
+            return HTTPProblem(404, "a run with this id can't be started: take a new one")
+        return HTTPProblem(409, "there is a run with this id already: take a new one")
 
     # -- finding
 
@@ -186,14 +190,14 @@ class Core:
         found = await self._lookup(run_id)
         if found is not None:
             root = found if found.root_run_id == run_id else await self._lookup(found.root_run_id)
-            if root is not None and self._sees(caller, root):
+            if root is not None and self._may_see(caller, root):
                 return found
-        raise Refused(404, "there is no run with this id")
+        raise HTTPProblem(404, "there is no run with this id")
 
     async def _lookup(self, run_id: str) -> StoredRun | None:
         live: Any = registry.get(run_id)
-        if live is not None and not live.scope.concluding:
-            found: StoredRun = live.stored(live.status)
+        if live is not None and not live.scope.finalizing:
+            found: StoredRun = live.to_stored(live.status)
             return found
         for store in self.components.stores():
             known = await read(store, functools.partial(store.load_run, run_id))
@@ -202,14 +206,14 @@ class Core:
                 return known if known.status.is_final else replace(known, status=status)
         return None
 
-    def _sees(self, caller: Caller, root: StoredRun) -> bool:
+    def _may_see(self, caller: Caller, root: StoredRun) -> bool:
         known = self.components.find(root.kind, root.owner_id) is not None
         return known and caller.owner in (None, root.user_id)
 
     def _component(self, run: StoredRun) -> Component:
         found = self.components.find(run.kind, run.owner_id)
         if found is None:
-            raise Refused(409, "this run is part of another one", root_run_id=run.root_run_id)
+            raise HTTPProblem(409, "this run is part of another one", root_run_id=run.root_run_id)
         return found
 
     async def list(self, query: RunQuery, caller: Caller) -> list[StoredRun]:
@@ -236,21 +240,21 @@ class Core:
         shared = shared_store(await self._store_of(found))
         if shared is not None:
             follower = follow_shared(shared, found.run_id, after)
-            if not isinstance(follower.cursor, KeptCursor):  # else there is nothing to fetch
+            if not isinstance(follower.cursor, ReplayCursor):  # else there is nothing to fetch
                 await read(shared, follower.begin)
             return follower
         try:
-            known = follow_known(found.run_id, after)
+            known = follow_in_process(found.run_id, after)
         except ConfigurationError as error:
             if registry.get(found.run_id) is not None and found.run_id != found.root_run_id:
-                raise Refused(
+                raise HTTPProblem(
                     409, "this run is part of another one: follow that", root_run_id=found.root_run_id
                 ) from None
-            raise Refused(410, str(error)) from None
+            raise HTTPProblem(410, str(error)) from None
         if known is not None:
             return known
         if not found.output.status.is_final:
-            raise Refused(409, "this run is of another process, and its database is for one: it can't be followed")
+            raise HTTPProblem(409, "this run is of another process, and its database is for one: it can't be followed")
         return self._component(found).follow_output(found.output, after)
 
     async def _store_of(self, found: StoredRun) -> RunStore | None:
@@ -277,13 +281,13 @@ class Core:
                 database isn't shared.
         """
         found = await self.find(run_id, caller)
-        if registry.knows(run_id):
+        if registry.__contains__(run_id):
             return await acancel(run_id, **how)
         output = found.output
         if not output.status.is_final:
             shared = shared_store(await self._store_of(found))
             if shared is None:
-                raise Refused(409, "this run is of another process, and its database is for one: ask that process")
+                raise HTTPProblem(409, "this run is of another process, and its database is for one: ask that process")
             return await acancel(run_id, db=shared, **how)
         cancelled = output.status is RunStatus.cancelled
         ended = Latch()

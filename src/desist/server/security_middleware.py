@@ -13,10 +13,10 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from desist.server.problems import Refused, answer
+from desist.server.problems import HTTPProblem, answer
 from desist.server.tokens import ANYONE, Caller, Tokens
 
-__all__ = ["OPEN", "PAGE", "Guard", "is_loopback"]
+__all__ = ["OPEN", "PAGE", "SecurityMiddleware", "is_loopback"]
 
 #: What anybody may read: that the server is there, and what it speaks.
 OPEN = frozenset({"/", "/health", "/openapi.json"})
@@ -48,7 +48,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class Guard:
+class SecurityMiddleware:
     """Lets in what may come in.
 
     Parameters:
@@ -72,7 +72,7 @@ class Guard:
             host = _host(headers)
             scope["desist.caller"] = self._caller(scope, headers, host)
             body = await self._whole_body(scope, receive)
-        except Refused as refused:
+        except HTTPProblem as refused:
             await answer(refused)(scope, receive, guarded)
             return
         if body is not None:
@@ -85,29 +85,29 @@ class Guard:
             Refused: nobody that may.
         """
         if not self._tokens:
-            self._refuse_strangers(scope, headers, host)
+            self._check_origin_and_host(scope, headers, host)
             return Caller(key=f"address {(scope.get('client') or ('', 0))[0]}")
         caller = self._tokens.caller(headers.get("authorization", ""))
         if caller is not None:
             return caller
         if (scope["path"] in OPEN or scope["path"].startswith(PAGE)) and scope["method"] in _SAFE:
             return ANYONE
-        raise Refused(401, "show a token: Authorization: Bearer ...", {"WWW-Authenticate": "Bearer"})
+        raise HTTPProblem(401, "show a token: Authorization: Bearer ...", {"WWW-Authenticate": "Bearer"})
 
-    def _refuse_strangers(self, scope: Scope, headers: Headers, host: str) -> None:
+    def _check_origin_and_host(self, scope: Scope, headers: Headers, host: str) -> None:
         """Without tokens, whoever can reach the server can use it. So: this machine, and no page of another site."""
         client = (scope.get("client") or ("", 0))[0]
         if not is_loopback(client) or any(name in headers for name in _PROXIED):
-            raise Refused(403, "this server has no tokens: it answers its own machine only, and no proxy")
+            raise HTTPProblem(403, "this server has no tokens: it answers its own machine only, and no proxy")
         if not is_loopback(host):  # another site's name that points here
-            raise Refused(403, "this server has no tokens: ask for it as localhost or 127.0.0.1")
+            raise HTTPProblem(403, "this server has no tokens: ask for it as localhost or 127.0.0.1")
         if scope["method"] in _SAFE:
             return
         origin = headers.get("origin")
         own = {f"http://{headers.get('host', '')}", f"https://{headers.get('host', '')}"}
         foreign = origin is not None and origin not in own | self._origins
         if foreign or (origin is None and headers.get("sec-fetch-site", "none") not in ("none", "same-origin")):
-            raise Refused(403, "a page of another site can't use this server: it has no tokens")
+            raise HTTPProblem(403, "a page of another site can't use this server: it has no tokens")
 
     async def _whole_body(self, scope: Scope, receive: Receive) -> Receive | None:
         """Read the body, which may not be too big, and return where it can be had again; None: the client has left."""
@@ -115,7 +115,7 @@ class Guard:
             return receive
         length = Headers(scope=scope).get("content-length", "0")
         if not (length.isascii() and length.isdigit()):
-            raise Refused(400, "the header Content-Length isn't a number", {"Connection": "close"})
+            raise HTTPProblem(400, "the header Content-Length isn't a number", {"Connection": "close"})
         if int(length[:_DIGITS]) > self._body:
             raise self._too_big()
         parts: list[bytes] = []
@@ -130,8 +130,8 @@ class Guard:
                 raise self._too_big()
         return _after([{"type": "http.request", "body": b"".join(parts), "more_body": False}], receive)
 
-    def _too_big(self) -> Refused:
-        return Refused(413, f"the body is bigger than {self._body} bytes", {"Connection": "close"})
+    def _too_big(self) -> HTTPProblem:
+        return HTTPProblem(413, f"the body is bigger than {self._body} bytes", {"Connection": "close"})
 
 
 def _host(headers: Headers) -> str:
@@ -142,7 +142,7 @@ def _host(headers: Headers) -> str:
     """
     found = _HOST.fullmatch(headers.get("host", ""))
     if found is None or int(found["port"] or 0) > 65535:
-        raise Refused(400, "the header Host isn't a name and a port")
+        raise HTTPProblem(400, "the header Host isn't a name and a port")
     return found["name"].strip("[]")
 
 

@@ -122,9 +122,11 @@ def _limited_log() -> Iterator[None]:
 class _Server(uvicorn.Server):
     """uvicorn, but signals drain the runs first."""
 
-    def __init__(self, config: uvicorn.Config, house: Any, drain: float, secured: bool, out: TextIO, note: str) -> None:
+    def __init__(
+        self, config: uvicorn.Config, active_runs: Any, drain: float, secured: bool, out: TextIO, note: str
+    ) -> None:
         super().__init__(config)
-        self._house, self._drain, self._secured, self._out, self._note = house, drain, secured, out, note
+        self._house, self._drain, self._secured, self._out, self._note = active_runs, drain, secured, out, note
         self._told = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
@@ -154,7 +156,7 @@ class _Server(uvicorn.Server):
 
     def _leave(self, sig: int) -> None:
         if self._draining is not None:
-            self._house.hurry()
+            self._house.skip_drain()
             return
         self.interrupted = sig == signal.SIGINT
         self._draining = asyncio.ensure_future(self._end())

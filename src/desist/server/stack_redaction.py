@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from desist.run.observability.live import innermost
-from desist.run.records.json_values import line
+from desist.run.observability.live import innermost_frame
+from desist.run.records.json_values import to_json_line
 
 __all__ = ["ShowStacks", "without_stacks"]
 
 _shown: ContextVar[bool] = ContextVar("desist_stacks_shown", default=False)
-#: ` (file:line)` at the end of a place in words.
+#: ` (file:to_json_line)` at the end of a place in words.
 _FILE = re.compile(r" \(\S.*:\d+\)$")
 _MARKS = (b'"blocked_in":', b'"where":')
 
@@ -43,7 +43,7 @@ def without_stacks(raw: bytes) -> bytes:
     """Return JSON without files and source lines, unless they are to be shown. Costs nothing where there are none."""
     if _shown.get() or not any(mark in raw for mark in _MARKS):
         return raw
-    return line(_without(msgspec.json.decode(raw)))
+    return to_json_line(_without(msgspec.json.decode(raw)))
 
 
 def _without(value: Any) -> Any:
@@ -52,7 +52,7 @@ def _without(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if value.keys() >= {"name", "kind", "blocked_in"} and isinstance(value["blocked_in"], str):  # an `Abandoned`
-        return value | {"blocked_in": _FILE.sub("", innermost(value["blocked_in"])) or None}
+        return value | {"blocked_in": _FILE.sub("", innermost_frame(value["blocked_in"])) or None}
     if value.keys() >= {"where", "line", "alive"}:  # what `/live` has left
         return value | {"where": _FILE.sub("", str(value["where"])), "line": ""}
     if value.keys() >= {"blocked_in", "grace_left"} and isinstance(value["blocked_in"], list):  # a run of `/live`

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-__all__ = ["UNREAD", "Backlog", "Bridge", "Closed", "UnreadBridge"]
+__all__ = ["UNREAD", "Backlog", "ChannelClosed", "DiscardingChannel", "EventChannel"]
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 UNREAD = 100_000
 
 
-class Closed(Exception):
+class ChannelClosed(Exception):
     """The stream is over: everything was read, and the last thing was the terminal event."""
 
 
@@ -41,7 +41,7 @@ class Backlog(Generic[T]):
     limit: int = UNREAD
 
 
-class Bridge(Generic[T]):
+class EventChannel(Generic[T]):
     """One stream of events from many producers to one reader.
 
     Parameters:
@@ -52,7 +52,6 @@ class Bridge(Generic[T]):
 
     __slots__ = (
         "_backlog",
-        "_bell",
         "_closed",
         "_held",
         "_items",
@@ -63,6 +62,7 @@ class Bridge(Generic[T]):
         "_stopped_after",
         "_waiting",
         "_waker",
+        "_wakeup",
         "count",
     )
 
@@ -82,8 +82,8 @@ class Bridge(Generic[T]):
         self._held: list[T] = []
         self._closed = False
         self._waiting = False
-        self._bell = threading.Lock()
-        self._bell.acquire()
+        self._wakeup = threading.Lock()
+        self._wakeup.acquire()
         self._waker: Callable[[], None] | None = None
         self.count = 0  #: events put so far
 
@@ -114,7 +114,7 @@ class Bridge(Generic[T]):
                 self._missed = 0
         self._items.append(item)
         if self._waiting:
-            self._ring()
+            self._wake_reader()
 
     def _has_room(self, backlog: Backlog[T], item: T) -> bool:
         """Whether an event is kept although the reader is far behind. What is dropped is counted."""
@@ -122,31 +122,31 @@ class Bridge(Generic[T]):
             if self._stopped_after is None:
                 self._stopped_after = self.count - 2  # the event itself is counted already
             if self._waiting:
-                self._ring()
+                self._wake_reader()
             return False
         kept = not backlog.can_spare(item) and len(self._items) < 2 * backlog.limit
         self._missed += not kept
         return kept
 
-    def hold(self, item: T) -> None:
+    def put_deferred(self, item: T) -> None:
         """Keep an event back until `close`: nobody hears "cancelled" before the whole tree is stored."""
         if self._closed:
             raise RuntimeError("an event was held after the terminal event")
         self._held.append(item)
 
-    def drop(self, doomed: Callable[[T], bool]) -> None:
-        """Forget what the reader hasn't taken yet and `doomed` picks."""
-        kept = [item for item in self._items if not doomed(item)]
+    def discard(self, predicate: Callable[[T], bool]) -> None:
+        """Forget what the reader hasn't taken yet and `predicate` picks."""
+        kept = [item for item in self._items if not predicate(item)]
         self._items.clear()
         self._items.extend(kept)
 
-    def closing(self, last: Iterable[T]) -> list[T]:
+    def terminal_items(self, last: Iterable[T]) -> list[T]:
         """Return what `close(last)` will add, in its order."""
         return [*self._held, *last]
 
     def close(self, last: Iterable[T] = ()) -> None:
         """Let go what was held, add the last events, the terminal one at their end, and end the stream."""
-        ends = self.closing(last)
+        ends = self.terminal_items(last)
         if self._stopped_after is None:
             self._backlog, backlog = None, self._backlog  # the end is always told
             if self._missed and backlog is not None and ends:
@@ -157,14 +157,14 @@ class Bridge(Generic[T]):
         self._held.clear()
         self._closed = True
         if self._waiting:
-            self._ring()
+            self._wake_reader()
 
-    def _ring(self) -> None:
+    def _wake_reader(self) -> None:
         self._waiting = False
         if self._waker is not None:
             self._waker()
-        elif self._bell.locked():  # a Ctrl-C can have left it open
-            self._bell.release()
+        elif self._wakeup.locked():  # a Ctrl-C can have left it open
+            self._wakeup.release()
 
     # -- the reader's side, without the lock
 
@@ -180,18 +180,18 @@ class Bridge(Generic[T]):
                     return self._items.popleft()
                 resumes = self._stopped_after is not None
                 if self._closed and not resumes:
-                    raise Closed
+                    raise ChannelClosed
                 self._waiting = not resumes
             if resumes:
                 return self._rest().get()
-            self._bell.acquire()
+            self._wakeup.acquire()
 
-    def _rest(self) -> Bridge[T]:
+    def _rest(self) -> EventChannel[T]:
         """Return what has the events that weren't kept here. In the reader's thread, of which there is one."""
         if self._resumed is None:
             assert self._backlog is not None and self._backlog.resume is not None and self._stopped_after is not None
             self._resumed = self._backlog.resume(self._stopped_after)
-        rest: Bridge[T] = self._resumed.bridge
+        rest: EventChannel[T] = self._resumed.bridge
         return rest
 
     async def aget(self) -> T:
@@ -206,13 +206,13 @@ class Bridge(Generic[T]):
                     return self._items.popleft()
                 resumes = self._stopped_after is not None
                 if self._closed and not resumes:
-                    raise Closed
-                future = None if resumes else self._await_bell()
+                    raise ChannelClosed
+                future = None if resumes else self._await_wakeup()
             if future is None:
                 return await self._rest().aget()
             await future
 
-    def _await_bell(self) -> asyncio.Future[None]:
+    def _await_wakeup(self) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         home = threading.get_ident()
@@ -235,7 +235,7 @@ class Bridge(Generic[T]):
         return future
 
 
-class UnreadBridge(Bridge[T]):
+class DiscardingChannel(EventChannel[T]):
     """A stream that nobody reads: its events are numbered, which is how they are recorded, and forgotten."""
 
     __slots__ = ()

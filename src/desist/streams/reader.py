@@ -19,13 +19,13 @@ from typing import Generic, Protocol, TypeVar
 
 from desist.cancel.reason import Source
 from desist.cancel.receipt import CancelReceipt, Latch
-from desist.cancel.signals import main_handles_interrupt, why_cancelled
+from desist.cancel.signals import cancellation_source, main_handles_interrupt
 from desist.cancel.token import current_token
 from desist.exceptions import DesistError
 from desist.runtime.timer_thread import reaper
-from desist.streams.channel import Bridge, Closed
+from desist.streams.channel import ChannelClosed, EventChannel
 
-__all__ = ["AsyncReader", "Streamed", "SyncReader", "wait_settled", "wait_settled_async"]
+__all__ = ["AsyncReader", "ReadableRun", "SyncReader", "wait_settled", "wait_settled_async"]
 
 T = TypeVar("T")
 
@@ -34,18 +34,18 @@ T = TypeVar("T")
 AFTERTHOUGHT = 0.01
 
 
-class Streamed(Protocol[T]):
+class ReadableRun(Protocol[T]):
     """A run, as its reader sees it."""
 
     run_id: str
-    bridge: Bridge[T]
+    bridge: EventChannel[T]
     settled: Latch
 
     def stop(self, source: Source, text: str | None = None) -> CancelReceipt:
         """Cancel the run."""
 
 
-def _dropped(run: Streamed[T], process: int) -> None:
+def _on_garbage_collected(run: ReadableRun[T], process: int) -> None:
     """A reader was garbage: any thread, any lock may be held, so the reaper does it."""
     if run.settled.is_set or os.getpid() != process:
         return
@@ -57,18 +57,18 @@ def _dropped(run: Streamed[T], process: int) -> None:
         run.stop(Source.interrupt if by_user else Source.consumer_closed, "the reader was dropped")
 
     if threading.current_thread() is threading.main_thread():
-        reaper.at(time.monotonic() + AFTERTHOUGHT, stop)
+        reaper.call_at(time.monotonic() + AFTERTHOUGHT, stop)
     else:
-        reaper.soon(stop)
+        reaper.call_soon(stop)
 
 
 class _Reader(Generic[T]):
     __slots__ = ("__weakref__", "_finalizer", "_process", "_run")
 
-    def __init__(self, run: Streamed[T]) -> None:
+    def __init__(self, run: ReadableRun[T]) -> None:
         self._run, self._process = run, os.getpid()
         reaper.start()
-        self._finalizer = weakref.finalize(self, _dropped, run, self._process)
+        self._finalizer = weakref.finalize(self, _on_garbage_collected, run, self._process)
         self._finalizer.atexit = False
 
     @property
@@ -76,7 +76,7 @@ class _Reader(Generic[T]):
         """The id of the run that is read; it can be given to `cancel_run`."""
         return self._run.run_id
 
-    def _left(self) -> None:
+    def _abandon_run(self) -> None:
         self._finalizer.detach()
 
     def _is_inherited(self) -> bool:
@@ -103,8 +103,8 @@ class SyncReader(_Reader[T], Iterator[T]):
         self._refuse_inherited()
         try:
             return self._run.bridge.get()
-        except Closed:
-            self._left()
+        except ChannelClosed:
+            self._abandon_run()
             current_token().check()  # a cancelled run that reads another one doesn't go on after it
             raise StopIteration from None
         except KeyboardInterrupt:
@@ -113,13 +113,13 @@ class SyncReader(_Reader[T], Iterator[T]):
 
     def close(self) -> None:
         """Stop reading: the run is cancelled unless it has ended; returns when that is settled."""
-        self._left()
+        self._abandon_run()
         if not self._is_inherited() and not self._run.settled.is_set:
             self._run.stop(Source.consumer_closed, "the reader was closed")
             wait_settled(self._run)
 
     def _interrupted(self) -> None:
-        self._left()
+        self._abandon_run()
         if self._is_inherited():
             return
         self._run.stop(Source.interrupt, "Ctrl-C")
@@ -149,8 +149,8 @@ class AsyncReader(_Reader[T], AsyncIterator[T]):
         self._refuse_inherited()
         try:
             return await self._run.bridge.aget()
-        except Closed:
-            self._left()
+        except ChannelClosed:
+            self._abandon_run()
             current_token().check()
             raise StopAsyncIteration from None
         except asyncio.CancelledError:
@@ -162,9 +162,9 @@ class AsyncReader(_Reader[T], AsyncIterator[T]):
         await self._leave("the reader was closed")
 
     async def _leave(self, why: str) -> None:
-        self._left()
+        self._abandon_run()
         if not self._is_inherited() and not self._run.settled.is_set:
-            self._run.stop(why_cancelled(), why)
+            self._run.stop(cancellation_source(), why)
             await wait_settled_async(self._run)
 
     async def __aenter__(self) -> AsyncReader[T]:
@@ -176,7 +176,7 @@ class AsyncReader(_Reader[T], AsyncIterator[T]):
         await self.aclose()
 
 
-def wait_settled(run: Streamed[T]) -> None:
+def wait_settled(run: ReadableRun[T]) -> None:
     """Wait in this thread until a cancelled run has settled. The run's grace bounds it; a second Ctrl-C forces it."""
     try:
         run.settled.wait()
@@ -185,7 +185,7 @@ def wait_settled(run: Streamed[T]) -> None:
         raise
 
 
-async def wait_settled_async(run: Streamed[T]) -> None:
+async def wait_settled_async(run: ReadableRun[T]) -> None:
     """Wait on this loop until a cancelled run has settled, though the waiting task be cancelled again."""
     waiter = asyncio.ensure_future(run.settled.wait_async())
     again = False

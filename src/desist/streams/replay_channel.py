@@ -1,7 +1,7 @@
 """A bridge that keeps what it carries: any number of readers can follow the run, from any event on, and leave it again.
 
 For runs in the background, which have no reader of their own. A follower has a place in what is kept, and no copy of
-it. Like `Bridge` it must not know what an event is.
+it. Like `EventChannel` it must not know what an event is.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from desist.exceptions import DesistError
-from desist.streams.channel import Bridge, Closed
+from desist.streams.channel import ChannelClosed, EventChannel
 from desist.streams.follower import Cursor, Follower
 
-__all__ = ["KEPT", "Cursor", "Follower", "KeptBridge", "KeptCursor"]
+__all__ = ["KEPT", "Cursor", "Follower", "ReplayChannel", "ReplayCursor"]
 
 T = TypeVar("T")
 
@@ -23,11 +23,11 @@ T = TypeVar("T")
 KEPT = 100_000
 
 
-class KeptBridge(Bridge[T]):
+class ReplayChannel(EventChannel[T]):
     """One stream of events from many producers to whoever follows.
 
     Parameters:
-        lock, number: as for `Bridge`.
+        lock, number: as for `EventChannel`.
         keep: how many events are kept.
     """
 
@@ -42,26 +42,26 @@ class KeptBridge(Bridge[T]):
         self._followers: list[Cursor[T]] = []
 
     @property
-    def kept(self) -> int:
+    def replay(self) -> int:
         """How many events are kept now."""
         return len(self._kept)
 
     def _add(self, item: T) -> None:
         self._kept.append(item)
-        self._ring_all()
+        self._wake_all()
 
-    def _ring_all(self) -> None:
+    def _wake_all(self) -> None:
         for follower in self._followers:
-            follower.ring()
+            follower.notify()
 
-    def drop(self, doomed: Callable[[T], bool]) -> None:
+    def discard(self, predicate: Callable[[T], bool]) -> None:
         """Let nobody have what `doomed` picks who hasn't taken it yet, nor who comes later."""
-        self._doomed.append(doomed)
+        self._doomed.append(predicate)
 
     def close(self, last: Iterable[T] = ()) -> None:
         """End the stream, for all who follow."""
         super().close(last)
-        self._ring_all()
+        self._wake_all()
         self._followers.clear()
 
     def next_from(self, index: int) -> tuple[int, T | None]:
@@ -80,7 +80,7 @@ class KeptBridge(Bridge[T]):
             if not any(doomed(item) for doomed in self._doomed):
                 return index, item
         if self._closed:
-            raise Closed
+            raise ChannelClosed
         return index, None
 
     def follow(self, run_id: str, after: int = -1) -> Follower[T]:
@@ -93,18 +93,18 @@ class KeptBridge(Bridge[T]):
             first = self.count - len(self._kept)
             if after + 1 < first:
                 raise LookupError(f"the events of run {run_id} before {first} aren't kept any more")
-            cursor = KeptCursor(self, self._lock, run_id, after + 1)
+            cursor = ReplayCursor(self, self._lock, run_id, after + 1)
             if not self._closed:
                 self._followers.append(cursor)
-        return Follower(run_id, cursor, self._forget)
+        return Follower(run_id, cursor, self._remove_cursor)
 
-    def _forget(self, cursor: Cursor[T]) -> None:
+    def _remove_cursor(self, cursor: Cursor[T]) -> None:
         with self._lock:
             if cursor in self._followers:
                 self._followers.remove(cursor)
 
 
-class KeptCursor(Cursor[T]):
+class ReplayCursor(Cursor[T]):
     """A place in what is kept. It holds no events: one who is slow costs nothing.
 
     Parameters:
@@ -116,7 +116,7 @@ class KeptCursor(Cursor[T]):
 
     __slots__ = ("_index", "_run_id", "_source")
 
-    def __init__(self, source: KeptBridge[T], lock: threading.Lock, run_id: str, index: int) -> None:
+    def __init__(self, source: ReplayChannel[T], lock: threading.Lock, run_id: str, index: int) -> None:
         super().__init__(lock)
         self._source, self._run_id, self._index = source, run_id, index
 
@@ -133,7 +133,7 @@ class KeptCursor(Cursor[T]):
 
     def _take(self) -> T | None:
         if self._ended:
-            raise Closed
+            raise ChannelClosed
         try:
             self._index, item = self._source.next_from(self._index)
         except LookupError as error:
@@ -155,7 +155,7 @@ class KeptCursor(Cursor[T]):
                 if item is not None:
                     return item
                 self._waiting = True
-            self._bell.acquire()
+            self._wakeup.acquire()
 
     async def aget(self) -> T:
         """Do the same on this loop."""
@@ -164,5 +164,5 @@ class KeptCursor(Cursor[T]):
                 item = self._take()
                 if item is not None:
                     return item
-                future = self._await_bell()
+                future = self._await_wakeup()
             await future

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from desist.cancel.token import current_token, here
+from desist.cancel.token import current_call, current_token
 
 __all__ = ["Gate"]
 
@@ -80,7 +80,7 @@ class Gate:
         try:
             await opened
         finally:
-            self._forget(wake)
+            self._remove_waiter(wake)
 
     def wait_blocking(self, timeout: float | None = None) -> None:
         """Wait in this thread until the gate opens: for sync tools and steps. Not on an event loop.
@@ -97,18 +97,18 @@ class Gate:
             token.check()
             return
         forget = token.on_cancel(bell.set)
-        call = here.call
+        call = current_call.call
         if call is not None:
-            call.cooperating = True  # the token wakes it: no exception need be sent into its thread
+            call.in_token_wait = True  # the token wakes it: no exception need be sent into its thread
         try:
             if not bell.wait(timeout):
                 raise TimeoutError(f"{self!r} was not opened within {timeout} s")
             token.check()
         finally:
             if call is not None:
-                call.cooperating = token.cancelled
+                call.in_token_wait = token.cancelled
             forget()
-            self._forget(bell.set)
+            self._remove_waiter(bell.set)
 
     def _arrive(self, wake: Callable[[], object]) -> bool:
         """Count an arrival; return True if the gate is open, else keep `wake` for when it opens."""
@@ -119,7 +119,7 @@ class Gate:
             self._changed.notify_all()
             return self._open
 
-    def _forget(self, wake: Callable[[], object]) -> None:
+    def _remove_waiter(self, wake: Callable[[], object]) -> None:
         with self._changed:
             if wake in self._wakers:
                 self._wakers.remove(wake)

@@ -154,6 +154,6 @@ def _deltas(index: int, call: Call) -> Iterator[ToolCallDelta]:
         yield ToolCallDelta(index=index, arguments=piece)
 
 
-def _usage(request: ModelRequest, words: int) -> Usage:
+def _usage(request: ModelRequest, output_tokens: int) -> Usage:
     asked = sum(len(message.get_content_string().split()) for message in request.messages)
-    return Usage(input_tokens=asked, output_tokens=words, total_tokens=asked + words)
+    return Usage(input_tokens=asked, output_tokens=output_tokens, total_tokens=asked + output_tokens)

@@ -38,7 +38,10 @@ class BoundCall:
         self._injected = injected
         self.kwargs = dict(arguments)
         for one in signature.parameters:
-            if one.injected is not None and (value := _filled_in(one.injected, one.default, injected)) is not EMPTY:
+            if (
+                one.injected is not None
+                and (value := _resolve_injected(one.injected, one.default, injected)) is not EMPTY
+            ):
                 self.kwargs[one.name] = value
         self._positional = tuple(one for one in signature.parameters if one.positional_only)
 
@@ -90,11 +93,11 @@ class BoundCall:
             ToolError: something can't be pickled, or the process died.
         """
         from desist.calls.process import run_in_process
-        from desist.calls.thread_pool import run_blocking
+        from desist.calls.thread_pool import run_in_thread
 
         function = self.function
         if (before := function.pre_hook) is not None:
-            await run_blocking(lambda: self._call_hook(before), name=function.name, interrupt=function.interrupt)
+            await run_in_thread(lambda: self._call_hook(before), name=function.name, interrupt=function.interrupt)
         args, named = self._arguments()
         pieces: list[str] = []
         self.result = await run_in_process(
@@ -109,7 +112,7 @@ class BoundCall:
         if pieces:
             self.result = "".join(pieces)
         if (after := function.post_hook) is not None:
-            await run_blocking(lambda: self._call_hook(after), name=function.name, interrupt=function.interrupt)
+            await run_in_thread(lambda: self._call_hook(after), name=function.name, interrupt=function.interrupt)
         return self.result
 
     def _call(self) -> Any:
@@ -131,7 +134,7 @@ class BoundCall:
             if name not in INJECTED:
                 if one.default is EMPTY:
                     given[name] = self
-            elif (value := _filled_in(name, one.default, self._injected)) is not EMPTY:
+            elif (value := _resolve_injected(name, one.default, self._injected)) is not EMPTY:
                 given[name] = value
         return hook(**given)
 
@@ -152,7 +155,7 @@ def check_hook(hook: Callable[..., Any], tool: str, *, tool_is_async: bool) -> N
         raise ConfigurationError(f"tool '{tool}': the hook {hook!r} may take one call and what desist fills in")
 
 
-def _filled_in(key: str, default: Any, injected: Mapping[str, Any]) -> Any:
+def _resolve_injected(key: str, default: Any, injected: Mapping[str, Any]) -> Any:
     """Return what desist fills in: what the run has, else the current token, the default (as EMPTY), or None."""
     if key in injected:
         return injected[key]

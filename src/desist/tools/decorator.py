@@ -11,7 +11,7 @@ from desist.tools.function import NOT_YET, Function
 from desist.tools.isolation import Isolation
 
 if TYPE_CHECKING:
-    from desist.calls.thread_call import Interrupt
+    from desist.calls.thread_call import InterruptMode
 
 __all__ = ["tool"]
 
@@ -38,7 +38,7 @@ def tool(
     on_cancel: Callable[..., Any] | None = None,
     isolation: Isolation | None = None,
     grace: float | None = None,
-    interrupt: Interrupt = "auto",
+    interrupt: InterruptMode = "auto",
     **unsupported: Any,
 ) -> Callable[[Callable[..., Any]], Function]: ...
 

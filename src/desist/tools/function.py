@@ -19,11 +19,11 @@ from desist.tools.arguments import parse_arguments
 from desist.tools.bound_call import BoundCall, check_hook
 from desist.tools.docstring import parse_docstring
 from desist.tools.isolation import Isolation, check_options, check_reachable, refuse_linked
-from desist.tools.signature import EMPTY, bare, is_async
+from desist.tools.signature import EMPTY, is_async, unwrap
 
 if TYPE_CHECKING:
-    from desist.calls.thread_call import Interrupt
-    from desist.tools.parameters import Parameters
+    from desist.calls.thread_call import InterruptMode
+    from desist.tools.parameters import ParameterSchema
     from desist.tools.toolkit import Toolkit
 
 __all__ = ["NOT_YET", "Function"]
@@ -78,7 +78,7 @@ class Function:
         on_cancel: Callable[..., Any] | None = None,
         isolation: Isolation | None = None,
         grace: float | None = None,
-        interrupt: Interrupt = "auto",
+        interrupt: InterruptMode = "auto",
         **unsupported: Any,
     ) -> None:
         """Describe a tool. The signature is read when `parameters` is first needed.
@@ -121,7 +121,7 @@ class Function:
         self.on_cancel = on_cancel
         self.isolation: Isolation | None = isolation
         self.grace = grace
-        self.interrupt: Interrupt = interrupt
+        self.interrupt: InterruptMode = interrupt
         self.owning_toolkit: Toolkit | None = None
         self.is_async = is_async(self.entrypoint)
         check_options(isolation, interrupt, grace, f"tool '{self.name}'", is_async=self.is_async)
@@ -129,7 +129,7 @@ class Function:
             raise ConfigurationError(f"tool '{self.name}': on_cancel must be a function, got {on_cancel!r:.80}")
         self._docstring = docstring
         self._schema = _checked_schema(parameters, self.name)
-        self._parameters: Parameters | None = None
+        self._parameters: ParameterSchema | None = None
         for hook in (pre_hook, post_hook):
             if hook is not None:
                 check_hook(hook, self.name, tool_is_async=self.is_async)
@@ -160,7 +160,7 @@ class Function:
     @property
     def origin(self) -> str:
         """Where the tool comes from, for error messages."""
-        plain = bare(self.entrypoint)
+        plain = unwrap(self.entrypoint)
         where = f"{getattr(plain, '__module__', '?')}.{getattr(plain, '__qualname__', plain)}"
         return f"{where} (toolkit '{self.owning_toolkit.name}')" if self.owning_toolkit else where
 
@@ -181,7 +181,7 @@ class Function:
         if self.isolation != "process":
             return
         whose = f"tool '{self.name}'"
-        check_reachable(bare(self.entrypoint), whose, is_async=self.is_async, defined=defined)
+        check_reachable(unwrap(self.entrypoint), whose, is_async=self.is_async, defined=defined)
         if defined:
             refuse_linked([one.injected for one in self._read().signature.parameters if one.injected], whose)
         else:
@@ -221,11 +221,11 @@ class Function:
         """Return a copy that can be changed without changing this one."""
         return copy.copy(self)
 
-    def _read(self) -> Parameters:
-        from desist.tools.parameters import Parameters
+    def _read(self) -> ParameterSchema:
+        from desist.tools.parameters import ParameterSchema
 
         if self._parameters is None:
-            self._parameters = Parameters(
+            self._parameters = ParameterSchema(
                 self.entrypoint, self.name, self._docstring, open_ended=self._schema is not None
             )
         return self._parameters
@@ -292,10 +292,10 @@ def _name_of(function: Any) -> str:
 
 def _doc_of(function: Callable[..., Any]) -> str | None:
     """Return the docstring of what is called, or of its class where it is an object."""
-    plain = bare(function)
+    plain = unwrap(function)
     if text := inspect.getdoc(plain):
         return text
-    return inspect.getdoc(type(function)) if plain is bare(type(function).__call__) else None
+    return inspect.getdoc(type(function)) if plain is unwrap(type(function).__call__) else None
 
 
 def __getattr__(name: str) -> Any:

@@ -57,7 +57,7 @@ class FunctionCall:
         Raises:
             AgentRunException: the tool wants to steer the agent.
         """
-        from desist.calls.thread_pool import run_blocking
+        from desist.calls.thread_pool import run_in_thread
 
         try:
             call = self.function.bind(self.arguments, self.injected)
@@ -66,7 +66,7 @@ class FunctionCall:
             if self.function.isolation == "process":
                 return self._succeeded(await call.invoke_isolated())
             interrupt = self.function.interrupt
-            return self._succeeded(await run_blocking(call.invoke, name=self.function.name, interrupt=interrupt))
+            return self._succeeded(await run_in_thread(call.invoke, name=self.function.name, interrupt=interrupt))
         except AgentRunException:
             raise
         except Exception as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from desist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from desist.calls.thread_call import Interrupt
+    from desist.calls.thread_call import InterruptMode
 
 __all__ = ["LINKED", "Isolation", "check_options", "check_reachable", "refuse_linked"]
 
@@ -24,7 +24,7 @@ LINKED = frozenset({"agent", "team", "run_context", "cancel_token"})
 
 
 def check_options(
-    isolation: Isolation | None, interrupt: Interrupt, grace: float | None, whose: str, *, is_async: bool = False
+    isolation: Isolation | None, interrupt: InterruptMode, grace: float | None, whose: str, *, is_async: bool = False
 ) -> None:
     """Raise `ConfigurationError` for a value that isn't one, and for values that contradict each other.
 

@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from desist.exceptions import ConfigurationError, MissingExtraError, ToolError
-from desist.runtime.background_loop import home
+from desist.runtime.background_loop import background_loop
 from desist.tools.function import Function
-from desist.tools.mcp_session import Session, by_command, by_url
+from desist.tools.mcp_session import MCPSession, by_command, by_url
 from desist.tools.toolkit import Toolkit
 
 __all__ = ["MCPTools"]
@@ -84,7 +84,7 @@ class MCPTools(Toolkit):
         self._transport = transport or "streamable-http"
         self._prefix = f"{tool_name_prefix}_" if tool_name_prefix else ""
         self._seconds = timeout_seconds
-        self._session: Session | None = None
+        self._session: MCPSession | None = None
 
     # -- connecting
 
@@ -101,7 +101,9 @@ class MCPTools(Toolkit):
             async with asyncio.timeout(self._seconds):
                 tools = await session.enter()
         except Exception as error:
-            raise ConfigurationError(f"MCPTools: {self._where} can't be connected to: {_words(error)}") from error
+            raise ConfigurationError(
+                f"MCPTools: {self._where} can't be connected to: {_format_error(error)}"
+            ) from error
         self._session = session
         try:
             for tool in tools:
@@ -118,13 +120,13 @@ class MCPTools(Toolkit):
         if session is not None:
             await session.leave()
 
-    def _new_session(self) -> Session:
+    def _new_session(self) -> MCPSession:
         if self._given is not None:
-            return Session(lambda: contextlib.nullcontext(self._given), loop=asyncio.get_running_loop())
+            return MCPSession(lambda: contextlib.nullcontext(self._given), loop=asyncio.get_running_loop())
         if self._url is not None:
-            return Session(by_url(self._url, self._headers, self._transport))
+            return MCPSession(by_url(self._url, self._headers, self._transport))
         make, mark = by_command(self._command, self._env)
-        return Session(make, mark=mark)
+        return MCPSession(make, mark=mark)
 
     @property
     def _where(self) -> str:
@@ -142,14 +144,14 @@ class MCPTools(Toolkit):
     def __enter__(self) -> Self:
         if self._given is not None:
             raise ConfigurationError("MCPTools: session= lives on a loop: use `async with`")
-        home.refuse_blocking()
-        asyncio.run_coroutine_threadsafe(self.connect(), home.loop()).result()
+        background_loop.ensure_not_on_loop()
+        asyncio.run_coroutine_threadsafe(self.connect(), background_loop.loop()).result()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        asyncio.run_coroutine_threadsafe(self.close(), home.loop()).result()
+        asyncio.run_coroutine_threadsafe(self.close(), background_loop.loop()).result()
 
     # -- tools
 
@@ -180,20 +182,20 @@ class MCPTools(Toolkit):
         try:
             result = await self._session.call(name, arguments)
         except Exception as error:
-            raise ToolError(f"{self._where}: {_words(error)}") from error
-        text = "\n".join(_told(block) for block in result.content)
+            raise ToolError(f"{self._where}: {_format_error(error)}") from error
+        text = "\n".join(_block_text(block) for block in result.content)
         if result.is_error:
             raise ToolError(text or "the tool failed")
         return text
 
 
-def _words(error: BaseException) -> str:
+def _format_error(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):  # as task groups raise them
         error = error.exceptions[0]
     return str(error) or type(error).__name__
 
 
-def _told(block: Any) -> str:
+def _block_text(block: Any) -> str:
     """Return a part of a result as text; what isn't text is named."""
     if block.type == "text":
         return str(block.text)

@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 
 import psutil
 
-from desist.runtime.background_loop import at_exit, home
-from desist.runtime.daemon_thread import aside
+from desist.runtime.background_loop import background_loop, register_at_exit
+from desist.runtime.daemon_thread import to_daemon_thread
 
-__all__ = ["Session", "by_command", "by_url"]
+__all__ = ["MCPSession", "by_command", "by_url"]
 
 T = TypeVar("T")
 
@@ -34,10 +34,10 @@ PATIENCE = 5.0
 #: How often it is looked for processes that were started while others were killed.
 ROUNDS = 5
 
-_open: weakref.WeakSet[Session] = weakref.WeakSet()
+_open: weakref.WeakSet[MCPSession] = weakref.WeakSet()
 
 
-class Session:
+class MCPSession:
     """One session.
 
     Parameters:
@@ -53,7 +53,7 @@ class Session:
         loop: asyncio.AbstractEventLoop | None = None,
         mark: str | None = None,
     ) -> None:
-        self._make, self._loop, self._mark = make, loop or home.loop(), mark
+        self._make, self._loop, self._mark = make, loop or background_loop.loop(), mark
         self._leave = asyncio.Event()
         self._living: Any = None
         self._client: Any = None
@@ -63,18 +63,18 @@ class Session:
         opened: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         here = asyncio.get_running_loop()
 
-        def tell(tools: list[Any] | None, error: BaseException | None) -> None:
+        def set_result(tools: list[Any] | None, error: BaseException | None) -> None:
             if not opened.done():
                 opened.set_result(tools or []) if error is None else opened.set_exception(error)
 
-        def told(tools: list[Any] | None, error: BaseException | None) -> None:
+        def on_connected(tools: list[Any] | None, error: BaseException | None) -> None:
             try:
-                here.call_soon_threadsafe(tell, tools, error)
+                here.call_soon_threadsafe(set_result, tools, error)
             except RuntimeError:  # that loop is closed: nobody waits
                 pass
 
         _open.add(self)
-        self._living = asyncio.run_coroutine_threadsafe(self._live(told), self._loop)
+        self._living = asyncio.run_coroutine_threadsafe(self._live(on_connected), self._loop)
         try:
             return await opened
         except BaseException:
@@ -82,15 +82,15 @@ class Session:
             await self.leave()
             raise
 
-    async def _live(self, told: Callable[[list[Any] | None, BaseException | None], None]) -> None:
+    async def _live(self, on_connected: Callable[[list[Any] | None, BaseException | None], None]) -> None:
         try:
             async with self._make() as client:
                 tools = await _all_tools(client)
                 self._client = client
-                told(tools, None)
+                on_connected(tools, None)
                 await self._leave.wait()
         except Exception as error:
-            told(None, error)
+            on_connected(None, error)
         finally:
             self._client = None
 
@@ -119,7 +119,7 @@ class Session:
             return
         try:
             await asyncio.wait({over}, timeout=GRACE)
-            await aside(self.kill, "desist-mcp-kill")
+            await to_daemon_thread(self.kill, "desist-mcp-kill")
             await asyncio.wait({over}, timeout=PATIENCE)
         except BaseException:
             self.kill()
@@ -179,7 +179,7 @@ def _end_all() -> None:
         session.end_now()
 
 
-at_exit(_end_all)
+register_at_exit(_end_all)
 
 
 async def _all_tools(client: Any) -> list[Any]:

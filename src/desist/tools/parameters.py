@@ -15,7 +15,7 @@ from desist.tools.arguments import shortened
 from desist.tools.docstring import Docstring
 from desist.tools.signature import EMPTY, Parameter, Signature, read_signature
 
-__all__ = ["Parameters"]
+__all__ = ["ParameterSchema"]
 
 #: Keywords whose values are data, not schemas.
 _DATA = ("default", "const", "enum", "examples", "example")
@@ -23,7 +23,7 @@ _DATA = ("default", "const", "enum", "examples", "example")
 _MOST_ERRORS = 5
 
 
-class Parameters:
+class ParameterSchema:
     """What one tool takes: `schema` for the model, `validate` for its answer."""
 
     def __init__(self, function: Callable[..., Any], tool: str, docstring: Docstring, *, open_ended: bool) -> None:
@@ -103,14 +103,14 @@ class Parameters:
         return f"argument '{path}': {error['msg']}, got {shortened(repr(error['input']))}"
 
 
-def _adapter(asked: Mapping[str, Parameter], tool: str, extra: str) -> Any:
+def _adapter(parameters: Mapping[str, Parameter], tool: str, extra: str) -> Any:
     """Return the pydantic adapter of a typed dict: unlike a model's fields, its keys may have any name."""
     from pydantic import PydanticUserError, TypeAdapter
     from pydantic.errors import PydanticSchemaGenerationError
     from typing_extensions import TypedDict  # pydantic refuses that of typing before 3.12
 
     fields: dict[str, Any] = {}
-    for name, one in asked.items():
+    for name, one in parameters.items():
         annotation = typing.Annotated[one.annotation, one.default] if _is_field(one.default) else one.annotation
         fields[name] = annotation if _default(one) is EMPTY else typing.NotRequired[annotation]
     make: Any = TypedDict
@@ -120,15 +120,15 @@ def _adapter(asked: Mapping[str, Parameter], tool: str, extra: str) -> Any:
         adapter = TypeAdapter(shape)
         adapter.json_schema()
     except (PydanticUserError, PydanticSchemaGenerationError) as error:
-        raise ConfigurationError(f"tool '{tool}': {_blamed(asked)} has no JSON schema: {error}") from error
+        raise ConfigurationError(f"tool '{tool}': {_blamed(parameters)} has no JSON schema: {error}") from error
     return adapter
 
 
-def _blamed(asked: Mapping[str, Parameter]) -> str:
+def _blamed(parameters: Mapping[str, Parameter]) -> str:
     """Return the first parameter that pydantic can't read by itself."""
     from pydantic import TypeAdapter
 
-    for name, one in asked.items():
+    for name, one in parameters.items():
         try:
             TypeAdapter(one.annotation).json_schema()
         except Exception:

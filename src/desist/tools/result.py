@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from desist.run.events.base import BaseRunOutputEvent
-from desist.run.execution.custom_events import pass_on
+from desist.run.execution.custom_events import emit_custom_event
 from desist.run.records.json_values import clean_text
 
 __all__ = ["result_text"]
@@ -25,7 +25,7 @@ def result_text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, BaseRunOutputEvent):
-        pass_on(value)
+        emit_custom_event(value)
         return ""
     if isinstance(value, Iterator):
         return "".join(result_text(piece) for piece in value)

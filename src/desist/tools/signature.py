@@ -1,6 +1,6 @@
 """Reads a callable: its parameters with their types, which of them desist fills in, whether it is async.
 
-Called by `schema` and `function`. Resolves annotations, but doesn't know what pydantic makes of them.
+Called by `parameters` and `function`. Resolves annotations, but doesn't know what pydantic makes of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from desist.exceptions import ConfigurationError
 
-__all__ = ["EMPTY", "INJECTED", "Parameter", "Signature", "bare", "is_async", "read_signature"]
+__all__ = ["EMPTY", "INJECTED", "Parameter", "Signature", "is_async", "read_signature", "unwrap"]
 
 EMPTY: Any = inspect.Parameter.empty
 
@@ -60,20 +60,20 @@ class Signature:
     takes_more: bool
 
 
-def bare(function: Callable[..., Any]) -> Callable[..., Any]:
+def unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the plain function inside a partial, a method or a callable object; decorators are left on."""
     while isinstance(function, functools.partial):
         function = function.func
     if inspect.ismethod(function):
-        return bare(function.__func__)
+        return unwrap(function.__func__)
     if not inspect.isroutine(function) and not inspect.isclass(function):
-        return bare(type(function).__call__)
+        return unwrap(type(function).__call__)
     return function
 
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Whether a call gives a coroutine or an async generator: through partials, methods and `async __call__` too."""
-    function = bare(function)
+    function = unwrap(function)
     return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
@@ -127,7 +127,7 @@ def _resolved(annotation: Any, function: Callable[..., Any]) -> Any:
     """Return the annotation with its strings evaluated in the module, and the closure, of the function."""
     if annotation is EMPTY:
         return Any
-    plain = inspect.unwrap(bare(function))
+    plain = inspect.unwrap(unwrap(function))
     names: dict[str, Any] = {}
     if isinstance(plain, types.FunctionType):
         names = {
@@ -151,13 +151,13 @@ def _filled(cell: types.CellType) -> bool:
 def _injected_by_type(annotation: Any) -> str | None:
     """Return the key for a type of ours, also inside `X | None` and `Annotated`."""
     if isinstance(annotation, type):
-        return next((_INJECTED_TYPES[c.__name__] for c in annotation.__mro__ if _is_ours(c)), None)
+        return next((_INJECTED_TYPES[c.__name__] for c in annotation.__mro__ if _is_injectable(c)), None)
     if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
         return next((key for arg in typing.get_args(annotation) if (key := _injected_by_type(arg))), None)
     return None
 
 
-def _is_ours(candidate: type) -> bool:
+def _is_injectable(candidate: type) -> bool:
     return candidate.__name__ in _INJECTED_TYPES and candidate.__module__.split(".")[0] == "desist"
 
 

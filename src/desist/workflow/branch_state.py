@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-__all__ = ["Forks", "copied"]
+__all__ = ["BranchStates", "copy_state"]
 
 T = TypeVar("T")
 State = dict[Any, Any]
@@ -20,7 +20,7 @@ log = logging.getLogger("desist.workflow")
 _NOTHING: Any = object()
 
 
-class Forks:
+class BranchStates:
     """One state, a copy of it for each branch, and what becomes of the changes.
 
     Each branch that finished gives what it changed, in the order of the branches; a dict is merged key by key. Where
@@ -30,8 +30,8 @@ class Forks:
     def __init__(self, state: State, names: Sequence[str], where: str) -> None:
         self._state, self._names, self._where = state, list(names), where
         shared: set[str] = set()
-        self._base = copied(state, shared)
-        self._copies = {name: copied(state, shared) for name in names}
+        self._base = copy_state(state, shared)
+        self._copies = {name: copy_state(state, shared) for name in names}
         self._finished: set[str] = set()
         self._lock = threading.Lock()
         self._merged = False
@@ -80,15 +80,15 @@ class Forks:
             else:
                 target[key] = now
 
-    def _conflict(self, place: str, name: str) -> None:
-        inner = [writer for known, writer in self._writers.items() if known.startswith(place)]
-        other = self._writers.get(place) or (inner[-1] if inner else "something else")
-        words = f"{place} was changed by {other!r} and by {name!r}: {name!r} wins"
+    def _conflict(self, path: str, name: str) -> None:
+        inner = [writer for known, writer in self._writers.items() if known.startswith(path)]
+        other = self._writers.get(path) or (inner[-1] if inner else "something else")
+        words = f"{path} was changed by {other!r} and by {name!r}: {name!r} wins"
         self.conflicts.append(words)
         log.warning("Parallel %r: %s", self._where, words)
 
 
-def copied(state: State, shared: set[str] | None = None, path: str = "session_state") -> State:
+def copy_state(state: State, shared: set[str] | None = None, path: str = "session_state") -> State:
     """Return a deep copy of a state. What can't be copied is shared, and said in the log.
 
     Parameters:
@@ -101,16 +101,16 @@ def copied(state: State, shared: set[str] | None = None, path: str = "session_st
         return {key: _copied(value, shared, f"{path}[{key!r}]") for key, value in list(state.items())}
 
 
-def _copied(value: Any, shared: set[str], place: str) -> Any:
+def _copied(value: Any, shared: set[str], path: str) -> Any:
     try:
         if type(value) is dict:
-            return copied(value, shared, place)
+            return copy_state(value, shared, path)
         return copy.deepcopy(value)
     except Exception as error:
-        if place not in shared:
-            shared.add(place)
+        if path not in shared:
+            shared.add(path)
             words = "%s can't be copied (%s: %s): branches share the one %s"
-            log.warning(words, place, type(error).__name__, error, type(value).__name__)
+            log.warning(words, path, type(error).__name__, error, type(value).__name__)
         return value
 
 

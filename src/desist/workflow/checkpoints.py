@@ -9,18 +9,18 @@ from __future__ import annotations
 from typing import Any
 
 from desist.run.execution.run import Run
-from desist.workflow.step_state import Progress
+from desist.workflow.step_state import StepState
 from desist.workflow.types import StepOutput
 
-__all__ = ["keep_begun", "keep_step"]
+__all__ = ["checkpoint_started", "checkpoint_step"]
 
 
-def keep_step(run: Run, output: StepOutput, above: Progress) -> None:
+def checkpoint_step(run: Run, output: StepOutput, above: StepState) -> None:
     """Record what a step made, and which container it stands in."""
-    run.keep("step", output, _place(above))
+    run.checkpoint("step", output, _encode_position(above))
 
 
-def keep_begun(run: Run, progress: Progress) -> None:
+def checkpoint_started(run: Run, progress: StepState) -> None:
     """Record that a step has begun; the run that does its work is known by now, if there is one."""
     made = StepOutput(
         step_name=progress.common["step_name"],
@@ -32,8 +32,8 @@ def keep_begun(run: Run, progress: Progress) -> None:
         success=False,
         chosen=progress.chosen,
     )
-    run.keep("begun", made, _place(progress.above) if progress.above is not None else None)
+    run.checkpoint("begun", made, _encode_position(progress.above) if progress.above is not None else None)
 
 
-def _place(above: Progress) -> dict[str, Any] | None:
+def _encode_position(above: StepState) -> dict[str, Any] | None:
     return {"step_id": above.common["step_id"]} if "step_id" in above.common else None

@@ -15,12 +15,12 @@ from desist.cancel.status import RunStatus
 from desist.exceptions import StepError
 from desist.run.events.base import content_text
 from desist.run.execution.run import Run
-from desist.run.options.parent_context import Place
+from desist.run.options.parent_context import ParentContext
 from desist.run.outputs.input import input_text
-from desist.workflow.checkpoints import keep_begun
-from desist.workflow.execution import Flow
+from desist.workflow.checkpoints import checkpoint_started
+from desist.workflow.execution import WorkflowExecution
 from desist.workflow.sessions import with_history
-from desist.workflow.step_state import Progress
+from desist.workflow.step_state import StepState
 from desist.workflow.types import StepInput, StepOutput
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ __all__ = ["run_child"]
 
 
 async def run_child(
-    step: Step, given: StepInput, flow: Flow, progress: Progress, before: StepOutput | None
+    step: Step, step_input: StepInput, flow: WorkflowExecution, progress: StepState, before: StepOutput | None
 ) -> StepOutput:
     """Run the step's agent or workflow, and wait for it.
 
@@ -38,23 +38,23 @@ async def run_child(
         StepError: it failed, or took longer than the step's timeout.
     """
     if step.agent is not None:
-        run = await _open_agent(step, given, flow, progress, before)
+        run = await _open_agent(step, step_input, flow, progress, before)
     else:
-        run = _open_workflow(step, given, flow, progress, before)
+        run = _open_workflow(step, step_input, flow, progress, before)
     made = run.body.output
 
     def note() -> None:  # now, not when it has ended: a cancel must find it
         progress.child_output, progress.child_body = made, run.body
-        progress.child_begun = getattr(run.body, "begun", [])
+        progress.child_begun = getattr(run.body, "started_steps", [])
         flow.child_runs.append(made)
 
     flow.run.commit(note)
-    keep_begun(flow.run, progress)
-    run.limit(step.timeout, f"the timeout of step {step.name!r}", reach="own")
+    checkpoint_started(flow.run, progress)
+    run.set_deadline(step.timeout, f"the timeout of step {step.name!r}", reach="own")
     await run.start(asyncio.get_running_loop()).wait_async()
     if made.status is RunStatus.cancelled:
-        if run.limited_here:
-            raise step.too_long()
+        if run.stopped_by_own_deadline:
+            raise step.timeout_error()
         return _cancelled(step, made, flow)
     if made.status is RunStatus.error:
         words = str(run.error) or type(run.error).__name__  # the content may be what was said before the error
@@ -64,32 +64,36 @@ async def run_child(
     return _output(made)
 
 
-async def _open_agent(step: Step, given: StepInput, flow: Flow, progress: Progress, before: StepOutput | None) -> Run:
+async def _open_agent(
+    step: Step, step_input: StepInput, flow: WorkflowExecution, progress: StepState, before: StepOutput | None
+) -> Run:
     assert step.agent is not None
     wanted, num_runs = flow.history
     if step.add_workflow_history is not None:
         wanted, num_runs = step.add_workflow_history, step.num_history_runs
-    asked = input_text(content_text(_asked(given)))
-    message = await with_history(asked, given, wanted=wanted, num_runs=num_runs)
-    place = _place(step, flow, progress)
-    body = step.agent.body(message, place, listened=flow.listened, stream_events=flow.stream_events)
+    asked = input_text(content_text(_child_input(step_input)))
+    message = await with_history(asked, step_input, enabled=wanted, num_runs=num_runs)
+    place = _parent_context(step, flow, progress)
+    body = step.agent.body(message, place, has_reader=flow.listened, stream_events=flow.stream_events)
     earlier = flow.earlier_runs.get(before.step_run_id or "") if before is not None else None
     if earlier is not None:
-        body.go_on_from(earlier)
+        body.continue_from(earlier)
     return step.agent.open(body, bound=True, skip=step.on_cancel == "skip")
 
 
-def _open_workflow(step: Step, given: StepInput, flow: Flow, progress: Progress, before: StepOutput | None) -> Run:
+def _open_workflow(
+    step: Step, step_input: StepInput, flow: WorkflowExecution, progress: StepState, before: StepOutput | None
+) -> Run:
     assert step.workflow is not None
     asked = StepInput(
-        input=_asked(given),
-        additional_data=given.additional_data,
-        images=given.images,
-        videos=given.videos,
-        audio=given.audio,
-        files=given.files,
+        input=_child_input(step_input),
+        additional_data=step_input.additional_data,
+        images=step_input.images,
+        videos=step_input.videos,
+        audio=step_input.audio,
+        files=step_input.files,
     )
-    place = _place(step, flow, progress)
+    place = _parent_context(step, flow, progress)
     place = replace(
         place,
         workflow_id=step.workflow.id,
@@ -97,15 +101,15 @@ def _open_workflow(step: Step, given: StepInput, flow: Flow, progress: Progress,
         nested_depth=place.nested_depth + 1,
     )
     earlier = before.steps or () if before is not None else ()
-    return step.workflow.open_bound(asked, place, flow, skip=step.on_cancel == "skip", before=earlier)
+    return step.workflow.open_as_child(asked, place, flow, skip=step.on_cancel == "skip", before=earlier)
 
 
-def _asked(given: StepInput) -> Any:
+def _child_input(step_input: StepInput) -> Any:
     """Return what it is asked: the content of the step before, or the workflow's input."""
-    return given.input if given.previous_step_content is None else given.previous_step_content
+    return step_input.input if step_input.previous_step_content is None else step_input.previous_step_content
 
 
-def _place(step: Step, flow: Flow, progress: Progress) -> Place:
+def _parent_context(step: Step, flow: WorkflowExecution, progress: StepState) -> ParentContext:
     return replace(
         flow.place,
         new_session=False,  # steps before this one may have run in it
@@ -117,7 +121,7 @@ def _place(step: Step, flow: Flow, progress: Progress) -> Place:
     )
 
 
-def _cancelled(step: Step, made: Any, flow: Flow) -> StepOutput:
+def _cancelled(step: Step, made: Any, flow: WorkflowExecution) -> StepOutput:
     """The child alone was cancelled: never done. The workflow goes with it, or the step says skip."""
     flow.check()  # its branch was stopped
     if step.on_cancel != "skip":

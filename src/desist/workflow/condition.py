@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from desist.run.events.containers import ConditionExecutionCompletedEvent, ConditionExecutionStartedEvent
-from desist.workflow.container import Container, Ended, Stage
+from desist.workflow.container import Container, ContainerRun, Ended
 from desist.workflow.execution import Runnable
-from desist.workflow.step_function import Question
-from desist.workflow.step_list import as_steps
+from desist.workflow.step_function import Predicate
+from desist.workflow.step_list import coerce_steps
 from desist.workflow.types import StepType
 
 __all__ = ["Condition"]
@@ -43,15 +43,15 @@ class Condition(Container):
     ) -> None:
         super().__init__(name, description, steps or [])
         where = f"Condition {self.name!r}"
-        self.else_steps: list[Runnable] = as_steps(else_steps or [], where, "else_steps")
+        self.else_steps: list[Runnable] = coerce_steps(else_steps or [], where, "else_steps")
         self.evaluator = evaluator
-        self._holds = None if isinstance(evaluator, bool) else Question(evaluator, f"evaluator= of {where}")
+        self._holds = None if isinstance(evaluator, bool) else Predicate(evaluator, f"evaluator= of {where}")
 
     def children(self) -> Sequence[Runnable]:
         """Return the steps in it, for either case."""
         return [*self.steps, *self.else_steps]
 
-    async def work(self, stage: Stage) -> Ended:
+    async def work(self, stage: ContainerRun) -> Ended:
         """Ask, and run the steps of the branch. An earlier run that had decided isn't asked again."""
         decided = stage.before.chosen if stage.before is not None else None
         if decided is not None:

@@ -13,34 +13,34 @@ from typing import Any, ClassVar
 from desist.agent.agent import Agent
 from desist.exceptions import ConfigurationError
 from desist.run.events.workflow_base import BaseStepEvent
-from desist.run.execution.cleanup import Cleanup
-from desist.run.options.strict import Strict
-from desist.workflow.checkpoints import keep_begun
-from desist.workflow.execution import Flow, Runnable, Spot
+from desist.run.execution.cleanup import CleanupHook
+from desist.run.options.strict import RejectUnknownOptions
+from desist.workflow.checkpoints import checkpoint_started
+from desist.workflow.execution import Runnable, StepPosition, WorkflowExecution
 from desist.workflow.sequence import run_sequence
-from desist.workflow.step_list import as_steps
-from desist.workflow.step_state import Progress
+from desist.workflow.step_list import coerce_steps
+from desist.workflow.step_state import StepState
 from desist.workflow.types import StepInput, StepOutput, StepType
 
-__all__ = ["Container", "Stage"]
+__all__ = ["Container", "ContainerRun"]
 
 
 @dataclass(slots=True)
-class Stage:
+class ContainerRun:
     """One performance of a container."""
 
     given: StepInput
-    flow: Flow
-    spot: Spot
-    progress: Progress
+    flow: WorkflowExecution
+    spot: StepPosition
+    progress: StepState
     before: StepOutput | None  #: what it had made when an earlier run was stopped in it
 
     @property
-    def earlier(self) -> list[StepOutput]:
+    def previous_output(self) -> list[StepOutput]:
         """What its steps had made by then."""
         return (self.before.steps or []) if self.before is not None else []
 
-    def tell(self, event: type[BaseStepEvent], **told: Any) -> None:
+    def emit(self, event: type[BaseStepEvent], **told: Any) -> None:
         """Tell the reader, by an event of this container."""
         self.flow.run.emit(event(**self.progress.common, **told))
 
@@ -48,17 +48,17 @@ class Stage:
         """Tell that it has begun, and note what it has decided to do."""
 
         def note() -> None:
-            self.progress.told, self.progress.chosen = True, chosen
+            self.progress.started_event_sent, self.progress.chosen = True, chosen
 
         self.flow.run.emit(event(**self.progress.common, **told), note)
-        keep_begun(self.flow.run, self.progress)
+        checkpoint_started(self.flow.run, self.progress)
 
     async def sequence(
-        self, steps: Sequence[Runnable], given: StepInput | None = None, before: Sequence[StepOutput] | None = None
+        self, steps: Sequence[Runnable], step_input: StepInput | None = None, before: Sequence[StepOutput] | None = None
     ) -> list[StepOutput]:
         """Run steps of this container one after the other."""
-        earlier = self.earlier if before is None else before
-        return await run_sequence(steps, given or self.given, self.flow, self.progress, self.spot, earlier)
+        earlier = self.previous_output if before is None else before
+        return await run_sequence(steps, step_input or self.given, self.flow, self.progress, self.spot, earlier)
 
     def ended(self, event: type[BaseStepEvent], outputs: Sequence[StepOutput], **told: Any) -> Ended:
         """Return what the container made, with the content of its last step, and the event that tells it."""
@@ -79,7 +79,7 @@ class Stage:
 Ended = tuple[StepOutput, BaseStepEvent]
 
 
-class Container(Strict):
+class Container(RejectUnknownOptions):
     """Steps under one name."""
 
     kind: ClassVar[StepType]
@@ -90,7 +90,7 @@ class Container(Strict):
         self.description = description
         self.step_id = str(uuid.uuid4())
         where = f"{self.kind.value} {self.name!r}"
-        self.steps: list[Runnable] = as_steps(steps, where, label)
+        self.steps: list[Runnable] = coerce_steps(steps, where, label)
         if not self.steps:
             raise ConfigurationError(f"{where} is empty: give it some {label}")
 
@@ -106,26 +106,31 @@ class Container(Strict):
         for step in self.children():
             yield from step.agents()
 
-    def cleanups(self, output: StepOutput, known: dict[str, Any], *, compensate: bool) -> Iterator[Cleanup]:
+    def cleanups(self, output: StepOutput, known: dict[str, Any], *, compensate: bool) -> Iterator[CleanupHook]:
         """A container has no hooks; its steps have."""
         yield from ()
 
-    async def perform(
-        self, given: StepInput, flow: Flow, spot: Spot, above: Progress, before: StepOutput | None = None
+    async def execute(
+        self,
+        step_input: StepInput,
+        flow: WorkflowExecution,
+        position: StepPosition,
+        above: StepState,
+        before: StepOutput | None = None,
     ) -> StepOutput:
         """Run what is in it; note it in `above` while it runs and when it has ended."""
-        progress = flow.begin(self, spot, above, self.kind, told=False)
-        stage = Stage(given, flow, spot, progress, before)
+        progress = flow.begin(self, position, above, self.kind, emit_started=False)
+        stage = ContainerRun(step_input, flow, position, progress, before)
         try:
             made, event = await self.work(stage)
         except Exception as error:
-            if not progress.told:
+            if not progress.started_event_sent:
                 stage.begin(self.started)
             flow.fail(progress, above, str(error) or type(error).__name__)
             raise
         made.step_name, made.step_id, made.step_type = self.name, self.step_id, self.kind.value
         return flow.end(progress, above, made, event)
 
-    async def work(self, stage: Stage) -> Ended:
+    async def work(self, stage: ContainerRun) -> Ended:
         """Run the steps that are due. Says that it has begun (`stage.begin`) as soon as it knows what."""
         raise NotImplementedError

@@ -12,9 +12,9 @@ from desist.run.events.containers import (
     LoopIterationCompletedEvent,
     LoopIterationStartedEvent,
 )
-from desist.workflow.container import Container, Ended, Stage
-from desist.workflow.sequence import following
-from desist.workflow.step_function import Question
+from desist.workflow.container import Container, ContainerRun, Ended
+from desist.workflow.sequence import next_input
+from desist.workflow.step_function import Predicate
 from desist.workflow.types import StepInput, StepOutput, StepType
 
 __all__ = ["Loop"]
@@ -56,14 +56,14 @@ class Loop(Container):
         self.max_iterations = max_iterations
         self.end_condition = end_condition
         self._enough = (
-            Question(end_condition, f"end_condition= of Loop {self.name!r}") if end_condition is not None else None
+            Predicate(end_condition, f"end_condition= of Loop {self.name!r}") if end_condition is not None else None
         )
         self.forward_iteration_output = forward_iteration_output
 
-    async def work(self, stage: Stage) -> Ended:
+    async def work(self, stage: ContainerRun) -> Ended:
         """Run round after round."""
         stage.begin(self.started, max_iterations=self.max_iterations)
-        size, earlier = len(self.steps), stage.earlier
+        size, earlier = len(self.steps), stage.previous_output
         given, rounds = stage.given, list[list[StepOutput]]()
         go_on = True
         while go_on and len(rounds) < self.max_iterations:
@@ -71,7 +71,7 @@ class Loop(Container):
             followed = len(earlier) > size * (len(rounds) + 1)
             outputs = await self._round(stage, given, len(rounds) + 1, before, followed)
             rounds.append(outputs)
-            go_on = followed or await self._goes_on(stage, len(rounds), outputs)
+            go_on = followed or await self._should_continue(stage, len(rounds), outputs)
             if self.forward_iteration_output:
                 given = _forwarded(stage.given, outputs)
         return stage.ended(
@@ -83,7 +83,7 @@ class Loop(Container):
         )
 
     async def _round(
-        self, stage: Stage, given: StepInput, number: int, before: list[StepOutput], followed: bool
+        self, stage: ContainerRun, step_input: StepInput, number: int, before: list[StepOutput], followed: bool
     ) -> list[StepOutput]:
         """Run one round; one that an earlier run had finished, and followed by another, is taken as it is."""
         if followed:
@@ -91,15 +91,15 @@ class Loop(Container):
                 stage.flow.reuse(step, output, stage.progress) for step, output in zip(self.steps, before, strict=True)
             ]
         stage.progress.round = number
-        stage.tell(LoopIterationStartedEvent, iteration=number, max_iterations=self.max_iterations)
-        return await stage.sequence(self.steps, given, before)
+        stage.emit(LoopIterationStartedEvent, iteration=number, max_iterations=self.max_iterations)
+        return await stage.sequence(self.steps, step_input, before)
 
-    async def _goes_on(self, stage: Stage, number: int, outputs: list[StepOutput]) -> bool:
+    async def _should_continue(self, stage: ContainerRun, number: int, outputs: list[StepOutput]) -> bool:
         enough = any(output.stop for output in outputs)
         if not enough and self._enough is not None:
             enough = bool(await self._enough.answer(outputs, stage.flow))
         go_on = not enough and number < self.max_iterations
-        stage.tell(
+        stage.emit(
             LoopIterationCompletedEvent,
             iteration=number,
             max_iterations=self.max_iterations,
@@ -109,7 +109,7 @@ class Loop(Container):
         return go_on
 
 
-def _forwarded(given: StepInput, outputs: list[StepOutput]) -> StepInput:
+def _forwarded(step_input: StepInput, outputs: list[StepOutput]) -> StepInput:
     for output in outputs:
-        given = following(given, output.step_name or "", output)
-    return given
+        step_input = next_input(step_input, output.step_name or "", output)
+    return step_input

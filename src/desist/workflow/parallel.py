@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from desist.exceptions import ConfigurationError
 from desist.run.events.containers import ParallelExecutionCompletedEvent, ParallelExecutionStartedEvent
-from desist.run.execution.parallel import side_by_side
-from desist.workflow.branch_state import Forks
-from desist.workflow.container import Container, Ended, Stage
+from desist.run.execution.parallel import run_parallel
+from desist.workflow.branch_state import BranchStates
+from desist.workflow.container import Container, ContainerRun, Ended
 from desist.workflow.execution import Runnable
-from desist.workflow.sequence import spot_of
+from desist.workflow.sequence import child_position
 from desist.workflow.types import StepOutput, StepType, joined
 
 __all__ = ["Parallel"]
@@ -55,20 +55,22 @@ class Parallel(Container):
             )
         self.siblings = siblings
 
-    async def work(self, stage: Stage) -> Ended:
+    async def work(self, stage: ContainerRun) -> Ended:
         """Run all branches and wait for all, whatever happens."""
         names, count = [step.name for step in self.steps], len(self.steps)
-        earlier = self._earlier(stage, names)
-        forks = Forks(stage.flow.place.session_state, names, self.name)
+        earlier = self._load_earlier(stage, names)
+        forks = BranchStates(stage.flow.place.session_state, names, self.name)
         stage.flow.run.commit(lambda: setattr(stage.progress, "forks", forks))
         stage.begin(self.started, parallel_step_count=count)
         branches = [
             self._branch(stage, step, number, forks, earlier.get(step.name)) for number, step in enumerate(self.steps)
         ]
         if self.siblings == "spare":
-            outputs = _first_failure(await side_by_side(stage.flow.run, [_spared(branch) for branch in branches]))
+            outputs = _first_failure(
+                await run_parallel(stage.flow.run, [_shielded_branch(branch) for branch in branches])
+            )
         else:
-            outputs = await side_by_side(stage.flow.run, branches)
+            outputs = await run_parallel(stage.flow.run, branches)
         forks.merge()
         made, event = stage.ended(
             ParallelExecutionCompletedEvent, outputs, parallel_step_count=count, step_results=outputs
@@ -78,17 +80,17 @@ class Parallel(Container):
         return made, event
 
     async def _branch(
-        self, stage: Stage, step: Runnable, number: int, forks: Forks, earlier: StepOutput | None
+        self, stage: ContainerRun, step: Runnable, number: int, forks: BranchStates, earlier: StepOutput | None
     ) -> StepOutput:
         if earlier is not None and earlier.finished:
             return stage.flow.reuse(step, earlier, stage.progress)
         flow = stage.flow.with_state(forks.of(step.name))
         flow.check()
-        spot = spot_of(number, stage.spot, stage.progress, flow)
-        return await step.perform(stage.given, flow, spot, stage.progress, earlier)
+        spot = child_position(number, stage.spot, stage.progress, flow)
+        return await step.execute(stage.given, flow, spot, stage.progress, earlier)
 
-    def _earlier(self, stage: Stage, names: list[str]) -> dict[str, StepOutput]:
-        earlier = {output.step_name or "": output for output in stage.earlier}
+    def _load_earlier(self, stage: ContainerRun, names: list[str]) -> dict[str, StepOutput]:
+        earlier = {output.step_name or "": output for output in stage.previous_output}
         for name in earlier:
             if name not in names:
                 raise ConfigurationError(
@@ -98,7 +100,7 @@ class Parallel(Container):
         return earlier
 
 
-async def _spared(branch: Coroutine[Any, Any, StepOutput]) -> StepOutput | Exception:
+async def _shielded_branch(branch: Coroutine[Any, Any, StepOutput]) -> StepOutput | Exception:
     try:
         return await branch
     except Exception as error:

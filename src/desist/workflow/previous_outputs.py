@@ -1,4 +1,4 @@
-"""`Outputs`: what the steps before have made, as each step sees it.
+"""`PreviousOutputs`: what the steps before have made, as each step sees it.
 
 The views of steps that follow one another share one log: a step costs the same, however many came before it.
 """
@@ -11,10 +11,10 @@ from typing import Any
 
 from desist.workflow.types import StepOutput
 
-__all__ = ["Outputs"]
+__all__ = ["PreviousOutputs"]
 
 
-class Outputs(Mapping[str, StepOutput]):
+class PreviousOutputs(Mapping[str, StepOutput]):
     """Outputs by step name, in the order in which they ended; a name that comes again stands where it came last."""
 
     __slots__ = ("_count", "_log", "_places")
@@ -25,16 +25,16 @@ class Outputs(Mapping[str, StepOutput]):
         self._count = 0  #: how much of the log is seen from here
 
     @classmethod
-    def of(cls, made: Mapping[str, StepOutput]) -> Outputs:
-        """Return `made` as `Outputs`."""
-        if isinstance(made, Outputs):
+    def of(cls, made: Mapping[str, StepOutput]) -> PreviousOutputs:
+        """Return `made` as `PreviousOutputs`."""
+        if isinstance(made, PreviousOutputs):
             return made
         view = cls()
         for name, output in made.items():
             view = view.then(name, output)
         return view
 
-    def then(self, name: str, output: StepOutput) -> Outputs:
+    def then(self, name: str, output: StepOutput) -> PreviousOutputs:
         """Return these outputs and one more. Only the first to go on from here can share the log."""
         log, places = self._log, self._places
         if self._count < len(log):
@@ -45,11 +45,11 @@ class Outputs(Mapping[str, StepOutput]):
         names = (log[-1][2] if log else 0) + (name not in places)
         places.setdefault(name, []).append(len(log))
         log.append((name, output, names))
-        view = Outputs()
+        view = PreviousOutputs()
         view._log, view._places, view._count = log, places, len(log)
         return view
 
-    def _place(self, name: str) -> int | None:
+    def _index_of(self, name: str) -> int | None:
         places = self._places.get(name)
         if places is None:
             return None
@@ -57,7 +57,7 @@ class Outputs(Mapping[str, StepOutput]):
         return places[seen - 1] if seen else None
 
     def __getitem__(self, name: str) -> StepOutput:
-        place = self._place(name)
+        place = self._index_of(name)
         if place is None:
             raise KeyError(name)
         return self._log[place][1]
@@ -65,14 +65,14 @@ class Outputs(Mapping[str, StepOutput]):
     def __iter__(self) -> Iterator[str]:
         for place in range(self._count):
             name = self._log[place][0]
-            if self._place(name) == place:
+            if self._index_of(name) == place:
                 yield name
 
     def __len__(self) -> int:
         return self._log[self._count - 1][2] if self._count else 0
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Outputs.of, (dict(self),)
+        return PreviousOutputs.of, (dict(self),)
 
     def __repr__(self) -> str:
         return f"<Outputs of {', '.join(list(self)[:5])}{' ...' if len(self) > 5 else ''}>"

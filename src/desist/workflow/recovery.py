@@ -1,4 +1,4 @@
-"""Going on with runs that a dead process has left: `Resuming` is a base of `Workflow`.
+"""Going on with runs that a dead process has left: `Recovery` is a base of `Workflow`.
 
 Unlike `continue_run` it goes on with the same run, under its id: whoever knows that id may still cancel it. Which runs
 these are, and that no other process goes on with them, too, is decided by the store.
@@ -12,20 +12,20 @@ from typing import Any
 
 from desist.exceptions import ConfigurationError, DesistError
 from desist.run.component.awaitable import awaitable
-from desist.run.component.options import WorkflowOptions, checked_options
+from desist.run.component.options import WorkflowOptions, validate_options
 from desist.run.execution.run import Run
-from desist.run.options.durable_limits import KeptOptions
+from desist.run.options.durable_limits import DurableLimits
 from desist.run.records.metrics import Usage
 from desist.run.storage.shared_store import SharedStore, shared_store
 from desist.run.storage.store import RunStore
 from desist.run.storage.values import StoredRun
 
-__all__ = ["Resuming", "checked_on_crash"]
+__all__ = ["Recovery", "checked_on_crash"]
 
 log = logging.getLogger("desist.run")
 
 
-class Resuming:
+class Recovery:
     """What a workflow can do with its runs whose process has died."""
 
     id: str
@@ -36,8 +36,8 @@ class Resuming:
         """Where runs are recorded."""
         raise NotImplementedError
 
-    def _reopen(
-        self, earlier: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None, kept: bool = False
+    def _open_continuation(
+        self, earlier: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None, replay: bool = False
     ) -> Run:
         """Register a run that goes on from what an earlier one left."""
         raise NotImplementedError
@@ -63,18 +63,18 @@ class Resuming:
         shared = shared_store(self.store)
         if self.on_crash != "resume" or shared is None:
             raise ConfigurationError(f'workflow {self.id!r} resumes no runs: give it on_crash="resume" and a SqliteDb')
-        return [run.run_id for run in shared.take_lost("workflow", self.id) if self._resume(shared, run, price)]
+        return [run.run_id for run in shared.take_orphans("workflow", self.id) if self._resume(shared, run, price)]
 
     def _resume(self, shared: SharedStore, lost: StoredRun, price: Callable[[str, Usage], float] | None) -> bool:
         output = lost.output
-        options = checked_options("resume_lost_runs()", {"run_id": lost.run_id}, WorkflowOptions)
+        options = validate_options("resume_lost_runs()", {"run_id": lost.run_id}, WorkflowOptions)
         options["first_event"] = lost.next_event
         try:
-            options["kept"] = (lost.options or KeptOptions()).priced(price)
-            run = self._reopen(output, options, stream=True, stream_events=True, kept=True)
+            options["kept"] = (lost.options or DurableLimits()).with_price(price)
+            run = self._open_continuation(output, options, stream=True, stream_events=True, replay=True)
         except DesistError as error:
             log.error("run %s can't be resumed: %s", lost.run_id, error)
-            shared.give_up(lost.run_id, f"its process died, and it can't be resumed: {error}")
+            shared.fail_claimed_run(lost.run_id, f"its process died, and it can't be resumed: {error}")
             return False
         run.body.output.continued_from = None  # it is the same run
         run.start()

@@ -7,9 +7,9 @@ from typing import Any
 
 from desist.exceptions import ConfigurationError, StepError
 from desist.run.events.containers import RouterExecutionCompletedEvent, RouterExecutionStartedEvent
-from desist.workflow.container import Container, Ended, Stage
+from desist.workflow.container import Container, ContainerRun, Ended
 from desist.workflow.execution import Runnable
-from desist.workflow.step_function import Question
+from desist.workflow.step_function import Predicate
 from desist.workflow.steps import Steps
 from desist.workflow.types import StepType
 
@@ -49,12 +49,12 @@ class Router(Container):
             raise ConfigurationError(f"Router {self.name!r} has no selector: give it a function, selector=...")
         self.choices = self.steps
         self.selector = selector
-        self._select = Question(selector, f"selector= of Router {self.name!r}")
+        self._select = Predicate(selector, f"selector= of Router {self.name!r}")
         self._given = list(given)  # as they were written: a selector may return them
         self._by_name = {step.name: step for step in self.steps}
         self._by_id = {id(one): step for step, raw in zip(self.steps, self._given, strict=True) for one in (step, raw)}
 
-    async def work(self, stage: Stage) -> Ended:
+    async def work(self, stage: ContainerRun) -> Ended:
         """Ask, and run what was chosen. An earlier run that had chosen isn't asked again."""
         decided = stage.before.chosen if stage.before is not None else None
         if decided is None:

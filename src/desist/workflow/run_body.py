@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from desist.run.agent import BaseAgentRunEvent, RunOutput
 from desist.run.events.base import CancellationStage, RunStatus
-from desist.run.execution.cleanup import Cleanup, hook
-from desist.run.execution.session_binding import InSession
+from desist.run.execution.cleanup import CleanupHook, bind_hook
+from desist.run.execution.session_binding import SessionBinding
 from desist.run.options.context import RunContext
-from desist.run.options.parent_context import Place
+from desist.run.options.parent_context import ParentContext
 from desist.run.storage.values import SessionUpdate
 from desist.run.workflow import (
     StepOutputEvent,
@@ -21,11 +21,11 @@ from desist.run.workflow import (
     WorkflowRunOutput,
     WorkflowStartedEvent,
 )
-from desist.workflow.execution import Flow, Runnable
+from desist.workflow.execution import Runnable, WorkflowExecution
 from desist.workflow.metrics import metrics_of
 from desist.workflow.sequence import run_sequence
 from desist.workflow.sessions import EarlierRuns
-from desist.workflow.step_state import Progress
+from desist.workflow.step_state import StepState
 from desist.workflow.terminal_events import cancelled, completed, failed
 from desist.workflow.types import StepInput, StepOutput, StepType
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from desist.run.execution.run import Run
     from desist.workflow.workflow import Workflow
 
-__all__ = ["WorkflowBody"]
+__all__ = ["WorkflowRunBody"]
 
 
-class WorkflowBody:
+class WorkflowRunBody:
     """One run of a workflow."""
 
     kind = "workflow"
@@ -44,54 +44,54 @@ class WorkflowBody:
     def __init__(
         self,
         workflow: Workflow,
-        given: StepInput,
-        place: Place,
+        step_input: StepInput,
+        parent: ParentContext,
         *,
-        listened: bool,
+        has_reader: bool,
         stream_events: bool,
         before: Sequence[StepOutput | dict[str, Any]] = (),
     ) -> None:
         self.workflow = workflow
-        self.given = given
-        self.place = place
-        self.listened = listened
+        self.given = step_input
+        self.place = parent
+        self.has_reader = has_reader
         self.stream_events = stream_events
-        self.first_event = 0
+        self.first_event_index = 0
         #: What the steps made when an earlier run was stopped: what finished is taken as it is.
         self.before = _step_outputs(before)
         self.earlier_runs: Mapping[str, RunOutput] = {}  #: of agents, by id, of the run that was stopped
-        self.progress = Progress({}, StepType.WORKFLOW.value)
+        self.progress = StepState({}, StepType.WORKFLOW.value)
         self.made: StepOutput | None = None  #: by a workflow that is a function
         self.common: dict[str, Any] = {}
         self.child_runs: list[Any] = []
-        self.begun: list[tuple[Runnable, Progress]] = []
+        self.begun: list[tuple[Runnable, StepState]] = []
         self.on_cancel: Callable[..., Any] | None = None  #: of this run alone
         self.resumable = workflow.on_crash == "resume"
-        self.in_session: InSession | None = None
-        kept = workflow.store_events and place.step_id is None  # a nested one tells its events to the outer run
+        self.in_session: SessionBinding | None = None
+        kept = workflow.store_events and parent.step_id is None  # a nested one tells its events to the outer run
         self.note_event = self._note_event if kept else None
         self._began_at = time.monotonic()
         self.output = WorkflowRunOutput(
-            input=given.input,
+            input=step_input.input,
             workflow_id=workflow.id,
             workflow_name=workflow.name,
-            session_id=place.session_id,
-            user_id=place.user_id,
-            metadata=place.metadata,
-            additional_data=given.additional_data,
-            workflow_step_id=place.step_id,
+            session_id=parent.session_id,
+            user_id=parent.user_id,
+            metadata=parent.metadata,
+            additional_data=step_input.additional_data,
+            workflow_step_id=parent.step_id,
             step_results=self.progress.done,
             events=[] if kept else None,
             status=RunStatus.pending,
         )
 
-    def go_on_from(self, earlier: WorkflowRunOutput) -> None:
+    def continue_from(self, earlier: WorkflowRunOutput) -> None:
         """Take over what an earlier run left: its finished steps, and what its agents had said and done."""
         self.before = _with_inner(_step_outputs(earlier.step_results), earlier)
         self.earlier_runs = {run.run_id: run for run in _agent_runs(earlier) if run.run_id is not None}
         self.output.continued_from = earlier.run_id
 
-    def named(self, run_id: str, parent_run_id: str | None) -> None:
+    def bind_run_id(self, run_id: str, parent_run_id: str | None) -> None:
         """The run's id is known: every event carries it."""
         self.output.run_id = run_id
         self.output.parent_run_id = parent_run_id
@@ -109,11 +109,11 @@ class WorkflowBody:
         """What the run changes in its session."""
         return self.in_session.update if self.in_session is not None else None
 
-    def began(self) -> WorkflowStartedEvent:
+    def start_event(self) -> WorkflowStartedEvent:
         """Return the first event."""
         return WorkflowStartedEvent(**self.common)
 
-    async def work(self, run: Run) -> None:
+    async def execute(self, run: Run) -> None:
         """Run the steps."""
         place = self.place
         if self.in_session is not None:
@@ -131,9 +131,9 @@ class WorkflowBody:
             metadata=place.metadata,
             cancel_token=run.token,
         )
-        heard = self.listened and self.workflow.stream_executor_events
+        heard = self.has_reader and self.workflow.stream_executor_events
         history = (self.workflow.add_workflow_history_to_steps, self.workflow.num_history_runs)
-        flow = Flow(
+        flow = WorkflowExecution(
             run,
             place,
             context,
@@ -143,7 +143,7 @@ class WorkflowBody:
             history=history,
             earlier_runs=self.earlier_runs,
             child_runs=self.child_runs,
-            begun=self.begun,
+            started_steps=self.begun,
         )
         program = self.workflow.program
         if program is None:
@@ -153,7 +153,7 @@ class WorkflowBody:
         made = await program.run(self.workflow, self.given, flow, self.progress)
         run.commit(lambda: setattr(self, "made", made))
 
-    def conclude(self, status: RunStatus, error: BaseException | None) -> list[Any]:
+    def terminal_events(self, status: RunStatus, error: BaseException | None) -> list[Any]:
         """Finish the output and return the closing events."""
         output = self.output
         if self.in_session is not None:
@@ -162,7 +162,7 @@ class WorkflowBody:
         if status is not RunStatus.completed:
             events = self._cancelled() if status is RunStatus.cancelled else self._failed(error)
         if self.workflow.store_executor_outputs:
-            output.step_executor_runs = [*self._taken_over(), *self.child_runs] or None
+            output.step_executor_runs = [*self._reused_outputs(), *self.child_runs] or None
         output.metrics = WorkflowMetrics(
             steps=metrics_of(self.progress.done), duration=time.monotonic() - self._began_at
         )
@@ -173,7 +173,7 @@ class WorkflowBody:
                 self.note_event(event)
         return events
 
-    def _taken_over(self) -> list[Any]:
+    def _reused_outputs(self) -> list[Any]:
         """Return the earlier runs whose steps weren't run again."""
         known = set(_run_ids(self.progress.done))
         return [run for run_id, run in self.earlier_runs.items() if run_id in known]
@@ -203,26 +203,26 @@ class WorkflowBody:
         self.output.content = self.output.content if self.output.content is not None else words
         return [failed(self.output, self.common, type(error).__name__)]
 
-    def cleanups(self, compensate: bool) -> list[Cleanup]:
+    def cleanup_hooks(self, compensate: bool) -> list[CleanupHook]:
         """Return what is to be done: for interrupted steps, compensations, the workflow's own, the run's own."""
         place, workflow = self.place, self.workflow
         known = {"session_state": place.session_state, "dependencies": place.dependencies, "record": self.output.cancel}
-        self.progress.settle()  # hooks find the state as it will be left
+        self.progress.merge_branches()  # hooks find the state as it will be left
         made = [(step, progress.output or progress.interrupted()) for step, progress in _latest_first(self.begun)]
         due = [one for step, output in made for one in step.cleanups(output, known, compensate=False)]
         if compensate or workflow.compensate:
             due += [one for step, output in made for one in step.cleanups(output, known, compensate=True)]
         for function, name in ((workflow.on_cancel, workflow.name or workflow.id), (self.on_cancel, "run")):
             if function is not None:
-                due.append(hook(name, "on_cancel", function, self.output, known))
+                due.append(bind_hook(name, "on_cancel", function, self.output, known))
         return due
 
     def _close_open(self, reason: str | None) -> list[Any]:
         """Move what is open to the results, as it stands; return the closing events."""
-        self.progress.settle()
+        self.progress.merge_branches()
         self.output.content = self.progress.partial()
         events = []
-        for event, close in self.progress.closing(reason):
+        for event, close in self.progress.cancel_open_steps(reason):
             close()
             events += [event] if event is not None else []
         self.progress.done.extend(self.before[len(self.progress.done) :])  # what it hadn't come to take over
@@ -236,7 +236,7 @@ class WorkflowBody:
         assert self.output.events is not None
         self.output.events.append(event)
 
-    def said(self) -> Any:
+    def partial_content(self) -> Any:
         """Return what it has said by now."""
         return self.progress.partial()
 
@@ -244,22 +244,22 @@ class WorkflowBody:
         """Return the names of the steps that are open, the outermost first. For who looks at live runs."""
         return list(_names(self.progress))
 
-    def doing(self) -> str:
+    def describe_activity(self) -> str:
         """Return the names of the steps that run."""
         return ", ".join(self.open_steps())
 
-    def tell_all(self) -> None:
+    def enable_all_events(self) -> None:
         """Show everything: it is recorded, for whoever follows from another process."""
-        self.listened = self.stream_events = True
+        self.has_reader = self.stream_events = True
 
-    def shows(self, event: Any) -> bool:
+    def is_visible(self, event: Any) -> bool:
         """Whether the reader sees an event.
 
         Without `stream_events`: the start, text, what function steps made, and the workflow's own end. The ends of
         the agents and workflows in it aren't: a reader that stops at the first "cancelled" has the workflow's id in
         its hand.
         """
-        if not self.listened:
+        if not self.has_reader:
             return False
         if isinstance(event, BaseAgentRunEvent) and event.agent_id and not self.workflow.stream_executor_events:
             return False
@@ -268,7 +268,7 @@ class WorkflowBody:
         return event.run_id == self.output.run_id and (event.is_terminal or isinstance(event, WorkflowStartedEvent))
 
 
-def _latest_first(begun: list[tuple[Runnable, Progress]]) -> Iterator[tuple[Runnable, Progress]]:
+def _latest_first(begun: list[tuple[Runnable, StepState]]) -> Iterator[tuple[Runnable, StepState]]:
     """Yield what has begun, the last first, with what ended in nested workflows; cancelled ones clean up themselves."""
     for step, progress in reversed(begun):
         if progress.child_output is not None and progress.child_output.status in (RunStatus.completed, RunStatus.error):
@@ -276,7 +276,7 @@ def _latest_first(begun: list[tuple[Runnable, Progress]]) -> Iterator[tuple[Runn
         yield step, progress
 
 
-def _names(progress: Progress) -> Iterator[str]:
+def _names(progress: StepState) -> Iterator[str]:
     for step in progress.open:
         yield step.common["step_name"]
         yield from _names(step)

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from desist.exceptions import ConfigurationError
-from desist.workflow.execution import Flow, Runnable, Spot
-from desist.workflow.previous_outputs import Outputs
-from desist.workflow.step_state import Progress
+from desist.workflow.execution import Runnable, StepPosition, WorkflowExecution
+from desist.workflow.previous_outputs import PreviousOutputs
+from desist.workflow.step_state import StepState
 from desist.workflow.types import StepInput, StepOutput
 
-__all__ = ["following", "run_sequence", "spot_of"]
+__all__ = ["child_position", "next_input", "run_sequence"]
 
 
 async def run_sequence(
     steps: Sequence[Runnable],
-    given: StepInput,
-    flow: Flow,
-    above: Progress,
-    spot: Spot | None = None,
+    step_input: StepInput,
+    flow: WorkflowExecution,
+    above: StepState,
+    position: StepPosition | None = None,
     before: Sequence[StepOutput] = (),
 ) -> list[StepOutput]:
     """Run the steps in their order; stop early where one says so. Return what they made.
@@ -40,35 +40,35 @@ async def run_sequence(
             output = flow.reuse(step, earlier, above)
         else:
             before = ()
-            output = await step.perform(given, flow, spot_of(number, spot, above, flow), above, earlier)
+            output = await step.execute(step_input, flow, child_position(number, position, above, flow), above, earlier)
         outputs.append(output)
         if output.stop:
             break
-        given = following(given, step.name, output)
+        step_input = next_input(step_input, step.name, output)
     return outputs
 
 
-def following(given: StepInput, name: str, output: StepOutput) -> StepInput:
+def next_input(step_input: StepInput, name: str, output: StepOutput) -> StepInput:
     """Return the input of the step after `name`."""
     return StepInput(
-        input=given.input,
+        input=step_input.input,
         previous_step_content=output.content,
-        previous_step_outputs=Outputs.of(given.previous_step_outputs).then(name, output),
-        additional_data=given.additional_data,
-        images=_both(given.images, output.images),
-        videos=_both(given.videos, output.videos),
-        audio=_both(given.audio, output.audio),
-        files=_both(given.files, output.files),
-        workflow_session=given.workflow_session,
+        previous_step_outputs=PreviousOutputs.of(step_input.previous_step_outputs).then(name, output),
+        additional_data=step_input.additional_data,
+        images=_both(step_input.images, output.images),
+        videos=_both(step_input.videos, output.videos),
+        audio=_both(step_input.audio, output.audio),
+        files=_both(step_input.files, output.files),
+        workflow_session=step_input.workflow_session,
     )
 
 
-def spot_of(number: int, outer: Spot | None, above: Progress, flow: Flow) -> Spot:
+def child_position(number: int, outer: StepPosition | None, above: StepState, flow: WorkflowExecution) -> StepPosition:
     """Return where the step stands that is the `number`-th in the container at `outer`, or in the workflow."""
     if outer is None:
-        return Spot(number, flow.place.step_id, flow.place.nested_depth)
+        return StepPosition(number, flow.place.step_id, flow.place.nested_depth)
     prefix = outer.index if isinstance(outer.index, tuple) else (outer.index,)
-    return Spot((*prefix, number), above.common.get("step_id"), outer.depth + 1)
+    return StepPosition((*prefix, number), above.common.get("step_id"), outer.depth + 1)
 
 
 def _both(had: list[object] | None, made: list[object] | None) -> list[object] | None:

@@ -9,8 +9,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from desist.run.component.awaitable import awaitable
-from desist.run.component.sessions import Sessions
-from desist.run.options.parent_context import Place
+from desist.run.component.sessions import SessionMethods
+from desist.run.options.parent_context import ParentContext
 from desist.run.outputs.history import history_context, workflow_history
 from desist.run.outputs.workflow import WorkflowRunOutput
 from desist.run.outputs.workflow_session import WorkflowSession
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["EarlierRuns", "WorkflowSessions", "with_history"]
 
 
-class WorkflowSessions(Sessions):
+class WorkflowSessions(SessionMethods):
     """What a workflow can say about its sessions. See `desist.run.component.sessions`."""
 
     _kind = "workflow"
@@ -53,8 +53,8 @@ class EarlierRuns:
     blocks its loop meanwhile, for as long as the disk takes.
     """
 
-    def __init__(self, store: RunStore, place: Place) -> None:
-        self._store, self._place = store, place
+    def __init__(self, store: RunStore, parent: ParentContext) -> None:
+        self._store, self._parent = store, parent
         self._lock = threading.Lock()
         self._whole: WorkflowSession | None = None
 
@@ -71,7 +71,7 @@ class EarlierRuns:
         return await read(self._store, lambda: self.get_workflow_history_context(num_runs))
 
     def _outputs(self, num_runs: int | None) -> list[Any]:
-        place = self._place
+        place = self._parent
         if place.new_session or place.session_id is None or num_runs == 0:
             return []
         owner = place.workflow_id
@@ -81,7 +81,7 @@ class EarlierRuns:
     def _session(self) -> WorkflowSession:
         with self._lock:
             if self._whole is None:
-                place = self._place
+                place = self._parent
                 session_id = place.session_id or ""
                 held = None if place.new_session else self._store.load_session(session_id, "workflow")
                 held = held or StoredSession(
@@ -99,10 +99,10 @@ class EarlierRuns:
         return WorkflowSession.from_dict, (self._session().to_dict(),)
 
 
-async def with_history(message: str, given: StepInput, *, wanted: bool, num_runs: int | None) -> str:
+async def with_history(message: str, step_input: StepInput, *, enabled: bool, num_runs: int | None) -> str:
     """Return what an agent is asked, after what was said in the runs before, if the step or workflow wants that."""
-    earlier = given.workflow_session
-    if not wanted or earlier is None:
+    earlier = step_input.workflow_session
+    if not enabled or earlier is None:
         return message
     context = await earlier.context_beside(num_runs)
     return f"{context}\n\n{message}" if context else message

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from desist.agent.agent import Agent
-from desist.calls.thread_call import Interrupt
+from desist.calls.thread_call import InterruptMode
 from desist.exceptions import ConfigurationError, StepError
 from desist.run.events.steps import StepCompletedEvent, StepOutputEvent, StepProgressEvent
-from desist.run.execution.cleanup import Cleanup, check_hook, hook
-from desist.run.options.idempotency import enter_work
-from desist.run.options.strict import Strict
+from desist.run.execution.cleanup import CleanupHook, bind_hook, check_hook
+from desist.run.options.idempotency import set_work_key
+from desist.run.options.strict import RejectUnknownOptions
 from desist.tools.isolation import Isolation
 from desist.workflow.child_run import run_child
-from desist.workflow.execution import Flow, Runnable, Spot
-from desist.workflow.step_function import FunctionCall, call_function
-from desist.workflow.step_state import Progress
+from desist.workflow.execution import Runnable, StepPosition, WorkflowExecution
+from desist.workflow.step_function import StepFunction, call_function
+from desist.workflow.step_state import StepState
 from desist.workflow.types import OnError, StepInput, StepOutput, StepType
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Step"]
 
 
-class Step(Strict):
+class Step(RejectUnknownOptions):
     """One piece of work in a workflow.
 
     Parameters:
@@ -77,7 +77,7 @@ class Step(Strict):
         timeout: float | None = None,
         isolation: Isolation = "thread",
         grace: float | None = None,
-        interrupt: Interrupt = "auto",
+        interrupt: InterruptMode = "auto",
         add_workflow_history: bool | None = None,
         num_history_runs: int = 3,
     ) -> None:
@@ -99,11 +99,11 @@ class Step(Strict):
         self.agent = agent
         self.workflow = workflow
         self.function = (
-            FunctionCall(executor, isolation=isolation, interrupt=interrupt, grace=grace)
+            StepFunction(executor, isolation=isolation, interrupt=interrupt, grace=grace)
             if executor is not None
             else None
         )
-        self.name: str = name or self._own_name()
+        self.name: str = name or self._default_name()
         self.description = description
         self.step_id = step_id or str(uuid.uuid4())
         self.max_retries = max_retries
@@ -114,7 +114,7 @@ class Step(Strict):
         self.add_workflow_history = add_workflow_history
         self.num_history_runs = num_history_runs
 
-    def _own_name(self) -> str:
+    def _default_name(self) -> str:
         if self.function is not None:
             return self.function.name
         worker = self.agent or self.workflow
@@ -135,28 +135,33 @@ class Step(Strict):
         for step in self.children():
             yield from step.agents()
 
-    def cleanups(self, output: StepOutput, known: dict[str, Any], *, compensate: bool) -> Iterator[Cleanup]:
+    def cleanups(self, output: StepOutput, known: dict[str, Any], *, compensate: bool) -> Iterator[CleanupHook]:
         """Name the hooks that are due for what it made: its compensation, or what is to be done when interrupted."""
         if compensate and self.compensate is not None:
-            yield hook(self.name, "compensate", self.compensate, output, known)
+            yield bind_hook(self.name, "compensate", self.compensate, output, known)
         elif not compensate and output.cancelled and callable(self.on_cancel):
-            yield hook(self.name, "on_cancel", self.on_cancel, output, known)
+            yield bind_hook(self.name, "on_cancel", self.on_cancel, output, known)
 
-    async def perform(
-        self, given: StepInput, flow: Flow, spot: Spot, above: Progress, before: StepOutput | None = None
+    async def execute(
+        self,
+        step_input: StepInput,
+        flow: WorkflowExecution,
+        position: StepPosition,
+        above: StepState,
+        before: StepOutput | None = None,
     ) -> StepOutput:
         """Do the step; note it in `above` while it runs and when it has ended."""
         kind, executor_type = self._kind()
-        progress = flow.begin(self, spot, above, kind)
+        progress = flow.begin(self, position, above, kind)
         worker = self.agent or self.workflow
         progress.executor_type = executor_type
         progress.executor_name = worker.name if worker is not None else self.name
         try:
-            output = await self._attempts(given, flow, progress, before)
+            output = await self._attempts(step_input, flow, progress, before)
         except (Exception, SystemExit) as error:
             return self._failed(error, flow, progress, above)
         finally:
-            enter_work(None)
+            set_work_key(None)
         output.step_name, output.step_id, output.step_type = self.name, self.step_id, kind.value
         output.executor_type, output.executor_name = progress.executor_type, progress.executor_name
         if self.function is not None:
@@ -178,38 +183,42 @@ class Step(Strict):
         return (StepType.WORKFLOW, "workflow") if self.workflow is not None else (StepType.FUNCTION, "function")
 
     async def _attempts(
-        self, given: StepInput, flow: Flow, progress: Progress, before: StepOutput | None
+        self, step_input: StepInput, flow: WorkflowExecution, progress: StepState, before: StepOutput | None
     ) -> StepOutput:
         key = f"{flow.run.key}:{progress.path()}"
         for attempt in range(self.max_retries + 1):
-            enter_work(f"{key}:{attempt + 1}")
+            set_work_key(f"{key}:{attempt + 1}")
             await flow.run.confirm_ownership()
             try:
                 if self.function is not None:
-                    return await self._call_function(self.function, given, flow, progress)
-                return await run_child(self, given, flow, progress, before)
+                    return await self._call_function(self.function, step_input, flow, progress)
+                return await run_child(self, step_input, flow, progress, before)
             except Exception as error:
                 last = attempt == self.max_retries or not getattr(error, "retryable", True)
-                if last or flow.told_to_stop():
+                if last or flow.branch_cancelled():
                     raise
                 words = f"attempt {attempt + 1} of {self.max_retries + 1} failed: {error or type(error).__name__}"
                 event = StepProgressEvent(**progress.common, attempt=attempt + 2, content=words)
-                flow.run.emit(event, progress.said.clear)
+                flow.run.emit(event, progress.content_pieces.clear)
         raise AssertionError("unreachable")
 
-    async def _call_function(self, call: FunctionCall, given: StepInput, flow: Flow, progress: Progress) -> StepOutput:
+    async def _call_function(
+        self, call: StepFunction, step_input: StepInput, flow: WorkflowExecution, progress: StepState
+    ) -> StepOutput:
         limit = asyncio.timeout(self.timeout)
         try:
             async with limit:
-                return await call_function(call, (given,), call.arguments(flow), flow, progress)
+                return await call_function(call, (step_input,), call.arguments(flow), flow, progress)
         except TimeoutError as error:
-            raise self.too_long() if limit.expired() else error from None
+            raise self.timeout_error() if limit.expired() else error from None
 
-    def too_long(self) -> StepError:
+    def timeout_error(self) -> StepError:
         """Return the error of a step that took longer than its timeout."""
         return StepError(f"step {self.name!r} took longer than its timeout of {self.timeout:g} s")
 
-    def _failed(self, error: BaseException, flow: Flow, progress: Progress, above: Progress) -> StepOutput:
+    def _failed(
+        self, error: BaseException, flow: WorkflowExecution, progress: StepState, above: StepState
+    ) -> StepOutput:
         """Record the failure; go on, or fail the run."""
         words = str(error) or type(error).__name__
         output = flow.fail(progress, above, words)
@@ -231,7 +240,7 @@ def _check_work(name: str | None, **work: Any) -> None:
         raise ConfigurationError(f"agent= of step {name!r} must be an Agent, not {agent!r:.80}")
     if executor is not None and not callable(executor):
         raise ConfigurationError(f"executor= of step {name!r} must be callable, not {executor!r:.80}")
-    if workflow is not None and not hasattr(workflow, "open_bound"):
+    if workflow is not None and not hasattr(workflow, "open_as_child"):
         raise ConfigurationError(f"workflow= of step {name!r} must be a Workflow, not {workflow!r:.80}")
 
 

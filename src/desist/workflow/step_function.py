@@ -1,6 +1,6 @@
 """Calling a function of the user's: sync or async, plain or a generator, with the parameters that it asks for by name.
 
-Called by steps, by containers that ask a question (`Question`), and by a workflow whose `steps` is a function.
+Called by steps, by containers that ask a question (`Predicate`), and by a workflow whose `steps` is a function.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from desist.calls.dispatch import call_user_code
-from desist.calls.thread_call import Interrupt
+from desist.calls.thread_call import InterruptMode
 from desist.exceptions import ConfigurationError, StepError, UnsupportedError
 from desist.run.events.base import BaseRunOutputEvent, content_text
 from desist.run.events.steps import StepOutputEvent
-from desist.run.execution.custom_events import fill_in
+from desist.run.execution.custom_events import set_missing_ids
 from desist.run.outputs.agent import RunOutput
 from desist.run.outputs.workflow import WorkflowRunOutput
 from desist.tools.isolation import Isolation, check_options, check_reachable, refuse_linked
-from desist.workflow.execution import Flow
-from desist.workflow.step_state import Progress
+from desist.workflow.execution import WorkflowExecution
+from desist.workflow.step_state import StepState
 from desist.workflow.types import StepOutput
 
-__all__ = ["FunctionCall", "Question", "call_function", "function_name"]
+__all__ = ["Predicate", "StepFunction", "call_function", "function_name"]
 
 #: How deep the outputs may be nested that a function returns.
 MAX_OUTPUTS = 32
@@ -49,7 +49,7 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-class FunctionCall:
+class StepFunction:
     """A step's function, looked at once."""
 
     def __init__(
@@ -58,7 +58,7 @@ class FunctionCall:
         *,
         what: str = "step function",
         isolation: Isolation = "thread",
-        interrupt: Interrupt = "auto",
+        interrupt: InterruptMode = "auto",
         grace: float | None = None,
     ) -> None:
         self.function, self.what = function, what
@@ -81,7 +81,7 @@ class FunctionCall:
         elif self.grace is not None:
             raise ConfigurationError(f"{whose}: grace={self.grace!r} needs isolation='process'")
 
-    def arguments(self, flow: Flow, **more: Any) -> dict[str, Any]:
+    def arguments(self, flow: WorkflowExecution, **more: Any) -> dict[str, Any]:
         """Return what the function asks for by name, beside its input; `more` is known here alone."""
         known = {
             "session_state": flow.context.session_state,
@@ -102,10 +102,10 @@ class FunctionCall:
 
 
 async def call_function(
-    call: FunctionCall, args: tuple[Any, ...], arguments: dict[str, Any], flow: Flow, progress: Progress
+    call: StepFunction, args: tuple[Any, ...], arguments: dict[str, Any], flow: WorkflowExecution, progress: StepState
 ) -> StepOutput:
     """Call it and return what it made. Sync functions run in a worker thread, or in a process if the step says so."""
-    pieces = _Pieces(flow, progress)
+    pieces = _GeneratorOutput(flow, progress)
     if call.isolation == "process":
         return await _call_isolated(call, args, arguments, pieces)
 
@@ -122,7 +122,7 @@ async def call_function(
 
 
 async def _call_isolated(
-    call: FunctionCall, args: tuple[Any, ...], arguments: dict[str, Any], pieces: _Pieces
+    call: StepFunction, args: tuple[Any, ...], arguments: dict[str, Any], pieces: _GeneratorOutput
 ) -> StepOutput:
     from desist.calls.process import run_in_process
 
@@ -138,12 +138,12 @@ async def _call_isolated(
     return pieces.output() if call.is_generator else _as_output(made)
 
 
-def _drain(items: Iterator[Any], pieces: _Pieces) -> None:
+def _drain(items: Iterator[Any], pieces: _GeneratorOutput) -> None:
     for item in items:
         pieces.take(item)
 
 
-async def _drain_async(items: AsyncIterator[Any], pieces: _Pieces) -> None:
+async def _drain_async(items: AsyncIterator[Any], pieces: _GeneratorOutput) -> None:
     try:
         async for item in items:
             pieces.take(item)
@@ -151,10 +151,10 @@ async def _drain_async(items: AsyncIterator[Any], pieces: _Pieces) -> None:
         await items.aclose()  # type: ignore[attr-defined]
 
 
-class _Pieces:
+class _GeneratorOutput:
     """What a generator yields: events pass through, a StepOutput or a run's output is the result, the rest is text."""
 
-    def __init__(self, flow: Flow, progress: Progress) -> None:
+    def __init__(self, flow: WorkflowExecution, progress: StepState) -> None:
         self._flow, self._progress = flow, progress
         self._result: StepOutput | None = None
 
@@ -162,17 +162,17 @@ class _Pieces:
         if isinstance(item, StepOutput | RunOutput | WorkflowRunOutput):
             self._result = _as_output(item)
         elif isinstance(item, BaseRunOutputEvent):
-            fill_in(item, self._progress.common)
+            set_missing_ids(item, self._progress.common)
             text = item.content if item.is_content and isinstance(getattr(item, "content", None), str) else ""  # type: ignore[attr-defined]
-            self._flow.run.emit(item, (lambda: self._progress.said.append(text)) if text else None)
+            self._flow.run.emit(item, (lambda: self._progress.content_pieces.append(text)) if text else None)
         else:
             text = content_text(item)
             event = StepOutputEvent(**self._progress.common, step_output=StepOutput(content=item))
             event.is_content = True  # type: ignore[misc]
-            self._flow.run.emit(event, lambda: self._progress.said.append(text))
+            self._flow.run.emit(event, lambda: self._progress.content_pieces.append(text))
 
     def output(self) -> StepOutput:
-        return self._result or StepOutput(content="".join(self._progress.said))
+        return self._result or StepOutput(content="".join(self._progress.content_pieces))
 
 
 def _as_output(made: Any) -> StepOutput:
@@ -196,7 +196,7 @@ def _check_depth(made: StepOutput) -> None:
     )
 
 
-class Question:
+class Predicate:
     """A function of the user's that decides something for a container: an evaluator, a selector, an end condition.
 
     Parameters:
@@ -215,11 +215,11 @@ class Question:
         if not callable(function) or isinstance(function, type):
             raise ConfigurationError(f"{what} must be a function, not {function!r:.80}")
         self._what = what
-        self._call = FunctionCall(function, what=what)
+        self._call = StepFunction(function, what=what)
         if self._call.is_generator or self._call.is_async_generator:
             raise ConfigurationError(f"{what} must return its answer: {self._call.name!r} is a generator")
 
-    async def answer(self, subject: Any, flow: Flow, **more: Any) -> Any:
+    async def answer(self, subject: Any, flow: WorkflowExecution, **more: Any) -> Any:
         """Ask it, wherever it belongs.
 
         Raises:

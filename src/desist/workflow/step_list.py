@@ -10,13 +10,13 @@ from desist.exceptions import ConfigurationError
 from desist.workflow.execution import Runnable
 from desist.workflow.step import Step
 
-__all__ = ["MAX_NESTED", "as_steps", "check_tree"]
+__all__ = ["MAX_NESTED", "check_tree", "coerce_steps"]
 
 #: How deep containers and workflows may be nested: what they make is nested as deep, and must be stored and read.
 MAX_NESTED = 32
 
 
-def as_steps(entries: Any, where: str, label: str = "steps") -> list[Runnable]:
+def coerce_steps(entries: Any, where: str, label: str = "steps") -> list[Runnable]:
     """Return the entries as steps: steps and containers as they are, anything else that can work as a step of its name.
 
     Raises:
@@ -61,12 +61,12 @@ def _refuse_depth(where: str) -> NoReturn:
 
 def _as_step(entry: Any, number: int, where: str) -> Runnable:
     made = not isinstance(entry, type)
-    if made and hasattr(entry, "perform") and hasattr(entry, "children"):
+    if made and hasattr(entry, "execute") and hasattr(entry, "children"):
         step: Runnable = entry
         return step
     if isinstance(entry, Agent):
         return Step(agent=entry)
-    if made and hasattr(entry, "open_bound"):
+    if made and hasattr(entry, "open_as_child"):
         return Step(workflow=entry)
     if made and callable(entry):
         return Step(executor=entry)
@@ -91,7 +91,7 @@ def check_tree(steps: Sequence[Runnable], where: str, inside: tuple[object, ...]
     for step in steps:
         agent = getattr(step, "agent", None)
         if agent is not None:
-            agent.needed_model()
+            agent.require_model()
             continue
         if len(inside) - 1 > MAX_NESTED:
             _refuse_depth(where)

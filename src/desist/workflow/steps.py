@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from desist.run.events.containers import StepsExecutionCompletedEvent, StepsExecutionStartedEvent
-from desist.workflow.container import Container, Ended, Stage
+from desist.workflow.container import Container, ContainerRun, Ended
 from desist.workflow.types import StepType
 
 __all__ = ["Steps"]
@@ -32,7 +32,7 @@ class Steps(Container):
     ) -> None:
         super().__init__(name, description, steps or [])
 
-    async def work(self, stage: Stage) -> Ended:
+    async def work(self, stage: ContainerRun) -> Ended:
         """Run the steps in their order."""
         count = len(self.steps)
         stage.begin(self.started, steps_count=count)

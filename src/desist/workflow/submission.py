@@ -1,7 +1,7 @@
-"""Leaving a run to the workers: `Submitting` is a base of `Workflow`.
+"""Leaving a run to the workers: `Submission` is a base of `Workflow`.
 
 What is submitted travels as the workflow's id and JSON, through the database that workers share. It knows nothing of
-who drives: a worker finds the record, and opens the run as `open_taken` says.
+who drives: a worker finds the record, and opens the run as `open_from_queue` says.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Any, Unpack
 
 from desist.exceptions import ConfigurationError, UnsupportedError
 from desist.run.component.awaitable import awaitable
-from desist.run.component.options import WorkflowOptions, checked_options
+from desist.run.component.options import WorkflowOptions, validate_options
 from desist.run.component.submitted_run import SubmittedRun
 from desist.run.execution.run import Run, new_id
 from desist.run.options.budget import Budget
 from desist.run.options.deadline import seconds_until
-from desist.run.options.parent_context import Place
+from desist.run.options.parent_context import ParentContext
 from desist.run.outputs.input import check_input
 from desist.run.outputs.workflow import WorkflowRunOutput
-from desist.run.records.json_values import plain
-from desist.run.storage.queue_store import Taken, queue_store
+from desist.run.records.json_values import to_json_value
+from desist.run.storage.queue_store import ClaimedRun, queue_store
 from desist.run.storage.store import RunStore
 from desist.run.storage.values import StoredRun
 from desist.workflow.validation import checked_input
 
-__all__ = ["Submitting"]
+__all__ = ["Submission"]
 
 log = logging.getLogger("desist.run")
 
@@ -39,7 +39,7 @@ _STAYS = {
 _BUDGET = ("tokens", "tool_calls", "model_calls", "cost")
 
 
-class Submitting:
+class Submission:
     """What a workflow can do with runs that workers drive."""
 
     id: str
@@ -56,11 +56,11 @@ class Submitting:
         """Find out what would keep it from running."""
         raise NotImplementedError
 
-    def _place(self, options: dict[str, Any]) -> Place:
+    def _parent_context(self, options: dict[str, Any]) -> ParentContext:
         raise NotImplementedError
 
-    def _reopen(
-        self, earlier: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None, kept: bool = False
+    def _open_continuation(
+        self, earlier: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None, replay: bool = False
     ) -> Run:
         raise NotImplementedError
 
@@ -88,12 +88,12 @@ class Submitting:
         store = queue_store(self.store)
         if store is None:
             raise ConfigurationError(f"submit() of {what} needs a database that its workers share: db=PostgresDb(...)")
-        given = checked_options(where, options, WorkflowOptions)
+        given = validate_options(where, options, WorkflowOptions)
         for name, why in _STAYS.items():
             if given[name] is not None:
                 raise UnsupportedError(f"{where} can't take {name}=: {why}")
         check_input(input, what, required=False)
-        asked = _travels(checked_input(self.input_schema, input, what), f"the input of {what}")
+        asked = _require_json(checked_input(self.input_schema, input, what), f"the input of {what}")
         self.check()
         run = self._queued(asked, given)
         store.queue_run(run, _packed(given, where))
@@ -114,18 +114,18 @@ class Submitting:
             raise ConfigurationError(f"there is no run {run_id!r} of workflow {self.id!r} in its database")
         return SubmittedRun(run_id, store=store, workflow_id=self.id, session_id=found.session_id)
 
-    def _queued(self, asked: Any, options: dict[str, Any]) -> StoredRun:
+    def _queued(self, input: Any, options: dict[str, Any]) -> StoredRun:
         """Return the run as it is recorded while it waits."""
-        place, run_id = self._place(options), options["run_id"] or new_id()
+        place, run_id = self._parent_context(options), options["run_id"] or new_id()
         output = WorkflowRunOutput(
-            input=asked,
+            input=input,
             workflow_id=self.id,
             workflow_name=self.name,
             run_id=run_id,
             session_id=place.session_id,
             user_id=place.user_id,
-            metadata=_travels(place.metadata, "metadata="),
-            additional_data=_travels(options["additional_data"], "additional_data="),
+            metadata=_require_json(place.metadata, "metadata="),
+            additional_data=_require_json(options["additional_data"], "additional_data="),
         )
         return StoredRun(
             run_id=run_id,
@@ -141,19 +141,19 @@ class Submitting:
 
     # -- for workers
 
-    def open_taken(self, taken: Taken) -> Run:
+    def open_from_queue(self, claimed: ClaimedRun) -> Run:
         """Register a run that this process has taken, and that is to be started here. For workers.
 
         Raises:
             DesistError: it can't go on: the steps are others now, or the input doesn't fit any more.
         """
-        run_id = taken.run.run_id
-        given = {"run_id": run_id, **_unpacked(taken.options)}
-        options = checked_options("Workflow.submit()", given, WorkflowOptions)
-        if taken.run.options is not None:  # it has begun before: its limits are those that it was started with
-            options["kept"] = taken.run.options.priced(None)
-        options["first_event"] = taken.run.next_event
-        run = self._reopen(taken.run.output, options, stream=True, stream_events=True, kept=True)
+        run_id = claimed.run.run_id
+        given = {"run_id": run_id, **_unpacked(claimed.options)}
+        options = validate_options("Workflow.submit()", given, WorkflowOptions)
+        if claimed.run.options is not None:  # it has begun before: its limits are those that it was started with
+            options["kept"] = claimed.run.options.with_price(None)
+        options["first_event"] = claimed.run.next_event
+        run = self._open_continuation(claimed.run.output, options, stream=True, stream_events=True, replay=True)
         run.body.output.continued_from = None  # it is the same run
         return run
 
@@ -163,7 +163,7 @@ def _packed(options: Mapping[str, Any], where: str) -> dict[str, Any]:
     packed: dict[str, Any] = {}
     for name in ("session_state", "dependencies"):
         if options[name] is not None:
-            packed[name] = _travels(options[name], f"{name}= of {where}")
+            packed[name] = _require_json(options[name], f"{name}= of {where}")
     if options["timeout"] is not None:
         packed["timeout"] = options["timeout"]
     until = seconds_until(options["deadline"])
@@ -182,13 +182,13 @@ def _unpacked(packed: Mapping[str, Any]) -> dict[str, Any]:
     return {**packed, **({"budget": Budget(**budget)} if budget else {})}
 
 
-def _travels(value: Any, what: str) -> Any:
+def _require_json(value: Any, what: str) -> Any:
     """Return a value made of what JSON has.
 
     Raises:
         ConfigurationError: something in it would arrive as something else; the message says what and where.
     """
-    made = plain(value)
+    made = to_json_value(value)
     wrong = _changed(value.model_dump(mode="json") if hasattr(value, "model_dump") else value, made, "")
     if wrong:
         raise ConfigurationError(

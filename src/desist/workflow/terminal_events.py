@@ -8,7 +8,7 @@ from typing import Any
 from desist.run.events.base import RunStatus, content_text
 from desist.run.workflow import WorkflowCancelledEvent, WorkflowCompletedEvent, WorkflowErrorEvent, WorkflowRunOutput
 
-__all__ = ["cancelled", "completed", "ending_of", "failed"]
+__all__ = ["cancelled", "completed", "failed", "terminal_event"]
 
 
 def completed(output: WorkflowRunOutput, common: Mapping[str, Any]) -> WorkflowCompletedEvent:
@@ -42,7 +42,7 @@ def failed(output: WorkflowRunOutput, common: Mapping[str, Any], error_type: str
     return WorkflowErrorEvent(**common, error=output.error, error_type=error_type)
 
 
-def ending_of(output: WorkflowRunOutput) -> Any:
+def terminal_event(output: WorkflowRunOutput) -> Any:
     """Return the last event of a run that has ended, made of its record."""
     make: Any = {RunStatus.completed: completed, RunStatus.cancelled: cancelled}.get(output.status, failed)
     return make(

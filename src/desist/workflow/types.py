@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from desist.exceptions import DesistError
 from desist.run.events.base import content_text
-from desist.run.records.json_values import plain
+from desist.run.records.json_values import to_json_value
 from desist.run.records.record import Record, Reviver
 
 __all__ = ["OnError", "StepInput", "StepOutput", "StepType", "WorkflowExecutionInput", "joined"]
@@ -139,7 +139,7 @@ class StepInput(WorkflowExecutionInput):
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values; None fields are left out, and the session is."""
         told = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "workflow_session"}
-        return {name: plain(value) for name, value in told.items() if value is not None}
+        return {name: to_json_value(value) for name, value in told.items() if value is not None}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> StepInput:

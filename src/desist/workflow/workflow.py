@@ -8,37 +8,37 @@ from dataclasses import replace
 from typing import Any, Literal, Unpack, overload
 
 from desist.exceptions import ConfigurationError
-from desist.run.component.cancellation import Cancelling
-from desist.run.component.continuation import Continuing
-from desist.run.component.options import WorkflowOptions, apply_limits, checked_options
+from desist.run.component.cancellation import CancelMethods
+from desist.run.component.continuation import ContinuationMethods
+from desist.run.component.options import WorkflowOptions, apply_limits, validate_options
 from desist.run.execution.cleanup import check_hook
-from desist.run.execution.launch import launch, refuse_background
+from desist.run.execution.launch import refuse_background, start_run
 from desist.run.execution.run import Run, current_run, new_id
-from desist.run.execution.session_binding import InSession
-from desist.run.observability.logging import show_log
-from desist.run.options.parent_context import Place
-from desist.run.options.strict import Strict
+from desist.run.execution.session_binding import SessionBinding
+from desist.run.observability.logging import enable_debug_log
+from desist.run.options.parent_context import ParentContext
+from desist.run.options.strict import RejectUnknownOptions
 from desist.run.outputs.input import check_input
 from desist.run.storage.store import Database, MemoryStore, RunStore, store_of
 from desist.run.workflow import WorkflowRunOutput
-from desist.runtime.background_loop import home
+from desist.runtime.background_loop import background_loop
 from desist.streams.reader import AsyncReader, SyncReader
-from desist.workflow.branch_state import copied
-from desist.workflow.execution import Flow, Runnable
-from desist.workflow.recovery import Resuming, checked_on_crash
-from desist.workflow.run_body import WorkflowBody
+from desist.workflow.branch_state import copy_state
+from desist.workflow.execution import Runnable, WorkflowExecution
+from desist.workflow.recovery import Recovery, checked_on_crash
+from desist.workflow.run_body import WorkflowRunBody
 from desist.workflow.sessions import WorkflowSessions
-from desist.workflow.step_list import as_steps, check_tree
-from desist.workflow.submission import Submitting
-from desist.workflow.terminal_events import ending_of
+from desist.workflow.step_list import check_tree, coerce_steps
+from desist.workflow.submission import Submission
+from desist.workflow.terminal_events import terminal_event
 from desist.workflow.types import StepInput, StepOutput
 from desist.workflow.validation import checked_input, checked_names, checked_schema
-from desist.workflow.workflow_function import Program
+from desist.workflow.workflow_function import WorkflowFunction
 
 __all__ = ["Workflow"]
 
 
-class Workflow(WorkflowSessions, Continuing, Resuming, Submitting, Cancelling, Strict):
+class Workflow(WorkflowSessions, ContinuationMethods, Recovery, Submission, CancelMethods, RejectUnknownOptions):
     """Steps that are run as one, and stopped as one.
 
     Parameters:
@@ -46,7 +46,7 @@ class Workflow(WorkflowSessions, Continuing, Resuming, Submitting, Cancelling, S
         id: a stable id; made from the name if None.
         description: what it is for.
         steps: steps, containers, agents, workflows, functions of a `StepInput`; or one container; or a function that
-            does everything itself, see `desist.workflow.workflow_function.Program`.
+            does everything itself, see `desist.workflow.workflow_function.WorkflowFunction`.
         db: where runs and sessions are recorded, such as `SqliteDb(...)`; None keeps the last ones in memory.
         session_state: what functions and tools share as `session_state`, at the beginning of a session. Each run
             works on the dict that it is given, or a new one, and finds in it what the session's runs before it left.
@@ -116,11 +116,11 @@ class Workflow(WorkflowSessions, Continuing, Resuming, Submitting, Cancelling, S
         self.name = name
         self.id = id or (name or "workflow").lower().replace(" ", "-")
         self.description = description
-        self.program: Program | None = None  #: the function that does everything itself, if it is one
-        if callable(steps) and not isinstance(steps, type) and not hasattr(steps, "perform"):
-            self.program, steps = Program(steps), None
-        entries: Any = [steps] if hasattr(steps, "perform") else steps or []
-        self.steps: list[Runnable] = as_steps(entries, f"workflow {self.id!r}")
+        self.program: WorkflowFunction | None = None  #: the function that does everything itself, if it is one
+        if callable(steps) and not isinstance(steps, type) and not hasattr(steps, "execute"):
+            self.program, steps = WorkflowFunction(steps), None
+        entries: Any = [steps] if hasattr(steps, "execute") else steps or []
+        self.steps: list[Runnable] = coerce_steps(entries, f"workflow {self.id!r}")
         self.db = db
         self._memory = MemoryStore()
         _ = self.store  # what is no database is an error now
@@ -148,7 +148,7 @@ class Workflow(WorkflowSessions, Continuing, Resuming, Submitting, Cancelling, S
         self.debug_mode = debug_mode
         self.telemetry = telemetry
         if debug_mode:
-            show_log()
+            enable_debug_log()
 
     def __repr__(self) -> str:
         return f"<Workflow {self.name or self.id}>"
@@ -171,87 +171,93 @@ class Workflow(WorkflowSessions, Continuing, Resuming, Submitting, Cancelling, S
             raise ConfigurationError(f"{what} has no steps: give it some, steps=[...]")
         check_tree(self.steps, what, inside or (self,))
 
-    def open_bound(
-        self, given: StepInput, place: Place, flow: Flow, *, skip: bool, before: Sequence[StepOutput] = ()
+    def open_as_child(
+        self,
+        step_input: StepInput,
+        parent: ParentContext,
+        flow: WorkflowExecution,
+        *,
+        skip: bool,
+        before: Sequence[StepOutput] = (),
     ) -> Run:
         """Register a run of this workflow that a step of another one does. For steps; programs call `run`."""
-        asked = checked_input(self.input_schema, given.input, f"workflow {self.id!r}")
-        for key, value in copied(self.session_state or {}).items():
-            place.session_state.setdefault(key, value)
-        body = WorkflowBody(
+        asked = checked_input(self.input_schema, step_input.input, f"workflow {self.id!r}")
+        for key, value in copy_state(self.session_state or {}).items():
+            parent.session_state.setdefault(key, value)
+        body = WorkflowRunBody(
             self,
-            replace(given, input=asked),
-            place,
-            listened=flow.listened,
+            replace(step_input, input=asked),
+            parent,
+            has_reader=flow.listened,
             stream_events=flow.stream_events,
             before=before,
         )
         body.earlier_runs = flow.earlier_runs
-        run = self._register(body, new_id(), bound=True, skip=skip)
-        run.limit(self.timeout, f"the timeout of workflow {self.id!r}")
+        run = self._register(body, new_id(), as_step=True, skip=skip)
+        run.set_deadline(self.timeout, f"the timeout of workflow {self.id!r}")
         return run
 
     def _register(
-        self, body: WorkflowBody, run_id: str, *, bound: bool = False, skip: bool = False, kept: bool = False
+        self, body: WorkflowRunBody, run_id: str, *, as_step: bool = False, skip: bool = False, replay: bool = False
     ) -> Run:
         parent = current_run()
-        body.named(run_id, parent.run_id if parent else None)
+        body.bind_run_id(run_id, parent.run_id if parent else None)
         store = self.store if self.db is not None or parent is None else parent.store
-        return Run.open(body, run_id=run_id, store=store, grace=self.grace, bound=bound, skip=skip, kept=kept)
+        return Run.open(body, run_id=run_id, store=store, grace=self.grace, bound=as_step, skip=skip, replay=replay)
 
     def _open(
         self,
-        asked: Any,
+        input: Any,
         options: dict[str, Any],
         *,
         stream: bool,
         stream_events: bool | None,
-        kept: bool = False,
+        replay: bool = False,
         earlier: WorkflowRunOutput | None = None,
     ) -> Run:
         what = f"workflow {self.id!r}"
-        check_input(asked, what, required=False)
-        asked = checked_input(self.input_schema, asked, what)
+        check_input(input, what, required=False)
+        input = checked_input(self.input_schema, input, what)
         self.check()
         events = self.stream_events if stream_events is None else stream_events
         media = {kind: options[kind] for kind in ("images", "videos", "audio", "files")}
-        given = StepInput(input=asked, additional_data=options["additional_data"], **media)
-        place = self._place(options)
-        body = WorkflowBody(self, given, place, listened=stream, stream_events=stream and events)
+        given = StepInput(input=input, additional_data=options["additional_data"], **media)
+        place = self._parent_context(options)
+        body = WorkflowRunBody(self, given, place, has_reader=stream, stream_events=stream and events)
         if earlier is not None:
-            body.go_on_from(earlier)
-        body.on_cancel, body.first_event = options["on_cancel"], options.get("first_event", 0)
-        body.in_session = InSession(
+            body.continue_from(earlier)
+        body.on_cancel, body.first_event_index = options["on_cancel"], options.get("first_event", 0)
+        body.in_session = SessionBinding(
             "workflow", self.id, place, defaults=self.session_state, overwrite=self.overwrite_db_session_state
         )
-        run = self._register(body, options["run_id"] or new_id(), kept=kept)
+        run = self._register(body, options["run_id"] or new_id(), replay=replay)
         if "kept" not in options:
-            run.limit(self.timeout, f"the timeout of {what}")
+            run.set_deadline(self.timeout, f"the timeout of {what}")
         apply_limits(run, options)
         return run
 
-    def _reopen(
+    def _open_continuation(
         self,
         earlier: WorkflowRunOutput,
         options: dict[str, Any],
         *,
         stream: bool,
         stream_events: bool | None,
-        kept: bool = False,
+        replay: bool = False,
     ) -> Run:
         for name in ("session_id", "user_id", "metadata", "additional_data"):
             options[name] = getattr(earlier, name) if options[name] is None else options[name]
         return self._open(
-            earlier.input, options, stream=stream, stream_events=stream_events, kept=kept, earlier=earlier
+            earlier.input, options, stream=stream, stream_events=stream_events, replay=replay, earlier=earlier
         )
 
-    def _ending(self, output: WorkflowRunOutput) -> list[Any]:
-        return [ending_of(output)]
+    def _terminal_events(self, output: WorkflowRunOutput) -> list[Any]:
+        return [terminal_event(output)]
 
-    def _place(self, options: dict[str, Any]) -> Place:
+    def _parent_context(self, options: dict[str, Any]) -> ParentContext:
         state = options["session_state"]
         session_id, new = self._session_for(options["session_id"], lasting=self.db is not None)
-        return Place(
+        return ParentContext(
             user_id=options["user_id"] or self.user_id,
             session_id=session_id,
             new_session=new,
@@ -307,10 +313,10 @@ class Workflow(WorkflowSessions, Continuing, Resuming, Submitting, Cancelling, S
             RunIdInUseError: a live run has this id.
         """
         refuse_background("Workflow.run", background)
-        home.refuse_blocking()
-        checked = checked_options("Workflow.run()", options, WorkflowOptions)
+        background_loop.ensure_not_on_loop()
+        checked = validate_options("Workflow.run()", options, WorkflowOptions)
         wanted = self.stream if stream is None else stream
-        return self._open(input, checked, stream=wanted, stream_events=stream_events).begin(streamed=wanted)
+        return self._open(input, checked, stream=wanted, stream_events=stream_events).start_and_wait(streamed=wanted)
 
     @overload
     def arun(
@@ -352,10 +358,10 @@ class Workflow(WorkflowSessions, Continuing, Resuming, Submitting, Cancelling, S
             With `stream=True` an async iterator over events, called without await; else a coroutine. In the
             background that gives the output as it is before the run begins, `PENDING`.
         """
-        checked = checked_options("Workflow.arun()", options, WorkflowOptions)
+        checked = validate_options("Workflow.arun()", options, WorkflowOptions)
         wanted = self.stream if stream is None else stream
         open_run = functools.partial(self._open, input, checked)
-        return launch(open_run, stream=wanted, stream_events=stream_events, background=background)
+        return start_run(open_run, stream=wanted, stream_events=stream_events, background=background)
 
     # -- printing; looking back is in `desist.workflow.sessions`
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from desist.run.options.idempotency import enter_work
-from desist.workflow.execution import Flow
-from desist.workflow.step_function import FunctionCall, call_function
-from desist.workflow.step_state import Progress
+from desist.run.options.idempotency import set_work_key
+from desist.workflow.execution import WorkflowExecution
+from desist.workflow.step_function import StepFunction, call_function
+from desist.workflow.step_state import StepState
 from desist.workflow.types import StepInput, StepOutput, WorkflowExecutionInput
 
 if TYPE_CHECKING:
     from desist.workflow.workflow import Workflow
 
-__all__ = ["Program"]
+__all__ = ["WorkflowFunction"]
 
 
-class Program:
+class WorkflowFunction:
     """The function. Agents and workflows that it runs are children of the workflow's run.
 
     Parameters:
@@ -26,21 +26,23 @@ class Program:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.call = FunctionCall(function, what="workflow function")
+        self.call = StepFunction(function, what="workflow function")
 
-    async def run(self, workflow: Workflow, given: StepInput, flow: Flow, progress: Progress) -> StepOutput:
+    async def run(
+        self, workflow: Workflow, step_input: StepInput, flow: WorkflowExecution, progress: StepState
+    ) -> StepOutput:
         """Call it; return what it returned, or the text that it yielded."""
         asked = WorkflowExecutionInput(
-            input=given.input,
-            additional_data=given.additional_data,
-            images=given.images,
-            videos=given.videos,
-            audio=given.audio,
-            files=given.files,
+            input=step_input.input,
+            additional_data=step_input.additional_data,
+            images=step_input.images,
+            videos=step_input.videos,
+            audio=step_input.audio,
+            files=step_input.files,
         )
         arguments = self.call.arguments(flow, workflow=workflow, execution_input=asked)
         args: tuple[Any, ...] = ()
         if not {"workflow", "execution_input"} & arguments.keys():
             args = (workflow, asked)[max(0, 2 - len(self.call.wanted - arguments.keys())) :]
-        enter_work(f"{flow.run.key}:0:1")
+        set_work_key(f"{flow.run.key}:0:1")
         return await call_function(self.call, args, arguments, flow, progress)

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # under either import mode of pytest
-
-from http_speech import SPEECHES, Speech
+from http_dialects import SPEECHES, Speech
 
 
 @pytest.fixture(params=SPEECHES, ids=str)

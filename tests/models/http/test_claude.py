@@ -7,9 +7,9 @@ import sys
 from typing import Any
 
 import pytest
-from http_scripted import Connection, answering, serving
-from http_speech import KEY, MESSAGES, typed
-from http_talk import ask, asking, said
+from http_dialects import KEY, MESSAGES, typed
+from http_raw_server import Connection, answering, serving
+from http_requests import ask, asking, said
 
 from desist.exceptions import ConfigurationError, MissingExtraError, ModelError, ModelResponseError, UnsupportedError
 from desist.models.anthropic import Claude

@@ -7,8 +7,8 @@ from typing import Any
 
 import pydantic
 import pytest
-from http_speech import KEY
-from http_talk import asking
+from http_dialects import KEY
+from http_requests import asking
 
 from desist.models.anthropic import Claude
 from desist.models.base import ModelRequest

@@ -12,10 +12,10 @@ from typing import Any
 
 import anyio
 import pytest
-from http_moments import MOMENTS, Gate, at_headers, mid_stream, run_until_reached, when_stalled
-from http_scripted import Connection, serving
-from http_speech import Speech
-from http_talk import asking, collect, until
+from http_cancel_points import MOMENTS, Gate, at_headers, mid_stream, run_until_reached, when_stalled
+from http_dialects import Speech
+from http_raw_server import Connection, serving
+from http_requests import asking, collect, until
 
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.token import CancelToken, use_token

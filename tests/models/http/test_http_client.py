@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_scripted import DONE, STOP, Connection, answering, serving, text
-from http_talk import chat, collect, connecting, until
+from http_raw_server import DONE, STOP, Connection, answering, serving, text
+from http_requests import chat, collect, connecting, until
 
 from desist.models.http import clients
 from desist.models.http.connect import Address, _in_turns, connect

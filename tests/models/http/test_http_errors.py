@@ -8,9 +8,9 @@ import socket
 from contextlib import aclosing
 
 import pytest
-from http_scripted import Connection, answering, serving, text
-from http_speech import Speech
-from http_talk import ask, asking, chat, said
+from http_dialects import Speech
+from http_raw_server import Connection, answering, serving, text
+from http_requests import ask, asking, chat, said
 
 from desist.exceptions import ModelError, ModelResponseError, UnsupportedError
 from desist.models.http import clients

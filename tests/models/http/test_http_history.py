@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from http_speech import KEY
+from http_dialects import KEY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from desist.models.anthropic import Claude
 from desist.models.base import ModelRequest
-from desist.models.http.conversation import argument_object, argument_text, plain_id, repeatable
+from desist.models.http.conversation import argument_object, argument_text, plain_id, sendable_messages
 from desist.models.http.model import HttpModel
 from desist.models.http.text import clean
 from desist.models.message import Message, ToolCall
@@ -91,7 +91,7 @@ def test_every_word_and_call_arrives(messages: list[Message]) -> None:
 @given(st.lists(answers(), max_size=6))
 def test_calls_have_ids_of_their_own(several: list[list[Message]]) -> None:
     """Ids that a server used again are told apart, and the results still belong to their calls."""
-    told = list(repeatable(message for answer in several for message in answer))
+    told = list(sendable_messages(message for answer in several for message in answer))
     made = [call.id for message in told for call in message.tool_calls or ()]
     assert len(made) == len(set(made))
     assert made == [message.tool_call_id for message in told if message.role == "tool"]

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 import trustme
-from http_moments import Gate, at_headers, run_until_reached, when_stalled
-from http_scripted import DONE, SSE_HEAD, STOP, Connection, answering, serving, text
-from http_speech import Speech
-from http_talk import asking, collect, connecting, said, until
+from http_cancel_points import Gate, at_headers, run_until_reached, when_stalled
+from http_dialects import Speech
+from http_raw_server import DONE, SSE_HEAD, STOP, Connection, answering, serving, text
+from http_requests import asking, collect, connecting, said, until
 
 from desist.cancel.token import CancelToken, use_token
 from desist.cancel.upstream import upstream

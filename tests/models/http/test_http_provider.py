@@ -7,8 +7,8 @@ import threading
 from contextlib import aclosing
 
 import pytest
-from http_speech import Speech
-from http_talk import ask, asking, collect, said, until
+from http_dialects import Speech
+from http_requests import ask, asking, collect, said, until
 
 from desist.cancel.token import CancelToken, use_token
 from desist.exceptions import ModelError, RunCancelled

@@ -10,13 +10,13 @@ import pytest
 from desist.cancel.token import CancelToken, use_token
 from desist.exceptions import ModelError, RunCancelled
 from desist.models.response import ModelResponse
-from desist.models.retry import CallFailed, backoff, fixed_waits, retry_after, retrying
+from desist.models.retry import ModelCallError, backoff, fixed_waits, retry_after, retrying
 
 
 def test_back_off_doubles_within_half_of_its_step() -> None:
     """0.5, 1, 2, 4, 8, 8 seconds; chance takes up to a half of each away."""
-    assert list(backoff(6, chance=lambda: 1.0)) == [0.5, 1, 2, 4, 8, 8]
-    assert list(backoff(3, chance=lambda: 0.0)) == [0.25, 0.5, 1]
+    assert list(backoff(6, random=lambda: 1.0)) == [0.5, 1, 2, 4, 8, 8]
+    assert list(backoff(3, random=lambda: 0.0)) == [0.25, 0.5, 1]
     assert list(backoff(0)) == []
 
 
@@ -48,7 +48,7 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
 
 def test_the_servers_wait_goes_before_ours() -> None:
     """A wait that the server names is kept; without one it is our own."""
-    errors = [CallFailed("a", retryable=True, retry_after=3.0), ModelError("b", retryable=True)]
+    errors = [ModelCallError("a", retryable=True, retry_after=3.0), ModelError("b", retryable=True)]
     waited: list[float] = []
 
     async def attempt() -> AsyncGenerator[ModelResponse, None]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 
-from http_scripted import DONE, STOP, Connection, event, serving, text
-from http_talk import ask, chat, said
+from http_raw_server import DONE, STOP, Connection, event, serving, text
+from http_requests import ask, chat, said
 from hypothesis import given
 from hypothesis import strategies as st
 

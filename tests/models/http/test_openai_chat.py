@@ -9,8 +9,8 @@ import sys
 
 import pydantic
 import pytest
-from http_scripted import DONE, STOP, Connection, answering, event, serving, text
-from http_talk import ask, asking, chat, collect, said
+from http_raw_server import DONE, STOP, Connection, answering, event, serving, text
+from http_requests import ask, asking, chat, collect, said
 
 from desist.exceptions import ConfigurationError, ModelResponseError, UnsupportedError
 from desist.models.base import ModelRequest

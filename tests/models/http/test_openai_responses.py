@@ -6,9 +6,9 @@ from typing import Any
 
 import pydantic
 import pytest
-from http_scripted import Connection, answering, serving
-from http_speech import RESPONSES, typed
-from http_talk import ask, asking, said
+from http_dialects import RESPONSES, typed
+from http_raw_server import Connection, answering, serving
+from http_requests import ask, asking, said
 
 from desist.exceptions import ConfigurationError, ModelError, ModelResponseError, UnsupportedError
 from desist.models.base import ModelRequest

@@ -9,10 +9,10 @@ from typing import Any
 
 from desist.calls.process.protocol import HEAD, frame, raised, unpack
 from desist.calls.process.worker_process import MARK, WorkerProcess, current_settings
-from desist.calls.thread_pool import run_blocking
+from desist.calls.thread_pool import run_in_thread
 from desist.exceptions import ToolError
 
-__all__ = ["OnItem", "Talk", "answer_value", "gone"]
+__all__ = ["OnItem", "WorkerConnection", "answer_value", "worker_died_error"]
 
 #: Bytes of a result from which it isn't unpickled on the loop.
 LARGE = 262_144
@@ -20,7 +20,7 @@ LARGE = 262_144
 OnItem = Callable[[Any], object]
 
 
-class Talk:
+class WorkerConnection:
     """Asks a worker and listens to it."""
 
     def __init__(self, worker: WorkerProcess, name: str) -> None:
@@ -37,7 +37,7 @@ class Talk:
             await self._frame()
             self._worker.ready = True
 
-    async def ask(self, call: bytes, main: str | None, run_id: str | None, on_item: OnItem) -> tuple[bytes, bytearray]:
+    async def call(self, call: bytes, main: str | None, run_id: str | None, on_item: OnItem) -> tuple[bytes, bytearray]:
         """Send a call and return the last frame of the answer. Raises `EOFError` if there is none."""
         worker = self._worker
         settings = current_settings()
@@ -89,21 +89,21 @@ async def answer_value(kind: bytes, answer: bytearray, name: str) -> Any:
 async def _unpacked(body: bytearray, name: str) -> Any:
     if len(body) < LARGE:
         return unpack(body, name)
-    return await run_blocking(lambda: unpack(body, name), name=f"the result of {name}", interrupt="cooperative")
+    return await run_in_thread(lambda: unpack(body, name), name=f"the result of {name}", interrupt="cooperative")
 
 
-async def gone(worker: WorkerProcess) -> None:
+async def worker_died_error(worker: WorkerProcess) -> None:
     """Wait until a process that was told to end is gone, and how it ended is known."""
     loop = asyncio.get_running_loop()
     over: asyncio.Future[None] = loop.create_future()
 
-    def tell() -> None:
+    def set_result() -> None:
         if not over.done():
             over.set_result(None)
 
     def wake() -> None:
         try:
-            loop.call_soon_threadsafe(tell)
+            loop.call_soon_threadsafe(set_result)
         except RuntimeError:  # the loop is closed
             pass
 

@@ -22,7 +22,7 @@ from desist.calls.process.protocol import frame
 from desist.calls.process.worker_process import MARK, WorkerProcess, current_settings
 from desist.runtime.background_loop import drain
 
-__all__ = ["IDLE", "MAX_WORKERS", "Pool", "pool"]
+__all__ = ["IDLE", "MAX_WORKERS", "ProcessPool", "pool"]
 
 log = logging.getLogger("desist.cancel")
 
@@ -63,7 +63,7 @@ class _Waiter:
         return True
 
 
-class Pool:
+class ProcessPool:
     """Workers of this process."""
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ class Pool:
                 self._waiters.append(waiter)
             if waiter is not None or not self._idle:
                 self._want_spare()
-                self._ring()
+                self._wake()
         if waiter is None:
             assert worker is not None
             return worker
@@ -115,13 +115,13 @@ class Pool:
     def release(self, worker: WorkerProcess, *, fit: bool = True) -> None:
         """Give a worker back; one that isn't `fit` for another call is ended."""
         if not fit:
-            worker.let_go()
+            worker.close_after_call()
         with self._changed:
             if worker.dead:
                 return
             if worker.stopping or self._closed:
                 self._leaving.setdefault(worker, time.monotonic() + LEAVING)
-                self._ring()
+                self._wake()
             else:
                 self._offer(worker)
 
@@ -129,9 +129,9 @@ class Pool:
         """A worker is being killed: start another in its place, soon, in the background."""
         with self._changed:
             self._want_spare()
-            self._ring()
+            self._wake()
 
-    def census(self) -> tuple[int, int]:
+    def counts(self) -> tuple[int, int]:
         """Return how many workers are alive, and how many of them are idle."""
         with self._changed:
             return len(self._alive), len(self._idle)
@@ -146,7 +146,7 @@ class Pool:
             self._spare_due = None
             workers, self._idle = list(self._alive.values()), []
         for worker in workers:
-            worker.let_go()
+            worker.close_after_call()
         for _ in range(2):
             with self._changed:
                 if self._changed.wait_for(lambda: not any(one in workers for one in self._alive.values()), timeout / 2):
@@ -161,10 +161,10 @@ class Pool:
             self._closed = True
         self.empty()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start anew, in a forked child: the workers belong to the parent."""
         for worker in self._alive.values():
-            worker.disown()
+            worker.reset_after_fork()
         if self._bell >= 0:
             os.close(self._bell)
         self.__init__()  # type: ignore[misc]
@@ -193,28 +193,28 @@ class Pool:
         if self._spare_due is None:
             self._spare_due = time.monotonic() + AHEAD
 
-    def _ring(self) -> None:
+    def _wake(self) -> None:
         if self._keeper is None:
             self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            self._keeper = threading.Thread(target=self._keep, args=(self._bell,), name="desist-processes", daemon=True)
+            self._keeper = threading.Thread(target=self._run, args=(self._bell,), name="desist-processes", daemon=True)
             self._keeper.start()
         os.eventfd_write(self._bell, 1)
 
     # -- the keeper's thread
 
-    def _keep(self, bell: int) -> None:
+    def _run(self, wake_fd: int) -> None:
         poll = select.poll()
-        poll.register(bell, select.POLLIN)
+        poll.register(wake_fd, select.POLLIN)
         while True:
             ready = poll.poll(self._pause() * 1000)
             with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(bell)
+                os.eventfd_read(wake_fd)
             for fd, _ in ready:
-                if fd != bell:
+                if fd != wake_fd:
                     poll.unregister(fd)
-                    self._bury(fd)
+                    self._reap(fd)
             self._end_idle()
-            for worker in self._start_wanted():
+            for worker in self._start_needed_workers():
                 poll.register(worker.pidfd, select.POLLIN)
 
     def _pause(self) -> float:
@@ -225,7 +225,7 @@ class Pool:
                 dues.append(self._spare_due)
         return max(0.0, min(dues, default=time.monotonic() + 3600.0) - time.monotonic()) + 0.001
 
-    def _bury(self, fd: int) -> None:
+    def _reap(self, fd: int) -> None:
         worker = self._alive[fd]
         worker.reap()
         with self._changed:
@@ -246,16 +246,16 @@ class Pool:
             for worker in late:
                 self._leaving[worker] = now + LEAVING  # and again, should it still be there
         for worker in old:
-            worker.let_go()
+            worker.close_after_call()
         for worker in late:
             worker.kill()
 
-    def _start_wanted(self) -> list[WorkerProcess]:
+    def _start_needed_workers(self) -> list[WorkerProcess]:
         """Start workers for those who wait, and one ahead."""
         started: list[WorkerProcess] = []
         while True:
             with self._changed:
-                if self._closed or not self._room() or not (self._waiters or self._spare_is_due()):
+                if self._closed or not self._has_capacity() or not (self._waiters or self._spare_is_due()):
                     return started
             try:
                 worker = WorkerProcess()
@@ -269,7 +269,7 @@ class Pool:
                 self._alive[worker.pidfd] = worker
                 self._offer(worker)
 
-    def _room(self) -> bool:
+    def _has_capacity(self) -> bool:
         return sum(not worker.stopping for worker in self._alive.values()) < MAX_WORKERS
 
     def _spare_is_due(self) -> bool:
@@ -298,7 +298,7 @@ class Pool:
 
 
 #: The pool of this process.
-pool = Pool()
+pool = ProcessPool()
 
 
 def _leave() -> None:
@@ -307,4 +307,4 @@ def _leave() -> None:
 
 
 atexit.register(_leave)
-os.register_at_fork(after_in_child=pool.forget)
+os.register_at_fork(after_in_child=pool.reset_after_fork)

@@ -14,25 +14,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from desist.calls.process.connection import OnItem, Talk, answer_value, gone
+from desist.calls.process.connection import OnItem, WorkerConnection, answer_value, worker_died_error
 from desist.calls.process.pool import pool
 from desist.calls.process.protocol import pack_call
 from desist.calls.process.worker_process import WorkerProcess
-from desist.calls.thread_call import Interrupt, WorkOwner
+from desist.calls.thread_call import CallOwner, InterruptMode
 from desist.calls.thread_pool import TIMEOUT_GRACE, current_owner
 from desist.cancel.receipt import Abandoned
 from desist.cancel.token import current_token
 from desist.exceptions import ConfigurationError, ToolError
 from desist.runtime.timer_thread import reaper
 
-__all__ = ["ProcessWork", "run_in_process"]
+__all__ = ["ProcessCall", "run_in_process"]
 
 #: Seconds that a killed process may take to be gone before it counts as abandoned. It takes some 3 ms.
 DYING = 0.5
 
 
 @dataclass(slots=True, frozen=True)
-class Packed:
+class PackedCall:
     """A call as it is sent, the main module and the modules that it needs, and who hears of its items."""
 
     body: bytes
@@ -41,7 +41,7 @@ class Packed:
     on_item: OnItem | None
 
 
-class ProcessWork:
+class ProcessCall:
     """One call, as the run that it is made for sees it."""
 
     __slots__ = (
@@ -52,9 +52,9 @@ class ProcessWork:
         "_worker",
         "abandoned",
         "begun",
-        "dying_until",
         "ended",
-        "interrupt_by",
+        "interrupt_mode",
+        "kill_deadline",
         "name",
         "owner",
         "started_at",
@@ -63,7 +63,7 @@ class ProcessWork:
     kind = "process"
 
     def __init__(
-        self, call: Packed, name: str, owner: WorkOwner | None, interrupt: Interrupt, grace: float | None
+        self, call: PackedCall, name: str, owner: CallOwner | None, interrupt: InterruptMode, grace: float | None
     ) -> None:
         self._call = call
         self._grace = grace
@@ -73,17 +73,17 @@ class ProcessWork:
         self._worker: WorkerProcess | None = None
         self.name = name
         self.owner = owner
-        self.interrupt_by: Interrupt = interrupt
+        self.interrupt_mode: InterruptMode = interrupt
         self.started_at = time.time()
         self.abandoned = False
         self.begun = False  #: the call was sent
         self.ended = False
-        self.dying_until = 0.0  #: it isn't given up before; seconds of `time.monotonic`
+        self.kill_deadline = 0.0  #: it isn't given up before; seconds of `time.monotonic`
 
     @property
     def shielded_until(self) -> float:
         """The same: its grace may be longer than the run's."""
-        return self.dying_until
+        return self.kill_deadline
 
     async def result(self) -> Any:
         """Have it done; return what it returned, or raise what it raised."""
@@ -92,22 +92,22 @@ class ProcessWork:
         except BaseException:
             self._leave()
             raise
-        if not self._given(worker):
+        if not self._assign(worker):
             pool.release(worker)
             raise asyncio.CancelledError
         items: list[Any] = []
-        call, talk = self._call, Talk(worker, self.name)
+        call, talk = self._call, WorkerConnection(worker, self.name)
         try:
             await talk.ready()
             self.token.check()
             self.begun = True
             run_id = getattr(self.owner, "run_id", None)
-            kind, answer = await talk.ask(call.body, call.main, run_id, call.on_item or items.append)
+            kind, answer = await talk.call(call.body, call.main, run_id, call.on_item or items.append)
         except EOFError:
             worker.kill()  # or it lives on without the socket
-            self._leave(told=True)
-            await gone(worker)
-            raise ToolError(f"{self.name!r} failed: its process {worker.end_words()}") from None
+            self._leave(already_ended=True)
+            await worker_died_error(worker)
+            raise ToolError(f"{self.name!r} failed: its process {worker.exit_description()}") from None
         except BaseException:
             self._leave()
             raise
@@ -116,7 +116,7 @@ class ProcessWork:
             return items if call.on_item is None else None
         return await answer_value(kind.upper(), answer, self.name)
 
-    def _given(self, worker: WorkerProcess) -> bool:
+    def _assign(self, worker: WorkerProcess) -> bool:
         """Note who does it; return False if it was stopped before, or is to be."""
         if self.token.cancelled:  # decided meanwhile, though nobody has told this call yet
             self._end()
@@ -140,18 +140,20 @@ class ProcessWork:
             self._end()
             pool.release(worker, fit=fit)
 
-    def _leave(self, *, told: bool = False) -> None:
-        """Nobody waits any more. What runs is stopped, unless nobody may; `told`: it was told to end already."""
+    def _leave(self, *, already_ended: bool = False) -> None:
+        """Nobody waits any more. What runs is stopped, unless nobody may; `already_ended`: it was told to end
+        already.
+        """
         worker = self._worker
         if worker is None:
             self._end()
             return
         worker.unuse()
         worker.then(self._end)
-        if self.interrupt_by == "never" and self._kill_at is None and not told:
-            worker.let_go()
-        elif not told and (self.owner is None or not self.token.cancelled):
-            self.stop(TIMEOUT_GRACE)  # else the run stops it, with its own grace
+        if self.interrupt_mode == "never" and self._kill_at is None and not already_ended:
+            worker.close_after_call()
+        elif not already_ended and (self.owner is None or not self.token.cancelled):
+            self.interrupt(TIMEOUT_GRACE)  # else the run stops it, with its own grace
 
     def _end(self) -> None:
         with self._lock:
@@ -159,11 +161,11 @@ class ProcessWork:
                 return
             self.ended = True
         if self.owner is not None:
-            self.owner.work_ended(self)
+            self.owner.call_ended(self)
 
     # -- what the run asks for
 
-    def stop(self, grace: float, *, force: bool = False) -> None:
+    def interrupt(self, grace: float, *, force: bool = False) -> None:
         """SIGTERM now, SIGKILL after the grace. From any thread; returns at once.
 
         Parameters:
@@ -171,22 +173,22 @@ class ProcessWork:
             force: SIGKILL now, also to what nobody may interrupt.
         """
         if force:
-            self._stop_in(0.0)
-        elif self.interrupt_by != "never":
-            self._stop_in(grace if self._grace is None else self._grace)
+            self._terminate_after(0.0)
+        elif self.interrupt_mode != "never":
+            self._terminate_after(grace if self._grace is None else self._grace)
 
-    def hurry(self, grace: float) -> None:
+    def shorten_grace(self, grace: float) -> None:
         """SIGKILL within `grace` seconds, if it is being stopped."""
         if self._kill_at is not None:
-            self._stop_in(grace)
+            self._terminate_after(grace)
 
-    def _stop_in(self, grace: float) -> None:
+    def _terminate_after(self, grace: float) -> None:
         due = time.monotonic() + grace
         with self._lock:
             if self.ended or (self._kill_at is not None and self._kill_at <= due):
                 return
             first = self._kill_at is None
-            self._kill_at, self.dying_until = due, due + DYING
+            self._kill_at, self.kill_deadline = due, due + DYING
             worker = self._worker
         if worker is None:
             self._end()  # it has none yet, and gets none
@@ -197,7 +199,7 @@ class ProcessWork:
         else:
             if first:
                 worker.terminate()
-            reaper.at(due, worker.kill)
+            reaper.call_at(due, worker.kill)
         if first:
             pool.stopped()
 
@@ -220,7 +222,7 @@ async def run_in_process(
     *,
     name: str,
     grace: float | None = None,
-    interrupt: Interrupt = "auto",
+    interrupt: InterruptMode = "auto",
     on_item: OnItem | None = None,
 ) -> Any:
     """Call a function in a worker process and wait for it on this loop.
@@ -244,9 +246,9 @@ async def run_in_process(
     _check_possible(name)
     body, main, modules = pack_call(call, args, kwargs or {}, name)
     owner = current_owner()
-    work = ProcessWork(Packed(body, main, modules, on_item), name, owner, interrupt, grace)
+    work = ProcessCall(PackedCall(body, main, modules, on_item), name, owner, interrupt, grace)
     if owner is not None:
-        owner.work_started(work)
+        owner.call_started(work)
     return await work.result()
 
 

@@ -1,4 +1,4 @@
-"""What goes between a call's process and ours: frames, and the pickles in them. `serve` is the other end.
+"""What goes between a call's process and ours: frames, and the pickles in them. `worker_main` is the other end.
 
 A frame is one byte of kind, eight of length, and the body. To the worker: `P`, what to import ahead, and `C`, a call.
 From it: `R`, ready; `I`, an item of a generator, then `E` at its end; `V`, a value; `X`, an exception; `U`, words on
@@ -121,7 +121,7 @@ def pack_call(
         places: list[tuple[str, Any]] = [("the function itself", function)]
         places += [(f"positional argument {n}", value) for n, value in enumerate(args)]
         places += [(f"argument {key!r}", value) for key, value in kwargs.items()]
-        where = next((found for place, value in places if (found := _culprit(place, value, 6))), str(error))
+        where = next((found for place, value in places if (found := _find_unpicklable(place, value, 6))), str(error))
         if isinstance(error, ConfigurationError) and where.startswith("the function itself"):
             raise
         raise ToolError(
@@ -139,7 +139,7 @@ def _pickled(value: Any) -> tuple[bytes, set[str]]:
     return file.getvalue(), pickler.modules
 
 
-def _culprit(place: str, value: Any, depth: int) -> str | None:
+def _find_unpicklable(path: str, value: Any, depth: int) -> str | None:
     """Return the innermost place in `value` that can't be pickled, with its type; None if all of it can be."""
     try:
         _pickled(value)
@@ -148,14 +148,14 @@ def _culprit(place: str, value: Any, depth: int) -> str | None:
         pass
     inner: list[tuple[str, Any]] = []
     if isinstance(value, Mapping):
-        inner = [(f"{place}[{key!r}]", item) for key, item in value.items()]
+        inner = [(f"{path}[{key!r}]", item) for key, item in value.items()]
     elif isinstance(value, list | tuple | set | frozenset):
-        inner = [(f"{place}[{number}]", item) for number, item in enumerate(value)]
+        inner = [(f"{path}[{number}]", item) for number, item in enumerate(value)]
     elif not isinstance(value, FunctionType) and hasattr(value, "__dict__"):
-        inner = [(f"{place}.{key}", item) for key, item in vars(value).items()]
-    if depth and (found := next((f for each in inner if (f := _culprit(*each, depth - 1))), None)):
+        inner = [(f"{path}.{key}", item) for key, item in vars(value).items()]
+    if depth and (found := next((f for each in inner if (f := _find_unpicklable(*each, depth - 1))), None)):
         return found
-    return f"{place} ({type(value).__module__}.{type(value).__qualname__})"
+    return f"{path} ({type(value).__module__}.{type(value).__qualname__})"
 
 
 def unpack(body: bytes | bytearray, name: str) -> Any:

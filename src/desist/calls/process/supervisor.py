@@ -38,7 +38,7 @@ def main() -> None:
         return
     os.close(requests)
     _watch(worker, control, parent)
-    status = _sweep(worker)
+    status = _kill_remaining(worker)
     try:
         os.write(control, b"%d" % status)
     except OSError:
@@ -48,8 +48,8 @@ def main() -> None:
 
 def _work(requests: int) -> None:
     sys.path.insert(0, os.path.dirname(__file__))
-    module = __import__("serve")
-    del sys.path[0], sys.modules["serve"]  # the user may have a module of this name
+    module = __import__("worker_main")
+    del sys.path[0], sys.modules["worker_main"]  # the user may have a module of this name
     module.serve(requests)
 
 
@@ -69,7 +69,7 @@ def _watch(worker: int, control: int, parent: int) -> None:
         poll.poll()
 
 
-def _sweep(worker: int) -> int:
+def _kill_remaining(worker: int) -> int:
     """Kill all that is left, and return how the worker ended, as `waitpid` tells it.
 
     Only direct children are killed: they can't be mistaken, and theirs become ours.

@@ -1,7 +1,7 @@
 """The worker's loop: takes calls, makes them in the main thread, sends back what came of them.
 
-Loaded by `child` in the worker proper, by its path: it may import nothing of desist but, when first needed, its
-exceptions. `wire` is the other end and describes the frames. One SIGTERM raises `RunCancelled` in the call and ends
+Loaded by `supervisor` in the worker proper, by its path: it may import nothing of desist but, when first needed, its
+exceptions. `protocol` is the other end and describes the frames. One SIGTERM raises `RunCancelled` in the call and ends
 the worker after it; outside of a call it ends the worker at once.
 """
 
@@ -26,7 +26,7 @@ IDLE, CALLING, SENDING = 0, 1, 2
 _LIMITS = [value for name, value in sorted(vars(resource).items()) if name.startswith("RLIMIT_")]
 
 
-class Worker:
+class ProcessWorkerMain:
     """One process that does calls, one at a time."""
 
     def __init__(self, requests: int) -> None:
@@ -294,7 +294,7 @@ def serve(requests: int) -> None:
         pass
     code = 0
     try:
-        Worker(requests).serve()
+        ProcessWorkerMain(requests).serve()
         atexit._run_exitfuncs()
     except BaseException:
         sys.excepthook(*sys.exc_info())

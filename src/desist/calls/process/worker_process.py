@@ -21,7 +21,7 @@ from desist.calls.blocking_syscalls import kill
 
 __all__ = ["Settings", "WorkerProcess", "current_settings"]
 
-SCRIPT = Path(__file__).with_name("child.py")
+SCRIPT = Path(__file__).with_name("supervisor.py")
 #: The name of the environment variable by which whatever a worker starts can be known.
 MARK = "DESIST_WORKER"
 
@@ -80,15 +80,15 @@ class WorkerProcess:
         with self.lock:
             self.stopping = True
             if not self.dead:
-                self._deafen()
+                self._close_requests()
                 os.killpg(self.pid, signal.SIGTERM)
 
-    def let_go(self) -> None:
+    def close_after_call(self) -> None:
         """Let it finish what it does and end then; nothing that it sends is read any more."""
         with self.lock:
             self.stopping = True
             if not self.dead:
-                self._deafen()
+                self._close_requests()
 
     def kill(self) -> None:
         """SIGKILL to the worker and to all that it started, wherever they went: the supervisor does it."""
@@ -105,7 +105,7 @@ class WorkerProcess:
             if not self.dead:
                 os.killpg(self.pid, signal.SIGKILL)
 
-    def _deafen(self) -> None:
+    def _close_requests(self) -> None:
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
 
@@ -131,7 +131,7 @@ class WorkerProcess:
         if said:
             self.status = int(said)
         else:
-            sweep_marked(self.mark)  # the supervisor itself was killed
+            kill_marked(self.mark)  # the supervisor itself was killed
         self._control.close()
         os.close(self.pidfd)
         for callback in callbacks:
@@ -151,7 +151,7 @@ class WorkerProcess:
             if self.dead:
                 self.socket.close()
 
-    def disown(self) -> None:
+    def reset_after_fork(self) -> None:
         """Forget it in a program that was forked off: it belongs to the parent."""
         self._popen.returncode = 0  # or the destructor would look for a child that isn't ours
         self.socket.close()
@@ -159,7 +159,7 @@ class WorkerProcess:
         with contextlib.suppress(OSError):
             os.close(self.pidfd)
 
-    def end_words(self) -> str:
+    def exit_description(self) -> str:
         """Say how it ended."""
         status = self.status
         if status is None:
@@ -183,7 +183,7 @@ def _start(passed: tuple[int, int], mark: str) -> subprocess.Popen[bytes]:
     )
 
 
-def sweep_marked(mark: str) -> None:
+def kill_marked(mark: str) -> None:
     """Kill whatever still carries the mark of a worker in its environment."""
     sign = f"{MARK}={mark}".encode()
     for _ in range(5):

@@ -4,6 +4,6 @@ from desist.cli.checks.connections import places
 from desist.cli.checks.extras import extras
 from desist.cli.checks.models import models
 from desist.cli.checks.platform import machine
-from desist.cli.checks.result import Finding, State
+from desist.cli.checks.result import CheckResult, State
 
-__all__ = ["Finding", "State", "extras", "machine", "models", "places"]
+__all__ = ["CheckResult", "State", "extras", "machine", "models", "places"]

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from desist.cli.checks.result import Finding, State
-from desist.cli.client.open import open_database, place_name
+from desist.cli.checks.result import CheckResult, State
+from desist.cli.client.open import display_name, open_database
 from desist.exceptions import DesistError
 
 __all__ = ["places"]
 
 
-def places(db: str | None, server: str | None, token: str | None, port: int, *, offline: bool) -> Iterator[Finding]:
+def places(db: str | None, server: str | None, token: str | None, port: int, *, offline: bool) -> Iterator[CheckResult]:
     """Look at a database and a server, typed or in the environment, and at a port of this machine."""
     yield _database(db or os.environ.get("DESIST_DB") or ("desist.db" if Path("desist.db").is_file() else None))
     if not offline:
@@ -24,49 +24,49 @@ def places(db: str | None, server: str | None, token: str | None, port: int, *, 
     yield _port(port)
 
 
-def _database(place: str | None) -> Finding:
-    if place is None:
-        return Finding("places", "database", State.absent, "name one with --db or DESIST_DB")
+def _database(database: str | None) -> CheckResult:
+    if database is None:
+        return CheckResult("places", "database", State.absent, "name one with --db or DESIST_DB")
     try:
-        db: Any = open_database(place)
+        db: Any = open_database(database)
         try:
             report = db.check()
         finally:
             db.close()
     except DesistError as error:
-        return Finding("places", "database", State.broken, str(error))
-    words = f"{place_name(place)}: version {report.version}"
+        return CheckResult("places", "database", State.broken, str(error))
+    words = f"{display_name(database)}: version {report.version}"
     if report.is_good:
-        return Finding("places", "database", State.ok, words)
-    return Finding(
+        return CheckResult("places", "database", State.ok, words)
+    return CheckResult(
         "places", "database", State.broken, "; ".join([f"{words}, wanted {report.wanted}", *report.problems])
     )
 
 
-def _server(url: str | None, token: str | None) -> Finding:
+def _server(url: str | None, token: str | None) -> CheckResult:
     if url is None:
-        return Finding("places", "server", State.absent, "name one with --server or DESIST_SERVER")
-    from desist.cli.client.http import Http
+        return CheckResult("places", "server", State.absent, "name one with --server or DESIST_SERVER")
+    from desist.cli.client.http import HttpClient
 
     try:
-        http = Http(url, token)
+        http = HttpClient(url, token)
         try:
             health = http.json("GET", "/health")
             http.json("GET", "/v1/runs", params={"limit": 1})
         finally:
             http.close()
     except DesistError as error:
-        return Finding("places", "server", State.broken, str(error))
+        return CheckResult("places", "server", State.broken, str(error))
     closing = health.get("status") == "closing"
     words = f"{url} is ending, and takes no new runs" if closing else f"{url} answers"
-    return Finding("places", "server", State.weak if closing else State.ok, words)
+    return CheckResult("places", "server", State.weak if closing else State.ok, words)
 
 
-def _port(port: int) -> Finding:
+def _port(port: int) -> CheckResult:
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
     except OSError as error:
-        return Finding("places", f"port {port}", State.weak, f"{error.strerror}: serve on another one, with --port")
-    return Finding("places", f"port {port}", State.ok, "free for desist serve")
+        return CheckResult("places", f"port {port}", State.weak, f"{error.strerror}: serve on another one, with --port")
+    return CheckResult("places", f"port {port}", State.ok, "free for desist serve")

@@ -6,14 +6,14 @@ import importlib.metadata
 import re
 from collections.abc import Iterator
 
-from desist.cli.checks.result import Finding, State
+from desist.cli.checks.result import CheckResult, State
 
 __all__ = ["extras"]
 
 _NEED = re.compile(r"(?P<name>[\w.-]+)(?:\[[^]]*\])?\s*(?P<version>[^;]*);.*extra\s*==\s*['\"](?P<extra>[\w-]+)['\"]")
 
 
-def extras() -> Iterator[Finding]:
+def extras() -> Iterator[CheckResult]:
     """Look at each extra; one that is installed in part is weak."""
     needs: dict[str, list[tuple[str, str]]] = {}
     for line in importlib.metadata.requires("desist") or ():
@@ -24,16 +24,16 @@ def extras() -> Iterator[Finding]:
         yield _extra(extra, parts)
 
 
-def _extra(extra: str, parts: list[tuple[str, str]]) -> Finding:
+def _extra(extra: str, parts: list[tuple[str, str]]) -> CheckResult:
     known = {name: _version(name) for name, _ in parts}
     words = ", ".join(f"{name} {version}" for name, version in known.items() if version is not None)
     missing = [f"{name}{wanted}" for name, wanted in parts if known[name] is None]
     if not missing:
-        return Finding("extras", extra, State.ok, words)
+        return CheckResult("extras", extra, State.ok, words)
     install = f"pip install 'desist[{extra}]'"
     if not words:
-        return Finding("extras", extra, State.absent, install)
-    return Finding("extras", extra, State.weak, f"{words}; missing: {', '.join(missing)}: {install}")
+        return CheckResult("extras", extra, State.absent, install)
+    return CheckResult("extras", extra, State.weak, f"{words}; missing: {', '.join(missing)}: {install}")
 
 
 def _version(name: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from desist.cli.checks.result import Finding, State
+from desist.cli.checks.result import CheckResult, State
 
 __all__ = ["models"]
 
@@ -13,7 +13,7 @@ PATIENCE = 5.0  #: seconds
 _OPENAI, _ANTHROPIC = "https://api.openai.com/v1", "https://api.anthropic.com"
 
 
-def models(ask: str | None) -> Iterator[Finding]:
+def models(ask: str | None) -> Iterator[CheckResult]:
     """Look at the providers that the environment names; `ask` is a model to send a prompt to."""
     yield _openai()
     yield _anthropic()
@@ -22,60 +22,60 @@ def models(ask: str | None) -> Iterator[Finding]:
         yield _prompt(ask)
 
 
-def _openai() -> Finding:
+def _openai() -> CheckResult:
     key, base = os.environ.get("OPENAI_API_KEY"), os.environ.get("OPENAI_BASE_URL")
     if not key and not base:
-        return Finding("models", "openai", State.absent, "OPENAI_API_KEY isn't set")
+        return CheckResult("models", "openai", State.absent, "OPENAI_API_KEY isn't set")
     if not key:
-        return Finding("models", "openai", State.broken, f"OPENAI_BASE_URL is {base}, and OPENAI_API_KEY isn't set")
+        return CheckResult("models", "openai", State.broken, f"OPENAI_BASE_URL is {base}, and OPENAI_API_KEY isn't set")
     url = f"{(base or _OPENAI).rstrip('/')}/models"
     return _reached("openai", url, {"Authorization": f"Bearer {key}"})
 
 
-def _anthropic() -> Finding:
+def _anthropic() -> CheckResult:
     key = os.environ.get("ANTHROPIC_API_KEY")
     if not key:
-        return Finding("models", "anthropic", State.absent, "ANTHROPIC_API_KEY isn't set")
+        return CheckResult("models", "anthropic", State.absent, "ANTHROPIC_API_KEY isn't set")
     base = os.environ.get("ANTHROPIC_BASE_URL") or _ANTHROPIC
     headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
     return _reached("anthropic", f"{base.rstrip('/')}/v1/models", headers)
 
 
-def _reached(name: str, url: str, headers: dict[str, str]) -> Finding:
+def _reached(name: str, url: str, headers: dict[str, str]) -> CheckResult:
     import httpx2
 
     try:
         answer = httpx2.get(url, headers=headers, timeout=PATIENCE)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        return Finding("models", name, State.broken, f"{url} can't be reached: {error or type(error).__name__}")
+        return CheckResult("models", name, State.broken, f"{url} can't be reached: {error or type(error).__name__}")
     if answer.status_code in (401, 403):
-        return Finding("models", name, State.broken, f"{url} refuses the key: {answer.status_code}")
+        return CheckResult("models", name, State.broken, f"{url} refuses the key: {answer.status_code}")
     if answer.status_code >= 500:
-        return Finding("models", name, State.broken, f"{url} fails: {answer.status_code}")
+        return CheckResult("models", name, State.broken, f"{url} fails: {answer.status_code}")
     lists = "and takes the key" if answer.is_success else f"and lists no models ({answer.status_code})"
-    return Finding("models", name, State.ok, f"{url} answers {lists}")
+    return CheckResult("models", name, State.ok, f"{url} answers {lists}")
 
 
-def _local() -> Finding:
+def _local() -> CheckResult:
     from desist.exceptions import DesistError
     from desist.models.local.install import PARTS
     from desist.models.local.weights import find_weights, refuse_missing_runtime
 
     if not any(part.installed for part in PARTS):
-        return Finding("models", "local", State.absent, "desist model install")
+        return CheckResult("models", "local", State.absent, "desist model install")
     try:
         refuse_missing_runtime()
-        return Finding("models", "local", State.ok, str(find_weights().path))
+        return CheckResult("models", "local", State.ok, str(find_weights().path))
     except DesistError as error:
-        return Finding("models", "local", State.broken, str(error))
+        return CheckResult("models", "local", State.broken, str(error))
 
 
-def _prompt(model: str) -> Finding:
+def _prompt(model: str) -> CheckResult:
     from desist.agent.agent import Agent
     from desist.models.openai import OpenAIChat
 
     output = Agent(OpenAIChat(id=model, max_tokens=5), name="doctor").run("Say: ok", timeout=30.0)
     words = str(output.content or "")[:200]
     if output.status.value == "COMPLETED":
-        return Finding("models", model, State.ok, f"it said {words!r}")
-    return Finding("models", model, State.broken, f"{output.status.value}: {words}")
+        return CheckResult("models", model, State.ok, f"it said {words!r}")
+    return CheckResult("models", model, State.broken, f"{output.status.value}: {words}")

@@ -11,23 +11,23 @@ import sys
 from collections.abc import Callable, Iterator
 
 from desist import __version__
-from desist.cli.checks.result import Finding, State
+from desist.cli.checks.result import CheckResult, State
 
 __all__ = ["machine"]
 
 
-def machine() -> Iterator[Finding]:
+def machine() -> Iterator[CheckResult]:
     """Look at Python and the system."""
     python = f"desist {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     old = sys.version_info < (3, 11)
-    yield Finding("machine", "python", State.broken if old else State.ok, python)
+    yield CheckResult("machine", "python", State.broken if old else State.ok, python)
     for name, look, lost in _LOOKS:
         try:
             found = look()
         except Exception as error:
-            yield Finding("machine", name, State.weak, f"{lost} ({type(error).__name__}: {error})")
+            yield CheckResult("machine", name, State.weak, f"{lost} ({type(error).__name__}: {error})")
         else:
-            yield Finding("machine", name, State.ok, found)
+            yield CheckResult("machine", name, State.ok, found)
 
 
 def _pidfd() -> str:
@@ -35,7 +35,7 @@ def _pidfd() -> str:
     return "the end of child processes is seen at once"
 
 
-def _audit() -> str:
+def _check_audit_hook() -> str:
     if not callable(sys.addaudithook):
         raise OSError("no audit hooks")
     return "what a thread is blocked in can be taken away: sockets, child processes"
@@ -81,7 +81,7 @@ def _sqlite() -> str:
 #: Name, what tries it, what is lost without it.
 _LOOKS: tuple[tuple[str, Callable[[], str], str], ...] = (
     ("pidfd", _pidfd, "the end of child processes is polled for"),
-    ("audit hooks", _audit, "threads that wait for a socket or a child process can't be freed"),
+    ("audit hooks", _check_audit_hook, "threads that wait for a socket or a child process can't be freed"),
     ("thread interrupts", _raise_in_thread, "a thread in Python code can't be interrupted, and is abandoned"),
     ("unix datagrams", _datagram, "a cancel from another process is found by polling, within 0.25 s"),
     ("process groups", _groups, "isolation='process' doesn't work"),

@@ -7,7 +7,7 @@ from enum import Enum
 
 from desist.run.records.redact import redact
 
-__all__ = ["Finding", "State"]
+__all__ = ["CheckResult", "State"]
 
 
 class State(str, Enum):
@@ -20,7 +20,7 @@ class State(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """What was found."""
 
     area: str

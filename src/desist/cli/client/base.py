@@ -6,13 +6,13 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from desist.cli.client.models import Life, Receipt, RunInfo
+from desist.cli.client.models import LiveInfo, ReceiptInfo, RunInfo
 
-__all__ = ["Depot", "How", "Wanted"]
+__all__ = ["CancelOptions", "RunClient", "RunFilter"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class RunFilter:
     """Which runs are meant. What is None or empty doesn't filter. Runs inside of others are never meant."""
 
     statuses: Sequence[str] = ()
@@ -25,7 +25,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class How:
+class CancelOptions:
     """How to cancel; see `desist.run.component.cancellation.cancel`."""
 
     reason: str | None = None
@@ -36,7 +36,7 @@ class How:
     compensate: bool = False
 
 
-class Depot(Protocol):
+class RunClient(Protocol):
     """A place where runs are. Its methods wait, and are called from any thread.
 
     They raise `NothingFound` for a run that isn't there, `Unreachable` for a server that doesn't answer, and other
@@ -45,7 +45,7 @@ class Depot(Protocol):
 
     name: str  #: what it is, for people
 
-    def runs(self, wanted: Wanted) -> list[RunInfo]:
+    def runs(self, run_filter: RunFilter) -> list[RunInfo]:
         """Return the runs that are meant, the newest first."""
 
     def run(self, run_id: str) -> RunInfo:
@@ -54,13 +54,13 @@ class Depot(Protocol):
     def steps(self, run: RunInfo) -> list[str]:
         """Return the names of the open steps of a live run, the outermost first. To be asked again and again."""
 
-    def life(self, run_id: str) -> Life:
+    def life(self, run_id: str) -> LiveInfo:
         """Return what lives of a run now, as far as that can be seen from here."""
 
-    def cancel(self, run_id: str, how: How) -> Receipt:
+    def cancel(self, run_id: str, how: CancelOptions) -> ReceiptInfo:
         """Cancel a run, and return the receipt without waiting. For an unknown run its outcome is `unknown`."""
 
-    def settled(self, receipt: Receipt, seconds: float | None) -> Receipt:
+    def settled(self, receipt: ReceiptInfo, seconds: float | None) -> ReceiptInfo:
         """Wait until a cancelled run has settled, for some seconds at most; return the receipt as it is then."""
 
     def events(self, run_id: str, *, after: int | None, follow: bool) -> Generator[dict[str, Any], None, None]:

@@ -7,43 +7,43 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from desist.cli.client.base import How, Wanted
-from desist.cli.client.models import Life, Receipt, RunInfo
-from desist.cli.client.run_tree import Story
+from desist.cli.client.base import CancelOptions, RunFilter
+from desist.cli.client.models import LiveInfo, ReceiptInfo, RunInfo
+from desist.cli.client.run_tree import RunTree
 from desist.cli.exit_codes import NothingFound
 from desist.db.base import BaseDb
-from desist.db.events.pages import Page, read_page, stream_of
+from desist.db.events.pages import Page, read_page, stream_run_id
 from desist.db.sql_base import SqlDb
 from desist.run.events.base import RunStatus
-from desist.run.records.json_values import plain
+from desist.run.records.json_values import to_json_value
 from desist.run.storage.values import RunQuery
 
-__all__ = ["DbDepot"]
+__all__ = ["DatabaseClient"]
 
 
-class DbDepot:
+class DatabaseClient:
     """The runs in a database."""
 
     def __init__(self, db: BaseDb, name: str) -> None:
         self.db, self.name = db, name
         self._lock = threading.Lock()
-        self._stories: dict[str, Story] = {}
+        self._stories: dict[str, RunTree] = {}
 
-    def runs(self, wanted: Wanted) -> list[RunInfo]:
+    def runs(self, run_filter: RunFilter) -> list[RunInfo]:
         """Return the runs that are meant. A live one is asked for by each status: a store filters by one at a time."""
         found = {}
-        for status in wanted.statuses or (None,):
+        for status in run_filter.statuses or (None,):
             query = RunQuery(
-                owners=_owners(wanted),
-                session_id=wanted.session_id,
-                user_id=wanted.user_id,
+                owners=_owners(run_filter),
+                session_id=run_filter.session_id,
+                user_id=run_filter.user_id,
                 status=None if status is None else RunStatus(status),
-                created_before=None if wanted.older_than is None else time.time() - wanted.older_than,
-                limit=wanted.limit,
+                created_before=None if run_filter.older_than is None else time.time() - run_filter.older_than,
+                limit=run_filter.limit,
             )
             found.update({run.run_id: run for run in self.db.store.list_runs(query)})
         newest = sorted(found.values(), key=lambda run: (run.created_at, run.run_id), reverse=True)
-        return [RunInfo.of_stored(run) for run in newest[: wanted.limit]]
+        return [RunInfo.of_stored(run) for run in newest[: run_filter.limit]]
 
     def run(self, run_id: str) -> RunInfo:
         """Return a run with its output."""
@@ -54,26 +54,26 @@ class DbDepot:
 
     def steps(self, run: RunInfo) -> list[str]:
         """Return what its stored events say."""
-        return self._story(run.run_id).open_steps()
+        return self._run_tree(run.run_id).open_steps()
 
-    def life(self, run_id: str) -> Life:
+    def life(self, run_id: str) -> LiveInfo:
         """Return what its stored events say, and what a run waits for that no worker has.
 
         What another process is blocked in can't be seen from here.
         """
         queued = self.db.queued_runs() if isinstance(self.db, SqlDb) else []
         waits = [run.waits_for for run in queued if run.run_id == run_id]
-        return Life(blocked_in=waits, tokens=self._story(run_id).tokens)
+        return LiveInfo(blocked_in=waits, tokens=self._run_tree(run_id).tokens)
 
-    def _story(self, run_id: str) -> Story:
+    def _run_tree(self, run_id: str) -> RunTree:
         """Return what was told so far; what was read before isn't read again."""
         with self._lock:
-            story = self._stories.setdefault(run_id, Story())
-            for event in self._so_far(run_id, story.last.get("event_index")):
-                story.take({**plain(event), "event_index": event.event_index})
+            story = self._stories.setdefault(run_id, RunTree())
+            for event in self._stored_events(run_id, story.last.get("event_index")):
+                story.take({**to_json_value(event), "event_index": event.event_index})
         return story
 
-    def cancel(self, run_id: str, how: How) -> Receipt:
+    def cancel(self, run_id: str, how: CancelOptions) -> ReceiptInfo:
         """Cancel a run of whichever process; the request is durable when this returns."""
         receipt = self.db.cancel(
             run_id,
@@ -84,32 +84,32 @@ class DbDepot:
             scope=how.scope,
             compensate=how.compensate,
         )
-        return Receipt.of_asked(receipt)
+        return ReceiptInfo.of_request(receipt)
 
-    def settled(self, receipt: Receipt, seconds: float | None) -> Receipt:
+    def settled(self, receipt: ReceiptInfo, seconds: float | None) -> ReceiptInfo:
         """Wait until it has settled."""
         if receipt.asked is None or not receipt:
             return receipt
         receipt.asked.wait(seconds)
-        return Receipt.of_asked(receipt.asked)
+        return ReceiptInfo.of_request(receipt.asked)
 
     def events(self, run_id: str, *, after: int | None, follow: bool) -> Generator[dict[str, Any], None, None]:
         """Return the events of a run, of whichever process."""
         if self.db.store.load_run(run_id) is None:
             raise NothingFound(f"there is no run {run_id!r} in {self.name}")
-        for event in self._followed(run_id, after) if follow else self._so_far(run_id, after):
-            yield {**plain(event), "event_index": event.event_index}
+        for event in self._followed(run_id, after) if follow else self._stored_events(run_id, after):
+            yield {**to_json_value(event), "event_index": event.event_index}
 
     def _followed(self, run_id: str, after: int | None) -> Iterator[Any]:
         with self.db.follow(run_id, last_event_index=after) as reader:
             yield from reader
 
-    def _so_far(self, run_id: str, after: int | None) -> Iterator[Any]:
+    def _stored_events(self, run_id: str, after: int | None) -> Iterator[Any]:
         store: Any = self.db.store  # what `open_database` opens is shared by processes, and has pages
         last, more = -1 if after is None else after, True
         while more:
             with store.place.reading() as tables:
-                row = stream_of(tables, run_id)
+                row = stream_run_id(tables, run_id)
                 page = read_page(tables, row, last) if row is not None else Page()
             yield from page.events
             last, more = page.last, page.more
@@ -119,9 +119,9 @@ class DbDepot:
         self.db.close()
 
 
-def _owners(wanted: Wanted) -> frozenset[tuple[str, str]] | None:
+def _owners(run_filter: RunFilter) -> frozenset[tuple[str, str]] | None:
     """Return whose runs are meant: a name stands for the id that is made from it, too."""
-    asked = [("workflow", wanted.workflow), ("agent", wanted.agent)]
+    asked = [("workflow", run_filter.workflow), ("agent", run_filter.agent)]
     named = [(kind, name) for kind, name in asked if name is not None]
     if not named:
         return None

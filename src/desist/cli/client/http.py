@@ -14,21 +14,21 @@ from desist.cli.exit_codes import NothingFound, Unreachable
 from desist.exceptions import ConfigurationError, DesistError
 from desist.models.http.sse import SseParser
 
-__all__ = ["Http", "Refusal"]
+__all__ = ["HttpClient", "ServerRefusal"]
 
 #: Seconds to connect, and to wait for an answer; an answer that waits for a run's end has its own.
 CONNECT, PATIENCE = 5.0, 30.0
 
 
-class Refusal(DesistError):
+class ServerRefusal(DesistError):
     """The server refuses. `status` is the HTTP status, `problem` what it says."""
 
-    def __init__(self, words: str, status: int, problem: dict[str, Any]) -> None:
-        super().__init__(words)
+    def __init__(self, message: str, status: int, problem: dict[str, Any]) -> None:
+        super().__init__(message)
         self.status, self.problem = status, problem
 
 
-class Http:
+class HttpClient:
     """A server.
 
     Parameters:
@@ -51,7 +51,7 @@ class Http:
             base_url=self.url, headers=headers, timeout=httpx2.Timeout(PATIENCE, connect=CONNECT)
         )
 
-    def json(self, method: str, path: str, *, patience: float = PATIENCE, **request: Any) -> Any:
+    def json(self, method: str, path: str, *, read_timeout: float = PATIENCE, **request: Any) -> Any:
         """Return what the server answers.
 
         Raises:
@@ -59,7 +59,7 @@ class Http:
             NothingFound: there is no such thing.
             Refusal: it doesn't do that.
         """
-        timeout = httpx2.Timeout(patience, connect=CONNECT)
+        timeout = httpx2.Timeout(read_timeout, connect=CONNECT)
         with self._our_errors():
             answer = self._client.request(method, path, timeout=timeout, **request)
             self._check(answer)
@@ -100,7 +100,7 @@ class Http:
             raise NothingFound(f"{self.url}: {words}")
         if answer.status_code in (401, 403):
             words += " (a token is given in DESIST_TOKEN, or with --token)"
-        raise Refusal(f"{self.url}: {words}", answer.status_code, problem)
+        raise ServerRefusal(f"{self.url}: {words}", answer.status_code, problem)
 
     @contextlib.contextmanager
     def _our_errors(self) -> Iterator[None]:

@@ -10,11 +10,11 @@ from typing import Any, Self
 
 from desist.cancel.receipt import CancelReceipt
 from desist.cancel.status import RunStatus
-from desist.run.observability.summary import receipt_shown, run_shown
-from desist.run.records.json_values import plain
+from desist.run.observability.summary import receipt_summary, run_summary
+from desist.run.records.json_values import to_json_value
 from desist.run.storage.values import StoredRun
 
-__all__ = ["LIVE", "Life", "Receipt", "RunInfo"]
+__all__ = ["LIVE", "LiveInfo", "ReceiptInfo", "RunInfo"]
 
 #: Statuses of runs that have no end yet.
 LIVE = tuple(status.value for status in RunStatus if not status.is_final)
@@ -50,7 +50,7 @@ class RunInfo:
     @classmethod
     def of_stored(cls, run: StoredRun, *, whole: bool = False) -> Self:
         """Return it from what a store has."""
-        return cls.of(run_shown(run) | ({"output": plain(run.output)} if whole else {}))
+        return cls.of(run_summary(run) | ({"output": to_json_value(run.output)} if whole else {}))
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -76,7 +76,7 @@ class RunInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Life:
+class LiveInfo:
     """What lives of a run at a moment, where that can be seen."""
 
     blocked_in: list[str] = field(default_factory=list)  #: what it waits for, in words
@@ -96,8 +96,8 @@ class Life:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """The answer to a cancel request. The fields are those of the server's `Receipt`."""
+class ReceiptInfo:
+    """The answer to a cancel request. The fields are those of the server's `ReceiptInfo`."""
 
     run_id: str
     outcome: str
@@ -121,9 +121,9 @@ class Receipt:
         return cls(**{f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data and f.name != "asked"})
 
     @classmethod
-    def of_asked(cls, receipt: CancelReceipt) -> Self:
+    def of_request(cls, receipt: CancelReceipt) -> Self:
         """Return a receipt as it is now."""
-        return cls(**receipt_shown(receipt), asked=receipt)
+        return cls(**receipt_summary(receipt), asked=receipt)
 
     def __bool__(self) -> bool:
         return self.outcome in ("accepted", "already_cancelling", "already_cancelled")

@@ -10,16 +10,16 @@ from desist.exceptions import ConfigurationError
 from desist.run.records.redact import redact
 
 if TYPE_CHECKING:
-    from desist.cli.client.base import Depot
+    from desist.cli.client.base import RunClient
     from desist.db.base import BaseDb
 
-__all__ = ["default_place", "open_database", "open_depot", "place_name"]
+__all__ = ["default_database", "display_name", "open_client", "open_database"]
 
 _POSTGRES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 _DEFAULT = "desist.db"
 
 
-def open_depot(db: str | None, server: str | None, token: str | None) -> Depot:
+def open_client(db: str | None, server: str | None, token: str | None) -> RunClient:
     """Return where the runs are: what was typed, else what DESIST_SERVER or DESIST_DB says, else `desist.db` here.
 
     Raises:
@@ -33,17 +33,17 @@ def open_depot(db: str | None, server: str | None, token: str | None) -> Depot:
         if db is not None and server is not None:
             raise ConfigurationError("DESIST_DB and DESIST_SERVER are both set: say --db or --server")
     if server is not None:
-        from desist.cli.client.http import Http
-        from desist.cli.client.server import ServerDepot
+        from desist.cli.client.http import HttpClient
+        from desist.cli.client.server import ServerClient
 
-        return ServerDepot(Http(server, token or os.environ.get("DESIST_TOKEN") or None))
-    from desist.cli.client.database import DbDepot
+        return ServerClient(HttpClient(server, token or os.environ.get("DESIST_TOKEN") or None))
+    from desist.cli.client.database import DatabaseClient
 
-    place = db or default_place()
-    return DbDepot(open_database(place), place_name(place))
+    place = db or default_database()
+    return DatabaseClient(open_database(place), display_name(place))
 
 
-def default_place() -> str:
+def default_database() -> str:
     if not Path(_DEFAULT).is_file():
         raise ConfigurationError(
             "say where the runs are: --db FILE_OR_URL or --server URL, or set DESIST_DB or DESIST_SERVER"
@@ -51,25 +51,25 @@ def default_place() -> str:
     return _DEFAULT
 
 
-def open_database(place: str, *, new: bool = False) -> BaseDb:
+def open_database(target: str, *, new: bool = False) -> BaseDb:
     """Return a database that is there; with `new`, a file is made if there is none.
 
     Raises:
         ConfigurationError: there is none.
         StoreError: it can't be opened.
     """
-    if place.startswith(_POSTGRES):
-        return _postgres(place)
+    if target.startswith(_POSTGRES):
+        return _postgres(target)
     from desist.db import SqliteDb
 
-    path = place.removeprefix("sqlite+aiosqlite:").removeprefix("sqlite:")
-    path = path.removeprefix("///") if path != place else path
+    path = target.removeprefix("sqlite+aiosqlite:").removeprefix("sqlite:")
+    path = path.removeprefix("///") if path != target else path
     if "://" in path:
         raise ConfigurationError(
-            f"--db {place_name(place)} isn't known: give a file, sqlite:///FILE or postgresql://..."
+            f"--db {display_name(target)} isn't known: give a file, sqlite:///FILE or postgresql://..."
         )
     if not new and not Path(path).expanduser().exists():
-        raise ConfigurationError(f"--db {place_name(place)}: there is no such file")
+        raise ConfigurationError(f"--db {display_name(target)}: there is no such file")
     return SqliteDb(path)
 
 
@@ -83,6 +83,6 @@ def _postgres(url: str) -> BaseDb:
     return db
 
 
-def place_name(place: str) -> str:
+def display_name(target: str) -> str:
     """Return a place without its password, for people."""
-    return redact(place)
+    return redact(target)

@@ -10,7 +10,7 @@ from typing import Any
 from desist.console.step_list import CONTAINERS
 from desist.run.events.base import content_text
 
-__all__ = ["Node", "Story"]
+__all__ = ["Node", "RunTree"]
 
 #: Characters of text that are kept: more than any screen shows.
 KEPT = 20_000
@@ -33,14 +33,14 @@ class Node:
     inside: list[Node] = field(default_factory=list)
 
     @property
-    def took(self) -> float | None:
+    def duration(self) -> float | None:
         """Seconds that it took, or has taken so far."""
         if self.seconds is not None or self.began_at is None or self.status != "RUNNING":
             return self.seconds
         return max(0.0, time.time() - self.began_at)
 
 
-class Story:
+class RunTree:
     """The story of one run; give it every event, in order."""
 
     def __init__(self) -> None:
@@ -58,13 +58,13 @@ class Story:
         self.last = dict(event)
         name = str(event.get("event"))
         if event.get("step_name") and str(event.get("step_id")) not in self._known:
-            self._begin(event, told=name in _BEGINS)
+            self._begin(event, announced=name in _BEGINS)
         if name in _ENDS or name in ("StepError", "StepCancelled"):
             self._end(event, name)
         elif name in _TOOLS:
             self._tool(event, _TOOLS[name])
         elif name in ("RunContent", "RunIntermediateContent"):
-            self._say(event, event.get("content"))
+            self._add_text(event, event.get("content"))
         elif name == "StepOutput":
             self._step_output(event)
         elif name == "ModelRequestCompleted":
@@ -74,14 +74,14 @@ class Story:
         """Return the names of the steps that run, the outermost first."""
         return [node.name for node in list(self._known.values()) if node.status == "RUNNING"]
 
-    def _begin(self, event: Mapping[str, Any], *, told: bool) -> None:
+    def _begin(self, event: Mapping[str, Any], *, announced: bool) -> None:
         """A step is there. A run without `stream_events` tells neither that it begins nor that it ends."""
         for node in self._untold:
             node.status = "" if node.status == "RUNNING" else node.status
         at = event.get("event_at") or event.get("created_at")
         node = Node(str(event.get("step_name") or "step"), began_at=float(at) if at else None)
         self._known[str(event.get("step_id"))] = node
-        self._untold = [] if told else [node]
+        self._untold = [] if announced else [node]
         above = self._known.get(str(event.get("parent_step_id")))
         (above.inside if above is not None else self.steps).append(node)
 
@@ -115,9 +115,9 @@ class Story:
         if "step_name" in said and node in self._untold:
             self._end({**event, "step_response": said}, "StepCompleted")
         if "step_name" not in said or str(event.get("step_id")) not in self._heard:
-            self._say(event, said.get("content"))
+            self._add_text(event, said.get("content"))
 
-    def _say(self, event: Mapping[str, Any], content: Any) -> None:
+    def _add_text(self, event: Mapping[str, Any], content: Any) -> None:
         if content is None:
             return
         key = str(event.get("step_id") or event.get("run_id"))

@@ -8,12 +8,12 @@ from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import quote
 
-from desist.cli.client.base import How, Wanted
-from desist.cli.client.http import Http, Refusal
-from desist.cli.client.models import Life, Receipt, RunInfo
+from desist.cli.client.base import CancelOptions, RunFilter
+from desist.cli.client.http import HttpClient, ServerRefusal
+from desist.cli.client.models import LiveInfo, ReceiptInfo, RunInfo
 from desist.cli.exit_codes import NothingFound, Unreachable
 
-__all__ = ["ServerDepot"]
+__all__ = ["ServerClient"]
 
 #: Runs of one page; seconds that one answer may wait for a run's end; without a line, not even a ping.
 PAGE, WAIT, SILENCE = 200, 20.0, 60.0
@@ -23,30 +23,30 @@ NOTHING_NEW = 0.5
 BACK_OFF, PATIENCE = 2.0, 60.0
 
 
-class ServerDepot:
+class ServerClient:
     """The runs of a server."""
 
-    def __init__(self, http: Http) -> None:
+    def __init__(self, http: HttpClient) -> None:
         self.http, self.name = http, http.url
 
-    def runs(self, wanted: Wanted) -> list[RunInfo]:
+    def runs(self, run_filter: RunFilter) -> list[RunInfo]:
         """Return the runs that are meant, page by page."""
         found: dict[str, RunInfo] = {}
-        for status in wanted.statuses or (None,):
-            found.update({run.run_id: run for run in self._pages(wanted, status)})
+        for status in run_filter.statuses or (None,):
+            found.update({run.run_id: run for run in self._pages(run_filter, status)})
         newest = sorted(found.values(), key=lambda run: (run.created_at, run.run_id), reverse=True)
-        return newest[: wanted.limit]
+        return newest[: run_filter.limit]
 
-    def _pages(self, wanted: Wanted, status: str | None) -> Iterator[RunInfo]:
-        left, cursor = wanted.limit, None
+    def _pages(self, run_filter: RunFilter, status: str | None) -> Iterator[RunInfo]:
+        left, cursor = run_filter.limit, None
         while left is None or left > 0:
             asked = {
                 "status": status,
-                "workflow": wanted.workflow,
-                "agent": wanted.agent,
-                "session_id": wanted.session_id,
-                "user_id": wanted.user_id,
-                "older_than": wanted.older_than,
+                "workflow": run_filter.workflow,
+                "agent": run_filter.agent,
+                "session_id": run_filter.session_id,
+                "user_id": run_filter.user_id,
+                "older_than": run_filter.older_than,
                 "limit": PAGE if left is None else min(left, PAGE),
                 "cursor": cursor,
             }
@@ -66,32 +66,32 @@ class ServerDepot:
         """Return what the server has said."""
         return run.steps
 
-    def life(self, run_id: str) -> Life:
+    def life(self, run_id: str) -> LiveInfo:
         """Return what lives of a run there."""
         try:
-            return Life.of(self.http.json("GET", path_of(run_id, "/live")))
+            return LiveInfo.of(self.http.json("GET", path_of(run_id, "/live")))
         except NothingFound:
-            return Life()
+            return LiveInfo()
 
-    def cancel(self, run_id: str, how: How) -> Receipt:
+    def cancel(self, run_id: str, how: CancelOptions) -> ReceiptInfo:
         """Cancel a run."""
-        return self._asked(run_id, how, 0.0)
+        return self._request_cancel(run_id, how, 0.0)
 
-    def _asked(self, run_id: str, how: How, wait: float) -> Receipt:
+    def _request_cancel(self, run_id: str, how: CancelOptions, wait: float) -> ReceiptInfo:
         body = {name: value for name, value in asdict(how).items() if value not in (None, False)}
         try:
             answer = self.http.json(
-                "POST", path_of(run_id, "/cancel"), json=body, params={"wait": wait}, patience=wait + 30.0
+                "POST", path_of(run_id, "/cancel"), json=body, params={"wait": wait}, read_timeout=wait + 30.0
             )
         except NothingFound:
-            return Receipt(run_id=run_id, outcome="unknown")
-        except Refusal as refused:
+            return ReceiptInfo(run_id=run_id, outcome="unknown")
+        except ServerRefusal as refused:
             if refused.status != 409 or "run_status" not in refused.problem:
                 raise
-            return Receipt(run_id=run_id, outcome="finished", status=refused.problem["run_status"])
-        return Receipt.of(answer)
+            return ReceiptInfo(run_id=run_id, outcome="finished", status=refused.problem["run_status"])
+        return ReceiptInfo.of(answer)
 
-    def settled(self, receipt: Receipt, seconds: float | None) -> Receipt:
+    def settled(self, receipt: ReceiptInfo, seconds: float | None) -> ReceiptInfo:
         """Ask for the same cancel again, which changes nothing, and let the server wait."""
         end = None if seconds is None else time.monotonic() + seconds
         while receipt and not receipt.is_settled:
@@ -99,7 +99,7 @@ class ServerDepot:
             if left <= 0:
                 break
             outcome = receipt.outcome
-            receipt = replace(self._asked(receipt.run_id, How(), left), outcome=outcome)
+            receipt = replace(self._request_cancel(receipt.run_id, CancelOptions(), left), outcome=outcome)
         return receipt
 
     def events(self, run_id: str, *, after: int | None, follow: bool) -> Generator[dict[str, Any], None, None]:

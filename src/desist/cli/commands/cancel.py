@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from desist.cli.completion import run_ids
-from desist.cli.durations import seconds_of
-from desist.cli.exit_codes import Exit
-from desist.cli.options import AsJson, Db, Server, Token, depot, login, say
+from desist.cli.durations import parse_duration
+from desist.cli.exit_codes import ExitCode
+from desist.cli.options import AsJson, Db, Server, Token, client_from_options, login, print_json
 
 if TYPE_CHECKING:
-    from desist.cli.client import Depot, How, Receipt, RunInfo, Wanted
+    from desist.cli.client import CancelOptions, ReceiptInfo, RunClient, RunFilter, RunInfo
 
 __all__ = ["cancel"]
 
@@ -37,7 +37,7 @@ def cancel(
         float | None,
         typer.Option(
             help="Only those that began so long ago: 90s, 10m, 2h.",
-            parser=seconds_of,
+            parser=parse_duration,
             metavar="TIME",
             rich_help_panel=_MANY,
         ),
@@ -49,7 +49,7 @@ def cancel(
     reason: Annotated[str | None, typer.Option(help="Why, in free words.")] = None,
     by: Annotated[str | None, typer.Option(help="Who asks.", show_default="your login")] = None,
     grace: Annotated[
-        float | None, typer.Option(help="Time for cleanup; else each run's own.", parser=seconds_of, metavar="TIME")
+        float | None, typer.Option(help="Time for cleanup; else each run's own.", parser=parse_duration, metavar="TIME")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Leave no time for cleanup.")] = False,
     scope: Annotated[
@@ -59,7 +59,7 @@ def cancel(
     wait: Annotated[bool, typer.Option("--wait", help="Wait until all work has stopped.")] = False,
     within: Annotated[
         float | None,
-        typer.Option(help="Wait so long at most; exit code 5: it took longer.", parser=seconds_of, metavar="TIME"),
+        typer.Option(help="Wait so long at most; exit code 5: it took longer.", parser=parse_duration, metavar="TIME"),
     ] = None,
     as_json: AsJson = False,
     db: Db = None,
@@ -70,24 +70,24 @@ def cancel(
 
     Exit codes: 0 all end CANCELLED, 3 there is no such run, 4 one had ended otherwise, 5 one hasn't settled in time.
     """
-    from desist.cli.client import LIVE, How, Wanted
+    from desist.cli.client import LIVE, CancelOptions, RunFilter
 
-    wanted = Wanted(
+    wanted = RunFilter(
         statuses=LIVE, workflow=workflow, agent=agent, session_id=session, user_id=user, older_than=older_than
     )
     filters = any(value is not None for value in (workflow, agent, session, user, older_than))
     ids = list(run or ())
     _check(ids, everything, filters)
-    how = How(reason=reason, by=by or login(), grace=grace, force=force, scope=scope, compensate=compensate)
-    with depot(db, server, token) as place:
+    how = CancelOptions(reason=reason, by=by or login(), grace=grace, force=force, scope=scope, compensate=compensate)
+    with client_from_options(db, server, token) as place:
         chosen = _chosen(place, ids, wanted)
         if dry_run:
-            _say_dry(chosen, as_json)
-            raise typer.Exit(Exit.ok if chosen else Exit.nothing)
+            _print_dry_run(chosen, as_json)
+            raise typer.Exit(ExitCode.ok if chosen else ExitCode.nothing)
         receipts = _stop(
             place, ids or [one.run_id for one in chosen], how, within if wait or within is not None else 0.0
         )
-    _say(receipts, as_json)
+    _print_receipts(receipts, as_json)
     raise typer.Exit(_code(receipts, many=everything, waited=wait or within is not None))
 
 
@@ -99,63 +99,63 @@ def _check(ids: Sequence[str], everything: bool, filters: bool) -> None:
         raise typer.BadParameter(f"which runs? Give their ids{more}")
 
 
-def _chosen(place: Depot, ids: Sequence[str], wanted: Wanted) -> list[RunInfo]:
+def _chosen(client: RunClient, ids: Sequence[str], run_filter: RunFilter) -> list[RunInfo]:
     """Return the live runs that are meant; of those with an id only what is there."""
     from desist.cli.exit_codes import NothingFound
 
     if not ids:
-        return place.runs(wanted)
+        return client.runs(run_filter)
     found = []
     for run_id in dict.fromkeys(ids):
         try:
-            found.append(place.run(run_id))
+            found.append(client.run(run_id))
         except NothingFound:
             continue
     return [one for one in found if one.is_live]
 
 
-def _stop(place: Depot, ids: Sequence[str], how: How, seconds: float | None) -> list[Receipt]:
+def _stop(client: RunClient, ids: Sequence[str], how: CancelOptions, seconds: float | None) -> list[ReceiptInfo]:
     """Ask for all first, then wait for them together: for `seconds` at most, None for as long as it takes."""
-    receipts = [place.cancel(run_id, how) for run_id in dict.fromkeys(ids)]
+    receipts = [client.cancel(run_id, how) for run_id in dict.fromkeys(ids)]
     if seconds == 0.0:
         return receipts
     end = None if seconds is None else time.monotonic() + seconds
-    return [place.settled(receipt, None if end is None else max(0.0, end - time.monotonic())) for receipt in receipts]
+    return [client.settled(receipt, None if end is None else max(0.0, end - time.monotonic())) for receipt in receipts]
 
 
-def _say_dry(chosen: Sequence[RunInfo], as_json: bool) -> None:
+def _print_dry_run(chosen: Sequence[RunInfo], as_json: bool) -> None:
     if as_json:
-        say({"dry_run": True, "count": len(chosen), "runs": [one.plain() for one in chosen]})
+        print_json({"dry_run": True, "count": len(chosen), "runs": [one.plain() for one in chosen]})
         return
-    from desist.cli.render import paper, run_table
+    from desist.cli.render import output_console, run_table
     from desist.console.format import count
 
-    console = paper(wide=True)
+    console = output_console(wide=True)
     if chosen:
         console.print(run_table(chosen, console))
     console.print(f"{count(len(chosen), 'run')} would be stopped; nothing was done", style="yellow")
 
 
-def _say(receipts: Sequence[Receipt], as_json: bool) -> None:
+def _print_receipts(receipts: Sequence[ReceiptInfo], as_json: bool) -> None:
     if as_json:
-        say([receipt.plain() for receipt in receipts])
+        print_json([receipt.plain() for receipt in receipts])
         return
-    from desist.cli.render import paper, receipt_panel, receipt_words
+    from desist.cli.render import format_receipt, output_console, receipt_panel
 
-    console = paper()
+    console = output_console()
     if not receipts:
-        paper(stderr=True).print("no live runs that fit: nothing was done")
+        output_console(stderr=True).print("no live runs that fit: nothing was done")
     elif len(receipts) == 1:
         console.print(receipt_panel(receipts[0], console.encoding))
     else:
         for receipt in receipts:
-            console.print(f"{receipt.run_id}  {receipt_words(receipt)}", markup=False)
+            console.print(f"{receipt.run_id}  {format_receipt(receipt)}", markup=False)
         console.print(f"{sum(map(bool, receipts))} of {len(receipts)} end CANCELLED", style="bold")
 
 
-def _code(receipts: Sequence[Receipt], *, many: bool, waited: bool) -> Exit:
+def _code(receipts: Sequence[ReceiptInfo], *, many: bool, waited: bool) -> ExitCode:
     if not receipts or any(receipt.outcome == "unknown" for receipt in receipts):
-        return Exit.nothing
+        return ExitCode.nothing
     if not many and not all(receipts):  # of many, some end by themselves meanwhile
-        return Exit.otherwise
-    return Exit.waiting if waited and not all(receipt.is_settled for receipt in receipts) else Exit.ok
+        return ExitCode.otherwise
+    return ExitCode.waiting if waited and not all(receipt.is_settled for receipt in receipts) else ExitCode.ok

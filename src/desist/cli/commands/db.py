@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from desist.cli.durations import seconds_of
-from desist.cli.exit_codes import Exit
-from desist.cli.options import AsJson, Db, say, write
+from desist.cli.durations import parse_duration
+from desist.cli.exit_codes import ExitCode
+from desist.cli.options import AsJson, Db, print_json, write
 
 if TYPE_CHECKING:
     from desist.db.base import BaseDb
@@ -37,20 +37,20 @@ def check(
     with as_found():
         place: Any = _open(db)
     repaired = place.repair() if repair else []
-    _tell(place, place.check(), as_json, repaired)
+    _print_report(place, place.check(), as_json, repaired)
 
 
 @database.command()
 def upgrade(as_json: AsJson = False, db: Db = None) -> None:
     """Bring its tables to what this version needs. Opening a database does that, too; here it is said."""
     place: Any = _open(db)
-    _tell(place, place.upgrade(), as_json)
+    _print_report(place, place.upgrade(), as_json)
 
 
 @database.command()
 def prune(
     older_than: Annotated[
-        float, typer.Option(help="Of runs that ended so long ago: 30d, 12h.", parser=seconds_of, metavar="TIME")
+        float, typer.Option(help="Of runs that ended so long ago: 30d, 12h.", parser=parse_duration, metavar="TIME")
     ],
     runs: Annotated[bool, typer.Option("--runs", help="Forget the runs, too; else only their events.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Forget nothing: count.")] = False,
@@ -64,7 +64,7 @@ def prune(
     told, gone = _count(place, older_than, runs) if dry_run else _prune(place, older_than, runs)
     place.close()
     if as_json:
-        say({"dry_run": dry_run, "events_of": told, "runs": gone})
+        print_json({"dry_run": dry_run, "events_of": told, "runs": gone})
         return
     would = "would be" if dry_run else "were"
     print(
@@ -72,15 +72,15 @@ def prune(
     )
 
 
-def _prune(place: BaseDb, older_than: float, runs: bool) -> tuple[int, int]:
-    pruned = place.prune(older_than, runs=runs)
+def _prune(db: BaseDb, older_than: float, runs: bool) -> tuple[int, int]:
+    pruned = db.prune(older_than, runs=runs)
     return pruned.told, pruned.runs
 
 
-def _count(place: BaseDb, older_than: float, runs: bool) -> tuple[int, int]:
+def _count(db: BaseDb, older_than: float, runs: bool) -> tuple[int, int]:
     """Return how many runs have events to be forgotten, and how many trees of runs would be."""
     before = time.time() - older_than
-    store: Any = place.store
+    store: Any = db.store
     with store.place.reading() as tables:
         told = len(tables.prunable(before, "events", _ALL))
         return told, len(tables.prunable(before, "runs", _ALL)) if runs else 0
@@ -88,20 +88,20 @@ def _count(place: BaseDb, older_than: float, runs: bool) -> tuple[int, int]:
 
 def _open(db: str | None) -> BaseDb:
     """Return the database; commands of this group work on no server."""
-    from desist.cli.client.open import default_place, open_database
+    from desist.cli.client.open import default_database, open_database
 
-    return open_database(db or os.environ.get("DESIST_DB") or default_place())
+    return open_database(db or os.environ.get("DESIST_DB") or default_database())
 
 
-def _tell(place: BaseDb, report: Any, as_json: bool, repaired: Sequence[str] = ()) -> None:
-    place.close()
+def _print_report(db: BaseDb, report: Any, as_json: bool, repaired: Sequence[str] = ()) -> None:
+    db.close()
     if as_json:
         told = {"name": report.name, "version": report.version, "wanted": report.wanted, "problems": report.problems}
-        say({**told, "repaired": list(repaired)})
+        print_json({**told, "repaired": list(repaired)})
     else:
         for run_id in repaired:
             write(f"run {run_id} has its end now, as its terminal event tells it")
         write(f"{report.name}: version {report.version}" + ("" if report.is_good else f", wanted {report.wanted}"))
         for problem in report.problems:
             write(f"  {problem}")
-    raise typer.Exit(Exit.ok if report.is_good else Exit.error)
+    raise typer.Exit(ExitCode.ok if report.is_good else ExitCode.error)

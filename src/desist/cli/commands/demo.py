@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from desist.cli.options import say
+from desist.cli.options import print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from desist.cli.demo.measurements import Facts
-    from desist.cli.demo.workflow import Play
+    from desist.cli.demo.measurements import StopMeasurement
+    from desist.cli.demo.workflow import DemoWorkflow
     from desist.cli.terminal.svg_recording import Recording
-    from desist.console import View
+    from desist.console import RunView
 
 __all__ = ["demo"]
 
@@ -51,14 +51,14 @@ def demo(
     recording = _recording(record)
     play = _prepare(console, scripted, model, yes)
     try:
-        end = _Performance(play, console, recording, quiet=as_json).run(after)
+        end = _DemoRun(play, console, recording, quiet=as_json).run(after)
     finally:
         if play.server is not None:
             play.server.stop()
     if recording is not None:
         recording.save(f"desist demo --after {after:g}" + (" --scripted" if scripted else ""))
     if as_json:
-        say(asdict(end.facts))
+        print_json(asdict(end.facts))
     raise typer.Exit(INTERRUPTED if end.interrupted else _code(end.facts, as_json))
 
 
@@ -66,7 +66,7 @@ def _terminated(number: int, frame: Any) -> None:
     sys.exit(TERMINATED)  # unwinds: the run is cancelled, the terminal is put back
 
 
-def _code(facts: Facts, strict: bool) -> int:
+def _code(facts: StopMeasurement, strict: bool) -> int:
     held = facts.ok if strict else facts.status != "ERROR" and facts.model_stopped is not False
     return 0 if held else 1
 
@@ -79,7 +79,7 @@ def _recording(path: Path | None) -> Recording | None:
     return Recording(path)
 
 
-def _prepare(console: Console, scripted: bool, model: str | None, yes: bool) -> Play:
+def _prepare(console: Console, scripted: bool, model: str | None, yes: bool) -> DemoWorkflow:
     from desist.cli.demo import workflow as story
 
     if scripted:
@@ -99,22 +99,22 @@ def _prepare(console: Console, scripted: bool, model: str | None, yes: bool) -> 
 
 @dataclass
 class _End:
-    facts: Facts
+    facts: StopMeasurement
     interrupted: bool
 
 
-class _Performance:
+class _DemoRun:
     """One run of the story, with its audience: a view, a recording, the timer, the keyboard, the meter."""
 
-    def __init__(self, play: Play, console: Console, recording: Recording | None, *, quiet: bool) -> None:
-        from desist.cli.demo.measurements import Meter, Stop
+    def __init__(self, play: DemoWorkflow, console: Console, recording: Recording | None, *, quiet: bool) -> None:
+        from desist.cli.demo.measurements import CpuMeter, DemoCancel
         from desist.run.execution.run import new_id
 
         self._play, self._console, self._recording, self._quiet = play, console, recording, quiet
         self._run_id = new_id()
-        self._stop = Stop(play, self._run_id)
-        self._meter = Meter(play)
-        self._recorded: View | None = None
+        self._stop = DemoCancel(play, self._run_id)
+        self._meter = CpuMeter(play)
+        self._recorded: RunView | None = None
         self._terminal: Any = None
         self._seen_at = 0.0
 
@@ -122,11 +122,11 @@ class _Performance:
         """Run it to its end, and show the receipt."""
         from desist.cli.terminal.keys import watch_keys
 
-        timer = threading.Timer(after, self._stop.ask, args=(f"{after:g} s are over", "the demo's timer"))
+        timer = threading.Timer(after, self._stop.cancel, args=(f"{after:g} s are over", "the demo's timer"))
         timer.daemon = True
         interrupted = False
         try:
-            with watch_keys(lambda: self._stop.ask("a key was pressed", "you, at the keyboard")) as keys:
+            with watch_keys(lambda: self._stop.cancel("a key was pressed", "you, at the keyboard")) as keys:
                 timer.start()
                 self._show(f"stops after {after:g} s, or at {'any key' if keys else 'Ctrl-C'}")
         except KeyboardInterrupt:
@@ -146,7 +146,7 @@ class _Performance:
         reader = self._play.workflow.run(ASKED, run_id=self._run_id, stream=True, stream_events=True)
         view = self._view(hint)
         label = Text(f"model: {self._play.label}", style="dim")
-        self._say(label)
+        self._print(label)
         if self._recording is None:
             show(reader, view, self._note)
             return
@@ -154,15 +154,15 @@ class _Performance:
         with self._recording.view(self._run_id, ASKED) as self._recorded:
             show(reader, view, self._note)
 
-    def _view(self, hint: str) -> View:
+    def _view(self, hint: str) -> RunView:
         import io
 
         from desist.cli.demo.workflow import ASKED
         from desist.cli.render.console import Paper
-        from desist.console import View
+        from desist.console import RunView
 
         console = Paper(file=io.StringIO()) if self._quiet else self._console
-        self._main = View(console, self._run_id, asked=ASKED, show_end=False, hint=hint)
+        self._main = RunView(console, self._run_id, input=ASKED, show_end=False, hint=hint)
         return self._main
 
     def _note(self, event: Any) -> None:
@@ -173,7 +173,7 @@ class _Performance:
         if self._recorded is not None:
             self._recorded.take(event)
 
-    def _receipt(self) -> Facts:
+    def _receipt(self) -> StopMeasurement:
         from desist.cli.demo.measurements import gather
         from desist.cli.demo.receipt_panel import receipt
 
@@ -182,11 +182,11 @@ class _Performance:
                 self._meter.watch()
         facts = gather(self._play, self._terminal, self._seen_at, self._stop, self._meter, self._main.pieces)
         drawn = receipt(facts, self._console.encoding)
-        self._say(drawn)
+        self._print(drawn)
         if self._recording is not None:
             self._recording.console.print(drawn)
         return facts
 
-    def _say(self, what: Any) -> None:
+    def _print(self, what: Any) -> None:
         if not self._quiet:
             self._console.print(what)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from desist.cli.exit_codes import Exit
-from desist.cli.options import AsJson, Db, Server, Token, say
+from desist.cli.exit_codes import ExitCode
+from desist.cli.options import AsJson, Db, Server, Token, print_json
 
 if TYPE_CHECKING:
-    from desist.cli.checks import Finding
+    from desist.cli.checks import CheckResult
 
 __all__ = ["doctor"]
 
@@ -41,19 +41,19 @@ def doctor(
         found += models(ask)
     found += places(db, server, token, port, offline=offline)
     if as_json:
-        say([asdict(one) for one in found])
+        print_json([asdict(one) for one in found])
     else:
         _show(found)
-    raise typer.Exit(Exit.error if any(one.state == "broken" for one in found) else Exit.ok)
+    raise typer.Exit(ExitCode.error if any(one.state == "broken" for one in found) else ExitCode.ok)
 
 
-def _show(found: Sequence[Finding]) -> None:
+def _show(found: Sequence[CheckResult]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from desist.cli.render import paper
+    from desist.cli.render import output_console
 
-    console = paper()
+    console = output_console()
     utf = console.encoding.lower().startswith("utf")
     area = ""
     table = Table.grid(padding=(0, 2))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from desist.cli.completion import Run
-from desist.cli.exit_codes import Exit
-from desist.cli.options import AsJson, Db, Server, Token, depot, say
+from desist.cli.exit_codes import ExitCode
+from desist.cli.options import AsJson, Db, Server, Token, client_from_options, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,44 +31,44 @@ def events(
     With --follow the exit code says how it ended: 0 completed, 1 failed, 4 cancelled. A server that is lost is tried
     again, from the last event on.
     """
-    from desist.cli.terminal.broken_pipe import leave_with_the_reader
+    from desist.cli.terminal.broken_pipe import exit_on_broken_pipe
 
     last: dict[str, Any] = {}
-    with leave_with_the_reader(), depot(db, server, token) as place:
-        tell = say if as_json else _Told().tell
+    with exit_on_broken_pipe(), client_from_options(db, server, token) as place:
+        tell = print_json if as_json else _EventPrinter().print_event
         with contextlib.closing(place.events(run, after=first - 1 if first else None, follow=follow)) as told:
             for event in told:
                 tell(event)
                 last = event
-    raise typer.Exit(_code(last) if follow else Exit.ok)
+    raise typer.Exit(_code(last) if follow else ExitCode.ok)
 
 
-def _code(last: dict[str, Any]) -> Exit:
+def _code(last: dict[str, Any]) -> ExitCode:
     name = str(last.get("event", ""))
     if name.endswith("Cancelled"):
-        return Exit.otherwise
-    return Exit.error if name.endswith("Error") else Exit.ok
+        return ExitCode.otherwise
+    return ExitCode.error if name.endswith("Error") else ExitCode.ok
 
 
-class _Told:
+class _EventPrinter:
     """Events as lines for people."""
 
     def __init__(self) -> None:
-        from desist.cli.render import paper
+        from desist.cli.render import output_console
 
-        self._console: Console = paper(wide=True)
+        self._console: Console = output_console(wide=True)
 
-    def tell(self, event: dict[str, Any]) -> None:
+    def print_event(self, event: dict[str, Any]) -> None:
         """Write one."""
         from rich.text import Text
 
-        from desist.cli.render.events import style_of_event, words_of_event
+        from desist.cli.render.events import format_event, style_of_event
 
         name = str(event.get("event", "?"))
         line = Text.assemble(
             (f"{event.get('event_index', ''):>5}  ", "dim"),
             (f"{name:<24}", style_of_event(name)),
-            words_of_event(event),
+            format_event(event),
         )
         self._console.print(line, no_wrap=True, overflow="ellipsis")
         self._console.file.flush()

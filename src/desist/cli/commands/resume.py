@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from desist.cli.completion import Run
-from desist.cli.durations import seconds_of
-from desist.cli.options import AsJson, Db, Server, Token, say, write
+from desist.cli.durations import parse_duration
+from desist.cli.options import AsJson, Db, Server, Token, print_json, write
 
 if TYPE_CHECKING:
-    from desist.cli.foreground.base import Started
+    from desist.cli.foreground.base import ForegroundRun
 
 __all__ = ["go_on", "resume"]
 
@@ -28,7 +28,7 @@ def go_on(
         typer.Argument(help="Its workflow or agent: file.py, file.py:name or module:name. Not with --server."),
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(help="Time after which it is cancelled.", parser=seconds_of, metavar="TIME")
+        float | None, typer.Option(help="Time after which it is cancelled.", parser=parse_duration, metavar="TIME")
     ] = None,
     as_json: AsJson = False,
     db: Db = None,
@@ -50,24 +50,24 @@ def go_on(
         raise typer.Exit(begin(started, signals, None, as_json))
 
 
-def _here(run_id: str, target: str, db: str | None, timeout: float | None) -> Started:
+def _here(run_id: str, target: str, db: str | None, timeout: float | None) -> ForegroundRun:
     from desist.cli.commands.run import with_database
     from desist.cli.exit_codes import NothingFound
-    from desist.cli.foreground.local_run import NearRun
+    from desist.cli.foreground.local_run import LocalRun
     from desist.cli.import_target import load_only
 
     component = with_database(load_only(target), db)
     if component.store.load_run(run_id) is None:
         raise NothingFound(f"there is no run {run_id!r} in the database of {target}: name that with --db")
-    return NearRun(component, component.continue_run(run_id=run_id, stream=True, stream_events=True, timeout=timeout))
+    return LocalRun(component, component.continue_run(run_id=run_id, stream=True, stream_events=True, timeout=timeout))
 
 
-def _there(url: str, token: str | None, run_id: str, timeout: float | None) -> Started:
+def _there(url: str, token: str | None, run_id: str, timeout: float | None) -> ForegroundRun:
     from desist.cli.client.server import path_of
-    from desist.cli.commands.run import begin_far
+    from desist.cli.commands.run import start_remote
 
     body = {} if timeout is None else {"timeout": timeout}
-    return begin_far(url, token, path_of(run_id, "/continue"), body)
+    return start_remote(url, token, path_of(run_id, "/continue"), body)
 
 
 def resume(target: Annotated[str, _Target], as_json: AsJson = False, db: Db = None) -> None:
@@ -77,7 +77,7 @@ def resume(target: Annotated[str, _Target], as_json: AsJson = False, db: Db = No
     codes: 0 all completed, 1 one has failed, 3 there are none, 4 one was stopped, 130 by Ctrl-C.
     """
     from desist.cli.commands.run import with_database
-    from desist.cli.exit_codes import Exit
+    from desist.cli.exit_codes import ExitCode
     from desist.cli.foreground.signals import Signals
     from desist.cli.import_target import load_only
     from desist.exceptions import ConfigurationError
@@ -92,8 +92,8 @@ def resume(target: Annotated[str, _Target], as_json: AsJson = False, db: Db = No
         signals.to(stop)
         ids = resumed.resume_lost_runs()
         if not as_json:
-            _say(f"{len(ids)} to go on with" if ids else "no run of this workflow was lost")
-        raise typer.Exit(_follow(resumed, ids, stop, as_json) if ids else Exit.nothing)
+            _print(f"{len(ids)} to go on with" if ids else "no run of this workflow was lost")
+        raise typer.Exit(_follow(resumed, ids, stop, as_json) if ids else ExitCode.nothing)
 
 
 class _StopAll:
@@ -117,9 +117,9 @@ class _StopAll:
 
 def _follow(workflow: Any, ids: list[str], stop: _StopAll, as_json: bool) -> int:
     """Wait for all ends, and tell each as it is read."""
-    from desist.cli.exit_codes import Exit
+    from desist.cli.exit_codes import ExitCode
     from desist.cli.foreground.signals import code_after
-    from desist.run.records.json_values import plain
+    from desist.run.records.json_values import to_json_value
 
     found = set()
     for run_id in ids:
@@ -127,13 +127,13 @@ def _follow(workflow: Any, ids: list[str], stop: _StopAll, as_json: bool) -> int
         found.add(status := "CANCELLED" if last.is_cancelled else "ERROR" if last.is_error else "COMPLETED")
         if as_json:
             output = workflow.store.load_run(run_id).output
-            say(plain(output))
+            print_json(to_json_value(output))
         else:
-            _say(f"{run_id}  {status}")
+            _print(f"{run_id}  {status}")
     if stop.number is not None and "CANCELLED" in found:
         return code_after(stop.number)
-    return Exit.error if "ERROR" in found else Exit.otherwise if "CANCELLED" in found else Exit.ok
+    return ExitCode.error if "ERROR" in found else ExitCode.otherwise if "CANCELLED" in found else ExitCode.ok
 
 
-def _say(words: str) -> None:
-    write(words)
+def _print(text: str) -> None:
+    write(text)

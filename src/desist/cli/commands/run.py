@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from desist.cli.durations import seconds_of
+from desist.cli.durations import parse_duration
 from desist.cli.options import AsJson, Db, Server, Token
 
 if TYPE_CHECKING:
-    from desist.cli.foreground.base import Started
+    from desist.cli.foreground.base import ForegroundRun
 
-__all__ = ["begin", "begin_far", "run", "with_database"]
+__all__ = ["begin", "run", "start_remote", "with_database"]
 
 
 def run(
@@ -24,7 +24,7 @@ def run(
         str,
         typer.Argument(help="file.py, file.py:name or module:name; with --server the id of what it serves."),
     ],
-    given: Annotated[
+    raw_input: Annotated[
         str | None, typer.Argument(help="What it is asked; - reads it from standard input.", metavar="INPUT")
     ] = None,
     json_input: Annotated[
@@ -34,7 +34,7 @@ def run(
     user: Annotated[str | None, typer.Option(help="Whose run it is.")] = None,
     timeout: Annotated[
         float | None,
-        typer.Option(help="Time after which it is cancelled: 90s, 10m.", parser=seconds_of, metavar="TIME"),
+        typer.Option(help="Time after which it is cancelled: 90s, 10m.", parser=parse_duration, metavar="TIME"),
     ] = None,
     as_json: AsJson = False,
     db: Db = None,
@@ -48,28 +48,32 @@ def run(
     """
     from desist.cli.foreground.signals import Signals
 
-    asked = _input(given, json_input)
+    asked = _input(raw_input, json_input)
     options = {"session_id": session, "user_id": user, "timeout": timeout}
     with Signals() as signals:
         url = _server(db, server)
-        started = _far(url, token, target, asked, options) if url is not None else _near(target, db, asked, options)
+        started = (
+            _start_on_server(url, token, target, asked, options)
+            if url is not None
+            else _start_local(target, db, asked, options)
+        )
         raise typer.Exit(begin(started, signals, asked, as_json))
 
 
-def begin(started: Started, signals: Any, asked: Any, as_json: bool) -> int:
+def begin(started: ForegroundRun, signals: Any, input: Any, as_json: bool) -> int:
     """Show what has begun, to its end; return the exit code."""
-    from desist.cli.foreground.show import perform
+    from desist.cli.foreground.show import show_run
     from desist.cli.render.console import Paper
 
     console = Paper(stderr=as_json, highlight=False)
     try:
-        return perform(started, signals, asked="" if asked is None else str(asked), as_json=as_json, console=console)
+        return show_run(started, signals, input="" if input is None else str(input), as_json=as_json, console=console)
     finally:
         started.close()
 
 
-def _input(given: str | None, as_json: bool) -> Any:
-    text = sys.stdin.read() if given == "-" else given
+def _input(raw_input: str | None, as_json: bool) -> Any:
+    text = sys.stdin.read() if raw_input == "-" else raw_input
     if not as_json or text is None:
         return text
     try:
@@ -85,12 +89,12 @@ def _server(db: str | None, server: str | None) -> str | None:
     return server if server is not None or db is not None else os.environ.get("DESIST_SERVER") or None
 
 
-def _near(target: str, db: str | None, asked: Any, options: dict[str, Any]) -> Started:
-    from desist.cli.foreground.local_run import NearRun
+def _start_local(target: str, db: str | None, input: Any, options: dict[str, Any]) -> ForegroundRun:
+    from desist.cli.foreground.local_run import LocalRun
     from desist.cli.import_target import load_only
 
     component = with_database(load_only(target), db)
-    return NearRun(component, component.run(asked, stream=True, stream_events=True, **options))
+    return LocalRun(component, component.run(input, stream=True, stream_events=True, **options))
 
 
 def with_database(component: Any, db: str | None) -> Any:
@@ -105,29 +109,29 @@ def with_database(component: Any, db: str | None) -> Any:
     return made
 
 
-def _far(url: str, token: str | None, target: str, asked: Any, options: dict[str, Any]) -> Started:
+def _start_on_server(url: str, token: str | None, target: str, input: Any, options: dict[str, Any]) -> ForegroundRun:
     """Start it on the server: a workflow of this id, else an agent."""
     from desist.cli.exit_codes import NothingFound
 
-    given = {name: value for name, value in {**options, "input": asked}.items() if value is not None}
+    given = {name: value for name, value in {**options, "input": input}.items() if value is not None}
     try:
-        return begin_far(url, token, "/v1/runs", {"workflow": target, **given})
+        return start_remote(url, token, "/v1/runs", {"workflow": target, **given})
     except NothingFound:
         pass
     try:
-        return begin_far(url, token, "/v1/runs", {"agent": target, **given})
+        return start_remote(url, token, "/v1/runs", {"agent": target, **given})
     except NothingFound:
         raise NothingFound(f"{url} serves no workflow and no agent {target!r}") from None
 
 
-def begin_far(url: str, token: str | None, path: str, body: dict[str, Any]) -> Started:
+def start_remote(url: str, token: str | None, path: str, body: dict[str, Any]) -> ForegroundRun:
     """Ask a server for a run."""
-    from desist.cli.client.http import Http
-    from desist.cli.foreground.remote_run import FarRun
+    from desist.cli.client.http import HttpClient
+    from desist.cli.foreground.remote_run import RemoteRun
 
-    http = Http(url, token or os.environ.get("DESIST_TOKEN") or None)
+    http = HttpClient(url, token or os.environ.get("DESIST_TOKEN") or None)
     try:
-        return FarRun(http, path, body)
+        return RemoteRun(http, path, body)
     except BaseException:
         http.close()
         raise

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from desist.cancel.status import RunStatus
-from desist.cli.durations import seconds_of
-from desist.cli.exit_codes import Exit
-from desist.cli.options import AsJson, Db, Server, Token, depot, say
+from desist.cli.durations import parse_duration
+from desist.cli.exit_codes import ExitCode
+from desist.cli.options import AsJson, Db, Server, Token, client_from_options, print_json
 
 __all__ = ["runs"]
 
@@ -25,7 +25,7 @@ def runs(
     user: Annotated[str | None, typer.Option(help="Only those of this user.")] = None,
     older_than: Annotated[
         float | None,
-        typer.Option(help="Only those that began so long ago: 90s, 10m, 2h.", parser=seconds_of, metavar="TIME"),
+        typer.Option(help="Only those that began so long ago: 90s, 10m, 2h.", parser=parse_duration, metavar="TIME"),
     ] = None,
     limit: Annotated[int, typer.Option(help="How many at most, the newest first.", min=1)] = 50,
     as_json: AsJson = False,
@@ -34,9 +34,9 @@ def runs(
     token: Token = None,
 ) -> None:
     """List runs, live ones too, the newest first. Exit code 3: none fits."""
-    from desist.cli.client import LIVE, Wanted
+    from desist.cli.client import LIVE, RunFilter
 
-    wanted = Wanted(
+    wanted = RunFilter(
         statuses=LIVE if live else [one.value for one in status or ()],
         workflow=workflow,
         agent=agent,
@@ -45,23 +45,23 @@ def runs(
         older_than=older_than,
         limit=limit + 1,
     )
-    with depot(db, server, token) as place:
+    with client_from_options(db, server, token) as place:
         found = place.runs(wanted)
         shown, more = found[:limit], len(found) > limit
         if as_json:
-            say([run.plain() for run in shown])
+            print_json([run.plain() for run in shown])
         else:
             _show(shown, more, place.name)
-    raise typer.Exit(Exit.ok if shown else Exit.nothing)
+    raise typer.Exit(ExitCode.ok if shown else ExitCode.nothing)
 
 
 def _show(shown: list, more: bool, name: str) -> None:  # type: ignore[type-arg]  # RunInfo is imported when it is needed
-    from desist.cli.render import paper, run_table
+    from desist.cli.render import output_console, run_table
 
     if not shown:
-        paper(stderr=True).print(f"no runs that fit in {name}", markup=False)
+        output_console(stderr=True).print(f"no runs that fit in {name}", markup=False)
         return
-    console = paper(wide=True)
+    console = output_console(wide=True)
     console.print(run_table(shown, console))
     if more:
-        paper(stderr=True).print(f"there are more: --limit {len(shown) * 4}", style="dim")
+        output_console(stderr=True).print(f"there are more: --limit {len(shown) * 4}", style="dim")

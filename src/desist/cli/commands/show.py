@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from desist.cli.completion import Run
-from desist.cli.options import AsJson, Db, Server, Token, depot, say
+from desist.cli.options import AsJson, Db, Server, Token, client_from_options, print_json
 
 __all__ = ["show"]
 
 
 def show(run: Run, as_json: AsJson = False, db: Db = None, server: Server = None, token: Token = None) -> None:
     """Show a run: status, times, how it was stopped, steps, what it said. Exit code 3: there is no such run."""
-    from desist.cli.client import Life
+    from desist.cli.client import LiveInfo
 
-    with depot(db, server, token) as place:
+    with client_from_options(db, server, token) as place:
         found = place.run(run)
-        life = place.life(run) if found.is_live or found.cancel else Life()
+        life = place.life(run) if found.is_live or found.cancel else LiveInfo()
     if as_json:
-        say(found.plain())
+        print_json(found.plain())
         return
-    from desist.cli.render import card, paper
+    from desist.cli.render import card, output_console
 
-    console = paper()
+    console = output_console()
     console.print(card(found, life, console))

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from desist.cli.completion import run_ids
-from desist.cli.exit_codes import Exit
-from desist.cli.options import AsJson, Db, Server, Token, depot, say, write
+from desist.cli.exit_codes import ExitCode
+from desist.cli.options import AsJson, Db, Server, Token, client_from_options, print_json, write
 
 if TYPE_CHECKING:
-    from desist.cli.client import Depot
+    from desist.cli.client import RunClient
 
 __all__ = ["watch"]
 
-_CODES = {"COMPLETED": Exit.ok, "ERROR": Exit.error}
+_CODES = {"COMPLETED": ExitCode.ok, "ERROR": ExitCode.error}
 
 
 def watch(
@@ -32,37 +32,37 @@ def watch(
     Leaving stops nothing. Without a terminal, or with --json: a line for every change; of one run until it has ended,
     with an exit code that says how: 0 completed, 1 failed, 4 cancelled.
     """
-    from desist.cli.render import paper
-    from desist.cli.terminal.broken_pipe import leave_with_the_reader
+    from desist.cli.render import output_console
+    from desist.cli.terminal.broken_pipe import exit_on_broken_pipe
 
-    console = paper()
-    with leave_with_the_reader(), depot(db, server, token) as place:
+    console = output_console()
+    with exit_on_broken_pipe(), client_from_options(db, server, token) as place:
         if console.is_terminal and not console.is_dumb_terminal and not as_json:
             _screen(place, run, console)
             raise typer.Exit
         raise typer.Exit(_lines(place, run, as_json))
 
 
-def _screen(place: Depot, run: str | None, console: Any) -> None:
+def _screen(client: RunClient, run: str | None, console: Any) -> None:
     from desist.cli.watch import watch_screen
 
     if run is not None:
-        place.run(run)  # what isn't there is an error, not a picture
-    for run_id, words in watch_screen(place, run, console).items():
+        client.run(run)  # what isn't there is an error, not a picture
+    for run_id, words in watch_screen(client, run, console).items():
         console.print(f"{run_id}  {words}", markup=False)
 
 
-def _lines(place: Depot, run: str | None, as_json: bool) -> Exit:
+def _lines(client: RunClient, run: str | None, as_json: bool) -> ExitCode:
     import time
 
     from desist.cli.watch import watch_lines
 
-    def tell(one: Any) -> None:
+    def print_run(one: Any) -> None:
         if as_json:
-            say(one.plain())
+            print_json(one.plain())
         else:
             at = time.strftime("%H:%M:%S")
             write(f"{at}  {one.run_id}  {one.status:<10}  {one.what}  {' > '.join(one.steps)}")
 
-    status = watch_lines(place, run, tell, lambda words: write(words, error=True))
-    return _CODES.get(status, Exit.otherwise)
+    status = watch_lines(client, run, print_run, lambda words: write(words, error=True))
+    return _CODES.get(status, ExitCode.otherwise)

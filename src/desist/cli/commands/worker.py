@@ -46,11 +46,11 @@ def worker(
     raise typer.Exit(serve_worker(made))
 
 
-def _limits(given: list[str]) -> dict[str, int]:
+def _limits(options: list[str]) -> dict[str, int]:
     from desist.exceptions import ConfigurationError
 
     limits: dict[str, int] = {}
-    for one in given:
+    for one in options:
         name, _, number = one.rpartition("=")
         if not name or not number.isdigit():
             raise ConfigurationError(f"--limit {one!r} must look like WORKFLOW=NUMBER")

@@ -9,25 +9,25 @@ from typing import Any
 
 from desist.cancel.receipt import CancelReceipt, CancelRecord
 from desist.cancel.scope import Outcome
-from desist.cli.demo.workflow import Play
-from desist.console.end_panel import Kept
+from desist.cli.demo.workflow import DemoWorkflow
+from desist.console.end_panel import ResultCounts
 from desist.exceptions import ModelError
 
-__all__ = ["Facts", "Meter", "Stop", "gather"]
+__all__ = ["CpuMeter", "DemoCancel", "StopMeasurement", "gather"]
 
 #: Seconds within which the model must be idle after the stop.
 PATIENCE = 5.0
 
 
-class Stop:
+class DemoCancel:
     """Asks for the cancel, from the timer's thread or the keyboard's, and keeps the receipt."""
 
-    def __init__(self, play: Play, run_id: str) -> None:
+    def __init__(self, play: DemoWorkflow, run_id: str) -> None:
         self._play, self._run_id = play, run_id
         self.receipt: CancelReceipt | None = None
         self.answered: float | None = None  #: seconds that the accepted request took to be decided and answered
 
-    def ask(self, reason: str, by: str) -> None:
+    def cancel(self, reason: str, by: str) -> None:
         """Cancel the run. Only the first request counts."""
         begin = time.perf_counter()
         receipt = self._play.workflow.cancel(self._run_id, reason=reason, by=by)
@@ -35,10 +35,10 @@ class Stop:
             self.answered, self.receipt = time.perf_counter() - begin, receipt
 
 
-class Meter:
+class CpuMeter:
     """The CPU seconds of the local model: while it writes, and in the second after the stop."""
 
-    def __init__(self, play: Play) -> None:
+    def __init__(self, play: DemoWorkflow) -> None:
         self._play = play
         self._began, self._used_before = time.monotonic(), self._used()
         self._ended, self._used_then = self._began, self._used_before
@@ -74,7 +74,7 @@ class Meter:
 
 
 @dataclass(kw_only=True)
-class Facts:
+class StopMeasurement:
     """One run of the demo. Times `*_ms` are counted from the request, by the clock of the record."""
 
     model: str
@@ -104,11 +104,15 @@ class Facts:
     ok: bool = False  #: cancelled, stored as such, the model not known to go on, nothing abandoned
 
 
-def gather(play: Play, terminal: Any, seen_at: float, stop: Stop, meter: Meter, pieces: int) -> Facts:
+def gather(
+    play: DemoWorkflow, terminal: Any, seen_at: float, stop: DemoCancel, meter: CpuMeter, pieces: int
+) -> StopMeasurement:
     """Put together what is known after the terminal event, which was seen at `seen_at` (seconds since the epoch)."""
     stored = play.workflow.get_run(terminal.run_id)
-    kept = Kept(terminal.content if terminal.is_cancelled else None, getattr(terminal, "step_results", None) or [])
-    facts = Facts(
+    kept = ResultCounts(
+        terminal.content if terminal.is_cancelled else None, getattr(terminal, "step_results", None) or []
+    )
+    facts = StopMeasurement(
         model=play.label,
         scripted=play.script is not None,
         run_id=terminal.run_id,
@@ -132,7 +136,7 @@ def gather(play: Play, terminal: Any, seen_at: float, stop: Stop, meter: Meter, 
     return facts
 
 
-def _add_cancel(facts: Facts, record: CancelRecord, stop: Stop, seen_at: float) -> None:
+def _add_cancel(facts: StopMeasurement, record: CancelRecord, stop: DemoCancel, seen_at: float) -> None:
     facts.source, facts.reason, facts.by = record.source.value, record.reason, record.by
     facts.requested_at = record.requested_at
     facts.answered_ms = _ms(stop.answered)
@@ -145,7 +149,7 @@ def _add_cancel(facts: Facts, record: CancelRecord, stop: Stop, seen_at: float) 
     facts.abandoned = [f"{item.kind} {item.name}" for item in record.abandoned]
 
 
-def _stopped(play: Play, meter: Meter) -> bool | None:
+def _stopped(play: DemoWorkflow, meter: CpuMeter) -> bool | None:
     if play.script is not None:
         return play.script.cancelled > 0
     return None if play.server is None else meter.idle_after is not None

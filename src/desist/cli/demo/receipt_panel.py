@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from desist.cli.demo.measurements import Facts
+from desist.cli.demo.measurements import StopMeasurement
 from desist.console import end_panel, milliseconds
 from desist.console.end_panel import Row
 from desist.console.format import count
@@ -18,21 +18,21 @@ _SLOW_MS = 50.0
 _WHO = {"interrupt": "you, with Ctrl-C", "consumer_closed": "the reader, which left"}
 
 
-def receipt(facts: Facts, encoding: str = "utf-8") -> RenderableType:
+def receipt(facts: StopMeasurement, encoding: str = "utf-8") -> RenderableType:
     """Return what is shown at the end: the receipt of a cancelled run, else one line."""
     if facts.status == "ERROR":
         return Text(f"error: {facts.error}", style="red")
     if facts.status != "CANCELLED":
         return Text("The story was finished before anybody stopped it: try a smaller --after.", style="green")
-    rows = [*_cause(facts), *_times(facts), *_kept(facts), *_model(facts), *_abandoned(facts)]
+    rows = [*_cause(facts), *_times(facts), *_result_rows(facts), *_model(facts), *_abandoned(facts)]
     return Group(Text(""), end_panel("cancelled", rows, "cyan", encoding))
 
 
-def _times(facts: Facts) -> list[Row]:
+def _times(facts: StopMeasurement) -> list[Row]:
     return moment_rows(facts.delivered_ms, facts.settled_ms, facts.upstream_closed, facts.terminal_event_ms)
 
 
-def _cause(facts: Facts) -> list[Row]:
+def _cause(facts: StopMeasurement) -> list[Row]:
     who = _WHO.get(facts.source or "", facts.by or "nobody")
     rows: list[Row] = [("who", who, "bold")]
     if facts.source == "user":
@@ -41,7 +41,7 @@ def _cause(facts: Facts) -> list[Row]:
 
 
 def moment_rows(
-    decided: float | None, settled: float | None, upstream_closed: int, told: float | None = None
+    decided: float | None, settled: float | None, upstream_closed: int, delivered: float | None = None
 ) -> list[Row]:
     """Return what happened when after the request. Times are milliseconds; what isn't known is left out."""
     rows: list[Row] = []
@@ -49,7 +49,7 @@ def moment_rows(
     moments = (
         ("decided", decided, f"the outcome was fixed{closed}"),
         ("settled", settled, "all work was gone"),
-        ("told", told, "stored, and the last event read"),
+        ("told", delivered, "stored, and the last event read"),
     )
     for label, at, words in moments:
         if at is not None:
@@ -57,7 +57,7 @@ def moment_rows(
     return rows
 
 
-def _kept(facts: Facts) -> list[Row]:
+def _result_rows(facts: StopMeasurement) -> list[Row]:
     parts = []
     if facts.finished_steps:
         parts.append(f"{count(facts.finished_steps, 'step')} finished")
@@ -68,7 +68,7 @@ def _kept(facts: Facts) -> list[Row]:
     return [("kept", ", ".join([*parts, f"{count(facts.characters, 'character')}{about}"]), "green")]
 
 
-def _model(facts: Facts) -> list[Row]:
+def _model(facts: StopMeasurement) -> list[Row]:
     if facts.scripted:
         return [("model", "none: this was a script" + (", cut off" if facts.model_stopped else ""), "yellow")]
     if facts.model_stopped is None:
@@ -84,14 +84,14 @@ def _model(facts: Facts) -> list[Row]:
     return rows
 
 
-def _abandoned(facts: Facts) -> list[Row]:
+def _abandoned(facts: StopMeasurement) -> list[Row]:
     style = "bold red" if facts.abandoned else ""
     return [("abandoned", ", ".join(facts.abandoned) or "nothing", style)]
 
 
-def _bar(share: float, words: str) -> Text:
+def _bar(share: float, text: str) -> Text:
     full = min(_BAR, round(share * _BAR))
-    return Text.assemble(("━" * full, "bold magenta"), ("─" * (_BAR - full), "dim"), f"  {share:.2f} {words}")
+    return Text.assemble(("━" * full, "bold magenta"), ("─" * (_BAR - full), "dim"), f"  {share:.2f} {text}")
 
 
 def _ms(value: float) -> str:

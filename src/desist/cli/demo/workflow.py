@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from desist.agent.agent import Agent
-from desist.cli.demo.endless_model import Endless
+from desist.cli.demo.continuing_model import ContinuingModel
 from desist.workflow.step import Step
 from desist.workflow.workflow import Workflow
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from desist.models.local import LocalServer
     from desist.testing.scripted import ScriptedModel
 
-__all__ = ["ASKED", "Play", "local_play", "openai_play", "scripted_play"]
+__all__ = ["ASKED", "DemoWorkflow", "local_play", "openai_play", "scripted_play"]
 
 ASKED = (
     "Write a very long story about a dragon who learns to code. "
@@ -45,7 +45,7 @@ under the last one. Smoke curled out of the little machine. "Stop," said Ember. 
 
 
 @dataclass(frozen=True, slots=True)
-class Play:
+class DemoWorkflow:
     """A workflow to run, and what is known of the model behind it."""
 
     workflow: Workflow
@@ -54,17 +54,19 @@ class Play:
     script: ScriptedModel | None = None
 
 
-def local_play() -> Play:
+def local_play() -> DemoWorkflow:
     """Return the story, to be written by the local model; it must be installed."""
     from desist.models.local import LocalChat
 
     notes = LocalChat(max_tokens=40, temperature=0.3)
     story = LocalChat(max_tokens=1500, temperature=0.8, top_p=0.95)
-    endless = Endless(story)
-    return Play(_workflow(lambda long: endless if long else notes), f"{story.id}, on this machine", story.server)
+    endless = ContinuingModel(story)
+    return DemoWorkflow(
+        _workflow(lambda long: endless if long else notes), f"{story.id}, on this machine", story.server
+    )
 
 
-def openai_play(name: str) -> Play:
+def openai_play(name: str) -> DemoWorkflow:
     """Return the story, to be written by an OpenAI-compatible provider's model `name`.
 
     Raises:
@@ -74,16 +76,16 @@ def openai_play(name: str) -> Play:
 
     chat = OpenAIChat(id=name)
     chat.check()
-    return Play(_workflow(lambda long: chat), name)
+    return DemoWorkflow(_workflow(lambda long: chat), name)
 
 
-def scripted_play(delay: float = 0.03) -> Play:
+def scripted_play(delay: float = 0.03) -> DemoWorkflow:
     """Return the story as a script, `delay` seconds a word: not a model, for looking at the terminal only."""
     from desist.testing.scripted import ScriptedModel
 
     chapters = "".join(_SCRIPTED_CHAPTER.format(number=number) for number in range(1, 101))
     script = ScriptedModel([_SCRIPTED_NOTES, chapters], delay=delay)
-    return Play(_workflow(lambda long: script), "scripted, not a model", script=script)
+    return DemoWorkflow(_workflow(lambda long: script), "scripted, not a model", script=script)
 
 
 def _workflow(model: Callable[[bool], Model]) -> Workflow:

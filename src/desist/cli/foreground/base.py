@@ -8,14 +8,14 @@ from typing import Any, Protocol
 
 from desist.cancel.reason import Source
 from desist.run.events.codec import event_from_dict
-from desist.run.records.json_values import plain
+from desist.run.records.json_values import to_json_value
 from desist.workflow.types import StepOutput
 
-__all__ = ["Started", "Told", "revived"]
+__all__ = ["ForegroundRun", "SentEvent", "revived"]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class SentEvent:
     """One event."""
 
     event: Any
@@ -25,20 +25,20 @@ class Told:
         """Return it as JSON values."""
         if self.sent is not None:
             return self.sent
-        data: dict[str, Any] = plain(self.event)
+        data: dict[str, Any] = to_json_value(self.event)
         return data | {"event_index": self.event.event_index}
 
 
-class Started(Protocol):
+class ForegroundRun(Protocol):
     """A run that is at work."""
 
     run_id: str
     began_at: float  #: seconds of `time.monotonic`
 
-    def events(self) -> Generator[Told, None, None]:
+    def events(self) -> Generator[SentEvent, None, None]:
         """Return its events to their end. Closing them before stops the run."""
 
-    def stop(self, source: Source, words: str, *, force: bool) -> str | None:
+    def stop(self, source: Source, text: str, *, force: bool) -> str | None:
         """Cancel it, from any thread; return why that couldn't be asked for, or None."""
 
     def doing(self) -> str:

@@ -8,16 +8,16 @@ from typing import Any
 
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.registry import registry
-from desist.cli.foreground.base import Told
+from desist.cli.foreground.base import SentEvent
 from desist.console.format import count
 from desist.run.observability.live import runs
-from desist.run.records.json_values import plain
+from desist.run.records.json_values import to_json_value
 from desist.streams.reader import SyncReader
 
-__all__ = ["NearRun"]
+__all__ = ["LocalRun"]
 
 
-class NearRun:
+class LocalRun:
     """A run of a workflow or agent that was loaded here.
 
     Parameters:
@@ -30,15 +30,15 @@ class NearRun:
         self.run_id = reader.run_id
         self.began_at = time.monotonic()
 
-    def events(self) -> Generator[Told, None, None]:
+    def events(self) -> Generator[SentEvent, None, None]:
         """Return its events. Leaving them cancels the run, and waits until that is settled and stored."""
         with self._reader:
             for event in self._reader:
-                yield Told(event)
+                yield SentEvent(event)
 
-    def stop(self, source: Source, words: str, *, force: bool) -> str | None:
+    def stop(self, source: Source, text: str, *, force: bool) -> str | None:
         """Cancel it."""
-        registry.cancel(self.run_id, CancelReason(source=source, text=words, by="desist"), force=force)
+        registry.cancel(self.run_id, CancelReason(source=source, text=text, by="desist"), force=force)
         return None
 
     def doing(self) -> str:
@@ -54,7 +54,7 @@ class NearRun:
     def output(self) -> dict[str, Any]:
         """Return its output."""
         stored = self._component.store.load_run(self.run_id)
-        return {} if stored is None else dict(plain(stored.output))
+        return {} if stored is None else dict(to_json_value(stored.output))
 
     def close(self) -> None:
         """Nothing to do: a database writes what is left when the program ends."""

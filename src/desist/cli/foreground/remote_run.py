@@ -8,19 +8,19 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 from desist.cancel.reason import Source
-from desist.cli.client.base import How
-from desist.cli.client.http import Http
-from desist.cli.client.server import SILENCE, ServerDepot
+from desist.cli.client.base import CancelOptions
+from desist.cli.client.http import HttpClient
+from desist.cli.client.server import SILENCE, ServerClient
 from desist.cli.exit_codes import Unreachable
-from desist.cli.foreground.base import Told, revived
+from desist.cli.foreground.base import SentEvent, revived
 from desist.cli.options import login
 from desist.console.format import count
 from desist.exceptions import DesistError
 
-__all__ = ["FarRun"]
+__all__ = ["RemoteRun"]
 
 
-class FarRun:
+class RemoteRun:
     """A run that a server has begun.
 
     Parameters:
@@ -32,8 +32,8 @@ class FarRun:
         NothingFound, DesistError: it doesn't begin such a run.
     """
 
-    def __init__(self, http: Http, path: str, body: dict[str, Any]) -> None:
-        self._http, self._depot = http, ServerDepot(http)
+    def __init__(self, http: HttpClient, path: str, body: dict[str, Any]) -> None:
+        self._http, self._depot = http, ServerClient(http)
         self._said: dict[str, Any] = {}
         self.began_at = time.monotonic()
         self._stack = contextlib.ExitStack()
@@ -46,11 +46,11 @@ class FarRun:
             self._stack = stack.pop_all()
         self.run_id = str(self._first["run_id"])
 
-    def events(self) -> Generator[Told, None, None]:
+    def events(self) -> Generator[SentEvent, None, None]:
         """Return its events; a lost server is tried again, and no event is lost or told twice."""
         with self._stack:
             for data in self._all():
-                yield Told(revived(data), data)
+                yield SentEvent(revived(data), data)
 
     def _all(self) -> Iterator[dict[str, Any]]:
         assert self._first is not None
@@ -63,10 +63,10 @@ class FarRun:
         except Unreachable:
             yield from self._depot.events(self.run_id, after=last, follow=True)
 
-    def stop(self, source: Source, words: str, *, force: bool) -> str | None:
+    def stop(self, source: Source, text: str, *, force: bool) -> str | None:
         """Ask the server to cancel it."""
         try:
-            receipt = self._depot.cancel(self.run_id, How(reason=words, by=login(), force=force))
+            receipt = self._depot.cancel(self.run_id, CancelOptions(reason=text, by=login(), force=force))
             self._said = receipt.plain()
         except DesistError as error:
             return f"{error}; the run is stopped when nobody has followed it for 5 s"

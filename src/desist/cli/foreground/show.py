@@ -9,24 +9,24 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from desist.cancel.reason import Source
-from desist.cli.exit_codes import Exit
-from desist.cli.foreground.base import Started
+from desist.cli.exit_codes import ExitCode
+from desist.cli.foreground.base import ForegroundRun
 from desist.cli.foreground.signals import Signals, code_after
-from desist.cli.options import say, write
+from desist.cli.options import print_json, write
 from desist.cli.terminal.broken_pipe import watch_reader
 from desist.console.format import seconds
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from desist.console import View
+    from desist.console import RunView
 
-__all__ = ["perform"]
+__all__ = ["show_run"]
 
 _WORDS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the terminal is gone"}
 
 
-def perform(run: Started, signals: Signals, *, asked: str, as_json: bool, console: Console) -> Exit:
+def show_run(run: ForegroundRun, signals: Signals, *, input: str, as_json: bool, console: Console) -> ExitCode:
     """Show a run, or tell it as JSON lines, and return the exit code.
 
     One signal cancels the run, and the end is read as any other; a second one leaves no time for cleanup.
@@ -34,29 +34,29 @@ def perform(run: Started, signals: Signals, *, asked: str, as_json: bool, consol
     stop = _Stop(run, console)
     signals.to(stop.signalled)
     with watch_reader(stop.reader_left):
-        last = _tell(run) if as_json else _show(run, stop, asked, console)
+        last = _print_events(run) if as_json else _show(run, stop, input, console)
     if last is None:  # the server was lost and came back without it
-        return Exit.error
+        return ExitCode.error
     if as_json:
-        say(run.output())
+        print_json(run.output())
     return _code(last, stop)
 
 
-def _tell(run: Started) -> Any:
+def _print_events(run: ForegroundRun) -> Any:
     last = None
     with contextlib.closing(run.events()) as events:
         for told in events:
-            say(told.plain())
+            print_json(told.plain())
             last = told.event if told.event.run_id == run.run_id else last
     return last
 
 
-def _show(run: Started, stop: _Stop, asked: str, console: Console) -> Any:
+def _show(run: ForegroundRun, stop: _Stop, input: str, console: Console) -> Any:
     from desist.cli.foreground.result_panel import end_of
-    from desist.console import View
+    from desist.console import RunView
 
     last = None
-    view: View = View(console, run.run_id, asked=asked, show_end=False, hint=stop.hint)
+    view: RunView = RunView(console, run.run_id, input=input, show_end=False, hint=stop.hint)
     with view, contextlib.closing(run.events()) as events:
         for told in events:
             view.take(told.event)
@@ -66,16 +66,16 @@ def _show(run: Started, stop: _Stop, asked: str, console: Console) -> Any:
     return last
 
 
-def _code(last: Any, stop: _Stop) -> Exit:
+def _code(last: Any, stop: _Stop) -> ExitCode:
     if last.is_cancelled:
-        return Exit.otherwise if stop.number is None else code_after(stop.number)
-    return Exit.error if last.is_error or not last.is_terminal else Exit.ok
+        return ExitCode.otherwise if stop.number is None else code_after(stop.number)
+    return ExitCode.error if last.is_error or not last.is_terminal else ExitCode.ok
 
 
 class _Stop:
     """Asks for the stop when a signal comes, and knows how that goes."""
 
-    def __init__(self, run: Started, console: Console) -> None:
+    def __init__(self, run: ForegroundRun, console: Console) -> None:
         self._run, self._console = run, console
         self._asked_at = 0.0
         self._forced = False

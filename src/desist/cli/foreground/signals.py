@@ -14,16 +14,16 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-from desist.cli.exit_codes import Exit
+from desist.cli.exit_codes import ExitCode
 
 __all__ = ["Signals", "code_after"]
 
-_CODES = {signal.SIGINT: Exit.interrupted, signal.SIGTERM: Exit.terminated, signal.SIGHUP: Exit.hung_up}
+_CODES = {signal.SIGINT: ExitCode.interrupted, signal.SIGTERM: ExitCode.terminated, signal.SIGHUP: ExitCode.hung_up}
 #: From this one on, a signal is raised in the main thread: whatever that waits for, somebody wants to leave.
 _ENOUGH = 3
 
 
-def code_after(number: int) -> Exit:
+def code_after(number: int) -> ExitCode:
     """Return the exit code of a command that a signal has ended."""
     return _CODES[signal.Signals(number)]
 
@@ -36,7 +36,7 @@ class Signals:
     """
 
     def __init__(self) -> None:
-        self._told: Callable[[int, int], object] | None = None
+        self._on_signal: Callable[[int, int], object] | None = None
         self._count = 0
         self._reader, self._writer = os.pipe()
         self._thread = threading.Thread(target=self._work, name="desist-signals", daemon=True)
@@ -58,13 +58,13 @@ class Signals:
         self._thread.join()
         os.close(self._reader)
 
-    def to(self, told: Callable[[int, int], object]) -> None:
-        """From now on, call `told(signal, count)` in a thread, with how many have come."""
-        self._told = told
+    def to(self, on_signal: Callable[[int, int], object]) -> None:
+        """From now on, call `on_signal(signal, count)` in a thread, with how many have come."""
+        self._on_signal = on_signal
 
     def _came(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
-        if self._told is not None and self._count < _ENOUGH:
+        if self._on_signal is not None and self._count < _ENOUGH:
             os.write(self._writer, bytes([number]))
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
@@ -75,5 +75,5 @@ class Signals:
         count = 0
         while numbers := os.read(self._reader, 1):
             count += 1
-            assert self._told is not None
-            self._told(numbers[0], count)
+            assert self._on_signal is not None
+            self._on_signal(numbers[0], count)

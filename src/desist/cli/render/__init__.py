@@ -1,9 +1,9 @@
 """What commands show of runs: a table of many, a card of one, a receipt. Takes what a depot says; asks nothing."""
 
-from desist.cli.render.console import paper
-from desist.cli.render.receipts import receipt_panel, receipt_words
+from desist.cli.render.console import output_console
+from desist.cli.render.receipts import format_receipt, receipt_panel
 from desist.cli.render.run_details import card
 from desist.cli.render.run_table import run_table
 from desist.cli.render.status import sign_of, status_text
 
-__all__ = ["card", "paper", "receipt_panel", "receipt_words", "run_table", "sign_of", "status_text"]
+__all__ = ["card", "format_receipt", "output_console", "receipt_panel", "run_table", "sign_of", "status_text"]

@@ -9,7 +9,7 @@ from rich.segment import Segment
 
 from desist.console.format import clean
 
-__all__ = ["Paper", "paper"]
+__all__ = ["Paper", "output_console"]
 
 #: Columns of a pipe: of a table, and of everything else.
 WIDE, NARROW = 10_000, 100
@@ -27,7 +27,7 @@ class Paper(Console):
                 yield Segment(clean(piece.text), piece.style)
 
 
-def paper(*, stderr: bool = False, wide: bool = False) -> Console:
+def output_console(*, stderr: bool = False, wide: bool = False) -> Console:
     """Return a console; `wide` for a table."""
     console = Paper(stderr=stderr, highlight=False)
     if console.is_terminal:

@@ -7,7 +7,7 @@ from typing import Any
 from desist.console.format import one_line
 from desist.run.events.base import content_text
 
-__all__ = ["style_of_event", "words_of_event"]
+__all__ = ["format_event", "style_of_event"]
 
 _STYLES = (
     ("Cancelled", "yellow"),
@@ -23,7 +23,7 @@ def style_of_event(name: str) -> str:
     return next((style for ending, style in _STYLES if name.endswith(ending)), "")
 
 
-def words_of_event(event: dict[str, Any]) -> str:
+def format_event(event: dict[str, Any]) -> str:
     """Return where it happened, and what was said."""
     tool = event.get("tool") or {}
     cancel = event.get("cancel") or {}

@@ -8,13 +8,13 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from desist.cancel.reason import Source
-from desist.cli.client.models import Receipt
+from desist.cli.client.models import ReceiptInfo
 from desist.cli.demo.receipt_panel import moment_rows
 from desist.console import end_panel
-from desist.console.end_panel import Row, who_words
+from desist.console.end_panel import Row, format_requester
 from desist.console.format import count, one_line
 
-__all__ = ["cancel_record_rows", "receipt_panel", "receipt_words"]
+__all__ = ["cancel_record_rows", "format_receipt", "receipt_panel"]
 
 _TITLES = {
     "accepted": ("cancelled", "cyan"),
@@ -23,10 +23,10 @@ _TITLES = {
 }
 
 
-def receipt_panel(receipt: Receipt, encoding: str = "utf-8") -> RenderableType:
+def receipt_panel(receipt: ReceiptInfo, encoding: str = "utf-8") -> RenderableType:
     """Return what became of one request."""
     if not receipt:
-        return Text(f"{receipt.run_id}  {receipt_words(receipt)}", style="yellow")
+        return Text(f"{receipt.run_id}  {format_receipt(receipt)}", style="yellow")
     title, style = _TITLES[receipt.outcome]
     if receipt.outcome == "accepted" and not receipt.is_settled:
         title = "accepted: it is being cancelled"
@@ -40,7 +40,7 @@ def cancel_record_rows(record: dict[str, Any]) -> list[Row]:
     """Return who, why, how fast, what was cleaned up, what was abandoned: of a receipt or a run's cancel record."""
     rows: list[Row] = []
     if record.get("source"):
-        who = who_words(Source(record["source"]), record.get("by"))
+        who = format_requester(Source(record["source"]), record.get("by"))
         rows.append(("who", who, "bold"))
         if record.get("reason") != who:
             rows.append(("why", one_line(record.get("reason") or "no reason was given"), ""))
@@ -68,7 +68,7 @@ def _abandoned(items: list[dict[str, Any]]) -> list[Row]:
     return [("abandoned", f"{item['kind']} {one_line(item['name'])!r} {end}", "bold red") for item in items]
 
 
-def receipt_words(receipt: Receipt) -> str:
+def format_receipt(receipt: ReceiptInfo) -> str:
     """Return one line."""
     if receipt.outcome == "unknown":
         kept = "; one that starts with this id within a minute is cancelled" if receipt.asked is not None else ""

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from desist.cli.client.models import Life, RunInfo
+from desist.cli.client.models import LiveInfo, RunInfo
 from desist.cli.render.receipts import cancel_record_rows
 from desist.cli.render.run_table import ago
 from desist.cli.render.status import sign_of, status_text, style_of
@@ -20,13 +20,13 @@ from desist.console import end_panel, seconds
 from desist.console.format import clean, count, one_line
 from desist.run.events.base import content_text
 
-__all__ = ["card", "step_tree", "used_words"]
+__all__ = ["card", "format_usage", "step_tree"]
 
 #: Characters of its text that are shown.
 SHOWN = 2000
 
 
-def card(run: RunInfo, life: Life, console: Console) -> RenderableType:
+def card(run: RunInfo, life: LiveInfo, console: Console) -> RenderableType:
     """Return what is known of a run."""
     parts: list[RenderableType] = [_head(run, console), _facts(run, life)]
     output = run.output or {}
@@ -51,7 +51,7 @@ def _head(run: RunInfo, console: Console) -> Text:
     return Text.assemble((one_line(run.what), "bold"), "  ", status_text(run.status, console.encoding))
 
 
-def _facts(run: RunInfo, life: Life) -> RenderableType:
+def _facts(run: RunInfo, life: LiveInfo) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -60,7 +60,7 @@ def _facts(run: RunInfo, life: Life) -> RenderableType:
     return grid
 
 
-def _rows(run: RunInfo, life: Life) -> Iterator[tuple[str, str]]:
+def _rows(run: RunInfo, life: LiveInfo) -> Iterator[tuple[str, str]]:
     yield "run", run.run_id
     if run.parent_run_id:
         yield "part of", run.root_run_id
@@ -80,12 +80,12 @@ def _rows(run: RunInfo, life: Life) -> Iterator[tuple[str, str]]:
         yield "waits for", one_line(place)
     for one in life.left:
         yield "abandoned", f"{one['kind']} {one_line(one['name'])!r} still runs, in {one_line(one.get('where') or '?')}"
-    used = used_words(run.output or {})
+    used = format_usage(run.output or {})
     if used:
         yield "used", used
 
 
-def used_words(output: dict[str, Any]) -> str:
+def format_usage(output: dict[str, Any]) -> str:
     """Return tokens and calls, over all steps; of a run that lives, of the steps that have finished."""
     metrics = output.get("metrics") or {}
     used = [metrics, *(step.get("metrics") or {} for step in (metrics.get("steps") or {}).values())]
@@ -139,8 +139,8 @@ def _status(step: dict[str, Any], live: bool) -> str:
     return "CANCELLED" if step.get("cancelled") else "ERROR"
 
 
-def _line(name: str, status: str, took: float | None, more: str, encoding: str) -> Text:
-    said = [one_line(name, 80), *([seconds(took)] if took is not None else []), *([more] if more else [])]
+def _line(name: str, status: str, duration: float | None, more: str, encoding: str) -> Text:
+    said = [one_line(name, 80), *([seconds(duration)] if duration is not None else []), *([more] if more else [])]
     return Text.assemble((f"{sign_of(status, encoding)} ", style_of(status)), " · ".join(said))
 
 

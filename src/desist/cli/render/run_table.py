@@ -13,7 +13,7 @@ from desist.cli.client.models import RunInfo
 from desist.cli.render.status import status_text
 from desist.console.format import one_line
 
-__all__ = ["ago", "run_table", "why_words"]
+__all__ = ["ago", "format_reason", "run_table"]
 
 
 def run_table(runs: Sequence[RunInfo], console: Console) -> Table:
@@ -26,11 +26,11 @@ def run_table(runs: Sequence[RunInfo], console: Console) -> Table:
     for run in runs:
         status = status_text(run.status, console.encoding)
         session = Text(one_line(run.session_id or "", 36))
-        table.add_row(Text(run.run_id), status, Text(one_line(run.what, 40)), ago(run.age), session, why_words(run))
+        table.add_row(Text(run.run_id), status, Text(one_line(run.what, 40)), ago(run.age), session, format_reason(run))
     return table
 
 
-def why_words(run: RunInfo) -> Text:
+def format_reason(run: RunInfo) -> Text:
     """Return who stopped a run, and why."""
     record = run.cancel or {}
     parts = [record.get("by") or record.get("source"), record.get("reason")]

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from desist.cli.exit_codes import Exit
+from desist.cli.exit_codes import ExitCode
 
-__all__ = ["leave_with_the_reader", "watch_reader"]
+__all__ = ["exit_on_broken_pipe", "watch_reader"]
 
 
 @contextlib.contextmanager
@@ -54,7 +54,7 @@ def _watch(fd: int, ended: int, left: Callable[[], object]) -> None:
 
 
 @contextlib.contextmanager
-def leave_with_the_reader() -> Iterator[None]:
+def exit_on_broken_pipe() -> Iterator[None]:
     """Inside the block, end the program when the reader has left: exit code 1, as for a pipe that is written to.
 
     Main thread only. It isn't raised as an error of I/O: whatever reads a socket just then would try again.
@@ -69,4 +69,4 @@ def leave_with_the_reader() -> Iterator[None]:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    sys.exit(Exit.error)
+    sys.exit(ExitCode.error)

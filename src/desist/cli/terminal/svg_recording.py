@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
-from desist.console import View
+from desist.console import RunView
 from desist.console.screen import LiveScreen, Screen
 from desist.exceptions import ConfigurationError
 
@@ -38,13 +38,13 @@ class Recording:
             file=self._shown, force_terminal=True, color_system="truecolor", width=WIDTH, no_color=False, _environ={}
         )
 
-    def view(self, run_id: str, asked: str) -> View:
+    def view(self, run_id: str, input: str) -> RunView:
         """Return a view that is recorded: finished lines only."""
 
         def screen(status: Callable[[], RenderableType | None]) -> Screen:
             return LiveScreen(self.console, markdown=True, status=status, moving=False)
 
-        return View(self.console, run_id, asked=asked, show_end=False, screen=screen)
+        return RunView(self.console, run_id, input=input, show_end=False, screen=screen)
 
     def save(self, command: str) -> None:
         """Write the picture, with `command` as what was typed."""

@@ -5,19 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from desist.cli.client import Depot, How, Receipt, RunInfo
+from desist.cli.client import CancelOptions, ReceiptInfo, RunClient, RunInfo
 from desist.cli.options import login
-from desist.cli.render.receipts import receipt_words
+from desist.cli.render.receipts import format_receipt
 from desist.console.format import milliseconds
 from desist.exceptions import DesistError
 
-__all__ = ["Stopper"]
+__all__ = ["Canceller"]
 
 #: Seconds to wait for answers when the watching ends.
 PATIENCE = 35.0
 
 
-class Stopper:
+class Canceller:
     """Stops runs.
 
     Parameters:
@@ -25,10 +25,10 @@ class Stopper:
         told: called when there is something new to say, in a thread.
     """
 
-    def __init__(self, depot: Depot, told: Callable[[], object]) -> None:
-        self._depot, self._told = depot, told
+    def __init__(self, client: RunClient, on_message: Callable[[], object]) -> None:
+        self._client, self._on_message = client, on_message
         self._lock = threading.Lock()
-        self._asking: dict[str, threading.Thread] = {}
+        self._threads: dict[str, threading.Thread] = {}
         self._accepted: set[str] = set()
         self.words, self.failed = "", False  #: what to say of the last one
         self.said: dict[str, str] = {}  #: of each run, the last answer
@@ -37,39 +37,39 @@ class Stopper:
     def press(self, run: RunInfo) -> None:
         """Stop a run; one that is being stopped is left no more time."""
         with self._lock:
-            if run.run_id in self._asking:
+            if run.run_id in self._threads:
                 return
             if not run.is_live:
-                self._say(run.run_id, f"it has ended: {run.status}", failed=False)
+                self._set_message(run.run_id, f"it has ended: {run.status}", failed=False)
                 self._pending = None
                 return
             force = run.run_id in self._accepted or run.status == "CANCELLING"
             self.words, self.failed = f"{run.run_id[:8]}: asking to {'force it' if force else 'stop'} ...", False
-            thread = threading.Thread(target=self._ask, args=(run.run_id, force), name="desist-stop", daemon=True)
-            self._asking[run.run_id] = thread
+            thread = threading.Thread(target=self._cancel, args=(run.run_id, force), name="desist-stop", daemon=True)
+            self._threads[run.run_id] = thread
         thread.start()
 
-    def _ask(self, run_id: str, force: bool) -> None:
+    def _cancel(self, run_id: str, force: bool) -> None:
         failed = False
         try:
-            receipt: Receipt = self._depot.cancel(
-                run_id, How(by=login(), reason="stopped in desist watch", force=force)
+            receipt: ReceiptInfo = self._client.cancel(
+                run_id, CancelOptions(by=login(), reason="stopped in desist watch", force=force)
             )
-            words = receipt_words(receipt)
+            words = format_receipt(receipt)
             if receipt and not receipt.is_settled:
                 words += "; no time is left for cleanup" if force else "; x again leaves no time for cleanup"
         except DesistError as error:
             words, failed = f"NOT stopped: {error}", True
         with self._lock:
-            del self._asking[run_id]
+            del self._threads[run_id]
             if not failed:
                 self._accepted.add(run_id)
-            self._say(run_id, words, failed=failed)
-        self._told()
+            self._set_message(run_id, words, failed=failed)
+        self._on_message()
 
-    def _say(self, run_id: str, words: str, *, failed: bool) -> None:
-        self.words, self.failed = f"{run_id[:8]}: {words}", failed
-        self.said[run_id] = words
+    def _set_message(self, run_id: str, text: str, *, failed: bool) -> None:
+        self.words, self.failed = f"{run_id[:8]}: {text}", failed
+        self.said[run_id] = text
         self._pending = None if failed else run_id
 
     def seen(self, run: RunInfo) -> None:
@@ -77,12 +77,12 @@ class Stopper:
         settled, asked = (run.cancel or {}).get("settled_at"), (run.cancel or {}).get("requested_at")
         with self._lock:
             if run.run_id == self._pending and not run.is_live and settled is not None and asked is not None:
-                self._say(
+                self._set_message(
                     run.run_id, f"{run.status}, settled after {milliseconds(max(0.0, settled - asked))}", failed=False
                 )
                 self._pending = None
 
     def finish(self) -> None:
         """Wait for the answers that are still to come."""
-        for thread in list(self._asking.values()):
+        for thread in list(self._threads.values()):
             thread.join(PATIENCE)

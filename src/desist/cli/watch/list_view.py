@@ -9,15 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from desist.cli.client import RunInfo
-from desist.cli.render.run_table import why_words
+from desist.cli.render.run_table import format_reason
 from desist.cli.render.status import status_text
 from desist.cli.watch.run_view import age_of
 from desist.console.format import one_line
 
-__all__ = ["list_picture"]
+__all__ = ["render_list"]
 
 
-def list_picture(console: Console, runs: Sequence[RunInfo], selected: int, height: int, *, stale: bool) -> Table:
+def render_list(console: Console, runs: Sequence[RunInfo], selected: int, height: int, *, stale: bool) -> Table:
     """Return the table of the runs around the selected one; its header and `height` lines."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=True)
     wide = console.width >= 100
@@ -37,7 +37,7 @@ def list_picture(console: Console, runs: Sequence[RunInfo], selected: int, heigh
             Text(one_line(run.what, 60)),
             Text(" › ".join(one_line(step, 40) for step in run.steps)),
             Text(age_of(run)),
-            *([why_words(run)] if wide else []),
+            *([format_reason(run)] if wide else []),
         ]
         table.add_row(*cells, style="bold reverse" if place == selected else "dim" if stale or not run.is_live else "")
     for _ in range(height - len(runs)):

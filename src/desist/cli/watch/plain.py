@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from desist.cli.client import Depot, RunInfo, Wanted
+from desist.cli.client import RunClient, RunFilter, RunInfo
 from desist.cli.exit_codes import Unreachable
 from desist.cli.watch.poller import EVERY, NEWEST
 
@@ -13,7 +13,7 @@ __all__ = ["watch_lines"]
 
 
 def watch_lines(
-    depot: Depot, run_id: str | None, tell: Callable[[RunInfo], object], lost: Callable[[str], object]
+    client: RunClient, run_id: str | None, on_change: Callable[[RunInfo], object], lost: Callable[[str], object]
 ) -> str:
     """Tell each change of a status, of all runs for ever, or of one run until it has ended; return its last status.
 
@@ -25,7 +25,7 @@ def watch_lines(
     gone = False
     while True:
         try:
-            found, gone = list(_look(depot, run_id)), False
+            found, gone = list(_poll(client, run_id)), False
         except Unreachable as error:
             if not gone:
                 lost(f"{error}; trying again")
@@ -34,14 +34,14 @@ def watch_lines(
             state = (run.status, tuple(run.steps))
             if known.get(run.run_id) != state:
                 known[run.run_id] = state
-                tell(run)
+                on_change(run)
             if run_id is not None and not run.is_live:
                 return run.status
         time.sleep(EVERY)
 
 
-def _look(depot: Depot, run_id: str | None) -> Iterator[RunInfo]:
+def _poll(client: RunClient, run_id: str | None) -> Iterator[RunInfo]:
     if run_id is not None:
-        yield depot.run(run_id)
+        yield client.run(run_id)
     else:
-        yield from depot.runs(Wanted(limit=NEWEST))
+        yield from client.runs(RunFilter(limit=NEWEST))

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from desist.cli.client import LIVE, Depot, Life, RunInfo, Wanted
-from desist.cli.client.run_tree import Story
+from desist.cli.client import LIVE, LiveInfo, RunClient, RunFilter, RunInfo
+from desist.cli.client.run_tree import RunTree
 from desist.cli.exit_codes import NothingFound
 from desist.exceptions import DesistError
 
-__all__ = ["Listener", "Look", "Lookout"]
+__all__ = ["Listener", "Poller", "Snapshot"]
 
 EVERY = 0.5  #: seconds between two looks
 NEWEST = 50  #: runs that are shown, beside those that live
@@ -26,18 +26,18 @@ _STOP = 1.0  #: seconds to wait for a look when it ends
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Snapshot:
     """What was seen."""
 
     runs: tuple[RunInfo, ...] = ()
     chosen: RunInfo | None = None  #: the run that is looked at closely, with its output
-    life: Life = field(default_factory=Life)  #: of that one
+    life: LiveInfo = field(default_factory=LiveInfo)  #: of that one
     gone: str | None = None  #: why that one can't be looked at
     lost: str | None = None  #: why nothing can be seen at the moment
     lost_at: float | None = None  #: since when, in seconds of `time.monotonic`
 
 
-class Lookout:
+class Poller:
     """Looks every half second, or when it is told to.
 
     Parameters:
@@ -46,22 +46,22 @@ class Lookout:
         seen: called after each look, in its thread.
     """
 
-    def __init__(self, depot: Depot, *, many: bool, seen: Callable[[], object]) -> None:
-        self._depot, self._many, self._seen = depot, many, seen
+    def __init__(self, client: RunClient, *, many: bool, seen: Callable[[], object]) -> None:
+        self._client, self._many, self._seen = client, many, seen
         self._wake = threading.Event()
         self._ended = False
         self._chosen: str | None = None
         self._asked_at: float | None = None  #: when the look that is being taken began; seconds of `time.monotonic`
-        self._look = Look()
+        self._look = Snapshot()
         self._thread = threading.Thread(target=self._work, name="desist-lookout", daemon=True)
         self._thread.start()
 
     @property
-    def look(self) -> Look:
+    def snapshot(self) -> Snapshot:
         """What was seen last. A depot that doesn't answer for long counts as lost, too."""
         asked_at = self._asked_at
         if self._look.lost is None and asked_at is not None and time.monotonic() - asked_at > SLOW:
-            return replace(self._look, lost=f"{self._depot.name} doesn't answer", lost_at=asked_at)
+            return replace(self._look, lost=f"{self._client.name} doesn't answer", lost_at=asked_at)
         return self._look
 
     def stop(self) -> None:
@@ -94,36 +94,36 @@ class Lookout:
             self._seen()
             self._wake.wait(EVERY)
 
-    def _looked(self) -> Look:
+    def _looked(self) -> Snapshot:
         before = self._look
         try:
-            return Look(self._all() if self._many else (), *self._closely())
+            return Snapshot(self._all() if self._many else (), *self._fetch_details())
         except DesistError as error:
             since = before.lost_at if before.lost_at is not None else self._asked_at
             return replace(before, lost=str(error), lost_at=since)
 
     def _all(self) -> tuple[RunInfo, ...]:
         """Return what lives, and the newest of the rest."""
-        newest = self._depot.runs(Wanted(limit=NEWEST))
+        newest = self._client.runs(RunFilter(limit=NEWEST))
         known = {run.run_id for run in newest}
-        older = self._depot.runs(Wanted(statuses=LIVE)) if len(newest) == NEWEST else []
+        older = self._client.runs(RunFilter(statuses=LIVE)) if len(newest) == NEWEST else []
         runs = [*newest, *(run for run in older if run.run_id not in known)]
         runs.sort(key=lambda run: (not run.is_live, -run.created_at))
         return tuple(
-            replace(run, steps=self._depot.steps(run)) if place < CLOSELY and run.is_live else run
+            replace(run, steps=self._client.steps(run)) if place < CLOSELY and run.is_live else run
             for place, run in enumerate(runs)
         )
 
-    def _closely(self) -> tuple[RunInfo | None, Life, str | None]:
+    def _fetch_details(self) -> tuple[RunInfo | None, LiveInfo, str | None]:
         if self._chosen is None:
-            return None, Life(), None
+            return None, LiveInfo(), None
         try:
-            run = self._depot.run(self._chosen)
-            run = replace(run, steps=self._depot.steps(run)) if run.is_live else run
-            life = self._depot.life(self._chosen) if run.is_live or run.cancel is not None else Life()
+            run = self._client.run(self._chosen)
+            run = replace(run, steps=self._client.steps(run)) if run.is_live else run
+            life = self._client.life(self._chosen) if run.is_live or run.cancel is not None else LiveInfo()
             return run, life, None
         except NothingFound as error:
-            return None, Life(), str(error)
+            return None, LiveInfo(), str(error)
 
 
 class Listener:
@@ -133,10 +133,10 @@ class Listener:
         heard: called after each event, in its thread.
     """
 
-    def __init__(self, depot: Depot, run_id: str, heard: Callable[[], object]) -> None:
-        self._depot, self._run_id, self._heard = depot, run_id, heard
+    def __init__(self, client: RunClient, run_id: str, heard: Callable[[], object]) -> None:
+        self._client, self._run_id, self._heard = client, run_id, heard
         self._unwanted = False
-        self.story = Story()
+        self.story = RunTree()
         threading.Thread(target=self._work, name="desist-listener", daemon=True).start()
 
     def stop(self) -> None:
@@ -145,7 +145,7 @@ class Listener:
 
     def _work(self) -> None:
         try:
-            with contextlib.closing(self._depot.events(self._run_id, after=None, follow=True)) as events:
+            with contextlib.closing(self._client.events(self._run_id, after=None, follow=True)) as events:
                 for event in events:
                     if self._unwanted:
                         return

@@ -11,9 +11,9 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from desist.cli.client import Life, RunInfo
-from desist.cli.client.run_tree import Node, Story
-from desist.cli.render.run_details import used_words
+from desist.cli.client import LiveInfo, RunInfo
+from desist.cli.client.run_tree import Node, RunTree
+from desist.cli.render.run_details import format_usage
 from desist.cli.render.status import sign_of, status_text, style_of
 from desist.console import seconds
 from desist.console.format import clean, count, milliseconds, one_line
@@ -23,7 +23,7 @@ __all__ = ["heading", "padded", "run_lines", "whole_span"]
 
 
 def run_lines(
-    run: RunInfo, life: Life, story: Story | None, console: Console, height: int, right: Text
+    run: RunInfo, life: LiveInfo, story: RunTree | None, console: Console, height: int, right: Text
 ) -> list[RenderableType]:
     """Return `height` lines about a run.
 
@@ -77,10 +77,10 @@ def whole_span(value: float) -> str:
     return f"{value // 3600:.0f} h {value % 3600 // 60:02.0f} min"
 
 
-def _facts(run: RunInfo, life: Life, tokens: int) -> Iterator[RenderableType]:
+def _facts(run: RunInfo, life: LiveInfo, tokens: int) -> Iterator[RenderableType]:
     """Yield what it used, what it waits for, how it is stopped, what was given up: a line each."""
     tokens = max(life.tokens, tokens)
-    if used := used_words(run.output or {}) or (count(tokens, "token") if tokens else ""):
+    if used := format_usage(run.output or {}) or (count(tokens, "token") if tokens else ""):
         yield _fact("used", used)
     for place in life.blocked_in[:3]:
         yield _fact("waits for", place)
@@ -95,7 +95,7 @@ def _facts(run: RunInfo, life: Life, tokens: int) -> Iterator[RenderableType]:
         yield _fact("abandoned", ", ".join(f"{one['kind']} {one['name']!r}" for one in given_up), "bold red")
 
 
-def _stop_words(record: dict[str, Any], life: Life) -> str:
+def _stop_words(record: dict[str, Any], life: LiveInfo) -> str:
     """Return how far a stop is: requested, connections closed, settled."""
     began, settled = record.get("requested_at") or 0.0, record.get("settled_at")
     who = record.get("by") if record.get("by") not in (None, "desist") else record.get("source")
@@ -123,7 +123,7 @@ def _steps(steps: Iterable[Node], encoding: str, depth: int = 1) -> Iterator[Ren
         line = Text("  " * depth, no_wrap=True, overflow="ellipsis")
         line.append(f"{sign_of(node.status, encoding)} ", style=style_of(node.status))
         line.append(one_line(node.name, 60), style="bold" if node.status == "RUNNING" else "")
-        if (took := node.took) is not None:
+        if (took := node.duration) is not None:
             line.append(f"  {whole_span(took) if node.status == 'RUNNING' else seconds(took)}", style="dim")
         if node.note:
             line.append(f"  {one_line(node.note, 80)}", style=style_of(node.status))

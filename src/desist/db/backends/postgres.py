@@ -1,7 +1,7 @@
 """One set of tables in a Postgres, as a place: its connections, its transactions, what its errors mean for a writer.
 
 One connection writes, in the writer's thread; looks borrow one from a few, or, where the server has no room for those,
-the writer's between two transactions (`writer_connection`). A transaction that decides about a run has a
+the writer's between two transactions (`postgres_writer_connection`). A transaction that decides about a run has a
 job of its own (`apart`), so that it is short and its locks are few. Its worst moment is a process that freezes within
 it: the server ends such a transaction after `FROZEN`, and whoever waits for its locks goes on.
 """
@@ -19,23 +19,23 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from desist.db.backends.postgres_capacity import say_room
-from desist.db.backends.postgres_read_pool import Readers
+from desist.db.backends.postgres_read_pool import ReadPool
 from desist.db.backends.postgres_schema import Schema
 from desist.db.backends.postgres_writer_connection import WriterConnection, writers_of
-from desist.db.migrations.report import Report
-from desist.db.process.postgres_listener import Listener, join, leave
-from desist.db.process.postgres_target import Target, is_full, is_passing, plain
-from desist.db.tables.base import Changes
-from desist.db.tables.postgres import FROZEN, PostgresTables, WritingTables
-from desist.db.tables.sql import Names
-from desist.db.writer import Busy, Job
+from desist.db.migrations.report import SchemaReport
+from desist.db.process.postgres_listener import Listener, acquire_listener, leave
+from desist.db.process.postgres_target import PostgresTarget, is_full, is_transient, without_password
+from desist.db.tables.base import ChangeDetector
+from desist.db.tables.postgres import FROZEN, PostgresTables, PostgresWriteTables
+from desist.db.tables.sql import TableNames
+from desist.db.writer import BackendBusy, WriteJob
 from desist.exceptions import StoreError
-from desist.runtime.background_loop import at_exit
+from desist.runtime.background_loop import register_at_exit
 
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["PostgresPlace"]
+__all__ = ["PostgresBackend"]
 
 log = logging.getLogger("desist.db")
 
@@ -66,7 +66,7 @@ class _Changes:
         """Nothing is held."""
 
 
-class PostgresPlace:
+class PostgresBackend:
     """Tables in a database, and the connections to them.
 
     Raises:
@@ -75,10 +75,10 @@ class PostgresPlace:
 
     apart = True
 
-    def __init__(self, target: Target, schema: str | None, names: Names, patience: float) -> None:
+    def __init__(self, target: PostgresTarget, schema: str | None, names: TableNames, timeout: float) -> None:
         self.target, self.names, self.name = target, names, target.name
-        self._patience = patience
-        self._doubt: _Doubt | None = None
+        self._patience = timeout
+        self._doubt: _UnknownOutcome | None = None
         self._away_until, self._pause = 0.0, FIRST
         self._lock = threading.Lock()
         self._listener: Listener | None = None
@@ -87,9 +87,9 @@ class PostgresPlace:
         # Neither knows this object, but weakly: garbage in a cycle is finalized in any order, and this object must be
         # first, which closes the connections.
         self._writer = WriterConnection(target, functools.partial(_spare, weakref.ref(self)))
-        self._readers = Readers(functools.partial(_connect_after_writers, target), self.name)
+        self._readers = ReadPool(functools.partial(_connect_after_writers, target), self.name)
         self._full_until = 0.0
-        connection = self.schema.prepare(patience)
+        connection = self.schema.prepare(timeout)
         self._writer.keep(connection)
         say_room(target, connection)
         path = self.schema.path
@@ -105,7 +105,7 @@ class PostgresPlace:
 
     # -- writing
 
-    def write(self, jobs: Sequence[Job]) -> list[Any]:
+    def write(self, jobs: Sequence[WriteJob]) -> list[Any]:
         """Do the jobs in one transaction, on the disk before this returns.
 
         Always: what others have seen of a run, a finished step say, must not be gone after a crash of the server, which
@@ -117,7 +117,7 @@ class PostgresPlace:
         import psycopg
 
         if time.monotonic() < self._away_until:
-            raise Busy("the server is away")
+            raise BackendBusy("the server is away")
         try:
             connection = self._writer.acquire()
         except psycopg.Error as error:  # leave the server alone for a moment
@@ -137,16 +137,18 @@ class PostgresPlace:
     def _failure(self, error: psycopg.Error) -> Exception:
         """Return what the writer is told: whether trying again may help."""
         if is_full(error):
-            return Busy(self.target.words(error))
-        return Busy(plain(error)) if is_passing(error) else StoreError(self.target.words(error))
+            return BackendBusy(self.target.format_error(error))
+        return (
+            BackendBusy(without_password(error)) if is_transient(error) else StoreError(self.target.format_error(error))
+        )
 
-    def _transaction(self, connection: psycopg.Connection[Any], jobs: Sequence[Job]) -> list[Any]:
+    def _transaction(self, connection: psycopg.Connection[Any], jobs: Sequence[WriteJob]) -> list[Any]:
         number = self._started(connection)
         self._away_until, self._pause = 0.0, FIRST
         try:
-            tables = WritingTables(connection, self.names)
+            tables = PostgresWriteTables(connection, self.names)
             results = [job.work(tables) for job in jobs]
-            self._doubt = _Doubt(number, jobs, results)
+            self._doubt = _UnknownOutcome(number, jobs, results)
             connection.execute(tables.end.encode(), prepare=False)
             self._doubt = None
             return results
@@ -165,7 +167,7 @@ class PostgresPlace:
         assert row is not None
         return int(row[0])
 
-    def _known(self, connection: psycopg.Connection[Any], jobs: Sequence[Job]) -> list[Any] | None:
+    def _known(self, connection: psycopg.Connection[Any], jobs: Sequence[WriteJob]) -> list[Any] | None:
         """Return the results of jobs that were in doubt, and are done; None if they are to be done."""
         import psycopg
 
@@ -178,7 +180,7 @@ class PostgresPlace:
             row = None
         status = row[0] if row is not None else None
         if status == "in progress":
-            raise Busy("the server hasn't noticed yet that a connection broke")
+            raise BackendBusy("the server hasn't noticed yet that a connection broke")
         if status != "committed":
             self._doubt = None
             return None
@@ -199,21 +201,21 @@ class PostgresPlace:
         """Lend the tables for one look: all that it sees belongs together. Waits for a server that is away."""
         return self._reading(self._patience)
 
-    def looking(self) -> Any:
+    def reading_shared(self) -> Any:
         """The same for a look that is made again soon: it doesn't wait."""
         return self._reading(0.0)
 
     @contextmanager
-    def _reading(self, patience: float) -> Iterator[PostgresTables]:
+    def _reading(self, timeout: float) -> Iterator[PostgresTables]:
         import psycopg
 
-        connection = self._look_begun(patience)
+        connection = self._begin_read(timeout)
         try:
             yield PostgresTables(connection, self.names)
         except psycopg.Error as error:
-            raise StoreError(self.target.words(error)) from error
+            raise StoreError(self.target.format_error(error)) from error
         finally:
-            _end_look(connection)
+            _end_read(connection)
             self._give_back(connection)
 
     def _borrow(self, patience: float) -> psycopg.Connection[Any]:
@@ -245,11 +247,11 @@ class PostgresPlace:
         else:
             self._readers.give_back(connection)
 
-    def _look_begun(self, patience: float) -> psycopg.Connection[Any]:
+    def _begin_read(self, timeout: float) -> psycopg.Connection[Any]:
         """Return a connection in a transaction for a look; a lent one may have been broken for long."""
         import psycopg
 
-        until = time.monotonic() + patience
+        until = time.monotonic() + timeout
         pause, again = FIRST, True
         while True:
             connection = None
@@ -264,8 +266,8 @@ class PostgresPlace:
                     if again:  # with a new one, at once
                         again = False
                         continue
-                if not is_passing(error) or time.monotonic() + pause > until:
-                    raise StoreError(self.target.words(error)) from error
+                if not is_transient(error) or time.monotonic() + pause > until:
+                    raise StoreError(self.target.format_error(error)) from error
             except BaseException:
                 if connection is not None:
                     self._give_back(connection)
@@ -273,13 +275,13 @@ class PostgresPlace:
             time.sleep(pause)
             pause = min(2 * pause, SLOWEST)
 
-    def changes(self) -> Changes:
+    def changes(self) -> ChangeDetector:
         """Return something to ask while somebody follows a run: there is no cheap sign, so each look is a real one."""
         return _Changes()
 
     # -- looking it over
 
-    def report(self) -> Report:
+    def report(self) -> SchemaReport:
         """Say at which step the tables stand, and what is wrong with them."""
         connection = self._borrow(self._patience)
         try:
@@ -287,7 +289,7 @@ class PostgresPlace:
         finally:
             self._give_back(connection)
 
-    def upgrade(self) -> Report:
+    def upgrade(self) -> SchemaReport:
         """Bring the tables to what this version needs, and look them over."""
         self.schema.prepare(self._patience).close()
         return self.report()
@@ -295,7 +297,7 @@ class PostgresPlace:
     # -- being called
 
     @property
-    def look_every(self) -> float:
+    def poll_interval(self) -> float:
         """Seconds between two looks that nobody asked for."""
         return CALLED if self._listener is not None and self._listener.hears else DEAF
 
@@ -309,7 +311,7 @@ class PostgresPlace:
         if self._listener is None:
             with self._lock:
                 if self._listener is None and not self._closed:
-                    self._listener = join(self.target)
+                    self._listener = acquire_listener(self.target)
 
     def wake(self, address: str) -> None:
         """The transaction did."""
@@ -330,15 +332,15 @@ class PostgresPlace:
         if hasattr(self, "_readers"):
             self.close()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start anew in a forked child."""
-        _inherited.extend([self._writer.reset_after_fork(), *self._readers.inherited()])
+        _inherited.extend([self._writer.reset_after_fork(), *self._readers.detach_after_fork()])
         self._lock = threading.Lock()
         self._doubt = self._listener = None
         self._away_until = self._full_until = 0.0
 
 
-def _end_look(connection: psycopg.Connection[Any]) -> None:
+def _end_read(connection: psycopg.Connection[Any]) -> None:
     """End the transaction of a look. What was seen holds, though the connection break at that moment."""
     import psycopg
 
@@ -349,25 +351,25 @@ def _end_look(connection: psycopg.Connection[Any]) -> None:
         log.debug("a look ended with its connection: %s", error)
 
 
-def _spare(place: weakref.ref[PostgresPlace]) -> psycopg.Connection[Any] | None:
+def _spare(place: weakref.ref[PostgresBackend]) -> psycopg.Connection[Any] | None:
     known = place()
     return known.spare() if known is not None else None
 
 
-def _connect_after_writers(target: Target) -> psycopg.Connection[Any]:
+def _connect_after_writers(target: PostgresTarget) -> psycopg.Connection[Any]:
     """Return a connection for looks; first, the writers of this process have theirs, those of other tables, too."""
     for writer in writers_of(target):
         writer.ensure()
     return target.connect()
 
 
-class _Doubt:
+class _UnknownOutcome:
     """A transaction of which it isn't known yet whether it went through."""
 
-    def __init__(self, number: int, jobs: Sequence[Job], results: list[Any]) -> None:
+    def __init__(self, number: int, jobs: Sequence[WriteJob], results: list[Any]) -> None:
         self.number, self.jobs, self._results = number, jobs, results
 
-    def result_of(self, job: Job) -> Any:
+    def result_of(self, job: WriteJob) -> Any:
         return next(result for known, result in zip(self.jobs, self._results, strict=True) if known is job)
 
 
@@ -375,12 +377,12 @@ def _ms(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-_places: weakref.WeakSet[PostgresPlace] = weakref.WeakSet()
+_places: weakref.WeakSet[PostgresBackend] = weakref.WeakSet()
 
 
-def _forget_all() -> None:
+def _reset_after_fork() -> None:
     for place in list(_places):
-        place.forget()
+        place.reset_after_fork()
 
 
 def _close_all() -> None:
@@ -388,5 +390,5 @@ def _close_all() -> None:
         place.close()
 
 
-at_exit(_close_all)  # after the writers' threads, which are ended when the interpreter ends, too
-os.register_at_fork(after_in_child=_forget_all)
+register_at_exit(_close_all)  # after the writers' threads, which are ended when the interpreter ends, too
+os.register_at_fork(after_in_child=_reset_after_fork)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from desist.db.process.postgres_target import MAKE_ROOM, Target
+from desist.db.process.postgres_target import MAKE_ROOM, PostgresTarget
 
 if TYPE_CHECKING:
     import psycopg
@@ -45,7 +45,7 @@ def room(connection: psycopg.Connection[Any]) -> tuple[int, str, int, int]:
     return min(limits)
 
 
-def say_room(target: Target, connection: psycopg.Connection[Any]) -> None:
+def say_room(target: PostgresTarget, connection: psycopg.Connection[Any]) -> None:
     """Warn if the server has hardly room for this process. Behind a pooler that can't be known."""
     import psycopg
 

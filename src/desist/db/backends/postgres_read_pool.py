@@ -12,13 +12,13 @@ from desist.exceptions import StoreError
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["Readers"]
+__all__ = ["ReadPool"]
 
 #: Connections at most, and seconds after which one that nobody used is closed.
 LIMIT, IDLE = 8, 60.0
 
 
-class Readers:
+class ReadPool:
     """The connections of one place that look.
 
     Parameters:
@@ -34,15 +34,15 @@ class Readers:
         self._closed = False
         self._is_wanted = False  #: the writer has no connection, and takes the next one that is idle
 
-    def borrow(self, patience: float) -> psycopg.Connection[Any]:
-        """Return a connection; wait at most `patience` seconds while all are lent.
+    def borrow(self, timeout: float) -> psycopg.Connection[Any]:
+        """Return a connection; wait at most `timeout` seconds while all are lent.
 
         Raises:
             StoreError: all are, or the place is closed.
             psycopg.Error: a new one can't be made.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: self._closed or self._lent < LIMIT, patience):
+            if not self._changed.wait_for(lambda: self._closed or self._lent < LIMIT, timeout):
                 raise StoreError(f"{self._name}: all {LIMIT} connections for reading are in use")
             if self._closed:
                 raise StoreError(f"{self._name} is closed")
@@ -99,7 +99,7 @@ class Readers:
             self._changed.notify_all()
         self.drop_idle()
 
-    def inherited(self) -> list[Any]:
+    def detach_after_fork(self) -> list[Any]:
         """Part with what a forked child must never close, because it is its parent's."""
         idle, self._idle = self._idle, []
         self._changed, self._lent = threading.Condition(threading.Lock()), 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from desist.db.migrations import POSTGRES, statements, steps
-from desist.db.migrations.report import Report, too_new
-from desist.db.process.postgres_target import Target
-from desist.db.tables.sql import Names
+from desist.db.migrations.report import SchemaReport, too_new
+from desist.db.process.postgres_target import PostgresTarget
+from desist.db.tables.sql import TableNames
 from desist.exceptions import StoreError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Schema:
         schema: the schema of the server that they are in; None for the connection's own.
     """
 
-    def __init__(self, target: Target, schema: str | None, names: Names) -> None:
+    def __init__(self, target: PostgresTarget, schema: str | None, names: TableNames) -> None:
         self._target, self._schema, self._names = target, schema, names
         self._current = "public"
         #: what a transaction that uses the tables begins with, beside the rest
@@ -33,7 +33,7 @@ class Schema:
         """Return the schema that the tables are in. After `prepare`."""
         return self._schema or self._current
 
-    def prepare(self, patience: float) -> psycopg.Connection[Any]:
+    def prepare(self, timeout: float) -> psycopg.Connection[Any]:
         """See that the tables are there and are of this version; only one process at a time changes them.
 
         Returns:
@@ -44,7 +44,7 @@ class Schema:
         """
         import psycopg
 
-        connection = self._target.connect_within(patience)
+        connection = self._target.connect_within(timeout)
         try:
             if self._version_in(connection) < len(steps()):
                 self._upgrade(connection)
@@ -53,7 +53,7 @@ class Schema:
         except BaseException as error:
             connection.close()
             if isinstance(error, psycopg.Error):
-                raise StoreError(self._target.words(error)) from error
+                raise StoreError(self._target.format_error(error)) from error
             raise
         self._current = str(row[0]) if row is not None else self._current
         return connection
@@ -105,7 +105,7 @@ class Schema:
 
     # -- looking it over
 
-    def report(self, connection: psycopg.Connection[Any]) -> Report:
+    def report(self, connection: psycopg.Connection[Any]) -> SchemaReport:
         """Say at which step the tables stand, and what is wrong with them.
 
         Raises:
@@ -119,8 +119,8 @@ class Schema:
                 connection.execute(f"SELECT 1{self.path}".encode(), prepare=False)
                 problems = self._problems(connection)
         except psycopg.Error as error:
-            raise StoreError(self._target.words(error)) from error
-        return Report(self._target.name, version, len(steps()), problems)
+            raise StoreError(self._target.format_error(error)) from error
+        return SchemaReport(self._target.name, version, len(steps()), problems)
 
     def _problems(self, connection: psycopg.Connection[Any]) -> list[str]:
         names = list(self._names.as_dict().values())

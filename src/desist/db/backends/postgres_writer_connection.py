@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from desist.db.process.postgres_target import Target, is_full
+from desist.db.process.postgres_target import PostgresTarget, is_full
 
 if TYPE_CHECKING:
     import psycopg
@@ -32,7 +32,7 @@ class WriterConnection:
         spare: gives up a connection that this process uses for something else, or None.
     """
 
-    def __init__(self, target: Target, spare: Callable[[], psycopg.Connection[Any] | None]) -> None:
+    def __init__(self, target: PostgresTarget, spare: Callable[[], psycopg.Connection[Any] | None]) -> None:
         self.target, self._spare = target, spare
         self._connection: psycopg.Connection[Any] | None = None
         self._closed = False
@@ -172,6 +172,6 @@ def is_alive(connection: psycopg.Connection[Any]) -> bool:
 _all: weakref.WeakSet[WriterConnection] = weakref.WeakSet()
 
 
-def writers_of(target: Target) -> list[WriterConnection]:
+def writers_of(target: PostgresTarget) -> list[WriterConnection]:
     """Return those of this process on the same server and database, whatever their tables."""
     return [one for one in list(_all) if one.target.key == target.key and not one._closed]

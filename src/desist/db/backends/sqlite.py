@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from desist.db.migrations import statements, steps
-from desist.db.migrations.report import Report, too_new
+from desist.db.migrations.report import SchemaReport, too_new
 from desist.db.process.notifier import channel
-from desist.db.tables.base import Changes
-from desist.db.tables.sql import Names, SqlTables
-from desist.db.writer import Busy, Job
+from desist.db.tables.base import ChangeDetector
+from desist.db.tables.sql import SqlTables, TableNames
+from desist.db.writer import BackendBusy, WriteJob
 from desist.exceptions import StoreError
-from desist.runtime.background_loop import at_exit
+from desist.runtime.background_loop import register_at_exit
 
-__all__ = ["SqliteFile", "make_private"]
+__all__ = ["SqliteBackend", "make_private"]
 
 #: Milliseconds that SQLite itself waits for another process; whoever calls tries again.
 BUSY_MS = 200
@@ -54,7 +54,7 @@ def make_private(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
 
-class SqliteFile:
+class SqliteBackend:
     """A file and its connections.
 
     Raises:
@@ -63,9 +63,9 @@ class SqliteFile:
 
     apart = False  # a transaction locks the whole file anyway
 
-    def __init__(self, path: Path, names: Names, patience: float) -> None:
+    def __init__(self, path: Path, names: TableNames, timeout: float) -> None:
         self.path, self.names, self.name = path, names, str(path)
-        self._patience = patience
+        self._patience = timeout
         self._lock = threading.Lock()
         self._idle: list[_Connection] = []
         self._writing: _Connection | None = None
@@ -93,7 +93,7 @@ class SqliteFile:
                 return
             except sqlite3.Error as error:
                 if _code(error) not in _BUSY or time.monotonic() > until:
-                    raise StoreError(self._words(error)) from error
+                    raise StoreError(self._format_error(error)) from error
 
     def _migrate(self) -> None:
         with self._connected() as connection:
@@ -151,11 +151,11 @@ class SqliteFile:
 
     # -- writing
 
-    def write(self, jobs: Sequence[Job]) -> list[Any]:
+    def write(self, jobs: Sequence[WriteJob]) -> list[Any]:
         """Do the jobs in one transaction, on the disk before this returns if one of them asks for it."""
         try:
             connection = self._writing = self._writing or self._connect()
-            self._check_place()
+            self._check_file()
             full = any(job.durable for job in jobs)
             if full is not self._full:  # only outside of a transaction
                 connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
@@ -173,10 +173,10 @@ class SqliteFile:
                     connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             if _code(error) in _BUSY:
-                raise Busy(str(error)) from error
-            raise StoreError(self._words(error)) from error
+                raise BackendBusy(str(error)) from error
+            raise StoreError(self._format_error(error)) from error
 
-    def _check_place(self) -> None:
+    def _check_file(self) -> None:
         """SQLite goes on writing into a file that was removed: what it says is done would be gone.
 
         Raises:
@@ -227,7 +227,7 @@ class SqliteFile:
                     connection.execute("ROLLBACK")
                 self._give_back(connection)
         except sqlite3.Error as error:
-            raise StoreError(self._words(error)) from error
+            raise StoreError(self._format_error(error)) from error
 
     def _borrow(self) -> _Connection:
         with self._lock:
@@ -246,12 +246,12 @@ class SqliteFile:
 
     # -- looking it over
 
-    def upgrade(self) -> Report:
+    def upgrade(self) -> SchemaReport:
         """Bring the tables to what this version needs, and look them over."""
         self._prepare()
         return self.report()
 
-    def report(self) -> Report:
+    def report(self) -> SchemaReport:
         """Say at which step the tables stand, and what is wrong with the file."""
         try:
             with self._connected() as connection:
@@ -259,22 +259,22 @@ class SqliteFile:
                 found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check")]
                 known = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
         except sqlite3.Error as error:
-            raise StoreError(self._words(error)) from error
+            raise StoreError(self._format_error(error)) from error
         missing = [f"the table {name} is missing" for name in self.names.as_dict().values() if name not in known]
         problems = [problem for problem in found if problem != "ok"] + missing
-        return Report(self.name, version, len(steps()), problems)
+        return SchemaReport(self.name, version, len(steps()), problems)
 
-    def changes(self) -> Changes:
+    def changes(self) -> ChangeDetector:
         """Return something that tells whether any connection has written, for a few microseconds a question."""
         try:
-            return _Changes(self._connect())
+            return _ChangeDetector(self._connect())
         except sqlite3.Error as error:
-            raise StoreError(self._words(error)) from error
+            raise StoreError(self._format_error(error)) from error
 
     # -- waking other processes
 
-    look_every = 0.25
-    looking = reading
+    poll_interval = 0.25
+    reading_shared = reading
 
     @property
     def address(self) -> str:
@@ -286,7 +286,7 @@ class SqliteFile:
 
     def wake(self, address: str) -> None:
         """Wake another process."""
-        channel.wake(address)
+        channel.notify(address)
 
     # -- the end
 
@@ -307,7 +307,7 @@ class SqliteFile:
         if hasattr(self, "_idle"):  # else it could not be opened
             self.drop_idle()
 
-    def _words(self, error: sqlite3.Error) -> str:
+    def _format_error(self, error: sqlite3.Error) -> str:
         """Say what is wrong with which file, and what to do."""
         hint = {
             sqlite3.SQLITE_NOTADB: "this is no SQLite database; it was left as it is. Give another db_file=",
@@ -318,7 +318,7 @@ class SqliteFile:
         }.get(_code(error))
         return f"{self.name}: {hint} ({error})" if hint else f"{self.name}: {error}"
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start anew in a forked child."""
         _inherited.extend([self._writing, *self._idle])
         self._lock = threading.Lock()
@@ -334,7 +334,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-class _Changes:
+class _ChangeDetector:
     """Whether others have written: `data_version` is a counter that each connection sees in its own way."""
 
     every = 0.015
@@ -362,12 +362,12 @@ def _code(error: sqlite3.Error) -> int:
     return -1 if code is None else int(code) & 0xFF
 
 
-_files: weakref.WeakSet[SqliteFile] = weakref.WeakSet()
+_files: weakref.WeakSet[SqliteBackend] = weakref.WeakSet()
 
 
-def _forget_all() -> None:
+def _reset_after_fork() -> None:
     for file in list(_files):
-        file.forget()
+        file.reset_after_fork()
 
 
 def _drop_all() -> None:
@@ -375,5 +375,5 @@ def _drop_all() -> None:
         file.drop_idle()
 
 
-at_exit(_drop_all)
-os.register_at_fork(after_in_child=_forget_all)
+register_at_exit(_drop_all)
+os.register_at_fork(after_in_child=_reset_after_fork)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from desist.db.process.identity import this_process
 from desist.db.records.codec import encode
 from desist.db.records.rows import put_run
-from desist.db.recovery.orphans import mark
+from desist.db.recovery.orphans import end_orphans
 from desist.db.tables.base import Tables
 from desist.run.storage.values import StoredRun, StoredSession, other_users
 
@@ -46,6 +46,6 @@ def drop_reservation(tables: Tables, run_id: str) -> None:
     if row is None or row.is_final or row.process != this_process():
         return
     if row.cancel is not None:
-        mark(tables, row.root_run_id)
+        end_orphans(tables, row.root_run_id)
     else:
         tables.delete_run(run_id)

@@ -9,22 +9,22 @@ from __future__ import annotations
 import time
 
 from desist.cancel.scope import Outcome
-from desist.db.coordination.transactions import INTENT_TTL, control, last_told
-from desist.db.events.rows import next_after
+from desist.db.coordination.transactions import INTENT_TTL, get_run_header, pending_events
+from desist.db.events.rows import next_owner_index
 from desist.db.process.identity import this_process
-from desist.db.records.cancel_request import read_note
+from desist.db.records.cancel_request import decode_cancel_request
 from desist.db.records.codec import encode
 from desist.db.records.rows import row_of, stored_of, with_children
-from desist.db.recovery.orphans import mark, may_go_on, reason_of, take
-from desist.db.recovery.rebuild import so_far, spent_by
+from desist.db.recovery.orphans import end_orphans, end_unresponsive, is_resumable, orphan_reason
+from desist.db.recovery.rebuild import budget_usage, rebuild_output
 from desist.db.tables.base import QUEUED, RunRow
 from desist.db.tables.sql import SqlTables
 from desist.exceptions import LeaseLostError
 from desist.run.events.base import RunStatus
-from desist.run.options.durable_limits import KeptOptions
-from desist.run.storage.values import StoredRequest, StoredRun
+from desist.run.options.durable_limits import DurableLimits
+from desist.run.storage.values import CancelRequest, StoredRun
 
-__all__ = ["give_back", "may_be_requeued", "queue", "requeue_lost", "take_queued", "untake"]
+__all__ = ["may_be_requeued", "queue", "release", "requeue", "requeue_lost", "take_queued"]
 
 
 def queue(tables: SqlTables, run: StoredRun, text: str, options: str) -> Outcome | None:
@@ -33,14 +33,14 @@ def queue(tables: SqlTables, run: StoredRun, text: str, options: str) -> Outcome
     A cancel that came first, for this id, ends it here.
     """
     tables.lock_run(run.run_id)
-    before = control(tables, run.run_id)
+    before = get_run_header(tables, run.run_id)
     if before is not None:
         return Outcome.finished if before.is_final else Outcome.unknown
     row = row_of(tables, run, QUEUED, text)
     row.cancel = tables.take_intent(run.run_id, INTENT_TTL)
     tables.put_run(row)
     if row.cancel is not None:
-        mark(tables, row.root_run_id)
+        end_orphans(tables, row.root_run_id)
     else:
         tables.put_queued(run.run_id, run.owner_id or "", options)
     return None
@@ -53,37 +53,37 @@ def take_queued(tables: SqlTables, run_id: str) -> tuple[RunRow, StoredRun, str]
     it ends by this, or somebody works on it.
     """
     row = tables.get_run(run_id)
-    if row is None or row.is_final or (reason_of(row, tables) is None and row.process != QUEUED):
+    if row is None or row.is_final or (orphan_reason(row, tables) is None and row.process != QUEUED):
         return None
     if row.process == this_process():  # its end could not be recorded, and is being tried again
         return None
-    mark(tables, row.root_run_id)  # what it had started; it itself, if it may not go on or has told its end
+    end_orphans(tables, row.root_run_id)  # what it had started; it itself, if it may not go on or has told its end
     row = tables.get_run(run_id)
-    if row is None or row.is_final or (row.process != QUEUED and not may_go_on(row)) or row.cancel is not None:
+    if row is None or row.is_final or (row.process != QUEUED and not is_resumable(row)) or row.cancel is not None:
         return None
-    _fold(tables, row)
+    _merge_parts(tables, row)
     row.process, row.epoch = this_process(), row.epoch + 1
     tables.put_run(row)
     run = stored_of(row, with_children(tables, row))
-    run.options = KeptOptions.of(row.options) if row.options is not None else None
+    run.options = DurableLimits.of(row.options) if row.options is not None else None
     last, asked = tables.last_event(run_id), tables.get_queued(run_id)
-    run.next_event = next_after(last[0] if last is not None else None)
+    run.next_event = next_owner_index(last[0] if last is not None else None)
     return row, run, asked.options if asked is not None else "{}"
 
 
-def untake(tables: SqlTables, run_id: str) -> bool:
+def release(tables: SqlTables, run_id: str) -> bool:
     """Let a run wait again that this process has taken, and that nobody heard of; return whether there was one."""
     row = tables.get_run(run_id)
     if row is None or row.is_final or row.process != this_process():
         return False
     if row.cancel is not None:
-        take(tables, row.root_run_id)
+        end_unresponsive(tables, row.root_run_id)
     else:
         _queue_again(tables, row)
     return True
 
 
-def give_back(tables: SqlTables, run: StoredRun, epoch: int) -> StoredRequest | None:
+def requeue(tables: SqlTables, run: StoredRun, epoch: int) -> CancelRequest | None:
     """Let another worker go on with a run of this process; or end it, if it was cancelled, and return the request.
 
     Raises:
@@ -92,19 +92,19 @@ def give_back(tables: SqlTables, run: StoredRun, epoch: int) -> StoredRequest | 
     row = tables.get_run(run.run_id)
     if row is None or row.is_final or row.epoch != epoch:
         raise LeaseLostError(f"run {run.run_id} was taken over before it could be given back")
-    tables.add_events(last_told(run, epoch))
+    tables.add_events(pending_events(run, epoch))
     if row.cancel is not None:
-        take(tables, row.root_run_id)
-        return read_note(row.cancel).request()
+        end_unresponsive(tables, row.root_run_id)
+        return decode_cancel_request(row.cancel).request()
     _queue_again(tables, row)
     return None
 
 
 def may_be_requeued(row: RunRow, owner_ids: set[str]) -> bool:
     """Whether a run whose process has died is one of a worker's workflow, and goes on without being asked for."""
-    budget = KeptOptions.of(row.options).budget
+    budget = DurableLimits.of(row.options).budget
     priced = budget is not None and budget.cost is not None  # it waits for `resume_lost_runs(price=...)`
-    return row.owner_id in owner_ids and row.parent_run_id is None and may_go_on(row) and not priced
+    return row.owner_id in owner_ids and row.parent_run_id is None and is_resumable(row) and not priced
 
 
 def requeue_lost(tables: SqlTables, root_run_id: str) -> bool:
@@ -112,27 +112,27 @@ def requeue_lost(tables: SqlTables, root_run_id: str) -> bool:
 
     One whose terminal event is stored ends by this.
     """
-    mark(tables, root_run_id)  # what it had started; it itself stays, if it may go on
+    end_orphans(tables, root_run_id)  # what it had started; it itself stays, if it may go on
     row = tables.get_run(root_run_id)
-    if row is None or row.is_final or not may_go_on(row) or reason_of(row, tables) is None:
+    if row is None or row.is_final or not is_resumable(row) or orphan_reason(row, tables) is None:
         return False
     _queue_again(tables, row)
     return True
 
 
 def _queue_again(tables: SqlTables, row: RunRow) -> None:
-    _fold(tables, row)
+    _merge_parts(tables, row)
     row.process = QUEUED
     tables.put_run(row)
     asked = tables.get_queued(row.run_id)
     tables.put_queued(row.run_id, row.owner_id or "", asked.options if asked is not None else "{}")
 
 
-def _fold(tables: SqlTables, row: RunRow) -> None:
+def _merge_parts(tables: SqlTables, row: RunRow) -> None:
     """Put into the record what has finished: writing it drops the parts."""
     parts = tables.parts(row.run_id)
-    output, options = so_far(row, parts, dead=True), KeptOptions.of(row.options)
-    options.spent = spent_by(parts) or options.spent
+    output, options = rebuild_output(row, parts, dead=True), DurableLimits.of(row.options)
+    options.spent = budget_usage(parts) or options.spent
     row.options = options.text()
     output.status = RunStatus.pending
     row.status, row.output, row.updated_at = RunStatus.pending.value, encode(output), time.time()

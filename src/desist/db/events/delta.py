@@ -1,7 +1,7 @@
 """Events that follow one another, told shortly: each as what it has other than the last one of its kind.
 
 Most events of a run are pieces of text that differ in nothing but the text: so a piece costs some twenty bytes and not
-four hundred. What a step made stands in two events or three, and is told once. Pure; `told` makes rows of it.
+four hundred. What a step made stands in two events or three, and is told once. Pure; `item` makes rows of it.
 
 An item with `event` is a whole event. Another one has the fields that changed since the last of its kind, None for
 those that are gone. `~` is the number of the kind in this batch; without it the kind is that of the item before. In
@@ -15,11 +15,11 @@ from operator import attrgetter
 from typing import Any
 
 from desist.run.events.base import BaseRunOutputEvent
-from desist.run.records.json_values import names_of, plain
+from desist.run.records.json_values import names_of, to_json_value
 from desist.run.records.record import Record
 from desist.workflow.types import StepOutput
 
-__all__ = ["MADE_BY_STEPS", "PIECE", "lengthened", "shortened", "whole"]
+__all__ = ["MADE_BY_STEPS", "PIECE", "delta_decode", "delta_encode", "full_event"]
 
 #: Where events have what steps made.
 MADE_BY_STEPS = frozenset({"all_results", "iteration_results", "step_output", "step_response", "step_results"})
@@ -36,9 +36,9 @@ _Kind = tuple[type, bool]
 _getters: dict[type, Any] = {}
 
 
-def whole(event: Any) -> dict[str, Any]:
+def full_event(event: Any) -> dict[str, Any]:
     """Return all of an event, as plain values."""
-    data = plain(event)
+    data = to_json_value(event)
     if not isinstance(data, dict):  # something in it changes just now, or can't be told at all
         data = {"run_id": event.run_id, "content": data}
     data["event"] = str(data.get("event") or event.event or type(event).__name__)
@@ -58,14 +58,14 @@ def _getter(kind: type) -> Any:
     return _getters[kind]
 
 
-def shortened(events: Iterable[Any]) -> Iterator[dict[str, Any]]:
+def delta_encode(events: Iterable[Any]) -> Iterator[dict[str, Any]]:
     """Yield each event as an item."""
-    batch = _Batch()
+    batch = _DeltaEncoder()
     for event in events:
         yield batch.item(event)
 
 
-class _Batch:
+class _DeltaEncoder:
     """What was told by now."""
 
     __slots__ = ("_before", "_last", "_made", "_numbers", "_told_at")
@@ -81,7 +81,7 @@ class _Batch:
         get = _getter(type(event))
         if get is None:
             self._last = None
-            return whole(event)
+            return full_event(event)
         kind = (type(event), event.is_content)
         values, before = get(event), self._before.get(kind)
         data = self._changed(kind, values, before) if before is not None else None
@@ -92,7 +92,7 @@ class _Batch:
         return data
 
     def _first(self, kind: _Kind, event: Any) -> dict[str, Any]:
-        data = whole(event)
+        data = full_event(event)
         data[_NUMBER] = self._numbers.setdefault(kind, len(self._numbers))
         for name in MADE_BY_STEPS & data.keys():
             if isinstance(data[name], dict):
@@ -116,14 +116,14 @@ class _Batch:
             data[_TIME] = at
         self._told_at[kind] = at
 
-    def _once(self, value: Any, told: Any, kind: _Kind) -> Any:
+    def _once(self, value: Any, item: Any, kind: _Kind) -> Any:
         """Return a value as it is told; what a step made and was told before is only named."""
         if type(value) is not StepOutput:
-            return plain(value) if told is None else told
+            return to_json_value(value) if item is None else item
         known = self._made.get(id(value))
         if known is not None and not kind[1]:
             return {_NUMBER: known[0]}
-        data = plain(value) if told is None else told
+        data = to_json_value(value) if item is None else item
         if not isinstance(data, dict):
             return data
         data = {name: held for name, held in data.items() if held is not _USUAL.get(name)}
@@ -134,7 +134,7 @@ class _Batch:
         return {_NUMBER: number, **data}
 
 
-def lengthened(items: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def delta_decode(items: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield the events of items, each whole."""
     kinds: dict[int, dict[str, Any]] = {}
     made: dict[int, Any] = {}

@@ -1,7 +1,7 @@
 """Storing what runs tell: now and then, all that has gathered in this process, in one transaction.
 
 Called by runs, with the lock of their tree held; written by the store's writer. The last events of a run don't come
-this way: they are written together with its end (`asking`).
+this way: they are written together with its end (`transactions`).
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import weakref
 from typing import TYPE_CHECKING
 
 from desist.db.events.rows import rows_of
-from desist.run.storage.event_buffer import Recorder
+from desist.run.storage.event_buffer import EventBuffer
 from desist.runtime.timer_thread import reaper
 
 if TYPE_CHECKING:
     from desist.db.store.shared_table_store import SharedTableStore
     from desist.db.tables.base import EventRow, SharedTables
 
-__all__ = ["Telling"]
+__all__ = ["EventFlusher"]
 
 #: Seconds that events wait for company.
-GATHER = 0.04
+FLUSH_INTERVAL = 0.04
 
 
-class Telling:
+class EventFlusher:
     """What the runs of one store have told and what isn't on its way yet."""
 
     def __init__(self, store: SharedTableStore) -> None:
@@ -37,17 +37,17 @@ class Telling:
     def start_anew(self) -> None:
         """Forget everything: in a forked child the runs are the parent's."""
         self._lock = threading.Lock()
-        self._due: list[Recorder] = []
+        self._due: list[EventBuffer] = []
 
-    def soon(self, recorder: Recorder) -> None:
+    def schedule(self, recorder: EventBuffer) -> None:
         """A run has told something. Doesn't wait: another thread holds the lock for an instant only."""
         with self._lock:
             self._due.append(recorder)
             first = len(self._due) == 1
         if first:
-            reaper.at(time.monotonic() + GATHER, self._leave_to_writer)
+            reaper.call_at(time.monotonic() + FLUSH_INTERVAL, self._leave_to_writer)
 
-    def now(self) -> None:
+    def flush(self) -> None:
         """Leave what has gathered to the writer at once."""
         with self._lock:
             waiting = bool(self._due)
@@ -64,15 +64,15 @@ class Telling:
         def write(tables: SharedTables) -> None:
             made.extend(self._rows(due))  # done anew after a failure, there is nothing more to take
             if not tables.add_events(made):
-                self._store.attendant.suspect()
+                self._store.attendant.check_ownership_soon()
 
-        if not self._store.writer.put_part(write):  # there is no room now
+        if not self._store.writer.put_droppable(write):  # there is no room now
             with self._lock:
                 waiting, self._due = self._due, [*due, *self._due]
             if not waiting and not self._store.writer.closing:
-                reaper.at(time.monotonic() + GATHER, self._leave_to_writer)
+                reaper.call_at(time.monotonic() + FLUSH_INTERVAL, self._leave_to_writer)
 
-    def _rows(self, due: list[Recorder]) -> list[EventRow]:
+    def _rows(self, due: list[EventBuffer]) -> list[EventRow]:
         rows: list[EventRow] = []
         while due:
             recorder = due.pop()
@@ -83,12 +83,12 @@ class Telling:
         return rows
 
 
-_all: weakref.WeakSet[Telling] = weakref.WeakSet()
+_all: weakref.WeakSet[EventFlusher] = weakref.WeakSet()
 
 
-def _forget_all() -> None:
+def _reset_after_fork() -> None:
     for telling in list(_all):
         telling.start_anew()
 
 
-os.register_at_fork(after_in_child=_forget_all)
+os.register_at_fork(after_in_child=_reset_after_fork)

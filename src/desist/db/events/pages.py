@@ -1,6 +1,6 @@
 """What is stored of a run's stream, some of it at a time, for one who follows the run from any process.
 
-Pure but for the rows it asks for. Who reads when is known to `following`.
+Pure but for the rows it asks for. Who reads when is known to `stored_follower`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from desist.cancel.status import RunStatus
-from desist.db.events.rows import decoded, ending, event_of
+from desist.db.events.rows import decoded, event_of, terminal_event
 from desist.db.records.rows import with_children
 from desist.db.tables.base import EventRow, RunRow, SharedTables
 
-__all__ = ["Page", "is_cancelled", "read_page", "recorded", "stream_of"]
+__all__ = ["Page", "events_from_output", "is_cancelled", "read_page", "stream_run_id"]
 
 #: Rows of events that are read at a time.
 ROWS = 16
@@ -29,7 +29,7 @@ class Page:
     over: bool = False  #: the last event is among them, or was read before
 
 
-def stream_of(tables: SharedTables, run_id: str) -> RunRow | None:
+def stream_run_id(tables: SharedTables, run_id: str) -> RunRow | None:
     """Return the run, without its output, in whose stream a run tells; None if there is no such run.
 
     A step's run tells in that of its workflow. Once it has ended it is its own: its end is told.
@@ -50,7 +50,7 @@ def read_page(tables: SharedTables, row: RunRow, after: int) -> Page:
     told = [one for one in rows if not one.terminal]  # the last event is told at the end, with what the record says
     page = Page(last=told[-1].last_event if told else after, more=len(rows) == ROWS and not rows[-1].terminal)
     pairs = [pair for one in told for pair in decoded(one) if pair[0] > after]
-    page.events = _tellable(tables, row, [event_of(data, number) for number, data in pairs])
+    page.events = _visible_events(tables, row, [event_of(data, number) for number, data in pairs])
     if row.is_final and not page.more:
         page.over = True
         page.events += _end(tables, row, rows, after)
@@ -67,16 +67,16 @@ def _end(tables: SharedTables, row: RunRow, rows: list[EventRow], after: int) ->
         return []
     output = with_children(tables, whole)
     terminal = next((one for one in rows if one.terminal), None)
-    return [ending(output, terminal)] if terminal is not None else recorded(output, after)
+    return [terminal_event(output, terminal)] if terminal is not None else events_from_output(output, after)
 
 
-def recorded(output: Any, after: int) -> list[Any]:
+def events_from_output(output: Any, after: int) -> list[Any]:
     """Return what the record of a run that has ended can tell, where its events aren't stored."""
-    events = getattr(output, "events", None) or [ending(output)]
+    events = getattr(output, "events", None) or [terminal_event(output)]
     return [event for event in events if event.event_index is None or event.event_index > after]
 
 
-def _tellable(tables: SharedTables, row: RunRow, events: list[Any]) -> list[Any]:
+def _visible_events(tables: SharedTables, row: RunRow, events: list[Any]) -> list[Any]:
     """Leave out the text of runs that were cancelled: after "stop" nothing more scrolls by, the last event has it."""
     if is_cancelled(row):
         return [event for event in events if not event.is_content]

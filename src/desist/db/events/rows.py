@@ -1,4 +1,6 @@
-"""Events as rows, and back: many in one row, told shortly. What is written when is known to `telling` and `asking`."""
+"""Events as rows, and back: many in one row, told shortly. What is written when is known to `flusher` and
+`transactions`.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +11,34 @@ from typing import Any
 import msgspec
 
 from desist.agent.terminal_events import ending_of as agent_ending
-from desist.db.events.delta import MADE_BY_STEPS, PIECE, lengthened, shortened, whole
-from desist.db.records.codec import step_of
+from desist.db.events.delta import MADE_BY_STEPS, PIECE, delta_decode, delta_encode, full_event
+from desist.db.records.codec import decode_step
 from desist.db.tables.base import EventRow
 from desist.exceptions import DesistError
 from desist.run.events.base import CustomFields
 from desist.run.events.codec import event_from_dict
 from desist.run.outputs.workflow import WorkflowRunOutput
-from desist.run.records.json_values import line, names_of
-from desist.workflow.terminal_events import ending_of as workflow_ending
+from desist.run.records.json_values import names_of, to_json_line
+from desist.workflow.terminal_events import terminal_event as workflow_ending
 
-__all__ = ["ELSEWHERE", "decoded", "ending", "event_of", "is_piece", "next_after", "rows_of", "terminal_row"]
+__all__ = [
+    "OWNER_STRIDE",
+    "decoded",
+    "event_of",
+    "is_content_delta",
+    "next_owner_index",
+    "rows_of",
+    "terminal_event",
+    "terminal_row",
+]
 
 log = logging.getLogger("desist.db")
 
 #: How many events a row has at most.
-MOST = 250
+MAX_EVENTS_PER_ROW = 250
 #: What another process tells of a run has the next number that is a multiple of this: the one that has died may have
 #: told events that it didn't come to store, and whoever has seen those must not miss what comes now.
-ELSEWHERE = 1_000_000_000
+OWNER_STRIDE = 1_000_000_000
 #: What the last event has from the record of its run, and is not stored a second time.
 _FROM_RECORD = frozenset(
     {
@@ -44,17 +55,17 @@ _FROM_RECORD = frozenset(
 )
 
 
-def next_after(last: int | None) -> int:
+def next_owner_index(last: int | None) -> int:
     """Return the number with which another process goes on after that one; None: nothing is stored."""
-    return ((last or 0) // ELSEWHERE + 1) * ELSEWHERE
+    return ((last or 0) // OWNER_STRIDE + 1) * OWNER_STRIDE
 
 
-def rows_of(run_id: str, told: Sequence[tuple[int, Any]], epoch: int) -> list[EventRow]:
+def rows_of(run_id: str, events: Sequence[tuple[int, Any]], epoch: int) -> list[EventRow]:
     """Return events, each with its number, as rows. The terminal one of this run has a row of its own."""
     rows: list[EventRow] = []
     batch: list[tuple[int, Any]] = []
-    for number, event in told:
-        if batch and (number != batch[-1][0] + 1 or len(batch) == MOST):
+    for number, event in events:
+        if batch and (number != batch[-1][0] + 1 or len(batch) == MAX_EVENTS_PER_ROW):
             rows.append(_row(run_id, batch, epoch))
             batch = []
         if event.is_terminal and event.run_id == run_id:
@@ -67,14 +78,14 @@ def rows_of(run_id: str, told: Sequence[tuple[int, Any]], epoch: int) -> list[Ev
 
 
 def _row(run_id: str, batch: Sequence[tuple[int, Any]], epoch: int) -> EventRow:
-    body = line(list(shortened(event for _, event in batch))).decode()
+    body = to_json_line(list(delta_encode(event for _, event in batch))).decode()
     return EventRow(run_id, batch[0][0], batch[-1][0], epoch, 0, body)
 
 
 def terminal_row(run_id: str, number: int, event: Any, epoch: int) -> EventRow:
     """Return the last event of a run as a row: without what stands in the record of the run."""
-    body = {name: value for name, value in whole(event).items() if name not in _FROM_RECORD}
-    return EventRow(run_id, number, number, epoch, 1, line([body]).decode())
+    body = {name: value for name, value in full_event(event).items() if name not in _FROM_RECORD}
+    return EventRow(run_id, number, number, epoch, 1, to_json_line([body]).decode())
 
 
 def decoded(row: EventRow) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -84,10 +95,10 @@ def decoded(row: EventRow) -> Iterator[tuple[int, dict[str, Any]]]:
     except ValueError as error:
         log.error("events %d to %d of run %s can't be read: %s", row.first_event, row.last_event, row.run_id, error)
         return
-    yield from enumerate(lengthened(items), row.first_event)
+    yield from enumerate(delta_decode(items), row.first_event)
 
 
-def is_piece(data: dict[str, Any]) -> bool:
+def is_content_delta(data: dict[str, Any]) -> bool:
     """Whether an event is a piece of text although not all of its kind are."""
     return bool(data.get(PIECE))
 
@@ -98,7 +109,7 @@ def event_of(data: dict[str, Any], number: int | None) -> Any:
     try:
         event: Any = event_from_dict(data)
         for name in MADE_BY_STEPS & data.keys() if not isinstance(event, CustomFields) else ():
-            setattr(event, name, step_of(data[name]))
+            setattr(event, name, decode_step(data[name]))
     except (DesistError, TypeError, ValueError) as error:
         log.error("an event %r can't be read: %s", data.get("event"), error)
         event = event_from_dict({"event": data.get("event") or "CustomEvent", "run_id": data.get("run_id")})
@@ -108,7 +119,7 @@ def event_of(data: dict[str, Any], number: int | None) -> Any:
     return event
 
 
-def ending(output: Any, row: EventRow | None = None) -> Any:
+def terminal_event(output: Any, row: EventRow | None = None) -> Any:
     """Return the last event of a run that has ended, from its record; with what was stored of the event itself."""
     made: Any = workflow_ending(output) if isinstance(output, WorkflowRunOutput) else agent_ending(output)
     if row is not None:

@@ -1,7 +1,7 @@
 """The numbered steps from an empty database to what this version needs: `0001_begin.sql` and so on.
 
 A step that was released is never changed; what is needed later is a step of its own. `{sessions}`, `{runs}` and
-so on stand for the names of the tables, see `Names`. A statement ends with a semicolon at the end of a line.
+so on stand for the names of the tables, see `TableNames`. A statement ends with a semicolon at the end of a line.
 
 They are written for SQLite. What Postgres calls otherwise is put in its words, so the steps of both are the same.
 """
@@ -30,7 +30,7 @@ def steps() -> list[Path]:
     return sorted(Path(__file__).parent.glob("[0-9][0-9][0-9][0-9]_*.sql"))
 
 
-def statements(step: Path, names: Mapping[str, str], words: Mapping[str, str] | None = None) -> list[str]:
+def statements(step: Path, names: Mapping[str, str], replacements: Mapping[str, str] | None = None) -> list[str]:
     """Return the statements of a step, with the names of the tables filled in.
 
     Parameters:
@@ -38,6 +38,6 @@ def statements(step: Path, names: Mapping[str, str], words: Mapping[str, str] | 
     """
     lines = [line for line in step.read_text().splitlines() if not line.lstrip().startswith("--")]
     text = "\n".join(lines)
-    for ours, theirs in (words or {}).items():
+    for ours, theirs in (replacements or {}).items():
         text = text.replace(ours, theirs)
     return [part.strip() for part in text.format(**names).split(";\n") if part.strip()]

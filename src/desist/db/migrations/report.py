@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from desist.db.migrations import steps
 
-__all__ = ["Report", "too_new"]
+__all__ = ["SchemaReport", "too_new"]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class SchemaReport:
     """How the tables of a database are."""
 
     name: str  #: of the file or server, without passwords

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from desist.db.backends.postgres import PostgresPlace
-from desist.db.process.postgres_target import Target
+from desist.db.backends.postgres import PostgresBackend
+from desist.db.process.postgres_target import PostgresTarget
 from desist.db.sql_base import AsyncSqlDb, SqlDb, names_after
 from desist.db.store.shared_table_store import SharedTableStore
 from desist.exceptions import ConfigurationError
@@ -38,14 +38,16 @@ class PostgresDb(SqlDb):
     def __init__(
         self, db_url: str, *, db_schema: str | None = None, session_table: str | None = None, timeout: float = 10.0
     ) -> None:
-        target, names = Target(db_url), names_after(session_table)
+        target, names = PostgresTarget(db_url), names_after(session_table)
         if db_schema is not None and not re.fullmatch(r"[A-Za-z_]\w{0,62}", db_schema, re.ASCII):
             raise ConfigurationError(f"db_schema={db_schema!r} must be a name: letters, digits and _")
         if session_table is not None and len(session_table) > LONGEST:
             raise ConfigurationError(f"session_table={session_table!r} must have at most {LONGEST} letters")
         key = ("postgres", target.settings, db_schema, names)
         super().__init__(
-            key, lambda patience: SharedTableStore(PostgresPlace(target, db_schema, names, patience), patience), timeout
+            key,
+            lambda patience: SharedTableStore(PostgresBackend(target, db_schema, names, patience), patience),
+            timeout,
         )
         self.db_url, self.db_schema = db_url, db_schema
 

@@ -11,13 +11,13 @@ import os
 import socket
 from pathlib import Path
 
-__all__ = ["about_to_start", "is_gone", "is_running", "this_process", "unwritten", "words"]
+__all__ = ["describe_process", "is_dead", "is_running", "starting_runs", "this_process", "unwritten"]
 
 #: Runs that this process has taken from their records and not begun yet: they live, but not in the registry.
-about_to_start: set[str] = set()
+starting_runs: set[str] = set()
 #: Runs that have ended in this process and whose ends couldn't be written yet: they are about to be, as they were told.
 unwritten: set[str] = set()
-os.register_at_fork(after_in_child=about_to_start.clear)
+os.register_at_fork(after_in_child=starting_runs.clear)
 os.register_at_fork(after_in_child=unwritten.clear)
 
 
@@ -32,7 +32,7 @@ def _stamp(pid: int) -> str:
     return f"{where}|{boot}|{pid}|{_started(pid)}"
 
 
-def is_gone(process: str | None, *, everywhere: bool = False) -> bool:
+def is_dead(process: str | None, *, everywhere: bool = False) -> bool:
     """Whether the process that `process` names has ended. False where that can't be known.
 
     Parameters:
@@ -58,7 +58,7 @@ def is_running(process: str | None) -> bool:
     return _started(int(parts[2]), stopped=False) == parts[3] != ""
 
 
-def words(process: str | None) -> str:
+def describe_process(process: str | None) -> str:
     """Return a process for people."""
     parts = (process or "").split("|")
     return f"process {parts[2]} on {parts[0].split('/')[0]}" if len(parts) == 4 else "its process"

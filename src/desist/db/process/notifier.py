@@ -19,9 +19,9 @@ import time
 import weakref
 from typing import Protocol
 
-from desist.runtime.background_loop import at_exit
+from desist.runtime.background_loop import register_at_exit
 
-__all__ = ["Channel", "channel"]
+__all__ = ["Notifier", "channel"]
 
 log = logging.getLogger("desist.db")
 
@@ -31,21 +31,21 @@ IDLE = 5.0
 DEAF = 0.02
 
 
-class Looks(Protocol):
+class Pollable(Protocol):
     """Who is asked to look."""
 
-    def look(self, woken: bool) -> float:
+    def poll(self, woken: bool) -> float:
         """Do what is due; return when to look again, in seconds of `time.monotonic`."""
 
-    def start_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Forget everything, in a forked child."""
 
 
-class Channel:
+class Notifier:
     """The thread, its socket, and on whose behalf it looks."""
 
     def __init__(self) -> None:
-        self._attended: weakref.WeakSet[Looks] = weakref.WeakSet()
+        self._attended: weakref.WeakSet[Pollable] = weakref.WeakSet()
         self._reset()
 
     def _reset(self) -> None:
@@ -55,7 +55,7 @@ class Channel:
         self._ending = False
         self.address = ""  #: where this process is woken; "" if it can't be
 
-    def attend(self, who: Looks) -> None:
+    def register(self, who: Pollable) -> None:
         """Look on somebody's behalf from now on."""
         with self._lock:
             if self._ending:
@@ -66,11 +66,11 @@ class Channel:
                 self._thread = threading.Thread(target=self._run, name="desist-channel", daemon=True)
                 self._thread.start()
 
-    def leave(self, who: Looks) -> None:
+    def unregister(self, who: Pollable) -> None:
         """Look on somebody's behalf no more."""
         with self._lock:
             self._attended.discard(who)
-        self.wake_here()
+        self.notify_self()
 
     def _open(self) -> None:
         if self._socket is not None or not sys.platform.startswith("linux"):
@@ -84,7 +84,7 @@ class Channel:
             log.warning("this process can't be woken by others, and looks for itself: %s", error)
             made.close()
 
-    def wake(self, address: str) -> None:
+    def notify(self, address: str) -> None:
         """Have another process look. If it doesn't hear that, it looks by itself, later."""
         ours = self._socket
         if ours is None or not address:
@@ -94,9 +94,9 @@ class Channel:
         except (OSError, ValueError) as error:
             log.debug("%s could not be woken: %s", address, error)
 
-    def wake_here(self) -> None:
+    def notify_self(self) -> None:
         """Have this process look."""
-        self.wake(self.address)
+        self.notify(self.address)
 
     # -- the thread
 
@@ -105,7 +105,7 @@ class Channel:
         needed_at = time.monotonic()
         woken = True
         while not self._ending:
-            next_at = self._look(woken)
+            next_at = self._poll(woken)
             now = time.monotonic()
             if next_at < math.inf or woken:
                 needed_at = now
@@ -116,11 +116,11 @@ class Channel:
             pause = max(0.0, min(next_at - now, IDLE))
             woken = self._wait(ours, pause)
 
-    def _look(self, woken: bool) -> float:
+    def _poll(self, woken: bool) -> float:
         next_at = math.inf
         for who in list(self._attended):
             try:
-                next_at = min(next_at, who.look(woken))
+                next_at = min(next_at, who.poll(woken))
             except Exception:  # a mistake of ours must not leave others unheard
                 log.exception("looking after runs failed")
                 next_at = min(next_at, time.monotonic() + 1.0)
@@ -147,24 +147,24 @@ class Channel:
         """End the thread and close the socket, when the interpreter ends."""
         with self._lock:
             self._ending, thread = True, self._thread
-        self.wake_here()
+        self.notify_self()
         if thread is not None and thread is not threading.current_thread():
             thread.join(1.0)
         if self._socket is not None:
             self._socket.close()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start anew, in a forked child: its name is the parent's."""
         inherited = self._socket
         self._reset()
         if inherited is not None:
             inherited.close()
         for who in list(self._attended):
-            who.start_anew()
+            who.reset_after_fork()
         self._attended.clear()
 
 
 #: That of this process.
-channel = Channel()
-at_exit(channel.close)
-os.register_at_fork(after_in_child=channel.forget)
+channel = Notifier()
+register_at_exit(channel.close)
+os.register_at_fork(after_in_child=channel.reset_after_fork)

@@ -1,8 +1,8 @@
 """Hearing the server call: one connection a process and database that listens, in a thread, for all tables there.
 
-A call says nothing but "look", as a datagram does (`desist.db.process.notifier`). It is part of the transaction that has
-something to be seen, so it comes when that can be seen. A connection that breaks is made anew; meanwhile, and behind a
-pooler that lends connections for one transaction only, this process looks by itself, more often.
+A call says nothing but "look", as a datagram does (`desist.db.process.notifier`). It is part of the transaction that
+has something to be seen, so it comes when that can be seen. A connection that breaks is made anew; meanwhile, and
+behind a pooler that lends connections for one transaction only, this process looks by itself, more often.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from desist.db.backends.postgres_writer_connection import writers_of
 from desist.db.process.notifier import channel
-from desist.db.process.postgres_target import Target
-from desist.runtime.background_loop import at_exit
+from desist.db.process.postgres_target import PostgresTarget
+from desist.runtime.background_loop import register_at_exit
 
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["Listener", "join", "leave"]
+__all__ = ["Listener", "acquire_listener", "leave"]
 
 log = logging.getLogger("desist.db")
 
@@ -39,7 +39,7 @@ DEAF = "this process isn't called by others, and looks for cancels by itself, 20
 class Listener:
     """The thread, its connection, and the name by which this process is called."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: PostgresTarget) -> None:
         self._target = target
         self.address = f"desist_{os.urandom(10).hex()}"  #: "" if calls don't come through
         self.hears = False  #: now
@@ -61,14 +61,14 @@ class Listener:
                     writer.ensure()
                 connection = self._taken() or self._target.connect()
                 connection.execute(f'LISTEN "{self.address}"'.encode(), prepare=False)
-                if self._target.is_pooled and not self._proven(connection):
+                if self._target.is_pooled and not self._verify_notifications(connection):
                     return
                 self.hears, pause = True, FIRST
                 if down:
                     log.warning("%s is back: this process is called again", self._target.name)
                 down = False
-                channel.wake_here()  # what came before it could hear
-                if self._hear(connection):
+                channel.notify_self()  # what came before it could hear
+                if self._receive(connection):
                     connection.execute(b"UNLISTEN *", prepare=False)
                     self._given.append(connection)
                     connection = None
@@ -76,7 +76,7 @@ class Listener:
                     down, pause = True, SLOWEST
             except psycopg.Error as error:
                 if not down and not self._ending:
-                    log.warning("%s; %s", self._target.words(error), DEAF)
+                    log.warning("%s; %s", self._target.format_error(error), DEAF)
                 down = True
             finally:
                 self.hears = False
@@ -85,18 +85,18 @@ class Listener:
             self._wait(None, pause)
             pause = min(2 * pause, SLOWEST)
 
-    def _hear(self, connection: psycopg.Connection[Any]) -> bool:
+    def _receive(self, connection: psycopg.Connection[Any]) -> bool:
         """Hear calls, until the end; return whether the connection is wanted for something else."""
         while not self._ending:
             self._wait(connection.fileno(), None)
             if self._called(connection):
-                channel.wake_here()
+                channel.notify_self()
             if self._is_wanted:
                 self._is_wanted = False
                 return True
         return False
 
-    def surrender(self, target: Target) -> psycopg.Connection[Any] | None:
+    def surrender(self, target: PostgresTarget) -> psycopg.Connection[Any] | None:
         """Give the connection up to a writer that gets none. The first call asks the thread to; a later one has it.
 
         Parameters:
@@ -145,7 +145,7 @@ class Listener:
             except BlockingIOError:
                 break
 
-    def _proven(self, connection: psycopg.Connection[Any]) -> bool:
+    def _verify_notifications(self, connection: psycopg.Connection[Any]) -> bool:
         """Whether a call comes through a pooler: one for sessions lets it, one for transactions doesn't."""
         self._call_itself()
         until = time.monotonic() + PROOF
@@ -194,7 +194,7 @@ _listeners: dict[Hashable, Listener] = {}
 _inherited: list[Any] = []
 
 
-def join(target: Target) -> Listener:
+def acquire_listener(target: PostgresTarget) -> Listener:
     """Return the listener of a database, for one more that uses it."""
     with _lock:
         listener = _listeners.get(target.key)
@@ -222,12 +222,12 @@ def _end() -> None:
         listener.close()
 
 
-def _forget() -> None:
+def _reset_after_fork() -> None:
     global _lock
     _lock = threading.Lock()
     _inherited.extend(_listeners.values())
     _listeners.clear()
 
 
-at_exit(_end)
-os.register_at_fork(after_in_child=_forget)
+register_at_exit(_end)
+os.register_at_fork(after_in_child=_reset_after_fork)

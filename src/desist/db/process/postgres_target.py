@@ -15,7 +15,7 @@ from desist.exceptions import ConfigurationError, MissingExtraError, StoreError
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["Target", "is_full", "is_passing", "plain"]
+__all__ = ["PostgresTarget", "is_full", "is_transient", "without_password"]
 
 #: What is asked of a connection unless the URL says otherwise. A server that is cut off is noticed within 11 s, also
 #: while nothing is asked of it: seconds, but for the last, milliseconds.
@@ -38,7 +38,7 @@ _ANSWER = 30.0
 _PASSING = ("08", "40", "57P", "53300", "55P03", "57014", "25P03", "25P02", "25006")
 
 
-class Target:
+class PostgresTarget:
     """A database of a server, seen from this process.
 
     Parameters:
@@ -122,7 +122,7 @@ class Target:
             raise psycopg.OperationalError(said or "no answer")
         return int(value)
 
-    def connect_within(self, patience: float) -> psycopg.Connection[Any]:
+    def connect_within(self, timeout: float) -> psycopg.Connection[Any]:
         """Return a new connection; wait for a server that starts, but not for one that isn't there.
 
         Raises:
@@ -130,18 +130,18 @@ class Target:
         """
         import psycopg
 
-        until = time.monotonic() + patience
+        until = time.monotonic() + timeout
         while True:
             try:
                 return self.connect()
             except psycopg.Error as error:
                 if not is_starting(error) or time.monotonic() > until:
-                    raise StoreError(self.words(error)) from error
+                    raise StoreError(self.format_error(error)) from error
                 time.sleep(0.1)
 
-    def words(self, error: BaseException) -> str:
+    def format_error(self, error: BaseException) -> str:
         """Say what is wrong with which database, and what to do."""
-        code, text = getattr(error, "sqlstate", None) or "", plain(error)
+        code, text = getattr(error, "sqlstate", None) or "", without_password(error)
         hint = next((hint for start, hint in _HINTS.items() if code.startswith(start)), None)
         if is_full(error):
             hint = f"no connection is left; {MAKE_ROOM.format(limit=limit_of(error))}"
@@ -192,7 +192,7 @@ _TEXTS = {
 _SOON = ("starting up", "timeout expired")
 
 
-def plain(error: BaseException) -> str:
+def without_password(error: BaseException) -> str:
     """Return an error in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
@@ -207,7 +207,7 @@ def is_full(error: BaseException) -> bool:
     return getattr(error, "sqlstate", None) in (None, "53300", "08P01") and limit_of(error) != ""
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether trying again may help: a connection was lost, a lock not got, a limit of ours reached."""
     import psycopg
 

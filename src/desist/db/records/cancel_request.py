@@ -1,6 +1,6 @@
 """Requests to cancel a run as JSON text, which is how they travel from process to process; and back.
 
-Pure. Who asks and who obeys is in `asking` and `attendant`.
+Pure. Who asks and who obeys is in `transactions` and `lease_keeper`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import msgspec
 
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelRecord
-from desist.run.storage.values import StoredRequest
+from desist.run.storage.values import CancelRequest
 
-__all__ = ["Note", "read_note", "record_of"]
+__all__ = ["CancelRequestRow", "decode_cancel_request", "record_of"]
 
 #: How many processes may wait for the end of one run and be woken; others look for themselves.
 LISTENERS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
+class CancelRequestRow:
     """What a run's record says of its cancel."""
 
     source: Source
@@ -35,7 +35,7 @@ class Note:
     listeners: list[str] = field(default_factory=list)  #: addresses of those who want to hear of the end
 
     @classmethod
-    def of(cls, request: StoredRequest, *listeners: str) -> Note:
+    def of(cls, request: CancelRequest, *listeners: str) -> CancelRequestRow:
         """Return what is recorded of a request."""
         reason = request.reason
         return cls(
@@ -50,10 +50,10 @@ class Note:
             listeners=list(listeners),
         )
 
-    def request(self) -> StoredRequest:
+    def request(self) -> CancelRequest:
         """Return the request."""
         reason = CancelReason(source=self.source, text=self.text, by=self.by, requested_at=self.requested_at)
-        return StoredRequest(
+        return CancelRequest(
             reason=reason,
             reach="run" if self.reach == "run" else "tree",
             grace=self.grace,
@@ -61,7 +61,7 @@ class Note:
             compensate=self.compensate,
         )
 
-    def repeated(self, again: StoredRequest, *listeners: str) -> Note:
+    def repeated(self, again: CancelRequest, *listeners: str) -> CancelRequestRow:
         """Return it after another request for the same run: the first reason stays, a grace can only be shortened."""
         graces = [grace for grace in (self.grace, again.grace) if grace is not None]
         new = [listener for listener in listeners if listener not in self.listeners]
@@ -77,14 +77,14 @@ class Note:
         return msgspec.json.encode(self).decode()
 
 
-def read_note(text: str) -> Note:
+def decode_cancel_request(text: str) -> CancelRequestRow:
     """Return a note from its JSON."""
-    return msgspec.json.decode(text, type=Note)
+    return msgspec.json.decode(text, type=CancelRequestRow)
 
 
 def record_of(text: str) -> CancelRecord:
     """Return the record of a cancel that hasn't settled."""
-    note = read_note(text)
+    note = decode_cancel_request(text)
     record = CancelRecord.of(note.request().reason)
     record.delivered_at = note.delivered_at
     return record

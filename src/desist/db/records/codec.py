@@ -13,24 +13,24 @@ import msgspec
 from desist.db.tables.base import PartRow, RunRow
 from desist.exceptions import UnreadableError
 from desist.run.events.base import RunStatus
-from desist.run.options.budget import Spent
+from desist.run.options.budget import BudgetUsage
 from desist.run.outputs.agent import RunOutput
 from desist.run.outputs.workflow import WorkflowRunOutput
 from desist.run.records.json_values import dump
 from desist.run.records.message import Message, ToolExecution
-from desist.run.records.record import revive_as
+from desist.run.records.record import reviver
 from desist.workflow.types import StepOutput
 
-__all__ = ["decode_part", "decode_run", "encode", "encode_part", "place_of", "step_of", "unreadable"]
+__all__ = ["decode_part", "decode_run", "decode_step", "encode", "encode_part", "part_path", "unreadable"]
 
 _OUTPUTS: dict[str, Any] = {"agent": RunOutput, "workflow": WorkflowRunOutput}
 _PARTS: dict[str, Any] = {
-    "message": revive_as(Message),
-    "tool": revive_as(ToolExecution),
-    "step": revive_as(StepOutput),
-    "begun": revive_as(StepOutput),
+    "message": reviver(Message),
+    "tool": reviver(ToolExecution),
+    "step": reviver(StepOutput),
+    "begun": reviver(StepOutput),
     "again": lambda value: None,
-    "spent": revive_as(Spent),
+    "spent": reviver(BudgetUsage),
 }
 
 
@@ -74,18 +74,18 @@ def unreadable(row: RunRow, error: UnreadableError) -> Any:
 def _decoded(row: RunRow) -> Any:
     output = _OUTPUTS[row.kind].from_dict(msgspec.json.decode(row.output))
     if isinstance(output, WorkflowRunOutput):
-        output.step_results = [step_of(value) for value in output.step_results]
+        output.step_results = [decode_step(value) for value in output.step_results]
         for run in output.step_executor_runs or ():
             if isinstance(run, WorkflowRunOutput):
-                run.step_results = [step_of(value) for value in run.step_results]
+                run.step_results = [decode_step(value) for value in run.step_results]
     return output
 
 
-def step_of(value: Any) -> Any:
+def decode_step(value: Any) -> Any:
     """Return what a step made; a container may have a list of them."""
     if isinstance(value, str):  # an older version cut what was nested deep, and put text in its place
         return StepOutput(content=value)
-    return [step_of(one) for one in value] if isinstance(value, list) else _PARTS["step"](value)
+    return [decode_step(one) for one in value] if isinstance(value, list) else _PARTS["step"](value)
 
 
 def decode_part(row: PartRow) -> Any:
@@ -100,6 +100,6 @@ def decode_part(row: PartRow) -> Any:
         raise UnreadableError(f"a stored part of run {row.run_id} can't be read: {error}") from error
 
 
-def place_of(row: PartRow) -> dict[str, Any]:
+def part_path(row: PartRow) -> dict[str, Any]:
     """Return where a step of a part stands."""
     return msgspec.json.decode(row.at) if row.at else {}

@@ -47,7 +47,7 @@ def put_run(tables: Tables, run: StoredRun, process: str, text: str | None, epoc
 
 
 def update_session(tables: Tables, change: SessionUpdate) -> None:
-    tables.put_session(change.applied_to(tables.get_session(change.session_id, change.kind)))
+    tables.put_session(change.apply(tables.get_session(change.session_id, change.kind)))
 
 
 def _without_children(tables: Tables, run: StoredRun) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from desist.db.events.rows import decoded, is_piece
+from desist.db.events.rows import decoded, is_content_delta
 from desist.db.tables.base import RunRow, Tables
 from desist.run.events.base import content_text
 from desist.run.outputs.agent import RunOutput
@@ -17,7 +17,7 @@ from desist.run.outputs.workflow import WorkflowRunOutput
 from desist.run.records.message import Message
 from desist.workflow.types import StepOutput, StepType, joined
 
-__all__ = ["Streamed", "told_in"]
+__all__ = ["PartialText", "events_of_stream"]
 
 #: An event as it was stored, with its number.
 Told = tuple[int, dict[str, Any]]
@@ -25,7 +25,7 @@ Told = tuple[int, dict[str, Any]]
 Part = tuple[str, Any, dict[str, Any]]
 
 
-def told_in(tables: Tables, row: RunRow) -> list[Told]:
+def events_of_stream(tables: Tables, row: RunRow) -> list[Told]:
     """Return the events of the stream in which a run tells: its own, or that of a run above it."""
     at: RunRow | None = row
     while at is not None:
@@ -36,14 +36,14 @@ def told_in(tables: Tables, row: RunRow) -> list[Told]:
 
 
 @dataclass(slots=True)
-class _Saying:
+class _OpenStep:
     """A step that was saying something."""
 
     event: dict[str, Any]  #: its first one
     pieces: list[str] = field(default_factory=list)
 
 
-class Streamed:
+class PartialText:
     """What was being said and isn't part of anything that had finished.
 
     Parameters:
@@ -51,8 +51,8 @@ class Streamed:
         parts: what had finished; each says how many events had been told by then.
     """
 
-    def __init__(self, told: Iterable[Told], parts: Iterable[Part]) -> None:
-        self._told, self._parts = list(told), list(parts)
+    def __init__(self, events: Iterable[Told], parts: Iterable[Part]) -> None:
+        self._told, self._parts = list(events), list(parts)
 
     def put_into(self, output: Any) -> None:
         """Add it to the output of a run that ends without its process."""
@@ -77,7 +77,7 @@ class Streamed:
     # -- a workflow: its open steps
 
     def _into_workflow(self, output: WorkflowRunOutput) -> None:
-        said = self._said_by_steps(output.run_id)
+        said = self._text_by_step(output.run_id)
         texts = {step_id: "".join(one.pieces) for step_id, one in said.items()}
         known = set(_fill(output.step_results, texts))
         for step_id, one in said.items():
@@ -88,10 +88,10 @@ class Streamed:
         elif texts:
             output.content = next(iter(texts.values()))
 
-    def _said_by_steps(self, run_id: str | None) -> dict[str, _Saying]:
+    def _text_by_step(self, run_id: str | None) -> dict[str, _OpenStep]:
         """Return what each step of this workflow has said since it ended last, of those that have said something."""
         since = {value.step_id: place.get("events", 0) for kind, value, place in self._parts if kind == "step"}
-        said: dict[str, _Saying] = {}
+        said: dict[str, _OpenStep] = {}
         for number, data in self._told:
             step_id = data.get("step_id")
             if step_id is None or number < since.get(step_id, 0):
@@ -100,14 +100,14 @@ class Streamed:
             if own and data["event"] == "StepProgress":
                 said.pop(step_id, None)  # it began anew
             elif (own or data.get("parent_run_id") == run_id) and (text := _text(data)):
-                said.setdefault(step_id, _Saying(data)).pieces.append(text)
+                said.setdefault(step_id, _OpenStep(data)).pieces.append(text)
         return said
 
 
 def _text(data: dict[str, Any]) -> str:
     if data["event"] == "RunContent":
         return content_text(data.get("content"))
-    if is_piece(data):
+    if is_content_delta(data):
         made = data.get("step_output")
         return content_text(made.get("content") if isinstance(made, dict) else made)
     return ""

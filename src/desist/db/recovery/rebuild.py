@@ -1,6 +1,6 @@
 """The output of a run that has no end, made of its parts: how far it is, or how far it had come when its process died.
 
-Pure: rows in, an output out. Who is dead is known to `owner`, what becomes of the row to `store`.
+Pure: rows in, an output out. Who is dead is known to `identity`, what becomes of the row to `table_store`.
 """
 
 from __future__ import annotations
@@ -10,30 +10,30 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from desist.db.process.identity import words
+from desist.db.process.identity import describe_process
 from desist.db.records.cancel_request import record_of
-from desist.db.records.codec import decode_part, decode_run, place_of
-from desist.db.recovery.partial_text import Streamed, Told
+from desist.db.records.codec import decode_part, decode_run, part_path
+from desist.db.recovery.partial_text import PartialText, Told
 from desist.db.tables.base import QUEUED, PartRow, RunRow
 from desist.exceptions import StoreError
 from desist.run.events.base import CancellationStage, RunStatus
 from desist.run.outputs.agent import RunOutput
 from desist.run.outputs.workflow import WorkflowRunOutput
 from desist.run.records.message import CANCELLED_RESULT, Message, ToolExecution
-from desist.run.records.tool_results import repaired, sealed
+from desist.run.records.tool_results import missing_tool_results, normalize_history
 from desist.workflow.types import StepOutput
 
-__all__ = ["cancelled", "completed", "died", "so_far", "spent_by", "unreadable"]
+__all__ = ["budget_usage", "completed", "rebuild_cancelled", "rebuild_crashed", "rebuild_output", "unreadable"]
 
 log = logging.getLogger("desist.db")
 #: Kind, value, and where it stands.
 _Part = tuple[str, Any, dict[str, Any]]
 
 
-def so_far(row: RunRow, parts: Sequence[PartRow], *, dead: bool = False) -> Any:
+def rebuild_output(row: RunRow, parts: Sequence[PartRow], *, dead: bool = False) -> Any:
     """Return the output of a run as far as it has come."""
     output = decode_run(row)
-    known = [part for part in _counting(parts) if part[0] != "again"]
+    known = [part for part in _effective_parts(parts) if part[0] != "again"]
     if row.cancel is not None:
         output.status, output.cancel = RunStatus.cancelling, record_of(row.cancel)
     elif (known or row.process != QUEUED) and output.status is RunStatus.pending:
@@ -48,25 +48,27 @@ def so_far(row: RunRow, parts: Sequence[PartRow], *, dead: bool = False) -> Any:
     return output
 
 
-def spent_by(parts: Sequence[PartRow]) -> Any:
-    """Return what a run has `Spent` of its budget, or None if that isn't known."""
+def budget_usage(parts: Sequence[PartRow]) -> Any:
+    """Return what a run has `BudgetUsage` of its budget, or None if that isn't known."""
     known = [part for part in parts if part.kind == "spent"]
     return decode_part(known[-1]) if known else None
 
 
-def died(row: RunRow, parts: Sequence[PartRow], told: Sequence[Told] = (), error: str | None = None) -> Any:
+def rebuild_crashed(
+    row: RunRow, parts: Sequence[PartRow], events: Sequence[Told] = (), error: str | None = None
+) -> Any:
     """Return the output of a run whose process is gone: what had finished is kept, open calls are sealed.
 
     Parameters:
         told: the events of the stream in which it told: what it was saying is kept, too.
         error: why; None: its process is gone.
     """
-    output = so_far(row, parts, dead=True)
+    output = rebuild_output(row, parts, dead=True)
     output.status = RunStatus.error
-    output.error = error or f"{words(row.process)} ended without recording the end of this run"
-    Streamed(told, _counting(parts)).put_into(output)
+    output.error = error or f"{describe_process(row.process)} ended without recording the end of this run"
+    PartialText(events, _effective_parts(parts)).put_into(output)
     if isinstance(output, RunOutput):
-        _tell_results(output)
+        _add_missing_results(output)
         said = [message.content for message in output.messages or [] if message.role == "assistant" and message.content]
         output.content = output.content or "".join(said) or None
     elif output.content is None:
@@ -75,9 +77,9 @@ def died(row: RunRow, parts: Sequence[PartRow], told: Sequence[Told] = (), error
     return output
 
 
-def cancelled(row: RunRow, parts: Sequence[PartRow], request: str, told: Sequence[Told] = ()) -> Any:
+def rebuild_cancelled(row: RunRow, parts: Sequence[PartRow], request: str, events: Sequence[Told] = ()) -> Any:
     """Return the output of a run that was cancelled, and whose process is gone or doesn't answer."""
-    output = died(row, parts, told)
+    output = rebuild_crashed(row, parts, events)
     record = record_of(request)
     record.settled_at = time.time()
     output.status, output.error, output.cancel = RunStatus.cancelled, None, record
@@ -89,7 +91,7 @@ def cancelled(row: RunRow, parts: Sequence[PartRow], request: str, told: Sequenc
 
 def completed(row: RunRow, parts: Sequence[PartRow], told: Sequence[Told] = ()) -> Any:
     """Return the output of a run that is known to have completed, as far as its parts and events tell it."""
-    output = so_far(row, parts)
+    output = rebuild_output(row, parts)
     output.status, output.cancel = RunStatus.completed, None
     if isinstance(output, RunOutput):
         said = [
@@ -114,17 +116,17 @@ def unreadable(row: RunRow, request: str | None, error: str) -> Any:
     return output
 
 
-def _tell_results(output: RunOutput) -> None:
+def _add_missing_results(output: RunOutput) -> None:
     """Give each call its result: the one that its tool returned, or a synthetic one."""
     messages, tools = output.messages or [], output.tools or []
     told = {message.tool_call_id for message in messages if message.role == "tool"}
     messages += [_result(tool) for tool in tools if tool.tool_call_id not in told]
-    open_calls = sealed(messages, CANCELLED_RESULT)
+    open_calls = missing_tool_results(messages, CANCELLED_RESULT)
     tools += [
         ToolExecution(tool_call_id=call.tool_call_id, tool_name=call.tool_name, result=CANCELLED_RESULT, cancelled=True)
         for call in open_calls
     ]
-    output.messages, output.tools = repaired([*messages, *open_calls]), tools
+    output.messages, output.tools = normalize_history([*messages, *open_calls]), tools
 
 
 def _result(tool: ToolExecution) -> Message:
@@ -142,15 +144,15 @@ def _finished(steps: Sequence[Any]) -> int:
     return sum(step.finished + _finished(step.steps or ()) for step in steps if isinstance(step, StepOutput))
 
 
-def _counting(parts: Sequence[PartRow]) -> list[_Part]:
+def _effective_parts(parts: Sequence[PartRow]) -> list[_Part]:
     """Return the parts that count: kind, value and place. One that can't be read is left out, and said."""
     known: list[_Part] = []
     for part in parts:
         if part.kind == "again":
-            known[:] = [("again", None, place_of(part))]
+            known[:] = [("again", None, part_path(part))]
             continue
         try:
-            known.append((part.kind, decode_part(part), place_of(part)))
+            known.append((part.kind, decode_part(part), part_path(part)))
         except StoreError as error:
             log.error("%s", error)
     return known

@@ -2,7 +2,7 @@
 
 Versions that stored the two in two transactions have left such runs when their process was killed in between. The
 stored terminal event was told, or may have been: it is the truth, whatever else would become of the run. Called by
-`marking`, in the store's writer, with the run's record locked. What of the output stood in the record alone (the
+`orphans`, in the store's writer, with the run's record locked. What of the output stood in the record alone (the
 metrics of a completed run, the state of its session) is lost; what had finished and what was said is kept.
 """
 
@@ -14,10 +14,10 @@ from typing import Any
 
 from desist.cancel.reason import Source
 from desist.db.events.rows import decoded, event_of
-from desist.db.records.cancel_request import Note
+from desist.db.records.cancel_request import CancelRequestRow
 from desist.db.records.codec import encode
-from desist.db.recovery.partial_text import told_in
-from desist.db.recovery.rebuild import cancelled, completed, died, unreadable
+from desist.db.recovery.partial_text import events_of_stream
+from desist.db.recovery.rebuild import completed, rebuild_cancelled, rebuild_crashed, unreadable
 from desist.db.tables.base import EventRow, RunRow, Tables
 from desist.exceptions import StoreError
 from desist.run.events.base import RunStatus
@@ -56,16 +56,18 @@ def _read(terminal: EventRow) -> Any:
 
 
 def _ended(tables: Tables, row: RunRow, event: Any) -> Any:
-    parts, told = tables.parts(row.run_id), told_in(tables, row)
+    parts, told = tables.parts(row.run_id), events_of_stream(tables, row)
     if event is None:
-        return died(row, parts, told, "the event that told the end of this run can't be read")
+        return rebuild_crashed(row, parts, told, "the event that told the end of this run can't be read")
     if event.status is RunStatus.cancelled:
-        return cancelled(row, parts, row.cancel or _note_of(event), told)
+        return rebuild_cancelled(row, parts, row.cancel or _note_of(event), told)
     if event.status is RunStatus.completed:
         return completed(row, parts, told)
-    return died(row, parts, told, getattr(event, "error", None) or event.content or f"it failed: {event.error_type}")
+    return rebuild_crashed(
+        row, parts, told, getattr(event, "error", None) or event.content or f"it failed: {event.error_type}"
+    )
 
 
 def _note_of(event: Any) -> str:
     """Return what is known of a cancel that was told and isn't recorded."""
-    return Note(source=Source.user, text=event.reason, requested_at=event.event_at or 0.0).text_of()
+    return CancelRequestRow(source=Source.user, text=event.reason, requested_at=event.event_at or 0.0).text_of()

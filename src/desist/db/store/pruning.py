@@ -13,21 +13,23 @@ from typing import Any, Literal
 
 from desist.db.tables.base import SharedTables
 
-__all__ = ["Pruned", "prune"]
+__all__ = ["PruneResult", "prune"]
 
 #: Runs that are pruned in one transaction.
 MANY = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pruned:
+class PruneResult:
     """How much was forgotten."""
 
     told: int = 0  #: runs whose events were forgotten, their ends excepted
     runs: int = 0  #: runs that were forgotten altogether, those in other runs counted
 
 
-def prune(write: Callable[[Callable[[SharedTables], int]], Future[int]], older_than: float, *, runs: bool) -> Pruned:
+def prune(
+    write: Callable[[Callable[[SharedTables], int]], Future[int]], older_than: float, *, runs: bool
+) -> PruneResult:
     """Prune, transaction by transaction. Waits for the disk.
 
     Parameters:
@@ -37,7 +39,7 @@ def prune(write: Callable[[Callable[[SharedTables], int]], Future[int]], older_t
     """
     before = time.time() - older_than
     gone = _all(write, lambda tables: _some(tables, before, "runs")) if runs else 0
-    return Pruned(told=_all(write, lambda tables: _some(tables, before, "events")), runs=gone)
+    return PruneResult(told=_all(write, lambda tables: _some(tables, before, "events")), runs=gone)
 
 
 def _all(write: Callable[[Callable[[SharedTables], int]], Future[int]], some: Callable[[SharedTables], int]) -> int:
@@ -53,9 +55,9 @@ def _some(tables: SharedTables, before: float, what: Literal["events", "runs"]) 
         if ids:
             tables.prune_events(ids)
         return len(ids)
-    return sum(_forget(tables, run_id) for run_id in ids)
+    return sum(_delete_tree(tables, run_id) for run_id in ids)
 
 
-def _forget(tables: Any, run_id: str) -> int:
-    below = sum(_forget(tables, child.run_id) for child in tables.children(run_id))
+def _delete_tree(tables: Any, run_id: str) -> int:
+    below = sum(_delete_tree(tables, child.run_id) for child in tables.children(run_id))
     return below + int(tables.delete_run(run_id))

@@ -15,32 +15,32 @@ from desist.cancel.receipt import CancelRecord
 from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.db.coordination import queue_transactions as queueing
-from desist.db.coordination.lease_keeper import GIVEN_BACK, Watch
-from desist.db.process.identity import is_gone, this_process
+from desist.db.coordination.lease_keeper import GIVEN_BACK, CancelWatch
+from desist.db.process.identity import is_dead, this_process
 from desist.db.process.notifier import channel
 from desist.db.records.codec import encode
-from desist.db.recovery.orphans import lost
+from desist.db.recovery.orphans import find_orphans
 from desist.db.recovery.run_jobs import one_by_one
 from desist.exceptions import RunIdInUseError, StoreError
-from desist.run.storage.queue_store import EndWatch, QueuedRun, Taken
-from desist.run.storage.values import StoredRequest, StoredRun
+from desist.run.storage.queue_store import ClaimedRun, CompletionWatch, QueuedRun
+from desist.run.storage.values import CancelRequest, StoredRun
 
 if TYPE_CHECKING:
-    from desist.db.coordination.lease_keeper import Attendant
-    from desist.db.tables.base import SharedPlace
+    from desist.db.coordination.lease_keeper import LeaseKeeper
+    from desist.db.tables.base import SharedBackend
     from desist.db.tables.sql import SqlTables
     from desist.db.tables.sql_queue import QueuedRow, WorkerRow
     from desist.db.writer import Writer
 
-__all__ = ["QueueTableStore"]
+__all__ = ["QueuePart"]
 
 
-class QueueTableStore:
+class QueuePart:
     """What `desist.run.storage.queue_store.QueueStore` asks for, and what a worker needs beyond that."""
 
     writer: Writer
-    place: SharedPlace
-    attendant: Attendant
+    place: SharedBackend
+    attendant: LeaseKeeper
 
     # -- for those who submit
 
@@ -56,22 +56,22 @@ class QueueTableStore:
             how = "has ended" if known is Outcome.finished else "is live or waits"
             raise RunIdInUseError(f"run id {run.run_id!r} belongs to a run that {how}: choose another, or none")
 
-    def watch_end(self, run_id: str) -> Watch:
+    def watch_end(self, run_id: str) -> CancelWatch:
         """Watch a run until it has ended."""
-        channel.attend(self.attendant)
+        channel.register(self.attendant)
         self.place.listen()
         unfilled = CancelRecord(source=Source.user)  # what is recorded takes its place, if it is cancelled
         return self.attendant.watch(run_id, unfilled, math.inf)
 
-    def forget_watch(self, watch: EndWatch) -> None:
+    def remove_watch(self, watch: CompletionWatch) -> None:
         """Nobody waits any more."""
-        self.attendant.forget(watch)
+        self.attendant.remove_watch(watch)
 
     def queued_runs(self, limit: int = 1000) -> list[QueuedRun]:
         """Return the runs that wait for a worker."""
         with self._reading() as tables:
             rows, workers, now = tables.waiting(limit), tables.workers(), tables.now()
-        live = [worker.workflows for worker in workers if worker.until >= now and not is_gone(worker.process)]
+        live = [worker.workflows for worker in workers if worker.until >= now and not is_dead(worker.process)]
         return [
             QueuedRun(
                 run_id=row.run_id,
@@ -84,39 +84,39 @@ class QueueTableStore:
 
     # -- for those who drive
 
-    def take_queued(self, run_id: str) -> Taken | None:
+    def take_queued(self, run_id: str) -> ClaimedRun | None:
         """Take a run that waits, or whose process has died."""
-        channel.attend(self.attendant)
+        channel.register(self.attendant)
         self.place.listen()
 
-        def work(tables: SqlTables) -> Taken | None:
-            self.attendant.beat_if_due(tables)
+        def work(tables: SqlTables) -> ClaimedRun | None:
+            self.attendant.heartbeat_if_due(tables)
             taken = queueing.take_queued(tables, run_id)
             if taken is None:
                 return None
             row, run, options = taken
-            self.attendant.took(row.run_id, row.epoch)
-            return Taken(run, msgspec.json.decode(options))
+            self.attendant.on_dequeued(row.run_id, row.epoch)
+            return ClaimedRun(run, msgspec.json.decode(options))
 
         try:
             return self.writer.put(work).result()
         except StoreError:  # it may yet be written, and then nobody works on the run: what comes after that undoes it
-            self.writer.put(lambda tables: self._untake(tables, run_id))
+            self.writer.put(lambda tables: self._release(tables, run_id))
             raise
 
-    def _untake(self, tables: SqlTables, run_id: str) -> None:
-        if registry.get(run_id) is None and queueing.untake(tables, run_id):
-            self.attendant.over(run_id)
+    def _release(self, tables: SqlTables, run_id: str) -> None:
+        if registry.get(run_id) is None and queueing.release(tables, run_id):
+            self.attendant.on_finished(run_id)
 
-    def give_back(self, run: StoredRun) -> Future[StoredRequest | None]:
+    def give_back(self, run: StoredRun) -> Future[CancelRequest | None]:
         """Let another worker go on with a run of this process."""
 
-        def work(tables: SqlTables) -> StoredRequest | None:
+        def work(tables: SqlTables) -> CancelRequest | None:
             epoch = self.attendant.epoch_of(run.run_id)
-            return queueing.give_back(tables, run, GIVEN_BACK if epoch is None else epoch)
+            return queueing.requeue(tables, run, GIVEN_BACK if epoch is None else epoch)
 
         done = self.writer.put(work, last=True)
-        done.add_done_callback(lambda ended: self.attendant.gave_back(run.run_id))
+        done.add_done_callback(lambda ended: self.attendant.on_handed_over(run.run_id))
         return done
 
     # -- for the keeper of a worker
@@ -144,7 +144,7 @@ class QueueTableStore:
     def requeue_lost(self, owner_ids: set[str]) -> list[str]:
         """Queue the runs of these workflows whose processes have died, and that may go on. Blocks."""
         with self._reading() as tables:
-            found = [row.run_id for row in lost(tables, "workflow") if queueing.may_be_requeued(row, owner_ids)]
+            found = [row.run_id for row in find_orphans(tables, "workflow") if queueing.may_be_requeued(row, owner_ids)]
         return [
             run_id for run_id, done in one_by_one(self.writer, found, queueing.requeue_lost, "queued again") if done
         ]
@@ -174,7 +174,7 @@ class QueueTableStore:
 
     def drop_ended(self) -> None:
         """Forget how runs were asked for that have ended. Some time soon."""
-        self.writer.put_part(lambda tables: tables.drop_ended())
+        self.writer.put_droppable(lambda tables: tables.drop_ended())
 
     def _reading(self) -> AbstractContextManager[SqlTables]:
         return self.place.reading()

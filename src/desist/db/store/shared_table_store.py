@@ -20,24 +20,24 @@ from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 from desist.db.coordination import transactions as asking
-from desist.db.coordination.lease_keeper import ANSWER, Attendant
-from desist.db.events.flusher import Telling
-from desist.db.migrations.report import Report
+from desist.db.coordination.lease_keeper import ANSWER_TIMEOUT, LeaseKeeper
+from desist.db.events.flusher import EventFlusher
+from desist.db.migrations.report import SchemaReport
 from desist.db.process.identity import this_process
 from desist.db.process.notifier import channel
-from desist.db.records.cancel_request import Note
+from desist.db.records.cancel_request import CancelRequestRow
 from desist.db.records.codec import encode, encode_part
-from desist.db.recovery.orphans import give_up, is_over, lost, mark, may_go_on
+from desist.db.recovery.orphans import end_orphans, fail_run, find_orphans, is_over, is_resumable
 from desist.db.recovery.run_jobs import begin_one_by_one, one_by_one
-from desist.db.store.pruning import Pruned, prune
-from desist.db.store.queue_part import QueueTableStore
-from desist.db.store.stored_follower import Followers
+from desist.db.store.pruning import PruneResult, prune
+from desist.db.store.queue_part import QueuePart
+from desist.db.store.stored_follower import FollowerHub
 from desist.db.store.table_store import TableStore
-from desist.db.tables.base import SharedPlace, SharedTables
+from desist.db.tables.base import SharedBackend, SharedTables
 from desist.exceptions import LeaseLostError, StoreError
-from desist.run.storage.event_buffer import Recorder
-from desist.run.storage.shared_store import Claim
-from desist.run.storage.values import PartKind, StoredRequest, StoredRun
+from desist.run.storage.event_buffer import EventBuffer
+from desist.run.storage.shared_store import ClaimResult
+from desist.run.storage.values import CancelRequest, PartKind, StoredRun
 from desist.streams.follower import Follower
 
 __all__ = ["SharedTableStore", "as_found"]
@@ -57,45 +57,45 @@ def as_found() -> Iterator[None]:
         _as_found.reset(before)
 
 
-class SharedTableStore(QueueTableStore, TableStore):
+class SharedTableStore(QueuePart, TableStore):
     """Runs and sessions in tables that other processes use at the same time. Parameters as for `TableStore`."""
 
     shared = True
-    place: SharedPlace
+    place: SharedBackend
 
-    def __init__(self, place: SharedPlace, patience: float) -> None:
-        super().__init__(place, patience)
-        self.attendant, self.telling, self.followers = Attendant(self), Telling(self), Followers(self)
+    def __init__(self, backend: SharedBackend, timeout: float) -> None:
+        super().__init__(backend, timeout)
+        self.attendant, self.telling, self.followers = LeaseKeeper(self), EventFlusher(self), FollowerHub(self)
         if not _as_found.get():
             self.end_lost_soon()
 
     # -- what the owner of a run writes
 
-    def claim_run(self, run: StoredRun) -> Future[Claim]:
+    def claim_run(self, run: StoredRun) -> Future[ClaimResult]:
         """Record that a run starts here."""
         text, owned = encode(run.output), self.attendant
         written_at = 0.0
 
-        def work(tables: SharedTables) -> tuple[int, Note | None, str | None]:
+        def work(tables: SharedTables) -> tuple[int, CancelRequestRow | None, str | None]:
             nonlocal written_at
             written_at = time.monotonic()  # before it: what others do to the run comes after the transaction
-            owned.beat_if_due(tables)
-            found = asking.claim(tables, run, text, owned.epoch_of(run.run_id), owned.has_taken(run.run_id))
+            owned.heartbeat_if_due(tables)
+            found = asking.claim_run(tables, run, text, owned.epoch_of(run.run_id), owned.has_dequeued(run.run_id))
             if found[2] is None:
-                owned.claimed(run.run_id, found[0])
+                owned.on_claimed(run.run_id, found[0])
             else:
-                owned.gave_back(run.run_id)  # it is another one's: what this one ends as isn't recorded
+                owned.on_handed_over(run.run_id)  # it is another one's: what this one ends as isn't recorded
             return found
 
-        def told(found: tuple[int, Note | None, str | None]) -> Claim:
+        def set_result(found: tuple[int, CancelRequestRow | None, str | None]) -> ClaimResult:
             epoch, note, refused = found
             if refused is None:
                 owned.claim_is_durable(run.run_id, epoch, written_at)
-            return Claim(note.request() if note is not None else None, refused)
+            return ClaimResult(note.request() if note is not None else None, refused)
 
-        channel.attend(owned)
+        channel.register(owned)
         self.place.listen()
-        return _then(self.writer.put(work), told)
+        return _then(self.writer.put(work), set_result)
 
     def add_part(self, run_id: str, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
         """Record what has finished while the run goes on."""
@@ -104,12 +104,13 @@ class SharedTableStore(QueueTableStore, TableStore):
         def work(tables: SharedTables) -> None:
             epoch = self.attendant.epoch_of(run_id)
             if not tables.add_part(row, epoch) and epoch is not None:
-                self.attendant.suspect()  # looks beside this transaction whether the run is somebody else's
+                # looks beside this transaction whether the run is somebody else's
+                self.attendant.check_ownership_soon()
 
-        if not self.writer.put_part(work):
-            self._say_dropped()
+        if not self.writer.put_droppable(work):
+            self._log_dropped()
 
-    def end_run(self, run_id: str, decide: Callable[[], StoredRun | None]) -> Future[StoredRequest | None]:
+    def end_run(self, run_id: str, decide: Callable[[], StoredRun | None]) -> Future[CancelRequest | None]:
         """Record the end of a run, unless it was cancelled."""
         chosen: list[StoredRun | None] = []
 
@@ -118,7 +119,7 @@ class SharedTableStore(QueueTableStore, TableStore):
                 chosen.append(decide())
             return chosen[0]
 
-        def work(tables: SharedTables) -> StoredRequest | None:
+        def work(tables: SharedTables) -> CancelRequest | None:
             epoch = self.attendant.epoch_of(run_id)
             if epoch is None:  # its start could not be recorded
                 run = choose()
@@ -126,30 +127,30 @@ class SharedTableStore(QueueTableStore, TableStore):
                     asking.replace_run(tables, run, None)
                 return None
             if chosen and chosen[0] is not None:  # done anew, after a failure: it may have been written, too
-                asking.end(tables, chosen[0], epoch)
+                asking.finish_run(tables, chosen[0], epoch)
                 return None
-            return asking.decide(tables, run_id, epoch, choose)
+            return asking.finish_unless_cancelled(tables, run_id, epoch, choose)
 
         done = self.writer.put(work, last=True)
-        done.add_done_callback(lambda ended: self._end_is_told(run_id, chosen, ended.exception()))
+        done.add_done_callback(lambda ended: self._on_end_stored(run_id, chosen, ended.exception()))
         return done
 
-    def tell(self, recorder: Recorder) -> None:
+    def events_added(self, recorder: EventBuffer) -> None:
         """A run has told something: store it soon."""
-        self.telling.soon(recorder)
+        self.telling.schedule(recorder)
 
     def follow_run(self, run_id: str, after: int) -> Follower[Any]:
         """Return a stream of what a run of whichever process tells after the event of that number."""
         return self.followers.follow(self, run_id, after)
 
-    def _end_is_told(self, run_id: str, chosen: list[StoredRun | None], error: BaseException | None) -> None:
+    def _on_end_stored(self, run_id: str, chosen: list[StoredRun | None], error: BaseException | None) -> None:
         run = chosen[0] if chosen else None
         if run is not None:
             self._settle(run, error)
             if error is None:
-                self.attendant.over(run_id)
+                self.attendant.on_finished(run_id)
 
-    def keep_trying(self, run: StoredRun, error: BaseException) -> None:
+    def retry_in_background(self, run: StoredRun, error: BaseException) -> None:
         """Tell an end that isn't recorded, until it is."""
         self._settle(run, error)
 
@@ -160,31 +161,31 @@ class SharedTableStore(QueueTableStore, TableStore):
         def work(tables: SharedTables) -> list[str]:
             epoch = self.attendant.epoch_of(run.run_id)
             if epoch is not None and run.status.is_final:
-                return asking.end(tables, run, epoch)
+                return asking.finish_run(tables, run, epoch)
             asking.replace_run(tables, run, text)
             return []
 
-        def told(listeners: list[str]) -> None:
+        def set_result(listeners: list[str]) -> None:
             if run.status.is_final:
-                self.attendant.over(run.run_id)
+                self.attendant.on_finished(run.run_id)
             for listener in listeners:
                 self.place.wake(listener)
 
-        done = _then(self.writer.put(work), told)
+        done = _then(self.writer.put(work), set_result)
         if run.status.is_final:
             done.add_done_callback(lambda ended: self._settle(run, ended.exception()))
         return done
 
     def _settle(self, run: StoredRun, error: BaseException | None) -> None:
         if isinstance(error, LeaseLostError):  # trying again can't help
-            self.attendant.over(run.run_id)
+            self.attendant.on_finished(run.run_id)
             self.unwritten.forget(lambda one: one.run_id == run.run_id)
         else:
             self.unwritten.settle(run, error)
 
     # -- cancelling
 
-    def is_lost(self, run_id: str) -> bool:
+    def is_owned_elsewhere(self, run_id: str) -> bool:
         """Whether another process has taken a run that lives here, which this one doesn't know yet."""
         return self.attendant.is_lost(run_id)
 
@@ -201,25 +202,27 @@ class SharedTableStore(QueueTableStore, TableStore):
         """Whether that would have to be looked up."""
         return self.attendant.may_be_lost(run_id)
 
-    def note_cancel(self, run_id: str, request: StoredRequest) -> None:
+    def record_cancel(self, run_id: str, request: CancelRequest) -> None:
         """Record that a run is being cancelled from here."""
-        self.attendant.obeyed(run_id, request)
+        self.attendant.on_cancel_applied(run_id, request)
 
         def work(tables: SharedTables) -> None:
             epoch = self.attendant.epoch_of(run_id)
             if epoch is not None:
-                asking.note(tables, run_id, epoch, request)
+                asking.record_cancel(tables, run_id, epoch, request)
 
         self.writer.put(work)
 
-    def request_cancel(self, run_id: str, request: StoredRequest) -> CancelReceipt:
+    def request_cancel(self, run_id: str, request: CancelRequest) -> CancelReceipt:
         """Cancel a run of whichever process."""
-        channel.attend(self.attendant)
+        channel.register(self.attendant)
         self.place.listen()
         listener = self.place.address
-        asked: Callable[[SharedTables], asking.Answer] = lambda t: asking.ask(t, run_id, request, listener)  # noqa: E731
+        asked: Callable[[SharedTables], asking.CancelOutcome] = lambda t: asking.request_cancel(  # noqa: E731
+            t, run_id, request, listener
+        )
         answer = self.writer.put(asked).result()  # the writer bounds it
-        if answer.address is not None and answer.note is not None:
+        if answer.address is not None and answer.record_cancel is not None:
             self.place.wake(answer.address)
         if answer.outcome is Outcome.unknown or answer.row is None:
             return CancelReceipt(answer.outcome, run_id, lambda: None)
@@ -228,30 +231,30 @@ class SharedTableStore(QueueTableStore, TableStore):
             return CancelReceipt(answer.outcome, answer.run_id, lambda: status)
         live: Any = registry.get(answer.run_id)
         if (
-            live is not None and live.store is self and answer.note is not None and not live.elsewhere
+            live is not None and live.store is self and answer.record_cancel is not None and not live.owned_elsewhere
         ):  # it has started here meanwhile
-            live.obey(answer.note.request())
-        reason = answer.note.request().reason if answer.note is not None else request.reason
-        silent_at = time.monotonic() + ANSWER + (request.grace or 0.0)
+            live.apply_cancel_request(answer.record_cancel.request())
+        reason = answer.record_cancel.request().reason if answer.record_cancel is not None else request.reason
+        silent_at = time.monotonic() + ANSWER_TIMEOUT + (request.grace or 0.0)
         watch = self.attendant.watch(answer.run_id, CancelRecord.of(reason), silent_at)
         return CancelReceipt(answer.outcome, answer.run_id, lambda: watch.status, watch.record, watch.latch)
 
     # -- runs of processes that have died
 
-    def take_lost(self, kind: str, owner_id: str) -> list[StoredRun]:
+    def take_orphans(self, kind: str, owner_id: str) -> list[StoredRun]:
         """Take the runs of a workflow that may go on here, and return them as far as they had come."""
-        channel.attend(self.attendant)
+        channel.register(self.attendant)
         self.place.listen()
 
         with self.place.reading() as tables:
-            found = {row.run_id: row.process for row in lost(tables, kind, owner_id)}
+            found = {row.run_id: row.process for row in find_orphans(tables, kind, owner_id)}
 
         def work(tables: SharedTables, run_id: str) -> StoredRun | None:
-            self.attendant.beat_if_due(tables)
-            taken = asking.take_lost(tables, run_id)
+            self.attendant.heartbeat_if_due(tables)
+            taken = asking.take_orphans(tables, run_id)
             if taken is None:
                 return None
-            self.attendant.took(run_id, taken[0].epoch)
+            self.attendant.on_dequeued(run_id, taken[0].epoch)
             return taken[1]
 
         runs: list[StoredRun] = []
@@ -267,14 +270,14 @@ class SharedTableStore(QueueTableStore, TableStore):
     def _leave_lost(self, run_id: str, process: str | None) -> None:
         def work(tables: SharedTables) -> None:
             asking.leave_lost(tables, run_id, process)
-            self.attendant.over(run_id)
+            self.attendant.on_finished(run_id)
 
         self.writer.put(work)
 
-    def give_up(self, run_id: str, words: str) -> None:
+    def fail_claimed_run(self, run_id: str, message: str) -> None:
         """End a run that was taken, and with which its workflow can't go on."""
-        self.attendant.over(run_id)
-        self.writer.put(lambda tables: give_up(tables, run_id, words)).result()
+        self.attendant.on_finished(run_id)
+        self.writer.put(lambda tables: fail_run(tables, run_id, message)).result()
 
     def end_lost(self) -> list[str]:
         """End the runs whose processes have died, but for those that may go on; return their ids.
@@ -297,7 +300,7 @@ class SharedTableStore(QueueTableStore, TableStore):
             return
         begin_one_by_one(self.writer, dict.fromkeys(doomed.values()), _mark, "ended")
 
-    def report(self) -> Report:
+    def report(self) -> SchemaReport:
         """Look the tables over, and whether there are runs that have told their end and have none."""
         report = self.place.report()
         try:
@@ -321,35 +324,35 @@ class SharedTableStore(QueueTableStore, TableStore):
 
     # -- the end
 
-    def prune(self, older_than: float, *, runs: bool) -> Pruned:
+    def prune(self, older_than: float, *, runs: bool) -> PruneResult:
         """Forget what is old; see `BaseDb.prune`."""
         return prune(self.writer.put, older_than, runs=runs)
 
     def flush(self) -> bool:
         """Wait until everything that was left to be written is written, what runs have told, too."""
-        self.telling.now()
+        self.telling.flush()
         return super().flush()
 
     def close(self) -> None:
         """Write what is left and let go of everything."""
-        self.telling.now()
-        channel.leave(self.attendant)
-        channel.leave(self.followers)
+        self.telling.flush()
+        channel.unregister(self.attendant)
+        channel.unregister(self.followers)
         if self.attendant.registered:
-            self.writer.put_part(lambda tables: tables.forget_owner(this_process()))
+            self.writer.put_droppable(lambda tables: tables.release_owner(this_process()))
         super().close()
         self.followers.close()  # last: whoever reads on hears that it is closed
 
 
 def _doomed(tables: SharedTables) -> dict[str, str]:
     """Return the runs that are to be ended because nobody else will, each with the root of its tree."""
-    ended = [row for row in lost(tables) if not may_go_on(row)]
+    ended = [row for row in find_orphans(tables) if not is_resumable(row)]
     ended += [row for row in tables.unsettled() if is_over(row, tables)]
     return {row.run_id: row.root_run_id for row in ended}
 
 
 def _mark(tables: SharedTables, root_run_id: str) -> bool:
-    mark(tables, root_run_id)
+    end_orphans(tables, root_run_id)
     return True
 
 

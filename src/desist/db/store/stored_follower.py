@@ -16,21 +16,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from desist.cancel.registry import registry
-from desist.db.events.pages import Page, is_cancelled, read_page, recorded, stream_of
+from desist.db.events.pages import Page, events_from_output, is_cancelled, read_page, stream_run_id
 from desist.db.process.identity import this_process
 from desist.db.process.notifier import channel
-from desist.db.recovery.orphans import is_over, mark, may_go_on, reason_of
+from desist.db.recovery.orphans import end_orphans, is_over, is_resumable, orphan_reason
 from desist.db.recovery.run_jobs import say_failed
-from desist.db.tables.base import Changes, RunRow, SharedTables
+from desist.db.tables.base import ChangeDetector, RunRow, SharedTables
 from desist.exceptions import ConfigurationError, StoreError
-from desist.runtime.daemon_thread import aside
-from desist.streams.channel import Closed
+from desist.runtime.daemon_thread import to_daemon_thread
+from desist.streams.channel import ChannelClosed
 from desist.streams.follower import Cursor, Follower
 
 if TYPE_CHECKING:
     from desist.db.store.shared_table_store import SharedTableStore
 
-__all__ = ["Followers", "StoredCursor"]
+__all__ = ["FollowerHub", "StoredCursor"]
 
 log = logging.getLogger("desist.db")
 
@@ -73,7 +73,7 @@ class StoredCursor(Cursor[Any]):
         if self._items:
             return self._items.popleft()
         if self._over or self._ended:
-            raise Closed
+            raise ChannelClosed
         return None
 
     # -- reading
@@ -96,11 +96,11 @@ class StoredCursor(Cursor[Any]):
 
     def _page(self) -> Page:
         store = self._store
-        owed = store.owed(self.stream_id)
+        owed = store.unwritten_end(self.stream_id)
         if owed is not None:  # it has ended here, and the database didn't take that yet
-            return Page(recorded(owed.output, self._last), self._last, over=True)
+            return Page(events_from_output(owed.output, self._last), self._last, over=True)
         with store.place.reading() as tables:
-            row = stream_of(tables, self._run_id if not self._known else self.stream_id)
+            row = stream_run_id(tables, self._run_id if not self._known else self.stream_id)
             if row is not None:
                 self.stream_id, self._known = row.run_id, True
                 return read_page(tables, row, self._last)
@@ -125,7 +125,7 @@ class StoredCursor(Cursor[Any]):
             self._fresh = True
             self._ended = self._ended or isinstance(error, ConfigurationError)
 
-    def news(self, *, cancelled: bool) -> None:
+    def has_news(self, *, cancelled: bool) -> None:
         """There may be something to read. From the thread that looks."""
         with self._lock:
             if cancelled:  # what it was about to be told is dropped
@@ -133,7 +133,7 @@ class StoredCursor(Cursor[Any]):
                 self._items.clear()
                 self._items.extend(kept)
             self._fresh = True
-            self.ring()
+            self.notify()
 
     def get(self) -> Any:
         """Return the next event, waiting for it in this thread.
@@ -153,7 +153,7 @@ class StoredCursor(Cursor[Any]):
             if fresh:
                 self.read()
             else:
-                self._bell.acquire()
+                self._wakeup.acquire()
 
     async def aget(self) -> Any:
         """Do the same on this loop."""
@@ -162,32 +162,32 @@ class StoredCursor(Cursor[Any]):
                 item = self._take()
                 if item is not None:
                     return item
-                future = None if self._fresh else self._await_bell()
+                future = None if self._fresh else self._await_wakeup()
             if future is not None:
                 await future
                 continue
             with self._lock:
                 self._fresh = False
             try:
-                page = await aside(self._page, "desist-db-follow")
+                page = await to_daemon_thread(self._page, "desist-db-follow")
             except BaseException as error:  # a cancel, too
                 self._failed(error)
                 raise
             self._add_page(page)
 
 
-class Followers:
+class FollowerHub:
     """Those in this process who follow runs of one store through it."""
 
     def __init__(self, store: SharedTableStore) -> None:
         self._store = weakref.ref(store)
-        self.start_anew()
+        self.reset_after_fork()
 
-    def start_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Forget everything: in a forked child they are the parent's."""
         self._lock = threading.Lock()
         self._cursors: list[StoredCursor] = []
-        self._changes: Changes | None = None
+        self._changes: ChangeDetector | None = None
         self._due = self._alive_at = 0.0
         self._ending: set[str] = set()
         self._closed = False
@@ -197,12 +197,12 @@ class Followers:
         cursor = StoredCursor(store, run_id, after)
         with self._lock:
             self._cursors.append(cursor)
-        channel.attend(self)
+        channel.register(self)
         store.place.listen()
-        channel.wake_here()
-        return Follower(run_id, cursor, self._forget)
+        channel.notify_self()
+        return Follower(run_id, cursor, self._remove)
 
-    def _forget(self, cursor: StoredCursor) -> None:
+    def _remove(self, cursor: StoredCursor) -> None:
         with self._lock:
             if cursor in self._cursors:
                 self._cursors.remove(cursor)
@@ -211,20 +211,20 @@ class Followers:
         """Look no more: the store is closed. Whoever still reads is told."""
         with self._lock:
             self._closed, cursors, self._cursors = True, self._cursors, []
-        self._rest()
+        self._next_poll()
         for cursor in cursors:
-            cursor.news(cancelled=False)
+            cursor.has_news(cancelled=False)
 
     # -- looking, in the channel's thread
 
-    def look(self, woken: bool) -> float:
+    def poll(self, woken: bool) -> float:
         """Ring those for whom there is news; return when to look again, in seconds of `time.monotonic`."""
         store, now = self._store(), time.monotonic()
         with self._lock:
             self._cursors = [cursor for cursor in self._cursors if not cursor.closed]
             cursors = list(self._cursors)
         if store is None or not cursors:
-            self._rest()
+            self._next_poll()
             return math.inf
         if not woken and now < self._due:
             return self._due
@@ -233,12 +233,12 @@ class Followers:
             timely = now >= self._alive_at
             new = any(cursor.looked is None for cursor in cursors)
             if changed or timely or new:
-                self._look_at(store, cursors, timely)
+                self._poll_store(store, cursors, timely)
                 self._alive_at = now + ALIVE if timely else self._alive_at
         except StoreError as error:
             log.debug("%s can't be looked at: %s", store.place.name, error)
             for cursor in cursors:  # whoever reads hears what is wrong
-                cursor.news(cancelled=False)
+                cursor.has_news(cancelled=False)
             self._due = now + ALIVE
             return self._due
         self._due = time.monotonic() + every
@@ -252,13 +252,13 @@ class Followers:
             self._changes = self._changes or store.place.changes()
             return self._changes.seen(), self._changes.every
 
-    def _rest(self) -> None:
+    def _next_poll(self) -> None:
         with self._lock:
             changes, self._changes = self._changes, None
             if changes is not None:
                 changes.close()
 
-    def _look_at(self, store: SharedTableStore, cursors: list[StoredCursor], timely: bool) -> None:
+    def _poll_store(self, store: SharedTableStore, cursors: list[StoredCursor], timely: bool) -> None:
         ids = sorted({cursor.stream_id for cursor in cursors})
         with store.place.reading() as tables:
             rows = {row.run_id: row for row in tables.get_runs(ids)}
@@ -269,11 +269,11 @@ class Followers:
             seen = (
                 last[cursor.stream_id],
                 (row.status, row.epoch, row.cancel is not None) if row is not None else None,
-                store.owed(cursor.stream_id) is not None,
+                store.unwritten_end(cursor.stream_id) is not None,
             )
             if seen != cursor.looked:
                 cursor.looked = seen
-                cursor.news(cancelled=row is not None and is_cancelled(row))
+                cursor.has_news(cancelled=row is not None and is_cancelled(row))
         for row in lost:
             self._end(store, row)
 
@@ -282,7 +282,7 @@ class Followers:
         if row.run_id in self._ending:
             return
         self._ending.add(row.run_id)
-        done = store.writer.put(lambda tables: mark(tables, row.root_run_id))
+        done = store.writer.put(lambda tables: end_orphans(tables, row.root_run_id))
         done.add_done_callback(lambda _: self._ending.discard(row.run_id))
         done.add_done_callback(partial(say_failed, store.writer, row.run_id, "ended"))
 
@@ -293,4 +293,4 @@ def _is_lost(row: RunRow, tables: SharedTables) -> bool:
         return False
     if is_over(row, tables):
         return True
-    return not may_go_on(row) and row.process != this_process() and reason_of(row, tables) is not None
+    return not is_resumable(row) and row.process != this_process() and orphan_reason(row, tables) is not None

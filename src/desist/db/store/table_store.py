@@ -14,13 +14,13 @@ from typing import Any
 
 from desist.cancel.registry import registry
 from desist.db.coordination.claims import claim_session, drop_reservation, reserve_run
-from desist.db.process.identity import about_to_start, this_process
+from desist.db.process.identity import starting_runs, this_process
 from desist.db.records.codec import encode, encode_part, unreadable
 from desist.db.records.rows import put_run, stored_of, update_session, with_children
-from desist.db.recovery.orphans import PAUSED, end_of, is_over, mark, may_go_on, reason_of
-from desist.db.recovery.rebuild import so_far
+from desist.db.recovery.orphans import PAUSED, end_orphans, final_output, is_over, is_resumable, orphan_reason
+from desist.db.recovery.rebuild import rebuild_output
 from desist.db.store.unwritten_ends import UnwrittenEnds
-from desist.db.tables.base import Place, RunRow, Tables
+from desist.db.tables.base import RunRow, StorageBackend, Tables
 from desist.db.writer import Writer
 from desist.exceptions import StoreError, UnreadableError
 from desist.run.storage.values import PartKind, RunQuery, SessionUpdate, StoredRun, StoredSession
@@ -44,9 +44,9 @@ class TableStore:
     blocking = True
     shared = False
 
-    def __init__(self, place: Place, patience: float) -> None:
-        self.place, self.patience = place, patience
-        self.writer = Writer(place, patience)
+    def __init__(self, backend: StorageBackend, write_timeout: float) -> None:
+        self.place, self.write_timeout = backend, write_timeout
+        self.writer = Writer(backend, write_timeout)
         self._lock = threading.Lock()
         self._dropped = 0
         self.unwritten = UnwrittenEnds(self.writer, self.save_run)
@@ -64,17 +64,17 @@ class TableStore:
         done.add_done_callback(lambda ended: self.unwritten.settle(run, ended.exception()))
         return done
 
-    def owed(self, run_id: str) -> StoredRun | None:
+    def unwritten_end(self, run_id: str) -> StoredRun | None:
         """Return a run that has ended in this process, and whose end could not be written yet."""
         return self.unwritten.get(run_id)
 
     def add_part(self, run_id: str, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
         """Record what has finished while the run goes on."""
         row = encode_part(run_id, kind, value, at)
-        if not self.writer.put_part(lambda tables: tables.add_part(row)):
-            self._say_dropped()
+        if not self.writer.put_droppable(lambda tables: tables.add_part(row)):
+            self._log_dropped()
 
-    def _say_dropped(self) -> None:
+    def _log_dropped(self) -> None:
         with self._lock:
             self._dropped += 1
             count = self._dropped
@@ -83,7 +83,7 @@ class TableStore:
 
     def load_run(self, run_id: str) -> StoredRun | None:
         """Return a run; of one that is live in this process, its output as it is now."""
-        live = self._live(run_id)
+        live = self._live_run(run_id)
         if live is not None:
             return live
         with self.place.reading() as tables:
@@ -91,34 +91,34 @@ class TableStore:
             if row is None:
                 return None
             found = self._loaded(tables, row)
-        return found or self._marked(row)
+        return found or self._end_and_load(row)
 
     def _loaded(self, tables: Tables, row: RunRow) -> StoredRun | None:
         """Return a run from its row; None if it must be marked first."""
         if row.is_final or (row.status == PAUSED and row.cancel is None):
             return stored_of(row, with_children(tables, row))
-        live = self._live(row.run_id)
+        live = self._live_run(row.run_id)
         if live is not None:
             return live
-        if (reason_of(row, tables) is not None and not may_go_on(row)) or is_over(row, tables):
+        if (orphan_reason(row, tables) is not None and not is_resumable(row)) or is_over(row, tables):
             return None
-        output = so_far(row, tables.parts(row.run_id))
+        output = rebuild_output(row, tables.parts(row.run_id))
         return stored_of(row, output, output.status)
 
-    def _live(self, run_id: str) -> StoredRun | None:
+    def _live_run(self, run_id: str) -> StoredRun | None:
         """Return a run that is live in this process and recorded here, as it is now, or whose end is still owed."""
         live: Any = registry.get(run_id)
         if live is None:
             return self.unwritten.get(run_id)
         if live.store is not self:
             return None
-        run: StoredRun = live.stored_now()
+        run: StoredRun = live.snapshot()
         return run
 
-    def _marked(self, row: RunRow) -> StoredRun | None:
+    def _end_and_load(self, row: RunRow) -> StoredRun | None:
         """Give a run an end whose process is gone, and those that it had started; return it as it is then."""
         try:
-            self.writer.put(lambda tables: mark(tables, row.root_run_id)).result()
+            self.writer.put(lambda tables: end_orphans(tables, row.root_run_id)).result()
         except StoreError as error:  # it can't be written: it is told all the same
             log.warning("run %s has no end, and can't be given one: %s", row.run_id, error)
         with self.place.reading() as tables:
@@ -127,11 +127,11 @@ class TableStore:
                 return None
             if again.is_final:
                 return stored_of(again, with_children(tables, again))
-            reason = reason_of(again, tables)
-            if reason is None or may_go_on(again):  # its process has been heard of after all
-                output = so_far(again, tables.parts(again.run_id))
+            reason = orphan_reason(again, tables)
+            if reason is None or is_resumable(again):  # its process has been heard of after all
+                output = rebuild_output(again, tables.parts(again.run_id))
                 return stored_of(again, output, output.status)
-            output = end_of(again, tables, reason, again.cancel)
+            output = final_output(again, tables, reason, again.cancel)
         return stored_of(again, output, output.status)
 
     def delete_run(self, run_id: str) -> bool:
@@ -150,7 +150,7 @@ class TableStore:
         ended_only: bool = True,
     ) -> list[StoredRun]:
         """Return the last `limit` runs of a session, the oldest first; runs of dead processes are ended first."""
-        self._end_the_dead(session_id, kind, owner_id)
+        self._end_orphans(session_id, kind, owner_id)
         with self.place.reading() as tables:
             rows = tables.session_runs(session_id, kind, owner_id, limit, "ended" if ended_only else "all")
             found = [self._readable(tables, row) for row in rows]
@@ -172,13 +172,13 @@ class TableStore:
         """Return the runs that are meant, live ones too, the newest first; runs of dead processes are ended first."""
         with self.place.reading() as tables:
             rows = [(row, _listed(row, lambda row=row: self._loaded(tables, row))) for row in tables.list_runs(query)]  # type: ignore[misc]
-        stored = [found or _listed(row, lambda row=row: self._marked(row)) for row, found in rows]  # type: ignore[misc]
-        live = [self._live(known.run_id) for known in registry.live()]
+        stored = [found or _listed(row, lambda row=row: self._end_and_load(row)) for row, found in rows]  # type: ignore[misc]
+        live = [self._live_run(known.run_id) for known in registry.live()]
         return query.newest(run for run in (*live, *stored) if run is not None)
 
     def _starting(self, session_id: str, kind: str | None, owner_id: str | None) -> list[StoredRun]:
         """Return the live runs of a session: the record of a start may still be on its way to the disk."""
-        live = [run for known in registry.live() if (run := self._live(known.run_id)) is not None]
+        live = [run for known in registry.live() if (run := self._live_run(known.run_id)) is not None]
         fitting = [
             run
             for run in live
@@ -186,12 +186,12 @@ class TableStore:
         ]
         return sorted(fitting, key=lambda run: run.created_at)
 
-    def _end_the_dead(self, session_id: str, kind: str | None, owner_id: str | None) -> None:
+    def _end_orphans(self, session_id: str, kind: str | None, owner_id: str | None) -> None:
         with self.place.reading() as tables:
             rows = tables.session_runs(session_id, kind, owner_id, None, "open")
-            dead = [row for row in rows if reason_of(row, tables) is not None or is_over(row, tables)]
+            dead = [row for row in rows if orphan_reason(row, tables) is not None or is_over(row, tables)]
         for row in dead:
-            self._marked(row)
+            self._end_and_load(row)
 
     # -- sessions
 
@@ -235,19 +235,19 @@ class TableStore:
 
     def reserve_run(self, run: StoredRun) -> bool:
         """Record a run that is about to start here, if there is none with its id. Blocks."""
-        about_to_start.add(run.run_id)  # first: whoever looks meanwhile must not take it for lost
+        starting_runs.add(run.run_id)  # first: whoever looks meanwhile must not take it for lost
         try:
             reserved = self.writer.put(lambda tables: reserve_run(tables, run)).result()
         except StoreError:  # it may yet be written: what comes after that undoes it
             self.end_reservation(run.run_id)
             raise
         if not reserved:
-            about_to_start.discard(run.run_id)
+            starting_runs.discard(run.run_id)
         return reserved
 
     def end_reservation(self, run_id: str) -> None:
         """The reserved run is live here now; if it isn't, its start has failed and it is forgotten."""
-        about_to_start.discard(run_id)
+        starting_runs.discard(run_id)
         if registry.get(run_id) is None:
             self.writer.put(lambda tables: drop_reservation(tables, run_id))
 
@@ -259,7 +259,7 @@ class TableStore:
 
     def close(self) -> None:
         """Write what is left and let go of everything. Using it afterwards is a `StoreError`."""
-        self.writer.close(max(self.patience, CLOSING))
+        self.writer.close(max(self.write_timeout, CLOSING))
         self.unwritten.forget()
         self.place.close()
 

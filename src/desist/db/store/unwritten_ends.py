@@ -89,7 +89,7 @@ class UnwrittenEnds:
     def _try_later(self) -> None:
         """Set the timer, if there is none and something to be tried. With the lock held."""
         if self._timer is None and self._runs and not self._writer.closing:
-            self._timer = reaper.at(time.monotonic() + self._pause, self._try_again)
+            self._timer = reaper.call_at(time.monotonic() + self._pause, self._try_again)
             self._pause = min(2 * self._pause, SLOWEST)
 
     def _try_again(self) -> None:

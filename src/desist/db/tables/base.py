@@ -1,6 +1,6 @@
 """What a store needs of whatever holds its records: rows in, rows out. SQLite and JSON files each have their own.
 
-A row is flat: ids, times and JSON text. What the text means is known in `codec` and `store`, not here.
+A row is flat: ids, times and JSON text. What the text means is known in `codec` and `table_store`, not here.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from desist.db.migrations.report import Report
+from desist.db.migrations.report import SchemaReport
 from desist.db.writer import Backend
 from desist.run.storage.values import RunQuery, StoredSession
 
 __all__ = [
     "FINAL",
     "QUEUED",
-    "Changes",
+    "ChangeDetector",
     "EventRow",
     "PartRow",
-    "Place",
     "RunRow",
-    "SharedPlace",
+    "SharedBackend",
     "SharedTables",
+    "StorageBackend",
     "Tables",
     "Which",
 ]
@@ -193,7 +193,7 @@ class SharedTables(Tables, Protocol):
     def prune_events(self, run_ids: Sequence[str]) -> int:
         """Forget what these runs have told, but for their last events; return how many rows that were."""
 
-    def asked(self, process: str) -> list[RunRow]:
+    def cancelled_runs_of(self, process: str) -> list[RunRow]:
         """Return the runs of a process that were cancelled and have no end, without their outputs."""
 
     def open_anywhere(self) -> list[RunRow]:
@@ -214,20 +214,20 @@ class SharedTables(Tables, Protocol):
     def take_intent(self, run_id: str, ttl: float) -> str | None:
         """Forget the request for a run that is known now, and return it; forget those older than `ttl` seconds."""
 
-    def beat(self, process: str, address: str, lease: float) -> None:
+    def record_heartbeat(self, process: str, address: str, lease: float) -> None:
         """Record that a process lives, how it is woken, and for how many seconds it is believed to live."""
 
-    def see_that_it_is_locked(self) -> None:
+    def assert_locked(self) -> None:
         """Fail if others may have changed what was read: this process may have been frozen since then."""
 
-    def call(self, address: str) -> None:
+    def notify_process(self, address: str) -> None:
         """Wake a process when the transaction is through, where tables can do that."""
 
-    def forget_owner(self, process: str) -> None:
+    def release_owner(self, process: str) -> None:
         """A process has none of these runs any more."""
 
 
-class Place(Backend, Protocol):
+class StorageBackend(Backend, Protocol):
     """Where tables are: a file, a folder."""
 
     def reading(self) -> AbstractContextManager[Any]:
@@ -241,7 +241,7 @@ class Place(Backend, Protocol):
         """Let go of everything that reading needs."""
 
 
-class Changes(Protocol):
+class ChangeDetector(Protocol):
     """Whether others may have written. Asked in one thread only, now and then."""
 
     every: float  #: seconds between two questions
@@ -253,23 +253,23 @@ class Changes(Protocol):
         """Let go of what asking needs."""
 
 
-class SharedPlace(Place, Protocol):
+class SharedBackend(StorageBackend, Protocol):
     """Where tables are that several processes use."""
 
     @property
-    def look_every(self) -> float:
+    def poll_interval(self) -> float:
         """Seconds between two looks that nobody asked for."""
 
-    def looking(self) -> AbstractContextManager[Any]:
+    def reading_shared(self) -> AbstractContextManager[Any]:
         """Return the tables for a look that is made again soon: as `reading`, but it waits for nobody."""
 
-    def report(self) -> Report:
+    def report(self) -> SchemaReport:
         """Look the tables over."""
 
-    def upgrade(self) -> Report:
+    def upgrade(self) -> SchemaReport:
         """Bring them to what this version needs, and look them over."""
 
-    def changes(self) -> Changes:
+    def changes(self) -> ChangeDetector:
         """Return something to ask, for as long as somebody follows a run of another process.
 
         Raises:

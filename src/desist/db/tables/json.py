@@ -20,7 +20,7 @@ from urllib.parse import quote
 import msgspec
 
 from desist.db.tables.base import EventRow, PartRow, RunRow, Which
-from desist.db.writer import Busy, Job
+from desist.db.writer import BackendBusy, WriteJob
 from desist.exceptions import StoreError
 from desist.run.records.json_values import dump
 from desist.run.storage.values import RunQuery, StoredSession
@@ -61,14 +61,14 @@ class JsonFolder:
     def _lock_file(self) -> Any:
         return (self.path / ".lock").open("a")
 
-    def write(self, jobs: Sequence[Job]) -> list[Any]:
+    def write(self, jobs: Sequence[WriteJob]) -> list[Any]:
         """Do the jobs. Each file changes as a whole; files that were changed before a job failed stay changed."""
         try:
             with self._lock_file() as lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError as error:
-                    raise Busy("another process writes") from error
+                    raise BackendBusy("another process writes") from error
                 tables = JsonTables(self.path, durable=any(job.durable for job in jobs))
                 return [job.work(tables) for job in jobs]
         except OSError as error:
@@ -155,10 +155,10 @@ class JsonTables:
         path.unlink(missing_ok=True)
         return True
 
-    def _in_tree(self, place: int, run_id: str) -> list[RunRow]:
+    def _in_tree(self, field: int, run_id: str) -> list[RunRow]:
         """Return the runs that have an id at a place of their files' names, the oldest first."""
         wanted = _safe(run_id)
-        paths = self._names(self._runs, lambda fields: fields[place] == wanted)
+        paths = self._names(self._runs, lambda fields: fields[field] == wanted)
         return [row for path in sorted(paths, key=_created) for row in self._read(path)]
 
     def open_runs(self, root_run_id: str) -> list[RunRow]:

@@ -1,6 +1,7 @@
 """What Postgres says otherwise than `desist.db.tables.sql`: marks, locks, the server's clock, calls to other processes.
 
-`PostgresTables` are for a look, `WritingTables` for a transaction. What two transactions compete for is locked in the
+`PostgresTables` are for a look, `PostgresWriteTables` for a transaction. What two transactions compete for is locked in
+the
 same order everywhere: an id, its run, then its session.
 """
 
@@ -14,11 +15,11 @@ from dataclasses import astuple
 from typing import Any
 
 from desist.db.tables.base import FINAL, EventRow
-from desist.db.tables.sql import Names, SqlTables
+from desist.db.tables.sql import SqlTables, TableNames
 from desist.db.tables.sql_events import EVENT, refuse_terminal
 from desist.run.storage.values import StoredSession
 
-__all__ = ["FROZEN", "PostgresTables", "WritingTables"]
+__all__ = ["FROZEN", "PostgresTables", "PostgresWriteTables"]
 
 #: What processes are called by here.
 ADDRESS = re.compile("desist_[0-9a-f]{20}")
@@ -36,16 +37,16 @@ class PostgresTables(SqlTables):
     order = "row_no"
     everywhere = True
 
-    def __init__(self, connection: Any, names: Names) -> None:
+    def __init__(self, connection: Any, names: TableNames) -> None:
         super().__init__(connection, names)
         self._now: float | None = None
 
     def _do(self, statement: str, values: Sequence[Any] = ()) -> int:
-        return int(self._connection.execute(_marked(statement), [_kept(value) for value in values]).rowcount)
+        return int(self._connection.execute(_marked(statement), [_encode_value(value) for value in values]).rowcount)
 
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        rows = self._connection.execute(_marked(statement), [_kept(value) for value in values]).fetchall()
-        return [tuple(map(_given, row)) for row in rows]
+        rows = self._connection.execute(_marked(statement), [_encode_value(value) for value in values]).fetchall()
+        return [tuple(map(_decode_value, row)) for row in rows]
 
     def now(self) -> float:
         """Return the server's time when this was first asked: all machines go by that."""
@@ -54,7 +55,7 @@ class PostgresTables(SqlTables):
         return self._now
 
 
-class WritingTables(PostgresTables):
+class PostgresWriteTables(PostgresTables):
     """The tables for one transaction."""
 
     __slots__ = ("_began", "_calls")
@@ -63,12 +64,12 @@ class WritingTables(PostgresTables):
     share = "FOR SHARE"  # a run whose part is being added can't change hands before it is
     skip = "FOR UPDATE SKIP LOCKED"
 
-    def __init__(self, connection: Any, names: Names) -> None:
+    def __init__(self, connection: Any, names: TableNames) -> None:
         super().__init__(connection, names)
         self._began = time.monotonic()
         self._calls: list[str] = []
 
-    def see_that_it_is_locked(self) -> None:
+    def assert_locked(self) -> None:
         """Fail if the server has ended this transaction, because this process was frozen in it."""
         if time.monotonic() - self._began > FROZEN / 4:
             self._rows("SELECT 1")
@@ -112,7 +113,7 @@ class WritingTables(PostgresTables):
         """Lock what has no row yet, until the transaction is through. Names that share a number only wait in vain."""
         self._rows("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", (name,))
 
-    def call(self, address: str) -> None:
+    def notify_process(self, address: str) -> None:
         """Wake a process when the transaction is through."""
         if ADDRESS.fullmatch(address):
             self._calls.append(address)
@@ -149,14 +150,14 @@ class WritingTables(PostgresTables):
         return found
 
 
-def _kept(value: Any) -> Any:
+def _encode_value(value: Any) -> Any:
     """Return a value as the server keeps it: its text has no NUL, which ids of programs may have (JSON has none)."""
     if isinstance(value, str) and ("\0" in value or "\1" in value):
         return value.replace("\1", "\1b").replace("\0", "\1a")
     return value
 
 
-def _given(value: Any) -> Any:
+def _decode_value(value: Any) -> Any:
     """Return a value as the program gave it."""
     if isinstance(value, str) and "\1" in value:
         return value.replace("\1a", "\0").replace("\1b", "\1")

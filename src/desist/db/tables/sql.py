@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 
 from desist.db.tables.base import FINAL, QUEUED, PartRow, RunRow, Which
-from desist.db.tables.sql_events import SqlEvents
-from desist.db.tables.sql_queue import QueueTables
+from desist.db.tables.sql_events import EventStatements
+from desist.db.tables.sql_queue import QueueStatements
 from desist.run.records.json_values import dump
 from desist.run.storage.values import RunQuery, StoredSession
 
-__all__ = ["Names", "SqlTables"]
+__all__ = ["SqlTables", "TableNames"]
 
 _RUN = RunRow.__slots__  # the names of the fields, in their order
 ALL = 2**63 - 1  #: rows
@@ -29,7 +29,7 @@ _SESSION = ("session_id", "kind", "owner_id", "user_id", "session_data", "metada
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class TableNames:
     """What the tables are called."""
 
     sessions: str = "desist_sessions"
@@ -43,7 +43,7 @@ class Names:
     workers: str = "desist_workers"
 
     @classmethod
-    def after(cls, sessions: str | None) -> Names:
+    def after(cls, sessions: str | None) -> TableNames:
         """Return the names for a table of sessions that a program named itself."""
         if sessions is None or sessions == cls.__dataclass_fields__["sessions"].default:
             return cls()
@@ -54,12 +54,12 @@ class Names:
         return asdict(self)
 
 
-class SqlTables(SqlEvents, QueueTables):
+class SqlTables(EventStatements, QueueStatements):
     """The tables over one connection, of SQLite."""
 
     __slots__ = ("_connection", "_names")
 
-    def __init__(self, connection: Any, names: Names) -> None:
+    def __init__(self, connection: Any, names: TableNames) -> None:
         self._connection, self._names = connection, names
 
     # -- what another dialect says otherwise
@@ -83,10 +83,10 @@ class SqlTables(SqlEvents, QueueTables):
     def lock_run(self, run_id: str) -> None:
         """Let no other transaction claim or cancel a run of this id that isn't there yet."""
 
-    def see_that_it_is_locked(self) -> None:
+    def assert_locked(self) -> None:
         """Fail if others may have changed what was read. Who holds a file keeps it, frozen or not."""
 
-    def call(self, address: str) -> None:
+    def notify_process(self, address: str) -> None:
         """Wake a process when the transaction is through, where tables can do that."""
 
     # -- runs
@@ -178,7 +178,7 @@ class SqlTables(SqlEvents, QueueTables):
             found += self._known(f"run_id IN ({marks})", some, f"ORDER BY run_id {self.lock}")
         return found
 
-    def asked(self, process: str) -> list[RunRow]:
+    def cancelled_runs_of(self, process: str) -> list[RunRow]:
         """Return the runs of a process that were cancelled and have no end."""
         return self._known(f"process = ? AND cancel IS NOT NULL AND status NOT IN {FINAL}", (process,))
 
@@ -216,7 +216,7 @@ class SqlTables(SqlEvents, QueueTables):
         rows = self._rows(f"DELETE FROM {self._names.intents} WHERE run_id = ? RETURNING cancel", (run_id,))
         return str(rows[0][0]) if rows else None
 
-    def beat(self, process: str, address: str, lease: float) -> None:
+    def record_heartbeat(self, process: str, address: str, lease: float) -> None:
         """Record that a process lives, for so many seconds."""
         until = self.now() + lease
         still = f"SELECT process FROM {self._names.runs} WHERE process IS NOT NULL AND status NOT IN {FINAL}"
@@ -233,7 +233,7 @@ class SqlTables(SqlEvents, QueueTables):
         rows = self._rows(f"SELECT address, until FROM {self._names.owners} WHERE process = ?", (process,))
         return (rows[0][0], rows[0][1]) if rows else None
 
-    def forget_owner(self, process: str) -> None:
+    def release_owner(self, process: str) -> None:
         """A process has none of these runs any more."""
         self._do(f"DELETE FROM {self._names.owners} WHERE process = ?", (process,))
 

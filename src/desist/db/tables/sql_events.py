@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from desist.db.tables.base import FINAL, EventRow
 
-__all__ = ["EVENT", "SqlEvents", "refuse_terminal"]
+__all__ = ["EVENT", "EventStatements", "refuse_terminal"]
 
 EVENT = ", ".join(EventRow.__slots__)  # the columns
 
@@ -24,7 +24,7 @@ def refuse_terminal(rows: Sequence[EventRow]) -> None:
             raise ValueError(f"the terminal event of run {row.run_id} is stored with the end of the run, and only so")
 
 
-class SqlEvents:
+class EventStatements:
     """The events over one connection."""
 
     __slots__ = ()

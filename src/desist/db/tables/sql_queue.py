@@ -14,7 +14,7 @@ import msgspec
 
 from desist.db.tables.base import FINAL, QUEUED
 
-__all__ = ["QueueTables", "QueuedRow", "WorkerRow"]
+__all__ = ["QueueStatements", "QueuedRow", "WorkerRow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class WorkerRow:
     until: float  #: when it isn't believed to live any more; seconds since the epoch
 
 
-class QueueTables:
+class QueueStatements:
     """Queries and changes, over the connection of `SqlTables`."""
 
     __slots__ = ()

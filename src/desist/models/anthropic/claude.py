@@ -1,6 +1,6 @@
 """`Claude`: a model behind Anthropic's Messages API, or a server that speaks it. Needs the extra `anthropic`.
 
-Used by agents through `desist.models.base`. `blocks` and `schema` write the request, `events` reads what comes back;
+Used by agents through `desist.models.base`. `request` and `schema` write the request, `response` reads what comes back;
 everything else is in `desist.models.http`. The SDK sits on the same HTTP client as OpenAI's: so its requests, too, run
 over connections that the canceller can shut down.
 """
@@ -14,8 +14,8 @@ from typing import Any
 
 from desist.exceptions import ConfigurationError, MissingExtraError
 from desist.models.anthropic.request import called_names, system_text, thought_before_calls, wire_messages
-from desist.models.anthropic.response import MessageEvents
-from desist.models.anthropic.structured_output import format_words, output_format
+from desist.models.anthropic.response import MessagesParser
+from desist.models.anthropic.structured_output import format_instructions, output_format
 from desist.models.base import ModelRequest
 from desist.models.http.model import HttpModel
 from desist.models.http.response_reader import Response
@@ -85,13 +85,13 @@ class Claude(HttpModel):
             raise MissingExtraError("Claude", "anthropic")
         super().check()
 
-    def _written(self, request: ModelRequest) -> dict[str, Any]:
+    def _build_request(self, request: ModelRequest) -> dict[str, Any]:
         kind = (self.thinking or {}).get("type", "disabled")
         wire = wire_messages(request.messages, thinking=kind != "disabled")
         body: dict[str, Any] = {"messages": wire}
         if self.thinking is not None and (kind != "enabled" or thought_before_calls(wire)):
             body["thinking"] = self.thinking
-        told = [system_text(request.messages), format_words(request.response_format)]
+        told = [system_text(request.messages), format_instructions(request.response_format)]
         system = "\n\n".join(text for text in told if text)
         if system:
             cached = [{"type": "text", "text": system, "cache_control": _CACHED}]
@@ -101,8 +101,8 @@ class Claude(HttpModel):
             body["output_config"] = ({"format": form} if form else {}) | ({"effort": effort} if effort else {})
         return body | _tools(request)
 
-    def _reader(self, request: ModelRequest) -> MessageEvents:
-        return MessageEvents()
+    def _reader(self, request: ModelRequest) -> MessagesParser:
+        return MessagesParser()
 
     def _call(self, client: Any, **sent: Any) -> AbstractAsyncContextManager[Response]:
         create = client.messages.with_streaming_response.create

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from desist.models.http.conversation import NO_TEXT, argument_object, plain_id, plain_name, repeatable
+from desist.models.http.conversation import NO_TEXT, argument_object, plain_id, plain_name, sendable_messages
 from desist.models.http.text import clean_text
 from desist.run.records.message import Message
 
@@ -28,7 +28,7 @@ def system_text(messages: Iterable[Message]) -> str | None:
 def wire_messages(messages: Iterable[Message], *, thinking: bool = False) -> list[dict[str, Any]]:
     """Return all other messages. With `thinking`, what the model thought before its calls goes back to it."""
     wire: list[dict[str, Any]] = []
-    for message in repeatable(messages):
+    for message in sendable_messages(messages):
         if message.role in ("system", "developer"):
             continue
         blocks = list(_blocks(message, thinking))

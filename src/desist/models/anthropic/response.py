@@ -1,6 +1,7 @@
 """What the Messages API sends: typed structures, and the pieces of an answer in them.
 
-`MessageEvents` is the `Reader` of `desist.models.http.response_reader` for them. Must know nothing of connections.
+`MessagesParser` is the `ResponseParser` of `desist.models.http.response_reader` for them. Must know nothing of
+connections.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from desist.exceptions import ModelResponseError
 from desist.models.anthropic.request import PROVIDER
 from desist.models.http.decoder import Decoder
 from desist.models.http.reported import reported
-from desist.models.http.text import shorten
+from desist.models.http.text import truncate
 from desist.models.response import ModelResponse, ToolCallDelta, Usage
 
-__all__ = ["MessageEvents"]
+__all__ = ["MessagesParser"]
 
 _REASONS = {
     "end_turn": "stop",
@@ -76,7 +77,7 @@ class _Event(_Message):
 _decode = Decoder(_Event, "an event of the Messages API")
 
 
-class MessageEvents:
+class MessagesParser:
     """Turns events into pieces and remembers what only the end may tell."""
 
     __slots__ = ("_counts", "_thinking", "complete", "done")
@@ -112,7 +113,7 @@ class MessageEvents:
         if told.error:
             raise reported(told.error)
         if told.content is None:
-            raise ModelResponseError(f"the server's answer has no content: {shorten(payload)}")
+            raise ModelResponseError(f"the server's answer has no content: {truncate(payload)}")
         self._count(told.usage)
         for index, block in enumerate(told.content):
             piece = self._begin(index, block)
@@ -156,23 +157,23 @@ class MessageEvents:
         self.complete = True
         return ModelResponse(finish_reason=_REASONS.get(reason, reason))
 
-    def _count(self, told: _Usage | None) -> None:
+    def _count(self, usage: _Usage | None) -> None:
         """Counts are of the whole answer so far; a later one that is left out doesn't undo an earlier one."""
         for name in _Usage.__struct_fields__:
-            value = getattr(told, name, None)
+            value = getattr(usage, name, None)
             if value is not None:
                 setattr(self._counts, name, value)
 
 
-def _usage(told: _Usage) -> Usage:
+def _usage(usage: _Usage) -> Usage:
     """The API counts what was read from and written to its cache apart; here the input is all of it."""
-    read, written = told.cache_read_input_tokens or 0, told.cache_creation_input_tokens or 0
-    asked, answered = (told.input_tokens or 0) + read + written, told.output_tokens or 0
+    read, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
+    asked, answered = (usage.input_tokens or 0) + read + written, usage.output_tokens or 0
     return Usage(
         input_tokens=asked,
         output_tokens=answered,
         total_tokens=asked + answered,
-        reasoning_tokens=(told.output_tokens_details or _OutputDetails()).thinking_tokens or 0,
+        reasoning_tokens=(usage.output_tokens_details or _OutputDetails()).thinking_tokens or 0,
         cache_read_tokens=read,
         cache_write_tokens=written,
     )

@@ -10,9 +10,9 @@ import json
 from typing import Any
 
 from desist.json_schema import open_places, rewritten_schema, strict_schema
-from desist.models.http.json_schema import shape_of
+from desist.models.http.json_schema import output_schema
 
-__all__ = ["format_words", "output_format"]
+__all__ = ["format_instructions", "output_format"]
 
 _LIMITS = (
     "minimum",
@@ -28,38 +28,42 @@ _LIMITS = (
 )
 
 
-def output_format(wanted: type[Any] | dict[str, Any] | None) -> dict[str, Any] | None:
+def output_format(output_type: type[Any] | dict[str, Any] | None) -> dict[str, Any] | None:
     """Return `output_config.format` for a type or a JSON schema; None for what has to be asked for in words.
 
     Raises:
         ConfigurationError: no JSON schema can be made of it.
     """
-    schema = _schema(wanted)
+    schema = _schema(output_type)
     if schema is None or any(open_places(schema, "")):
         return None
     closed = strict_schema(schema, optional="kept")
     return {"type": "json_schema", "schema": rewritten_schema(closed, _limits_as_words)}
 
 
-def format_words(wanted: type[Any] | dict[str, Any] | None) -> str | None:
+def format_instructions(output_type: type[Any] | dict[str, Any] | None) -> str | None:
     """Return the words that ask for an answer which `output_format` can't describe, None where it can."""
-    if wanted is None or (isinstance(wanted, dict) and wanted.get("type") == "text") or output_format(wanted):
+    if (
+        output_type is None
+        or (isinstance(output_type, dict) and output_type.get("type") == "text")
+        or output_format(output_type)
+    ):
         return None
-    schema = _schema(wanted)
+    schema = _schema(output_type)
     if schema is None:
         return "Answer with one JSON object and nothing else."
     return f"Answer with JSON of this schema and nothing else: {json.dumps(schema)}"
 
 
-def _schema(wanted: type[Any] | dict[str, Any] | None) -> dict[str, Any] | None:
+def _schema(output_type: type[Any] | dict[str, Any] | None) -> dict[str, Any] | None:
     """Return the schema, None where any JSON object or text will do. OpenAI's ways to say it are understood too."""
-    if wanted is None:
+    if output_type is None:
         return None
-    if isinstance(wanted, dict) and wanted.get("type") in ("text", "json_object"):
+    if isinstance(output_type, dict) and output_type.get("type") in ("text", "json_object"):
         return None
-    if isinstance(wanted, dict) and isinstance(wanted.get("json_schema"), dict):
-        wanted = dict(wanted["json_schema"].get("schema") or {})
-    return shape_of(wanted).schema
+    if isinstance(output_type, dict) and isinstance(output_type.get("json_schema"), dict):
+        output_type = dict(output_type["json_schema"].get("schema") or {})
+    return output_schema(output_type).schema
 
 
 def _limits_as_words(node: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from desist.exceptions import UnsupportedError
-from desist.models.http.aside import aside
+from desist.models.http.aside import to_daemon_thread
 from desist.models.http.sdk import Sdk
 
 if TYPE_CHECKING:
@@ -51,10 +51,10 @@ class Settings:
     headers: dict[str, str] = field(default_factory=dict, hash=False, repr=False)
     query: dict[str, object] = field(default_factory=dict, hash=False, repr=False)
     http_client: Any = field(default=None, repr=False)
-    reach: tuple[str | None, ...] = field(default_factory=_reach, repr=False)
+    _network_reach: tuple[str | None, ...] = field(default_factory=_reach, repr=False)
 
 
-class _Home:
+class _LoopClients:
     """The clients and pools of one loop."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class _Home:
         self.clients[settings] = client
 
 
-_homes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Home] = weakref.WeakKeyDictionary()
+_homes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopClients] = weakref.WeakKeyDictionary()
 _homes_lock = threading.Lock()
 
 
@@ -95,7 +95,7 @@ async def client_for(settings: Settings) -> Any:
         async with home.lock:
             client = home.clients.get(settings)
             if client is None:
-                client = await aside(lambda: _build(settings, home), "desist-http-client")
+                client = await to_daemon_thread(lambda: _build(settings, home), "desist-http-client")
                 home.keep(settings, client)
     return client
 
@@ -112,28 +112,28 @@ def http_client(
     """
     import httpx2
 
-    from desist.models.http.transport import RunTransport
+    from desist.models.http.transport import CancellableTransport
 
     limits: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
-    transport = RunTransport(ssl_context=ssl_context, proxy=proxy)
+    transport = CancellableTransport(ssl_context=ssl_context, proxy=proxy)
     return httpx2.AsyncClient(transport=transport, follow_redirects=True, trust_env=False, **limits)
 
 
-async def _home() -> _Home:
+async def _home() -> _LoopClients:
     loop = asyncio.get_running_loop()
     home = _homes.get(loop)
     if home is None:
-        home = _Home()
+        home = _LoopClients()
         with _homes_lock:
             for old in [old for old in _homes if old.is_closed()]:
                 del _homes[old]
             _homes[loop] = home
-        home.guard = _guard(loop, home)
+        home.guard = _close_with_loop(loop, home)
         await anext(home.guard)  # runs to its `yield` without waiting
     return home
 
 
-async def _guard(loop: asyncio.AbstractEventLoop, home: _Home) -> AsyncGenerator[None, None]:
+async def _close_with_loop(loop: asyncio.AbstractEventLoop, home: _LoopClients) -> AsyncGenerator[None, None]:
     """Stand open until the loop finishes its generators; then close what it used."""
     try:
         yield
@@ -144,7 +144,7 @@ async def _guard(loop: asyncio.AbstractEventLoop, home: _Home) -> AsyncGenerator
             await pool.aclose()
 
 
-def _build(settings: Settings, home: _Home) -> Any:
+def _build(settings: Settings, home: _LoopClients) -> Any:
     """Make a client; slow, so never on a loop. The home's lock is held, so that its pools are ours to change."""
     import httpx2
 
@@ -166,11 +166,11 @@ def _build(settings: Settings, home: _Home) -> Any:
     )
 
 
-def _pool(settings: Settings, home: _Home) -> httpx2.AsyncClient:
+def _pool(settings: Settings, home: _LoopClients) -> httpx2.AsyncClient:
     import httpx2
 
     url = urllib.parse.urlsplit(settings.base_url)
-    key = (url.scheme, url.netloc, settings.reach)
+    key = (url.scheme, url.netloc, settings._network_reach)
     if key not in home.pools:
         context = httpx2.create_ssl_context() if url.scheme == "https" else None
         home.pools[key] = http_client(ssl_context=context, proxy=_environment_proxy(url))

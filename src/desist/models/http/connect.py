@@ -1,7 +1,7 @@
 """From a host name to a connected socket: look-up beside the loop, then addresses with a staggered start (RFC 8305).
 
-Called by `network`. Every socket is noted in the current `Upstream` from its birth, so that a canceller can stop a
-connect too. Must know nothing of HTTP.
+Called by `network_backend`. Every socket is noted in the current `Upstream` from its birth, so that a canceller can
+stop a connect too. Must know nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import socket
 from typing import Any, NamedTuple
 
 from desist.cancel.upstream import Upstream, current_upstream
-from desist.models.http.aside import aside
+from desist.models.http.aside import to_daemon_thread
 
 __all__ = ["Address", "connect", "resolve"]
 
@@ -36,11 +36,11 @@ async def resolve(host: str, port: int) -> list[Address]:
     try:
         version = ipaddress.ip_address(host).version
     except ValueError:
-        return await aside(lambda: _in_turns(_look_up(host, port)), f"desist-dns {host}")
+        return await to_daemon_thread(lambda: _in_turns(_resolve(host, port)), f"desist-dns {host}")
     return [Address(socket.AF_INET if version == 4 else socket.AF_INET6, (host, port))]
 
 
-def _look_up(host: str, port: int) -> list[Address]:
+def _resolve(host: str, port: int) -> list[Address]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     return [Address(family, where) for family, _, _, _, where in found]
 
@@ -63,7 +63,7 @@ async def connect(addresses: list[Address], local_address: str | None = None) ->
     attempts: list[asyncio.Task[socket.socket]] = []
     winner: asyncio.Task[socket.socket] | None = None
     try:
-        winner = await _race(addresses, local_address, attempts)
+        winner = await _happy_eyeballs(addresses, local_address, attempts)
         return winner.result()
     finally:
         for attempt in attempts:
@@ -72,7 +72,7 @@ async def connect(addresses: list[Address], local_address: str | None = None) ->
                 attempt.cancel()
 
 
-async def _race(
+async def _happy_eyeballs(
     addresses: list[Address], local_address: str | None, attempts: list[asyncio.Task[socket.socket]]
 ) -> asyncio.Task[socket.socket]:
     """Return the first attempt that succeeded, or the last that failed; note each one in `attempts`."""

@@ -16,14 +16,14 @@ from typing import Any
 from desist.models.http.text import clean_text
 from desist.run.records.message import Message, ToolCall
 
-__all__ = ["NO_TEXT", "argument_object", "argument_text", "plain_id", "plain_name", "repeatable"]
+__all__ = ["NO_TEXT", "argument_object", "argument_text", "plain_id", "plain_name", "sendable_messages"]
 
 _ODD = re.compile(r"[^a-zA-Z0-9_-]")
 LONGEST_NAME = 64  #: characters
 NO_TEXT = "(no text)"  #: what a user said who said nothing, where an API takes no blank text
 
 
-def repeatable(messages: Iterable[Message]) -> Iterator[Message]:
+def sendable_messages(messages: Iterable[Message]) -> Iterator[Message]:
     """Yield the messages that can be told again, each call with an id of its own.
 
     Left out are answers that say nothing and call nothing: cancelled before their first word, mostly. Some servers
@@ -48,10 +48,10 @@ def _renamed(call: ToolCall, renamed: Mapping[str, str]) -> ToolCall:
     return replace(call, id=renamed.get(call.id, call.id))
 
 
-def _free(wanted: str, taken: Set[str]) -> str:
-    while wanted in taken:
-        wanted += "_"
-    return wanted
+def _free(base: str, used: Set[str]) -> str:
+    while base in used:
+        base += "_"
+    return base
 
 
 def plain_name(name: str) -> str:

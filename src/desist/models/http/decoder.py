@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from desist.exceptions import ModelResponseError
-from desist.models.http.text import clean, shorten
+from desist.models.http.text import clean, truncate
 
 __all__ = ["Decoder"]
 
@@ -40,5 +40,5 @@ class Decoder(Generic[T]):
             return msgspec.convert(clean(json.loads(payload.decode(errors="replace"))), self._shape, strict=False)
         except (ValueError, RecursionError) as error:
             raise ModelResponseError(
-                f"the server sent something that isn't {self._name} ({error}): {shorten(payload)}"
+                f"the server sent something that isn't {self._name} ({error}): {truncate(payload)}"
             ) from None

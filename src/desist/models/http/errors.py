@@ -13,16 +13,16 @@ from typing import Any
 
 from desist.exceptions import ModelError
 from desist.models.http.sdk import Sdk
-from desist.models.http.text import shorten
-from desist.models.retry import LONGEST_ASKED, CallFailed, is_retryable, retry_after
+from desist.models.http.text import truncate
+from desist.models.retry import LONGEST_ASKED, ModelCallError, is_retryable, retry_after
 
-__all__ = ["Place", "foreign_errors", "translated"]
+__all__ = ["RequestTarget", "foreign_errors", "translated"]
 
 SHORT_KEY = 6  #: characters; a shorter key is a placeholder, and would be found in ordinary words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class RequestTarget:
     """Where a request went."""
 
     sdk: Sdk
@@ -38,15 +38,15 @@ def foreign_errors(sdk: Sdk) -> tuple[type[Exception], ...]:
     return (sdk.base_error, httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError)
 
 
-def translated(error: Exception, place: Place, *, clock: Callable[[], float] = time.time) -> ModelError:
-    """Return `error`, of a request to `place`, as a `ModelError`."""
+def translated(error: Exception, target: RequestTarget, *, clock: Callable[[], float] = time.time) -> ModelError:
+    """Return `error`, of a request to `target`, as a `ModelError`."""
     import httpx2
 
-    sdk, server, key = place.sdk.module, place.server, place.key
+    sdk, server, key = target.sdk.module, target.server, target.key
     if isinstance(error, sdk.APIStatusError):
-        return _refused(error, place, clock)
+        return _refused(error, target, clock)
     cause = error.__cause__ if isinstance(error, sdk.APIConnectionError) else error
-    words = _without(key, shorten(str(cause or error))) or type(cause or error).__name__
+    words = _without(key, truncate(str(cause or error))) or type(cause or error).__name__
     if isinstance(error, sdk.APITimeoutError) or isinstance(cause, httpx2.TimeoutException):
         return ModelError(f"{server} was too slow: {words}", retryable=True)
     if isinstance(cause, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError | httpx2.InvalidURL):
@@ -58,16 +58,16 @@ def translated(error: Exception, place: Place, *, clock: Callable[[], float] = t
     return ModelError(f"the connection with {server} failed: {words}", retryable=isinstance(cause, httpx2.HTTPError))
 
 
-def _refused(error: Any, place: Place, clock: Callable[[], float]) -> ModelError:
+def _refused(error: Any, target: RequestTarget, clock: Callable[[], float]) -> ModelError:
     status = error.status_code
     asked = retry_after(error.response.headers, clock=clock)
     retryable = is_retryable(status)
-    words = f"{place.server} answered {status} {_phrase(status)}: {_without(place.key, _message(error))}"
+    words = f"{target.server} answered {status} {_phrase(status)}: {_without(target.key, _message(error))}"
     if status in (401, 403):
-        words += f" (is {place.key_variable}, or api_key=, the right key for this server?)"
+        words += f" (is {target.key_variable}, or api_key=, the right key for this server?)"
     if retryable and asked is not None and asked > LONGEST_ASKED:
         words += f" (it asks to wait {asked:.0f} s: that is too long to wait here)"
-    return CallFailed(words, status_code=status, retryable=retryable, retry_after=asked)
+    return ModelCallError(words, status_code=status, retryable=retryable, retry_after=asked)
 
 
 def _message(error: Any) -> str:
@@ -76,11 +76,11 @@ def _message(error: Any) -> str:
         told = body.get("error")  # the one SDK takes it out, the other doesn't
         body = told if isinstance(told, dict) else body
         body = body.get("message") or body.get("detail") or body
-    return shorten(str(body)) if body else shorten(error.response.text) or "nothing more"
+    return truncate(str(body)) if body else truncate(error.response.text) or "nothing more"
 
 
-def _without(key: str, words: str) -> str:
-    return words.replace(key, "[key]") if len(key) > SHORT_KEY else words
+def _without(key: str, text: str) -> str:
+    return text.replace(key, "[key]") if len(key) > SHORT_KEY else text
 
 
 def _phrase(status: int) -> str:

@@ -13,11 +13,11 @@ from typing import Any
 from desist.exceptions import ConfigurationError
 from desist.json_schema import open_places, strict_schema
 
-__all__ = ["Shape", "shape_of"]
+__all__ = ["OutputSchema", "output_schema"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class OutputSchema:
     """What an answer is to look like."""
 
     name: str  #: letters, digits, `_` and `-`
@@ -25,27 +25,27 @@ class Shape:
     strict: bool  #: whether the schema is closed, with every property required
 
 
-def shape_of(wanted: type[Any] | dict[str, Any]) -> Shape:
+def output_schema(output_type: type[Any] | dict[str, Any]) -> OutputSchema:
     """Return the shape of a pydantic model (or any type that pydantic knows), or of a JSON schema.
 
     Raises:
         ConfigurationError: no JSON schema can be made of it.
     """
-    if isinstance(wanted, dict):
-        return _named(str(wanted.get("title") or "answer"), wanted, strict=False)
-    schema = _schema_of(wanted)
-    strict = not any(open_places(schema, wanted.__name__))
-    return _named(wanted.__name__, strict_schema(schema, optional="required") if strict else schema, strict=strict)
+    if isinstance(output_type, dict):
+        return _named(str(output_type.get("title") or "answer"), output_type, strict=False)
+    schema = _schema_of(output_type)
+    strict = not any(open_places(schema, output_type.__name__))
+    return _named(output_type.__name__, strict_schema(schema, optional="required") if strict else schema, strict=strict)
 
 
-def _named(name: str, schema: dict[str, Any], *, strict: bool) -> Shape:
-    return Shape(name=re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64], schema=schema, strict=strict)
+def _named(name: str, schema: dict[str, Any], *, strict: bool) -> OutputSchema:
+    return OutputSchema(name=re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64], schema=schema, strict=strict)
 
 
-def _schema_of(wanted: type[Any]) -> dict[str, Any]:
+def _schema_of(output_type: type[Any]) -> dict[str, Any]:
     import pydantic
 
     try:
-        return pydantic.TypeAdapter(wanted).json_schema()
+        return pydantic.TypeAdapter(output_type).json_schema()
     except pydantic.errors.PydanticUserError as error:
-        raise ConfigurationError(f"no JSON schema can be made of {wanted!r}: {error}") from None
+        raise ConfigurationError(f"no JSON schema can be made of {output_type!r}: {error}") from None

@@ -1,9 +1,9 @@
 """`HttpModel`: what all models behind an HTTP API have in common: key, address, retries, and one request at a time.
 
 The models of `desist.models.openai` and `desist.models.anthropic` are its subclasses; they write the request and name
-the reader of what comes back. The rooms behind it: `clients`, `sdk` and `network` carry the request, `answer` and `sse`
-read the response, `errors` and `retry` deal with what goes wrong. Importing it imports neither an SDK nor an HTTP
-client.
+the reader of what comes back. The rooms behind it: `clients`, `sdk` and `network_backend` carry the request,
+`response_reader` and `sse` read the response, `errors` and `retry` deal with what goes wrong. Importing it imports
+neither an SDK nor an HTTP client.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from desist.cancel.upstream import upstream
 from desist.exceptions import ConfigurationError, UnsupportedError
 from desist.models.base import Model, ModelRequest
 from desist.models.http.clients import Settings, client_for
-from desist.models.http.errors import Place, foreign_errors, translated
-from desist.models.http.response_reader import Reader, Response, read_answer, refuse_if_shut
+from desist.models.http.errors import RequestTarget, foreign_errors, translated
+from desist.models.http.response_reader import Response, ResponseParser, read_answer, refuse_if_shut
 from desist.models.http.sdk import Sdk
 from desist.models.http.text import clean
 from desist.models.response import ModelResponse
@@ -95,11 +95,11 @@ class HttpModel(Model):
         return super().__new__(cls)
 
     @abstractmethod
-    def _written(self, request: ModelRequest) -> dict[str, Any]:
+    def _build_request(self, request: ModelRequest) -> dict[str, Any]:
         """Return the request's JSON, as far as the model knows it; its plain fields are added."""
 
     @abstractmethod
-    def _reader(self, request: ModelRequest) -> Reader:
+    def _reader(self, request: ModelRequest) -> ResponseParser:
         """Return a reader for one answer."""
 
     @abstractmethod
@@ -148,13 +148,13 @@ class HttpModel(Model):
                             yield piece
                 return
             except foreign_errors(self._sdk) as error:
-                failure = translated(error, self._place())
+                failure = translated(error, self._request_target())
         refuse_if_shut(connection)
         raise failure  # outside of the handler: it must not carry the request, and so the key, as its context
 
     def _body(self, request: ModelRequest) -> dict[str, Any]:
         """Return the request's JSON."""
-        body = {"model": self.id, "stream": True} | self._written(request)
+        body = {"model": self.id, "stream": True} | self._build_request(request)
         body |= {name: value for name in self._sent if (value := getattr(self, name)) is not None}
         return body | (self.request_params or {}) | (self.extra_body or {})
 
@@ -173,11 +173,11 @@ class HttpModel(Model):
             http_client=self.http_client,
         )
 
-    def _place(self) -> Place:
+    def _request_target(self) -> RequestTarget:
         """Return where requests go: host and port, without the user and password that a URL may hold."""
         url = urllib.parse.urlsplit(self._url())
         server = f"{url.hostname}:{url.port or (443 if url.scheme == 'https' else 80)}"
-        return Place(sdk=self._sdk, server=server, key=self._key(), key_variable=self._variable("API_KEY"))
+        return RequestTarget(sdk=self._sdk, server=server, key=self._key(), key_variable=self._variable("API_KEY"))
 
     def _key(self) -> str:
         return (self.api_key if self.api_key is not None else os.environ.get(self._variable("API_KEY"), "")).strip()

@@ -26,13 +26,13 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 from desist.cancel.upstream import Upstream, current_upstream
 from desist.models.http.connect import connect, discard, resolve
 
-__all__ = ["RunBackend", "RunStream"]
+__all__ = ["CancellableBackend", "CancellableStream"]
 
 #: What a broken connection looks like from anyio.
 _BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, ssl.SSLError, OSError)
 
 
-class RunStream(httpcore2.AsyncNetworkStream):
+class CancellableStream(httpcore2.AsyncNetworkStream):
     """A connection. `sock` is the raw socket under `stream`; `peer` is "host:port", for messages."""
 
     def __init__(self, stream: anyio.abc.ByteStream, sock: socket.socket, peer: str) -> None:
@@ -52,7 +52,7 @@ class RunStream(httpcore2.AsyncNetworkStream):
         except TimeoutError:
             raise httpcore2.ReadTimeout(f"{self._peer} sent nothing for {timeout} s") from None
         except _BROKEN as error:
-            raise httpcore2.ReadError(f"{self._peer} broke the connection: {_words(error)}") from None
+            raise httpcore2.ReadError(f"{self._peer} broke the connection: {_format_error(error)}") from None
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send all of `buffer`; `timeout` in seconds."""
@@ -65,7 +65,7 @@ class RunStream(httpcore2.AsyncNetworkStream):
         except TimeoutError:
             raise httpcore2.WriteTimeout(f"{self._peer} took nothing for {timeout} s") from None
         except _BROKEN as error:
-            raise httpcore2.WriteError(f"{self._peer} broke the connection: {_words(error)}") from None
+            raise httpcore2.WriteError(f"{self._peer} broke the connection: {_format_error(error)}") from None
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
@@ -86,11 +86,11 @@ class RunStream(httpcore2.AsyncNetworkStream):
             raise httpcore2.ConnectTimeout(f"{self._peer} didn't finish the TLS handshake in {timeout} s") from None
         except _BROKEN as error:
             await self._abort()
-            raise httpcore2.ConnectError(f"no TLS with {self._peer}: {_words(error)}") from None
+            raise httpcore2.ConnectError(f"no TLS with {self._peer}: {_format_error(error)}") from None
         except BaseException:
             await self._abort()
             raise
-        stream = RunStream(inner, self._sock, self._peer)
+        stream = CancellableStream(inner, self._sock, self._peer)
         stream._holder = self._holder
         return stream
 
@@ -129,8 +129,8 @@ class RunStream(httpcore2.AsyncNetworkStream):
             await self.aclose()
 
 
-class RunBackend(httpcore2.AsyncNetworkBackend):
-    """Opens `RunStream`s, on asyncio and on loops that are like it."""
+class CancellableBackend(httpcore2.AsyncNetworkBackend):
+    """Opens `CancellableStream`s, on asyncio and on loops that are like it."""
 
     async def connect_tcp(
         self,
@@ -150,7 +150,7 @@ class RunBackend(httpcore2.AsyncNetworkBackend):
             waited = f" within {timeout} s" if timeout is not None else ""
             raise httpcore2.ConnectTimeout(f"{peer} didn't answer{waited}") from None
         except (OSError, ValueError, anyio.BrokenResourceError) as error:
-            raise httpcore2.ConnectError(f"can't connect to {peer}: {_words(error)}") from None
+            raise httpcore2.ConnectError(f"can't connect to {peer}: {_format_error(error)}") from None
 
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
@@ -163,12 +163,12 @@ class RunBackend(httpcore2.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
-async def _wrap(sock: socket.socket, peer: str, options: Iterable[Any]) -> RunStream:
+async def _wrap(sock: socket.socket, peer: str, options: Iterable[Any]) -> CancellableStream:
     holder = current_upstream()
     try:
         for option in options:
             sock.setsockopt(*option)
-        stream = RunStream(await anyio.abc.SocketStream.from_socket(sock), sock, peer)
+        stream = CancellableStream(await anyio.abc.SocketStream.from_socket(sock), sock, peer)
     except BaseException:
         discard(sock, holder)
         raise
@@ -187,7 +187,7 @@ def _readable(sock: socket.socket) -> bool:
     return True
 
 
-def _words(error: BaseException) -> str:
+def _format_error(error: BaseException) -> str:
     cause = error.__cause__ or error
     if isinstance(cause, ConnectionError) and cause.errno:
         return os.strerror(cause.errno)  # asyncio's own words repeat the address

@@ -1,7 +1,7 @@
 """One response of a server, read to its end: streamed or whole, good or bad. Called by `model`.
 
-Knows the SDK's response only as "headers and bytes", and the protocol only as a `Reader`, which each provider has its
-own of. Sends no request and retries nothing.
+Knows the SDK's response only as "headers and bytes", and the protocol only as a `ResponseParser`, which each provider
+has its own of. Sends no request and retries nothing.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from desist.cancel.token import current_token
 from desist.cancel.upstream import Upstream
 from desist.exceptions import ModelResponseError, RunCancelled
 from desist.models.http.sse import MAX_EVENT, SseParser
-from desist.models.http.text import shorten
+from desist.models.http.text import truncate
 from desist.models.response import ModelResponse
 
-__all__ = ["Reader", "Response", "read_answer", "refuse_if_shut"]
+__all__ = ["Response", "ResponseParser", "read_answer", "refuse_if_shut"]
 
 SLICE = 0.001  #: seconds of uninterrupted parsing after which other tasks of the loop get their turn
 LAST_BYTES = 0.05  #: seconds that a server has to end its response after the last event, to have its connection reused
 
 
-class Reader(Protocol):
+class ResponseParser(Protocol):
     """One answer as a provider's protocol has it. Its methods raise ModelError for what isn't an answer."""
 
     complete: bool  #: nothing is missing, even if the stream ends here
@@ -58,7 +58,9 @@ def refuse_if_shut(connection: Upstream) -> None:
         raise RunCancelled(current_token().reason)
 
 
-async def read_answer(response: Response, connection: Upstream, reader: Reader) -> AsyncGenerator[ModelResponse, None]:
+async def read_answer(
+    response: Response, connection: Upstream, reader: ResponseParser
+) -> AsyncGenerator[ModelResponse, None]:
     """Yield the pieces of an answer; the last one holds the usage, where the server told it.
 
     Raises:
@@ -79,14 +81,14 @@ async def read_answer(response: Response, connection: Upstream, reader: Reader) 
         elif "json" in kind or first.lstrip().startswith(b"{"):
             pieces = _read_whole(first, body, connection, reader)
         else:
-            raise ModelResponseError(f"expected text/event-stream, received {kind or 'no type'}: {shorten(first)!r}")
+            raise ModelResponseError(f"expected text/event-stream, received {kind or 'no type'}: {truncate(first)!r}")
         async with contextlib.aclosing(pieces):
             async for piece in pieces:
                 yield piece
 
 
 async def _read_whole(
-    first: bytes, body: Any, connection: Upstream, reader: Reader
+    first: bytes, body: Any, connection: Upstream, reader: ResponseParser
 ) -> AsyncGenerator[ModelResponse, None]:
     """A server that doesn't stream: one JSON document."""
     parts = [first]
@@ -105,7 +107,7 @@ async def _read_whole(
 
 
 async def _read_stream(
-    first: bytes, body: Any, connection: Upstream, reader: Reader
+    first: bytes, body: Any, connection: Upstream, reader: ResponseParser
 ) -> AsyncGenerator[ModelResponse, None]:
     parser, take = SseParser(), reader.take
     last = received = first
@@ -145,7 +147,7 @@ async def _read_stream(
 
 def _too_early(last: bytes) -> ModelResponseError:
     text = "the stream ended before the answer was complete (no finish reason, no end mark); last received: "
-    return ModelResponseError(text + repr(shorten(last[-300:])), retryable=True)
+    return ModelResponseError(text + repr(truncate(last[-300:])), retryable=True)
 
 
 async def _drain(body: Any) -> None:

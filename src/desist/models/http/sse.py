@@ -1,6 +1,6 @@
 """Server-sent events from bytes that may be cut anywhere: the framing of a streamed answer, and nothing of its meaning.
 
-Called by `answer`, and by the commands that follow a run of a server. Only `data` matters here:
+Called by `response_reader`, and by the commands that follow a run of a server. Only `data` matters here:
 comments, event names, ids and retry fields are skipped.
 """
 

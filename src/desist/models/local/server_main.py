@@ -1,7 +1,8 @@
 """The script that runs in the child process: it loads the model and serves it until its parent goes away.
 
-Started by `process` as a file, not as a module, so that nothing of desist is imported here. Its settings, the API key
-among them, arrive as one line of JSON on stdin, because other users of the machine can read argv. It answers with one
+Started by `server_process` as a file, not as a module, so that nothing of desist is imported here. Its settings, the
+API key among them, arrive as one line of JSON on stdin, because other users of the machine can read argv. It answers
+with one
 line of JSON on stdout: `{"address": ...}` or `{"error": ...}`.
 """
 

@@ -29,14 +29,14 @@ import psutil
 from desist.exceptions import ConfigurationError, ModelError
 from desist.models.local.weights import MODEL_ID
 
-__all__ = ["Address", "ModelProcess", "ServerSettings"]
+__all__ = ["ModelServerProcess", "ServerAddress", "ServerSettings"]
 
 SLOTS = 2  #: requests answered at a time; `n_ctx` is split between them
 BATCH = 64  #: tokens of a prompt between two looks at whether its reader is still there
 READY_SECONDS = 120.0
-SCRIPT = Path(__file__).with_name("child.py")
+SCRIPT = Path(__file__).with_name("server_main.py")
 
-_alive: weakref.WeakSet[ModelProcess] = weakref.WeakSet()
+_alive: weakref.WeakSet[ModelServerProcess] = weakref.WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +66,15 @@ class ServerSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class ServerAddress:
     """Where a running server is, and the key that it asks for."""
 
     base_url: str
     api_key: str = field(repr=False)
 
 
-class ModelProcess:
-    """A child that runs `child.py`. Created running; `wait_ready` tells when it can be asked."""
+class ModelServerProcess:
+    """A child that runs `server_main.py`. Created running; `wait_ready` tells when it can be asked."""
 
     def __init__(self, settings: ServerSettings, weights: Path) -> None:
         """Start the child.
@@ -83,7 +83,7 @@ class ModelProcess:
             ConfigurationError: the port is taken.
         """
         if settings.port:
-            _refuse_taken(settings.host, settings.port)
+            _require_free_port(settings.host, settings.port)
         self.owner = os.getpid()
         self.ended: Future[int] = Future()  #: resolves to the exit code
         self.ended.set_running_or_notify_cancel()
@@ -111,7 +111,7 @@ class ModelProcess:
         """Whether the child runs and is ours: false in a program that was forked off. Doesn't block."""
         return self.owner == os.getpid() and not self.ended.done()
 
-    def wait_ready(self, timeout: float = READY_SECONDS) -> Address:
+    def wait_ready(self, timeout: float = READY_SECONDS) -> ServerAddress:
         """Block until the model is loaded, at most `timeout` seconds, and return its address.
 
         Raises:
@@ -119,9 +119,11 @@ class ModelProcess:
         """
         answer = self._read_line(time.monotonic() + timeout)
         if "address" in answer:
-            return Address(f"{answer['address']}/v1", self._key)
+            return ServerAddress(f"{answer['address']}/v1", self._key)
         self.kill()
-        raise ModelError(f"the local model did not start: {answer.get('error') or self.describe_end()}{self._heard()}")
+        raise ModelError(
+            f"the local model did not start: {answer.get('error') or self.describe_end()}{self._log_tail()}"
+        )
 
     def kill(self) -> None:
         """Kill the child and wait until it is gone; takes some 50 ms. Harmless when it is gone already."""
@@ -149,9 +151,9 @@ class ModelProcess:
             return "it is still running"
         code = self.ended.result()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        return f"its process {how}{self._heard()}"
+        return f"its process {how}{self._log_tail()}"
 
-    def disown(self) -> None:
+    def reset_after_fork(self) -> None:
         """Forget the child in a program that was forked off: it belongs to the parent."""
         self._popen.returncode = 0  # or the destructor would look for a child that isn't ours
         for pipe in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
@@ -205,11 +207,11 @@ class ModelProcess:
         answer: dict[str, str] = json.loads(heard)
         return answer
 
-    def _heard(self) -> str:
+    def _log_tail(self) -> str:
         return "".join(f"\n    {line}" for line in self._tail)
 
 
-def _refuse_taken(host: str, port: int) -> None:
+def _require_free_port(host: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

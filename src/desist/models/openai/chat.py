@@ -1,7 +1,7 @@
 """`OpenAIChat`: a model behind the chat completions API, of OpenAI or of any server that speaks it.
 
-Used by agents through `desist.models.base`. `body` and `schema` write the request, `wire` reads what comes back;
-everything else is in `desist.models.http`.
+Used by agents through `desist.models.base`. `body` and `structured_output` write the request, `chat_response` reads
+what comes back; everything else is in `desist.models.http`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from desist.models.base import ModelRequest
 from desist.models.http.response_reader import Response
 from desist.models.openai.base import OpenAIModel
 from desist.models.openai.chat_request import wire_messages
-from desist.models.openai.chat_response import Pieces
+from desist.models.openai.chat_response import ChatResponseParser
 from desist.models.openai.structured_output import response_format
 
 __all__ = ["OpenAIChat"]
@@ -80,7 +80,7 @@ class OpenAIChat(OpenAIModel):
         "verbosity",
     )
 
-    def _written(self, request: ModelRequest) -> dict[str, Any]:
+    def _build_request(self, request: ModelRequest) -> dict[str, Any]:
         body: dict[str, Any] = {
             "messages": wire_messages(request.messages, self.role_map),
             "stream_options": {"include_usage": True},
@@ -93,8 +93,8 @@ class OpenAIChat(OpenAIModel):
             body["response_format"] = response_format(request.response_format)
         return body
 
-    def _reader(self, request: ModelRequest) -> Pieces:
-        return Pieces()
+    def _reader(self, request: ModelRequest) -> ChatResponseParser:
+        return ChatResponseParser()
 
     def _call(self, client: Any, **sent: Any) -> AbstractAsyncContextManager[Response]:
         create = client.chat.completions.with_streaming_response.create

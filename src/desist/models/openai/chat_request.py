@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from desist.models.http.conversation import argument_text, plain_name, repeatable
+from desist.models.http.conversation import argument_text, plain_name, sendable_messages
 from desist.models.http.text import clean_text
 from desist.run.records.message import Message, ToolCall
 
@@ -15,7 +15,7 @@ __all__ = ["wire_messages"]
 def wire_messages(messages: Iterable[Message], role_map: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """Return `messages` as the API wants them; `role_map` renames roles, for instance {"system": "developer"}."""
     roles = role_map or {}
-    return [_wire_message(message, roles.get(message.role, message.role)) for message in repeatable(messages)]
+    return [_wire_message(message, roles.get(message.role, message.role)) for message in sendable_messages(messages)]
 
 
 def _wire_message(message: Message, role: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What an OpenAI-compatible server sends as a chat completion: typed structures, and the pieces of an answer in them.
 
-`Pieces` is the `Reader` of `desist.models.http.response_reader` for them. Must know nothing of connections.
+`ChatResponseParser` is the `ResponseParser` of `desist.models.http.response_reader` for them. Must know nothing of
+connections.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import msgspec
 from desist.exceptions import ModelError, ModelResponseError
 from desist.models.http.decoder import Decoder
 from desist.models.http.reported import reported
-from desist.models.http.text import shorten
+from desist.models.http.text import truncate
 from desist.models.response import ModelResponse, ToolCallDelta, Usage
 
-__all__ = ["Chunk", "Pieces", "decode", "error_of"]
+__all__ = ["ChatResponseParser", "Chunk", "decode", "error_of"]
 
 DONE = b"[DONE]"
 
@@ -101,7 +102,7 @@ def _without_error(payload: bytes) -> Chunk:
     return chunk
 
 
-class Pieces:
+class ChatResponseParser:
     """Turns chunks into pieces and remembers what only the end may tell: usage, refusal, whether it is complete."""
 
     __slots__ = ("_call", "_call_ids", "complete", "done", "refused", "usage")
@@ -126,7 +127,7 @@ class Pieces:
         chunk = _without_error(payload)
         piece = self.of(chunk)
         if piece is None and not chunk.choices:
-            raise ModelResponseError(f"the server's answer has no choices: {shorten(payload)}")
+            raise ModelResponseError(f"the server's answer has no choices: {truncate(payload)}")
         if piece is not None:
             for index, call in enumerate(piece.tool_calls or ()):
                 call.index = index
@@ -182,14 +183,14 @@ class Pieces:
         return ToolCallDelta(index=self._call, id=call.id or None, name=function.name or None, arguments=arguments)
 
 
-def _usage(told: _Usage) -> Usage:
-    read = told.prompt_tokens_details or _Details()
-    written = told.completion_tokens_details or _Details()
-    asked, answered = told.prompt_tokens or 0, told.completion_tokens or 0
+def _usage(usage: _Usage) -> Usage:
+    read = usage.prompt_tokens_details or _Details()
+    written = usage.completion_tokens_details or _Details()
+    asked, answered = usage.prompt_tokens or 0, usage.completion_tokens or 0
     return Usage(
         input_tokens=asked,
         output_tokens=answered,
-        total_tokens=told.total_tokens or asked + answered,
+        total_tokens=usage.total_tokens or asked + answered,
         reasoning_tokens=written.reasoning_tokens or 0,
         cache_read_tokens=read.cached_tokens or 0,
         cache_write_tokens=read.cache_write_tokens or 0,

@@ -1,7 +1,7 @@
 """`OpenAIResponses`: a model behind OpenAI's Responses API, or a server that speaks it.
 
-Used by agents through `desist.models.base`. `items` and `schema` write the request, `events` reads what comes back;
-everything else is in `desist.models.http`.
+Used by agents through `desist.models.base`. `items` and `structured_output` write the request, `responses_response`
+reads what comes back; everything else is in `desist.models.http`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from desist.models.base import ModelRequest
 from desist.models.http.response_reader import Response
 from desist.models.openai.base import OpenAIModel
 from desist.models.openai.responses_request import input_items, instructions
-from desist.models.openai.responses_response import ResponseEvents
+from desist.models.openai.responses_response import ResponsesParser
 from desist.models.openai.structured_output import text_format
 
 __all__ = ["OpenAIResponses"]
@@ -82,7 +82,7 @@ class OpenAIResponses(OpenAIModel):
         "user",
     )
 
-    def _written(self, request: ModelRequest) -> dict[str, Any]:
+    def _build_request(self, request: ModelRequest) -> dict[str, Any]:
         body: dict[str, Any] = {"input": input_items(request.messages)}
         told = instructions(request.messages)
         if told is not None:
@@ -106,8 +106,8 @@ class OpenAIResponses(OpenAIModel):
         named = {"effort": self.reasoning_effort, "summary": self.reasoning_summary}
         return (self.reasoning or {}) | {name: value for name, value in named.items() if value is not None}
 
-    def _reader(self, request: ModelRequest) -> ResponseEvents:
-        return ResponseEvents()
+    def _reader(self, request: ModelRequest) -> ResponsesParser:
+        return ResponsesParser()
 
     def _call(self, client: Any, **sent: Any) -> AbstractAsyncContextManager[Response]:
         create = client.responses.with_streaming_response.create

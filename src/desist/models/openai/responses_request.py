@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from desist.models.http.conversation import NO_TEXT, argument_text, plain_name, repeatable
+from desist.models.http.conversation import NO_TEXT, argument_text, plain_name, sendable_messages
 from desist.models.http.text import clean_text
 from desist.run.records.message import Message
 
@@ -27,7 +27,7 @@ def instructions(messages: list[Message]) -> str | None:
 
 def input_items(messages: list[Message]) -> list[dict[str, Any]]:
     """Return all messages but those of `instructions` as items; answers that say nothing are left out."""
-    return [item for message in repeatable(messages[_leading(messages) :]) for item in _items(message)]
+    return [item for message in sendable_messages(messages[_leading(messages) :]) for item in _items(message)]
 
 
 def _leading(messages: list[Message]) -> int:

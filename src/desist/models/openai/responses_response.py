@@ -1,6 +1,7 @@
 """What the Responses API sends: typed structures, and the pieces of an answer in them.
 
-`ResponseEvents` is the `Reader` of `desist.models.http.response_reader` for them. Must know nothing of connections.
+`ResponsesParser` is the `ResponseParser` of `desist.models.http.response_reader` for them. Must know nothing of
+connections.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import msgspec
 from desist.exceptions import ModelResponseError
 from desist.models.http.decoder import Decoder
 from desist.models.http.reported import reported
-from desist.models.http.text import shorten
+from desist.models.http.text import truncate
 from desist.models.openai.responses_request import PROVIDER
 from desist.models.response import ModelResponse, ToolCallDelta, Usage
 
-__all__ = ["ResponseEvents"]
+__all__ = ["ResponsesParser"]
 
 
 class _InputDetails(msgspec.Struct):
@@ -81,7 +82,7 @@ class _Event(_Answer):
 _decode = Decoder(_Event, "an event of the Responses API")
 
 
-class ResponseEvents:
+class ResponsesParser:
     """Turns events into pieces and remembers what only the end may tell."""
 
     __slots__ = ("_called", "_reasoning", "_refused", "_spelled", "_usage", "complete", "done")
@@ -112,7 +113,7 @@ class ResponseEvents:
         """Yield the pieces of a whole answer."""
         told = _decode(payload)
         if told.output is None and not told.error:
-            raise ModelResponseError(f"the server's answer has no output: {shorten(payload)}")
+            raise ModelResponseError(f"the server's answer has no output: {truncate(payload)}")
         for index, item in enumerate(told.output or ()):
             text = "".join(part.text or part.refusal or "" for part in item.content or ())
             thought = "\n\n".join(part.text or "" for part in item.summary or ())
@@ -134,32 +135,32 @@ class ResponseEvents:
 
     # -- events
 
-    def _text(self, told: _Event) -> ModelResponse | None:
-        return ModelResponse(content=told.delta) if told.delta else None
+    def _text(self, event: _Event) -> ModelResponse | None:
+        return ModelResponse(content=event.delta) if event.delta else None
 
-    def _refusal(self, told: _Event) -> ModelResponse | None:
+    def _refusal(self, event: _Event) -> ModelResponse | None:
         self._refused = True
-        return self._text(told)
+        return self._text(event)
 
-    def _thought(self, told: _Event) -> ModelResponse | None:
-        return ModelResponse(reasoning_content=told.delta) if told.delta else None
+    def _thought(self, event: _Event) -> ModelResponse | None:
+        return ModelResponse(reasoning_content=event.delta) if event.delta else None
 
-    def _thought_part(self, told: _Event) -> ModelResponse | None:
-        return ModelResponse(reasoning_content="\n\n") if told.summary_index else None
+    def _thought_part(self, event: _Event) -> ModelResponse | None:
+        return ModelResponse(reasoning_content="\n\n") if event.summary_index else None
 
-    def _added(self, told: _Event) -> ModelResponse | None:
-        item = told.item
+    def _added(self, event: _Event) -> ModelResponse | None:
+        item = event.item
         if item is None or item.type != "function_call":
             return None
-        return self._call(told.output_index or 0, item, "")
+        return self._call(event.output_index or 0, item, "")
 
-    def _arguments(self, told: _Event) -> ModelResponse:
-        index = told.output_index or 0
+    def _arguments(self, event: _Event) -> ModelResponse:
+        index = event.output_index or 0
         self._spelled.add(index)
-        return ModelResponse(tool_calls=[ToolCallDelta(index=index, arguments=str(told.delta or ""))])
+        return ModelResponse(tool_calls=[ToolCallDelta(index=index, arguments=str(event.delta or ""))])
 
-    def _done(self, told: _Event) -> ModelResponse | None:
-        return None if told.item is None else self._item_done(told.output_index or 0, told.item)
+    def _done(self, event: _Event) -> ModelResponse | None:
+        return None if event.item is None else self._item_done(event.output_index or 0, event.item)
 
     def _item_done(self, index: int, item: _Item) -> ModelResponse | None:
         if item.type == "reasoning" and item.encrypted_content:
@@ -176,9 +177,9 @@ class ResponseEvents:
         delta = ToolCallDelta(index=index, id=item.call_id or item.id, name=item.name, arguments=arguments)
         return ModelResponse(tool_calls=[delta])
 
-    def _ended(self, told: _Event) -> ModelResponse:
+    def _ended(self, event: _Event) -> ModelResponse:
         self.done = True
-        return self._end(told.response or told)
+        return self._end(event.response or event)
 
     def _end(self, answer: _Answer) -> ModelResponse:
         if answer.error or answer.status in ("failed", "cancelled"):
@@ -196,27 +197,27 @@ class ResponseEvents:
             return "refusal"
         return "tool_calls" if self._called else "stop"
 
-    def _failed(self, told: _Event) -> ModelResponse:
-        answer = told.response or told
+    def _failed(self, event: _Event) -> ModelResponse:
+        answer = event.response or event
         raise reported(answer.error or "the response failed")
 
-    def _error(self, told: _Event) -> ModelResponse:
-        raise reported(told.error or {"message": told.message, "code": told.code})
+    def _error(self, event: _Event) -> ModelResponse:
+        raise reported(event.error or {"message": event.message, "code": event.code})
 
 
 _HANDLERS = {
-    "response.output_text.delta": ResponseEvents._text,
-    "response.refusal.delta": ResponseEvents._refusal,
-    "response.reasoning_summary_text.delta": ResponseEvents._thought,
-    "response.reasoning_text.delta": ResponseEvents._thought,
-    "response.reasoning_summary_part.added": ResponseEvents._thought_part,
-    "response.output_item.added": ResponseEvents._added,
-    "response.function_call_arguments.delta": ResponseEvents._arguments,
-    "response.output_item.done": ResponseEvents._done,
-    "response.completed": ResponseEvents._ended,
-    "response.incomplete": ResponseEvents._ended,
-    "response.failed": ResponseEvents._failed,
-    "error": ResponseEvents._error,
+    "response.output_text.delta": ResponsesParser._text,
+    "response.refusal.delta": ResponsesParser._refusal,
+    "response.reasoning_summary_text.delta": ResponsesParser._thought,
+    "response.reasoning_text.delta": ResponsesParser._thought,
+    "response.reasoning_summary_part.added": ResponsesParser._thought_part,
+    "response.output_item.added": ResponsesParser._added,
+    "response.function_call_arguments.delta": ResponsesParser._arguments,
+    "response.output_item.done": ResponsesParser._done,
+    "response.completed": ResponsesParser._ended,
+    "response.incomplete": ResponsesParser._ended,
+    "response.failed": ResponsesParser._failed,
+    "error": ResponsesParser._error,
 }
 
 
@@ -227,14 +228,14 @@ def _repeatable(item: _Item) -> dict[str, Any]:
     return {"type": "reasoning", **known, "summary": summary, "encrypted_content": item.encrypted_content}
 
 
-def _usage(told: _Usage) -> Usage:
-    read = told.input_tokens_details or _InputDetails()
-    written = told.output_tokens_details or _OutputDetails()
-    asked, answered = told.input_tokens or 0, told.output_tokens or 0
+def _usage(usage: _Usage) -> Usage:
+    read = usage.input_tokens_details or _InputDetails()
+    written = usage.output_tokens_details or _OutputDetails()
+    asked, answered = usage.input_tokens or 0, usage.output_tokens or 0
     return Usage(
         input_tokens=asked,
         output_tokens=answered,
-        total_tokens=told.total_tokens or asked + answered,
+        total_tokens=usage.total_tokens or asked + answered,
         reasoning_tokens=written.reasoning_tokens or 0,
         cache_read_tokens=read.cached_tokens or 0,
         cache_write_tokens=read.cache_write_tokens or 0,

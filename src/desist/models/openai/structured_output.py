@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from desist.models.http.json_schema import shape_of
+from desist.models.http.json_schema import output_schema
 
 __all__ = ["response_format", "text_format"]
 
 _FORMATS = ("text", "json_object", "json_schema")
 
 
-def response_format(wanted: type[Any] | dict[str, Any]) -> dict[str, Any]:
+def response_format(schema: type[Any] | dict[str, Any]) -> dict[str, Any]:
     """Return the parameter of chat completions for a type, a JSON schema, or the parameter itself.
 
     Raises:
         ConfigurationError: no JSON schema can be made of it.
     """
-    if isinstance(wanted, dict) and wanted.get("type") in _FORMATS:
-        return wanted
-    shape = shape_of(wanted)
+    if isinstance(schema, dict) and schema.get("type") in _FORMATS:
+        return schema
+    shape = output_schema(schema)
     form = {"name": shape.name, "schema": shape.schema, "strict": shape.strict}
     return {"type": "json_schema", "json_schema": form}
 
 
-def text_format(wanted: type[Any] | dict[str, Any]) -> dict[str, Any]:
+def text_format(schema: type[Any] | dict[str, Any]) -> dict[str, Any]:
     """Return the same for `text.format` of the Responses API, where the schema isn't nested."""
-    form = response_format(wanted)
+    form = response_format(schema)
     return {"type": "json_schema", **form["json_schema"]} if "json_schema" in form else form

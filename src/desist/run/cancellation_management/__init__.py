@@ -1,7 +1,7 @@
 """Cancelling a run of another process without a shared database: through a manager that a program sets.
 
-`desist.run.component.cancellation` has the functions that cancel; their names are here, too, as in the API that we follow. Whoever
-records runs in a database that processes share (`desist.db.SqliteDb`, `PostgresDb`) needs none of this.
+`desist.run.component.cancellation` has the functions that cancel; their names are here, too, as in the API that we
+follow. Whoever records runs in a database that processes share (`desist.db.SqliteDb`, `PostgresDb`) needs none of this.
 """
 
 from desist.run.cancellation_management.base import BaseRunCancellationManager

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from desist.exceptions import RunCancelled
-from desist.run.options.strict import Strict
-from desist.runtime.daemon_thread import aside
+from desist.run.options.strict import RejectUnknownOptions
+from desist.runtime.daemon_thread import to_daemon_thread
 
-__all__ = ["Asked", "BaseRunCancellationManager", "Noted"]
+__all__ = ["BaseRunCancellationManager", "CancelRequestResult", "ManagedRunState"]
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class ManagedRunState:
     """What a manager knows of a run."""
 
     state: str  #: "asked": cancelled before its start; "running", "cancelling", "ending", "ended"
@@ -30,13 +30,13 @@ class Noted:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CancelRequestResult:
     """What became of a request: what was known of the run just before it, or None."""
 
-    before: Noted | None
+    before: ManagedRunState | None
 
 
-class BaseRunCancellationManager(Strict):
+class BaseRunCancellationManager(RejectUnknownOptions):
     """Where processes that share no database tell one another which runs are to be stopped. All methods may block."""
 
     #: Seconds between two looks at what was asked for, in case nobody has called.
@@ -71,52 +71,52 @@ class BaseRunCancellationManager(Strict):
 
     async def aregister_run(self, run_id: str) -> None:
         """The same, awaited."""
-        await aside(lambda: self.register_run(run_id), "desist-manager-call")
+        await to_daemon_thread(lambda: self.register_run(run_id), "desist-manager-call")
 
     async def acancel_run(self, run_id: str) -> bool:
         """The same, awaited."""
-        return await aside(lambda: self.cancel_run(run_id), "desist-manager-call")
+        return await to_daemon_thread(lambda: self.cancel_run(run_id), "desist-manager-call")
 
     async def ais_cancelled(self, run_id: str) -> bool:
         """The same, awaited."""
-        return await aside(lambda: self.is_cancelled(run_id), "desist-manager-call")
+        return await to_daemon_thread(lambda: self.is_cancelled(run_id), "desist-manager-call")
 
     async def acleanup_run(self, run_id: str) -> None:
         """The same, awaited."""
-        await aside(lambda: self.cleanup_run(run_id), "desist-manager-call")
+        await to_daemon_thread(lambda: self.cleanup_run(run_id), "desist-manager-call")
 
     async def aget_active_runs(self) -> dict[str, bool]:
         """The same, awaited."""
-        return await aside(self.get_active_runs, "desist-manager-call")
+        return await to_daemon_thread(self.get_active_runs, "desist-manager-call")
 
     async def araise_if_cancelled(self, run_id: str) -> None:
         """The same, awaited."""
-        await aside(lambda: self.raise_if_cancelled(run_id), "desist-manager-call")
+        await to_daemon_thread(lambda: self.raise_if_cancelled(run_id), "desist-manager-call")
 
     # -- what makes the answers true
 
-    def ask(self, run_id: str, request: str) -> Asked:
+    def request_cancel(self, run_id: str, request: str) -> CancelRequestResult:
         """Note a cancel, unless the run has ended or is just ending."""
-        return Asked(Noted("running") if self.cancel_run(run_id) else None)
+        return CancelRequestResult(ManagedRunState("running") if self.cancel_run(run_id) else None)
 
-    def noted(self, run_id: str) -> Noted | None:
+    def get_state(self, run_id: str) -> ManagedRunState | None:
         """Return what is known of a run."""
         active = self.get_active_runs().get(run_id)
         if active is None:
             return None
-        return Noted("cancelling" if active or self.is_cancelled(run_id) else "running")
+        return ManagedRunState("cancelling" if active or self.is_cancelled(run_id) else "running")
 
-    def obeyed(self, run_id: str, request: str) -> None:
+    def acknowledge(self, run_id: str, request: str) -> None:
         """A run is being cancelled by its own process."""
 
-    def begin_end(self, run_id: str) -> Noted:
+    def begin_finish(self, run_id: str) -> ManagedRunState:
         """A run is about to end: from now on no cancel is taken. Return what was known just before."""
-        return Noted("cancelling" if self.is_cancelled(run_id) else "running")
+        return ManagedRunState("cancelling" if self.is_cancelled(run_id) else "running")
 
-    def go_on(self, run_id: str) -> None:
+    def abort_finish(self, run_id: str) -> None:
         """It didn't end after all: cancels are taken again."""
 
-    def end(self, run_id: str, status: str, record: str | None) -> None:
+    def finish(self, run_id: str, status: str, record: str | None) -> None:
         """A run has ended."""
         self.cleanup_run(run_id)
 

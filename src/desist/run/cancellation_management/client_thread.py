@@ -1,5 +1,5 @@
 """The thread that asks the cancellation manager on behalf of this process: for its own runs, and for those of others
-that were cancelled from here. Called by `managing`.
+that were cancelled from here. Called by `ownership`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from desist.cancel.receipt import CancelRecord, Latch
 from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
 from desist.exceptions import StoreError
-from desist.run.storage.shared_store import Claim
-from desist.run.storage.values import StoredRequest
+from desist.run.storage.shared_store import ClaimResult
+from desist.run.storage.values import CancelRequest
 
 if TYPE_CHECKING:
     from desist.run.cancellation_management.base import BaseRunCancellationManager
 
-__all__ = ["CANCELLED", "Clerk", "Watch", "request_of"]
+__all__ = ["CANCELLED", "CancelWatch", "ManagerThread", "decode_request"]
 
 log = logging.getLogger("desist.run")
 
@@ -34,7 +34,7 @@ log = logging.getLogger("desist.run")
 CANCELLED = ("asked", "cancelling")
 
 
-class Watch:
+class CancelWatch:
     """A run of another process that was cancelled from here."""
 
     def __init__(self, run_id: str, record: CancelRecord) -> None:
@@ -42,14 +42,14 @@ class Watch:
         self.status: RunStatus = RunStatus.cancelling
 
 
-class Clerk:
+class ManagerThread:
     """That thread; it ends when another manager is set."""
 
     def __init__(self, manager: BaseRunCancellationManager) -> None:
         self.manager = manager
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._told: dict[str, tuple[str | None, str | None] | None] = {}  #: runs of this process, and what was obeyed
-        self._watches: list[Watch] = []
+        self._watches: list[CancelWatch] = []
         self._called = False
         threading.Thread(target=self._work, name="desist-manager", daemon=True).start()
         manager.listen(self._call)
@@ -83,71 +83,71 @@ class Clerk:
             except queue.Empty:
                 pass
             if time.monotonic() >= look_at:
-                self._look()
+                self._poll()
                 look_at = time.monotonic() + self.manager.look_every
 
     def _call(self) -> None:
         if not self._called:
             self._called = True
-            self._jobs.put(self._look)
+            self._jobs.put(self._poll)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         self._called = False
         try:
             for run_id in list(self._told):
                 self._obey(run_id)
             for watch in list(self._watches):
-                self._see(watch)
+                self._check_watch(watch)
         except Exception as error:
             log.debug("the cancellation manager can't be asked: %s", error)
 
     def _obey(self, run_id: str) -> None:
-        noted, run = self.manager.noted(run_id), _live(run_id)
+        noted, run = self.manager.get_state(run_id), _live(run_id)
         if noted is None or run is None or noted.state not in CANCELLED:
             return
         told = (noted.request, noted.last)
         if self._told.get(run_id, told) != told:
             self._told[run_id] = told
-            run.obey(request_of(noted.request))
+            run.apply_cancel_request(decode_request(noted.request))
             if noted.last not in (None, noted.request):
-                run.obey(request_of(noted.last))
+                run.apply_cancel_request(decode_request(noted.last))
 
     # -- runs of this process
 
-    def claim(self, run_id: str) -> Claim:
+    def claim(self, run_id: str) -> ClaimResult:
         run = _live(run_id)
         self.manager.register_run(run_id)
         self._told[run_id] = None
         if run is not None:
-            run.settled.then(lambda: self._ended(run))
-        noted = self.manager.noted(run_id)
-        return Claim(request_of(noted.request) if noted is not None and noted.state in CANCELLED else None)
+            run.settled.add_done_callback(lambda: self._ended(run))
+        noted = self.manager.get_state(run_id)
+        return ClaimResult(decode_request(noted.request) if noted is not None and noted.state in CANCELLED else None)
 
     def _ended(self, run: Any) -> None:
         record = None if run.record is None else msgspec.json.encode(run.record).decode()
 
         def work(done: Future[None]) -> None:
             self._told.pop(run.run_id, None)
-            self.manager.end(run.run_id, run.scope.status.value, record)
+            self.manager.finish(run.run_id, run.scope.status.value, record)
             done.set_result(None)
 
         self.do(work)
 
     # -- runs of others
 
-    def watch(self, run_id: str, record: CancelRecord) -> Watch:
-        watch = Watch(run_id, record)
+    def watch(self, run_id: str, record: CancelRecord) -> CancelWatch:
+        watch = CancelWatch(run_id, record)
 
         def work(done: Future[None]) -> None:
             self._watches.append(watch)
             done.set_result(None)
-            self._see(watch)
+            self._check_watch(watch)
 
         self.do(work)
         return watch
 
-    def _see(self, watch: Watch) -> None:
-        noted = self.manager.noted(watch.run_id)
+    def _check_watch(self, watch: CancelWatch) -> None:
+        noted = self.manager.get_state(watch.run_id)
         if noted is not None and noted.state != "ended":
             return
         self._watches.remove(watch)
@@ -164,8 +164,8 @@ def _live(run_id: str) -> Any:
     return registry.get(run_id)
 
 
-def request_of(text: str | None) -> StoredRequest:
+def decode_request(text: str | None) -> CancelRequest:
     """Return a request from its JSON; a manager that keeps none says only that there is one."""
     if text:
-        return msgspec.json.decode(text, type=StoredRequest)
-    return StoredRequest(reason=CancelReason(source=Source.user))
+        return msgspec.json.decode(text, type=CancelRequest)
+    return CancelRequest(reason=CancelReason(source=Source.user))

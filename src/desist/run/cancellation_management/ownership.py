@@ -20,61 +20,68 @@ from desist.cancel.receipt import CancelReceipt, CancelRecord, Latch
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 from desist.exceptions import ConfigurationError, StoreError
-from desist.run.cancellation_management.client_thread import CANCELLED, Clerk, request_of
-from desist.run.storage.shared_store import Claim
+from desist.run.cancellation_management.client_thread import CANCELLED, ManagerThread, decode_request
+from desist.run.storage.shared_store import ClaimResult
 from desist.run.storage.store import RunStore
-from desist.run.storage.values import StoredRequest, StoredRun
-from desist.runtime.background_loop import at_exit
+from desist.run.storage.values import CancelRequest, StoredRun
+from desist.runtime.background_loop import register_at_exit
 
 if TYPE_CHECKING:
-    from desist.run.cancellation_management.base import BaseRunCancellationManager, Noted
+    from desist.run.cancellation_management.base import BaseRunCancellationManager, ManagedRunState
 
-__all__ = ["Managed", "get_cancellation_manager", "is_managed", "managed", "request_cancel", "set_cancellation_manager"]
+__all__ = [
+    "ManagedOwnership",
+    "get_cancellation_manager",
+    "has_cancellation_manager",
+    "managed_ownership",
+    "request_cancel",
+    "set_cancellation_manager",
+]
 
 log = logging.getLogger("desist.run")
 
 #: Seconds that a cancel waits for a run that is just ending, and the pause between two looks.
-ENDING, PAUSE = 5.0, 0.01
+FINISH_TIMEOUT, PAUSE = 5.0, 0.01
 #: Seconds that a cancel waits for an answer of the manager.
 ANSWER = 10.0
 
 
-class Managed:
+class ManagedOwnership:
     """A store that isn't shared, with a manager beside it: the part of `SharedStore` that runs use."""
 
-    def __init__(self, clerk: Clerk, store: RunStore) -> None:
-        self._clerk, self._store = clerk, store
+    def __init__(self, manager_thread: ManagerThread, store: RunStore) -> None:
+        self._manager_thread, self._store = manager_thread, store
 
-    def claim_run(self, run: StoredRun) -> Future[Claim]:
+    def claim_run(self, run: StoredRun) -> Future[ClaimResult]:
         """Record that a run starts, and register it."""
         self._store.save_run(run)
-        return self._clerk.do(lambda done: done.set_result(self._clerk.claim(run.run_id)))
+        return self._manager_thread.do(lambda done: done.set_result(self._manager_thread.claim(run.run_id)))
 
-    def end_run(self, run_id: str, decide: Callable[[], StoredRun | None]) -> Future[StoredRequest | None]:
+    def end_run(self, run_id: str, decide: Callable[[], StoredRun | None]) -> Future[CancelRequest | None]:
         """Ask whether a run was cancelled; if not, decide, record, and answer when that is done."""
-        manager = self._clerk.manager
+        manager = self._manager_thread.manager
 
-        def work(done: Future[StoredRequest | None]) -> None:
-            noted = manager.begin_end(run_id)
+        def work(done: Future[CancelRequest | None]) -> None:
+            noted = manager.begin_finish(run_id)
             if noted.state in CANCELLED:
-                done.set_result(request_of(noted.request))
+                done.set_result(decode_request(noted.request))
                 return
             run = decide()
             if run is None:
-                manager.go_on(run_id)
+                manager.abort_finish(run_id)
             saved = None if run is None else self._store.save_run(run)
             if saved is None:
                 done.set_result(None)
             else:
                 saved.add_done_callback(lambda saved: _pass_on(saved, done))
 
-        return self._clerk.do(work)
+        return self._manager_thread.do(work)
 
     def keep_trying(self, run: StoredRun, error: BaseException) -> None:
         """An end was told without being recorded: record it."""
         self._store.save_run(run)
 
-    def is_lost(self, run_id: str) -> bool:
+    def is_owned_elsewhere(self, run_id: str) -> bool:
         """There are no leases: no process takes a run from another one."""
         return False
 
@@ -87,15 +94,15 @@ class Managed:
         """The same."""
         return False
 
-    def note_cancel(self, run_id: str, request: StoredRequest) -> None:
+    def note_cancel(self, run_id: str, request: CancelRequest) -> None:
         """Have it known that a run is being cancelled from here."""
         text = msgspec.json.encode(request).decode()
 
         def work(done: Future[None]) -> None:
-            self._clerk.manager.obeyed(run_id, text)
+            self._manager_thread.manager.acknowledge(run_id, text)
             done.set_result(None)
 
-        self._clerk.do(work)
+        self._manager_thread.do(work)
 
 
 def _pass_on(saved: Future[None], done: Future[Any]) -> None:
@@ -108,7 +115,7 @@ def _pass_on(saved: Future[None], done: Future[Any]) -> None:
 
 # -- the manager of this process
 
-_clerk: Clerk | None = None
+_manager_thread: ManagerThread | None = None
 
 
 def set_cancellation_manager(manager: BaseRunCancellationManager | None) -> None:
@@ -122,11 +129,11 @@ def set_cancellation_manager(manager: BaseRunCancellationManager | None) -> None
     from desist.run.cancellation_management.base import BaseRunCancellationManager
     from desist.run.cancellation_management.in_memory import InMemoryRunCancellationManager
 
-    global _clerk
+    global _manager_thread
     if manager is not None and not isinstance(manager, BaseRunCancellationManager):
         raise ConfigurationError(f"a cancellation manager is a BaseRunCancellationManager, not {manager!r:.80}")
-    before, plain = _clerk, manager is None or isinstance(manager, InMemoryRunCancellationManager)
-    _clerk = None if manager is None or plain else Clerk(manager)
+    before, plain = _manager_thread, manager is None or isinstance(manager, InMemoryRunCancellationManager)
+    _manager_thread = None if manager is None or plain else ManagerThread(manager)
     if before is not None:
         before.close()
 
@@ -135,32 +142,32 @@ def get_cancellation_manager() -> BaseRunCancellationManager:
     """Return the manager that was set, or one that knows the runs of this process."""
     from desist.run.cancellation_management.in_memory import InMemoryRunCancellationManager
 
-    return InMemoryRunCancellationManager() if _clerk is None else _clerk.manager
+    return InMemoryRunCancellationManager() if _manager_thread is None else _manager_thread.manager
 
 
-def is_managed() -> bool:
+def has_cancellation_manager() -> bool:
     """Whether a manager was set."""
-    return _clerk is not None
+    return _manager_thread is not None
 
 
-def managed(store: RunStore) -> Any:
+def managed_ownership(store: RunStore) -> Any:
     """Return what a run of this store asks: the manager, if one was set; else None."""
-    return None if _clerk is None else Managed(_clerk, store)
+    return None if _manager_thread is None else ManagedOwnership(_manager_thread, store)
 
 
-def request_cancel(run_id: str, request: StoredRequest) -> CancelReceipt | None:
+def request_cancel(run_id: str, request: CancelRequest) -> CancelReceipt | None:
     """Cancel a run of another process; None if there is no manager. Blocks for an answer.
 
     Raises:
         StoreError: the manager doesn't answer, or the process of a run that was about to end has died.
     """
-    clerk = _clerk
+    clerk = _manager_thread
     if clerk is None:
         return None
-    text, until = msgspec.json.encode(request).decode(), time.monotonic() + ENDING
+    text, until = msgspec.json.encode(request).decode(), time.monotonic() + FINISH_TIMEOUT
     while True:
         try:
-            before = _answer(lambda: clerk.manager.ask(run_id, text).before)
+            before = _answer(lambda: clerk.manager.request_cancel(run_id, text).before)
         except Exception as error:
             raise StoreError(f"run {run_id}: the cancel isn't known to be noted: {error}") from error
         if before is None or before.state != "ending":
@@ -170,9 +177,9 @@ def request_cancel(run_id: str, request: StoredRequest) -> CancelReceipt | None:
         time.sleep(PAUSE)
 
 
-def _answer(ask: Callable[[], Noted | None]) -> Noted | None:
+def _answer(ask: Callable[[], ManagedRunState | None]) -> ManagedRunState | None:
     """Return what a manager answers; one that doesn't isn't waited for without end: its client may have no timeout."""
-    answer: Future[Noted | None] = Future()
+    answer: Future[ManagedRunState | None] = Future()
 
     def work() -> None:
         try:
@@ -189,7 +196,9 @@ def _answer(ask: Callable[[], Noted | None]) -> Noted | None:
         raise StoreError(f"the cancellation manager hasn't answered for {ANSWER:g} s") from None
 
 
-def _receipt(clerk: Clerk, run_id: str, request: StoredRequest, before: Noted | None) -> CancelReceipt:
+def _receipt(
+    manager_thread: ManagerThread, run_id: str, request: CancelRequest, before: ManagedRunState | None
+) -> CancelReceipt:
     if before is None or before.state == "asked":
         return CancelReceipt(Outcome.unknown, run_id, lambda: None)
     if before.state == "ended":
@@ -200,22 +209,22 @@ def _receipt(clerk: Clerk, run_id: str, request: StoredRequest, before: Noted | 
         outcome = Outcome.already_cancelled if status is RunStatus.cancelled else Outcome.finished
         return CancelReceipt(outcome, run_id, lambda: status, record, ended)
     first = before.state == "running"
-    watch = clerk.watch(run_id, CancelRecord.of((request if first else request_of(before.request)).reason))
+    watch = manager_thread.watch(run_id, CancelRecord.of((request if first else decode_request(before.request)).reason))
     outcome = Outcome.accepted if first else Outcome.already_cancelling
     return CancelReceipt(outcome, run_id, lambda: watch.status, watch.record, watch.latch)
 
 
-def _forget_in_child() -> None:
+def _reset_after_fork() -> None:
     """In a forked child the thread is missing: a new one for the same manager."""
-    global _clerk
-    if _clerk is not None:
-        _clerk = Clerk(_clerk.manager)
+    global _manager_thread
+    if _manager_thread is not None:
+        _manager_thread = ManagerThread(_manager_thread.manager)
 
 
 def _leave() -> None:
-    if _clerk is not None:
-        _clerk.close()
+    if _manager_thread is not None:
+        _manager_thread.close()
 
 
-at_exit(_leave)
-os.register_at_fork(after_in_child=_forget_in_child)
+register_at_exit(_leave)
+os.register_at_fork(after_in_child=_reset_after_fork)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from desist.exceptions import ConfigurationError
-from desist.run.cancellation_management.base import Asked, BaseRunCancellationManager, Noted
+from desist.run.cancellation_management.base import BaseRunCancellationManager, CancelRequestResult, ManagedRunState
 
 __all__ = ["RedisRunCancellationManager"]
 
@@ -76,10 +76,10 @@ class RedisRunCancellationManager(BaseRunCancellationManager):
         self._channel = f"{key_prefix}calls"
         self._stop = threading.Event()
 
-    def _do(self, script: str, run_id: str, *values: object) -> Noted | None:
+    def _do(self, script: str, run_id: str, *values: object) -> ManagedRunState | None:
         found = self._client.eval(_READ + script, 1, f"{self._prefix}run:{run_id}", *values)
         state, *rest = (_text(value) for value in found)
-        return None if state is None else Noted(state, *rest)
+        return None if state is None else ManagedRunState(state, *rest)
 
     def register_run(self, run_id: str) -> None:
         """A run starts here. A cancel that came before it stays."""
@@ -87,12 +87,12 @@ class RedisRunCancellationManager(BaseRunCancellationManager):
 
     def cancel_run(self, run_id: str) -> bool:
         """Note that a run is to be stopped; return whether it will be: False for one that isn't known or has ended."""
-        before = self.ask(run_id, "").before
+        before = self.request_cancel(run_id, "").before
         return before is not None and (before.state in ("running", "cancelling") or before.status == "CANCELLED")
 
     def is_cancelled(self, run_id: str) -> bool:
         """Whether that is noted."""
-        noted = self.noted(run_id)
+        noted = self.get_state(run_id)
         return noted is not None and noted.state in ("asked", "cancelling")
 
     def cleanup_run(self, run_id: str) -> None:
@@ -111,27 +111,27 @@ class RedisRunCancellationManager(BaseRunCancellationManager):
             run_id: state in ("asked", "cancelling") for run_id, state in states.items() if state not in (None, "ended")
         }
 
-    def ask(self, run_id: str, request: str) -> Asked:
+    def request_cancel(self, run_id: str, request: str) -> CancelRequestResult:
         """Note a cancel, unless the run has ended or is just ending, and call its process."""
-        return Asked(self._do(_ASK, run_id, request, self._channel, INTENT_TTL, run_id))
+        return CancelRequestResult(self._do(_ASK, run_id, request, self._channel, INTENT_TTL, run_id))
 
-    def noted(self, run_id: str) -> Noted | None:
+    def get_state(self, run_id: str) -> ManagedRunState | None:
         """Return what is known of a run."""
         return self._do("return known", run_id)
 
-    def obeyed(self, run_id: str, request: str) -> None:
+    def acknowledge(self, run_id: str, request: str) -> None:
         """A run is being cancelled by its own process."""
         self._do(_OBEYED, run_id, request)
 
-    def begin_end(self, run_id: str) -> Noted:
+    def begin_finish(self, run_id: str) -> ManagedRunState:
         """A run is about to end: from now on no cancel is taken. Return what was known just before."""
-        return self._do(_BEGIN_END, run_id) or Noted("running")
+        return self._do(_BEGIN_END, run_id) or ManagedRunState("running")
 
-    def go_on(self, run_id: str) -> None:
+    def abort_finish(self, run_id: str) -> None:
         """It didn't end after all."""
         self._do(_GO_ON, run_id)
 
-    def end(self, run_id: str, status: str, record: str | None) -> None:
+    def finish(self, run_id: str, status: str, record: str | None) -> None:
         """A run has ended; that is known for an hour."""
         self._do(_END, run_id, status, record or "", ENDED_TTL, self._channel, run_id)
 
@@ -144,14 +144,14 @@ class RedisRunCancellationManager(BaseRunCancellationManager):
         def work() -> None:
             while not stop.is_set():
                 try:
-                    self._hear(called, stop)
+                    self._receive(called, stop)
                 except Exception as error:
                     log.debug("Redis can't be listened to: %s", error)
                     stop.wait(AGAIN)
 
         threading.Thread(target=work, name="desist-redis", daemon=True).start()
 
-    def _hear(self, called: Callable[[], None], stop: threading.Event) -> None:
+    def _receive(self, called: Callable[[], None], stop: threading.Event) -> None:
         with self._client.pubsub(ignore_subscribe_messages=True) as calls:
             calls.subscribe(self._channel)
             called()  # what came while nobody listened

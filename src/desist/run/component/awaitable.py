@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from desist.runtime.daemon_thread import aside
+from desist.runtime.daemon_thread import to_daemon_thread
 
 __all__ = ["awaitable"]
 
@@ -18,7 +18,7 @@ def awaitable(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S,
     """Return the awaitable form of a method. A cancel leaves it at once; a write that had begun is still made."""
 
     async def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await aside(lambda: method(self, *args, **kwargs), "desist-db-call")
+        return await to_daemon_thread(lambda: method(self, *args, **kwargs), "desist-db-call")
 
     call.__name__ = f"a{method.__name__}"
     call.__qualname__ = f"a{method.__name__}"

@@ -14,19 +14,19 @@ from desist.cancel.receipt import CancelReceipt
 from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.exceptions import ConfigurationError
-from desist.run.cancellation_management.ownership import is_managed, request_cancel
+from desist.run.cancellation_management.ownership import has_cancellation_manager, request_cancel
 from desist.run.storage.shared_store import SharedStore, refuse_on_loop, shared_store
 from desist.run.storage.store import Database, RunStore, store_of
-from desist.run.storage.values import StoredRequest
-from desist.runtime.daemon_thread import aside
+from desist.run.storage.values import CancelRequest
+from desist.runtime.daemon_thread import to_daemon_thread
 
-__all__ = ["Cancelling", "acancel", "acancel_run", "cancel", "cancel_run"]
+__all__ = ["CancelMethods", "acancel", "acancel_run", "cancel", "cancel_run"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class by_its_db(Generic[P, T]):
+class _bound_to_database(Generic[P, T]):
     """`cancel` and the like as methods: those of an agent or workflow that has a database look into that, too."""
 
     def __init__(self, function: Callable[P, T]) -> None:
@@ -83,10 +83,10 @@ def cancel(
         return registry.cancel(run_id, why, reach=scope, grace=grace, force=force, compensate=compensate)
     refuse_on_loop(run_id)
     live: Any = registry.get(run_id)
-    taken = _taken_from(live.root) if live is not None else None
+    taken = _new_owner_store(live.root) if live is not None else None
     shared = taken or shared
     if live is None or taken is not None:
-        request = StoredRequest(reason=why, reach=scope, grace=grace, force=force, compensate=compensate)
+        request = CancelRequest(reason=why, reach=scope, grace=grace, force=force, compensate=compensate)
         far = request_cancel(run_id, request) if shared is None else shared.request_cancel(run_id, request)
         if far is not None and (shared is not None or far.outcome is not Outcome.unknown):
             return far
@@ -108,13 +108,13 @@ def _is_decided_here(run_id: str, shared: SharedStore | None) -> bool:
     if live is not None:
         root = live.root
         return root.shared is None or not root.shared.may_be_lost(root.run_id)
-    return shared is None and not is_managed()
+    return shared is None and not has_cancellation_manager()
 
 
-def _taken_from(root: Any) -> SharedStore | None:
+def _new_owner_store(root: Any) -> SharedStore | None:
     """Return the store where a run of this process can be cancelled if another process has it now; else None."""
     shared: SharedStore | None = root.shared
-    return shared if shared is not None and shared.is_lost(root.run_id) else None
+    return shared if shared is not None and shared.is_owned_elsewhere(root.run_id) else None
 
 
 async def acancel(
@@ -137,7 +137,7 @@ async def acancel(
     shared = shared_store(store_of(db, "acancel()")) if db is not None else None
     if not isinstance(run_id, str) or _is_decided_here(run_id, shared):
         return cancel(run_id, reason=reason, by=by, **how)
-    return await aside(lambda: cancel(run_id, reason=reason, by=by, **how), "desist-db-cancel")
+    return await to_daemon_thread(lambda: cancel(run_id, reason=reason, by=by, **how), "desist-db-cancel")
 
 
 def cancel_run(run_id: str, *, db: Database | RunStore | None = None) -> bool:
@@ -150,14 +150,14 @@ async def acancel_run(run_id: str, *, db: Database | RunStore | None = None) -> 
     return bool(await acancel(run_id, db=db))
 
 
-class Cancelling:
+class CancelMethods:
     """The same for agents and workflows: any id will do, whoever started its run."""
 
     #: Cancel a run by any id of its tree, with reason, grace, scope; see `desist.run.component.cancellation.cancel`.
-    cancel = by_its_db(cancel)
+    cancel = _bound_to_database(cancel)
     #: The same for async code, which a database never blocks.
-    acancel = by_its_db(acancel)
+    acancel = _bound_to_database(acancel)
     #: Cancel a run by any id of its tree; return whether it ends, or has ended, `CANCELLED`.
-    cancel_run = by_its_db(cancel_run)
+    cancel_run = _bound_to_database(cancel_run)
     #: The same for async code.
-    acancel_run = by_its_db(acancel_run)
+    acancel_run = _bound_to_database(acancel_run)

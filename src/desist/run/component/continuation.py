@@ -1,7 +1,7 @@
 """Going on with a run that was stopped or has failed, and following one that goes on in the background.
 
-`Continuing` is a base of agents and workflows. Going on makes a new run, with an id of its own: a cancelled run never
-comes back to life. What had finished is taken as it was; a tool call that was stopped isn't made again.
+`ContinuationMethods` is a base of agents and workflows. Going on makes a new run, with an id of its own: a cancelled
+run never comes back to life. What had finished is taken as it was; a tool call that was stopped isn't made again.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Any, ClassVar
 from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
 from desist.exceptions import ConfigurationError, RunStateError
-from desist.run.component.options import checked_options
-from desist.run.execution.follow import follow_known, follow_record, follow_shared
-from desist.run.execution.launch import launch, refuse_background
+from desist.run.component.options import validate_options
+from desist.run.execution.follow import follow_ended, follow_in_process, follow_shared
+from desist.run.execution.launch import refuse_background, start_run
 from desist.run.execution.run import Run
 from desist.run.storage.shared_store import shared_store
 from desist.run.storage.store import RunStore, read
-from desist.runtime.background_loop import home
+from desist.runtime.background_loop import background_loop
 from desist.streams.follower import Follower
 from desist.streams.reader import AsyncReader, SyncReader
 
-__all__ = ["Continuing"]
+__all__ = ["ContinuationMethods"]
 
 
-class Continuing:
+class ContinuationMethods:
     """What agents and workflows can do with a run of theirs that was started before."""
 
     _options: ClassVar[type]  #: what may be said of one run
@@ -40,13 +40,13 @@ class Continuing:
         """Return what is recorded of a run, or None."""
         raise NotImplementedError
 
-    def _reopen(
-        self, earlier: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None, kept: bool = False
+    def _open_continuation(
+        self, earlier: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None, replay: bool = False
     ) -> Run:
         """Register a run that goes on from what an earlier one left."""
         raise NotImplementedError
 
-    def _ending(self, output: Any) -> list[Any]:
+    def _terminal_events(self, output: Any) -> list[Any]:
         """Return the closing event of a run that has ended, made from its record."""
         raise NotImplementedError
 
@@ -84,11 +84,13 @@ class Continuing:
             RunStateError: the run is still live, or has completed.
         """
         refuse_background(f"{type(self).__name__}.continue_run", background)
-        home.refuse_blocking()
-        checked = checked_options(f"{type(self).__name__}.continue_run()", options, self._options)
-        earlier = self._earlier(run_response, run_id, session_id)
+        background_loop.ensure_not_on_loop()
+        checked = validate_options(f"{type(self).__name__}.continue_run()", options, self._options)
+        earlier = self._load_earlier(run_response, run_id, session_id)
         wanted = self.stream if stream is None else stream
-        return self._reopen(earlier, checked, stream=wanted, stream_events=stream_events).begin(streamed=wanted)
+        return self._open_continuation(earlier, checked, stream=wanted, stream_events=stream_events).start_and_wait(
+            streamed=wanted
+        )
 
     def acontinue_run(
         self,
@@ -106,10 +108,10 @@ class Continuing:
         With `stream=True` the earlier run is read from the store at once, which may wait for a disk; a
         `run_response` saves that.
         """
-        checked = checked_options(f"{type(self).__name__}.acontinue_run()", options, self._options)
+        checked = validate_options(f"{type(self).__name__}.acontinue_run()", options, self._options)
         if self.stream if stream is None else stream:
-            open_run = self._opener(self._earlier(run_response, run_id, session_id), checked)
-            return launch(open_run, stream=True, stream_events=stream_events, background=background)
+            open_run = self._opener(self._load_earlier(run_response, run_id, session_id), checked)
+            return start_run(open_run, stream=True, stream_events=stream_events, background=background)
         return self._acontinue(run_response, run_id, session_id, checked, stream_events, background)
 
     async def _acontinue(
@@ -121,25 +123,25 @@ class Continuing:
         stream_events: bool | None,
         background: bool,
     ) -> Any:
-        earlier = await read(self.store, lambda: self._earlier(run_response, run_id, session_id))
+        earlier = await read(self.store, lambda: self._load_earlier(run_response, run_id, session_id))
         open_run = self._opener(earlier, options)
-        started: Any = launch(open_run, stream=False, stream_events=stream_events, background=background)
+        started: Any = start_run(open_run, stream=False, stream_events=stream_events, background=background)
         return await started
 
     def _opener(self, earlier: Any, options: dict[str, Any]) -> Callable[..., Run]:
-        return lambda **how: self._reopen(earlier, options, **how)
+        return lambda **how: self._open_continuation(earlier, options, **how)
 
-    def _earlier(self, given: Any, run_id: str | None, session_id: str | None) -> Any:
+    def _load_earlier(self, earlier: Any, run_id: str | None, session_id: str | None) -> Any:
         """Return the output of the run to go on with."""
-        if (given is None) == (run_id is None):
+        if (earlier is None) == (run_id is None):
             raise ConfigurationError("continue_run() needs either run_id= or the output of a run")
-        known = run_id or getattr(given, "run_id", None)
+        known = run_id or getattr(earlier, "run_id", None)
         if not isinstance(known, str):
-            raise ConfigurationError(f"continue_run() needs the output of a run, not {given!r:.80}")
+            raise ConfigurationError(f"continue_run() needs the output of a run, not {earlier!r:.80}")
         live: Any = registry.get(known)
         if live is not None:
             raise RunStateError(f"run {known} is {live.scope.status.value}: wait for its end, or cancel it first")
-        output = given if given is not None else self.get_run_output(known, session_id)
+        output = earlier if earlier is not None else self.get_run_output(known, session_id)
         if output is None:
             raise ConfigurationError(f"there is no run {known!r} of {self!r} in its store: give run_response= instead")
         if output.status not in (RunStatus.cancelled, RunStatus.error):
@@ -180,7 +182,7 @@ class Continuing:
         shared = shared_store(self.store)
         if shared is not None:
             return follow_shared(shared, run_id, last_event_index)
-        known = follow_known(run_id, last_event_index)
+        known = follow_in_process(run_id, last_event_index)
         if known is not None:
             return known
         output = self.get_run_output(run_id)
@@ -192,4 +194,4 @@ class Continuing:
 
     def follow_output(self, output: Any, last_event_index: int | None = None) -> Follower[Any]:
         """Return what is told of a run that has ended and of which only the record is left. For servers."""
-        return follow_record(output.run_id, output.events or self._ending(output), last_event_index)
+        return follow_ended(output.run_id, output.events or self._terminal_events(output), last_event_index)

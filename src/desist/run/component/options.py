@@ -10,10 +10,10 @@ from desist.run.execution.cleanup import check_hook
 from desist.run.execution.run import Run
 from desist.run.options.budget import Budget
 from desist.run.options.deadline import seconds_until
-from desist.run.options.durable_limits import KeptOptions
+from desist.run.options.durable_limits import DurableLimits
 from desist.run.options.strict import refuse_unknown
 
-__all__ = ["AgentOptions", "RunOptions", "WorkflowOptions", "apply_limits", "checked_options"]
+__all__ = ["AgentOptions", "RunOptions", "WorkflowOptions", "apply_limits", "validate_options"]
 
 
 class RunOptions(TypedDict, total=False):
@@ -48,7 +48,7 @@ class WorkflowOptions(RunOptions, total=False):
     files: list[Any] | None
 
 
-def checked_options(where: str, given: Mapping[str, Any], kind: type) -> dict[str, Any]:
+def validate_options(where: str, values: Mapping[str, Any], kind: type) -> dict[str, Any]:
     """Return all options of `kind`, None where nothing is given.
 
     Raises:
@@ -56,8 +56,8 @@ def checked_options(where: str, given: Mapping[str, Any], kind: type) -> dict[st
         ConfigurationError: a value can't be used.
     """
     known = kind.__annotations__
-    refuse_unknown(where, {name: value for name, value in given.items() if name not in known})
-    options = {name: given.get(name) for name in known}
+    refuse_unknown(where, {name: value for name, value in values.items() if name not in known})
+    options = {name: values.get(name) for name in known}
     check_hook(options["on_cancel"], f"on_cancel= of {where}")
     seconds_until(options["deadline"])
     return options
@@ -66,14 +66,14 @@ def checked_options(where: str, given: Mapping[str, Any], kind: type) -> dict[st
 def apply_limits(run: Run, options: Mapping[str, Any]) -> None:
     """Put what `options` say on a run that hasn't started: its limits, and whether others may know its id."""
     if options["run_id"] is not None:
-        run.begin_when_claimed()
-    kept: KeptOptions | None = options.get("kept")
+        run.require_claim()
+    kept: DurableLimits | None = options.get("kept")
     if kept is not None:  # it goes on: its limits are those that it was started with
         run.options.spent = kept.spent
         for limit in kept.limits:
-            run.limit(limit.seconds, limit.what, until=limit.until)
-        run.spend_within(kept.budget)
+            run.set_deadline(limit.seconds, limit.what, until=limit.until)
+        run.set_budget(kept.budget)
         return
-    run.limit(options["timeout"], "the timeout of this run")
-    run.limit(seconds_until(options["deadline"]), "the deadline of this run")
-    run.spend_within(options["budget"])
+    run.set_deadline(options["timeout"], "the timeout of this run")
+    run.set_deadline(seconds_until(options["deadline"]), "the deadline of this run")
+    run.set_budget(options["budget"])

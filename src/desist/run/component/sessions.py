@@ -19,10 +19,10 @@ from desist.run.outputs.session import Session
 from desist.run.records.metrics import RunMetrics
 from desist.run.storage.store import RunStore, SessionUpdate
 
-__all__ = ["Sessions"]
+__all__ = ["SessionMethods"]
 
 
-class Sessions:
+class SessionMethods:
     """What agents and workflows can say about their sessions.
 
     Where `session_id` is None: the one that the agent or workflow was given, else that of its last run.
@@ -42,14 +42,14 @@ class Sessions:
 
     # -- for runs that begin
 
-    def _session_for(self, given: str | None, *, lasting: bool) -> tuple[str, bool]:
+    def _session_for(self, session_id: str | None, *, lasting: bool) -> tuple[str, bool]:
         """Return the id of the session of a new run, and whether the session begins with it.
 
         Parameters:
             given: what the program said, if it did.
             lasting: whether runs that don't say share one session. Else each has its own.
         """
-        new, known = False, given or self.session_id
+        new, known = False, session_id or self.session_id
         if known is None:
             made = new_id()
             known = self.__dict__.setdefault("_own_session", made) if lasting else made
@@ -57,11 +57,11 @@ class Sessions:
         self._last_session = known
         return known, new
 
-    def _which(self, session_id: str | None) -> str | None:
+    def _resolve_session_id(self, session_id: str | None) -> str | None:
         return session_id or self.session_id or self._own_session or self._last_session
 
-    def _needed(self, session_id: str | None) -> str:
-        known = self._which(session_id)
+    def _require_session_id(self, session_id: str | None) -> str:
+        known = self._resolve_session_id(session_id)
         if known is None:
             raise ConfigurationError(f"{self!r} has no session yet: give session_id=, or run it first")
         return known
@@ -74,7 +74,7 @@ class Sessions:
         Parameters:
             user_id: only if the session is this user's, or nobody's.
         """
-        known = self._which(session_id)
+        known = self._resolve_session_id(session_id)
         return load_session(self.store, known, self._kind, user_id, self.id) if known is not None else None
 
     def get_session_state(self, session_id: str | None = None) -> dict[str, Any]:
@@ -82,14 +82,14 @@ class Sessions:
 
         Changing the dict changes nothing: see `update_session_state`.
         """
-        known = self._which(session_id)
+        known = self._resolve_session_id(session_id)
         held = self.store.load_session(known, self._kind) if known is not None else None
         state: dict[str, Any] = (held.session_data.get("session_state") if held is not None else None) or {}
         return state
 
     def get_session_name(self, session_id: str | None = None) -> str | None:
         """Return how the session was called, or None."""
-        known = self._which(session_id)
+        known = self._resolve_session_id(session_id)
         held = self.store.load_session(known, self._kind) if known is not None else None
         return held.session_data.get("session_name") if held is not None else None
 
@@ -105,8 +105,8 @@ class Sessions:
             session_id, user_id: only if the run is of this session, of this user.
         """
         live: Any = registry.get(run_id)
-        if live is not None and live.store is self.store and not live.scope.concluding:
-            found = live.stored_now()  # its end is told by the store only
+        if live is not None and live.store is self.store and not live.scope.finalizing:
+            found = live.snapshot()  # its end is told by the store only
         else:
             found = self.store.load_run(run_id)
         if found is None or session_id not in (None, found.session_id) or user_id not in (None, found.user_id):
@@ -115,7 +115,7 @@ class Sessions:
 
     def get_last_run_output(self, session_id: str | None = None) -> Any:
         """Return the output of the run of a session that began last and has ended, or None."""
-        known = self._which(session_id)
+        known = self._resolve_session_id(session_id)
         if known is None:
             return None
         runs = self.store.session_runs(known, kind=self._kind, owner_id=self.id, limit=1)
@@ -129,7 +129,7 @@ class Sessions:
         Raises:
             StoreError: it isn't known to be stored.
         """
-        known = self._needed(session_id)
+        known = self._require_session_id(session_id)
         self._change(SessionUpdate(**self._named(known), after=dict(updates)))
         return self.get_session_state(known)
 
@@ -139,7 +139,7 @@ class Sessions:
         Raises:
             StoreError: it isn't known to be stored.
         """
-        known = self._needed(session_id)
+        known = self._require_session_id(session_id)
         self._change(SessionUpdate(**self._named(known), name=session_name))
         return self.get_session(known)
 

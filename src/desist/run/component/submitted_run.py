@@ -15,7 +15,7 @@ from desist.cancel.status import RunStatus
 from desist.exceptions import StoreError
 from desist.run.component.cancellation import cancel
 from desist.run.storage.queue_store import QueueStore
-from desist.runtime.daemon_thread import aside
+from desist.runtime.daemon_thread import to_daemon_thread
 
 __all__ = ["SubmittedRun"]
 
@@ -53,7 +53,7 @@ class SubmittedRun:
         try:
             return watch.latch.wait(timeout)
         finally:
-            self._store.forget_watch(watch)
+            self._store.remove_watch(watch)
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait until it has ended; return its output, whatever its status is.
@@ -70,12 +70,12 @@ class SubmittedRun:
         return self._output()
 
     async def _wait(self) -> Any:
-        watch = await aside(lambda: self._store.watch_end(self.run_id), "desist-db-call")
+        watch = await to_daemon_thread(lambda: self._store.watch_end(self.run_id), "desist-db-call")
         try:
             await watch.latch.wait_async()
         finally:
-            self._store.forget_watch(watch)
-        return await aside(self._output, "desist-db-read")
+            self._store.remove_watch(watch)
+        return await to_daemon_thread(self._output, "desist-db-read")
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._wait().__await__()
@@ -95,7 +95,9 @@ class SubmittedRun:
         scope: Literal["tree", "run"] = "tree",
         compensate: bool = False,
     ) -> CancelReceipt:
-        """Cancel it; see `desist.run.component.cancellation.cancel`. While it waits for a worker it ends at once, and never begins."""
+        """Cancel it; see `desist.run.component.cancellation.cancel`. While it waits for a worker it ends at once,
+        and never begins.
+        """
         return cancel(
             self.run_id,
             reason=reason,

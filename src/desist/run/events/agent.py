@@ -12,9 +12,10 @@ from desist.run.events.agent_base import BaseAgentRunEvent, CustomEvent, RunEven
 from desist.run.events.base import CancelRecord, RunStatus
 from desist.run.records.message import Message, ToolExecution
 from desist.run.records.metrics import RunMetrics
-from desist.run.records.record import Reviver, list_of, record, revive_as
+from desist.run.records.record import Reviver, list_of, record_class, reviver
 
 __all__ = [
+    "RUN_EVENT_TYPES",
     "IntermediateRunContentEvent",
     "ModelRequestCompletedEvent",
     "ModelRequestStartedEvent",
@@ -22,7 +23,6 @@ __all__ = [
     "PostHookStartedEvent",
     "PreHookCompletedEvent",
     "PreHookStartedEvent",
-    "RUN_EVENT_TYPES",
     "ReasoningCompletedEvent",
     "ReasoningContentDeltaEvent",
     "ReasoningStartedEvent",
@@ -42,10 +42,10 @@ __all__ = [
     "agent_event_from_dict",
 ]
 
-_messages = list_of(revive_as(Message))
+_messages = list_of(reviver(Message))
 
 
-@record
+@record_class
 class RunStartedEvent(BaseAgentRunEvent):
     """The run began."""
 
@@ -54,7 +54,7 @@ class RunStartedEvent(BaseAgentRunEvent):
     model_provider: str = ""
 
 
-@record
+@record_class
 class RunContentEvent(BaseAgentRunEvent):
     """A piece of the answer."""
 
@@ -79,14 +79,14 @@ class RunContentEvent(BaseAgentRunEvent):
     }
 
 
-@record
+@record_class
 class RunContentCompletedEvent(BaseAgentRunEvent):
     """The answer's text is complete; the run isn't yet."""
 
     event: str = RunEvent.run_content_completed.value
 
 
-@record
+@record_class
 class IntermediateRunContentEvent(BaseAgentRunEvent):
     """A piece of text that isn't the final answer."""
 
@@ -96,7 +96,7 @@ class IntermediateRunContentEvent(BaseAgentRunEvent):
     is_content: ClassVar[bool] = True
 
 
-@record
+@record_class
 class RunCompletedEvent(BaseAgentRunEvent):
     """Terminal: the run ended well; `content` is the whole answer."""
 
@@ -120,11 +120,11 @@ class RunCompletedEvent(BaseAgentRunEvent):
 
     status: ClassVar[RunStatus] = RunStatus.completed
     is_terminal: ClassVar[bool] = True
-    _says_status: ClassVar[bool] = True
-    _revivers: ClassVar[Mapping[str, Reviver]] = {**RunContentEvent._revivers, "metrics": revive_as(RunMetrics)}
+    _status_attribute: ClassVar[bool] = True
+    _revivers: ClassVar[Mapping[str, Reviver]] = {**RunContentEvent._revivers, "metrics": reviver(RunMetrics)}
 
 
-@record
+@record_class
 class RunErrorEvent(BaseAgentRunEvent):
     """Terminal: the run failed; `content` is the error's message."""
 
@@ -137,10 +137,10 @@ class RunErrorEvent(BaseAgentRunEvent):
     status: ClassVar[RunStatus] = RunStatus.error
     is_terminal: ClassVar[bool] = True
     is_error: ClassVar[bool] = True
-    _says_status: ClassVar[bool] = True
+    _status_attribute: ClassVar[bool] = True
 
 
-@record
+@record_class
 class RunCancelledEvent(BaseAgentRunEvent):
     """Terminal: the run was cancelled; `content` is all text received before the decision."""
 
@@ -151,14 +151,14 @@ class RunCancelledEvent(BaseAgentRunEvent):
     status: ClassVar[RunStatus] = RunStatus.cancelled
     is_terminal: ClassVar[bool] = True
     is_cancelled: ClassVar[bool] = True
-    _says_status: ClassVar[bool] = True
+    _status_attribute: ClassVar[bool] = True
     _revivers: ClassVar[Mapping[str, Reviver]] = {
         **BaseAgentRunEvent._revivers,
-        "cancel": revive_as(CancelRecord),
+        "cancel": reviver(CancelRecord),
     }
 
 
-@record
+@record_class
 class RunPausedEvent(BaseAgentRunEvent):
     """The run waits for a human. It isn't terminal: the run goes on, or is cancelled."""
 
@@ -168,36 +168,36 @@ class RunPausedEvent(BaseAgentRunEvent):
     is_paused: ClassVar[bool] = True
 
 
-@record
+@record_class
 class RunContinuedEvent(BaseAgentRunEvent):
     """A paused or cancelled run goes on."""
 
     event: str = RunEvent.run_continued.value
 
 
-@record
+@record_class
 class _PreHookEvent(BaseAgentRunEvent):
     pre_hook_name: str | None = None
     run_input: RunInput | None = None
 
-    _revivers: ClassVar[Mapping[str, Reviver]] = {**BaseAgentRunEvent._revivers, "run_input": revive_as(RunInput)}
+    _revivers: ClassVar[Mapping[str, Reviver]] = {**BaseAgentRunEvent._revivers, "run_input": reviver(RunInput)}
 
 
-@record
+@record_class
 class PreHookStartedEvent(_PreHookEvent):
     """A hook before the run began."""
 
     event: str = RunEvent.pre_hook_started.value
 
 
-@record
+@record_class
 class PreHookCompletedEvent(_PreHookEvent):
     """A hook before the run ended."""
 
     event: str = RunEvent.pre_hook_completed.value
 
 
-@record
+@record_class
 class PostHookStartedEvent(BaseAgentRunEvent):
     """A hook after the run began."""
 
@@ -205,7 +205,7 @@ class PostHookStartedEvent(BaseAgentRunEvent):
     post_hook_name: str | None = None
 
 
-@record
+@record_class
 class PostHookCompletedEvent(BaseAgentRunEvent):
     """A hook after the run ended."""
 
@@ -213,21 +213,21 @@ class PostHookCompletedEvent(BaseAgentRunEvent):
     post_hook_name: str | None = None
 
 
-@record
+@record_class
 class _ToolCallEvent(BaseAgentRunEvent):
     tool: ToolExecution | None = None
 
-    _revivers: ClassVar[Mapping[str, Reviver]] = {**BaseAgentRunEvent._revivers, "tool": revive_as(ToolExecution)}
+    _revivers: ClassVar[Mapping[str, Reviver]] = {**BaseAgentRunEvent._revivers, "tool": reviver(ToolExecution)}
 
 
-@record
+@record_class
 class ToolCallStartedEvent(_ToolCallEvent):
     """A tool was called."""
 
     event: str = RunEvent.tool_call_started.value
 
 
-@record
+@record_class
 class ToolCallCompletedEvent(_ToolCallEvent):
     """A tool returned."""
 
@@ -238,7 +238,7 @@ class ToolCallCompletedEvent(_ToolCallEvent):
     files: list[Any] | None = None
 
 
-@record
+@record_class
 class ToolCallErrorEvent(_ToolCallEvent):
     """A tool failed."""
 
@@ -246,7 +246,7 @@ class ToolCallErrorEvent(_ToolCallEvent):
     error: str | None = None
 
 
-@record
+@record_class
 class ToolCallCancelledEvent(_ToolCallEvent):
     """A tool call was stopped, or given up: `tool.abandoned` says which."""
 
@@ -254,14 +254,14 @@ class ToolCallCancelledEvent(_ToolCallEvent):
     reason: str | None = None
 
 
-@record
+@record_class
 class ReasoningStartedEvent(BaseAgentRunEvent):
     """The model began to reason."""
 
     event: str = RunEvent.reasoning_started.value
 
 
-@record
+@record_class
 class ReasoningStepEvent(BaseAgentRunEvent):
     """A step of reasoning is complete."""
 
@@ -270,7 +270,7 @@ class ReasoningStepEvent(BaseAgentRunEvent):
     reasoning_content: str = ""
 
 
-@record
+@record_class
 class ReasoningContentDeltaEvent(BaseAgentRunEvent):
     """A piece of reasoning text."""
 
@@ -280,7 +280,7 @@ class ReasoningContentDeltaEvent(BaseAgentRunEvent):
     is_content: ClassVar[bool] = True
 
 
-@record
+@record_class
 class ReasoningCompletedEvent(BaseAgentRunEvent):
     """The reasoning is complete."""
 
@@ -288,7 +288,7 @@ class ReasoningCompletedEvent(BaseAgentRunEvent):
     content_type: str = "str"
 
 
-@record
+@record_class
 class ModelRequestStartedEvent(BaseAgentRunEvent):
     """A request goes to a model."""
 
@@ -297,7 +297,7 @@ class ModelRequestStartedEvent(BaseAgentRunEvent):
     model_provider: str | None = None
 
 
-@record
+@record_class
 class ModelRequestCompletedEvent(BaseAgentRunEvent):
     """A model's answer is complete: its tokens, and the seconds to the first one."""
 

@@ -1,6 +1,6 @@
 """What every event of an agent is made of: the names, the base class, the input, and the user's own event.
 
-The events themselves are in `agent_events`; `desist.run.agent` is the face of both. `event` holds the plain string,
+The events themselves are in `agent`; `desist.run.agent` is the face of both. `event` holds the plain string,
 so that it compares equal to a member of `RunEvent` and is JSON already.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from desist.run.events.base import BaseRunOutputEvent, CustomFields, now
 from desist.run.records.message import ToolExecution
-from desist.run.records.record import Record, Reviver, list_of, record, revive_as
+from desist.run.records.record import Record, Reviver, list_of, record_class, reviver
 
 __all__ = ["BaseAgentRunEvent", "CustomEvent", "RunEvent", "RunInput"]
 
@@ -61,7 +61,7 @@ class RunEvent(str, Enum):
     custom_event = "CustomEvent"
 
 
-@record
+@record_class
 class RunInput(Record):
     """What a run was asked: text, data or messages, and media."""
 
@@ -72,7 +72,7 @@ class RunInput(Record):
     files: list[Any] | None = None
 
 
-@record
+@record_class
 class BaseAgentRunEvent(BaseRunOutputEvent):
     """What every event of an agent carries. Inside a workflow `workflow_run_id` is the root's id."""
 
@@ -93,7 +93,7 @@ class BaseAgentRunEvent(BaseRunOutputEvent):
     content: Any | None = None
 
     _revivers: ClassVar[Mapping[str, Reviver]] = {
-        "tools": list_of(revive_as(ToolExecution)),
+        "tools": list_of(reviver(ToolExecution)),
         "step_index": lambda value: tuple(value) if isinstance(value, list) else value,
     }
 

@@ -14,7 +14,7 @@ from desist.cancel.receipt import Abandoned, CancelRecord
 from desist.cancel.status import RunStatus
 from desist.exceptions import UnsupportedError
 from desist.run.options.context import RunContext
-from desist.run.records.json_values import Path, names_of, plain
+from desist.run.records.json_values import Path, names_of, to_json_value
 from desist.run.records.record import Record
 
 __all__ = [
@@ -63,11 +63,11 @@ class BaseRunOutputEvent(Record):
     is_cancelled: ClassVar[bool] = False
     is_error: ClassVar[bool] = False
     is_paused: ClassVar[bool] = False
-    _says_status: ClassVar[bool] = False
+    _status_attribute: ClassVar[bool] = False
 
     def _fields(self, path: Path) -> dict[str, Any]:
         data = super()._fields(path)
-        if self._says_status:
+        if self._status_attribute:
             data["status"] = self.status.value  # type: ignore[attr-defined]  # every such class has one
         return data
 
@@ -106,7 +106,7 @@ class CustomFields(BaseRunOutputEvent):
 
     def _fields(self, path: Path) -> dict[str, Any]:
         inside = (*path, id(self))
-        return super()._fields(path) | {name: plain(value, inside) for name, value in self._extras().items()}
+        return super()._fields(path) | {name: to_json_value(value, inside) for name, value in self._extras().items()}
 
     def _extras(self) -> dict[str, Any]:
         """Return what was set beside the fields, None left out."""
@@ -133,4 +133,4 @@ def content_text(content: Any) -> str:
         return content or ""
     import json  # on first use: outputs are text nearly always
 
-    return json.dumps(plain(content), ensure_ascii=False, indent=2)
+    return json.dumps(to_json_value(content), ensure_ascii=False, indent=2)

@@ -1,7 +1,7 @@
 """Events and outputs as dicts, JSON lines and SSE frames, and back.
 
 Called by the store, the server and whoever writes runs to a file. It knows every event's name and class; how a value
-becomes plain is `plain`'s business.
+becomes plain is `to_json_value`'s business.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from desist.run.events import steps as step_events
 from desist.run.events import workflow as workflow_events
 from desist.run.events import workflow_base as workflow_event
 from desist.run.events.base import BaseRunOutputEvent
-from desist.run.records.json_values import line, plain
+from desist.run.records.json_values import to_json_line, to_json_value
 
 __all__ = ["WORKFLOW_EVENT_TYPES", "event_from_dict", "sse_frame", "to_dict", "to_json"]
 
@@ -31,13 +31,15 @@ WORKFLOW_EVENT_TYPES = _by_name()
 
 
 def to_dict(value: Any) -> Any:
-    """Return `value` (an event, an output, anything) as plain JSON values; see `desist.run.records.json_values.plain`."""
-    return plain(value)
+    """Return `value` (an event, an output, anything) as plain JSON values; see
+    `desist.run.records.json_values.to_json_value`.
+    """
+    return to_json_value(value)
 
 
 def to_json(value: Any) -> str:
     """Return `value` as one line of compact JSON; non-ASCII is kept. `json.loads` of it equals `to_dict(value)`."""
-    return line(plain(value)).decode()
+    return to_json_line(to_json_value(value)).decode()
 
 
 def sse_frame(event: BaseRunOutputEvent, index: int | None = None, run_id: str | None = None) -> bytes:
@@ -52,7 +54,7 @@ def sse_frame(event: BaseRunOutputEvent, index: int | None = None, run_id: str |
 
     In a resumable stream `event_at` says when the event was told, in seconds since the epoch, where that is known.
     """
-    data = plain(event)
+    data = to_json_value(event)
     if index is not None:
         data["event_index"] = index
         if event.event_at is not None:
@@ -63,7 +65,7 @@ def sse_frame(event: BaseRunOutputEvent, index: int | None = None, run_id: str |
         data["run_id"] = run_id
     name = " ".join(str(data.get("event") or type(event).__name__).split()).encode()
     place = b"" if index is None else b"id: %d\n" % index
-    return b"event: %b\ndata: %b\n%b\n" % (name, line(data), place)
+    return b"event: %b\ndata: %b\n%b\n" % (name, to_json_line(data), place)
 
 
 def event_from_dict(data: Mapping[str, Any]) -> BaseRunOutputEvent:

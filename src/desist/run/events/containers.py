@@ -6,7 +6,7 @@ from dataclasses import field
 from typing import Any
 
 from desist.run.events.workflow_base import BaseStepEvent, WorkflowRunEvent
-from desist.run.records.record import record
+from desist.run.records.record import record_class
 
 __all__ = [
     "ConditionExecutionCompletedEvent",
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-@record
+@record_class
 class LoopExecutionStartedEvent(BaseStepEvent):
     """A loop began."""
 
@@ -33,7 +33,7 @@ class LoopExecutionStartedEvent(BaseStepEvent):
     max_iterations: int | None = None
 
 
-@record
+@record_class
 class LoopIterationStartedEvent(BaseStepEvent):
     """A round of a loop began; counted from 1."""
 
@@ -42,7 +42,7 @@ class LoopIterationStartedEvent(BaseStepEvent):
     max_iterations: int | None = None
 
 
-@record
+@record_class
 class LoopIterationCompletedEvent(BaseStepEvent):
     """A round of a loop ended."""
 
@@ -53,7 +53,7 @@ class LoopIterationCompletedEvent(BaseStepEvent):
     should_continue: bool = True
 
 
-@record
+@record_class
 class LoopExecutionCompletedEvent(BaseStepEvent):
     """A loop ended."""
 
@@ -63,7 +63,7 @@ class LoopExecutionCompletedEvent(BaseStepEvent):
     all_results: list[list[Any]] = field(default_factory=list)
 
 
-@record
+@record_class
 class ParallelExecutionStartedEvent(BaseStepEvent):
     """The branches of a Parallel began."""
 
@@ -71,7 +71,7 @@ class ParallelExecutionStartedEvent(BaseStepEvent):
     parallel_step_count: int | None = None
 
 
-@record
+@record_class
 class ParallelExecutionCompletedEvent(BaseStepEvent):
     """All branches of a Parallel ended."""
 
@@ -80,7 +80,7 @@ class ParallelExecutionCompletedEvent(BaseStepEvent):
     step_results: list[Any] = field(default_factory=list)
 
 
-@record
+@record_class
 class ConditionExecutionStartedEvent(BaseStepEvent):
     """A condition was decided."""
 
@@ -88,7 +88,7 @@ class ConditionExecutionStartedEvent(BaseStepEvent):
     condition_result: bool | None = None
 
 
-@record
+@record_class
 class ConditionExecutionCompletedEvent(BaseStepEvent):
     """A condition's branch ended."""
 
@@ -99,7 +99,7 @@ class ConditionExecutionCompletedEvent(BaseStepEvent):
     step_results: list[Any] = field(default_factory=list)
 
 
-@record
+@record_class
 class RouterExecutionStartedEvent(BaseStepEvent):
     """A router chose."""
 
@@ -107,7 +107,7 @@ class RouterExecutionStartedEvent(BaseStepEvent):
     selected_steps: list[str] = field(default_factory=list)
 
 
-@record
+@record_class
 class RouterExecutionCompletedEvent(BaseStepEvent):
     """What a router chose ended."""
 
@@ -117,7 +117,7 @@ class RouterExecutionCompletedEvent(BaseStepEvent):
     step_results: list[Any] = field(default_factory=list)
 
 
-@record
+@record_class
 class RouterPausedEvent(BaseStepEvent):
     """A router waits for a human's choice."""
 
@@ -127,7 +127,7 @@ class RouterPausedEvent(BaseStepEvent):
     allow_multiple_selections: bool = False
 
 
-@record
+@record_class
 class StepsExecutionStartedEvent(BaseStepEvent):
     """A group of steps began."""
 
@@ -135,7 +135,7 @@ class StepsExecutionStartedEvent(BaseStepEvent):
     steps_count: int | None = None
 
 
-@record
+@record_class
 class StepsExecutionCompletedEvent(BaseStepEvent):
     """A group of steps ended."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from desist.run.events.workflow_base import BaseStepEvent, WorkflowRunEvent
-from desist.run.records.record import record
+from desist.run.records.record import record_class
 
 __all__ = [
     "StepCancelledEvent",
@@ -22,14 +22,14 @@ __all__ = [
 ]
 
 
-@record
+@record_class
 class StepStartedEvent(BaseStepEvent):
     """A step began."""
 
     event: str = WorkflowRunEvent.step_started.value
 
 
-@record
+@record_class
 class StepCompletedEvent(BaseStepEvent):
     """A step ended well; `step_response` is its `StepOutput`."""
 
@@ -43,7 +43,7 @@ class StepCompletedEvent(BaseStepEvent):
     step_response: Any | None = None
 
 
-@record
+@record_class
 class StepCancelledEvent(BaseStepEvent):
     """A step was interrupted; `content` is what it had said by then. Its run's end is told by a later event."""
 
@@ -53,7 +53,7 @@ class StepCancelledEvent(BaseStepEvent):
     step_response: Any | None = None
 
 
-@record
+@record_class
 class StepErrorEvent(BaseStepEvent):
     """A step failed; the workflow may go on."""
 
@@ -61,7 +61,7 @@ class StepErrorEvent(BaseStepEvent):
     error: str | None = None
 
 
-@record
+@record_class
 class StepProgressEvent(BaseStepEvent):
     """A step told how far it is."""
 
@@ -71,7 +71,7 @@ class StepProgressEvent(BaseStepEvent):
     data: dict[str, Any] | None = None
 
 
-@record
+@record_class
 class StepOutputEvent(BaseStepEvent):
     """What a function step made: a `StepOutput`, its parts within reach."""
 
@@ -119,7 +119,7 @@ class StepOutputEvent(BaseStepEvent):
         return getattr(self.step_output, "files", None)
 
 
-@record
+@record_class
 class StepPausedEvent(BaseStepEvent):
     """A step waits for a human."""
 
@@ -131,14 +131,14 @@ class StepPausedEvent(BaseStepEvent):
     user_input_schema: list[dict[str, Any]] | None = None
 
 
-@record
+@record_class
 class StepContinuedEvent(BaseStepEvent):
     """A paused step goes on."""
 
     event: str = WorkflowRunEvent.step_continued.value
 
 
-@record
+@record_class
 class StepExecutorPausedEvent(BaseStepEvent):
     """The agent or team of a step waits for a human."""
 
@@ -150,7 +150,7 @@ class StepExecutorPausedEvent(BaseStepEvent):
     executor_requirements: list[Any] | None = None
 
 
-@record
+@record_class
 class StepExecutorContinuedEvent(BaseStepEvent):
     """The agent or team of a step goes on."""
 
@@ -161,7 +161,7 @@ class StepExecutorContinuedEvent(BaseStepEvent):
     executor_type: str | None = None
 
 
-@record
+@record_class
 class StepOutputReviewEvent(BaseStepEvent):
     """A step's output waits for a human's eye."""
 

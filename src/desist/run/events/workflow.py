@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from desist.run.events.base import CancelRecord, RunStatus
 from desist.run.events.workflow_base import BaseWorkflowRunOutputEvent, WorkflowRunEvent
-from desist.run.records.record import Reviver, list_of, record, revive_as
+from desist.run.records.record import Reviver, list_of, record_class, reviver
 
 if TYPE_CHECKING:
     from desist.run.outputs.workflow import WorkflowRunOutput
@@ -28,14 +28,14 @@ def _run(value: Any) -> Any:
     return run_from_dict(value)
 
 
-@record
+@record_class
 class WorkflowStartedEvent(BaseWorkflowRunOutputEvent):
     """The run began."""
 
     event: str = WorkflowRunEvent.workflow_started.value
 
 
-@record
+@record_class
 class WorkflowCompletedEvent(BaseWorkflowRunOutputEvent):
     """Terminal: the run ended well. `run_output` is for readers in this process and is never sent."""
 
@@ -50,12 +50,12 @@ class WorkflowCompletedEvent(BaseWorkflowRunOutputEvent):
 
     status: ClassVar[RunStatus] = RunStatus.completed
     is_terminal: ClassVar[bool] = True
-    _says_status: ClassVar[bool] = True
-    _unsent: ClassVar[frozenset[str]] = frozenset({"run_output"})
+    _status_attribute: ClassVar[bool] = True
+    _not_serialized: ClassVar[frozenset[str]] = frozenset({"run_output"})
     _revivers: ClassVar[Mapping[str, Reviver]] = {"step_executor_runs": list_of(_run)}
 
 
-@record
+@record_class
 class WorkflowCancelledEvent(BaseWorkflowRunOutputEvent):
     """Terminal: the run was cancelled. `content` is the partial text; `run_output` is never sent."""
 
@@ -69,12 +69,12 @@ class WorkflowCancelledEvent(BaseWorkflowRunOutputEvent):
     status: ClassVar[RunStatus] = RunStatus.cancelled
     is_terminal: ClassVar[bool] = True
     is_cancelled: ClassVar[bool] = True
-    _says_status: ClassVar[bool] = True
-    _unsent: ClassVar[frozenset[str]] = frozenset({"run_output"})
-    _revivers: ClassVar[Mapping[str, Reviver]] = {"cancel": revive_as(CancelRecord)}
+    _status_attribute: ClassVar[bool] = True
+    _not_serialized: ClassVar[frozenset[str]] = frozenset({"run_output"})
+    _revivers: ClassVar[Mapping[str, Reviver]] = {"cancel": reviver(CancelRecord)}
 
 
-@record
+@record_class
 class WorkflowErrorEvent(BaseWorkflowRunOutputEvent):
     """Terminal: the run failed."""
 
@@ -87,10 +87,10 @@ class WorkflowErrorEvent(BaseWorkflowRunOutputEvent):
     status: ClassVar[RunStatus] = RunStatus.error
     is_terminal: ClassVar[bool] = True
     is_error: ClassVar[bool] = True
-    _says_status: ClassVar[bool] = True
+    _status_attribute: ClassVar[bool] = True
 
 
-@record
+@record_class
 class WorkflowPausedEvent(BaseWorkflowRunOutputEvent):
     """The run waits for a human. It isn't terminal: the run goes on, or is cancelled."""
 
@@ -106,5 +106,5 @@ class WorkflowPausedEvent(BaseWorkflowRunOutputEvent):
 
     status: ClassVar[RunStatus] = RunStatus.paused
     is_paused: ClassVar[bool] = True
-    _says_status: ClassVar[bool] = True
+    _status_attribute: ClassVar[bool] = True
     _revivers: ClassVar[Mapping[str, Reviver]] = {"step_executor_runs": list_of(_run)}

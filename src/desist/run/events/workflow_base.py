@@ -1,6 +1,6 @@
 """What every event of a workflow is made of: the names, the two base classes, and the user's own event.
 
-The events themselves are in `workflow_events` (the run), `step_events` and `container_events`; `desist.run.workflow`
+The events themselves are in `workflow` (the run), `steps` and `containers`; `desist.run.workflow`
 is the face of all. `event` holds the plain string, which compares equal to a member of `WorkflowRunEvent`.
 """
 
@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any, ClassVar
 
 from desist.run.events.base import BaseRunOutputEvent, CustomFields, RunStatus, now
-from desist.run.records.record import Reviver, record
+from desist.run.records.record import Reviver, record_class
 
 __all__ = ["BaseStepEvent", "BaseWorkflowRunOutputEvent", "CustomEvent", "StepIndex", "WorkflowRunEvent"]
 
@@ -58,7 +58,7 @@ class WorkflowRunEvent(str, Enum):
     custom_event = "CustomEvent"
 
 
-@record
+@record_class
 class BaseWorkflowRunOutputEvent(BaseRunOutputEvent):
     """What every event of a workflow carries. `run_id` is the run that can be cancelled by it."""
 
@@ -79,7 +79,7 @@ def _index(value: Any) -> StepIndex:
     return tuple(value) if isinstance(value, list) else value
 
 
-@record
+@record_class
 class BaseStepEvent(BaseWorkflowRunOutputEvent):
     """Base of the events of a step or container: which one it was."""
 

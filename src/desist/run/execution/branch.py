@@ -1,4 +1,6 @@
-"""Which of several branches code belongs to, where a run does work side by side. Set by `desist.run.execution.parallel`."""
+"""Which of several branches code belongs to, where a run does work side by side. Set by
+`desist.run.execution.parallel`.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ class Branch:
             branch = branch.outer
 
     @property
-    def told_to_stop(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether this one or one around it was stopped."""
         return any(branch.stopped for branch in self.and_around())
 

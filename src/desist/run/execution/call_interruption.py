@@ -17,7 +17,7 @@ from desist.cancel.token import CancelToken, deliver, deliver_urgent
 from desist.runtime.helper_threads import interrupting_helpers
 
 if TYPE_CHECKING:
-    from desist.run.execution.interruption import Stopping
+    from desist.run.execution.interruption import Interruption
 
 __all__ = ["CallInterruption", "do_all", "interrupt_all"]
 
@@ -38,7 +38,7 @@ class CallInterruption:
         force: leave no time for cleanup.
     """
 
-    def __init__(self, runs: list[Stopping], grace: float | None, force: bool) -> None:
+    def __init__(self, runs: list[Interruption], grace: float | None, force: bool) -> None:
         self._runs, self._grace, self._force = runs, grace, force
         self._marked: list[CancelToken] = []
         self.size = len(runs) if len(runs) > FEW else sum(1 + len(run.scope.work) for run in runs)
@@ -65,7 +65,7 @@ class CallInterruption:
             grace = run.grace if self._grace is None else self._grace
             yield partial(run.deliver_to_tasks, grace, self._force)
             for work in list(run.scope.work):
-                yield partial(work.stop, grace, force=self._force)
+                yield partial(work.interrupt, grace, force=self._force)
 
     def end(self, *, late: bool) -> None:
         """All were told: what is due now?"""

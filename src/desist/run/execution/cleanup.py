@@ -19,15 +19,15 @@ from desist.calls.thread_pool import set_owner
 from desist.cancel.receipt import CleanupResult
 from desist.cancel.token import CancelToken, set_current
 from desist.exceptions import ConfigurationError, RunCancelled
-from desist.runtime.run_tasks import Tasks, set_tasks
+from desist.runtime.run_tasks import RunTasks, set_tasks
 
-__all__ = ["Cleanup", "check_hook", "hook", "run_cleanups"]
+__all__ = ["CleanupHook", "bind_hook", "check_hook", "run_cleanups"]
 
 log = logging.getLogger("desist.run")
 
 
 @dataclass(frozen=True, slots=True)
-class Cleanup:
+class CleanupHook:
     """One hook that is due."""
 
     name: str
@@ -46,7 +46,7 @@ def check_hook(function: Any, what: str) -> None:
         raise ConfigurationError(f"{what} must be a function, not {function!r:.80}")
 
 
-def hook(name: str, kind: str, function: Callable[..., Any], subject: Any, known: dict[str, Any]) -> Cleanup:
+def bind_hook(name: str, kind: str, function: Callable[..., Any], subject: Any, known: dict[str, Any]) -> CleanupHook:
     """Bind a hook to what it is about: its first parameter is `subject`, others are filled in by name from `known`."""
     parameters = inspect.signature(function).parameters
     named = {key: value for key, value in known.items() if key in parameters}
@@ -54,11 +54,11 @@ def hook(name: str, kind: str, function: Callable[..., Any], subject: Any, known
     arguments = (subject,) if takes_subject else ()
     plain = function if inspect.isroutine(function) else function.__call__  # type: ignore[operator]
     is_async = inspect.iscoroutinefunction(plain)
-    return Cleanup(name, kind, lambda: function(*arguments, **named), is_async)
+    return CleanupHook(name, kind, lambda: function(*arguments, **named), is_async)
 
 
 async def run_cleanups(
-    cleanups: Sequence[Cleanup], done: list[CleanupResult], tasks: Tasks, token: CancelToken
+    cleanups: Sequence[CleanupHook], done: list[CleanupResult], tasks: RunTasks, token: CancelToken
 ) -> None:
     """Run them, each to its end; note in `done` how it went.
 
@@ -75,18 +75,18 @@ async def run_cleanups(
         began = time.monotonic()
         try:
             await call_user_code(cleanup.call, name=cleanup.name, is_async=cleanup.is_async)
-            _went(result, "done", began)
+            _record_result(result, "done", began)
         except (asyncio.CancelledError, RunCancelled):
-            _went(result, "stopped", began, "the grace was over")
+            _record_result(result, "stopped", began, "the grace was over")
             raise
         except (Exception, SystemExit) as error:
-            _went(result, "failed", began, f"{type(error).__name__}: {error}")
+            _record_result(result, "failed", began, f"{type(error).__name__}: {error}")
             whose = token.ids["run_id"] if token.ids else "none"
             words = "run %s: the %s hook %r failed: %s: %s"
             log.warning(words, whose, cleanup.kind, cleanup.name, type(error).__name__, error, extra=token.ids)
 
 
-def _went(result: CleanupResult, status: str, began: float, error: str | None = None) -> None:
+def _record_result(result: CleanupResult, status: str, began: float, error: str | None = None) -> None:
     """Note how a hook went, unless it was given up: then the record is out."""
     if result.status == "running":
         result.status, result.error, result.seconds = status, error, time.monotonic() - began

@@ -11,10 +11,10 @@ from typing import Any
 from desist.run.events.base import BaseRunOutputEvent, CustomFields
 from desist.run.execution.run import current_run
 
-__all__ = ["fill_in", "pass_on"]
+__all__ = ["emit_custom_event", "set_missing_ids"]
 
 
-def fill_in(event: BaseRunOutputEvent, common: Mapping[str, Any]) -> None:
+def set_missing_ids(event: BaseRunOutputEvent, common: Mapping[str, Any]) -> None:
     """Give an event of the user's own the ids that it lacks. Others have theirs."""
     if isinstance(event, CustomFields):
         for name, value in common.items():
@@ -22,7 +22,7 @@ def fill_in(event: BaseRunOutputEvent, common: Mapping[str, Any]) -> None:
                 setattr(event, name, value)
 
 
-def pass_on(event: BaseRunOutputEvent) -> None:
+def emit_custom_event(event: BaseRunOutputEvent) -> None:
     """Tell the reader of the current run an event that user code has made. Outside of any run nobody hears it.
 
     Raises:
@@ -30,5 +30,5 @@ def pass_on(event: BaseRunOutputEvent) -> None:
     """
     run = current_run()
     if run is not None:
-        fill_in(event, getattr(run.body, "common", {}))
+        set_missing_ids(event, getattr(run.body, "common", {}))
         run.emit(event)

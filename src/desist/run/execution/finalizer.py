@@ -12,37 +12,37 @@ from dataclasses import replace
 from typing import Any
 
 from desist.cancel.registry import registry
-from desist.cancel.scope import Tidy
+from desist.cancel.scope import CleanupState
 from desist.cancel.status import RunStatus
 from desist.run.execution.cleanup import run_cleanups
-from desist.run.execution.emitter import RunState
+from desist.run.execution.emitter import Emitter
 from desist.run.execution.follow import recent_streams
 from desist.run.storage.store import StoredRun
-from desist.streams.replay_channel import KeptBridge
+from desist.streams.replay_channel import ReplayChannel
 
-__all__ = ["Ending", "left_behind"]
+__all__ = ["Finalizer", "runs_with_abandoned_work"]
 
 log = logging.getLogger("desist.run")
 
 #: Fields of outputs that grow while a run goes on.
 _GROWING = ("events", "messages", "step_results", "tools")
 #: Runs that ended while something of theirs went on; gone when that has ended.
-_left_behind: weakref.WeakValueDictionary[int, Ending] = weakref.WeakValueDictionary()
+_left_behind: weakref.WeakValueDictionary[int, Finalizer] = weakref.WeakValueDictionary()
 os.register_at_fork(after_in_child=_left_behind.clear)
 
 
-def left_behind() -> list[Ending]:
+def runs_with_abandoned_work() -> list[Finalizer]:
     """Return the runs that have ended and left work behind which may still go on."""
     return [run for ref in _left_behind.valuerefs() if (run := ref()) is not None]
 
 
-class Ending(RunState):
+class Finalizer(Emitter):
     """The end of a run: tidy, conclude, store, announce."""
 
-    def _tidy(self) -> None:
+    def _run_cleanup(self) -> None:
         """Run the hooks that clean up, on the run's own loop; go on when they are through."""
         try:
-            cleanups = self.body.cleanups(self.compensate)
+            cleanups = self.body.cleanup_hooks(self.compensate_requested)
         except Exception:  # a mistake of ours must not leave a reader waiting
             log.exception("run %s: its hooks could not be found", self.run_id, extra=self.ids)
             cleanups = []
@@ -52,34 +52,34 @@ class Ending(RunState):
             self._tidying.loop = loop
 
             def go() -> None:
-                self._tidying.start(work).add_done_callback(lambda task: self._tidied(task))
+                self._tidying.start(work).add_done_callback(lambda task: self._on_cleanup_done(task))
 
             try:
                 loop.call_soon_threadsafe(go)
                 return
             except RuntimeError:  # the loop is closed: there is nowhere to clean up
                 work.close()
-        self._tidied(None)
+        self._on_cleanup_done(None)
 
-    def _tidied(self, task: asyncio.Task[None] | None) -> None:
+    def _on_cleanup_done(self, task: asyncio.Task[None] | None) -> None:
         if task is not None and not task.cancelled():
             task.exception()  # seen
         with self.lock:
-            self.scope.tidy = Tidy.done
+            self.scope.cleanup = CleanupState.done
         self._advance()
 
-    def _conclude(self) -> None:
+    def _finalize(self) -> None:
         """Record the end, then tell it."""
         cancelled = self.scope.status is RunStatus.cancelling
         status = RunStatus.cancelled if cancelled else self.scope.status
-        events = self._finish(status)
+        events = self._finish_output(status)
         future = self._save(status)
         if future is None:
-            self._announce(events)
+            self._settle(events)
         else:
             future.add_done_callback(lambda done: self._stored(done.exception(), events))
 
-    def _finish(self, status: RunStatus) -> list[Any]:
+    def _finish_output(self, status: RunStatus) -> list[Any]:
         """Finish the output of a run whose outcome is decided; return the closing events."""
         for timer in self._limits:
             timer.cancel()
@@ -88,14 +88,14 @@ class Ending(RunState):
             self.body.output.cancel = self.record
         self.body.output.status, self.body.output.store_error = status, None
         try:
-            events = self.body.conclude(status, self.error)
+            events = self.body.terminal_events(status, self.error)
         except Exception:  # a mistake of ours must not leave a reader waiting
             log.exception("run %s: its closing events could not be made", self.run_id, extra=self.ids)
             events = []
         if self.recorder is not None:
             with self.lock:
-                last = self.bridge.closing(event for event in events if self.body.shows(event))
-                self.recorder.end(last if self._ends_here else (), self.bridge.count)
+                last = self.bridge.terminal_items(event for event in events if self.body.is_visible(event))
+                self.recorder.end(last if self._records_terminal_event else (), self.bridge.count)
         if self.spans is not None:
             self.spans.end(status, self.record, self.error, self.body.output)
         return events
@@ -104,13 +104,13 @@ class Ending(RunState):
         """The store has answered. The end is told in any case, and says if it isn't known to be stored."""
         if error is not None:
             self._not_stored(error)
-        self._announce(events)
+        self._settle(events)
 
     def _not_stored(self, error: BaseException) -> None:
         self.body.output.store_error = str(error) or type(error).__name__
         log.error("run %s could not be stored: %s", self.run_id, error, extra=self.ids)
 
-    def stored(self, status: RunStatus) -> StoredRun:
+    def to_stored(self, status: RunStatus) -> StoredRun:
         """Return the run as a store takes it."""
         parent, body = self.scope.parent, self.body
         return StoredRun(
@@ -130,7 +130,7 @@ class Ending(RunState):
             options=self.options,
         )
 
-    def stored_now(self) -> StoredRun:
+    def snapshot(self) -> StoredRun:
         """Return a live run as it is at this moment, for who looks at it: a copy, with what was said by now."""
         with self.lock:
             output = copy.copy(self.body.output)
@@ -138,30 +138,30 @@ class Ending(RunState):
                 if isinstance(held := getattr(output, name, None), list):
                     setattr(output, name, list(held))
             if output.content is None:
-                output.content = self.body.said()
-            return replace(self.stored(self.status), output=output)
+                output.content = self.body.partial_content()
+            return replace(self.to_stored(self.status), output=output)
 
     def _save(self, status: RunStatus) -> Any:
         try:
-            return self.store.save_run(self.stored(status))
+            return self.store.save_run(self.to_stored(status))
         except Exception as error:
             log.debug("run %s: the store failed", self.run_id, exc_info=True, extra=self.ids)
             self._not_stored(error)
             return None
 
-    def _announce(self, events: list[Any]) -> None:
+    def _settle(self, events: list[Any]) -> None:
         with self.lock:
             parent = self.scope.parent
-            self.scope.announce()
-            if self.teller is self:
-                shown = [event for event in events if self.body.shows(event)]
+            self.scope.settle()
+            if self.stream_owner is self:
+                shown = [event for event in events if self.body.is_visible(event)]
                 self.bridge.close(shown)
             else:
-                self._tell_end(events)
-        if isinstance(self.bridge, KeptBridge) and self.teller is self:
+                self._emit_terminal_events(events)
+        if isinstance(self.bridge, ReplayChannel) and self.stream_owner is self:
             recent_streams.add(self.run_id, self.bridge)  # first: whoever follows finds it here or there
-        self._sign_off()
-        if self.scope.work or self.scope.given_up:
+        self._unregister()
+        if self.scope.work or self.scope.grace_expired:
             _left_behind[id(self)] = self
         log.info("%s run %s has ended: %s", self.body.kind, self.run_id, self.scope.status.value, extra=self.ids)
         self.settled.set()
@@ -169,22 +169,22 @@ class Ending(RunState):
             parent.owner._advance()
 
     @property
-    def _ends_here(self) -> bool:
+    def _records_terminal_event(self) -> bool:
         """Whether its end is the run's, and not only that of this process's part in it."""
         return True
 
-    def _sign_off(self) -> None:
+    def _unregister(self) -> None:
         """Leave the registry, which remembers how it ended."""
         registry.end(self.scope.owner, self.scope.status)
 
-    def _tell_end(self, events: list[Any]) -> None:
+    def _emit_terminal_events(self, events: list[Any]) -> None:
         """A bound child's closing events: held while the whole tree is stopping, so that none is heard too early."""
-        teller = self.teller
+        teller = self.stream_owner
         for event in events:
             if teller.scope.status is RunStatus.cancelling:
-                if teller.note_event is not None:
-                    teller.note_event(event)
-                if teller.body.shows(event):
-                    teller.bridge.hold(event)
+                if teller.on_event is not None:
+                    teller.on_event(event)
+                if teller.body.is_visible(event):
+                    teller.bridge.put_deferred(event)
             else:
-                self._tell(event)
+                self._put(event)

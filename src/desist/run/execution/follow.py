@@ -16,12 +16,12 @@ from desist.cancel.registry import registry
 from desist.exceptions import ConfigurationError
 from desist.run.storage.shared_store import SharedStore
 from desist.streams.follower import Follower
-from desist.streams.replay_channel import KeptBridge
+from desist.streams.replay_channel import ReplayChannel
 
-__all__ = ["RecentStreams", "follow_known", "follow_record", "follow_shared", "recent_streams"]
+__all__ = ["RecentChannels", "follow_ended", "follow_in_process", "follow_shared", "recent_streams"]
 
 
-class RecentStreams:
+class RecentChannels:
     """The events of background runs that have ended, bounded by their number in all; the oldest run goes first.
 
     Parameters:
@@ -31,27 +31,27 @@ class RecentStreams:
     def __init__(self, keep: int = 100_000) -> None:
         self._lock = threading.Lock()
         self._keep, self._held = keep, 0
-        self._streams: OrderedDict[str, KeptBridge[Any]] = OrderedDict()
+        self._streams: OrderedDict[str, ReplayChannel[Any]] = OrderedDict()
 
-    def add(self, run_id: str, stream: KeptBridge[Any]) -> None:
+    def add(self, run_id: str, stream: ReplayChannel[Any]) -> None:
         """Keep the events of a run that has told its end; those of an earlier run of this id are forgotten."""
         with self._lock:
             self._drop(run_id)
             self._streams[run_id] = stream
-            self._held += stream.kept
+            self._held += stream.replay
             while self._held > self._keep:
                 self._drop(next(iter(self._streams)))
 
     def _drop(self, run_id: str) -> None:
         stream = self._streams.pop(run_id, None)
         if stream is not None:
-            self._held -= stream.kept
+            self._held -= stream.replay
 
-    def get(self, run_id: str) -> KeptBridge[Any] | None:
+    def get(self, run_id: str) -> ReplayChannel[Any] | None:
         """Return the events of a run, or None."""
         return self._streams.get(run_id)
 
-    def forget_all(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start anew, in a forked child."""
         self._lock = threading.Lock()
         self._streams.clear()
@@ -59,11 +59,11 @@ class RecentStreams:
 
 
 #: Those of this process.
-recent_streams = RecentStreams()
-os.register_at_fork(after_in_child=recent_streams.forget_all)
+recent_streams = RecentChannels()
+os.register_at_fork(after_in_child=recent_streams.reset_after_fork)
 
 
-def follow_known(run_id: str, last_event_index: int | None) -> Follower[Any] | None:
+def follow_in_process(run_id: str, last_event_index: int | None) -> Follower[Any] | None:
     """Return a stream of what a run tells after an event, or None if this process knows no such run.
 
     Parameters:
@@ -77,7 +77,7 @@ def follow_known(run_id: str, last_event_index: int | None) -> Follower[Any] | N
     stream = _stream(run_id)
     if stream is None:
         return None
-    if not isinstance(stream, KeptBridge):
+    if not isinstance(stream, ReplayChannel):
         raise ConfigurationError(
             f"run {run_id} can't be followed: its events aren't kept. Start it with arun(..., background=True)"
         )
@@ -96,7 +96,7 @@ def follow_shared(shared: SharedStore, run_id: str, last_event_index: int | None
     after = _after(last_event_index)
     run: Any = registry.get(run_id)
     stream = run.bridge if run is not None and run.store is shared else None
-    if isinstance(stream, KeptBridge):  # it lives here, and is at hand; of one that has ended the store knows more
+    if isinstance(stream, ReplayChannel):  # it lives here, and is at hand; of one that has ended the store knows more
         try:
             return stream.follow(run_id, after)
         except LookupError:  # not so far back
@@ -116,10 +116,10 @@ def _stream(run_id: str) -> Any:
     return run.bridge if run is not None else recent_streams.get(run_id)
 
 
-def follow_record(run_id: str, events: Sequence[Any], last_event_index: int | None) -> Follower[Any]:
+def follow_ended(run_id: str, events: Sequence[Any], last_event_index: int | None) -> Follower[Any]:
     """Return a stream of what is recorded of a run that has ended: those of its events that come after the one seen."""
     lock = threading.Lock()
-    bridge: KeptBridge[Any] = KeptBridge(lock)
+    bridge: ReplayChannel[Any] = ReplayChannel(lock)
     after = -1 if last_event_index is None else last_event_index
     with lock:
         bridge.close(event for event in events if event.event_index is None or event.event_index > after)

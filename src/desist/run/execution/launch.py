@@ -12,14 +12,14 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from desist.exceptions import SyncBackgroundError
-from desist.run.execution.follow import follow_known
+from desist.run.execution.follow import follow_in_process
 from desist.run.execution.run import Run
 from desist.streams.reader import AsyncReader
 
-__all__ = ["launch", "refuse_background"]
+__all__ = ["refuse_background", "start_run"]
 
 
-def launch(
+def start_run(
     open_run: Callable[..., Run], *, stream: bool, stream_events: bool | None, background: bool
 ) -> Coroutine[Any, Any, Any] | AsyncReader[Any]:
     """Open a run and start it on the running loop.
@@ -31,23 +31,23 @@ def launch(
         background: don't wait for the end. A reader that is left then doesn't stop the run.
     """
     if not stream:
-        return _pending(open_run, stream_events) if background else _awaited(open_run)
-    run = open_run(stream=True, stream_events=stream_events, kept=background)
+        return _start_background(open_run, stream_events) if background else _awaited(open_run)
+    run = open_run(stream=True, stream_events=stream_events, replay=background)
     if not background:
         return run.start(asyncio.get_running_loop()).async_reader()
-    follower = follow_known(run.run_id, None)
+    follower = follow_in_process(run.run_id, None)
     assert follower is not None  # it is registered, or has ended just now
     run.start(asyncio.get_running_loop())
     return AsyncReader(follower)
 
 
 async def _awaited(open_run: Callable[..., Run]) -> Any:
-    run = open_run(stream=False, stream_events=False, kept=False)
+    run = open_run(stream=False, stream_events=False, replay=False)
     return await run.start(asyncio.get_running_loop()).wait_async()
 
 
-async def _pending(open_run: Callable[..., Run], stream_events: bool | None) -> Any:
-    run = open_run(stream=True, stream_events=stream_events, kept=True)
+async def _start_background(open_run: Callable[..., Run], stream_events: bool | None) -> Any:
+    run = open_run(stream=True, stream_events=stream_events, replay=True)
     output = copy.copy(run.body.output)
     run.start(asyncio.get_running_loop())
     return output

@@ -1,8 +1,8 @@
 """A run whose record other processes see: it claims the record, and asks there before it ends.
 
 Its own decision holds among the threads of this process; between processes the record decides. Both meet in one moment:
-the store calls `_confirm` while it holds the record, and that takes the lock of the tree. So whoever comes first wins,
-here and everywhere. A cancel from here needs no answer of the store's: it is never held up by a database.
+the store calls `_decide_end` while it holds the record, and that takes the lock of the tree. So whoever comes first
+wins, here and everywhere. A cancel from here needs no answer of the store's: it is never held up by a database.
 """
 
 from __future__ import annotations
@@ -16,32 +16,34 @@ from typing import Any
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt, Latch
 from desist.cancel.registry import registry
-from desist.cancel.scope import Outcome, Reach, Tidy
+from desist.cancel.scope import CleanupState, Outcome, Reach
 from desist.cancel.status import RunStatus
 from desist.exceptions import LeaseLostError
-from desist.run.execution.finalizer import Ending
-from desist.run.storage.shared_store import Claim, refuse_on_loop
-from desist.run.storage.values import StoredRequest, StoredRun
-from desist.runtime.daemon_thread import aside
+from desist.run.execution.finalizer import Finalizer
+from desist.run.storage.shared_store import ClaimResult, refuse_on_loop
+from desist.run.storage.values import CancelRequest, StoredRun
+from desist.runtime.daemon_thread import to_daemon_thread
 from desist.runtime.helper_threads import asking_helpers
 
-__all__ = ["Asking"]
+__all__ = ["Ownership"]
 
 log = logging.getLogger("desist.run")
 
 
 #: Who tells a run to stop without wanting to end it for good: it may go on in another process.
-_PARTING = (Source.lease_lost, Source.shutdown, Source.interrupt)
+_HANDOVER_SOURCES = (Source.lease_lost, Source.shutdown, Source.interrupt)
 
 
-class Asking(Ending):
+class Ownership(Finalizer):
     """The part of a run that deals with a shared store. Without one nothing of it is used."""
 
     _claimed: Latch | None = None  #: set when the store has answered; None if nobody waits for that
     _closing: list[Any] | None = None  #: the closing events, once the store has decided for the run's own end
     _refused: BaseException | None = None  #: the store has given up while it was deciding
-    _leaving: CancelReason | None = None  #: with which it is to stop here, for another process to go on with it
-    _unheard = False  #: it was decided here, because the store didn't answer; that it ended so is still to be stored
+    _handover_reason: CancelReason | None = None  #: with which it is to stop here, for another process to go on with it
+    _ended_unconfirmed = (
+        False  #: it was decided here, because the store didn't answer; that it ended so is still to be stored
+    )
 
     def cancel(
         self,
@@ -55,15 +57,15 @@ class Asking(Ending):
         """Decide, interrupt, answer. See `Stopping`."""
         raise NotImplementedError
 
-    def obey(self, request: StoredRequest) -> None:
+    def apply_cancel_request(self, request: CancelRequest) -> None:
         """Do what another process has asked for."""
         how = {"grace": request.grace, "force": request.force, "compensate": request.compensate}
-        if not self.elsewhere:
+        if not self.owned_elsewhere:
             self.cancel(request.reason, reach=request.reach, **how)  # type: ignore[arg-type]  # one dict, three types
 
-    def lose(self, words: str) -> None:
+    def ownership_lost(self, message: str) -> None:
         """Another process has the run now: stop, and record nothing more."""
-        self.cancel(CancelReason(source=Source.lease_lost, text=words, by="desist"))
+        self.cancel(CancelReason(source=Source.lease_lost, text=message, by="desist"))
 
     async def confirm_ownership(self) -> None:
         """See that nobody has taken or cancelled the run, before new work starts. For all that it starts.
@@ -76,37 +78,37 @@ class Asking(Ending):
         """
         shared = self.root.shared
         if shared is not None and shared.poll_is_overdue:
-            await aside(shared.poll_now, "desist-db-poll")
+            await to_daemon_thread(shared.poll_now, "desist-db-poll")
             self.check()
 
     # -- giving it back
 
-    def give_back(self, words: str) -> CancelReceipt:
+    def hand_over(self, message: str) -> CancelReceipt:
         """Stop here, and let another process go on with it, as far as it has come. Any cancel comes before that."""
-        self._leaving = CancelReason(source=Source.lease_lost, text=words, by="desist")
-        return self.cancel(self._leaving)
+        self._handover_reason = CancelReason(source=Source.lease_lost, text=message, by="desist")
+        return self.cancel(self._handover_reason)
 
     @property
-    def _gives_back(self) -> bool:
-        return self._leaving is not None and self.scope.reason is self._leaving
+    def _handing_over(self) -> bool:
+        return self._handover_reason is not None and self.scope.reason is self._handover_reason
 
     @property
-    def _ends_here(self) -> bool:
-        return not self._gives_back
+    def _records_terminal_event(self) -> bool:
+        return not self._handing_over
 
     @property
-    def elsewhere(self) -> bool:
+    def owned_elsewhere(self) -> bool:
         """Whether it is another process's now, or is just being made so: then the record decides about it."""
         reason = self.scope.reason
         if reason is None or reason.source is not Source.lease_lost:
             return False
-        return self.scope.concluding or not self._gives_back
+        return self.scope.finalizing or not self._handing_over
 
-    def _asks_record(self, reason: CancelReason) -> bool:
+    def _store_decides_cancel(self, reason: CancelReason) -> bool:
         """Whether a cancel is the record's to decide, because the run is another process's. With the lock held."""
-        return self.shared is not None and self.elsewhere and reason.source not in _PARTING
+        return self.shared is not None and self.owned_elsewhere and reason.source not in _HANDOVER_SOURCES
 
-    def _ask_record(self, how: StoredRequest) -> CancelReceipt:
+    def _ask_record(self, how: CancelRequest) -> CancelReceipt:
         """Let the record decide. Blocks for whoever wants to know; what the library itself does is handed over."""
         assert self.shared is not None
         ask = partial(self.shared.request_cancel, self.run_id, how)
@@ -116,66 +118,66 @@ class Asking(Ending):
         asking_helpers.hand_over(ask)
         return CancelReceipt(Outcome.unknown, self.run_id, lambda: None)
 
-    def _stays(self, reason: CancelReason) -> bool:
+    def _turn_handover_into_cancel(self, reason: CancelReason) -> bool:
         """Make a cancel of what would have been a parting. With the lock held."""
-        if not self._gives_back or self.scope.concluding or self.record is None or reason.source in _PARTING:
+        if not self._handing_over or self.scope.finalizing or self.record is None or reason.source in _HANDOVER_SOURCES:
             return False
         self.scope.reason = reason
         self.record.source, self.record.reason = reason.source, reason.text
         self.record.by, self.record.requested_at = reason.by, reason.requested_at
         for scope in self.scope.walk():
-            if scope.tidy is Tidy.none and not scope.concluding and scope.owner.tasks.loop is not None:
-                scope.tidy = Tidy.due
+            if scope.cleanup is CleanupState.none and not scope.finalizing and scope.owner.tasks.loop is not None:
+                scope.cleanup = CleanupState.due
         return True
 
     def _save(self, status: RunStatus) -> Any:
-        if self._gives_back and self.shared is not None:
-            self._sign_off()  # who asks from now on asks the record
-            return self.shared.give_back(self.stored(status))
+        if self._handing_over and self.shared is not None:
+            self._unregister()  # who asks from now on asks the record
+            return self.shared.give_back(self.to_stored(status))
         return super()._save(status)
 
-    def _sign_off(self) -> None:
-        if self.elsewhere:
-            registry.drop(self.scope.owner)
+    def _unregister(self) -> None:
+        if self.owned_elsewhere:
+            registry.discard(self.scope.owner)
         else:
-            super()._sign_off()
+            super()._unregister()
 
-    def _note(self, reach: Reach, grace: float, force: bool, compensate: bool) -> None:
+    def _record_cancel(self, reach: Reach, grace: float, force: bool, compensate: bool) -> None:
         """Have it recorded that this run, which was begun, is being cancelled from here."""
         reason = self.scope.reason
         if self.shared is None or self.tasks.loop is None or reason is None or reason.source is Source.lease_lost:
             return
-        request = StoredRequest(reason=reason, reach=reach, grace=grace, force=force, compensate=compensate)
+        request = CancelRequest(reason=reason, reach=reach, grace=grace, force=force, compensate=compensate)
         try:
-            self.shared.note_cancel(self.run_id, request)
+            self.shared.record_cancel(self.run_id, request)
         except Exception:
             log.debug("run %s: the store failed", self.run_id, exc_info=True, extra=self.ids)
 
     # -- the beginning
 
-    def begin_when_claimed(self) -> None:
+    def require_claim(self) -> None:
         """Let the work wait until the record is claimed: others may know this id, and have cancelled it before."""
         if self.shared is not None:
             self._claimed = Latch()
 
-    def _start_record(self) -> Future[Claim] | None:
-        """Record the start. With the lock held; the answer is for `_take`, without it."""
+    def _start_record(self) -> Future[ClaimResult] | None:
+        """Record the start. With the lock held; the answer is for `_on_claimed`, without it."""
         if self.shared is None:
             self._save(RunStatus.pending)
             return None
         try:
-            return self.shared.claim_run(self.stored(RunStatus.pending))
+            return self.shared.claim_run(self.to_stored(RunStatus.pending))
         except Exception:  # the end will say so
             log.debug("run %s: the store failed", self.run_id, exc_info=True, extra=self.ids)
             return None
 
-    def _take(self, done: Future[Claim]) -> None:
+    def _on_claimed(self, done: Future[ClaimResult]) -> None:
         """The store has answered. A start that couldn't be recorded doesn't keep the run from its work."""
-        claim = done.result() if done.exception() is None else Claim()
+        claim = done.result() if done.exception() is None else ClaimResult()
         if claim.refused is not None:
-            self.lose(claim.refused)
+            self.ownership_lost(claim.refused)
         elif claim.request is not None:
-            self.obey(claim.request)
+            self.apply_cancel_request(claim.request)
         if self._claimed is not None:
             self._claimed.set()
 
@@ -184,7 +186,7 @@ class Asking(Ending):
         if self._claimed is None or self._claimed.is_set:
             return
         answered = Latch()
-        self._claimed.then(answered.set)
+        self._claimed.add_done_callback(answered.set)
         forget = self.token.on_cancel(answered.set)
         try:
             await answered.wait_async()
@@ -195,44 +197,44 @@ class Asking(Ending):
 
     # -- the end
 
-    def _ask(self) -> None:
+    def _confirm_end(self) -> None:
         """Everything is through: ask whether that counts."""
         assert self.shared is not None
         try:
-            answer = self.shared.end_run(self.run_id, self._confirm)
+            answer = self.shared.end_run(self.run_id, self._decide_end)
         except Exception as error:
-            self._unanswered(error)
+            self._on_confirm_failed(error)
             return
-        answer.add_done_callback(self._answered)
+        answer.add_done_callback(self._on_confirmed)
 
-    def _confirm(self) -> StoredRun | None:
+    def _decide_end(self) -> StoredRun | None:
         """Decide. In the store's writer, while it lets no other process decide."""
         with self.lock:
             if not self.scope.confirm():
-                return self.stored(self.scope.status) if self._unheard else None
-        closing = self._finish(self.scope.status)
+                return self.to_stored(self.scope.status) if self._ended_unconfirmed else None
+        closing = self._finish_output(self.scope.status)
         with self.lock:
             self._closing, refused = closing, self._refused
         if refused is not None:  # too late to be waited for: the end was to be told by now
-            self._told_unstored(refused, closing)
-        return self.stored(self.scope.status)
+            self._settle_unstored(refused, closing)
+        return self.to_stored(self.scope.status)
 
-    def _answered(self, done: Future[StoredRequest | None]) -> None:
+    def _on_confirmed(self, done: Future[CancelRequest | None]) -> None:
         error = done.exception()
         request = None if error is not None else done.result()
         if error is not None:
-            self._unanswered(error)
+            self._on_confirm_failed(error)
         elif request is not None:
-            self.obey(request)
+            self.apply_cancel_request(request)
         elif self._closing is not None:
-            self._announce(self._closing)
+            self._settle(self._closing)
         else:  # a cancel from here came first, or a child was started meanwhile
             self._advance()
 
-    def _unanswered(self, error: BaseException) -> None:
+    def _on_confirm_failed(self, error: BaseException) -> None:
         """The store can't decide in time: it is decided here, told, and said that it isn't known to be stored."""
         if isinstance(error, LeaseLostError) and not self.scope.status.is_final:  # nor is it for us to decide
-            self.lose(str(error))
+            self.ownership_lost(str(error))
             return
         with self.lock:
             mine = self.scope.confirm()
@@ -240,16 +242,16 @@ class Asking(Ending):
             if not mine and closing is None and self.scope.status.is_final:
                 self._refused = error  # the writer is just deciding, and goes on from here
                 return
-            self._unheard = mine
+            self._ended_unconfirmed = mine
         if mine:
-            closing = self._finish(self.scope.status)
+            closing = self._finish_output(self.scope.status)
         if closing is not None:
-            self._told_unstored(error, closing)
+            self._settle_unstored(error, closing)
         else:
             self._advance()
 
-    def _told_unstored(self, error: BaseException, closing: list[Any]) -> None:
+    def _settle_unstored(self, error: BaseException, closing: list[Any]) -> None:
         assert self.shared is not None
-        self.shared.keep_trying(self.stored(self.scope.status), error)
+        self.shared.retry_in_background(self.to_stored(self.scope.status), error)
         self._not_stored(error)
-        self._announce(closing)
+        self._settle(closing)

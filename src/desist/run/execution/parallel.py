@@ -16,9 +16,9 @@ from desist.cancel.status import RunStatus
 from desist.run.execution.branch import Branch, current_branch, enter_branch
 from desist.run.execution.interruption import cancel_many
 from desist.run.execution.run import Run
-from desist.run.storage.values import StoredRequest
+from desist.run.storage.values import CancelRequest
 
-__all__ = ["side_by_side"]
+__all__ = ["run_parallel"]
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 SLOWEST = 1.0
 
 
-async def side_by_side(run: Run, branches: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+async def run_parallel(run: Run, branches: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """Run coroutines at the same time; return what they returned, in their order.
 
     The first that fails cancels its siblings, and the runs that they have started, with source `sibling`; its error is
@@ -82,7 +82,7 @@ def _stop_runs(run: Run, stopped: Iterable[Branch], failed: BaseException) -> No
     for branch in doomed:
         branch.stopped = True
     theirs = [run for run in children if run.branch is not None and not doomed.isdisjoint(run.branch.and_around())]
-    cancel_many(theirs, StoredRequest(reason=reason, reach="own"))
+    cancel_many(theirs, CancelRequest(reason=reason, reach="own"))
 
 
 async def _stopped(tasks: Iterable[asyncio.Task[Any]]) -> bool:

@@ -6,7 +6,8 @@ decision asks for is done outside of the lock, by whoever decided: the canceller
 
     request -> decide + seal (lock) -> interrupt -> [work ends | grace ends: abandoned] -> conclude -> store -> tell
 
-What a run knows is in `state`, its end in `ending`, stopping it in `stopping`; here it is opened, run and awaited.
+What a run knows is in `emitter`, its end in `finalizer`, stopping it in `interruption`; here it is opened, run and
+awaited.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from typing import Any
 from desist.calls.thread_pool import set_owner
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.registry import registry
-from desist.cancel.signals import why_cancelled
+from desist.cancel.signals import cancellation_source
 from desist.cancel.status import RunStatus
 from desist.cancel.token import set_current
 from desist.exceptions import DesistError, RunCancelled
-from desist.run.execution.body import Body
+from desist.run.execution.body import RunBody
 from desist.run.execution.branch import enter_branch
 from desist.run.execution.emitter import DEFAULT_GRACE
-from desist.run.execution.finalizer import left_behind
-from desist.run.execution.interruption import Stopping
-from desist.run.options.idempotency import enter_work
+from desist.run.execution.finalizer import runs_with_abandoned_work
+from desist.run.execution.interruption import Interruption
+from desist.run.options.idempotency import set_work_key
 from desist.run.records.ids import new_id
 from desist.run.storage.store import RunStore
-from desist.runtime.background_loop import home
+from desist.runtime.background_loop import background_loop
 from desist.runtime.run_tasks import set_tasks
 from desist.streams.reader import AsyncReader, SyncReader, wait_settled, wait_settled_async
 
-__all__ = ["DEFAULT_GRACE", "Body", "Run", "current_run", "left_behind", "new_id"]
+__all__ = ["DEFAULT_GRACE", "Run", "RunBody", "current_run", "new_id", "runs_with_abandoned_work"]
 
 log = logging.getLogger("desist.run")
 _RUNNING = RunStatus.running
@@ -47,7 +48,7 @@ def current_run() -> Run | None:
     return _current.get()
 
 
-class Run(Stopping):
+class Run(Interruption):
     """One execution. `open` it, then `start` it; read it, wait for it, cancel it from anywhere."""
 
     # -- the beginning
@@ -55,14 +56,14 @@ class Run(Stopping):
     @classmethod
     def open(
         cls,
-        body: Body,
+        body: RunBody,
         *,
         run_id: str | None = None,
         store: RunStore,
         grace: float | None = None,
         bound: bool = False,
         skip: bool = False,
-        kept: bool = False,
+        replay: bool = False,
     ) -> Run:
         """Register a run as a child of the current one. A cancel that came first decides it here.
 
@@ -80,34 +81,34 @@ class Run(Stopping):
         """
         parent = current_run()
         bound = bound and parent is not None
-        run = cls(body, run_id=run_id, store=store, grace=grace, parent=parent, bound=bound, kept=kept)
-        run.scope.skip = skip
+        run = cls(body, run_id=run_id, store=store, grace=grace, parent=parent, bound=bound, replay=replay)
+        run.scope.detached = skip
         with run.lock:  # whoever finds it by its id finds its tree, too
             intent = registry.add(run)
             if parent is not None:
-                parent.scope.adopt(run.scope)
+                parent.scope.add_child(run.scope)
                 run.ids["root_run_id"] = run.root.run_id
             born_cancelled = run.scope.status is RunStatus.cancelling
             if born_cancelled:
-                run._fell([run.scope])
+                run._apply_cancel_decision([run.scope])
         if born_cancelled:
-            run._interrupt([run.scope])
+            run._interrupt_all([run.scope])
         elif intent is not None:
             run.cancel(intent)
         return run
 
     def start(self, loop: asyncio.AbstractEventLoop | None = None) -> Run:
         """Start the body on `loop`, which is the running one, or on the home loop. Returns at once."""
-        self.tasks.loop = loop or home.loop()
+        self.tasks.loop = loop or background_loop.loop()
         with self.lock:
             if self.scope.status is not RunStatus.pending:
                 return self
             claim = self._start_record()
         if claim is not None:
-            claim.add_done_callback(self._take)
+            claim.add_done_callback(self._on_claimed)
         log.debug("%s run %s starts", self.body.kind, self.run_id, extra=self.ids)
         context = contextvars.copy_context()
-        context.run(self._enter)
+        context.run(self._enter_context)
 
         def go() -> None:
             self.tasks.start(self._main(), context)
@@ -118,10 +119,10 @@ class Run(Stopping):
             self.tasks.loop.call_soon_threadsafe(go)
         return self
 
-    def _enter(self) -> None:
+    def _enter_context(self) -> None:
         _current.set(self)
         enter_branch(None)
-        enter_work(None)
+        set_work_key(None)
         set_owner(self)
         set_tasks(self.tasks)
         set_current(self.token)
@@ -139,15 +140,15 @@ class Run(Stopping):
             self.body.output.status = _RUNNING
         failure: BaseException | None = None
         try:
-            self.emit(self.body.began())
-            await self.body.work(self)
+            self.emit(self.body.start_event())
+            await self.body.execute(self)
         except (asyncio.CancelledError, RunCancelled) as unwound:
-            failure = self._unwound(unwound)
+            failure = self._explain_cancellation(unwound)
         except BaseException as error:
             failure = error
         self._end_body(failure)
 
-    def _unwound(self, error: BaseException) -> BaseException | None:
+    def _explain_cancellation(self, error: BaseException) -> BaseException | None:
         """The body was unwound by a cancellation. If nobody of ours decided that, find out who did."""
         if self.scope.status is not _RUNNING:
             return None
@@ -163,7 +164,7 @@ class Run(Stopping):
         return DesistError("asyncio.CancelledError was raised by the run's own code, and nobody cancelled it")
 
     def _end_body(self, failure: BaseException | None) -> None:
-        if self.scope.given_up:
+        if self.scope.grace_expired:
             log.info("run %s: an abandoned task ended late", self.run_id, extra=self.ids)
         with self.lock:
             self.error = failure
@@ -172,7 +173,7 @@ class Run(Stopping):
 
     # -- for those who wait
 
-    def begin(self, *, streamed: bool) -> Any:
+    def start_and_wait(self, *, streamed: bool) -> Any:
         """Start on the home loop; return a reader, or wait and return the output. A Ctrl-C on the way cancels it."""
         try:
             self.start()
@@ -207,7 +208,7 @@ class Run(Stopping):
             await self.settled.wait_async()
         except asyncio.CancelledError:
             if not self.token.cancelled:
-                self.stop(why_cancelled(), "the task that waited for the run was cancelled")
+                self.stop(cancellation_source(), "the task that waited for the run was cancelled")
             await wait_settled_async(self)
             raise
         return self._result()

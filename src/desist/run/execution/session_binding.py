@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from desist.run.options.parent_context import Place
-from desist.run.records.state_copy import snapshot
+from desist.run.options.parent_context import ParentContext
+from desist.run.records.state_copy import copy_state
 from desist.run.storage.store import RunStore, read
 from desist.run.storage.values import SessionUpdate
 
-__all__ = ["InSession"]
+__all__ = ["SessionBinding"]
 
 
-class InSession:
+class SessionBinding:
     """The session of one run.
 
     What was given for the run goes before what is stored, and that before the defaults of the agent or workflow; key
@@ -30,9 +30,9 @@ class InSession:
     """
 
     def __init__(
-        self, kind: str, owner_id: str, place: Place, *, defaults: dict[str, Any] | None, overwrite: bool
+        self, kind: str, owner_id: str, parent: ParentContext, *, defaults: dict[str, Any] | None, overwrite: bool
     ) -> None:
-        self._place, self._defaults, self._overwrite = place, defaults or {}, overwrite
+        self._parent, self._defaults, self._overwrite = parent, defaults or {}, overwrite
         self._kind, self._owner_id = kind, owner_id
         self._loaded = False
         self._before: dict[str, Any] = {}
@@ -40,7 +40,7 @@ class InSession:
 
     def _change(self, before: dict[str, Any], after: dict[str, Any]) -> SessionUpdate:
         """Return a change as a new value: stores apply it later."""
-        place = self._place
+        place = self._parent
         return SessionUpdate(
             session_id=place.session_id or "",
             kind=self._kind,
@@ -53,17 +53,17 @@ class InSession:
 
     async def load(self, store: RunStore) -> None:
         """Fill the state, before any work. A cancel interrupts it, whatever the disk does."""
-        place, session_id = self._place, self._place.session_id or ""
+        place, session_id = self._parent, self._parent.session_id or ""
         if not place.new_session:
             held = await read(store, lambda: store.load_session(session_id, self._kind))
             self._before = dict(held.session_data.get("session_state") or {}) if held is not None else {}
         sources = [self._defaults] if self._overwrite else [self._before, self._defaults]
         for source in sources:
-            for key, value in snapshot(source).items():
+            for key, value in copy_state(source).items():
                 place.session_state.setdefault(key, value)
         self._loaded = True
 
     def conclude(self) -> None:
         """Note what the run leaves behind, however it ended. What was never loaded isn't changed."""
         if self._loaded:
-            self.update = self._change(self._before, snapshot(self._place.session_state))
+            self.update = self._change(self._before, copy_state(self._parent.session_state))

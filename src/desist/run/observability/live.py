@@ -12,18 +12,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from desist.calls.thread_call import abandoned_work
+from desist.calls.thread_call import abandoned_calls
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt, CancelRecord
 from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
 from desist.exceptions import ConfigurationError
-from desist.run.execution.emitter import RunState
+from desist.run.execution.emitter import Emitter
 from desist.run.execution.interruption import cancel_many
-from desist.run.execution.run import Run, left_behind
-from desist.run.storage.values import StoredRequest
+from desist.run.execution.run import Run, runs_with_abandoned_work
+from desist.run.storage.values import CancelRequest
 
-__all__ = ["LiveRunInfo", "Quarantined", "cancel_all", "cancel_live", "innermost", "open_steps", "quarantine"]
+__all__ = [
+    "AbandonedCallInfo",
+    "LiveRunInfo",
+    "cancel_all",
+    "cancel_live",
+    "innermost_frame",
+    "open_steps",
+    "quarantine",
+]
 __all__ += ["runs", "tree"]
 
 #: A frame of a stack as text.
@@ -56,7 +64,7 @@ class LiveRunInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quarantined:
+class AbandonedCallInfo:
     """Work that was given up and still runs."""
 
     name: str
@@ -129,31 +137,31 @@ def cancel_all(
     if grace is not None and grace < 0:
         raise ConfigurationError(f"grace={grace} must not be negative")
     fits = _Filter(session_id, workflow_id, user_id, older_than)
-    chosen = [run for run in _live() if run.scope.parent is None and not run.elsewhere and fits(run)]
+    chosen = [run for run in _live() if run.scope.parent is None and not run.owned_elsewhere and fits(run)]
     why = CancelReason(source=Source.user, text=reason, by=by)
-    return cancel_many(chosen, StoredRequest(reason=why, grace=grace, force=force))
+    return cancel_many(chosen, CancelRequest(reason=why, grace=grace, force=force))
 
 
-def cancel_live(run_ids: Iterable[str], how: StoredRequest) -> list[CancelReceipt]:
+def cancel_live(run_ids: Iterable[str], how: CancelRequest) -> list[CancelReceipt]:
     """Cancel the trees of this process that have these roots and still live; return a receipt for each."""
     wanted = set(run_ids)
-    return cancel_many([run for run in _live() if run.run_id in wanted and not run.elsewhere], how)
+    return cancel_many([run for run in _live() if run.run_id in wanted and not run.owned_elsewhere], how)
 
 
-def quarantine() -> list[Quarantined]:
+def quarantine() -> list[AbandonedCallInfo]:
     """Return the work that was given up and still runs: its threads can't be stopped, but they can be seen."""
-    found: list[Quarantined] = []
+    found: list[AbandonedCallInfo] = []
     seen: set[int] = set()
-    for run in dict.fromkeys([*_live(), *left_behind()]):
+    for run in dict.fromkeys([*_live(), *runs_with_abandoned_work()]):
         for work in list(run.scope.work):
             if work.abandoned:
                 seen.add(id(work))
                 found.append(_quarantined(work, run))
-        stack = run.tasks.stack() if run.scope.given_up else ""
+        stack = run.tasks.stack() if run.scope.grace_expired else ""
         if stack:
             since = _since(run, run.body.kind)
             found.append(
-                Quarantined(
+                AbandonedCallInfo(
                     name=run.body.kind,
                     kind="task",
                     run_id=run.run_id,
@@ -163,7 +171,7 @@ def quarantine() -> list[Quarantined]:
                     stack=stack,
                 )
             )
-    found += [_quarantined(work, None) for work in abandoned_work() if id(work) not in seen]
+    found += [_quarantined(work, None) for work in abandoned_calls() if id(work) not in seen]
     return found
 
 
@@ -203,7 +211,7 @@ def _info(run: Run) -> LiveRunInfo:
         children: list[Run] = [scope.owner for scope in run.scope.children.values()]
         works = list(run.scope.work)
         status, record = run.scope.status, run.record
-        steps, waits = _told(run.body, "open_steps"), _told(run.body, "waits")
+        steps, waits = _call_body(run.body, "open_steps"), _call_body(run.body, "waits")
     return LiveRunInfo(
         run_id=run.run_id,
         root_run_id=run.ids["root_run_id"],
@@ -225,10 +233,10 @@ def _info(run: Run) -> LiveRunInfo:
 def open_steps(run: Any) -> list[str]:
     """Return the names of the steps of a live run that are open, the outermost first."""
     with run.lock:
-        return list(_told(run.body, "open_steps"))
+        return list(_call_body(run.body, "open_steps"))
 
 
-def _told(body: Any, question: str) -> tuple[str, ...]:
+def _call_body(body: Any, question: str) -> tuple[str, ...]:
     """Ask a body; one that can't answer says nothing."""
     answer = getattr(body, question, None)
     return tuple(answer()) if answer is not None else ()
@@ -243,15 +251,15 @@ def _blocked_in(run: Run, works: Iterable[Any], children: Iterable[Run], waits: 
     """Say what a run waits for: the model, tools and functions, its children; else where its task stands."""
     said = [*waits]
     for work in works:
-        place = innermost(_stack(work))
+        place = innermost_frame(_stack(work))
         said.append(f"{work.name} for {time.time() - work.started_at:.1f} s" + (f" in {place}" if place else ""))
     said += [f"{child.body.kind} {_name(child)!r} (run {child.run_id})" for child in children]
-    if not said and (place := innermost(run.tasks.stack())):
+    if not said and (place := innermost_frame(run.tasks.stack())):
         said.append(place)
     return said
 
 
-def innermost(stack: str) -> str:
+def innermost_frame(stack: str) -> str:
     """Return one line for a stack: its innermost frame, or the one that called into asyncio; "" for no stack."""
     rows = list(_ROW.finditer(stack))
     own = [row for row in rows if "/asyncio/" not in row["file"]]
@@ -266,11 +274,11 @@ def _stack(work: Any) -> str:
     return "" if stack is None else str(stack())
 
 
-def _quarantined(work: Any, run: RunState | None) -> Quarantined:
+def _quarantined(work: Any, run: Emitter | None) -> AbandonedCallInfo:
     stack = _stack(work)
     whose = run or work.owner
     ids = getattr(whose, "ids", {})
-    return Quarantined(
+    return AbandonedCallInfo(
         name=work.name,
         kind=work.kind,
         run_id=ids.get("run_id"),
@@ -281,6 +289,6 @@ def _quarantined(work: Any, run: RunState | None) -> Quarantined:
     )
 
 
-def _since(run: RunState, name: str) -> float | None:
+def _since(run: Emitter, name: str) -> float | None:
     given_up = run.record.abandoned if run.record else []
     return next((item.since for item in given_up if item.name == name), None)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-__all__ = ["show_log"]
+__all__ = ["enable_debug_log"]
 
 
-def show_log() -> None:
+def enable_debug_log() -> None:
     """Show the log of desist from level DEBUG on, unless the program has set up a handler for it."""
     log = logging.getLogger("desist")
     log.setLevel(logging.DEBUG)

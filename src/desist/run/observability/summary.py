@@ -11,16 +11,16 @@ from typing import Any
 from desist.cancel.receipt import CancelReceipt
 from desist.cancel.registry import registry
 from desist.run.observability.live import open_steps
-from desist.run.records.json_values import dump, plain
+from desist.run.records.json_values import dump, to_json_value
 from desist.run.storage.values import StoredRun
 
-__all__ = ["ASKED", "receipt_shown", "run_shown"]
+__all__ = ["ASKED", "receipt_summary", "run_summary"]
 
 #: Characters of an input that are told.
 ASKED = 200
 
 
-def run_shown(run: StoredRun) -> dict[str, Any]:
+def run_summary(run: StoredRun) -> dict[str, Any]:
     """Return a run in short, without its output; its open steps, if it lives in this process."""
     output, live = run.output, registry.get(run.run_id)
     return {
@@ -33,13 +33,13 @@ def run_shown(run: StoredRun) -> dict[str, Any]:
         "user_id": run.user_id,
         "created_at": run.created_at,
         "duration": _duration(run),
-        "asked": _asked(output.input),
+        "asked": _format_input(output.input),
         "steps": open_steps(live) if live is not None else [],
         "root_run_id": run.root_run_id,
         "parent_run_id": run.parent_run_id,
         "continued_from": getattr(output, "continued_from", None),
         "store_error": getattr(output, "store_error", None),
-        "cancel": plain(output.cancel) if output.cancel is not None else None,
+        "cancel": to_json_value(output.cancel) if output.cancel is not None else None,
     }
 
 
@@ -50,19 +50,19 @@ def _duration(run: StoredRun) -> float | None:
     return max(0.0, float(run.output.cancel.settled_at - run.created_at))
 
 
-def _asked(given: Any) -> str | None:
+def _format_input(input: Any) -> str | None:
     """Return the beginning of an input as text: a RunInput's, or what a workflow was given."""
-    value = getattr(given, "input_content", given)
+    value = getattr(input, "input_content", input)
     if value is None:
         return None
     text = value if isinstance(value, str) else dump(value).decode()
     return text if len(text) <= ASKED else f"{text[: ASKED - 1]}…"
 
 
-def receipt_shown(receipt: CancelReceipt) -> dict[str, Any]:
+def receipt_summary(receipt: CancelReceipt) -> dict[str, Any]:
     """Return a receipt as it is now."""
     record = receipt.record
-    known = plain(dataclasses.asdict(record)) if record is not None else {}
+    known = to_json_value(dataclasses.asdict(record)) if record is not None else {}
     status = receipt.status
     return {
         "run_id": receipt.run_id,

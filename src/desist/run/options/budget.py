@@ -12,7 +12,7 @@ from desist.cancel.scope import Reach
 from desist.exceptions import ConfigurationError
 from desist.run.records.metrics import Usage
 
-__all__ = ["Budget", "Spending", "Spent"]
+__all__ = ["Budget", "BudgetMeter", "BudgetUsage"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class BudgetUsage:
     """What was spent by a moment."""
 
     tokens: int = 0
@@ -58,15 +58,15 @@ class Spent:
     cost: float = 0.0
 
 
-class _Spender(Protocol):
+class _BudgetOwner(Protocol):
     def cancel(self, reason: CancelReason, *, reach: Reach = "tree") -> Any:
         """Cancel the run."""
 
-    def keep(self, kind: Any, value: Any) -> None:
+    def checkpoint(self, kind: Any, value: Any) -> None:
         """Record something, so that a crash doesn't lose it."""
 
 
-class Spending:
+class BudgetMeter:
     """What a run and its tree have spent of its budget. Their loops may differ, so it has a lock of its own.
 
     Parameters:
@@ -76,19 +76,21 @@ class Spending:
         kept: record what is spent, for those who may go on with the run.
     """
 
-    __slots__ = ("_budget", "_kept", "_lock", "_run", "cost", "model_calls", "pieces", "tokens", "tool_calls")
+    __slots__ = ("_budget", "_checkpointed", "_lock", "_run", "cost", "model_calls", "pieces", "tokens", "tool_calls")
 
-    def __init__(self, run: _Spender, budget: Budget, before: Spent | None = None, *, kept: bool = False) -> None:
-        self._run, self._budget, self._kept = run, budget, kept
+    def __init__(
+        self, run: _BudgetOwner, budget: Budget, before: BudgetUsage | None = None, *, checkpointed: bool = False
+    ) -> None:
+        self._run, self._budget, self._checkpointed = run, budget, checkpointed
         self._lock = threading.Lock()
-        before = before or Spent()
+        before = before or BudgetUsage()
         self.tokens, self.tool_calls, self.model_calls = before.tokens, before.tool_calls, before.model_calls
         self.pieces = 0  #: of answers that still stream
         self.cost = before.cost
 
     def _keep(self) -> None:
-        if self._kept:
-            self._run.keep("spent", Spent(self.tokens, self.tool_calls, self.model_calls, self.cost))
+        if self._checkpointed:
+            self._run.checkpoint("spent", BudgetUsage(self.tokens, self.tool_calls, self.model_calls, self.cost))
 
     def model_call(self) -> None:
         """A request is about to be sent."""
@@ -105,7 +107,7 @@ class Spending:
             self._hold("tool_calls", self.tool_calls, self._budget.tool_calls)
         self._keep()
 
-    def piece(self) -> None:
+    def count_tokens(self) -> None:
         """A piece of text has arrived."""
         with self._lock:
             self.pieces += 1

@@ -13,14 +13,14 @@ from typing import Any
 import msgspec
 
 from desist.exceptions import ConfigurationError
-from desist.run.options.budget import Budget, Spent
+from desist.run.options.budget import Budget, BudgetUsage
 from desist.run.records.metrics import Usage
 
-__all__ = ["KeptOptions", "Limit"]
+__all__ = ["Deadline", "DurableLimits"]
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class Deadline:
     """A time at which a run is cancelled."""
 
     seconds: float  #: as it was said
@@ -29,12 +29,12 @@ class Limit:
 
 
 @dataclass(slots=True)
-class KeptOptions:
+class DurableLimits:
     """The limits of a run."""
 
-    limits: list[Limit] = field(default_factory=list)
+    limits: list[Deadline] = field(default_factory=list)
     budget: Budget | None = None
-    spent: Spent | None = None  #: of the budget, by those who worked on it before
+    spent: BudgetUsage | None = None  #: of the budget, by those who worked on it before
 
     def text(self) -> str | None:
         """Return them as JSON, None if there are none. The price of a cost is left out."""
@@ -48,17 +48,17 @@ class KeptOptions:
         return msgspec.json.encode(known).decode()
 
     @classmethod
-    def of(cls, text: str | None) -> KeptOptions:
-        """Return them from their JSON; `priced` gives them the price that a limit of the cost needs."""
+    def of(cls, text: str | None) -> DurableLimits:
+        """Return them from their JSON; `with_price` gives them the price that a limit of the cost needs."""
         known: dict[str, Any] = msgspec.json.decode(text) if text else {}
-        limits = msgspec.convert(known.get("limits", []), list[Limit])
-        spent = msgspec.convert(known["spent"], Spent) if "spent" in known else None
+        limits = msgspec.convert(known.get("limits", []), list[Deadline])
+        spent = msgspec.convert(known["spent"], BudgetUsage) if "spent" in known else None
         budget = {name: value for name, value in (known.get("budget") or {}).items() if value is not None}
         if "cost" in budget:
             budget["price"] = _unknown
         return cls(limits, Budget(**budget) if budget else None, spent)
 
-    def priced(self, price: Callable[[str, Usage], float] | None) -> KeptOptions:
+    def with_price(self, price: Callable[[str, Usage], float] | None) -> DurableLimits:
         """Return them with a price, if they need one.
 
         Raises:

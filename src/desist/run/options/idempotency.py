@@ -18,12 +18,12 @@ import msgspec
 from desist.exceptions import ConfigurationError
 from desist.run.records.message import Message, ToolCall
 
-__all__ = ["call_names", "enter_work", "idempotency_key", "key_of_child", "word"]
+__all__ = ["child_key", "escape_key_part", "idempotency_key", "set_work_key", "tool_call_keys"]
 
 _LONGEST = 24  #: letters of a name that are shown
 
 
-class _Work:
+class _WorkUnit:
     """What is done now, and how many runs were started in it."""
 
     __slots__ = ("key", "runs")
@@ -32,7 +32,7 @@ class _Work:
         self.key, self.runs = key, 0
 
 
-_current: contextvars.ContextVar[_Work | None] = contextvars.ContextVar("desist_work", default=None)
+_current: contextvars.ContextVar[_WorkUnit | None] = contextvars.ContextVar("desist_work", default=None)
 
 
 def idempotency_key() -> str:
@@ -50,12 +50,12 @@ def idempotency_key() -> str:
     return work.key
 
 
-def enter_work(key: str | None) -> None:
+def set_work_key(key: str | None) -> None:
     """Say what is done from now on, in this context."""
-    _current.set(None if key is None else _Work(key))
+    _current.set(None if key is None else _WorkUnit(key))
 
 
-def key_of_child(run_id: str, parent_key: str | None, *, bound: bool) -> str:
+def child_key(run_id: str, parent_key: str | None, *, bound: bool) -> str:
     """Return what the keys of a run's work begin with.
 
     Parameters:
@@ -74,12 +74,12 @@ def key_of_child(run_id: str, parent_key: str | None, *, bound: bool) -> str:
     return f"{work.key}:run{work.runs}"
 
 
-def word(name: str) -> str:
+def escape_key_part(name: str) -> str:
     """Return a name as part of a key: letters, digits, `_` and `-`, so that it may be sent in a header."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:_LONGEST]
 
 
-def call_names(wishes: Sequence[ToolCall], before: Iterable[Message]) -> list[str]:
+def tool_call_keys(wishes: Sequence[ToolCall], before: Iterable[Message]) -> list[str]:
     """Return a name for each of the calls that a model wants now.
 
     Calls of one tool with the same arguments are numbered. A call that was stopped isn't counted: when the model wants
@@ -104,4 +104,4 @@ def _name(call: ToolCall) -> str:
         given: Any = msgspec.json.encode(msgspec.json.decode(call.arguments or "{}"), order="deterministic")
     except ValueError:
         given = call.arguments.encode("utf-8", "replace")
-    return f"{word(call.name)}.{hashlib.sha256(given).hexdigest()[:12]}"
+    return f"{escape_key_part(call.name)}.{hashlib.sha256(given).hexdigest()[:12]}"

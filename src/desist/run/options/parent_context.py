@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Place"]
+__all__ = ["ParentContext"]
 
 
 @dataclass(slots=True, kw_only=True)
-class Place:
+class ParentContext:
     """What a run inherits from where it was started. All ids are None where there is nothing to name."""
 
     session_id: str | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from desist.exceptions import UnsupportedError
 
-__all__ = ["Strict", "refuse_unknown"]
+__all__ = ["RejectUnknownOptions", "refuse_unknown"]
 
 
 def refuse_unknown(where: str, unknown: Mapping[str, Any], *, unless_off: Collection[str] = ()) -> None:
@@ -30,7 +30,7 @@ def _accepted(kind: type) -> tuple[frozenset[str], bool]:
     return frozenset(p.name for p in parameters), any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
-class Strict:
+class RejectUnknownOptions:
     """Base of public classes: an unknown keyword is an `UnsupportedError` that names it."""
 
     if not TYPE_CHECKING:  # type checkers see the real signature

@@ -11,14 +11,14 @@ from desist.run.events.agent_base import BaseAgentRunEvent, RunInput
 from desist.run.events.base import CancellationStage, CancelRecord, RunStatus, content_text, now
 from desist.run.records.message import Message, ToolExecution
 from desist.run.records.metrics import RunMetrics
-from desist.run.records.record import Record, Reviver, list_of, record, revive_as
+from desist.run.records.record import Record, Reviver, list_of, record_class, reviver
 
 __all__ = ["RunOutput"]
 
-_messages = list_of(revive_as(Message))
+_messages = list_of(reviver(Message))
 
 
-@record
+@record_class
 class RunOutput(Record):
     """All that came of an agent's run. Of a cancelled run `content` is the partial text, `cancel` the cancel record."""
 
@@ -63,16 +63,16 @@ class RunOutput(Record):
     store_error: str | None = None  #: why its end isn't known to be stored
 
     _revivers: ClassVar[Mapping[str, Reviver]] = {
-        "input": revive_as(RunInput),
+        "input": reviver(RunInput),
         "reasoning_messages": _messages,
         "messages": _messages,
-        "metrics": revive_as(RunMetrics),
+        "metrics": reviver(RunMetrics),
         "additional_input": _messages,
-        "tools": list_of(revive_as(ToolExecution)),
+        "tools": list_of(reviver(ToolExecution)),
         "events": list_of(agent_event_from_dict),
         "status": RunStatus,
         "cancellation_stage": CancellationStage,
-        "cancel": revive_as(CancelRecord),
+        "cancel": reviver(CancelRecord),
     }
 
     @property

@@ -9,15 +9,15 @@ from typing import Any, ClassVar, Self
 from desist.run.events.base import RunStatus, now
 from desist.run.outputs.agent import RunOutput
 from desist.run.outputs.history import messages_of_runs
-from desist.run.outputs.session import Session, known_of
+from desist.run.outputs.session import Session, from_stored
 from desist.run.records.message import Message
-from desist.run.records.record import Reviver, list_of, record, revive_as
+from desist.run.records.record import Reviver, list_of, record_class, reviver
 from desist.run.storage.values import StoredSession
 
 __all__ = ["AgentSession"]
 
 
-@record
+@record_class
 class AgentSession(Session):
     """The runs of an agent that belong together."""
 
@@ -32,7 +32,7 @@ class AgentSession(Session):
     updated_at: int = field(default_factory=now)
 
     kind: ClassVar[str] = "agent"
-    _revivers: ClassVar[Mapping[str, Reviver]] = {"runs": list_of(revive_as(RunOutput))}
+    _revivers: ClassVar[Mapping[str, Reviver]] = {"runs": list_of(reviver(RunOutput))}
 
     @property
     def owner_id(self) -> str | None:
@@ -42,7 +42,7 @@ class AgentSession(Session):
     @classmethod
     def of(cls, stored: StoredSession, runs: list[Any]) -> Self:
         """Return the session that a store holds, with its runs."""
-        return cls(agent_id=stored.owner_id, runs=runs, **known_of(stored))
+        return cls(agent_id=stored.owner_id, runs=runs, **from_stored(stored))
 
     def get_messages(
         self,

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from desist.run.events.base import RunStatus, content_text
 from desist.run.records.message import Message
-from desist.run.records.tool_results import repaired
+from desist.run.records.tool_results import normalize_history
 
 if TYPE_CHECKING:
     from desist.run.outputs.agent import RunOutput
 
-__all__ = ["STOPPED", "history_context", "messages_of", "messages_of_runs", "workflow_history"]
+__all__ = ["STOPPED", "history_context", "messages_of_runs", "run_messages", "workflow_history"]
 
 #: What stands in the history for an answer that never came.
 STOPPED = "[This was stopped before there was an answer.]"
@@ -24,17 +24,17 @@ FAILED = "[This failed before there was an answer.]"
 CUT_OFF = "[stopped here]"
 
 
-def messages_of(run: RunOutput, taken: set[str] | None = None) -> list[Message]:
+def run_messages(run: RunOutput, used_ids: set[str] | None = None) -> list[Message]:
     """Return what was said in one run, without system messages, so that anything may follow.
 
     Every call has its result, and an answer stands at the end: what was said before a cancel, or a note that nothing
     was. A run in which nobody said anything gives nothing.
 
     Parameters:
-        taken: ids of calls that were told before; see `repaired`.
+        taken: ids of calls that were told before; see `normalize_history`.
     """
     said = [message for message in run.messages or [] if message.role not in ("system", "developer")]
-    said = repaired(said, taken=taken)
+    said = normalize_history(said, used_ids=used_ids)
     said = [one for one in said if one.content or one.tool_calls or one.role in ("user", "tool")]
     if said and said[-1].role != "assistant":
         said.append(Message("assistant", _closing(run), cancelled=run.is_cancelled))
@@ -56,7 +56,7 @@ def messages_of_runs(runs: Iterable[RunOutput]) -> list[Message]:
     taken: set[str] = set()
     told = list(runs)
     continued = {run.continued_from for run in told if run.continued_from is not None}
-    return [message for run in told if run.run_id not in continued for message in messages_of(run, taken)]
+    return [message for run in told if run.run_id not in continued for message in run_messages(run, taken)]
 
 
 def workflow_history(runs: Sequence[Any], num_runs: int | None = None) -> list[tuple[str, str]]:

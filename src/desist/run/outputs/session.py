@@ -13,7 +13,7 @@ from desist.run.records.metrics import RunMetrics
 from desist.run.records.record import Record
 from desist.run.storage.values import StoredSession
 
-__all__ = ["Session", "known_of"]
+__all__ = ["Session", "from_stored"]
 
 _KEPT_TOKENS = ("input_tokens", "output_tokens", "total_tokens", "reasoning_tokens", "model_calls", "tool_calls")
 
@@ -95,7 +95,7 @@ def _used(run: Any) -> Iterable[RunMetrics]:
             yield one.metrics
 
 
-def known_of(stored: StoredSession) -> dict[str, Any]:
+def from_stored(stored: StoredSession) -> dict[str, Any]:
     """Return the fields that a stored session has in common with any session."""
     return {
         "session_id": stored.session_id,

@@ -10,12 +10,12 @@ from desist.run.events.base import BaseRunOutputEvent, CancellationStage, Cancel
 from desist.run.events.codec import event_from_dict
 from desist.run.outputs.agent import RunOutput
 from desist.run.records.metrics import RunMetrics
-from desist.run.records.record import Record, Reviver, list_of, record, revive_as
+from desist.run.records.record import Record, Reviver, list_of, record_class, reviver
 
 __all__ = ["StepMetrics", "WorkflowMetrics", "WorkflowRunOutput", "run_from_dict"]
 
 
-@record
+@record_class
 class StepMetrics(Record):
     """What the steps of one name used, in all the times that they ran."""
 
@@ -26,15 +26,15 @@ class StepMetrics(Record):
     duration: float | None = None  #: seconds, of all times together
     metrics: RunMetrics | None = None  #: tokens, calls and seconds of the agents in it; None: there were none
 
-    _revivers: ClassVar[Mapping[str, Reviver]] = {"metrics": revive_as(RunMetrics)}
+    _revivers: ClassVar[Mapping[str, Reviver]] = {"metrics": reviver(RunMetrics)}
 
 
 def _steps(value: Mapping[str, Any]) -> dict[str, StepMetrics]:
-    revive = revive_as(StepMetrics)
+    revive = reviver(StepMetrics)
     return {name: revive(step) for name, step in value.items()}
 
 
-@record
+@record_class
 class WorkflowMetrics(Record):
     """What a workflow used: its steps by their names, also those inside others, and the seconds of it all."""
 
@@ -48,7 +48,7 @@ def _run(value: Any) -> Any:
     return run_from_dict(value)
 
 
-@record
+@record_class
 class WorkflowRunOutput(Record):
     """All that came of a workflow's run. Of a cancelled run `content` is the partial text, `cancel` the cancel record.
 
@@ -93,12 +93,12 @@ class WorkflowRunOutput(Record):
 
     _revivers: ClassVar[Mapping[str, Reviver]] = {
         "step_executor_runs": list_of(_run),
-        "workflow_agent_run": revive_as(RunOutput),
+        "workflow_agent_run": reviver(RunOutput),
         "events": list_of(event_from_dict),
-        "metrics": revive_as(WorkflowMetrics),
+        "metrics": reviver(WorkflowMetrics),
         "status": RunStatus,
         "cancellation_stage": CancellationStage,
-        "cancel": revive_as(CancelRecord),
+        "cancel": reviver(CancelRecord),
     }
 
     @property

@@ -8,16 +8,16 @@ from typing import Any, ClassVar, Self
 
 from desist.run.events.base import now
 from desist.run.outputs.history import history_context, workflow_history
-from desist.run.outputs.session import Session, known_of
+from desist.run.outputs.session import Session, from_stored
 from desist.run.outputs.workflow import WorkflowRunOutput, run_from_dict
 from desist.run.records.message import Message
-from desist.run.records.record import Reviver, list_of, record
+from desist.run.records.record import Reviver, list_of, record_class
 from desist.run.storage.values import StoredSession
 
 __all__ = ["WorkflowSession"]
 
 
-@record
+@record_class
 class WorkflowSession(Session):
     """The runs of a workflow that belong together."""
 
@@ -44,7 +44,7 @@ class WorkflowSession(Session):
     def of(cls, stored: StoredSession, runs: list[Any]) -> Self:
         """Return the session that a store holds, with its runs."""
         name = next((run.workflow_name for run in reversed(runs) if run.workflow_name), None)
-        return cls(workflow_id=stored.owner_id, workflow_name=name, runs=runs, **known_of(stored))
+        return cls(workflow_id=stored.owner_id, workflow_name=name, runs=runs, **from_stored(stored))
 
     def get_workflow_history(self, num_runs: int | None = None) -> list[tuple[str, str]]:
         """Return what was asked and what was answered in the last ended runs, the oldest first; None for all."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["clean_text", "dump", "fields_of", "line", "names_of", "plain"]
+__all__ = ["clean_text", "dump", "fields_of", "names_of", "to_json_line", "to_json_value"]
 
 Path = tuple[int, ...]  #: ids of the containers around a value: stops at cycles and at absurd depth
 
@@ -28,7 +28,7 @@ _encoder = msgspec.json.Encoder()
 _names: dict[type, tuple[str, ...]] = {}
 
 
-def plain(value: Any, path: Path = ()) -> Any:
+def to_json_value(value: Any, path: Path = ()) -> Any:
     """Return `value` made of dict, list, str, int, float, bool and None only. Never fails.
 
     None fields of objects are left out; None in lists and dicts stays. Bytes become base64, sets sorted lists, times
@@ -45,11 +45,11 @@ def plain(value: Any, path: Path = ()) -> Any:
 
 
 def dump(value: Any) -> bytes:
-    """Return the plain form of `value` as one line of JSON; see `line`."""
-    return line(plain(value))
+    """Return the plain form of `value` as one line of JSON; see `to_json_line`."""
+    return to_json_line(to_json_value(value))
 
 
-def line(value: Any) -> bytes:
+def to_json_line(value: Any) -> bytes:
     """Return a value that is plain already as one line of compact JSON, UTF-8, non-ASCII kept.
 
     Characters that some readers take for the end of a line (U+0085, U+2028, U+2029) are escaped.
@@ -63,10 +63,10 @@ def line(value: Any) -> bytes:
 
 
 def names_of(kind: type) -> tuple[str, ...]:
-    """Return the names of a dataclass's fields, those in its `_unsent` left out; remembered per class."""
+    """Return the names of a dataclass's fields, those in its `_not_serialized` left out; remembered per class."""
     names = _names.get(kind)
     if names is None:
-        unsent = getattr(kind, "_unsent", ())
+        unsent = getattr(kind, "_not_serialized", ())
         names = _names[kind] = tuple(f.name for f in dataclasses.fields(kind) if f.name not in unsent)
     return names
 
@@ -114,14 +114,14 @@ def _list(value: Iterable[Any], path: Path) -> Any:
     if _too_deep(value, path):
         return _str(value)
     inside = (*path, id(value))
-    return [plain(item, inside) for item in value]
+    return [to_json_value(item, inside) for item in value]
 
 
 def _dict(value: Mapping[Any, Any], path: Path) -> Any:
     if _too_deep(value, path):
         return _str(value)
     inside = (*path, id(value))
-    return {_key(key): plain(item, inside) for key, item in value.items()}
+    return {_key(key): to_json_value(item, inside) for key, item in value.items()}
 
 
 def _key(key: Any) -> str:
@@ -131,7 +131,7 @@ def _key(key: Any) -> str:
 
 
 def _sorted(value: Iterable[Any], path: Path) -> Any:
-    items = [plain(item, path) for item in value]
+    items = [to_json_value(item, path) for item in value]
     return sorted(items, key=lambda item: (type(item).__name__, _str(item)))
 
 
@@ -163,7 +163,7 @@ def _str(value: object) -> str:
 def _other(value: Any, path: Path) -> Any:
     """Convert what isn't of a built-in type; its own `to_dict` or `model_dump` goes first."""
     if isinstance(value, Enum):
-        return plain(value.value, path)
+        return to_json_value(value.value, path)
     if isinstance(value, type) or (id(value) in path if _is_record(value) else _too_deep(value, path)):
         return _str(value)
     for base, convert in _BY_BASE:
@@ -187,7 +187,7 @@ def _object(value: Any, path: Path) -> Any:
     for method in ("to_dict", "model_dump"):
         own = getattr(value, method, None)
         if callable(own):
-            return plain(_sparse(own(), method), (*path, id(value)))
+            return to_json_value(_sparse(own(), method), (*path, id(value)))
     return fields_of(value, path) if dataclasses.is_dataclass(value) else _str(value)
 
 

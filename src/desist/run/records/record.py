@@ -12,16 +12,16 @@ from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 import msgspec
 
 from desist.exceptions import DesistError
-from desist.run.records.json_values import Path, fields_of, line, names_of, plain
+from desist.run.records.json_values import Path, fields_of, names_of, to_json_line, to_json_value
 
-__all__ = ["Record", "Reviver", "list_of", "record", "revive_as"]
+__all__ = ["Record", "Reviver", "list_of", "record_class", "reviver"]
 
 Reviver = Callable[[Any], Any]
 T = TypeVar("T")
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(dataclasses.field,))
-def record(kind: type[T]) -> type[T]:
+def record_class(kind: type[T]) -> type[T]:
     """Make a `Record` a dataclass with keywords only, whose `__init__` is compiled when it is first called.
 
     Compiling is nine tenths of what a dataclass costs at import, and a program uses few of some sixty events.
@@ -66,10 +66,10 @@ def _compile_init(kind: type) -> None:
 class Record:
     """Base of dataclasses that are stored and sent.
 
-    Subclasses say what is never sent (`_unsent`) and how fields that aren't plain come back (`_revivers`).
+    Subclasses say what is never sent (`_not_serialized`) and how fields that aren't plain come back (`_revivers`).
     """
 
-    _unsent: ClassVar[frozenset[str]] = frozenset()
+    _not_serialized: ClassVar[frozenset[str]] = frozenset()
     _revivers: ClassVar[Mapping[str, Reviver]] = {}
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class Record:
 
     def to_json(self) -> str:
         """Return `to_dict()` as one line of compact JSON; non-ASCII is kept."""
-        return line(self._to_plain(())).decode()
+        return to_json_line(self._to_plain(())).decode()
 
     def _fields(self, path: Path) -> dict[str, Any]:
         """Return the plain fields; `path` names the containers around, so that cycles are seen."""
@@ -88,7 +88,7 @@ class Record:
         """Return what is sent: `_fields`, or what a subclass of the user's makes of it in its `to_dict`."""
         if type(self).to_dict is Record.to_dict:
             return self._fields(path)
-        return plain(self.to_dict(), (*path, id(self)))
+        return to_json_value(self.to_dict(), (*path, id(self)))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -142,7 +142,7 @@ def _short(value: Any) -> str:
     return repr(value)
 
 
-def revive_as(kind: type) -> Reviver:
+def reviver(kind: type) -> Reviver:
     """Return a function that builds a `kind` from its plain form, and takes one that is a `kind` already as it is."""
     own = getattr(kind, "from_dict", None)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-__all__ = ["snapshot"]
+__all__ = ["copy_state"]
 
 
-def snapshot(state: dict[Any, Any]) -> dict[Any, Any]:
+def copy_state(state: dict[Any, Any]) -> dict[Any, Any]:
     """Return a deep copy of a dict; values that can't be copied (a lock, a connection) are shared.
 
     Abandoned work may change a dict while it is copied: then it is copied again.
@@ -29,7 +29,7 @@ def _value(value: Any) -> Any:
         return value
     if isinstance(value, dict):
         try:
-            return snapshot(value)
+            return copy_state(value)
         except RecursionError:  # nested deeper than Python's stack: what is in it is shared
             return value
     for _ in range(3):

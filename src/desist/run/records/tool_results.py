@@ -11,10 +11,10 @@ from typing import Any
 
 from desist.run.records.message import CANCELLED_RESULT, Message, ToolCall
 
-__all__ = ["free_id", "repaired", "sealed"]
+__all__ = ["free_id", "missing_tool_results", "normalize_history"]
 
 
-def sealed(messages: Sequence[Message], text: str) -> list[Message]:
+def missing_tool_results(messages: Sequence[Message], text: str) -> list[Message]:
     """Return synthetic results for the calls in `messages` that have none, so that the history stays valid."""
     answered = {message.tool_call_id for message in messages if message.role == "tool"}
     open_calls: list[Any] = [
@@ -23,7 +23,9 @@ def sealed(messages: Sequence[Message], text: str) -> list[Message]:
     return [_stopped(call, text) for call in open_calls]
 
 
-def repaired(messages: Sequence[Message], text: str = CANCELLED_RESULT, taken: set[str] | None = None) -> list[Message]:
+def normalize_history(
+    messages: Sequence[Message], text: str = CANCELLED_RESULT, used_ids: set[str] | None = None
+) -> list[Message]:
     """Return the messages with exactly one result after each call, in the order of the calls.
 
     A call without a result gets a synthetic one; results without a call, and second ones, are left out. What is
@@ -39,13 +41,13 @@ def repaired(messages: Sequence[Message], text: str = CANCELLED_RESULT, taken: s
             results.setdefault(message.tool_call_id, message)
     told: list[Message] = []
     seen: set[str] = set()
-    taken = set() if taken is None else taken
+    used_ids = set() if used_ids is None else used_ids
     for message in messages:
         if message.role == "tool":
             continue
         calls = [call for call in _first(message.tool_calls or []) if call.id not in seen]
         seen.update(call.id for call in calls)
-        names = [free_id(call.id, taken) for call in calls]
+        names = [free_id(call.id, used_ids) for call in calls]
         told.append(_with_calls(message, calls, names))
         for call, name in zip(calls, names, strict=True):
             result = results[call.id] if call.id in results else _stopped(call, text)
@@ -53,12 +55,12 @@ def repaired(messages: Sequence[Message], text: str = CANCELLED_RESULT, taken: s
     return told
 
 
-def free_id(wanted: str, taken: set[str]) -> str:
-    """Return an id for a call that names no other: `wanted`, or one made of it. It is added to `taken`."""
-    name, number = wanted, 2
-    while name in taken:
-        name, number = f"{wanted}_{number}", number + 1
-    taken.add(name)
+def free_id(base: str, used_ids: set[str]) -> str:
+    """Return an id for a call that names no other: `base`, or one made of it. It is added to `used_ids`."""
+    name, number = base, 2
+    while name in used_ids:
+        name, number = f"{base}_{number}", number + 1
+    used_ids.add(name)
     return name
 
 

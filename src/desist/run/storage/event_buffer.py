@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ["Recorder"]
+__all__ = ["EventBuffer"]
 
 log = logging.getLogger("desist.run")
 
@@ -21,7 +21,7 @@ log = logging.getLogger("desist.run")
 LIMIT = 100_000
 
 
-class Recorder:
+class EventBuffer:
     """The events of one stream that aren't stored yet.
 
     Parameters:
@@ -31,7 +31,7 @@ class Recorder:
 
     __slots__ = ("_asked", "_dropped", "_ended", "_last", "_pending", "_wake", "run_id", "written")
 
-    def __init__(self, run_id: str, wake: Callable[[Recorder], None]) -> None:
+    def __init__(self, run_id: str, wake: Callable[[EventBuffer], None]) -> None:
         self.run_id, self._wake = run_id, wake
         self._pending: deque[tuple[int, Any]] = deque()
         self._last: list[tuple[int, Any]] = []  #: the terminal event and those before it that belong to the end

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from desist.cancel.registry import registry
-from desist.run.records.state_copy import snapshot
+from desist.run.records.state_copy import copy_state
 from desist.run.storage.values import PartKind, RunQuery, SessionUpdate, StoredRun, StoredSession, other_users
 
 __all__ = ["MemoryStore"]
@@ -29,7 +29,7 @@ class MemoryStore:
 
     def __init__(self, keep: int | None = 1000) -> None:
         self._lock = threading.RLock()
-        self._live: dict[str, StoredRun] = {}
+        self._live_run: dict[str, StoredRun] = {}
         self._ended: OrderedDict[str, StoredRun] = OrderedDict()
         self._by_session: dict[str, dict[str, None]] = {}  #: ids of runs, in the order of their starts
         self._sessions: OrderedDict[_Key, StoredSession] = OrderedDict()
@@ -46,9 +46,9 @@ class MemoryStore:
                 self._by_session.setdefault(run.session_id, {})[run.run_id] = None
             if not run.status.is_final:
                 self._ended.pop(run.run_id, None)
-                self._live[run.run_id] = run
+                self._live_run[run.run_id] = run
                 return
-            self._live.pop(run.run_id, None)
+            self._live_run.pop(run.run_id, None)
             self._ended[run.run_id] = run
             while self._keep is not None and len(self._ended) > self._keep:
                 self._leave(self._ended.popitem(last=False)[1])
@@ -59,7 +59,7 @@ class MemoryStore:
     def load_run(self, run_id: str) -> StoredRun | None:
         """Return a run, or None if it isn't known (any more)."""
         with self._lock:
-            return self._live.get(run_id) or self._ended.get(run_id)
+            return self._live_run.get(run_id) or self._ended.get(run_id)
 
     def delete_run(self, run_id: str) -> bool:
         """Forget an ended run; return whether it was there."""
@@ -94,8 +94,8 @@ class MemoryStore:
     def list_runs(self, query: RunQuery) -> list[StoredRun]:
         """Return the runs that are meant, the newest first."""
         with self._lock:
-            known = [*self._live.values(), *self._ended.values()]
-        return query.newest([_as_it_is(run) for run in known if query.places(run)])
+            known = [*self._live_run.values(), *self._ended.values()]
+        return query.newest([_return_unchanged(run) for run in known if query.places(run)])
 
     def _leave(self, run: StoredRun) -> None:
         """A run isn't kept any more; a session without runs needs no list."""
@@ -125,7 +125,7 @@ class MemoryStore:
     def update_session(self, change: SessionUpdate) -> None:
         """Apply a change to what is held."""
         with self._lock:
-            self.save_session(change.applied_to(self._sessions.get((change.session_id, change.kind))))
+            self.save_session(change.apply(self._sessions.get((change.session_id, change.kind))))
 
     def claim_session(self, session: StoredSession) -> set[str | None]:
         """Make a session for its user, if there is none; return the other users of its id."""
@@ -149,9 +149,9 @@ class MemoryStore:
     def end_reservation(self, run_id: str) -> None:
         """The reserved run is live here now; if it isn't, its start has failed and it is forgotten."""
         with self._lock:
-            run = self._live.get(run_id)
+            run = self._live_run.get(run_id)
             if run is not None and registry.get(run_id) is None:
-                del self._live[run_id]
+                del self._live_run[run_id]
                 self._leave(run)
 
     def delete_session(self, session_id: str, kind: str | None = None) -> bool:
@@ -181,10 +181,10 @@ class MemoryStore:
             return [_copy(session) for session in fitting[:limit]]
 
     def __len__(self) -> int:
-        return len(self._live) + len(self._ended)
+        return len(self._live_run) + len(self._ended)
 
 
-def _as_it_is(run: StoredRun) -> StoredRun:
+def _return_unchanged(run: StoredRun) -> StoredRun:
     """Return a run with the status that it has now: of a live one only the start was recorded."""
     return run if run.status.is_final else replace(run, status=run.output.status)
 
@@ -192,4 +192,4 @@ def _as_it_is(run: StoredRun) -> StoredRun:
 def _copy(session: StoredSession) -> StoredSession:
     """Return a session that shares nothing with `session`."""
     data, metadata = session.session_data, session.metadata
-    return replace(session, session_data=snapshot(data), metadata=None if metadata is None else snapshot(metadata))
+    return replace(session, session_data=copy_state(data), metadata=None if metadata is None else copy_state(metadata))

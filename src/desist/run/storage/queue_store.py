@@ -1,4 +1,5 @@
-"""A store in which runs wait for a worker, seen from below. `desist.db.store.queue_part` is one, `desist.engine` uses it.
+"""A store in which runs wait for a worker, seen from below. `desist.db.store.queue_part` is one, `desist.engine` uses
+it.
 
 Whoever submits a run needs nothing but the store: the record says that it waits, and workers find it there.
 """
@@ -13,7 +14,7 @@ from desist.cancel.status import RunStatus
 from desist.run.storage.shared_store import SharedStore
 from desist.run.storage.values import StoredRun
 
-__all__ = ["EndWatch", "QueueStore", "QueuedRun", "Taken", "queue_store"]
+__all__ = ["ClaimedRun", "CompletionWatch", "QueueStore", "QueuedRun", "queue_store"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +40,14 @@ class QueuedRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ClaimedRun:
     """A run that is this process's from now on, and is to be started here."""
 
     run: StoredRun  #: as far as it has come
     options: dict[str, Any] = field(default_factory=dict)  #: how it was asked for
 
 
-class EndWatch(Protocol):
+class CompletionWatch(Protocol):
     """A run of any process, watched until it has ended."""
 
     status: RunStatus | None  #: None: there is no such run
@@ -63,13 +64,13 @@ class QueueStore(SharedStore, Protocol):
             RunIdInUseError: there is a run with this id.
         """
 
-    def take_queued(self, run_id: str) -> Taken | None:
+    def take_queued(self, run_id: str) -> ClaimedRun | None:
         """Take a run that waits, or whose process has died; None if it isn't to be driven here. Blocks."""
 
-    def watch_end(self, run_id: str) -> EndWatch:
+    def watch_end(self, run_id: str) -> CompletionWatch:
         """Watch a run until it has ended, whichever process works on it."""
 
-    def forget_watch(self, watch: EndWatch) -> None:
+    def remove_watch(self, watch: CompletionWatch) -> None:
         """Nobody waits any more."""
 
     def queued_runs(self, limit: int = 1000) -> list[QueuedRun]:

@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from desist.cancel.receipt import CancelReceipt
-from desist.run.storage.event_buffer import Recorder
+from desist.run.storage.event_buffer import EventBuffer
 from desist.run.storage.store import RunStore
-from desist.run.storage.values import StoredRequest, StoredRun
+from desist.run.storage.values import CancelRequest, StoredRun
 from desist.streams.follower import Follower
 
-__all__ = ["Claim", "SharedStore", "refuse_on_loop", "shared_store"]
+__all__ = ["ClaimResult", "SharedStore", "refuse_on_loop", "shared_store"]
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ClaimResult:
     """What became of the wish to work on a run."""
 
-    request: StoredRequest | None = None  #: a cancel that came before
+    request: CancelRequest | None = None  #: a cancel that came before
     refused: str | None = None  #: why another process works on it
 
 
@@ -34,10 +34,10 @@ class SharedStore(RunStore, Protocol):
 
     shared: bool
 
-    def claim_run(self, run: StoredRun) -> Future[Claim]:
+    def claim_run(self, run: StoredRun) -> Future[ClaimResult]:
         """Record that a run starts here. From then on, what other processes ask for is carried out by this one."""
 
-    def end_run(self, run_id: str, decide: Callable[[], StoredRun | None]) -> Future[StoredRequest | None]:
+    def end_run(self, run_id: str, decide: Callable[[], StoredRun | None]) -> Future[CancelRequest | None]:
         """Record the end of a run, unless it was cancelled; return the cancel if it was, or None.
 
         Parameters:
@@ -45,7 +45,7 @@ class SharedStore(RunStore, Protocol):
                 it doesn't end now. It is quick, and not called if there is a cancel.
         """
 
-    def tell(self, recorder: Recorder) -> None:
+    def events_added(self, recorder: EventBuffer) -> None:
         """A run has told something: store it soon. Called with the lock of its tree held; doesn't wait."""
 
     def follow_run(self, run_id: str, after: int) -> Follower[Any]:
@@ -54,10 +54,10 @@ class SharedStore(RunStore, Protocol):
         Nothing is read before the first event is asked for: then it is a `ConfigurationError` if there is no such run.
         """
 
-    def keep_trying(self, run: StoredRun, error: BaseException) -> None:
+    def retry_in_background(self, run: StoredRun, error: BaseException) -> None:
         """An end was told without being recorded: tell it so here, and record it when that is possible."""
 
-    def is_lost(self, run_id: str) -> bool:
+    def is_owned_elsewhere(self, run_id: str) -> bool:
         """Whether another process has taken a run that lives here, which this one doesn't know yet.
 
         Quick, unless this process was frozen for so long that it may be: then it looks.
@@ -71,31 +71,31 @@ class SharedStore(RunStore, Protocol):
         """Look now, and carry out what others ask for; stop what they have taken. Blocks, but waits for no server."""
 
     def may_be_lost(self, run_id: str) -> bool:
-        """Whether `is_lost` would have to look. Quick."""
+        """Whether `is_owned_elsewhere` would have to look. Quick."""
 
-    def note_cancel(self, run_id: str, request: StoredRequest) -> None:
+    def record_cancel(self, run_id: str, request: CancelRequest) -> None:
         """Record that a run is being cancelled from here, so that it isn't taken up again after a crash."""
 
-    def request_cancel(self, run_id: str, request: StoredRequest) -> CancelReceipt:
+    def request_cancel(self, run_id: str, request: CancelRequest) -> CancelReceipt:
         """Cancel a run of whichever process, by any id of its tree. Durable when this returns; blocks till then.
 
         Raises:
             StoreError: it isn't known to be recorded.
         """
 
-    def take_lost(self, kind: str, owner_id: str) -> list[StoredRun]:
+    def take_orphans(self, kind: str, owner_id: str) -> list[StoredRun]:
         """Take the runs of a workflow that were left by processes that died and may go on; as far as they had come.
 
         They are this process's from now on, and are to be started here. Blocks.
         """
 
-    def give_back(self, run: StoredRun) -> Future[StoredRequest | None]:
+    def give_back(self, run: StoredRun) -> Future[CancelRequest | None]:
         """Let another process go on with a run of this one; if it was cancelled, end it and return the request.
 
         Of `run` only what it has told counts: what it has done is recorded.
         """
 
-    def give_up(self, run_id: str, words: str) -> None:
+    def fail_claimed_run(self, run_id: str, message: str) -> None:
         """End a run that was taken as failed. Blocks."""
 
 

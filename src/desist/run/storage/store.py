@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from desist.exceptions import ConfigurationError
 from desist.run.storage.memory import MemoryStore
 from desist.run.storage.values import PartKind, RunQuery, SessionUpdate, StoredRun, StoredSession
-from desist.runtime.daemon_thread import aside
+from desist.runtime.daemon_thread import to_daemon_thread
 
 __all__ = [
     "Database",
@@ -141,4 +141,4 @@ def store_of(db: Database | RunStore, where: str) -> RunStore:
 
 async def read(store: RunStore, work: Callable[[], T]) -> T:
     """Return `work()`, which loads from `store`: beside the loop if that may block. A cancel leaves it at once."""
-    return await aside(work, "desist-db-read") if store.blocking else work()
+    return await to_daemon_thread(work, "desist-db-read") if store.blocking else work()

@@ -10,14 +10,14 @@ from typing import Any, Literal
 from desist.cancel.reason import CancelReason
 from desist.cancel.scope import Reach
 from desist.cancel.status import RunStatus
-from desist.run.options.durable_limits import KeptOptions
-from desist.run.storage.event_buffer import Recorder
+from desist.run.options.durable_limits import DurableLimits
+from desist.run.storage.event_buffer import EventBuffer
 
-__all__ = ["PartKind", "RunQuery", "SessionUpdate", "StoredRequest", "StoredRun", "StoredSession", "other_users"]
+__all__ = ["CancelRequest", "PartKind", "RunQuery", "SessionUpdate", "StoredRun", "StoredSession", "other_users"]
 
 #: What a part of a run is: a `Message`, a `ToolExecution`, a `StepOutput`; "begun" is the `StepOutput` of a step that
 #: hasn't ended: a container, or one whose work is a run of its own; "again" says that the run began anew, and what came
-#: before it doesn't count; "spent" is what it has `Spent` of its budget.
+#: before it doesn't count; "spent" is what it has `BudgetUsage` of its budget.
 PartKind = Literal["message", "tool", "step", "begun", "again", "spent"]
 
 
@@ -47,7 +47,7 @@ def other_users(holders: set[str | None], speakers: set[str | None], user_id: st
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredRequest:
+class CancelRequest:
     """A cancel as it was asked for: what a process needs that must carry it out for another one."""
 
     reason: CancelReason
@@ -73,7 +73,7 @@ class SessionUpdate:
     name: str | None = None  #: a new name
     metadata: dict[str, Any] | None = None
 
-    def applied_to(self, held: StoredSession | None) -> StoredSession:
+    def apply(self, held: StoredSession | None) -> StoredSession:
         """Return the session with the change made; `held` is what the store has, and is left as it is."""
         data = dict(held.session_data) if held else {}
         state = dict(data.get("session_state") or {})
@@ -119,8 +119,8 @@ class StoredRun:
         None  #: which process runs it; see `desist.db.process.identity`. Set by stores that outlive one.
     )
     session: SessionUpdate | None = None  #: what it changes in its session, to be stored together with it
-    recorder: Recorder | None = None  #: what it has told, to be stored with it; its last event with its end
-    options: KeptOptions | None = None  #: its limits
+    recorder: EventBuffer | None = None  #: what it has told, to be stored with it; its last event with its end
+    options: DurableLimits | None = None  #: its limits
     next_event: int = 0  #: where the numbers of its events go on, in a process that takes it up again
 
 
@@ -148,12 +148,12 @@ class RunQuery:
             return False
         return self.session_id in (None, run.session_id) and self.user_id in (None, run.user_id)
 
-    def fits(self, run: StoredRun) -> bool:
+    def matches(self, run: StoredRun) -> bool:
         """Whether a run is meant."""
         return self.status in (None, run.status) and self.places(run)
 
     def newest(self, runs: Iterable[StoredRun]) -> list[StoredRun]:
         """Return those that are meant, each once, the newest first. Of two with one id the first counts."""
         once = {run.run_id: run for run in reversed(list(runs))}
-        fitting = [run for run in once.values() if self.fits(run)]
+        fitting = [run for run in once.values() if self.matches(run)]
         return sorted(fitting, key=lambda run: (run.created_at, run.run_id), reverse=True)[: self.limit]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
-    from desist.run.execution.emitter import RunState
+    from desist.run.execution.emitter import Emitter
     from desist.run.records.metrics import Usage
-    from desist.run.telemetry.spans import Part, Spans
+    from desist.run.telemetry.spans import CallSpan, Spans
 
 __all__ = ["model_span", "tool_span", "trace_run"]
 
@@ -24,7 +24,7 @@ log = logging.getLogger("desist.run.telemetry.gate")
 _last: tuple[Any, Tracer] | None = None
 
 
-def trace_run(run: RunState) -> Spans | None:
+def trace_run(run: Emitter) -> Spans | None:
     """Begin the span of a run; None if the program doesn't trace."""
     tracer = _tracer()
     if tracer is None:
@@ -34,7 +34,7 @@ def trace_run(run: RunState) -> Spans | None:
     return spans_of(run, tracer)
 
 
-def model_span(run: RunState, model: str, provider: str | None) -> Part | _Untraced:
+def model_span(run: Emitter, model: str, provider: str | None) -> CallSpan | _NoSpan:
     """Return a context that is the span of one model call."""
     if run.spans is None:
         return _UNTRACED
@@ -43,7 +43,7 @@ def model_span(run: RunState, model: str, provider: str | None) -> Part | _Untra
     return model_part(run.spans, model, provider)
 
 
-def tool_span(run: RunState, name: str, call_id: str) -> Part | _Untraced:
+def tool_span(run: Emitter, name: str, call_id: str) -> CallSpan | _NoSpan:
     """Return a context that is the span of one tool call."""
     if run.spans is None:
         return _UNTRACED
@@ -72,12 +72,12 @@ def _tracer() -> Tracer | None:
     return tracer
 
 
-class _Untraced:
+class _NoSpan:
     """What a part is where nobody traces."""
 
     __slots__ = ()
 
-    def __enter__(self) -> _Untraced:
+    def __enter__(self) -> _NoSpan:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,4 +87,4 @@ class _Untraced:
         """Nobody wants to know."""
 
 
-_UNTRACED = _Untraced()
+_UNTRACED = _NoSpan()

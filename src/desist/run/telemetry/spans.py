@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer
 
-    from desist.run.execution.emitter import RunState
+    from desist.run.execution.emitter import Emitter
 
-__all__ = ["Part", "Spans", "model_part", "spans_of", "tool_part"]
+__all__ = ["CallSpan", "Spans", "model_part", "spans_of", "tool_part"]
 
 log = logging.getLogger("desist.run.telemetry")
 P = ParamSpec("P")
@@ -57,7 +57,7 @@ CANCEL_REQUESTED, WORK_ABANDONED = "cancel.requested", "work.abandoned"
 WORK_NAME, WORK_KIND = "desist.work.name", "desist.work.kind"
 
 
-def _harmless(method: Callable[P, None]) -> Callable[P, None]:
+def _never_raises(method: Callable[P, None]) -> Callable[P, None]:
     """Tracing must not break what is traced."""
 
     @functools.wraps(method)
@@ -70,7 +70,7 @@ def _harmless(method: Callable[P, None]) -> Callable[P, None]:
     return call
 
 
-def spans_of(run: RunState, tracer: Tracer) -> Spans | None:
+def spans_of(run: Emitter, tracer: Tracer) -> Spans | None:
     """Begin the span of a run, below the caller's current one; None if that fails."""
     try:
         return Spans(tracer, run)
@@ -79,37 +79,37 @@ def spans_of(run: RunState, tracer: Tracer) -> Spans | None:
         return None
 
 
-def model_part(spans: Spans, model: str, provider: str | None) -> Part:
+def model_part(spans: Spans, model: str, provider: str | None) -> CallSpan:
     """Return a context that is the span of one model call."""
-    return Part(spans, f"{CHAT} {model}", {OPERATION: CHAT, MODEL: model, **_provider(provider)}, client=True)
+    return CallSpan(spans, f"{CHAT} {model}", {OPERATION: CHAT, MODEL: model, **_provider(provider)}, client=True)
 
 
-def tool_part(spans: Spans, name: str, call_id: str) -> Part:
+def tool_part(spans: Spans, name: str, call_id: str) -> CallSpan:
     """Return a context that is the span of one tool call."""
     attributes = {OPERATION: EXECUTE_TOOL, TOOL_NAME: name, TOOL_TYPE: "function", TOOL_CALL: call_id}
-    return Part(spans, f"{EXECUTE_TOOL} {name}", attributes)
+    return CallSpan(spans, f"{EXECUTE_TOOL} {name}", attributes)
 
 
 class Spans:
     """The spans of one run. Each is ended by whoever takes it out of `open`: its owner, or the end of the run."""
 
-    def __init__(self, tracer: Tracer, run: RunState) -> None:
+    def __init__(self, tracer: Tracer, run: Emitter) -> None:
         from opentelemetry.trace import set_span_in_context
 
         self.tracer, self.run = tracer, run
         name, attributes = _described(run)
         self.span: Span = tracer.start_span(name, attributes=attributes)
         self._context = set_span_in_context(self.span)
-        self.open: dict[object, Opened] = {}
+        self.open: dict[object, OpenSpan] = {}
 
-    @_harmless
+    @_never_raises
     def enter(self) -> None:
         """Make the run's span the parent of what begins in this context."""
         from opentelemetry.context import attach
 
         attach(self._context)
 
-    @_harmless
+    @_never_raises
     def begin_step(self, key: object, kind: str, common: Mapping[str, Any]) -> None:
         """A step or container has begun. `key` names it to `end_step`; `common` is what its events carry."""
         index = common.get("step_index")
@@ -119,11 +119,11 @@ class Spans:
             STEP_INDEX: list(index) if isinstance(index, tuple) else [index or 0],
             STEP_TYPE: kind,
         }
-        opened = Opened(self, f"{kind.lower()} {common.get('step_name')}", attributes)
+        opened = OpenSpan(self, f"{kind.lower()} {common.get('step_name')}", attributes)
         self.open[key] = opened
         opened.enter()
 
-    @_harmless
+    @_never_raises
     def end_step(self, key: object, *, error: str | None = None, cancelled: bool = False) -> None:
         """It has ended: well, with an error in words, or with its agent alone cancelled."""
         opened = self.open.pop(key, None)
@@ -132,13 +132,13 @@ class Spans:
             outcome = "error" if error is not None else "cancelled" if cancelled else "completed"
             opened.end(outcome, None, error)
 
-    @_harmless
+    @_never_raises
     def end(self, status: RunStatus, record: CancelRecord | None, error: BaseException | None, output: Any) -> None:
         """The run is over: close what is open, the innermost first, then its own span."""
         outcome = status.value.lower()
         for key, opened in list(self.open.items())[::-1]:
             if self.open.pop(key, None) is not None:
-                if isinstance(key, Part):  # its task hasn't come back
+                if isinstance(key, CallSpan):  # its task hasn't come back
                     opened.span.set_attribute(ABANDONED, True)
                 opened.end(outcome, None, None)
         span = self.span
@@ -155,7 +155,7 @@ class Spans:
         _finish(span, outcome, error, None)
 
 
-class Opened:
+class OpenSpan:
     """A span that is open, and current in the context that began it."""
 
     def __init__(self, spans: Spans, name: str, attributes: Mapping[str, Any], *, client: bool = False) -> None:
@@ -180,35 +180,35 @@ class Opened:
 
         attach(self._before)
 
-    def end(self, outcome: str, error: BaseException | None, words: str | None) -> None:
+    def end(self, outcome: str, error: BaseException | None, message: str | None) -> None:
         """End it; of a cancelled one, say who asked."""
         reason = self._spans.run.scope.reason
         if outcome == "cancelled" and reason is not None:
             self.span.set_attributes(_cause(reason.source.value, reason.text, reason.by))
-        _finish(self.span, outcome, error, words)
+        _finish(self.span, outcome, error, message)
 
 
-class Part:
+class CallSpan:
     """The span of a model call or tool, as a context manager."""
 
     __slots__ = ("_asked", "_opened", "_spans")
 
     def __init__(self, spans: Spans, name: str, attributes: dict[str, Any], *, client: bool = False) -> None:
         self._spans, self._asked = spans, (name, attributes, client)
-        self._opened: Opened | None = None
+        self._opened: OpenSpan | None = None
 
-    def __enter__(self) -> Part:
+    def __enter__(self) -> CallSpan:
         self._begin()
         return self
 
-    @_harmless
+    @_never_raises
     def _begin(self) -> None:
         name, attributes, client = self._asked
-        opened = Opened(self._spans, name, attributes, client=client)
+        opened = OpenSpan(self._spans, name, attributes, client=client)
         self._spans.open[self] = self._opened = opened
         opened.enter()
 
-    @_harmless
+    @_never_raises
     def used(self, usage: Usage, first: float | None) -> None:
         """Note the tokens of a model call, and the seconds until its first piece."""
         if self._opened is None:
@@ -227,7 +227,7 @@ class Part:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._finish(error)
 
-    @_harmless
+    @_never_raises
     def _finish(self, error: BaseException | None) -> None:
         opened = self._opened
         if opened is None:
@@ -244,7 +244,7 @@ class Part:
             opened.end("error", error, None)
 
 
-def _described(run: RunState) -> tuple[str, dict[str, Any]]:
+def _described(run: Emitter) -> tuple[str, dict[str, Any]]:
     """Return the name and the first attributes of a run's span."""
     output = run.body.output
     attributes: dict[str, Any] = {RUN_ID: run.run_id}
@@ -270,12 +270,12 @@ def _cause(source: str, reason: str | None, by: str | None) -> dict[str, str]:
     return {name: value for name, value in known.items() if value is not None}
 
 
-def _finish(span: Span, outcome: str, error: BaseException | None, words: str | None) -> None:
+def _finish(span: Span, outcome: str, error: BaseException | None, message: str | None) -> None:
     """End a span. Only what failed itself gets the status ERROR."""
     span.set_attribute(OUTCOME, outcome)
-    if error is not None or words is not None:
+    if error is not None or message is not None:
         from opentelemetry.trace import StatusCode
 
         span.set_attribute(ERROR_TYPE, type(error).__qualname__ if error is not None else "_OTHER")
-        span.set_status(StatusCode.ERROR, words or str(error))
+        span.set_status(StatusCode.ERROR, message or str(error))
     span.end()

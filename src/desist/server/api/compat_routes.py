@@ -11,17 +11,26 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from desist.cancel.status import RunStatus
-from desist.run.records.json_values import plain
+from desist.run.records.json_values import to_json_value
 from desist.run.storage.values import RunQuery
 from desist.server.api.v1_schemas import Id, RunId
 from desist.server.components import Component, Kind
-from desist.server.dependencies import Answer, MayCancel, MayRead, MayRun, Talk, given_of, problems, streamed
+from desist.server.dependencies import (
+    ApiContext,
+    JSONValueResponse,
+    MayCancel,
+    MayRead,
+    MayRun,
+    parse_input,
+    problems,
+    streamed,
+)
 from desist.server.event_stream import EventStream, indexed, inline
-from desist.server.problems import Refused
-from desist.server.run_service import Wish
+from desist.server.problems import HTTPProblem
+from desist.server.run_service import StartOptions
 from desist.server.tokens import Caller
 
-__all__ = ["shaped_routes"]
+__all__ = ["compat_routes"]
 
 _RUN = {"description": "The run: its output.", "content": {"application/json": {"schema": {"type": "object"}}}}
 _ENDED: dict[int | str, dict[str, Any]] = {
@@ -35,7 +44,7 @@ _ENDED: dict[int | str, dict[str, Any]] = {
 }
 
 
-class Queued(BaseModel):
+class PendingRun(BaseModel):
     """A run in the background, as it was before it began."""
 
     run_id: str
@@ -43,10 +52,10 @@ class Queued(BaseModel):
     status: RunStatus
 
 
-_ENDED[202] = {"description": "With `background`, and not `stream`.", "model": Queued}
+_ENDED[202] = {"description": "With `background`, and not `stream`.", "model": PendingRun}
 
 
-class _Ask(BaseModel):
+class _RunOptionsForm(BaseModel):
     model_config = ConfigDict(extra="forbid")
     stream: bool = Field(default=True, description="Answer with events.")
     session_id: Id | None = None
@@ -54,13 +63,13 @@ class _Ask(BaseModel):
     background: bool = Field(default=False, description="Let the run go on without its client.")
 
 
-class RunAsk(_Ask):
+class RunForm(_RunOptionsForm):
     """A run to start."""
 
     message: str = Field(description="What it is asked; for a workflow with an input schema, JSON.")
 
 
-class ContinueForm(_Ask):
+class ContinueForm(_RunOptionsForm):
     """How to go on with a run."""
 
 
@@ -72,7 +81,7 @@ class ResumeForm(BaseModel):
     session_id: Id | None = None
 
 
-def shaped_routes(talk: Talk, kind: Kind) -> APIRouter:
+def compat_routes(talk: ApiContext, kind: Kind) -> APIRouter:
     """Return the routes of a kind."""
     routes = APIRouter(prefix=f"/{kind}s", tags=[f"{kind}s"])
     _components(routes, talk, kind)
@@ -82,7 +91,7 @@ def shaped_routes(talk: Talk, kind: Kind) -> APIRouter:
     return routes
 
 
-def _components(routes: APIRouter, talk: Talk, kind: Kind) -> None:
+def _components(routes: APIRouter, talk: ApiContext, kind: Kind) -> None:
     known = talk.core.components
 
     @routes.get("", operation_id=f"list_{kind}s", responses=problems())
@@ -106,7 +115,7 @@ def _described(one: Component) -> dict[str, Any]:
     }
 
 
-def _starting(routes: APIRouter, talk: Talk, kind: Kind) -> None:
+def _starting(routes: APIRouter, talk: ApiContext, kind: Kind) -> None:
     core = talk.core
 
     @routes.post(
@@ -116,14 +125,14 @@ def _starting(routes: APIRouter, talk: Talk, kind: Kind) -> None:
         responses=_ENDED | problems(404, 409, 413, 429),
     )
     async def start_run(
-        component_id: str, ask: Annotated[RunAsk, Form()], request: Request, caller: MayRun
+        component_id: str, form: Annotated[RunForm, Form()], request: Request, caller: MayRun
     ) -> Response:
         """Start a run. Without `background` it is cancelled when its client has been lost for a while."""
         component = core.components.get(kind, component_id)
-        if ask.stream:
+        if form.stream:
             talk.streams.check(caller)
-        pending = await core.start(component, given_of(component, ask.message), _wish(ask), caller)
-        return await _answered(talk, pending, ask, request, caller)
+        pending = await core.start(component, parse_input(component, form.message), _start_options(form), caller)
+        return await _answered(talk, pending, form, request, caller)
 
     @routes.post(
         "/{component_id}/runs/{run_id}/continue",
@@ -132,43 +141,47 @@ def _starting(routes: APIRouter, talk: Talk, kind: Kind) -> None:
         responses=_ENDED | problems(404, 409, 413, 429),
     )
     async def continue_run(
-        component_id: str, run_id: RunId, ask: Annotated[ContinueForm, Form()], request: Request, caller: MayRun
+        component_id: str, run_id: RunId, form: Annotated[ContinueForm, Form()], request: Request, caller: MayRun
     ) -> Response:
         """Go on with a run that was cancelled or has failed: a new run."""
-        found = await _found(talk, kind, component_id, run_id, ask.session_id, caller)
-        if ask.stream:
+        found = await _found(talk, kind, component_id, run_id, form.session_id, caller)
+        if form.stream:
             talk.streams.check(caller)
-        pending = await core.go_on(found, _wish(ask), caller)
-        return await _answered(talk, pending, ask, request, caller)
+        pending = await core.continue_run(found, _start_options(form), caller)
+        return await _answered(talk, pending, form, request, caller)
 
 
-def _wish(ask: _Ask) -> Wish:
-    leaving: Literal["continue", "cancel"] = "continue" if ask.background else "cancel"
-    return Wish(session_id=ask.session_id, user_id=ask.user_id, on_disconnect=leaving)
+def _start_options(form: _RunOptionsForm) -> StartOptions:
+    leaving: Literal["continue", "cancel"] = "continue" if form.background else "cancel"
+    return StartOptions(session_id=form.session_id, user_id=form.user_id, on_disconnect=leaving)
 
 
-async def _answered(talk: Talk, pending: Any, ask: _Ask, request: Request, caller: Caller) -> Response:
+async def _answered(
+    talk: ApiContext, pending: Any, form: _RunOptionsForm, request: Request, caller: Caller
+) -> Response:
     run_id = pending.run_id
-    if ask.stream:
-        frame = indexed(run_id) if ask.background else inline
-        return await talk.tell_new(run_id, frame, caller, retry=False)
-    if ask.background:
+    if form.stream:
+        frame = indexed(run_id) if form.background else inline
+        return await talk.stream_started(run_id, frame, caller, retry=False)
+    if form.background:
         queued = {"run_id": run_id, "session_id": pending.session_id, "status": RunStatus.pending.value}
-        return Answer(queued, 202)
+        return JSONValueResponse(queued, 202)
     await talk.wait(request, run_id, caller)
     found = await talk.core.find(run_id, caller)
-    return Answer(plain(found.output))
+    return JSONValueResponse(to_json_value(found.output))
 
 
-async def _found(talk: Talk, kind: Kind, component_id: str, run_id: str, session_id: str | None, caller: Caller) -> Any:
+async def _found(
+    talk: ApiContext, kind: Kind, component_id: str, run_id: str, session_id: str | None, caller: Caller
+) -> Any:
     talk.core.components.get(kind, component_id)
     found = await talk.core.find(run_id, caller)
     if (found.kind, found.owner_id) != (kind, component_id) or session_id not in (None, found.session_id):
-        raise Refused(404, "there is no run with this id")
+        raise HTTPProblem(404, "there is no run with this id")
     return found
 
 
-def _looking(routes: APIRouter, talk: Talk, kind: Kind) -> None:
+def _looking(routes: APIRouter, talk: ApiContext, kind: Kind) -> None:
     core = talk.core
 
     @routes.get("/{component_id}/runs", operation_id=f"list_{kind}_runs", responses=problems(404))
@@ -183,7 +196,7 @@ def _looking(routes: APIRouter, talk: Talk, kind: Kind) -> None:
         core.components.get(kind, component_id)
         owners = frozenset({(kind, component_id)})
         query = RunQuery(owners=owners, session_id=session_id, status=status, limit=limit)
-        return [plain(run.output) for run in reversed(await core.list(query, caller))]
+        return [to_json_value(run.output) for run in reversed(await core.list(query, caller))]
 
     @routes.get(
         "/{component_id}/runs/{run_id}",
@@ -194,7 +207,7 @@ def _looking(routes: APIRouter, talk: Talk, kind: Kind) -> None:
     async def get_run(component_id: str, run_id: RunId, caller: MayRead, session_id: Id | None = None) -> Response:
         """Look at a run."""
         found = await _found(talk, kind, component_id, run_id, session_id, caller)
-        return Answer(plain(found.output))
+        return JSONValueResponse(to_json_value(found.output))
 
     @routes.post(
         "/{component_id}/runs/{run_id}/resume",
@@ -203,17 +216,17 @@ def _looking(routes: APIRouter, talk: Talk, kind: Kind) -> None:
         responses={200: streamed("The events after the one named."), **problems(404, 409, 410, 413, 429)},
     )
     async def resume_run(
-        component_id: str, run_id: RunId, ask: Annotated[ResumeForm, Form()], caller: MayRead
+        component_id: str, run_id: RunId, form: Annotated[ResumeForm, Form()], caller: MayRead
     ) -> Response:
         """Read a run in the background, from an event on."""
         talk.streams.check(caller)
-        found = await _found(talk, kind, component_id, run_id, ask.session_id, caller)
-        follower = await core.follow(found, ask.last_event_index)
-        stream: EventStream = talk.tell(follower, indexed(run_id), caller, retry=False)
+        found = await _found(talk, kind, component_id, run_id, form.session_id, caller)
+        follower = await core.follow(found, form.last_event_index)
+        stream: EventStream = talk.stream(follower, indexed(run_id), caller, retry=False)
         return stream
 
 
-def _stopping(routes: APIRouter, talk: Talk, kind: Kind) -> None:
+def _stopping(routes: APIRouter, talk: ApiContext, kind: Kind) -> None:
     core = talk.core
 
     @routes.post(
@@ -226,7 +239,7 @@ def _stopping(routes: APIRouter, talk: Talk, kind: Kind) -> None:
         core.components.get(kind, component_id)
         try:
             await core.cancel(run_id, caller, by=caller.name)
-        except Refused as refused:
+        except HTTPProblem as refused:
             if refused.status not in (404, 409):
                 raise
         return {}

@@ -12,17 +12,17 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from desist.cancel.status import RunStatus
-from desist.run.observability.live import LiveRunInfo, Quarantined, innermost, quarantine, tree
-from desist.run.records.json_values import plain
+from desist.run.observability.live import AbandonedCallInfo, LiveRunInfo, innermost_frame, quarantine, tree
+from desist.run.records.json_values import to_json_value
 from desist.run.storage.values import StoredRun
-from desist.runtime.daemon_thread import aside
+from desist.runtime.daemon_thread import to_daemon_thread
 from desist.server.api.v1_schemas import RunId
-from desist.server.dependencies import Answer, MayRead, Talk, problems
+from desist.server.dependencies import ApiContext, JSONValueResponse, MayRead, problems
 
 __all__ = ["live_routes"]
 
 
-class LiveRun(BaseModel):
+class LiveRunView(BaseModel):
     """A run of the tree that hasn't ended."""
 
     run_id: str
@@ -36,7 +36,7 @@ class LiveRun(BaseModel):
     grace_left: float | None = Field(description="Seconds until what doesn't end is given up; null: nobody stops it.")
 
 
-class Left(BaseModel):
+class AbandonedCallView(BaseModel):
     """Work that could not be stopped."""
 
     name: str
@@ -50,26 +50,26 @@ class Left(BaseModel):
     line: str = Field(description="The source of that line, or nothing.")
 
 
-class Life(BaseModel):
+class LiveView(BaseModel):
     """What lives of a run: of its whole tree, whichever of its ids was asked for."""
 
     run_id: str = Field(description="Of the tree's root.")
     status: RunStatus = Field(description="Of the run that was asked for.")
     now: float = Field(description="The server's time, in seconds since the epoch.")
-    runs: list[LiveRun] = Field(description="Those that live in this process, the oldest first.")
-    left: list[Left] = Field(description="What was given up, and still runs in this process.")
+    runs: list[LiveRunView] = Field(description="Those that live in this process, the oldest first.")
+    left: list[AbandonedCallView] = Field(description="What was given up, and still runs in this process.")
     cancel: dict[str, Any] | None = Field(description="The record of its cancel, as far as it is.")
 
 
-def live_routes(talk: Talk) -> APIRouter:
+def live_routes(talk: ApiContext) -> APIRouter:
     """Return the route."""
     routes = APIRouter(prefix="/v1", tags=["runs"])
 
-    @routes.get("/runs/{run_id}/live", response_model=Life, responses=problems(404))
+    @routes.get("/runs/{run_id}/live", response_model=LiveView, responses=problems(404))
     async def live_run(run_id: RunId, caller: MayRead) -> Response:
         """Say what lives of a run now: its open steps, what it waits for, what was given up and still runs."""
         found = await talk.core.find(run_id, caller)
-        return Answer(await aside(lambda: _life(found), "desist-server-live"))
+        return JSONValueResponse(await to_daemon_thread(lambda: _life(found), "desist-server-live"))
 
     return routes
 
@@ -83,16 +83,16 @@ def _life(found: StoredRun) -> dict[str, Any]:
         "now": time.time(),
         "runs": [_live(run) for run in tree(root)],
         "left": [_left(one) for one in quarantine() if one.root_run_id == root and one.alive],
-        "cancel": None if cancel is None else plain(cancel),
+        "cancel": None if cancel is None else to_json_value(cancel),
     }
 
 
 def _live(run: LiveRunInfo) -> dict[str, Any]:
-    return {name: plain(getattr(run, name)) for name in LiveRun.model_fields}
+    return {name: to_json_value(getattr(run, name)) for name in LiveRunView.model_fields}
 
 
-def _left(one: Quarantined) -> dict[str, Any]:
+def _left(one: AbandonedCallInfo) -> dict[str, Any]:
     told = {name: getattr(one, name) for name in ("name", "kind", "run_id", "since", "alive")}
     lines = one.stack.rstrip().splitlines()
     source = lines[-1].strip() if lines else ""
-    return told | {"where": innermost(one.stack), "line": "" if source.startswith("File ") else source}
+    return told | {"where": innermost_frame(one.stack), "line": "" if source.startswith("File ") else source}

@@ -16,31 +16,31 @@ from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 from desist.exceptions import RunStateError
 from desist.run.observability.live import cancel_live, runs
-from desist.run.observability.summary import receipt_shown
-from desist.run.storage.values import RunQuery, StoredRequest
-from desist.runtime.daemon_thread import aside
+from desist.run.observability.summary import receipt_summary
+from desist.run.storage.values import CancelRequest, RunQuery
+from desist.runtime.daemon_thread import to_daemon_thread
 from desist.server.api.v1_schemas import (
-    BulkAsk,
+    BulkCancelRequest,
     BulkResult,
-    CancelAsk,
-    ContinueAsk,
+    CancelRequestBody,
+    ContinueRequest,
     Id,
-    Page,
     Receipt,
+    RunDetail,
     RunId,
     RunInfo,
-    RunWhole,
+    RunPage,
     Seconds,
-    StartAsk,
+    StartRequest,
     info,
-    whole,
+    run_detail,
 )
 from desist.server.components import Component, Kind
-from desist.server.dependencies import Answer, MayCancel, MayRead, MayRun, Talk, problems, streamed
+from desist.server.dependencies import ApiContext, JSONValueResponse, MayCancel, MayRead, MayRun, problems, streamed
 from desist.server.event_stream import EventStream, indexed
-from desist.server.problems import Refused
+from desist.server.problems import HTTPProblem
 from desist.server.protocols.agui.routes import agui_stream
-from desist.server.run_service import Core, Wish
+from desist.server.run_service import RunService, StartOptions
 from desist.server.tokens import Caller
 
 __all__ = ["v1_routes"]
@@ -65,7 +65,7 @@ Format = Annotated[
 ]
 
 
-def v1_routes(talk: Talk) -> APIRouter:
+def v1_routes(talk: ApiContext) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/v1", tags=["runs"])
     for add in (_starting, _looking, _following, _stopping):
@@ -73,24 +73,24 @@ def v1_routes(talk: Talk) -> APIRouter:
     return routes
 
 
-def _starting(routes: APIRouter, talk: Talk) -> None:
+def _starting(routes: APIRouter, talk: ApiContext) -> None:
     core = talk.core
 
     @routes.post("/runs", status_code=202, response_model=None, responses=_STARTED | problems(404, 409, 413, 429))
-    async def start_run(ask: StartAsk, caller: MayRun) -> Response:
+    async def start_run(body: StartRequest, caller: MayRun) -> Response:
         """Start a run. It lives on the server: its client may leave and come back."""
-        kind, name = _named(ask)
-        if ask.stream:
+        kind, name = _named(body)
+        if body.stream:
             talk.streams.check(caller)
-        wish = Wish(
-            session_id=ask.session_id,
-            user_id=ask.user_id,
-            on_disconnect=ask.on_disconnect,
-            away=ask.away,
-            options=ask.options(),
+        wish = StartOptions(
+            session_id=body.session_id,
+            user_id=body.user_id,
+            on_disconnect=body.on_disconnect,
+            disconnect_grace=body.away,
+            options=body.options(),
         )
-        pending = await core.start(core.components.get(kind, name), ask.input, wish, caller)
-        return await _begun(talk, pending.run_id, caller, stream=ask.stream)
+        pending = await core.start(core.components.get(kind, name), body.input, wish, caller)
+        return await _begun(talk, pending.run_id, caller, stream=body.stream)
 
     @routes.post(
         "/runs/{run_id}/continue",
@@ -98,31 +98,31 @@ def _starting(routes: APIRouter, talk: Talk) -> None:
         response_model=None,
         responses=_STARTED | problems(404, 409, 413, 429),
     )
-    async def continue_run(run_id: RunId, ask: ContinueAsk, caller: MayRun) -> Response:
+    async def continue_run(run_id: RunId, body: ContinueRequest, caller: MayRun) -> Response:
         """Go on with a run that was cancelled or has failed: a new run, which takes over what had finished."""
-        if ask.stream:
+        if body.stream:
             talk.streams.check(caller)
         found = await core.find(run_id, caller)
-        wish = Wish(on_disconnect=ask.on_disconnect, away=ask.away, options=ask.options())
-        pending = await core.go_on(found, wish, caller)
-        return await _begun(talk, pending.run_id, caller, stream=ask.stream)
+        wish = StartOptions(on_disconnect=body.on_disconnect, disconnect_grace=body.away, options=body.options())
+        pending = await core.continue_run(found, wish, caller)
+        return await _begun(talk, pending.run_id, caller, stream=body.stream)
 
 
-def _named(ask: StartAsk) -> tuple[Kind, str]:
-    return ("workflow", ask.workflow) if ask.workflow is not None else ("agent", ask.agent or "")
+def _named(body: StartRequest) -> tuple[Kind, str]:
+    return ("workflow", body.workflow) if body.workflow is not None else ("agent", body.agent or "")
 
 
-async def _begun(talk: Talk, run_id: str, caller: Caller, *, stream: bool) -> Response:
+async def _begun(talk: ApiContext, run_id: str, caller: Caller, *, stream: bool) -> Response:
     if stream:
-        return await talk.tell_new(run_id, indexed(run_id), caller)
+        return await talk.stream_started(run_id, indexed(run_id), caller)
     found = await talk.core.find(run_id, caller)
-    return Answer(info(found), 202, {"Location": f"/v1/runs/{run_id}"})
+    return JSONValueResponse(info(found), 202, {"Location": f"/v1/runs/{run_id}"})
 
 
-def _looking(routes: APIRouter, talk: Talk) -> None:
+def _looking(routes: APIRouter, talk: ApiContext) -> None:
     core = talk.core
 
-    @routes.get("/runs", response_model=Page, responses=problems())
+    @routes.get("/runs", response_model=RunPage, responses=problems())
     async def list_runs(
         caller: MayRead,
         status: RunStatus | None = None,
@@ -147,16 +147,18 @@ def _looking(routes: APIRouter, talk: Talk) -> None:
         found = await core.list(query, caller)
         page, more = found[:limit], len(found) > limit
         shown = [info(run, core.presence.followers(run.run_id)) for run in page]
-        return Answer({"runs": shown, "next": _encoded(page[-1].created_at, page[-1].run_id) if more else None})
+        return JSONValueResponse(
+            {"runs": shown, "next": _encoded(page[-1].created_at, page[-1].run_id) if more else None}
+        )
 
-    @routes.get("/runs/{run_id}", response_model=RunWhole, responses=problems(404))
+    @routes.get("/runs/{run_id}", response_model=RunDetail, responses=problems(404))
     async def get_run(run_id: RunId, caller: MayRead) -> Response:
         """Look at a run: how it stands, and what came of it so far."""
         found = await core.find(run_id, caller)
-        return Answer(whole(found, core.presence.followers(run_id)))
+        return JSONValueResponse(run_detail(found, core.presence.followers(run_id)))
 
 
-def _owners(core: Core, workflow: str | None, agent: str | None) -> frozenset[tuple[str, str]] | None:
+def _owners(core: RunService, workflow: str | None, agent: str | None) -> frozenset[tuple[str, str]] | None:
     """Return whose runs are asked for; an id that isn't served has none."""
     if workflow is None and agent is None:
         return None
@@ -173,10 +175,10 @@ def _decoded(cursor: str) -> tuple[float, str]:
         at, _, run_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition(" ")
         return float(at), run_id
     except (ValueError, binascii.Error):
-        raise Refused(422, "cursor isn't one that a page gave as `next`") from None
+        raise HTTPProblem(422, "cursor isn't one that a page gave as `next`") from None
 
 
-def _following(routes: APIRouter, talk: Talk) -> None:
+def _following(routes: APIRouter, talk: ApiContext) -> None:
     core = talk.core
 
     @routes.get(
@@ -200,19 +202,19 @@ def _following(routes: APIRouter, talk: Talk) -> None:
         talk.streams.check(caller)
         found = await core.find(run_id, caller)
         if present and not core.presence.may_end(run_id, caller):
-            raise Refused(403, "present=true needs the scope 'cancel', or the token that has started the run")
+            raise HTTPProblem(403, "present=true needs the scope 'cancel', or the token that has started the run")
         if format == "agui":
             if (last_event_id, after) != (None, None):
-                raise Refused(422, "format=agui is told from the beginning: leave Last-Event-ID and after out")
+                raise HTTPProblem(422, "format=agui is told from the beginning: leave Last-Event-ID and after out")
             return await agui_stream(talk, found, caller, starts=present)
         follower = await core.follow(found, after if last_event_id is None else last_event_id)
         if follower.cursor.at_end:
             return Response(status_code=204)
-        stream: EventStream = talk.tell(follower, indexed(run_id), caller, starts=present)
+        stream: EventStream = talk.stream(follower, indexed(run_id), caller, starts=present)
         return stream
 
 
-def _stopping(routes: APIRouter, talk: Talk) -> None:
+def _stopping(routes: APIRouter, talk: ApiContext) -> None:
     core = talk.core
     answers: dict[int | str, dict[str, Any]] = {
         202: {"description": "Accepted: the run ends CANCELLED.", "model": Receipt},
@@ -225,64 +227,64 @@ def _stopping(routes: APIRouter, talk: Talk) -> None:
     async def cancel_run(
         run_id: RunId,
         caller: MayCancel,
-        ask: CancelAsk | None = None,
+        body: CancelRequestBody | None = None,
         wait: Annotated[Seconds, Query(description="Seconds to wait for its end, before answering.")] = 0,
     ) -> Response:
         """Stop a run, by any id of its tree. The decision is made before this answers; see the receipt."""
-        how = (ask or CancelAsk()).model_dump()
+        how = (body or CancelRequestBody()).model_dump()
         how["by"] = _by(how["by"], caller)
         receipt = await core.cancel(run_id, caller, **how)
         if wait > 0 and receipt:
             await core.settle(receipt, wait)
-        return _told(receipt)
+        return _event_response(receipt)
 
     @routes.post("/runs/cancel", response_model=BulkResult, responses=problems(413))
-    async def cancel_runs(ask: BulkAsk, caller: MayCancel) -> Response:
+    async def cancel_runs(body: BulkCancelRequest, caller: MayCancel) -> Response:
         """Stop many live runs; with `dry_run` only say which it would be."""
-        why = CancelReason(source=Source.user, text=ask.reason, by=_by(ask.by, caller))
-        how = StoredRequest(reason=why, grace=ask.grace, force=ask.force)
+        why = CancelReason(source=Source.user, text=body.reason, by=_by(body.by, caller))
+        how = CancelRequest(reason=why, grace=body.grace, force=body.force)
 
         def work() -> tuple[list[str], list[CancelReceipt]]:
-            doomed = _chosen(core, ask, caller)
-            return doomed, [] if ask.dry_run else cancel_live(doomed, how)
+            doomed = _chosen(core, body, caller)
+            return doomed, [] if body.dry_run else cancel_live(doomed, how)
 
-        doomed, receipts = await aside(work, "desist-bulk-cancel")  # it may be thousands: not on this loop
-        told = [receipt_shown(receipt) for receipt in receipts]
-        return Answer({"dry_run": ask.dry_run, "count": len(doomed), "run_ids": doomed, "receipts": told})
+        doomed, receipts = await to_daemon_thread(work, "desist-bulk-cancel")  # it may be thousands: not on this loop
+        told = [receipt_summary(receipt) for receipt in receipts]
+        return JSONValueResponse({"dry_run": body.dry_run, "count": len(doomed), "run_ids": doomed, "receipts": told})
 
 
-def _by(said: str | None, caller: Caller) -> str | None:
+def _by(requester: str | None, caller: Caller) -> str | None:
     """Return who asks: what the client says of itself never stands without the name of its token."""
     if caller.name is None:
-        return said
-    return caller.name if said is None else f"{said} (token {caller.name})"
+        return requester
+    return caller.name if requester is None else f"{requester} (token {caller.name})"
 
 
-def _told(receipt: CancelReceipt) -> Response:
+def _event_response(receipt: CancelReceipt) -> Response:
     if receipt.outcome is Outcome.finished:
         status = receipt.status.value if receipt.status is not None else ""
-        raise Refused(409, f"the run has ended already: {status}", run_id=receipt.run_id, run_status=status)
+        raise HTTPProblem(409, f"the run has ended already: {status}", run_id=receipt.run_id, run_status=status)
     if receipt.outcome is Outcome.unknown:
         raise RunStateError("the run was forgotten meanwhile")
-    return Answer(receipt_shown(receipt), 202 if receipt.outcome is Outcome.accepted else 200)
+    return JSONValueResponse(receipt_summary(receipt), 202 if receipt.outcome is Outcome.accepted else 200)
 
 
-def _chosen(core: Core, ask: BulkAsk, caller: Caller) -> list[str]:
+def _chosen(core: RunService, body: BulkCancelRequest, caller: Caller) -> list[str]:
     """Return the ids of the live trees that are meant and that the caller may see."""
-    wanted = _owners(core, ask.workflow, ask.agent)
-    found = runs(session_id=ask.session_id, user_id=ask.user_id, older_than=ask.older_than)
+    wanted = _owners(core, body.workflow, body.agent)
+    found = runs(session_id=body.session_id, user_id=body.user_id, older_than=body.older_than)
     return [
         run.run_id
         for run in found
         if run.is_root
-        and (ask.run_ids is None or run.run_id in ask.run_ids)
+        and (body.run_ids is None or run.run_id in body.run_ids)
         and caller.owner in (None, run.user_id)
         and _component(core, run.run_id, run.kind) is not None
         and (wanted is None or _component(core, run.run_id, run.kind) in wanted)
     ]
 
 
-def _component(core: Core, run_id: str, kind: str) -> tuple[str, str] | None:
+def _component(core: RunService, run_id: str, kind: str) -> tuple[str, str] | None:
     run: Any = registry.get(run_id)
     if run is None:
         return None

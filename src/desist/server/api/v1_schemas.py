@@ -8,13 +8,23 @@ from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from desist.cancel.status import RunStatus
-from desist.run.observability.summary import run_shown
+from desist.run.observability.summary import run_summary
 from desist.run.options.budget import Budget
-from desist.run.records.json_values import plain
+from desist.run.records.json_values import to_json_value
 from desist.run.storage.values import StoredRun
 
-__all__ = ["BudgetShape", "BulkAsk", "BulkResult", "CancelAsk", "ContinueAsk", "Id", "Page", "Problem", "Receipt"]
-__all__ += ["RunId", "RunInfo", "RunWhole", "StartAsk", "info", "whole"]
+__all__ = [
+    "BudgetModel",
+    "BulkCancelRequest",
+    "BulkResult",
+    "CancelRequestBody",
+    "ContinueRequest",
+    "Id",
+    "Problem",
+    "Receipt",
+    "RunPage",
+]
+__all__ += ["RunDetail", "RunId", "RunInfo", "StartRequest", "info", "run_detail"]
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 RunId = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_.:\-]+$")]
@@ -23,11 +33,11 @@ Seconds = Annotated[float, Field(ge=0, le=86_400 * 30, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=10**12)]
 
 
-class _Asked(BaseModel):
+class _RequestBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class BudgetShape(_Asked):
+class BudgetModel(_RequestBody):
     """What the run and all that it starts may spend."""
 
     tokens: Count | None = None
@@ -35,7 +45,7 @@ class BudgetShape(_Asked):
     model_calls: Count | None = None
 
     @model_validator(mode="after")
-    def _something(self) -> BudgetShape:
+    def _something(self) -> BudgetModel:
         if self.tokens is None and self.tool_calls is None and self.model_calls is None:
             raise ValueError("a budget must limit something")
         return self
@@ -45,10 +55,10 @@ class BudgetShape(_Asked):
         return Budget(tokens=self.tokens, tool_calls=self.tool_calls, model_calls=self.model_calls)
 
 
-class _Started(_Asked):
+class _Started(_RequestBody):
     stream: bool = Field(default=False, description="Answer with the events, not the run.")
     timeout: Seconds | None = Field(default=None, description="Seconds after which it is cancelled.")
-    budget: BudgetShape | None = None
+    budget: BudgetModel | None = None
     on_disconnect: Literal["continue", "cancel"] = Field(
         default="continue", description="What becomes of the run when its clients have left."
     )
@@ -59,7 +69,7 @@ class _Started(_Asked):
         return {"timeout": self.timeout, "budget": self.budget.budget() if self.budget else None}
 
 
-class StartAsk(_Started):
+class StartRequest(_Started):
     """A run to start: of a workflow or of an agent."""
 
     workflow: Id | None = Field(default=None, description="Id of the workflow to run.")
@@ -69,31 +79,31 @@ class StartAsk(_Started):
     user_id: Id | None = Field(default=None, description="Whose run it is; a token with an owner says that itself.")
 
     @model_validator(mode="after")
-    def _one(self) -> StartAsk:
+    def _one(self) -> StartRequest:
         if (self.workflow is None) == (self.agent is None):
             raise ValueError("give either workflow or agent")
         return self
 
 
-class ContinueAsk(_Started):
+class ContinueRequest(_Started):
     """How to go on with a run that was cancelled or has failed."""
 
 
-class _How(_Asked):
+class _How(_RequestBody):
     reason: Words | None = Field(default=None, description="Why, in free words.")
     by: Annotated[str, StringConstraints(max_length=200)] | None = Field(default=None, description="Who asks.")
     grace: Seconds | None = Field(default=None, description="Seconds for cleanup; else the run's own.")
     force: bool = Field(default=False, description="Leave no time for cleanup.")
 
 
-class CancelAsk(_How):
+class CancelRequestBody(_How):
     """How to cancel a run."""
 
     scope: Literal["tree", "run"] = Field(default="tree", description="The tree, or this run and what it started.")
     compensate: bool = Field(default=False, description="Undo what had finished.")
 
 
-class BulkAsk(_How):
+class BulkCancelRequest(_How):
     """Which live runs to cancel. Without any filter, all that the caller may see."""
 
     workflow: Id | None = None
@@ -154,13 +164,13 @@ class RunInfo(BaseModel):
     followers: int = Field(default=0, description="How many clients follow it here, or wait for it.")
 
 
-class RunWhole(RunInfo):
+class RunDetail(RunInfo):
     """A run, with all that came of it."""
 
     output: dict[str, Any]
 
 
-class Page(BaseModel):
+class RunPage(BaseModel):
     """Some runs, the newest first."""
 
     runs: list[RunInfo]
@@ -178,9 +188,9 @@ class BulkResult(BaseModel):
 
 def info(run: StoredRun, followers: int = 0) -> dict[str, Any]:
     """Return a run in short."""
-    return run_shown(run) | {"followers": followers}
+    return run_summary(run) | {"followers": followers}
 
 
-def whole(run: StoredRun, followers: int = 0) -> dict[str, Any]:
+def run_detail(run: StoredRun, followers: int = 0) -> dict[str, Any]:
     """Return a run with its output."""
-    return info(run, followers) | {"output": plain(run.output)}
+    return info(run, followers) | {"output": to_json_value(run.output)}

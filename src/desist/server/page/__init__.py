@@ -13,7 +13,7 @@ from importlib.resources.abc import Traversable
 
 from fastapi import APIRouter, Request, Response
 
-from desist.server.problems import Refused
+from desist.server.problems import HTTPProblem
 from desist.server.security_middleware import PAGE
 
 __all__ = ["page_routes"]
@@ -49,7 +49,7 @@ def page_routes() -> APIRouter:
 def _answer(name: str, request: Request) -> Response:
     found = _files().get(name)
     if found is None:
-        raise Refused(404, "the page has no such file")
+        raise HTTPProblem(404, "the page has no such file")
     body, kind, tag = found
     headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache", "ETag": tag}
     if tag in request.headers.get("if-none-match", ""):
@@ -68,9 +68,9 @@ def _files() -> dict[str, tuple[bytes, str, str]]:
     return found
 
 
-def _walk(place: Traversable, prefix: str) -> list[tuple[str, Traversable]]:
+def _walk(directory: Traversable, prefix: str) -> list[tuple[str, Traversable]]:
     found = []
-    for item in place.iterdir():
+    for item in directory.iterdir():
         if item.is_dir():
             found += _walk(item, f"{prefix}{item.name}/")
         elif item.name.rpartition(".")[2] in _TYPES:

@@ -9,7 +9,7 @@ from typing import Any
 
 from desist.run.events.base import content_text
 
-__all__ = ["Key", "ends_text", "key_of", "piece_of"]
+__all__ = ["Key", "content_delta", "ends_text", "key_of"]
 
 Key = tuple[Any, ...]
 
@@ -22,7 +22,7 @@ def key_of(what: str, event: Any) -> Key:
     return (what, event.run_id, event.step_id, event.step_index)
 
 
-def piece_of(event: Any) -> tuple[Key, str | None, str] | None:
+def content_delta(event: Any) -> tuple[Key, str | None, str] | None:
     """Return a piece of text: of which message it is, who says it, what; None for an event that is none."""
     if event.event in _TEXT:
         return ("text", event.run_id), event.agent_name or None, content_text(event.content)

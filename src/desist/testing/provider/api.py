@@ -1,6 +1,7 @@
-"""What the loopback provider can speak: one `Dialect` for each API, found by the path of a request.
+"""What the loopback provider can speak: one `ProviderApi` for each API, found by the path of a request.
 
-Called by `desist.testing.provider.connection` and `desist.testing.provider.reply_player`. A dialect knows the JSON; it knows no sockets.
+Called by `desist.testing.provider.connection` and `desist.testing.provider.reply_player`. A dialect knows the JSON; it
+knows no sockets.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from desist.testing.provider import responses_encoder as responses_wire
 from desist.testing.provider.replies import Reply
 from desist.testing.provider.request_checks import check_chat_request, check_messages_request, check_responses_request
 
-__all__ = ["DIALECTS", "Dialect", "Shape", "dialect_of"]
+__all__ = ["DIALECTS", "ProviderApi", "ResponseEncoder", "dialect_of"]
 
 
-class Shape(Protocol):
+class ResponseEncoder(Protocol):
     """The JSON around the tokens of one answer."""
 
     def first(self) -> bytes:
@@ -35,37 +36,37 @@ class Shape(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
+class ProviderApi:
     """One API."""
 
     path: str  #: after "/v1"
-    shape: Callable[[int, Mapping[str, Any], Reply], Shape]
+    shape: Callable[[int, Mapping[str, Any], Reply], ResponseEncoder]
     error_body: Callable[[int, str], bytes]  #: of a status and a message
     check: Callable[[Mapping[str, Any]], None]  #: raises AssertionError for a request that the API wouldn't take
 
 
 DIALECTS = (
-    Dialect(
+    ProviderApi(
         path="/chat/completions",
-        shape=chat_wire.Shape,
+        shape=chat_wire.ChatEncoder,
         error_body=chat_wire.error_body,
         check=check_chat_request,
     ),
-    Dialect(
+    ProviderApi(
         path="/responses",
-        shape=responses_wire.Shape,
+        shape=responses_wire.ResponsesEncoder,
         error_body=chat_wire.error_body,
         check=check_responses_request,
     ),
-    Dialect(
+    ProviderApi(
         path="/messages",
-        shape=messages_wire.Shape,
+        shape=messages_wire.MessagesEncoder,
         error_body=messages_wire.error_body,
         check=check_messages_request,
     ),
 )
 
 
-def dialect_of(path: str) -> Dialect | None:
+def dialect_of(path: str) -> ProviderApi | None:
     """Return the dialect that is spoken at a path, None where there is none."""
     return next((dialect for dialect in DIALECTS if path.endswith(dialect.path)), None)

@@ -8,7 +8,7 @@ from typing import Any
 
 from desist.testing.provider.replies import Call, Reply, split_words
 
-__all__ = ["Shape", "error_body"]
+__all__ = ["ChatEncoder", "error_body"]
 
 DONE = b"data: [DONE]\n\n"
 
@@ -19,7 +19,7 @@ def error_body(status: int, message: str) -> bytes:
     return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": None}}).encode()
 
 
-class Shape:
+class ChatEncoder:
     """The JSON around the tokens of one answer."""
 
     def __init__(self, index: int, request: Mapping[str, Any], reply: Reply) -> None:

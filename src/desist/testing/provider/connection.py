@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection to the loopback provider: requests in, one answer at a time, and the moment it ends.
 
-Called by asyncio; the replies are chosen by `desist.testing.provider.server`. The end of the client is seen at once, whatever
-the answer is waiting for.
+Called by asyncio; the replies are chosen by `desist.testing.provider.server`. The end of the client is seen at once,
+whatever the answer is waiting for.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 from desist.testing.provider import http11 as wire
-from desist.testing.provider.api import DIALECTS, Dialect, dialect_of
+from desist.testing.provider.api import DIALECTS, ProviderApi, dialect_of
 from desist.testing.provider.exchange import Exchange
-from desist.testing.provider.reply_player import Answer
+from desist.testing.provider.reply_player import ReplyPlayer
 
 if TYPE_CHECKING:
-    from desist.testing.provider.server import Site
+    from desist.testing.provider.server import ProviderServer
 
 __all__ = ["Connection"]
 
@@ -25,14 +25,14 @@ __all__ = ["Connection"]
 class Connection(asyncio.Protocol):
     """Reads requests and plays their answers in order. Lives on the provider's loop."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: ProviderServer) -> None:
         self._site = site
         self._book = site.book
         self._buffer = b""
         self._head: wire.Head | None = None
         self._transport: asyncio.Transport | None = None
         self._exchanges: list[Exchange] = []
-        self._answer: Answer | None = None
+        self._answer: ReplyPlayer | None = None
         self._task: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
         self._dropped = False
@@ -148,11 +148,11 @@ class Connection(asyncio.Protocol):
             else:
                 self._start(head, body, dialect)
 
-    def _refuse(self, status: int, message: str, dialect: Dialect = DIALECTS[0]) -> None:
+    def _refuse(self, status: int, message: str, dialect: ProviderApi = DIALECTS[0]) -> None:
         body = dialect.error_body(status, message)
         self.write(wire.response_head(status, "application/json", len(body)) + body)
 
-    def _start(self, head: wire.Head, body: Any, dialect: Dialect) -> None:
+    def _start(self, head: wire.Head, body: Any, dialect: ProviderApi) -> None:
         seen = {"received_at": time.monotonic(), "connection": self.number, "path": head.path}
         exchange = self._book.request(body, head.headers, **seen)
         self._exchanges.append(exchange)
@@ -167,11 +167,11 @@ class Connection(asyncio.Protocol):
             self._book.update(exchange, over=True)
             self._refuse(500, f"choosing a reply failed: {error!r}", dialect)
             return
-        self._answer = Answer(self, self._book, exchange, dialect, reply)
+        self._answer = ReplyPlayer(self, self._book, exchange, dialect, reply)
         self._site.answers[exchange.index] = self._answer
         self._task = asyncio.get_running_loop().create_task(self._play(self._answer, exchange))
 
-    async def _play(self, answer: Answer, exchange: Exchange) -> None:
+    async def _play(self, answer: ReplyPlayer, exchange: Exchange) -> None:
         try:
             await answer.play()
         finally:
@@ -195,7 +195,7 @@ class Connection(asyncio.Protocol):
             else:
                 self._book.update(exchange, **seen)
 
-    def _cut_off(self, exchange: Exchange, answer: Answer, seen: dict[str, Any]) -> None:
+    def _cut_off(self, exchange: Exchange, answer: ReplyPlayer, seen: dict[str, Any]) -> None:
         if answer.reply.ignore_disconnect and not self._dropped:
             self._book.update(exchange, **seen)
             return

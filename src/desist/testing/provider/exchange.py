@@ -1,4 +1,4 @@
-"""What the loopback provider saw: one `Exchange` per request, all of them in a `Book`.
+"""What the loopback provider saw: one `Exchange` per request, all of them in a `ExchangeLog`.
 
 Written by the provider's loop (or by the reader of its process), read and waited on by any thread. Nothing here
 knows of sockets; holding and releasing an answer goes through a function that the provider puts in.
@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Book", "Exchange"]
+__all__ = ["Exchange", "ExchangeLog"]
 
 Control = Callable[[int, str], None]
 
@@ -23,7 +23,7 @@ class Exchange:
     Every `wait_...` blocks its thread: on an event loop, call it through `asyncio.to_thread`.
     """
 
-    def __init__(self, book: Book, index: int, body: dict[str, Any], headers: dict[str, str]):
+    def __init__(self, book: ExchangeLog, index: int, body: dict[str, Any], headers: dict[str, str]):
         self._book = book
         self.index = index  #: its place in `provider.exchanges`, from 0
         self.request = body  #: the JSON body
@@ -84,7 +84,7 @@ class Exchange:
         return f"<Exchange {self.index} {state}, {self.tokens_sent} tokens sent{closed}>"
 
 
-class Book:
+class ExchangeLog:
     """Everything that a provider saw, and the bell that rings when there is more.
 
     `listener(what, fields)` is told of every change, on the thread that made it.
@@ -112,7 +112,7 @@ class Book:
         """Set both counts."""
         with self._changed:
             self.connections, self.open_connections = connections, open_connections
-            self._tell("connections", {"connections": connections, "open_connections": open_connections})
+            self._report("connections", {"connections": connections, "open_connections": open_connections})
 
     def request(self, body: dict[str, Any], headers: dict[str, str], **seen: Any) -> Exchange:
         """Note a request that has arrived: its body, its headers, and other fields of its exchange."""
@@ -121,7 +121,7 @@ class Book:
             for name, value in seen.items():
                 setattr(exchange, name, value)
             self.exchanges.append(exchange)
-            self._tell("request", {"body": body, "headers": headers, **seen})
+            self._report("request", {"body": body, "headers": headers, **seen})
             return exchange
 
     def update(self, exchange: Exchange, **fields: Any) -> None:
@@ -129,7 +129,7 @@ class Book:
         with self._changed:
             for name, value in fields.items():
                 setattr(exchange, name, value)
-            self._tell("update", {"index": exchange.index, **fields})
+            self._report("update", {"index": exchange.index, **fields})
 
     def wait(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
         """Wait until `condition()` holds; raise TimeoutError with `what` after `timeout` seconds."""
@@ -142,7 +142,7 @@ class Book:
                         return
                     raise TimeoutError(f"{what}, after {timeout} s")
 
-    def _tell(self, what: str, fields: dict[str, Any]) -> None:
+    def _report(self, what: str, fields: dict[str, Any]) -> None:
         if self._listener is not None:
             self._listener(what, fields)
         self._changed.notify_all()

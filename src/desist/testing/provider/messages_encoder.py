@@ -9,7 +9,7 @@ from typing import Any
 from desist.testing.provider.http11 import named_event
 from desist.testing.provider.replies import Call, Reply, split_words
 
-__all__ = ["Shape", "error_body"]
+__all__ = ["MessagesEncoder", "error_body"]
 
 _ERRORS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
@@ -27,7 +27,7 @@ def error_body(status: int, message: str) -> bytes:
     return json.dumps({"type": "error", "error": {"type": kind, "message": message}}).encode()
 
 
-class Shape:
+class MessagesEncoder:
     """The events around the tokens of one answer."""
 
     def __init__(self, index: int, request: Mapping[str, Any], reply: Reply) -> None:
@@ -35,7 +35,7 @@ class Shape:
         base = {"id": f"msg_{index}", "type": "message", "role": "assistant", "model": request.get("model", "")}
         self._base: dict[str, Any] = {**base, "stop_sequence": None}
         said = [request.get("system")] + [message.get("content") for message in request.get("messages") or ()]
-        self._prompt_words = sum(map(_words, said))
+        self._prompt_words = sum(map(_count_words, said))
         self._blocks = 0
 
     def first(self) -> bytes:
@@ -115,7 +115,7 @@ def _call_block(index: int, call: Call) -> dict[str, Any]:
     return {"type": "tool_use", "id": call.id or f"call_{index}_{call.name}", "name": call.name}
 
 
-def _words(content: Any) -> int:
+def _count_words(content: Any) -> int:
     if isinstance(content, list):
         return sum(len(str(block.get("text") or block.get("content") or "").split()) for block in content)
     return len(str(content or "").split())

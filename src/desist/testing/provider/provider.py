@@ -14,10 +14,10 @@ from types import TracebackType
 from typing import Any
 
 from desist.exceptions import ConfigurationError
-from desist.testing.provider.exchange import Book, Exchange
-from desist.testing.provider.remote import RemoteHost
+from desist.testing.provider.exchange import Exchange, ExchangeLog
+from desist.testing.provider.remote import ProviderProcess
 from desist.testing.provider.replies import Reply
-from desist.testing.provider.server import Choose, Site
+from desist.testing.provider.server import Choose, ProviderServer
 
 __all__ = ["LoopbackProvider"]
 
@@ -57,9 +57,9 @@ class LoopbackProvider:
         if process and choose is not None:
             raise ConfigurationError("LoopbackProvider: choose= can't be sent to another process: leave process= out")
         files = None if tls is None else (os.fspath(tls[0]), os.fspath(tls[1]))
-        self._book = Book(lambda index, verb: self._tell("control", index=index, verb=verb))
+        self._book = ExchangeLog(lambda index, verb: self._send("control", index=index, verb=verb))
         self._tls = files
-        self._host = RemoteHost(self._book) if process else _ThreadHost(self._book, choose)
+        self._host = ProviderProcess(self._book) if process else _ThreadHost(self._book, choose)
         self._default, self._models, self._wanted_port = default or Reply(), dict(models or {}), port
         self._port: int | None = None
 
@@ -97,11 +97,11 @@ class LoopbackProvider:
 
     def enqueue(self, *replies: Reply, model: str | None = None) -> None:
         """Answer the next requests with these, in order; those of `model` only, if it is named."""
-        self._tell("enqueue", replies=replies, model=model)
+        self._send("enqueue", replies=replies, model=model)
 
     def set_default(self, reply: Reply, *, model: str | None = None) -> None:
         """Answer with this when nothing is queued; `model`'s requests only, if it is named."""
-        self._tell("set_default", reply=reply, model=model)
+        self._send("set_default", reply=reply, model=model)
 
     @property
     def exchanges(self) -> list[Exchange]:
@@ -129,15 +129,15 @@ class LoopbackProvider:
         book = self._book
         book.wait(lambda: book.open_connections == n, timeout, f"{n} open connections were waited for")
 
-    def _tell(self, method: str, **arguments: Any) -> None:
+    def _send(self, method: str, **arguments: Any) -> None:
         _ = self.port  # started?
-        self._host.tell(method, arguments)
+        self._host.send(method, arguments)
 
 
 class _ThreadHost:
     """Runs a site on a loop in a daemon thread."""
 
-    def __init__(self, book: Book, choose: Choose | None) -> None:
+    def __init__(self, book: ExchangeLog, choose: Choose | None) -> None:
         self._book, self._choose = book, choose
         self._ready = threading.Event()
         self._error: BaseException | None = None
@@ -163,14 +163,14 @@ class _ThreadHost:
             self._loop.call_soon_threadsafe(self._stopping.set)
             thread.join()
 
-    def tell(self, verb: str, arguments: dict[str, Any]) -> None:
+    def send(self, verb: str, arguments: dict[str, Any]) -> None:
         """Call a method of the site on its loop; nothing happens once it has stopped."""
         if self._thread is not None:
             self._loop.call_soon_threadsafe(lambda: getattr(self._site, verb)(**arguments))
 
     async def _main(self, port: int, tls: tuple[str, str] | None) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        self._site = Site(self._book, Reply(), self._choose)
+        self._site = ProviderServer(self._book, Reply(), self._choose)
         try:
             self._port = await self._site.start(port, tls)
         except Exception as error:

@@ -11,16 +11,16 @@ import sys
 import threading
 from typing import Any
 
-from desist.testing.provider.exchange import Book
+from desist.testing.provider.exchange import ExchangeLog
 from desist.testing.provider.replies import Reply
 
-__all__ = ["RemoteHost"]
+__all__ = ["ProviderProcess"]
 
 
-class RemoteHost:
+class ProviderProcess:
     """Runs a site in a child process, which ends when its stdin does: with this process at the latest."""
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: ExchangeLog) -> None:
         self._book = book
         self._lock = threading.Lock()
         self._answered = threading.Condition()
@@ -50,7 +50,7 @@ class RemoteHost:
         if self._process is not None:
             self._end()
 
-    def tell(self, verb: str, arguments: dict[str, Any]) -> None:
+    def send(self, verb: str, arguments: dict[str, Any]) -> None:
         """Call a method of the site in the child, and wait until it was done; nothing happens once it has stopped.
 
         Raises OSError if the child has died.

@@ -1,4 +1,5 @@
-"""The child of `LoopbackProvider(process=True)`, run as `python -m desist.testing.provider.remote_main` by `desist.testing.provider.remote`.
+"""The child of `LoopbackProvider(process=True)`, run as `python -m desist.testing.provider.remote_main` by
+`desist.testing.provider.remote`.
 
 Commands are JSON lines on stdin; what was seen goes out as JSON lines on stdout. Counts of tokens are sent at the
 first token, at the end, and otherwise every 5 ms. The end of stdin is the end of the parent.
@@ -11,9 +12,9 @@ import json
 import sys
 from typing import Any
 
-from desist.testing.provider.exchange import Book
+from desist.testing.provider.exchange import ExchangeLog
 from desist.testing.provider.replies import Reply
-from desist.testing.provider.server import Site
+from desist.testing.provider.server import ProviderServer
 
 _LAG = 0.005  # seconds between two reports of a token count
 _COUNTS = {"index", "tokens_sent", "tokens_sent_after_close"}
@@ -26,7 +27,7 @@ class Reporter:
         self._loop = loop
         self._pending: dict[int, dict[str, Any]] = {}
         self._started: set[int] = set()
-        self.book: Book | None = None
+        self.book: ExchangeLog | None = None
 
     def report(self, what: str, fields: dict[str, Any]) -> None:
         """Take one change of the book."""
@@ -60,8 +61,8 @@ async def main() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     config = json.loads(await commands.readline())
     reporter = Reporter(loop)
-    book = reporter.book = Book(lambda index, verb: None, reporter.report)
-    site = Site(book, Reply())
+    book = reporter.book = ExchangeLog(lambda index, verb: None, reporter.report)
+    site = ProviderServer(book, Reply())
     try:
         port = await site.start(config["port"], config["tls"] and tuple(config["tls"]))
     except OSError as error:

@@ -1,7 +1,7 @@
 """What the loopback provider answers: `Reply`, and the tool calls in it.
 
-Plain data: a reply is chosen by `LoopbackProvider`, played by `desist.testing.provider.reply_player`, and sent to a provider in
-another process as JSON. Nothing here knows of sockets, loops or HTTP.
+Plain data: a reply is chosen by `LoopbackProvider`, played by `desist.testing.provider.reply_player`, and sent to a
+provider in another process as JSON. Nothing here knows of sockets, loops or HTTP.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Reply:
     def texts(self) -> Sequence[str]:
         """Return the pieces of text."""
         if isinstance(self.tokens, int):
-            return _MadeUp(self.tokens)
+            return _GeneratedTokens(self.tokens)
         if self.tokens is not None:
             return self.tokens
         if self.text is not None:
@@ -143,7 +143,7 @@ class Reply:
         return cls(**fields)
 
 
-class _MadeUp(Sequence[str]):
+class _GeneratedTokens(Sequence[str]):
     """`n` made-up tokens, "t0 ", "t1 " and so on, none of them kept in memory."""
 
     def __init__(self, n: int) -> None:

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from desist.testing.provider import http11 as wire
-from desist.testing.provider.api import Dialect
-from desist.testing.provider.exchange import Book, Exchange
+from desist.testing.provider.api import ProviderApi
+from desist.testing.provider.exchange import Exchange, ExchangeLog
 from desist.testing.provider.replies import HANG, Reply
 
-__all__ = ["Answer", "Wire"]
+__all__ = ["ReplyPlayer", "Wire"]
 
 _FLOOD_BATCH = 64  # tokens per write
 
@@ -35,10 +35,12 @@ class Wire(Protocol):
         """Close the connection after what was written."""
 
 
-class Answer:
+class ReplyPlayer:
     """The answer to one exchange while it is made."""
 
-    def __init__(self, connection: Wire, book: Book, exchange: Exchange, dialect: Dialect, reply: Reply) -> None:
+    def __init__(
+        self, connection: Wire, book: ExchangeLog, exchange: Exchange, dialect: ProviderApi, reply: Reply
+    ) -> None:
         self._wire, self._book, self._exchange, self.reply = connection, book, exchange, reply
         self._dialect = dialect
         self._shape = dialect.shape(exchange.index, exchange.request, reply)

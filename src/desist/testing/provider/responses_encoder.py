@@ -10,7 +10,7 @@ from typing import Any
 from desist.testing.provider.http11 import named_event
 from desist.testing.provider.replies import Call, Reply, split_words
 
-__all__ = ["Shape"]
+__all__ = ["ResponsesEncoder"]
 
 _TEXT = (
     b'event: response.output_text.delta\ndata: {"type": "response.output_text.delta", '
@@ -18,13 +18,13 @@ _TEXT = (
 )
 
 
-class Shape:
+class ResponsesEncoder:
     """The events around the tokens of one answer, and their counter."""
 
     def __init__(self, index: int, request: Mapping[str, Any], reply: Reply) -> None:
         self._reply = reply
         self._base = {"id": f"resp_{index}", "object": "response", "created_at": 0, "model": request.get("model", "")}
-        self._prompt_words = len(str(request.get("instructions") or "").split()) + _words(request.get("input"))
+        self._prompt_words = len(str(request.get("instructions") or "").split()) + _count_words(request.get("input"))
         self._number = 0
         self._items: list[dict[str, Any]] = []  # finished
 
@@ -136,7 +136,7 @@ def _call_item(index: int, call: Call) -> dict[str, Any]:
     return {"type": "function_call", "id": f"fc_{index}", **known}
 
 
-def _words(given: Any) -> int:
-    if isinstance(given, str):
-        return len(given.split())
-    return sum(len(str(item.get("content") or item.get("output") or "").split()) for item in given or ())
+def _count_words(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value.split())
+    return sum(len(str(item.get("content") or item.get("output") or "").split()) for item in value or ())

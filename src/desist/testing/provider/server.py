@@ -8,22 +8,22 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from desist.testing.provider.connection import Connection
-from desist.testing.provider.exchange import Book, Exchange
+from desist.testing.provider.exchange import Exchange, ExchangeLog
 from desist.testing.provider.replies import Reply
-from desist.testing.provider.reply_player import Answer
+from desist.testing.provider.reply_player import ReplyPlayer
 
-__all__ = ["Choose", "Site"]
+__all__ = ["Choose", "ProviderServer"]
 
 Choose = Callable[[Exchange], Reply | None]
 
 
-class Site:
+class ProviderServer:
     """A server on 127.0.0.1. All methods run on its loop, `choose` too."""
 
-    def __init__(self, book: Book, default: Reply, choose: Choose | None = None) -> None:
+    def __init__(self, book: ExchangeLog, default: Reply, choose: Choose | None = None) -> None:
         self.book = book
         self.connections: set[Connection] = set()
-        self.answers: dict[int, Answer] = {}
+        self.answers: dict[int, ReplyPlayer] = {}
         self.idle = asyncio.Event()  #: rung when the last connection ends
         self._choose = choose
         self._defaults: dict[str | None, Reply] = {None: default}

@@ -12,12 +12,12 @@ from typing import Any
 
 from desist.cancel.status import RunStatus
 from desist.run.events.base import content_text
-from desist.run.records.json_values import dump, plain
+from desist.run.records.json_values import dump, to_json_value
 from desist.run.storage.store import StoredRun
-from desist.server.protocols.text_parts import Key, ends_text, piece_of
+from desist.server.protocols.text_parts import Key, content_delta, ends_text
 from desist.server.stack_redaction import without_stacks
 
-__all__ = ["STATES", "Telling", "task_of"]
+__all__ = ["STATES", "A2AEncoder", "task_of"]
 
 Told = dict[str, Any]
 
@@ -41,14 +41,14 @@ def task_of(run: StoredRun) -> Told:
     task: Told = {
         "id": run.run_id,
         "contextId": run.session_id or run.run_id,
-        "status": _status(run.run_id, status, _words(status, cancel, getattr(output, "error", None))),
+        "status": _status(run.run_id, status, _text_part(status, cancel, getattr(output, "error", None))),
     }
     if output.content is not None and status is not RunStatus.error:
-        task["artifacts"] = [_artifact(ANSWER, content_text(plain(output.content)))]
+        task["artifacts"] = [_artifact(ANSWER, content_text(to_json_value(output.content)))]
     return task | _metadata(cancel)
 
 
-class Telling:
+class A2AEncoder:
     """What is told of a run that goes on.
 
     Parameters:
@@ -63,7 +63,7 @@ class Telling:
 
     def __call__(self, event: Any) -> Iterator[Told]:
         """Return the updates that tell an event: `{"artifactUpdate": ...}` or `{"statusUpdate": ...}`."""
-        if (piece := piece_of(event)) is not None:
+        if (piece := content_delta(event)) is not None:
             yield from self._piece(*piece)
         elif (key := ends_text(event)) is not None:
             self._open.pop(key, None)
@@ -88,14 +88,14 @@ class Telling:
     def _over(self, event: Any) -> Iterator[Told]:
         content, cancel = getattr(event, "content", None), getattr(event, "cancel", None)
         if content is not None and not event.is_error:
-            answer = _artifact(ANSWER, content_text(plain(content)))
+            answer = _artifact(ANSWER, content_text(to_json_value(content)))
             yield {"artifactUpdate": {**self._task, "artifact": answer, "lastChunk": True}}
         error = getattr(event, "error", None) or content
-        status = _status(self._task["taskId"], event.status, _words(event.status, cancel, error))
+        status = _status(self._task["taskId"], event.status, _text_part(event.status, cancel, error))
         yield {"statusUpdate": {**self._task, "status": status, **_metadata(cancel)}}
 
 
-def _words(status: RunStatus, cancel: Any, error: Any) -> str | None:
+def _text_part(status: RunStatus, cancel: Any, error: Any) -> str | None:
     if status is RunStatus.error:
         return str(error or "it failed")
     if status is RunStatus.cancelled and cancel is not None and cancel.reason:
@@ -103,10 +103,10 @@ def _words(status: RunStatus, cancel: Any, error: Any) -> str | None:
     return None
 
 
-def _status(run_id: str, status: RunStatus, words: str | None) -> Told:
+def _status(run_id: str, status: RunStatus, text: str | None) -> Told:
     told: Told = {"state": STATES[status], "timestamp": dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")}
-    if words is not None:
-        told["message"] = {"messageId": f"{run_id}-{status.value}", "role": "ROLE_AGENT", "parts": [{"text": words}]}
+    if text is not None:
+        told["message"] = {"messageId": f"{run_id}-{status.value}", "role": "ROLE_AGENT", "parts": [{"text": text}]}
     return told
 
 

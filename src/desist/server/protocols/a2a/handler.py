@@ -20,14 +20,14 @@ from desist.cancel.status import RunStatus
 from desist.exceptions import DesistError
 from desist.run.storage.store import RunQuery, StoredRun
 from desist.server.components import Component
-from desist.server.dependencies import Talk, given_of
-from desist.server.problems import Refused, of_error
-from desist.server.protocols.a2a.encoder import STATES, Telling, task_of
-from desist.server.run_service import OnDisconnect, Wish
+from desist.server.dependencies import ApiContext, parse_input
+from desist.server.problems import HTTPProblem, of_error
+from desist.server.protocols.a2a.encoder import STATES, A2AEncoder, task_of
+from desist.server.run_service import OnDisconnect, StartOptions
 from desist.server.tokens import Caller
-from desist.streams.channel import Closed
+from desist.streams.channel import ChannelClosed
 
-__all__ = ["Tasks"]
+__all__ = ["A2ARequestHandler"]
 
 _BATCH = 64
 _PAGE = 50
@@ -36,10 +36,10 @@ _STATUSES = {
 }
 
 
-class Tasks(RequestHandler):
+class A2ARequestHandler(RequestHandler):
     """The tasks of one workflow or agent."""
 
-    def __init__(self, talk: Talk, component: Component) -> None:
+    def __init__(self, talk: ApiContext, component: Component) -> None:
         self._talk, self._core, self._component = talk, talk.core, component
         self._owner = (talk.core.kind_of(component), component.id)
 
@@ -67,7 +67,7 @@ class Tasks(RequestHandler):
             self._talk.streams.check(caller)
             run_id = await self._start(params, caller, "continue")
             found = await self._core.find(run_id, caller)
-        async with contextlib.aclosing(self._tell(found, caller)) as updates:
+        async with contextlib.aclosing(self._updates(found, caller)) as updates:
             async for update in updates:
                 yield update
 
@@ -78,8 +78,8 @@ class Tasks(RequestHandler):
         if message.task_id:
             await self._find(message.task_id, caller)
             raise errors.UnsupportedOperationError("a task here takes one message: send another without taskId")
-        wish = Wish(session_id=message.context_id or None, on_disconnect=leaving)
-        given = _given(self._component, list(message.parts))
+        wish = StartOptions(session_id=message.context_id or None, on_disconnect=leaving)
+        given = _parse_input(self._component, list(message.parts))
         return str((await self._core.start(self._component, given, wish, caller)).run_id)
 
     # -- looking
@@ -128,7 +128,7 @@ class Tasks(RequestHandler):
             found = await self._find(params.id, caller)
             if found.output.status.is_final:
                 raise errors.UnsupportedOperationError("the task has ended: GetTask says how")
-        async with contextlib.aclosing(self._tell(found, caller)) as updates:
+        async with contextlib.aclosing(self._updates(found, caller)) as updates:
             async for update in updates:
                 yield update
 
@@ -138,20 +138,20 @@ class Tasks(RequestHandler):
             raise errors.TaskNotFoundError
         return found
 
-    async def _tell(self, found: StoredRun, caller: Caller) -> AsyncGenerator[Any]:
+    async def _updates(self, found: StoredRun, caller: Caller) -> AsyncGenerator[Any]:
         with _refusals():
             follower = await self._core.follow(found, None)
-        telling = Telling(found.run_id, found.session_id or found.run_id)
+        telling = A2AEncoder(found.run_id, found.session_id or found.run_id)
         self._talk.streams.count(caller, 1)
         self._core.presence.joined(found.run_id, caller)
         finished = False
         try:
             yield _task(found)
             while True:
-                for event in await follower.cursor.atake(_BATCH):
+                for event in await follower.cursor.get_nowait_async(_BATCH):
                     for told in telling(event):
                         yield _update(told)
-        except Closed:
+        except ChannelClosed:
             finished = True
         except DesistError as error:
             raise errors.InternalError(str(error)) from error
@@ -202,22 +202,22 @@ def _refusals() -> Iterator[None]:
     """Say no in the words of the protocol; what it has none for is a status of HTTP."""
     try:
         yield
-    except (Refused, DesistError) as error:
-        refused = error if isinstance(error, Refused) else of_error(error)
+    except (HTTPProblem, DesistError) as error:
+        refused = error if isinstance(error, HTTPProblem) else of_error(error)
         known = {404: errors.TaskNotFoundError, 409: errors.UnsupportedOperationError, 422: errors.InvalidParamsError}
         if (kind := known.get(refused.status)) is not None:
             raise kind(refused.detail) from None
         raise HTTPException(refused.status, refused.detail, refused.headers) from None
 
 
-def _given(component: Component, parts: list[pb.Part]) -> Any:
+def _parse_input(component: Component, parts: list[pb.Part]) -> Any:
     """Return what a message asks."""
     kinds = {part.WhichOneof("content") for part in parts}
     if kinds == {"data"} and len(parts) == 1:
         return MessageToDict(parts[0].data)
     if kinds != {"text"}:
         raise errors.ContentTypeNotSupportedError("send text, or one part of data")
-    return given_of(component, "\n".join(part.text for part in parts))
+    return parse_input(component, "\n".join(part.text for part in parts))
 
 
 def _task(run: StoredRun) -> pb.Task:
@@ -225,7 +225,7 @@ def _task(run: StoredRun) -> pb.Task:
     return task
 
 
-def _update(told: dict[str, Any]) -> Any:
-    if "statusUpdate" in told:
-        return ParseDict(told["statusUpdate"], pb.TaskStatusUpdateEvent())
-    return ParseDict(told["artifactUpdate"], pb.TaskArtifactUpdateEvent())
+def _update(encoded: dict[str, Any]) -> Any:
+    if "statusUpdate" in encoded:
+        return ParseDict(encoded["statusUpdate"], pb.TaskStatusUpdateEvent())
+    return ParseDict(encoded["artifactUpdate"], pb.TaskArtifactUpdateEvent())

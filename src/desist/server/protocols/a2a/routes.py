@@ -17,9 +17,9 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
 from desist.server.components import Component
-from desist.server.dependencies import Talk
+from desist.server.dependencies import ApiContext
 from desist.server.protocols.a2a.card import card_of
-from desist.server.protocols.a2a.handler import Tasks
+from desist.server.protocols.a2a.handler import A2ARequestHandler
 
 __all__ = ["a2a_routes"]
 
@@ -27,7 +27,7 @@ __all__ = ["a2a_routes"]
 LOGGERS = ("a2a.server.routes.jsonrpc_dispatcher", "a2a.compat.v0_3.jsonrpc_adapter")
 
 
-def a2a_routes(talk: Talk, *, at: str | None, secured: bool) -> list[BaseRoute]:
+def a2a_routes(talk: ApiContext, *, at: str | None, secured: bool) -> list[BaseRoute]:
     """Return the routes.
 
     Parameters:
@@ -41,7 +41,7 @@ def a2a_routes(talk: Talk, *, at: str | None, secured: bool) -> list[BaseRoute]:
     for kind in ("workflow", "agent"):
         for one in known.of_kind(kind):
             path = f"/a2a/{kind}s/{one.id}"
-            routes += create_jsonrpc_routes(Tasks(talk, one), path, _WithRequest(), enable_v0_3_compat=True)
+            routes += create_jsonrpc_routes(A2ARequestHandler(talk, one), path, _WithRequest(), enable_v0_3_compat=True)
             routes.append(_card(one, path, at, secured))
     return routes
 

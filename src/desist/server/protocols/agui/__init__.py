@@ -1,5 +1,5 @@
 """AG-UI: runs told as the events of that protocol (version 1.0), over server-sent events.
 
-`ask` is what its clients send, `telling` makes its events of ours, `routes` is where. Nothing is imported from the
+`schemas` is what its clients send, `encoder` makes its events of ours, `routes` is where. Nothing is imported from the
 protocol's own packages: the tests hold it against those.
 """

@@ -1,7 +1,7 @@
 """A run as AG-UI tells it: each event of ours becomes none, one or some of that protocol's.
 
-Pure: events in, bytes out. Its clients hold a stream to rules, which stand here in one place, `_Open`: what was begun
-is ended before the run is, an id is taken once, two steps that are open at once have different names.
+Pure: events in, bytes out. Its clients hold a stream to rules, which stand here in one place, `_OpenItems`: what was
+begun is ended before the run is, an id is taken once, two steps that are open at once have different names.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from desist.run.events.base import BaseRunOutputEvent, CustomFields, content_text
-from desist.run.records.json_values import line, plain
+from desist.run.records.json_values import to_json_line, to_json_value
 from desist.run.records.message import CANCELLED_RESULT
-from desist.server.protocols.text_parts import Key, ends_text, key_of, piece_of
+from desist.server.protocols.text_parts import Key, content_delta, ends_text, key_of
 from desist.server.stack_redaction import without_stacks
 
-__all__ = ["PROTOCOL", "Telling"]
+__all__ = ["PROTOCOL", "AGUIEncoder"]
 
 PROTOCOL = "1.0"
 
@@ -38,7 +38,7 @@ _COUNTS = {
 _TOOL_ENDS = frozenset({"ToolCallCompleted", "ToolCallError", "ToolCallCancelled"})
 
 
-class _Open:
+class _OpenItems:
     """What was begun and isn't ended: for each thing the events that end it. The innermost is ended first."""
 
     def __init__(self) -> None:
@@ -63,19 +63,19 @@ class _Open:
         """End all that a run has begun; None: all that is open."""
         yield from self.end(*[key for key in reversed(self._ends) if run_id in (None, key[1])])
 
-    def new_id(self, wanted: str) -> str:
+    def new_id(self, base: str) -> str:
         """Return an id that nothing had before."""
-        number, found = 1, wanted
+        number, found = 1, base
         while found in self._ids:
-            number, found = number + 1, f"{wanted}-{number + 1}"
+            number, found = number + 1, f"{base}-{number + 1}"
         self._ids.add(found)
         return found
 
-    def step_name(self, key: Key, wanted: str) -> str:
+    def step_name(self, key: Key, base: str) -> str:
         """Return a name for a step that no open one has."""
-        number, found = 1, wanted
+        number, found = 1, base
         while found in self._steps.values():
-            number, found = number + 1, f"{wanted} ({number + 1})"
+            number, found = number + 1, f"{base} ({number + 1})"
         self._steps[key] = found
         return found
 
@@ -84,7 +84,7 @@ class _Open:
         return str(self._ends[key][0]["messageId"])
 
 
-class Telling:
+class AGUIEncoder:
     """One stream, told from the run's beginning.
 
     Parameters:
@@ -94,19 +94,19 @@ class Telling:
 
     def __init__(self, run_id: str, thread_id: str) -> None:
         self._run = {"threadId": thread_id, "runId": run_id}
-        self._open = _Open()
+        self._open = _OpenItems()
         self._used: dict[tuple[str | None, str | None], Counter[str]] = {}  #: by provider and model
         self._begun = self._ended = False
 
     def __call__(self, event: BaseRunOutputEvent) -> bytes:
         """Return what tells an event."""
-        return _frames(self._tell(event))
+        return _frames(self._encode(event))
 
     def broken(self, error: Exception) -> bytes:
         """Return what ends a stream that can't be told on."""
         return _frames(self._end({"type": "RUN_ERROR", "message": str(error)}))
 
-    def _tell(self, event: Any) -> Iterator[Told]:
+    def _encode(self, event: Any) -> Iterator[Told]:
         if self._ended:
             return
         if not self._begun:
@@ -117,7 +117,7 @@ class Telling:
             self._count(event)
         if event.is_terminal:
             yield from self._over(event)
-        elif (piece := piece_of(event)) is not None:
+        elif (piece := content_delta(event)) is not None:
             yield from self._text(*piece)
         elif name == "StepOutput":
             yield from self._step_output(event)
@@ -134,7 +134,7 @@ class Telling:
         elif name in _STEP_ENDS:
             yield from self._open.end(key_of("text", event), key_of("step", event))
         elif isinstance(event, CustomFields):
-            yield {"type": "CUSTOM", "name": name, "value": plain(event)}
+            yield {"type": "CUSTOM", "name": name, "value": to_json_value(event)}
 
     # -- text
 
@@ -180,7 +180,7 @@ class Telling:
         self._open.begin(_of_tool(event), result)
         yield from self._open.end(("text", event.run_id))
         yield {"type": "TOOL_CALL_START", **call, "toolCallName": tool.tool_name}
-        yield {"type": "TOOL_CALL_ARGS", **call, "delta": line(plain(tool.tool_args or {})).decode()}
+        yield {"type": "TOOL_CALL_ARGS", **call, "delta": to_json_line(to_json_value(tool.tool_args or {})).decode()}
         yield {"type": "TOOL_CALL_END", **call}
 
     def _result(self, event: Any) -> Iterator[Told]:
@@ -204,11 +204,11 @@ class Telling:
             code = {"code": event.error_type} if event.error_type else {}
             yield from self._end({"type": "RUN_ERROR", "message": words, **code})
         elif event.is_cancelled:
-            ours = {"content": event.content, **(plain(event.cancel) if event.cancel is not None else {})}
-            how = {"outcome": {"type": "cancelled"}, "metadata": {"desist": plain(ours)}}
+            ours = {"content": event.content, **(to_json_value(event.cancel) if event.cancel is not None else {})}
+            how = {"outcome": {"type": "cancelled"}, "metadata": {"desist": to_json_value(ours)}}
             yield from self._end({"type": "RUN_FINISHED", **self._run, **how})
         else:
-            how = {"outcome": {"type": "success"}, "result": plain(event.content)}
+            how = {"outcome": {"type": "success"}, "result": to_json_value(event.content)}
             yield from self._end({"type": "RUN_FINISHED", **self._run, **how})
 
     def _end(self, last: Told) -> Iterator[Told]:
@@ -229,5 +229,5 @@ def _of_tool(event: Any) -> Key:
     return ("tool", event.run_id, event.tool.tool_call_id)
 
 
-def _frames(told: Iterator[Told]) -> bytes:
-    return b"".join([b"data: %b\n\n" % without_stacks(line(one)) for one in told])
+def _frames(events: Iterator[Told]) -> bytes:
+    return b"".join([b"data: %b\n\n" % without_stacks(to_json_line(one)) for one in events])

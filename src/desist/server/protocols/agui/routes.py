@@ -9,11 +9,11 @@ from fastapi import APIRouter, Query, Response
 from desist.run.storage.store import StoredRun
 from desist.server.api.v1_schemas import Seconds
 from desist.server.components import Kind
-from desist.server.dependencies import MayRun, Talk, given_of, problems, streamed
+from desist.server.dependencies import ApiContext, MayRun, parse_input, problems, streamed
 from desist.server.event_stream import EventStream
-from desist.server.protocols.agui.encoder import Telling
+from desist.server.protocols.agui.encoder import AGUIEncoder
 from desist.server.protocols.agui.schemas import RunAgentInput
-from desist.server.run_service import OnDisconnect, Wish
+from desist.server.run_service import OnDisconnect, StartOptions
 from desist.server.tokens import Caller
 
 __all__ = ["agui_routes", "agui_stream"]
@@ -22,7 +22,7 @@ _AWAY = "Seconds that they may be absent; else the server's. 0: a client that st
 _LEFT = "What becomes of the run when its client, and whoever else may cancel it, has left."
 
 
-def agui_routes(talk: Talk) -> APIRouter:
+def agui_routes(talk: ApiContext) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/v1/agui", tags=["agui"])
     _starting(routes, talk, "workflow")
@@ -30,13 +30,13 @@ def agui_routes(talk: Talk) -> APIRouter:
     return routes
 
 
-async def agui_stream(talk: Talk, found: StoredRun, caller: Caller, *, starts: bool) -> EventStream:
-    """Return the response that tells a run, from its beginning. `starts` as for `Talk.tell`."""
-    telling = Telling(found.run_id, found.session_id or found.run_id)
-    return talk.tell(await talk.core.follow(found, None), telling, caller, retry=False, starts=starts)
+async def agui_stream(talk: ApiContext, found: StoredRun, caller: Caller, *, starts: bool) -> EventStream:
+    """Return the response that tells a run, from its beginning. `starts` as for `ApiContext.stream`."""
+    telling = AGUIEncoder(found.run_id, found.session_id or found.run_id)
+    return talk.stream(await talk.core.follow(found, None), telling, caller, retry=False, starts=starts)
 
 
-def _starting(routes: APIRouter, talk: Talk, kind: Kind) -> None:
+def _starting(routes: APIRouter, talk: ApiContext, kind: Kind) -> None:
     core = talk.core
 
     @routes.post(
@@ -47,7 +47,7 @@ def _starting(routes: APIRouter, talk: Talk, kind: Kind) -> None:
     )
     async def run_agent(
         component_id: str,
-        ask: RunAgentInput,
+        body: RunAgentInput,
         caller: MayRun,
         on_disconnect: Annotated[OnDisconnect, Query(description=_LEFT)] = "cancel",
         away: Annotated[Seconds | None, Query(description=_AWAY)] = None,
@@ -55,6 +55,8 @@ def _starting(routes: APIRouter, talk: Talk, kind: Kind) -> None:
         """Start a run, and read it. To stop it cancel it by its `runId`, or leave."""
         talk.streams.check(caller)
         component = core.components.get(kind, component_id)
-        wish = Wish(session_id=ask.thread_id, run_id=ask.run_id, on_disconnect=on_disconnect, away=away)
-        pending = await core.start(component, given_of(component, ask.text()), wish, caller)
+        wish = StartOptions(
+            session_id=body.thread_id, run_id=body.run_id, on_disconnect=on_disconnect, disconnect_grace=away
+        )
+        pending = await core.start(component, parse_input(component, body.text()), wish, caller)
         return await agui_stream(talk, await core.find(pending.run_id, caller), caller, starts=True)

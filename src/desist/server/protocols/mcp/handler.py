@@ -23,16 +23,16 @@ from desist.cancel.status import RunStatus
 from desist.exceptions import DesistError
 from desist.run.events.base import content_text
 from desist.run.records.ids import new_id
-from desist.run.records.json_values import plain
+from desist.run.records.json_values import to_json_value
 from desist.run.storage.store import StoredRun
 from desist.server.components import Component
-from desist.server.problems import Refused
-from desist.server.protocols.mcp.tools import given_of, offered, schema_of
-from desist.server.run_service import Core, Wish
+from desist.server.problems import HTTPProblem
+from desist.server.protocols.mcp.tools import mcp_tools, parse_input, schema_of
+from desist.server.run_service import RunService, StartOptions
 from desist.server.tokens import Caller
-from desist.streams.channel import Closed
+from desist.streams.channel import ChannelClosed
 
-__all__ = ["Calls"]
+__all__ = ["MCPHandler"]
 
 _BATCH = 64
 _SESSION = "mcp-session-id"
@@ -51,7 +51,7 @@ class _Call:
     reason: str | None = None
 
 
-class Calls:
+class MCPHandler:
     """The calls of a server's tools.
 
     Parameters:
@@ -59,9 +59,9 @@ class Calls:
         caller_of: who asks, by the context of a request.
     """
 
-    def __init__(self, core: Core, caller_of: Callable[[Any], Caller]) -> None:
+    def __init__(self, core: RunService, caller_of: Callable[[Any], Caller]) -> None:
         self._core, self._caller_of = core, caller_of
-        self._offered = offered(core.components)
+        self._offered = mcp_tools(core.components)
         self._running: dict[Key, _Call] = {}
 
     def server(self) -> Server[Any]:
@@ -69,7 +69,7 @@ class Calls:
         server: Server[Any] = Server(
             "desist", version=desist.__version__, on_list_tools=self._list, on_call_tool=self._call
         )
-        server.middleware.append(self._hear)
+        server.middleware.append(self._note_cancellation)
         return server
 
     async def _list(self, ctx: Any, params: Any) -> types.ListToolsResult:
@@ -79,7 +79,7 @@ class Calls:
         ]
         return types.ListToolsResult(tools=tools)
 
-    async def _hear(self, ctx: Any, call_next: Any) -> Any:
+    async def _note_cancellation(self, ctx: Any, call_next: Any) -> Any:
         """Note who has cancelled, and why, before `_stop` asks for it."""
         if ctx.method == "notifications/cancelled" and ctx.params is not None:
             call = self._running.get(_key(ctx, ctx.params.get("requestId")))
@@ -99,7 +99,7 @@ class Calls:
         self._running[key] = call
         try:
             return await self._run(ctx, component, params.arguments or {}, call, caller)
-        except (Refused, DesistError) as error:
+        except (HTTPProblem, DesistError) as error:
             return _result(str(error), failed=True)
         except asyncio.CancelledError:
             with anyio.CancelScope(shield=True):
@@ -113,13 +113,13 @@ class Calls:
         self, ctx: Any, component: Component, arguments: dict[str, Any], call: _Call, caller: Caller
     ) -> types.CallToolResult:
         if "run" not in caller.scopes:
-            raise Refused(403, "this token isn't good for this: it needs the scope 'run'")
-        wish = Wish(options={"run_id": call.run_id})
-        start = self._core.start(component, given_of(component, arguments), wish, caller)
+            raise HTTPProblem(403, "this token isn't good for this: it needs the scope 'run'")
+        wish = StartOptions(options={"run_id": call.run_id})
+        start = self._core.start(component, parse_input(component, arguments), wish, caller)
         call.starting = asyncio.ensure_future(start)
         await asyncio.shield(call.starting)  # a start isn't torn: the run begins cancelled instead
         await self._follow(ctx, await self._core.find(call.run_id, caller), caller)
-        return _told(await self._core.find(call.run_id, caller))
+        return _tool_result(await self._core.find(call.run_id, caller))
 
     async def _follow(self, ctx: Any, found: StoredRun, caller: Caller) -> None:
         """Report progress until the run has ended."""
@@ -128,11 +128,11 @@ class Calls:
         count = 0
         try:
             while True:
-                for event in await follower.cursor.atake(_BATCH):
+                for event in await follower.cursor.get_nowait_async(_BATCH):
                     if (words := _progress(event)) is not None:
                         count += 1
                         await ctx.session.report_progress(count, message=words)
-        except Closed:
+        except ChannelClosed:
             pass
         finally:
             follower.stop(Source.client_disconnected)
@@ -140,7 +140,7 @@ class Calls:
 
     async def _stop(self, call: _Call, caller: Caller) -> None:
         """The client doesn't want it any more: cancel the run, and stay until it has ended."""
-        await asyncio.sleep(0)  # a notification is shown to `_hear` in the turn after it was carried out
+        await asyncio.sleep(0)  # a notification is shown to `_note_cancellation` in the turn after it was carried out
         await asyncio.sleep(0)
         if call.cancelled:
             reason = CancelReason(source=Source.user, text=call.reason, by=caller.name)
@@ -166,10 +166,10 @@ def _progress(event: Any) -> str | None:
     return None
 
 
-def _told(run: StoredRun) -> types.CallToolResult:
+def _tool_result(run: StoredRun) -> types.CallToolResult:
     output, status = run.output, run.output.status
     if status is RunStatus.completed:
-        return _result(content_text(plain(output.content)), run_id=run.run_id)
+        return _result(content_text(to_json_value(output.content)), run_id=run.run_id)
     if status is RunStatus.cancelled:
         reason = output.cancel.reason if output.cancel is not None else None
         return _result(f"the run was cancelled: {reason}" if reason else "the run was cancelled", True, run.run_id)

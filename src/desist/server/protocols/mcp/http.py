@@ -11,27 +11,27 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from desist.server.event_stream import Streams
-from desist.server.problems import Refused, answer
-from desist.server.protocols.mcp.handler import Calls
-from desist.server.run_service import Core
+from desist.server.event_stream import StreamLimiter
+from desist.server.problems import HTTPProblem, answer
+from desist.server.protocols.mcp.handler import MCPHandler
+from desist.server.run_service import RunService
 from desist.server.tokens import Caller
 
-__all__ = ["Door"]
+__all__ = ["MCPEndpoint"]
 
 #: How many sessions may be open in all, and seconds without a request after which one is closed.
 SESSIONS, IDLE = 500, 300.0
 
 
-class Door:
+class MCPEndpoint:
     """An ASGI application for `/mcp`. It works while `run()` is entered.
 
     Parameters:
         streams: where requests that are being answered are counted, with all other streams of a client.
     """
 
-    def __init__(self, core: Core, streams: Streams) -> None:
-        server = Calls(core, _caller).server()
+    def __init__(self, core: RunService, streams: StreamLimiter) -> None:
+        server = MCPHandler(core, _caller).server()
         self._streams = streams
         self._sessions = StreamableHTTPSessionManager(
             server, max_request_body_size=core.limits.body, max_sessions=SESSIONS, session_idle_timeout=IDLE
@@ -50,9 +50,9 @@ class Door:
         caller: Caller = scope["desist.caller"]
         try:
             if "run" not in caller.scopes:  # a session is good for calls of tools only, and holds memory
-                raise Refused(403, "this token isn't good for this: it needs the scope 'run'")
+                raise HTTPProblem(403, "this token isn't good for this: it needs the scope 'run'")
             self._streams.check(caller)
-        except Refused as refused:
+        except HTTPProblem as refused:
             await answer(refused)(scope, receive, send)
             return
         # Whoever has opened a session is the one who may use it.

@@ -18,10 +18,10 @@ from mcp.server.stdio import stdio_server
 from desist.agent.agent import Agent
 from desist.cancel.reason import Source
 from desist.run.storage.store import Database, RunStore
-from desist.runtime.daemon_thread import aside
+from desist.runtime.daemon_thread import to_daemon_thread
 from desist.server.components import Components
-from desist.server.protocols.mcp.handler import Calls
-from desist.server.run_service import Core
+from desist.server.protocols.mcp.handler import MCPHandler
+from desist.server.run_service import RunService
 from desist.server.settings import Limits
 from desist.server.tokens import ANYONE
 from desist.workflow.workflow import Workflow
@@ -40,16 +40,16 @@ def serve_stdio(workflows: Sequence[Workflow], agents: Sequence[Agent], db: Data
     Raises:
         ConfigurationError: something can't be served.
     """
-    core = Core(Components(workflows, agents, db), Limits())
+    core = RunService(Components(workflows, agents, db), Limits())
     return asyncio.run(_serve(core))
 
 
-async def _serve(core: Core) -> int:
+async def _serve(core: RunService) -> int:
     loop = asyncio.get_running_loop()
     told: asyncio.Future[int] = loop.create_future()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _tell, told, number)
-    speaking = asyncio.ensure_future(_speak(core, _divert(0, os.devnull), _divert(1, None)))
+        loop.add_signal_handler(number, _set_signal, told, number)
+    speaking = asyncio.ensure_future(_serve_connection(core, _redirect_fd(0, os.devnull), _redirect_fd(1, None)))
     first: set[asyncio.Future[Any]] = {speaking, told}
     await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
     source, words = Source.client_disconnected, "the client left"
@@ -63,19 +63,19 @@ async def _serve(core: Core) -> int:
     return INTERRUPTED if source is Source.interrupt else 0
 
 
-def _tell(told: asyncio.Future[int], number: int) -> None:
-    if not told.done():
-        told.set_result(number)
+def _set_signal(signalled: asyncio.Future[int], number: int) -> None:
+    if not signalled.done():
+        signalled.set_result(number)
 
 
-async def _speak(core: Core, reading: int, writing: int) -> None:
-    server = Calls(core, lambda ctx: ANYONE).server()
+async def _serve_connection(core: RunService, reading: int, writing: int) -> None:
+    server = MCPHandler(core, lambda ctx: ANYONE).server()
     given = cast("AsyncFile[str]", _In(reading)), cast("AsyncFile[str]", _Out(writing))
     async with stdio_server(*given) as (read, write):
         await server.run(read, write, server.create_initialization_options())
 
 
-def _divert(descriptor: int, to: str | None) -> int:
+def _redirect_fd(descriptor: int, to: str | None) -> int:
     """Return a descriptor of what this one led to; from now on it leads to a file, or to standard error."""
     private = os.dup(descriptor)
     other = os.dup(2) if to is None else os.open(to, os.O_RDONLY)
@@ -92,7 +92,7 @@ class _In:
 
     async def __aiter__(self) -> AsyncIterator[str]:
         rest = b""
-        while chunk := await aside(lambda: os.read(self._descriptor, _CHUNK), "desist-mcp-in"):
+        while chunk := await to_daemon_thread(lambda: os.read(self._descriptor, _CHUNK), "desist-mcp-in"):
             *lines, rest = (rest + chunk).split(b"\n")
             for one in lines:
                 yield one.decode("utf-8", "replace")
@@ -106,7 +106,7 @@ class _Out:
 
     async def write(self, text: str) -> None:
         """Write all of it."""
-        await aside(lambda: self._write(text.encode()), "desist-mcp-out")
+        await to_daemon_thread(lambda: self._write(text.encode()), "desist-mcp-out")
 
     def _write(self, data: bytes) -> None:
         while data:

@@ -7,9 +7,9 @@ from typing import Any
 
 from desist.exceptions import ConfigurationError
 from desist.server.components import Component, Components
-from desist.server.problems import Refused
+from desist.server.problems import HTTPProblem
 
-__all__ = ["given_of", "offered", "schema_of"]
+__all__ = ["mcp_tools", "parse_input", "schema_of"]
 
 _TEXT = {
     "type": "object",
@@ -19,7 +19,7 @@ _TEXT = {
 }
 
 
-def offered(known: Components) -> dict[str, Component]:
+def mcp_tools(known: Components) -> dict[str, Component]:
     """Return what is served by the names of the tools: their ids; where two have one, with their kind before it.
 
     Raises:
@@ -50,7 +50,7 @@ def schema_of(component: Component) -> dict[str, Any]:
     return made
 
 
-def given_of(component: Component, arguments: dict[str, Any]) -> Any:
+def parse_input(component: Component, arguments: dict[str, Any]) -> Any:
     """Return what a call's arguments ask.
 
     Raises:
@@ -59,5 +59,5 @@ def given_of(component: Component, arguments: dict[str, Any]) -> Any:
     if getattr(component, "input_schema", None) is not None:
         return arguments
     if set(arguments) != {"input"} or not isinstance(arguments["input"], str):
-        raise Refused(422, "the one argument is input, a text")
+        raise HTTPProblem(422, "the one argument is input, a text")
     return arguments["input"]

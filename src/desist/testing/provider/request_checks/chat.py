@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from desist.testing.provider.request_checks.rules import (
-    Calls,
+    ToolCallPairing,
     check_argument_text,
     check_closed,
     check_content,
@@ -31,7 +31,7 @@ def check_chat_request(body: Mapping[str, Any]) -> None:
         AssertionError: says what is wrong, and where.
     """
     check_model(body)
-    calls = Calls(check_text)
+    calls = ToolCallPairing(check_text)
     for number, given in enumerate(entries("messages", body.get("messages"))):
         where = f"messages[{number}]"
         message = mapping(where, given)
@@ -47,7 +47,7 @@ def check_chat_request(body: Mapping[str, Any]) -> None:
         raise wrong("stream_options", "only with stream: true")
 
 
-def _check_message(where: str, message: Mapping[str, Any], calls: Calls) -> None:
+def _check_message(where: str, message: Mapping[str, Any], calls: ToolCallPairing) -> None:
     if message.get("role") not in _ROLES:
         raise wrong(f"{where}.role", f"must be one of {', '.join(_ROLES)}, not {message.get('role')!r}")
     if message.get("tool_calls") is None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from desist.testing.provider.request_checks.rules import (
-    Calls,
+    ToolCallPairing,
     check_closed,
     check_content,
     check_model,
@@ -39,7 +39,7 @@ def check_messages_request(body: Mapping[str, Any]) -> None:
     if body.get("system") is not None:
         check_content("system", body["system"])
     messages = entries("messages", body.get("messages"))
-    calls, due = Calls(check_name), "user"
+    calls, due = ToolCallPairing(check_name), "user"
     for number, given in enumerate(messages):
         where = f"messages[{number}]"
         message = mapping(where, given)
@@ -62,7 +62,7 @@ def check_messages_request(body: Mapping[str, Any]) -> None:
         check_closed("output_config.format.schema", mapping("output_config.format", form).get("schema"))
 
 
-def _check_content(where: str, message: Mapping[str, Any], calls: Calls) -> None:
+def _check_content(where: str, message: Mapping[str, Any], calls: ToolCallPairing) -> None:
     content = message.get("content")
     if isinstance(content, str):
         calls.other(where)
@@ -79,7 +79,7 @@ def _check_content(where: str, message: Mapping[str, Any], calls: Calls) -> None
         calls.other(f"the end of {where}")
 
 
-def _check_block(where: str, block: Mapping[str, Any], calls: Calls) -> None:
+def _check_block(where: str, block: Mapping[str, Any], calls: ToolCallPairing) -> None:
     kind = block["type"]
     if kind == "tool_result":
         calls.result(f"{where}.tool_use_id", block.get("tool_use_id"))

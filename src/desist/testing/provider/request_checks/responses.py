@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from desist.testing.provider.request_checks.rules import (
-    Calls,
+    ToolCallPairing,
     check_argument_text,
     check_closed,
     check_content,
@@ -45,7 +45,7 @@ def check_responses_request(body: Mapping[str, Any]) -> None:
 
 
 def _check_items(items: list[Any]) -> None:
-    calls, thought = Calls(check_text), ""
+    calls, thought = ToolCallPairing(check_text), ""
     for number, given in enumerate(items):
         where = f"input[{number}]"
         item = mapping(where, given)

@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 __all__ = [
-    "Calls",
+    "ToolCallPairing",
     "check_argument_text",
     "check_closed",
     "check_content",
     "check_model",
     "check_name",
-    "check_tools",
     "check_text",
+    "check_tools",
     "entries",
     "mapping",
     "wrong",
@@ -113,7 +113,7 @@ def check_closed(where: str, schema: Any) -> None:
             check_closed(f"{where}.{key}", entry)
 
 
-class Calls:
+class ToolCallPairing:
     """The tool calls of a conversation: each has an id of its own and one result, right after the calls of its turn."""
 
     def __init__(self, check_id: Callable[[str, Any], str]) -> None:

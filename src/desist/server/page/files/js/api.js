@@ -1,6 +1,6 @@
 // Asking the server. One place shows the token, notices that there is none, and knows whether the server answers.
 
-import { token } from "./kept.js";
+import { token } from "./local-storage.js";
 
 /** A request that the server didn't do, and why. */
 export class Problem extends Error {

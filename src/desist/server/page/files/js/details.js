@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { kindIcon, statusIcon } from "./icons.js";
-import { at, count, span as spanWords, statusWord, whole } from "./words.js";
+import { at, count, span as spanWords, statusWord, whole } from "./format.js";
 
 /** Return what is known of a span. `now` is the server's time; `stop(span)` stops a run that lives, if given. */
 export function details(span, now, stop) {

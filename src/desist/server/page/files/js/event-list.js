@@ -1,9 +1,9 @@
 // The events of a run as they were told: number, time, name, what it says; the whole of the one that is chosen.
 
 import { h, onFrame, say } from "./dom.js";
-import { timeOf } from "./model.js";
-import { VirtualList } from "./virtual.js";
-import { after, brief, many, whole } from "./words.js";
+import { timeOf } from "./run-model.js";
+import { VirtualList } from "./virtual-list.js";
+import { after, brief, many, whole } from "./format.js";
 
 const TEXT = new Set(["RunContent", "RunIntermediateContent", "ReasoningContentDelta", "StepOutput"]);
 

@@ -2,8 +2,8 @@
 
 import { announce, h, say } from "./dom.js";
 import { icon, statusIcon } from "./icons.js";
-import { cost } from "./kept.js";
-import { brief, clock, count, isFinal, many, short, span, statusWord, waits } from "./words.js";
+import { cost } from "./local-storage.js";
+import { brief, clock, count, isFinal, many, short, span, statusWord, waits } from "./format.js";
 
 const STREAM = {
   live: "",

@@ -3,8 +3,8 @@
 import { Unreachable } from "./api.js";
 import { h, say } from "./dom.js";
 import { icon, statusIcon } from "./icons.js";
-import { stopNow } from "./stop.js";
-import { at, brief, clock, isFinal, many, short, sourceWords, span, statusWord } from "./words.js";
+import { stopNow } from "./cancel.js";
+import { at, brief, clock, isFinal, many, short, sourceWords, span, statusWord } from "./format.js";
 
 export class RunRow {
   constructor(id, { changed, problem }) {

@@ -1,7 +1,7 @@
 // One run: its head with Stop, the story of its stop, the waterfall, and beside it text, tools, events.
 
 import "./event-list.js";
-import "./story.js";
+import "./cancel-timeline.js";
 import "./text-view.js";
 import "./waterfall.js";
 import { Problem, continueRun, getLife, getRun, now, setClock } from "./api.js";
@@ -9,12 +9,12 @@ import { details, toolList } from "./details.js";
 import { announce, every, h, onFrame } from "./dom.js";
 import { follow } from "./follow.js";
 import { RunHead } from "./run-head.js";
-import { RunModel } from "./model.js";
-import { showKept, showRecord } from "./recorded.js";
-import { forceNow, openStop, stopNow } from "./stop.js";
-import { storyOf } from "./story.js";
+import { RunModel } from "./run-model.js";
+import { showKept, showRecord } from "./recorded-run.js";
+import { forceNow, openStop, stopNow } from "./cancel.js";
+import { storyOf } from "./cancel-timeline.js";
 import { Tabs } from "./tabs.js";
-import { isFinal, span as spanWords, statusWord } from "./words.js";
+import { isFinal, span as spanWords, statusWord } from "./format.js";
 
 const SLOW = 1000; // milliseconds between two looks at a run that lives
 const FAST = 200; // ... at one that is being stopped

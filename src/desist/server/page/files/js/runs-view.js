@@ -1,11 +1,11 @@
 // All runs, the newest first, as they stand now. Filter them, choose some, stop one or many.
 
 import { Problem, components, listRuns, now } from "./api.js";
-import { openBulk } from "./bulk.js";
+import { openBulk } from "./bulk-cancel.js";
 import { announce, every, h, onFrame, say } from "./dom.js";
 import { icon } from "./icons.js";
 import { RunRow } from "./run-row.js";
-import { isFinal, many } from "./words.js";
+import { isFinal, many } from "./format.js";
 
 const PAGE = 50;
 const MOST = 200; // rows that are kept up to date; the server gives no more at once

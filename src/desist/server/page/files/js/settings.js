@@ -3,7 +3,7 @@
 import { Problem, door } from "./api.js";
 import { field, openDialog } from "./dialog.js";
 import { h } from "./dom.js";
-import { likes, token } from "./kept.js";
+import { likes, token } from "./local-storage.js";
 
 let asking = null;
 let left = false; // the user closed the dialog: it doesn't come again by itself

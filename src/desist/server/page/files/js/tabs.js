@@ -1,7 +1,7 @@
 // Tabs: one panel of several. Arrow keys go from tab to tab.
 
 import { h, say } from "./dom.js";
-import { count } from "./words.js";
+import { count } from "./format.js";
 
 export class Tabs {
   /** `panels` is [[key, title, element]]; the first one is shown. */

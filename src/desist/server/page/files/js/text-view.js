@@ -1,7 +1,7 @@
 // What a run says, as it says it: a section for each speaker, always at the end unless its reader scrolled up.
 
 import { h, onFrame, say } from "./dom.js";
-import { count } from "./words.js";
+import { count } from "./format.js";
 
 /** The text. Set `model` and `stopping`, call `update()`. */
 class TextView extends HTMLElement {

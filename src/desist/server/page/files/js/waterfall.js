@@ -2,8 +2,8 @@
 
 import { h, mark, onFrame, say } from "./dom.js";
 import { kindIcon, statusIcon } from "./icons.js";
-import { args, brief, span as spanWords, statusWord } from "./words.js";
-import { VirtualList } from "./virtual.js";
+import { args, brief, span as spanWords, statusWord } from "./format.js";
+import { VirtualList } from "./virtual-list.js";
 
 const NARROW = matchMedia("(max-width: 640px)");
 

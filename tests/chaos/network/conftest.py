@@ -1,0 +1,3 @@
+"""Tests of hosts that lose one another. They need root and network namespaces, and are skipped where these aren't."""
+
+from __future__ import annotations

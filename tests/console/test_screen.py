@@ -1,0 +1,92 @@
+"""Voices and screens: branches don't mix, a terminal gets each line once, a pipe gets no control code."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from desist.console.screen import LiveScreen, PlainScreen
+from desist.console.speakers import SpeakerQueue
+
+CONTROL = re.compile(r"\x1b\[[0-?]*[a-zA-Z]")
+
+
+def plain() -> tuple[Console, io.StringIO]:
+    file = io.StringIO()
+    return Console(file=file, width=80), file
+
+
+def terminal(width: int = 40) -> tuple[Console, io.StringIO]:
+    file = io.StringIO()
+    return Console(file=file, width=width, height=20, force_terminal=True, _environ={}), file
+
+
+def test_branches_that_run_at_once_are_told_one_after_the_other() -> None:
+    """The first voice is heard live, the second when the first has ended, both whole."""
+    console, file = plain()
+    voices = SpeakerQueue(PlainScreen(console))
+    for key, text in [("a", "one "), ("b", "1 "), ("a", "two"), ("b", "2")]:
+        voices.add_text(key, text)
+    assert file.getvalue() == "one two"
+    voices.line("b", Text("done b"))
+    voices.end("b")
+    assert file.getvalue() == "one two"
+    voices.end("a")
+    assert file.getvalue() == "one two\n1 2\ndone b\n"
+
+
+def test_held_voices_speak_when_they_have_ended() -> None:
+    """Without streaming a step's text comes in one piece, lines stay in their order."""
+    console, file = plain()
+    voices = SpeakerQueue(PlainScreen(console), held=True)
+    voices.add_text("a", "one ")
+    voices.line("a", Text("tool"))
+    voices.add_text("a", "two")
+    assert file.getvalue() == ""
+    voices.end("a")
+    assert file.getvalue() == "one \ntool\ntwo\n"
+
+
+@pytest.mark.parametrize("markdown", [True, False])
+def test_the_cost_of_a_long_text_is_linear(markdown: bool) -> None:
+    """10,000 lines, some words a piece: every line is printed once, and not all again for every piece."""
+    console, file = terminal()
+    screen = LiveScreen(console, markdown=markdown, status=lambda: Text("running"))
+    screen.start()
+    for number in range(10_000):
+        screen.write(f"line {number}")
+        screen.write("\n\n")
+    screen.stop()
+    shown = CONTROL.sub("", file.getvalue())
+    assert all(f"line {number}" in shown for number in (0, 4_999, 9_999))
+    assert len(file.getvalue()) < 10_000 * 150
+
+
+def test_the_live_region_goes_away() -> None:
+    """At the end the cursor is shown again, and the status line isn't part of what stays."""
+    console, file = terminal()
+    screen = LiveScreen(console, markdown=False, status=lambda: Text("running"))
+    screen.start()
+    screen.write("some words")
+    screen.stop()
+    screen.stop()
+    last = file.getvalue().rpartition("some words")[2]
+    assert "\x1b[?25h" in last
+    assert "running" not in last.rpartition("\x1b[2K")[2]
+
+
+@pytest.mark.parametrize("width", [3, 8, 20])
+def test_narrow_terminals_and_wide_characters(width: int) -> None:
+    """No line is wider than the terminal, and nothing is lost."""
+    console, file = terminal(width)
+    screen = LiveScreen(console, markdown=False, status=lambda: None, moving=False)
+    for piece in ("龍と🐉 ", "averyveryverylongword ", "ok"):
+        screen.write(piece)
+    screen.stop()
+    shown = CONTROL.sub("", file.getvalue())
+    assert "".join(shown.split()) == "龍と🐉averyveryverylongwordok"
+    assert all(Text(line).cell_len <= width for line in shown.splitlines())

@@ -1,0 +1,12 @@
+"""A program that `desist serve` serves in a test: it must be killed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from page_workflows import endless as make
+
+endless = make()

@@ -1,0 +1,74 @@
+"""What the tests of protocols share with those of the server; and node, for the judge that AG-UI itself has."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from desist.cancel.registry import registry
+from desist.db import InMemoryDb, SqliteDb
+
+if TYPE_CHECKING:
+    from agui_reference_client import Judge
+
+HERE = Path(__file__).parent
+
+
+CLIENT = "@ag-ui/client@1.0.0"
+
+
+def missing(what: str, why: str) -> None:
+    """Skip, or fail where it is required."""
+    if what in os.environ.get("DESIST_REQUIRE", "").split(","):
+        pytest.fail(f"DESIST_REQUIRE names {what}, but {why}")
+    pytest.skip(why)
+
+
+@pytest.fixture(scope="session")
+def judge(request: pytest.FixtureRequest) -> Iterator[Judge]:
+    from agui_reference_client import Judge
+
+    if shutil.which("npm") is None or shutil.which("node") is None:
+        missing("npm", "node and npm aren't installed")
+    assert request.config.cache is not None
+    packages = request.config.cache.mkdir("ag-ui-client-1.0.0")
+    if not (packages / "complete").exists():
+        (packages / "package.json").write_text("{}")
+        install = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", CLIENT]
+        try:
+            done = subprocess.run(install, cwd=packages, capture_output=True, text=True, timeout=50)
+        except subprocess.TimeoutExpired:
+            missing("npm", f"npm can't install {CLIENT} in 50 s")
+        if done.returncode != 0:
+            missing("npm", f"npm can't install {CLIENT}: {done.stderr[:200]}")
+        (packages / "complete").touch()
+    found = Judge(packages)
+    yield found
+    found.close()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[InMemoryDb | SqliteDb]:
+    """Where runs are recorded: in this process, or where others can follow and cancel them, too."""
+    made = InMemoryDb() if request.param == "memory" else SqliteDb(tmp_path / "runs.db")
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def no_logged_errors(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No test may leave a live run or an error in the log."""
+    caplog.set_level(logging.INFO)
+    yield
+    if "loud" not in request.keywords:
+        ours = (record for record in caplog.get_records("call") if not record.name.startswith("mcp.client"))
+        bad = [record for record in ours if record.levelno >= logging.ERROR]
+        assert not bad, [record.getMessage() for record in bad]
+    assert registry.live() == []

@@ -1,0 +1,46 @@
+"""AG-UI's verifier takes every story: workflows from a description, cancelled at any moment, or left alone."""
+
+from __future__ import annotations
+
+import json
+
+from agui_reference_client import Judge
+from cancel_trial import MODES, Mode
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_workflow_generated import GENERATED, Case, _pick, trees
+from workflow_descriptions import Node
+
+from desist.server.protocols.agui.encoder import AGUIEncoder
+
+STREAMED = [mode for mode in MODES if mode.stream]
+
+
+def check(case: Case, judge: Judge, outcome: str) -> None:
+    """Tell what the reader of a run heard, and have it judged."""
+    telling = AGUIEncoder(case.trial.run_id, "thread")
+    told = b"".join([telling(event) for event in case.trial.events]).decode()
+    events = [json.loads(line.removeprefix("data: ")) for line in told.splitlines() if line]
+    messages = judge.verify(events)
+    assert events[-1]["type"] == "RUN_FINISHED" and events[-1]["outcome"]["type"] == outcome
+    ids = [message["id"] for message in messages]
+    assert len(ids) == len(set(ids))
+
+
+@settings(GENERATED, max_examples=60)
+@given(tree=trees(), number=st.integers(0, 100), mode=st.sampled_from(STREAMED), between=st.booleans())
+def test_cancelled_anywhere(judge: Judge, tree: Node, number: int, mode: Mode, between: bool) -> None:
+    """Whatever was running, and beside what: everything open is ended, then the run, as cancelled."""
+    visit = _pick(tree, number)
+    with Case(tree, mode) as case:
+        case.stop_at(visit, between=between and visit.is_leaf, beside_blocked=number % 2 == 0)
+    check(case, judge, "cancelled")
+
+
+@settings(GENERATED, max_examples=30)
+@given(tree=trees(), mode=st.sampled_from(STREAMED))
+def test_left_alone(judge: Judge, tree: Node, mode: Mode) -> None:
+    """The same for runs that nobody cancels."""
+    with Case(tree, mode) as case:
+        case.trial.start().finish()
+    check(case, judge, "success")
