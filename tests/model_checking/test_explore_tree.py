@@ -143,7 +143,7 @@ def not_telling_children(patch: pytest.MonkeyPatch) -> None:
 
 def not_carrying_up(patch: pytest.MonkeyPatch) -> None:
     """A step that is cancelled by itself is taken for done."""
-    names = [name for name in vars(Scope) if name == "_carries_to"]
+    names = [name for name in vars(Scope) if name == "_parent_that_must_stop"]
     assert names
     patch.setattr(Scope, "_parent_that_must_stop", lambda *_: None)
 

@@ -68,7 +68,7 @@ class LoopCall:
         return self._tasks.loop
 
     @property
-    def shielded_until(self) -> float:
+    def shield_deadline(self) -> float:
         """Until when it must not be given up, in seconds of `time.monotonic`."""
         return self._tasks.shield_deadline
 

@@ -57,7 +57,7 @@ class Call(Protocol):
         """Return "thread", "task" or "process"."""
 
     @property
-    def shielded_until(self) -> float:
+    def shield_deadline(self) -> float:
         """Until when it must not be given up, in seconds of `time.monotonic`."""
 
     @property
@@ -116,7 +116,7 @@ class ThreadCall:
         "name",
         "owner",
         "shielded",
-        "shielded_until",
+        "shield_deadline",
         "sockets",
         "started_at",
         "token",
@@ -148,7 +148,7 @@ class ThreadCall:
         self.exception_delivered = False  #: the exception has reached it
         self._budget = 0.0  #: seconds that it may take under its shield after a cancel
         self.shielded = 0  #: how many shields it is under
-        self.shielded_until = 0.0  #: seconds of `time.monotonic`
+        self.shield_deadline = 0.0  #: seconds of `time.monotonic`
         self.abandoned = False
         self.ended = False
 
@@ -216,7 +216,7 @@ class ThreadCall:
         """Spare it no more."""
         self.shielded -= 1
         if not self.shielded:
-            self.shielded_until = self._budget = 0.0
+            self.shield_deadline = self._budget = 0.0
 
     def interrupt(self, grace: float, *, force: bool = False) -> None:
         """Get it out of its thread, and keep at it. From any thread; returns at once.
@@ -225,8 +225,8 @@ class ThreadCall:
             grace: seconds within which its cleanup isn't disturbed by a second exception.
             force: shields don't count.
         """
-        if self.shielded and not self.shielded_until:
-            self.shielded_until = time.monotonic() + self._budget
+        if self.shielded and not self.shield_deadline:
+            self.shield_deadline = time.monotonic() + self._budget
         if self.interrupt_mode == "auto" and not self.ended:
             self._interrupt_and_reschedule(FIRST, time.monotonic() + (0.0 if force else 0.75 * grace), force)
 

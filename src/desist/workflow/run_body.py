@@ -64,12 +64,12 @@ class WorkflowRunBody:
         self.made: StepOutput | None = None  #: by a workflow that is a function
         self.common: dict[str, Any] = {}
         self.child_runs: list[Any] = []
-        self.begun: list[tuple[Runnable, StepState]] = []
+        self.started_steps: list[tuple[Runnable, StepState]] = []
         self.on_cancel: Callable[..., Any] | None = None  #: of this run alone
         self.resumable = workflow.on_crash == "resume"
         self.in_session: SessionBinding | None = None
         kept = workflow.store_events and parent.step_id is None  # a nested one tells its events to the outer run
-        self.note_event = self._note_event if kept else None
+        self.on_event = self._record_event if kept else None
         self._began_at = time.monotonic()
         self.output = WorkflowRunOutput(
             input=step_input.input,
@@ -143,7 +143,7 @@ class WorkflowRunBody:
             history=history,
             earlier_runs=self.earlier_runs,
             child_runs=self.child_runs,
-            started_steps=self.begun,
+            started_steps=self.started_steps,
         )
         program = self.workflow.program
         if program is None:
@@ -168,9 +168,9 @@ class WorkflowRunBody:
         )
         if status is RunStatus.completed:
             events = [self._completed()]
-        if self.note_event is not None:
+        if self.on_event is not None:
             for event in events:
-                self.note_event(event)
+                self.on_event(event)
         return events
 
     def _reused_outputs(self) -> list[Any]:
@@ -208,7 +208,7 @@ class WorkflowRunBody:
         place, workflow = self.place, self.workflow
         known = {"session_state": place.session_state, "dependencies": place.dependencies, "record": self.output.cancel}
         self.progress.merge_branches()  # hooks find the state as it will be left
-        made = [(step, progress.output or progress.interrupted()) for step, progress in _latest_first(self.begun)]
+        made = [(step, progress.output or progress.interrupted()) for step, progress in _latest_first(self.started_steps)]
         due = [one for step, output in made for one in step.cleanups(output, known, compensate=False)]
         if compensate or workflow.compensate:
             due += [one for step, output in made for one in step.cleanups(output, known, compensate=True)]
@@ -228,7 +228,7 @@ class WorkflowRunBody:
         self.progress.done.extend(self.before[len(self.progress.done) :])  # what it hadn't come to take over
         return events
 
-    def _note_event(self, event: Any) -> None:
+    def _record_event(self, event: Any) -> None:
         """Store an event, unless it is one of those to skip; pieces of text only if nothing was said about that."""
         skip = self.workflow.events_to_skip
         if event.is_content if skip is None else event.event in skip:

@@ -19,7 +19,7 @@ from desist.cancel.reason import CancelReason, Source
 from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.db import InMemoryDb
-from desist.db.coordination import lease_keeper as attendant
+from desist.db.coordination import lease_keeper
 from desist.db.coordination import transactions as asking
 from desist.db.process.identity import this_process
 from desist.db.records.cancel_request import CancelRequestRow
@@ -322,7 +322,7 @@ def test_heard_of_after_all(worker: Start, db: Db) -> None:
 @pytest.mark.loud
 def test_the_frozen_worker_is_asked_to_cancel(db: Db, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guarantee 1: a process that wakes with a run which others have ended meanwhile says so, and not `accepted`."""
-    monkeypatch.setattr(attendant, "LEASE", 0.0)  # as if this process hadn't looked for longer than that
+    monkeypatch.setattr(lease_keeper, "LEASE", 0.0)  # as if this process hadn't looked for longer than that
     gate = Gate()
 
     async def two(step_input: Any) -> str:
@@ -349,7 +349,7 @@ def test_the_frozen_worker_begins_nothing(db: Db, place: str, monkeypatch: pytes
 
     Its work comes to its turn before the thread that looks does.
     """
-    monkeypatch.setattr(attendant, "LEASE", 0.0)  # as if this process hadn't looked for longer than that
+    monkeypatch.setattr(lease_keeper, "LEASE", 0.0)  # as if this process hadn't looked for longer than that
     ran, gate = list[str](), Gate()
 
     async def two(step_input: Any) -> str:
@@ -398,18 +398,18 @@ def test_a_heartbeat_that_was_undone(db: Db) -> None:
 def test_frozen_between_the_claim_and_its_answer(db: Db) -> None:
     """A claim holds since it was written: a process that was frozen before it heard of that looks before it begins."""
     owned = db.store.attendant  # type: ignore[attr-defined]  # of a shared store
-    owned.claimed("r", 1)
-    owned.claim_is_durable("r", 1, time.monotonic() - attendant.LEASE)
+    owned.on_claimed("r", 1)
+    owned.claim_is_durable("r", 1, time.monotonic() - lease_keeper.LEASE)
     assert owned.poll_is_overdue
-    owned.over("r")
-    owned.claimed("r", 1)
+    owned.on_finished("r")
+    owned.on_claimed("r", 1)
     owned.claim_is_durable("r", 1, time.monotonic())
     assert not owned.poll_is_overdue
-    owned.claimed("s", 1)  # beside one that was looked at since
-    owned.claim_is_durable("s", 1, time.monotonic() - attendant.LEASE)
+    owned.on_claimed("s", 1)  # beside one that was looked at since
+    owned.claim_is_durable("s", 1, time.monotonic() - lease_keeper.LEASE)
     assert owned.poll_is_overdue
-    owned.over("r")
-    owned.over("s")
+    owned.on_finished("r")
+    owned.on_finished("s")
 
 
 def test_an_end_that_another_process_has_written(db: Db, place: str) -> None:

@@ -81,7 +81,7 @@ class ProcessCall:
         self.kill_deadline = 0.0  #: it isn't given up before; seconds of `time.monotonic`
 
     @property
-    def shielded_until(self) -> float:
+    def shield_deadline(self) -> float:
         """The same: its grace may be longer than the run's."""
         return self.kill_deadline
 

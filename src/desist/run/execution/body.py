@@ -17,7 +17,7 @@ __all__ = ["RunBody"]
 class RunBody(Protocol):
     """What is run. It says how its story is told; it never decides how it ends.
 
-    One with an attribute `note_event`, a function, has it called with every event, whether a reader sees it or not.
+    One with an attribute `on_event`, a function, has it called with every event, whether a reader sees it or not.
     """
 
     kind: str  #: "workflow" or "agent"
