@@ -21,7 +21,7 @@ from bench.chaos.phases import PhaseKill
 from bench.chaos.plan import BEAT, KINDS, LEASE
 from bench.chaos.run_store import PATIENCE, open_db
 from bench.chaos.workflows import Works
-from desist.db.coordination import lease_keeper as attendant
+from desist.db.coordination import lease_keeper
 from desist.exceptions import DesistError, StoreError
 from desist.run.component.cancellation import cancel
 
@@ -139,7 +139,7 @@ def main() -> None:
     notes = Notes(Path(path), name)
     logging.getLogger("desist").addHandler(NotesHandler(notes))
     logging.getLogger("asyncio").addHandler(NotesHandler(notes))
-    attendant.LEASE, attendant.HEARTBEAT_INTERVAL = LEASE, BEAT
+    lease_keeper.LEASE, lease_keeper.HEARTBEAT_INTERVAL = LEASE, BEAT
     for mistake in sys.argv[5:]:
         mistakes.make(mistake)
     assert PATIENCE > LEASE
