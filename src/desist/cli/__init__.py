@@ -15,7 +15,7 @@ import typer
 from desist import __version__
 from desist.cli.commands.cancel import cancel
 from desist.cli.commands.db import database
-from desist.cli.commands.demo import demo
+from desist.cli.commands.demo import demo as demo_command
 from desist.cli.commands.doctor import doctor
 from desist.cli.commands.events import events
 from desist.cli.commands.mcp import mcp
@@ -25,7 +25,7 @@ from desist.cli.commands.run import run
 from desist.cli.commands.runs import runs
 from desist.cli.commands.serve import serve
 from desist.cli.commands.show import show
-from desist.cli.commands.watch import watch
+from desist.cli.commands.watch import watch as watch_command
 from desist.cli.commands.worker import worker
 from desist.cli.exit_codes import ExitCode, code_of
 from desist.cli.log import terminal_handler
@@ -39,12 +39,12 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command()(demo)
+app.command()(demo_command)  # `demo` and `watch` are packages beside this module, too
 app.command()(run)
 app.command()(runs)
 app.command()(show)
 app.command()(events)
-app.command()(watch)
+app.command()(watch_command)
 app.command()(cancel)
 app.command("continue")(go_on)
 app.command()(resume)
