@@ -116,7 +116,7 @@ def freeze(db: Any, run_id: str, at: str, number: str) -> None:
     if at == "held":
         db.store.writer.put(lambda tables: (tables.get_runs([run_id]), now()))
         return
-    name = {"deciding": "see_that_it_is_locked", "decided": "end_run"}[at]
+    name = {"deciding": "assert_locked", "decided": "end_run"}[at]
     real = getattr(PostgresWriteTables, name)
 
     def frozen(tables: Any, *args: Any) -> Any:
