@@ -1,25 +1,50 @@
-"""Writes into the docs what comes from the code: the diagram of statuses and its table, and the HTTP reference.
+"""Write the generated parts of the docs: statuses, import rules, the HTTP reference.
 
-`python docs/generate.py` writes; with `--check` it only says whether the docs are up to date (exit code 1: not).
+`python docs/generate.py` writes them. With `--check` the script reports pages that are out of date and exits with 1.
+A generated part stands between `<!-- generated: NAME -->` and `<!-- /generated -->`.
 """
 
 from __future__ import annotations
 
+import re
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from desist.cancel.status import MOVES, diagram
 
-PAGE = Path(__file__).with_name("design.md")
-HTTP = Path(__file__).with_name("http.md")
-START, END = "<!-- generated: statuses -->", "<!-- /generated -->"
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+ARCHITECTURE, HTTP, CONTRIBUTING = DOCS / "architecture.md", DOCS / "http.md", ROOT / "CONTRIBUTING.md"
+PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
 
 def statuses() -> str:
-    """Return the diagram and the table of moves as Markdown."""
+    """Return the diagram and the table of transitions as Markdown."""
     rows = "\n".join(f"| `{at.value}` | {signal.value} | `{to.value}` |" for (at, signal), to in MOVES.items())
     return f"```mermaid\n{diagram()}\n```\n\n| status | signal | becomes |\n|---|---|---|\n{rows}\n"
+
+
+def _contracts() -> Iterator[tuple[str, str]]:
+    """Yield the package and the layers of each import-linter contract, as Markdown."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    for contract in settings["contracts"]:
+        yield ", ".join(contract["containers"]), "```text\n" + "\n".join(contract["layers"]) + "\n```\n"
+
+
+def contracts() -> str:
+    """Return all import-linter contracts."""
+    return "\n".join(f"Inside `{package}`:\n\n{layers}" for package, layers in _contracts())
+
+
+def layers() -> str:
+    """Return the contract of the top packages."""
+    return next(text for package, text in _contracts() if package == "desist")
+
+
+PARTS = {"statuses": statuses, "contracts": contracts, "layers": layers}
 
 
 def http_reference() -> str:
@@ -27,7 +52,7 @@ def http_reference() -> str:
     from desist import Step, Workflow
     from desist.server import create_app
 
-    api = create_app(workflows=[Workflow("w", steps=[Step("s", executor=lambda given: None)])]).openapi()
+    api = create_app(workflows=[Workflow("w", steps=[Step("s", executor=lambda step_input: None)])]).openapi()
     lines = ["# HTTP reference", "", "Generated from the server's OpenAPI, which is at `/openapi.json`. How to use it:"]
     lines += ["[Serve it](serve.md). Errors are `application/problem+json`.", ""]
     for path, operations in api["paths"].items():
@@ -39,23 +64,27 @@ def http_reference() -> str:
 def _parts(api: dict[str, Any], operation: dict[str, Any]) -> list[str]:
     rows = [
         _row(
-            given["name"], given["in"], given.get("schema", {}), given.get("required", False), given.get("description")
+            parameter["name"],
+            parameter["in"],
+            parameter.get("schema", {}),
+            parameter.get("required", False),
+            parameter.get("description"),
         )
-        for given in operation.get("parameters", ())
+        for parameter in operation.get("parameters", ())
     ]
     for media, body in operation.get("requestBody", {}).get("content", {}).items():
-        known = _known(api, body["schema"])
-        needed = known.get("required", ())
-        where = "form" if "form" in media else "body"
-        for name, schema in known.get("properties", {}).items():
-            rows.append(_row(name, where, schema, name in needed, schema.get("description")))
+        schema_object = _resolve(api, body["schema"])
+        required = schema_object.get("required", ())
+        location = "form" if "form" in media else "body"
+        for name, schema in schema_object.get("properties", {}).items():
+            rows.append(_row(name, location, schema, name in required, schema.get("description")))
     table = ["| name | in | type | what |", "|---|---|---|---|", *rows, ""] if rows else []
-    answers = [f"| {code} | {answer['description']} |" for code, answer in sorted(operation["responses"].items())]
-    return [*table, "| answer | means |", "|---|---|", *answers, ""]
+    responses = [f"| {code} | {response['description']} |" for code, response in sorted(operation["responses"].items())]
+    return [*table, "| answer | means |", "|---|---|", *responses, ""]
 
 
-def _known(api: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the object that a schema names."""
+def _resolve(api: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the object schema that `schema` refers to."""
     for one in (schema, *schema.get("anyOf", ())):
         if "$ref" in one:
             found: dict[str, Any] = api["components"]["schemas"][one["$ref"].rpartition("/")[2]]
@@ -63,9 +92,9 @@ def _known(api: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def _row(name: str, where: str, schema: dict[str, Any], required: bool, words: str | None) -> str:
-    said = ", ".join(part for part in ("required" if required else "", words or "") if part)
-    return f"| `{name}` | {where} | {_type(schema)} | {said} |"
+def _row(name: str, location: str, schema: dict[str, Any], required: bool, description: str | None) -> str:
+    text = ", ".join(part for part in ("required" if required else "", description or "") if part)
+    return f"| `{name}` | {location} | {_type(schema)} | {text} |"
 
 
 def _type(schema: dict[str, Any]) -> str:
@@ -79,20 +108,24 @@ def _type(schema: dict[str, Any]) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """Return each page as it should be."""
-    before, _, rest = PAGE.read_text().partition(START)
-    _, _, after = rest.partition(END)
-    return {PAGE: f"{before}{START}\n{statuses()}{END}{after}", HTTP: http_reference()}
+    """Return each page with its generated parts."""
+    texts = {page: PART.sub(_part, page.read_text()) for page in (ARCHITECTURE, CONTRIBUTING)}
+    return {**texts, HTTP: http_reference()}
+
+
+def _part(found: re.Match[str]) -> str:
+    return f"{found[1]}{PARTS[found[2]]()}{found[3]}"
 
 
 def main() -> int:
     """Write the pages, or check them."""
-    outdated = [page for page, made in pages().items() if not page.exists() or page.read_text() != made]
+    made = pages()
+    outdated = [page for page, text in made.items() if not page.exists() or page.read_text() != text]
     for page in outdated:
         if "--check" in sys.argv:
             print(f"{page.name} is out of date: run `make docs`")
         else:
-            page.write_text(pages()[page])
+            page.write_text(made[page])
     return 1 if outdated and "--check" in sys.argv else 0
 
 

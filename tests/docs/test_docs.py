@@ -1,8 +1,8 @@
-"""The docs are true: their programs run and print what they say, their links lead somewhere, their names exist.
+"""The docs match the code: programs run and print the documented output, links have targets, names exist.
 
 A Python block runs as a program of its own, with a scripted provider behind OPENAI_BASE_URL. `<!-- fragment -->` on
-the line before it says that it is only a piece. `<!-- prints -->` before the text block that follows it says that
-this is exactly what it prints.
+the line before a block marks a block that is not a whole program. `<!-- prints -->` before the text block that follows
+marks the exact output of the program.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ from desist.run.component.options import WorkflowOptions
 from desist.testing import LoopbackProvider, Reply
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(
+        ROOT / name
+        for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md", "examples/README.md")
+    ),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 REFERENCE = ROOT / "docs" / "reference.md"
 
 BLOCK = re.compile(
@@ -80,8 +86,8 @@ def blocks() -> Iterator[Block]:
 
 
 BLOCKS = list(blocks())
-#: Dotted names that aren't modules: loggers, attributes of spans.
-SPOKEN = {
+#: Dotted names in strings of the code: loggers, attributes of spans.
+STRINGS = {
     found[1]
     for source in (ROOT / "src").rglob("*.py")
     for found in re.finditer(r'"(desist(?:\.\w+)+)"', source.read_text())
@@ -91,7 +97,7 @@ PROGRAMS = [block for block in BLOCKS if not block.fragment]
 
 @pytest.mark.parametrize("block", PROGRAMS, ids=str)
 def test_programs_run(block: Block, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A program in the docs runs, and prints what the page says."""
+    """A program in the docs runs, and prints the documented output."""
     slow = Reply(tokens=2000, token_interval=0.02)
     with LoopbackProvider(slow) as provider:
         monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
@@ -104,7 +110,7 @@ def test_programs_run(block: Block, monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 
 def test_every_block_was_seen() -> None:
-    """No Python block escapes the test above by its indentation or a slip in its fence."""
+    """Every Python block is tested: none is missed because of its indentation or a malformed fence."""
     fences = sum(len(re.findall(r"```\s*py", page.read_text())) for page in PAGES)
     assert len(BLOCKS) == fences
     assert PROGRAMS
@@ -112,16 +118,16 @@ def test_every_block_was_seen() -> None:
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_imports_exist(block: Block) -> None:
-    """Fragments are Python too, and what they import from desist is there."""
+    """Fragments are valid Python, and the names that they import from desist exist."""
     for node in ast.walk(ast.parse(block.code)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("desist"):
             for name in node.names:
                 assert resolve(f"{node.module}.{name.name}") is not None
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    """Links and pictures point to files that exist, and to headings that the page has."""
+    """Links and pictures point to files and headings that exist."""
     for target in LINK.findall(FENCE.sub("", page.read_text())):
         if re.match(r"[a-z]+:", target):
             continue
@@ -132,12 +138,12 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(file), f"{page.name} links to {target}, but {file.name} has no such heading"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_names_exist(page: Path) -> None:
     """A page names no module, class, function, parameter, file or make target that doesn't exist."""
     for code in INLINE.findall(FENCE.sub("", page.read_text())):
         for dotted in DOTTED.finditer(code):
-            if dotted[0] not in SPOKEN:
+            if dotted[0] not in STRINGS:
                 resolve(dotted[0])
         if CALL.fullmatch(code):
             check_parameters(code, page)
@@ -172,7 +178,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def resolve(dotted: str) -> Any:
-    """Return what a dotted name means; fail if it means nothing."""
+    """Return the object with this dotted name; fail if there is none."""
     parts = dotted.split(".")
     for cut in range(len(parts), 0, -1):
         try:
@@ -187,11 +193,13 @@ def resolve(dotted: str) -> Any:
 
 
 def check_parameters(code: str, page: Path) -> None:
-    """The keywords in `Name(key=...)` are parameters of a public thing of that name."""
+    """Assert that the keywords in `Name(key=...)` are parameters of the public callable with this name."""
     call = ast.parse(code.lstrip("@").replace("...", "0"), mode="eval").body
     assert isinstance(call, ast.Call)
     callee = ast.unparse(call.func)
-    assert callee in CALLABLES, f"{page.name}: {code}: add {callee} to what this test knows, or name what exists"
+    assert callee in CALLABLES, (
+        f"{page.name}: {code}: there is no callable {callee}; correct the page, or add the name to _callables()"
+    )
     found = CALLABLES[callee]
     known = {*inspect.signature(found.__init__ if inspect.isclass(found) else found).parameters}
     if callee.split(".")[-1] in ("run", "arun", "continue_run", "acontinue_run"):
