@@ -12,7 +12,6 @@ from typing import Annotated
 
 import typer
 
-from desist import __version__
 from desist.cli.commands.cancel import cancel
 from desist.cli.commands.db import database
 from desist.cli.commands.demo import demo
@@ -58,7 +57,9 @@ app.add_typer(model, name="model")
 
 def _version(requested: bool) -> None:
     if requested:
-        typer.echo(f"desist {__version__}")
+        from importlib.metadata import version
+
+        typer.echo(f"desist {version('desist')}")
         raise typer.Exit
 
 

@@ -29,7 +29,7 @@ class ActiveRuns:
     """
 
     def __init__(self, most: int, tracker: FollowerTracker) -> None:
-        self._most, self._presence = most, tracker
+        self._most, self._followers = most, tracker
         self._live: dict[str, Any] = {}
         self._hurry: asyncio.Event = asyncio.Event()
         self.closing = False  #: no new runs
@@ -65,7 +65,7 @@ class ActiveRuns:
     def _left(self, run_id: str, run: Any) -> None:
         if self._live.get(run_id) is run:
             del self._live[run_id]
-        self._presence.remove(run_id)
+        self._followers.remove(run_id)
 
     async def drain(self, seconds: float, source: Source, text: str) -> None:
         """Take no new runs; let those that live end by themselves for so many seconds; then cancel them.

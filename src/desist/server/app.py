@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
@@ -14,7 +15,6 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 
-import desist
 from desist.agent.agent import Agent
 from desist.cancel.reason import Source
 from desist.exceptions import ConfigurationError, DesistError, MissingExtraError
@@ -79,21 +79,21 @@ def create_app(
             raise ConfigurationError(f"cors_origins={origin!r}: an origin is such as 'https://app.example'")
     limits = limits or Limits()
     known = Tokens(tokens)
-    core = RunService(Components(workflows, agents, db), limits)
-    talk = ApiContext(core)
-    door = _mcp(talk) if mcp else None
+    service = RunService(Components(workflows, agents, db), limits)
+    api = ApiContext(service)
+    door = _mcp(api) if mcp else None
     app = FastAPI(
         title="desist",
-        version=desist.__version__,
+        version=version("desist"),
         docs_url=None,  # its pages load scripts from elsewhere
         redoc_url=None,
-        lifespan=_lifespan(core, door),
+        lifespan=_lifespan(service, door),
         middleware=_middleware(known, limits, cors_origins) + ([Middleware(ShowStacks)] if stacks else []),
     )
-    app.state.core = core
-    _routes(app, talk)
+    app.state.service = service
+    _routes(app, api)
     if a2a:
-        app.routes.extend(_a2a(talk, None if a2a is True else a2a, bool(known)))
+        app.routes.extend(_a2a(api, None if a2a is True else a2a, bool(known)))
     if door is not None:
         app.routes.append(door.route())
     _errors(app)
@@ -101,15 +101,15 @@ def create_app(
     return app
 
 
-def _lifespan(core: RunService, mcp_endpoint: MCPEndpoint | None) -> Any:
+def _lifespan(service: RunService, mcp_endpoint: MCPEndpoint | None) -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with mcp_endpoint.run() if mcp_endpoint is not None else contextlib.nullcontext():
             try:
-                await core.resume_orphans()
+                await service.resume_orphans()
                 yield
             finally:
-                await core.house.drain(0.0, Source.shutdown, "the server is ending")
+                await service.active_runs.drain(0.0, Source.shutdown, "the server is ending")
 
     return lifespan
 
@@ -129,32 +129,32 @@ def _middleware(tokens: Tokens, limits: Limits, origins: Sequence[str]) -> list[
     return [cors, guard, mistakes]
 
 
-def _routes(app: FastAPI, talk: ApiContext) -> None:
+def _routes(app: FastAPI, api: ApiContext) -> None:
     app.include_router(page_routes())
-    app.include_router(v1_routes(talk))
-    app.include_router(agui_routes(talk))
-    app.include_router(live_routes(talk))
-    app.include_router(compat_routes(talk, "workflow"))
-    app.include_router(compat_routes(talk, "agent"))
+    app.include_router(v1_routes(api))
+    app.include_router(agui_routes(api))
+    app.include_router(live_routes(api))
+    app.include_router(compat_routes(api, "workflow"))
+    app.include_router(compat_routes(api, "agent"))
 
     @app.get("/health", tags=["server"])
     async def health() -> dict[str, str]:
         """Say that the server is there, and whether it takes new runs: `ok`, or `closing`."""
-        return {"status": "closing" if talk.core.house.closing else "ok"}
+        return {"status": "closing" if api.service.active_runs.closing else "ok"}
 
 
-def _a2a(talk: ApiContext, at: str | None, secured: bool) -> list[BaseRoute]:
+def _a2a(api: ApiContext, at: str | None, secured: bool) -> list[BaseRoute]:
     with _extra("a2a", "a2a", "google", "sse_starlette"):
         from desist.server.protocols.a2a.routes import a2a_routes
 
-        return a2a_routes(talk, at=at, secured=secured)
+        return a2a_routes(api, at=at, secured=secured)
 
 
-def _mcp(talk: ApiContext) -> MCPEndpoint:
+def _mcp(api: ApiContext) -> MCPEndpoint:
     with _extra("mcp", "mcp", "mcp_types"):
         from desist.server.protocols.mcp.http import MCPEndpoint
 
-        return MCPEndpoint(talk.core, talk.streams)
+        return MCPEndpoint(api.service, api.streams)
 
 
 @contextlib.contextmanager

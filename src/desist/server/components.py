@@ -57,6 +57,10 @@ class Components:
         """Return all of a kind."""
         return [one for (known, _), one in self._known.items() if known == kind]
 
+    def kind_of(self, component: Component) -> Kind:
+        """Return "workflow" or "agent"."""
+        return "workflow" if self.find("workflow", component.id) is component else "agent"
+
     def find(self, kind: str, component_id: str | None) -> Component | None:
         """Return one, or None."""
         return self._known.get((kind, component_id or ""))

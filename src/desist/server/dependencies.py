@@ -90,11 +90,11 @@ class JSONValueResponse(Response):
 
 
 class ApiContext:
-    """The core, as both faces talk to it."""
+    """The service, as both faces api to it."""
 
-    def __init__(self, core: RunService) -> None:
-        self.core = core
-        self.streams = StreamLimiter(core.limits.streams)
+    def __init__(self, service: RunService) -> None:
+        self.service = service
+        self.streams = StreamLimiter(service.limits.streams)
 
     def stream(
         self, follower: Follower[Any], frame: Frame, caller: Caller, *, retry: bool = True, starts: bool = False
@@ -104,13 +104,13 @@ class ApiContext:
         Parameters:
             starts: the client stands for the start of the run: when it leaves, `on_disconnect` is looked at.
         """
-        audience = StreamContext(presence=self.core.presence, streams=self.streams, caller=caller, starts=starts)
-        return EventStream(follower, frame, limits=self.core.limits, audience=audience, retry=retry)
+        audience = StreamContext(followers=self.service.followers, streams=self.streams, caller=caller, starts=starts)
+        return EventStream(follower, frame, limits=self.service.limits, audience=audience, retry=retry)
 
     async def stream_started(self, run_id: str, frame: Frame, caller: Caller, *, retry: bool = True) -> EventStream:
         """Return the response that tells a run which was just started, from its beginning."""
-        found = await self.core.find(run_id, caller)
-        return self.stream(await self.core.follow(found, None), frame, caller, retry=retry, starts=True)
+        found = await self.service.runs.find(run_id, caller)
+        return self.stream(await self.service.follow(found, None), frame, caller, retry=retry, starts=True)
 
     async def wait(self, request: Request, run_id: str, caller: Caller) -> None:
         """Wait for the end of a run that this request has started. Its client is present for as long.
@@ -120,13 +120,13 @@ class ApiContext:
         run: Any = registry.get(run_id)
         if run is None:
             return
-        self.core.presence.joined(run_id, caller, starts=True)
+        self.service.followers.joined(run_id, caller, starts=True)
         ended = asyncio.ensure_future(run.settled.wait_async())
         left = asyncio.ensure_future(_left(request))
         try:
             await asyncio.wait({ended, left}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self.core.presence.left(run_id, caller, lost=not ended.done())
+            self.service.followers.left(run_id, caller, lost=not ended.done())
             ended.cancel()
             left.cancel()
 

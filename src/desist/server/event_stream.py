@@ -84,7 +84,7 @@ class StreamLimiter:
 class StreamContext:
     """Where it is noted who listens."""
 
-    presence: FollowerTracker
+    followers: FollowerTracker
     streams: StreamLimiter
     caller: Caller
     starts: bool = False  #: this client stands for the start of the run; see `desist.server.disconnects`
@@ -108,7 +108,7 @@ class EventStream(Response):
         """Tell it, until it is over or the client has left."""
         audience, run_id = self._audience, self._follower.run_id
         audience.streams.count(audience.caller, 1)
-        audience.presence.joined(run_id, audience.caller, starts=audience.starts)
+        audience.followers.joined(run_id, audience.caller, starts=audience.starts)
         telling = asyncio.ensure_future(self._iter_frames(send))
         leaving = asyncio.ensure_future(_client_left(receive))
         try:
@@ -119,7 +119,7 @@ class EventStream(Response):
             await asyncio.wait({telling, leaving})
             self._follower.stop(Source.client_disconnected)
             audience.streams.count(audience.caller, -1)
-            audience.presence.left(run_id, audience.caller, lost=not self._finished)
+            audience.followers.left(run_id, audience.caller, lost=not self._finished)
         if not telling.cancelled() and (error := telling.exception()) is not None and not isinstance(error, OSError):
             raise error
 

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from desist.exceptions import ConfigurationError
-from desist.server.connections import TURN, Connections, network_of
+from desist.server.connection_table import TURN, ConnectionTable, network_of
 
 __all__ = ["Listener", "listen"]
 
@@ -28,9 +28,9 @@ class Listener(socket.socket):
     in the next. Any other OSError it logs with a traceback, once for each place in the backlog: none is raised here.
     """
 
-    connections: Connections
+    connections: ConnectionTable
 
-    def __init__(self, family: int, connections: Connections) -> None:
+    def __init__(self, family: int, connections: ConnectionTable) -> None:
         super().__init__(family, socket.SOCK_STREAM)
         self.connections = connections
         self._accepted = 0  #: since the turn began
@@ -92,7 +92,7 @@ def _refuse(connection: socket.socket) -> None:
     connection.close()
 
 
-def listen(host: str, port: int, connections: Connections) -> list[Listener]:
+def listen(host: str, port: int, connections: ConnectionTable) -> list[Listener]:
     """Return a socket for each address of a name, bound.
 
     Raises:

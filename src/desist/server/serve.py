@@ -23,8 +23,8 @@ from fastapi import FastAPI
 
 from desist.cancel.reason import Source
 from desist.exceptions import ConfigurationError
-from desist.server.connection import Connection
-from desist.server.connections import Connections, room_for_connections
+from desist.server.connection_table import ConnectionTable, room_for_connections
+from desist.server.http_connection import HttpConnection
 from desist.server.listener import listen
 from desist.server.log_limit import LogLimit
 from desist.server.security_middleware import is_loopback
@@ -65,13 +65,13 @@ def serve(
     if not secured and not is_loopback(host):
         raise ConfigurationError(f"host={host!r} is open to other machines: give tokens, or serve on 127.0.0.1")
     out = out or sys.stderr
-    limits: Limits = app.state.core.limits
+    limits: Limits = app.state.service.limits
     connections, note = _connections(limits)
     listeners = listen(host, port, connections)
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http=Connection.of(connections, limits),
+        http=HttpConnection.of(connections, limits),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -80,7 +80,7 @@ def serve(
         proxy_headers=False,
         timeout_graceful_shutdown=CLOSING,
     )
-    server = _Server(config, app.state.core.house, drain, secured, out, note)
+    server = _Server(config, app.state.service.active_runs, drain, secured, out, note)
     try:
         with _limited_log():
             server.run(list(listeners))
@@ -90,7 +90,7 @@ def serve(
     return INTERRUPTED if server.interrupted else 0 if server.started else 1
 
 
-def _connections(limits: Limits) -> tuple[Connections, str]:
+def _connections(limits: Limits) -> tuple[ConnectionTable, str]:
     """Return the table of connections, as many as are wanted or as descriptors allow, and what to say of that."""
     total = limits.connections
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -101,7 +101,7 @@ def _connections(limits: Limits) -> tuple[Connections, str]:
             f"{descriptors} open files (ulimit -n) leave room for {max(0, total)} connections: allow at least 256"
         )
     note = f"room for {total} connections, not {limits.connections}: ulimit -n is {descriptors}"
-    table = Connections(total, min(limits.reserved, total // 4), limits.connections_per_address)
+    table = ConnectionTable(total, min(limits.reserved, total // 4), limits.connections_per_address)
     return table, note if total < limits.connections else ""
 
 
@@ -126,7 +126,7 @@ class _Server(uvicorn.Server):
         self, config: uvicorn.Config, active_runs: Any, drain: float, secured: bool, out: TextIO, note: str
     ) -> None:
         super().__init__(config)
-        self._house, self._drain, self._secured, self._out, self._note = active_runs, drain, secured, out, note
+        self._active_runs, self._drain, self._secured, self._out, self._note = active_runs, drain, secured, out, note
         self._told = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
@@ -156,7 +156,7 @@ class _Server(uvicorn.Server):
 
     def _leave(self, sig: int) -> None:
         if self._draining is not None:
-            self._house.skip_drain()
+            self._active_runs.skip_drain()
             return
         self.interrupted = sig == signal.SIGINT
         self._draining = asyncio.ensure_future(self._end())
@@ -164,6 +164,6 @@ class _Server(uvicorn.Server):
     async def _end(self) -> None:
         source, words = (Source.interrupt, "Ctrl-C") if self.interrupted else (Source.shutdown, "SIGTERM")
         try:
-            await self._house.drain(0.0 if self.interrupted else self._drain, source, words)
+            await self._active_runs.drain(0.0 if self.interrupted else self._drain, source, words)
         finally:
             self.should_exit = True

@@ -16,7 +16,7 @@ from collections import Counter
 from enum import Enum
 from typing import Protocol
 
-__all__ = ["Connections", "State", "network_of", "room_for_connections"]
+__all__ = ["ConnectionTable", "State", "network_of", "room_for_connections"]
 
 log = logging.getLogger("desist.server")
 #: Connections that are accepted in one turn of the loop. Those that are closed for them have their descriptors until
@@ -41,7 +41,7 @@ class Droppable(Protocol):
         """Close it at once."""
 
 
-class Connections:
+class ConnectionTable:
     """Counts connections, and makes room.
 
     Parameters:

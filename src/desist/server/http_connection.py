@@ -18,23 +18,23 @@ import h11
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from desist.server.connections import Connections, State, network_of
+from desist.server.connection_table import ConnectionTable, State, network_of
 from desist.server.problems import HTTPProblem, answer
 from desist.server.settings import Limits
 
-__all__ = ["Connection"]
+__all__ = ["HttpConnection"]
 
 _TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-class Connection(H11Protocol):
+class HttpConnection(H11Protocol):
     """A connection. `of` makes the class for a server: uvicorn makes the objects itself."""
 
-    table: ClassVar[Connections]
+    table: ClassVar[ConnectionTable]
     limits: ClassVar[Limits]
 
     @classmethod
-    def of(cls, connections: Connections, limits: Limits) -> type[Connection]:
+    def of(cls, connections: ConnectionTable, limits: Limits) -> type[HttpConnection]:
         """Return the class of the connections of one server."""
         return type(cls.__name__, (cls,), {"table": connections, "limits": limits})
 
