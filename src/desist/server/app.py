@@ -1,4 +1,4 @@
-"""`create_app`: the ASGI application. It puts the parts together; what they do is theirs."""
+"""`create_app`: assembles the ASGI application from routes, middleware and protocols."""
 
 from __future__ import annotations
 
@@ -54,48 +54,48 @@ def create_app(
     mcp: bool = False,
     stacks: bool = False,
 ) -> FastAPI:
-    """Return an ASGI application that starts, shows and stops runs of these workflows and agents.
+    """Return an ASGI application that starts, shows and cancels runs of these workflows and agents.
 
-    It lives in one process, on one loop. `desist.server.serve` runs it and drains it at SIGTERM; under another server
-    the runs that still live when that one ends are cancelled, with source `shutdown`.
+    The application runs in one process, on one loop. `desist.server.serve` runs it and drains it at SIGTERM. Under
+    another ASGI server, the runs that are live at shutdown are cancelled with source `shutdown`.
 
     Parameters:
-        workflows, agents: what to serve.
-        db: where runs of those are recorded that have no `db` of their own. None: in memory.
-        tokens: who may ask. Without any, only this machine may, and no page of another site.
-        limits: how much it takes, and how patient it is.
-        cors_origins: origins whose pages may ask, such as "https://app.example". "*" isn't one.
-        a2a: speak A2A, at `/a2a`; or the address at which its clients find the server, if they need another one than
-            that which they ask for. Needs the extra `a2a`.
-        mcp: be an MCP server, at `/mcp`, whose tools they are. Needs the extra `mcp`.
-        stacks: show clients files and source lines, of work that can't be stopped and of what runs wait for. Without,
-            they are told the names of functions.
+        workflows, agents: the components to serve.
+        db: the database for components without a `db` of their own. None: in memory.
+        tokens: the accepted tokens. Without any, only this machine is served, and no page of another origin.
+        limits: sizes, counts and timeouts.
+        cors_origins: origins whose pages may send requests, such as "https://app.example". "*" is not accepted.
+        a2a: serve A2A at `/a2a`. A string is the base URL for its clients, if that of the request is not right.
+            Needs the extra `a2a`.
+        mcp: serve MCP at `/mcp`, with the components as tools. Needs the extra `mcp`.
+        stacks: include file names and source lines where responses say what runs and abandoned calls are blocked in.
+            By default they include function names only.
 
     Raises:
-        ConfigurationError: something can't be served, or an origin isn't one.
+        ConfigurationError: a component can't be served, or an origin is invalid.
     """
     for origin in cors_origins:
         if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
-            raise ConfigurationError(f"cors_origins={origin!r}: an origin is such as 'https://app.example'")
+            raise ConfigurationError(f"cors_origins={origin!r}: use an origin such as 'https://app.example'")
     limits = limits or Limits()
     known = Tokens(tokens)
     service = RunService(Components(workflows, agents, db), limits)
     api = ApiContext(service)
-    door = _mcp(api) if mcp else None
+    mcp_endpoint = _mcp(api) if mcp else None
     app = FastAPI(
         title="desist",
         version=version("desist"),
-        docs_url=None,  # its pages load scripts from elsewhere
+        docs_url=None,  # FastAPI's pages load scripts from a CDN
         redoc_url=None,
-        lifespan=_lifespan(service, door),
+        lifespan=_lifespan(service, mcp_endpoint),
         middleware=_middleware(known, limits, cors_origins) + ([Middleware(ShowStacks)] if stacks else []),
     )
     app.state.service = service
     _routes(app, api)
     if a2a:
         app.routes.extend(_a2a(api, None if a2a is True else a2a, bool(known)))
-    if door is not None:
-        app.routes.append(door.route())
+    if mcp_endpoint is not None:
+        app.routes.append(mcp_endpoint.route())
     _errors(app)
     _describe(app, secured=bool(known))
     return app
@@ -109,16 +109,16 @@ def _lifespan(service: RunService, mcp_endpoint: MCPEndpoint | None) -> Any:
                 await service.resume_orphans()
                 yield
             finally:
-                await service.active_runs.drain(0.0, Source.shutdown, "the server is ending")
+                await service.active_runs.drain(0.0, Source.shutdown, "the server is shutting down")
 
     return lifespan
 
 
 def _middleware(tokens: Tokens, limits: Limits, origins: Sequence[str]) -> list[Middleware]:
-    mistakes = Middleware(ErrorMiddleware)
-    guard = Middleware(SecurityMiddleware, tokens=tokens, body=limits.body, origins=origins)
+    errors = Middleware(ErrorMiddleware)
+    security = Middleware(SecurityMiddleware, tokens=tokens, body=limits.body, origins=origins)
     if not origins:
-        return [guard, mistakes]
+        return [security, errors]
     cors = Middleware(
         CORSMiddleware,
         allow_origins=list(origins),
@@ -126,7 +126,7 @@ def _middleware(tokens: Tokens, limits: Limits, origins: Sequence[str]) -> list[
         allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
         expose_headers=["Location", "Retry-After"],
     )
-    return [cors, guard, mistakes]
+    return [cors, security, errors]
 
 
 def _routes(app: FastAPI, api: ApiContext) -> None:
@@ -139,7 +139,7 @@ def _routes(app: FastAPI, api: ApiContext) -> None:
 
     @app.get("/health", tags=["server"])
     async def health() -> dict[str, str]:
-        """Say that the server is there, and whether it takes new runs: `ok`, or `closing`."""
+        """Return `ok`, or `closing` if the server is shutting down and accepts no new runs."""
         return {"status": "closing" if api.service.active_runs.closing else "ok"}
 
 
@@ -159,7 +159,7 @@ def _mcp(api: ApiContext) -> MCPEndpoint:
 
 @contextlib.contextmanager
 def _extra(extra: str, *packages: str) -> Iterator[None]:
-    """Say which extra is missing, if one of its packages can't be imported."""
+    """Raise MissingExtraError if a package of the extra can't be imported."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -174,11 +174,11 @@ def _errors(app: FastAPI) -> None:
         return answer(error)
 
     @app.exception_handler(DesistError)
-    async def ours(request: Request, error: DesistError) -> Response:
-        told = of_error(error)
-        if told.status == 500:
+    async def desist_error(request: Request, error: DesistError) -> Response:
+        problem = of_error(error)
+        if problem.status == 500:
             log_mistake(request.scope, error)
-        return answer(told)
+        return answer(problem)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -190,11 +190,11 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        return answer(HTTPProblem(500, "the server made a mistake: its log says more"))
+        return answer(HTTPProblem(500, "internal server error: see the server's log"))
 
 
 def _describe(app: FastAPI, *, secured: bool) -> None:
-    """Make the OpenAPI exact: our own errors instead of FastAPI's, and tokens where they are needed."""
+    """Correct the OpenAPI schema: our errors instead of FastAPI's, and the token for each path that needs it."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -211,4 +211,4 @@ def _describe(app: FastAPI, *, secured: bool) -> None:
             app.openapi_schema = made
         return app.openapi_schema
 
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to change it
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents it
