@@ -54,7 +54,7 @@ def served(*workflows: Any, agents: Any = (), **more: Any) -> Iterator[httpx2.Cl
             client.app = app  # type: ignore[attr-defined]  # for tests that look inside
             yield client
     finally:
-        for run in list(app.state.core.house._live.values()):
+        for run in list(app.state.service.active_runs._live.values()):
             run.stop(Source.shutdown)
         server.should_exit = True
         thread.join(HANG)

@@ -30,7 +30,7 @@ def test_a_mistake_is_logged_once_with_its_request_and_run(
         raise KeyError("the cause")
 
     with served(story(Gate())) as client:
-        monkeypatch.setattr(client.app.state.core, "find", fail)  # type: ignore[attr-defined]
+        monkeypatch.setattr(client.app.state.service.runs, "find", fail)  # type: ignore[attr-defined]
         answer = client.get("/v1/runs/run-17")
     assert answer.status_code == 500 and "cause" not in answer.text
     (record,) = mistakes(caplog)

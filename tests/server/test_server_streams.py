@@ -59,7 +59,7 @@ def test_a_client_that_comes_back_in_time_keeps_its_run() -> None:
         with following(client, run_id, **PRESENT) as events:
             seen = [next(events) for _ in range(4)]
         until(client, run_id, gone)
-        watch = client.app.state.core.presence._watches[run_id]  # type: ignore[attr-defined]
+        watch = client.app.state.service.followers._watches[run_id]  # type: ignore[attr-defined]
         assert watch.timer is not None
         with following(client, run_id, seen[-1].id) as events:
             until(client, run_id, there)
@@ -92,7 +92,7 @@ def test_a_cancel_between_loss_and_pause() -> None:
         assert (receipt["source"], receipt["reason"]) == ("user", "mine")
         again = start(client)  # a turn of the loop later
         cancel(client, again, 5.0)
-        assert client.app.state.core.presence._watches == {}  # type: ignore[attr-defined]
+        assert client.app.state.service.followers._watches == {}  # type: ignore[attr-defined]
 
 
 def test_one_of_two_is_lost() -> None:

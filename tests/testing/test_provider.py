@@ -260,7 +260,8 @@ def test_drops_end_the_connection_without_an_end(provider: LoopbackProvider, cli
         post(client, provider)
     with pytest.raises(httpx2.RemoteProtocolError):
         post(client, provider)
-    first, second = provider.exchanges
+    second = provider.wait_request(2)
+    first = provider.exchanges[0]
     first.wait_closed()
     second.wait_closed()
     assert (first.tokens_sent, first.closed_by, second.closed_by) == (2, "provider", "provider")

@@ -1,7 +1,7 @@
-"""desist over HTTP: start, watch and stop runs. Needs the extra `server`. Above `db`; only the command line is higher.
+"""desist over HTTP: start, follow and cancel runs. Needs the extra `server`.
 
-Two faces over one core: `/agents` and `/workflows` have the shape of the API that we follow, `/v1/runs` is our own.
-The names are loaded when they are first used.
+Two APIs over one run service: `/agents` and `/workflows` are compatible with the API that desist follows, `/v1/runs` is
+desist's own. The names below are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from desist.server.settings import Limits
     from desist.server.tokens import Token
 
-_PLACES = {
+_MODULES = {
     "Limits": "desist.server.settings",
     "Token": "desist.server.tokens",
     "create_app": "desist.server.app",
@@ -27,7 +27,7 @@ _NEEDED = ("fastapi", "multipart", "python_multipart", "starlette", "uvicorn")
 
 __all__ = ["Limits", "Token", "create_app", "serve"]
 
-_load, __dir__ = lazy_names(__name__, _PLACES)
+_load, __dir__ = lazy_names(__name__, _MODULES)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
-"""The runs that live on a server: how many there may be, and how they end when the server does.
+"""The live runs of a server: their maximum, and how they end at shutdown.
 
-On the server's loop. Called by the core when a run starts, and by the process when it is told to end.
+All methods run on the server's loop. `RunService` calls `check` and `add`; `serve` and the lifespan call `drain`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from desist.server.problems import HTTPProblem
 
 __all__ = ["ActiveRuns"]
 
-#: Seconds for cancelled runs to settle, beyond what their grace bounds.
+#: Seconds that `drain` waits for cancelled runs to settle.
 SETTLING = 10.0
 
 
@@ -24,74 +24,78 @@ class ActiveRuns:
     """The live runs of a server.
 
     Parameters:
-        most: how many may live at once.
-        presence: who follows them.
+        most: the maximum of live runs.
+        tracker: what it knows of a run is removed when the run has settled.
     """
 
     def __init__(self, most: int, tracker: FollowerTracker) -> None:
-        self._most, self._presence = most, tracker
+        self._most, self._followers = most, tracker
         self._live: dict[str, Any] = {}
-        self._hurry: asyncio.Event = asyncio.Event()
-        self.closing = False  #: no new runs
+        self._skip: asyncio.Event = asyncio.Event()
+        self.closing = False  #: no new runs are accepted
 
     def __len__(self) -> int:
         return len(self._live)
 
     def check(self) -> None:
-        """Refuse one more run, if need be.
+        """Refuse a new run if the server is shutting down or has the maximum of live runs.
 
         Raises:
-            Refused: with 503 if the server is ending, 429 if it has too many.
+            HTTPProblem: 503 or 429.
         """
         if self.closing:
-            raise HTTPProblem(503, "the server is about to end: it takes no new runs", {"Retry-After": "10"})
+            raise HTTPProblem(503, "the server is shutting down: no new runs are accepted", {"Retry-After": "10"})
         if len(self._live) >= self._most:
-            raise HTTPProblem(429, f"{self._most} runs live already: wait for one to end", {"Retry-After": "1"})
+            raise HTTPProblem(
+                429,
+                f"{self._most} runs are live, which is the maximum: try again when one has ended",
+                {"Retry-After": "1"},
+            )
 
     def add(self, run_id: str) -> None:
-        """Note a run that was just started, unless it has ended already."""
+        """Count a run that was just started until it has settled. Does nothing if it has settled already."""
         run = registry.get(run_id)
         if run is None:
             return
         self._live[run_id] = run
         loop = asyncio.get_running_loop()
 
-        def ended() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody counts any more
-                loop.call_soon_threadsafe(self._left, run_id, run)
+        def on_settled() -> None:  # called on any thread
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended
+                loop.call_soon_threadsafe(self._remove, run_id, run)
 
-        run.settled.add_done_callback(ended)
+        run.settled.add_done_callback(on_settled)
 
-    def _left(self, run_id: str, run: Any) -> None:
+    def _remove(self, run_id: str, run: Any) -> None:
         if self._live.get(run_id) is run:
             del self._live[run_id]
-        self._presence.remove(run_id)
+        self._followers.remove(run_id)
 
     async def drain(self, seconds: float, source: Source, text: str) -> None:
-        """Take no new runs; let those that live end by themselves for so many seconds; then cancel them.
+        """Accept no new runs, wait `seconds` for the live ones to end, then cancel the rest.
 
-        Returns when all have settled. `hurry()` ends the waiting.
+        Returns when all have settled, or after the time for settling. `skip_drain()` ends the first wait.
         """
         self.closing = True
         if seconds > 0 and self._live:
-            await self._ended(seconds, hurried=True)
+            await self._wait_settled(seconds, skippable=True)
         for run in list(self._live.values()):
             run.stop(source, text)
-        await self._ended(SETTLING, hurried=False)
+        await self._wait_settled(SETTLING, skippable=False)
 
     def skip_drain(self) -> None:
-        """Don't wait for runs to end by themselves."""
-        self._hurry.set()
+        """Cancel live runs now instead of waiting for them."""
+        self._skip.set()
 
-    async def _ended(self, seconds: float, *, hurried: bool) -> None:
+    async def _wait_settled(self, seconds: float, *, skippable: bool) -> None:
         settled = [asyncio.ensure_future(run.settled.wait_async()) for run in self._live.values()]
-        hurry = asyncio.ensure_future(self._hurry.wait())
+        skip = asyncio.ensure_future(self._skip.wait())
         try:
             everything = asyncio.ensure_future(asyncio.wait(settled)) if settled else None
             if everything is not None:
-                both = {everything, hurry} if hurried else {everything}
+                both = {everything, skip} if skippable else {everything}
                 await asyncio.wait(both, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
                 everything.cancel()
         finally:
-            for task in (*settled, hurry):
+            for task in (*settled, skip):
                 task.cancel()

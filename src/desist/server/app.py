@@ -1,9 +1,10 @@
-"""`create_app`: the ASGI application. It puts the parts together; what they do is theirs."""
+"""`create_app`: assembles the ASGI application from routes, middleware and protocols."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
@@ -14,7 +15,6 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 
-import desist
 from desist.agent.agent import Agent
 from desist.cancel.reason import Source
 from desist.exceptions import ConfigurationError, DesistError, MissingExtraError
@@ -54,71 +54,71 @@ def create_app(
     mcp: bool = False,
     stacks: bool = False,
 ) -> FastAPI:
-    """Return an ASGI application that starts, shows and stops runs of these workflows and agents.
+    """Return an ASGI application that starts, shows and cancels runs of these workflows and agents.
 
-    It lives in one process, on one loop. `desist.server.serve` runs it and drains it at SIGTERM; under another server
-    the runs that still live when that one ends are cancelled, with source `shutdown`.
+    The application runs in one process, on one loop. `desist.server.serve` runs it and drains it at SIGTERM. Under
+    another ASGI server, the runs that are live at shutdown are cancelled with source `shutdown`.
 
     Parameters:
-        workflows, agents: what to serve.
-        db: where runs of those are recorded that have no `db` of their own. None: in memory.
-        tokens: who may ask. Without any, only this machine may, and no page of another site.
-        limits: how much it takes, and how patient it is.
-        cors_origins: origins whose pages may ask, such as "https://app.example". "*" isn't one.
-        a2a: speak A2A, at `/a2a`; or the address at which its clients find the server, if they need another one than
-            that which they ask for. Needs the extra `a2a`.
-        mcp: be an MCP server, at `/mcp`, whose tools they are. Needs the extra `mcp`.
-        stacks: show clients files and source lines, of work that can't be stopped and of what runs wait for. Without,
-            they are told the names of functions.
+        workflows, agents: the components to serve.
+        db: the database for components without a `db` of their own. None: in memory.
+        tokens: the accepted tokens. Without any, only this machine is served, and no page of another origin.
+        limits: sizes, counts and timeouts.
+        cors_origins: origins whose pages may send requests, such as "https://app.example". "*" is not accepted.
+        a2a: serve A2A at `/a2a`. A string is the base URL for its clients, if that of the request is not right.
+            Needs the extra `a2a`.
+        mcp: serve MCP at `/mcp`, with the components as tools. Needs the extra `mcp`.
+        stacks: include file names and source lines where responses say what runs and abandoned calls are blocked in.
+            By default they include function names only.
 
     Raises:
-        ConfigurationError: something can't be served, or an origin isn't one.
+        ConfigurationError: a component can't be served, or an origin is invalid.
     """
     for origin in cors_origins:
         if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
-            raise ConfigurationError(f"cors_origins={origin!r}: an origin is such as 'https://app.example'")
+            raise ConfigurationError(f"cors_origins={origin!r}: use an origin such as 'https://app.example'")
     limits = limits or Limits()
     known = Tokens(tokens)
-    core = RunService(Components(workflows, agents, db), limits)
-    talk = ApiContext(core)
-    door = _mcp(talk) if mcp else None
+    service = RunService(Components(workflows, agents, db), limits)
+    api = ApiContext(service)
+    mcp_endpoint = _mcp(api) if mcp else None
     app = FastAPI(
         title="desist",
-        version=desist.__version__,
-        docs_url=None,  # its pages load scripts from elsewhere
+        version=version("desist"),
+        docs_url=None,  # FastAPI's pages load scripts from a CDN
         redoc_url=None,
-        lifespan=_lifespan(core, door),
+        lifespan=_lifespan(service, mcp_endpoint),
         middleware=_middleware(known, limits, cors_origins) + ([Middleware(ShowStacks)] if stacks else []),
     )
-    app.state.core = core
-    _routes(app, talk)
+    app.state.service = service
+    _routes(app, api)
     if a2a:
-        app.routes.extend(_a2a(talk, None if a2a is True else a2a, bool(known)))
-    if door is not None:
-        app.routes.append(door.route())
+        app.routes.extend(_a2a(api, None if a2a is True else a2a, bool(known)))
+    if mcp_endpoint is not None:
+        app.routes.append(mcp_endpoint.route())
     _errors(app)
     _describe(app, secured=bool(known))
     return app
 
 
-def _lifespan(core: RunService, mcp_endpoint: MCPEndpoint | None) -> Any:
+def _lifespan(service: RunService, mcp_endpoint: MCPEndpoint | None) -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with mcp_endpoint.run() if mcp_endpoint is not None else contextlib.nullcontext():
             try:
-                await core.resume_orphans()
+                await service.resume_orphans()
                 yield
             finally:
-                await core.house.drain(0.0, Source.shutdown, "the server is ending")
+                await service.active_runs.drain(0.0, Source.shutdown, "the server is shutting down")
 
     return lifespan
 
 
 def _middleware(tokens: Tokens, limits: Limits, origins: Sequence[str]) -> list[Middleware]:
-    mistakes = Middleware(ErrorMiddleware)
-    guard = Middleware(SecurityMiddleware, tokens=tokens, body=limits.body, origins=origins)
+    errors = Middleware(ErrorMiddleware)
+    security = Middleware(SecurityMiddleware, tokens=tokens, body=limits.body, origins=origins)
     if not origins:
-        return [guard, mistakes]
+        return [security, errors]
     cors = Middleware(
         CORSMiddleware,
         allow_origins=list(origins),
@@ -126,40 +126,40 @@ def _middleware(tokens: Tokens, limits: Limits, origins: Sequence[str]) -> list[
         allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
         expose_headers=["Location", "Retry-After"],
     )
-    return [cors, guard, mistakes]
+    return [cors, security, errors]
 
 
-def _routes(app: FastAPI, talk: ApiContext) -> None:
+def _routes(app: FastAPI, api: ApiContext) -> None:
     app.include_router(page_routes())
-    app.include_router(v1_routes(talk))
-    app.include_router(agui_routes(talk))
-    app.include_router(live_routes(talk))
-    app.include_router(compat_routes(talk, "workflow"))
-    app.include_router(compat_routes(talk, "agent"))
+    app.include_router(v1_routes(api))
+    app.include_router(agui_routes(api))
+    app.include_router(live_routes(api))
+    app.include_router(compat_routes(api, "workflow"))
+    app.include_router(compat_routes(api, "agent"))
 
     @app.get("/health", tags=["server"])
     async def health() -> dict[str, str]:
-        """Say that the server is there, and whether it takes new runs: `ok`, or `closing`."""
-        return {"status": "closing" if talk.core.house.closing else "ok"}
+        """Return `ok`, or `closing` if the server is shutting down and accepts no new runs."""
+        return {"status": "closing" if api.service.active_runs.closing else "ok"}
 
 
-def _a2a(talk: ApiContext, at: str | None, secured: bool) -> list[BaseRoute]:
+def _a2a(api: ApiContext, at: str | None, secured: bool) -> list[BaseRoute]:
     with _extra("a2a", "a2a", "google", "sse_starlette"):
         from desist.server.protocols.a2a.routes import a2a_routes
 
-        return a2a_routes(talk, at=at, secured=secured)
+        return a2a_routes(api, at=at, secured=secured)
 
 
-def _mcp(talk: ApiContext) -> MCPEndpoint:
+def _mcp(api: ApiContext) -> MCPEndpoint:
     with _extra("mcp", "mcp", "mcp_types"):
         from desist.server.protocols.mcp.http import MCPEndpoint
 
-        return MCPEndpoint(talk.core, talk.streams)
+        return MCPEndpoint(api.service, api.streams)
 
 
 @contextlib.contextmanager
 def _extra(extra: str, *packages: str) -> Iterator[None]:
-    """Say which extra is missing, if one of its packages can't be imported."""
+    """Raise MissingExtraError if a package of the extra can't be imported."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -174,11 +174,11 @@ def _errors(app: FastAPI) -> None:
         return answer(error)
 
     @app.exception_handler(DesistError)
-    async def ours(request: Request, error: DesistError) -> Response:
-        told = of_error(error)
-        if told.status == 500:
+    async def desist_error(request: Request, error: DesistError) -> Response:
+        problem = of_error(error)
+        if problem.status == 500:
             log_mistake(request.scope, error)
-        return answer(told)
+        return answer(problem)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -190,11 +190,11 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        return answer(HTTPProblem(500, "the server made a mistake: its log says more"))
+        return answer(HTTPProblem(500, "internal server error: see the server's log"))
 
 
 def _describe(app: FastAPI, *, secured: bool) -> None:
-    """Make the OpenAPI exact: our own errors instead of FastAPI's, and tokens where they are needed."""
+    """Correct the OpenAPI schema: our errors instead of FastAPI's, and the token for each path that needs it."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -211,4 +211,4 @@ def _describe(app: FastAPI, *, secured: bool) -> None:
             app.openapi_schema = made
         return app.openapi_schema
 
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to change it
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents it

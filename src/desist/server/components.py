@@ -1,4 +1,4 @@
-"""The workflows and agents that a server serves, by kind and id, and the stores behind them."""
+"""The workflows and agents that a server serves, by kind and id, and their stores."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Kind = Literal["workflow", "agent"]
 
 
 class Components:
-    """What is served.
+    """The served components.
 
     Parameters:
-        db: where runs of those are recorded that have no `db` of their own. None: in memory.
+        db: the database for components without a `db` of their own. None: in memory.
 
     Raises:
-        ConfigurationError: there is nothing to serve, something that can't be, or two with one id.
+        ConfigurationError: nothing is given, an object is of another type, or two have the same id.
     """
 
     def __init__(
@@ -42,30 +42,34 @@ class Components:
                     raise ConfigurationError(f"two {kind}s have the id {one.id!r}: give one of them another id=")
                 self._known[kind, one.id] = _with_db(one, db)
         if not self._known:
-            raise ConfigurationError("there is nothing to serve: give workflows=[...] or agents=[...]")
+            raise ConfigurationError("nothing to serve: pass workflows=[...] or agents=[...]")
 
     @property
     def owners(self) -> frozenset[tuple[str, str]]:
-        """Kind and id of each, as runs are recorded with."""
+        """The kind and id of each component, as recorded with its runs."""
         return frozenset(self._known)
 
     def stores(self) -> list[RunStore]:
-        """Return the stores, each once."""
+        """Return the distinct stores."""
         return list({id(one.store): one.store for one in self._known.values()}.values())
 
     def of_kind(self, kind: Kind) -> list[Component]:
-        """Return all of a kind."""
+        """Return all components of a kind."""
         return [one for (known, _), one in self._known.items() if known == kind]
 
+    def kind_of(self, component: Component) -> Kind:
+        """Return "workflow" or "agent"."""
+        return "workflow" if self.find("workflow", component.id) is component else "agent"
+
     def find(self, kind: str, component_id: str | None) -> Component | None:
-        """Return one, or None."""
+        """Return a component, or None."""
         return self._known.get((kind, component_id or ""))
 
     def get(self, kind: Kind, component_id: str) -> Component:
-        """Return one.
+        """Return a component.
 
         Raises:
-            Refused: with 404.
+            HTTPProblem: 404.
         """
         found = self.find(kind, component_id)
         if found is None:
@@ -74,7 +78,7 @@ class Components:
 
 
 def _with_db(one: Component, db: Database | RunStore | None) -> Component:
-    """Return it with a database; the program's own object stays as it is."""
+    """Return the component with a database. The caller's object is not changed: a copy is."""
     if db is None or one.db is not None:
         return one
     served = copy.copy(one)

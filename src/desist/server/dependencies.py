@@ -1,4 +1,4 @@
-"""What both faces share about requests: who asks, with which scope, and what errors the OpenAPI tells of."""
+"""Shared by all routes: the caller and its scopes, responses, and the errors listed in the OpenAPI schema."""
 
 from __future__ import annotations
 
@@ -21,54 +21,55 @@ from desist.streams.follower import Follower
 
 __all__ = ["ApiContext", "JSONValueResponse", "MayCancel", "MayRead", "MayRun", "parse_input", "problems", "streamed"]
 
-_WORDS = {
+_DESCRIPTIONS = {
     400: "A header is malformed.",
-    401: "No token, or one that isn't known.",
-    403: "The token isn't good for this, or the request came from another site.",
-    404: "There is none, or none that the caller may see.",
-    409: "The run, or the session, stands otherwise.",
-    410: "These events aren't kept any more.",
-    413: "The body is too big.",
-    422: "The request can't be used.",
-    429: "Too many runs, or streams.",
-    503: "The server is ending, or its database fails.",
+    401: "The token is missing or unknown.",
+    403: "The token lacks the scope, or the request came from another origin.",
+    404: "Not found, or the caller may not see it.",
+    409: "The state of the run or session does not allow this.",
+    410: "These events are no longer stored.",
+    413: "The body is too large.",
+    422: "The request is invalid.",
+    429: "Too many live runs or open streams.",
+    503: "The server is shutting down, or its database is unavailable.",
 }
 
 
 def problems(*more: int) -> dict[int | str, dict[str, Any]]:
-    """Return the errors of a route, for the OpenAPI."""
+    """Return the error responses of a route, for the OpenAPI schema."""
     content = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
-        code: {"description": _WORDS[code], "content": content} for code in sorted({400, 401, 403, 422, 503, *more})
+        code: {"description": _DESCRIPTIONS[code], "content": content}
+        for code in sorted({400, 401, 403, 422, 503, *more})
     }
 
 
 def streamed(detail: str) -> dict[str, Any]:
-    """Return a stream of events as a response, for the OpenAPI."""
+    """Return a response with an event stream, for the OpenAPI schema."""
     return {"description": detail, "content": {EVENT_STREAM: {"schema": {}}}}
 
 
 def parse_input(component: Component, text: str) -> Any:
-    """Return what a text asks of a component: itself, or what it says as JSON where there is an input schema.
+    """Return the input for a component: the text itself, or parsed as JSON if the component has an input schema.
 
     Raises:
-        Refused: with 422: it isn't JSON.
+        HTTPProblem: 422 if the text must be JSON and is not.
     """
     if getattr(component, "input_schema", None) is None:
         return text
     try:
         return json.loads(text)
     except RecursionError:
-        raise HTTPProblem(422, "message: this JSON is nested too deep") from None
+        raise HTTPProblem(422, "message: the JSON is nested too deeply") from None
     except ValueError:
-        raise HTTPProblem(422, "message: this workflow has an input schema, so it must be JSON") from None
+        raise HTTPProblem(422, "message must be JSON, because this workflow has an input schema") from None
 
 
 def _needs(scope: str) -> Callable[[Request], Caller]:
     def check(request: Request) -> Caller:
         caller: Caller = request.scope["desist.caller"]
         if scope not in caller.scopes:
-            raise HTTPProblem(403, f"this token isn't good for this: it needs the scope '{scope}'")
+            raise HTTPProblem(403, f"this request needs a token with the scope '{scope}'")
         return caller
 
     return check
@@ -80,7 +81,7 @@ MayCancel = Annotated[Caller, Depends(_needs("cancel"))]
 
 
 class JSONValueResponse(Response):
-    """Plain values as JSON, whatever they hold."""
+    """Any JSON value as a response, without stacks."""
 
     media_type = "application/json"
 
@@ -90,43 +91,43 @@ class JSONValueResponse(Response):
 
 
 class ApiContext:
-    """The core, as both faces talk to it."""
+    """What every route uses: the run service, and the limit on streams."""
 
-    def __init__(self, core: RunService) -> None:
-        self.core = core
-        self.streams = StreamLimiter(core.limits.streams)
+    def __init__(self, service: RunService) -> None:
+        self.service = service
+        self.streams = StreamLimiter(service.limits.streams)
 
     def stream(
         self, follower: Follower[Any], frame: Frame, caller: Caller, *, retry: bool = True, starts: bool = False
     ) -> EventStream:
-        """Return the response that tells a run.
+        """Return the response with the events of a run.
 
         Parameters:
-            starts: the client stands for the start of the run: when it leaves, `on_disconnect` is looked at.
+            starts: the client counts as the one that started the run: `on_disconnect` applies when it leaves.
         """
-        audience = StreamContext(presence=self.core.presence, streams=self.streams, caller=caller, starts=starts)
-        return EventStream(follower, frame, limits=self.core.limits, audience=audience, retry=retry)
+        context = StreamContext(followers=self.service.followers, streams=self.streams, caller=caller, starts=starts)
+        return EventStream(follower, frame, limits=self.service.limits, context=context, retry=retry)
 
     async def stream_started(self, run_id: str, frame: Frame, caller: Caller, *, retry: bool = True) -> EventStream:
-        """Return the response that tells a run which was just started, from its beginning."""
-        found = await self.core.find(run_id, caller)
-        return self.stream(await self.core.follow(found, None), frame, caller, retry=retry, starts=True)
+        """Return the response with all events of a run that this request started."""
+        found = await self.service.runs.find(run_id, caller)
+        return self.stream(await self.service.follow(found, None), frame, caller, retry=retry, starts=True)
 
     async def wait(self, request: Request, run_id: str, caller: Caller) -> None:
-        """Wait for the end of a run that this request has started. Its client is present for as long.
+        """Wait until a run that this request started has settled. The client counts as present meanwhile.
 
-        Returns early if the client has left: then nobody reads the answer.
+        Returns early if the client leaves, because nobody reads the response then.
         """
         run: Any = registry.get(run_id)
         if run is None:
             return
-        self.core.presence.joined(run_id, caller, starts=True)
+        self.service.followers.joined(run_id, caller, starts=True)
         ended = asyncio.ensure_future(run.settled.wait_async())
         left = asyncio.ensure_future(_left(request))
         try:
             await asyncio.wait({ended, left}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self.core.presence.left(run_id, caller, lost=not ended.done())
+            self.service.followers.left(run_id, caller, lost=not ended.done())
             ended.cancel()
             left.cancel()
 

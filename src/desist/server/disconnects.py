@@ -1,14 +1,14 @@
-"""Which clients are present at which run, and what becomes of a run that its clients have left.
+"""Cancel runs whose clients have disconnected (`on_disconnect="cancel"`).
 
-Present are clients that may cancel the run, for as long as a request of theirs is open: one that streams or waits for
-the run's end. Clients that may only read are counted as followers, and decide nothing: else a token without the scope
-`cancel` could stop a run by leaving it.
+A client is present while it has an open request that streams the run or waits for its end, and if it may cancel the
+run. Clients that may only read count as followers, but not as present: otherwise a token without the scope `cancel`
+could cancel a run by disconnecting.
 
-A run is watched from the moment at which a client that stands for its start is present. When it is watched and no
-client has been present for its grace, it is cancelled with source `client_disconnected`. So a client that only follows
-never ends a run: before the starter was present nothing is watched, afterwards a follower can only prolong it.
+The timer starts when the last present client disconnects, after a client that counts as the starter has been present.
+If no client comes back within the grace period, the run is cancelled with source `client_disconnected`. So a client
+that only follows never ends a run; it can only keep the run alive.
 
-Everything happens on the server's loop.
+All methods run on the server's loop.
 """
 
 from __future__ import annotations
@@ -25,49 +25,49 @@ __all__ = ["FollowerTracker"]
 
 @dataclass(slots=True)
 class _Watch:
-    """A run that is to be cancelled when its clients have left."""
+    """The state of one run with `on_disconnect="cancel"`."""
 
-    starter: str  #: the key of the caller that started it
-    away: float  #: seconds that its clients may be absent
-    begun: bool = False  #: whether a client that stands for the start has been present
-    timer: asyncio.TimerHandle | None = None  #: while no client is present
+    starter: str  #: the key of the caller that started the run
+    away: float  #: seconds without a present client, after which the run is cancelled
+    begun: bool = False  #: whether a client that counts as the starter has been present
+    timer: asyncio.TimerHandle | None = None  #: set while no client is present
 
     def counts(self, caller: Caller) -> bool:
-        """Whether a caller may cancel the run: by its scope, or because it started the run."""
+        """Return whether a caller may cancel the run: by its scope, or because it started the run."""
         return "cancel" in caller.scopes or caller.key == self.starter
 
     def stop_timer(self) -> None:
-        """Somebody is present again, or the run has ended."""
+        """Cancel the timer: a client is present again, or the run has ended."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
 
 
 class FollowerTracker:
-    """The clients of a server's runs."""
+    """Counts the clients of each run, and cancels runs without clients."""
 
     def __init__(self) -> None:
-        self._clients: dict[str, list[Caller]] = {}  #: of each open request its caller, by run
+        self._clients: dict[str, list[Caller]] = {}  #: run id -> the callers of its open requests
         self._watches: dict[str, _Watch] = {}
 
     def watch(self, run_id: str, away: float, starter: Caller) -> None:
-        """From now on, cancel this run when its clients have left and none has been present for so many seconds."""
+        """Cancel this run when no client has been present for `away` seconds."""
         self._watches[run_id] = _Watch(starter.key, away)
 
     def followers(self, run_id: str) -> int:
-        """Return how many requests that follow a run, or wait for it, are open."""
+        """Return the number of open requests that follow a run or wait for its end."""
         return len(self._clients.get(run_id, ()))
 
     def may_end(self, run_id: str, caller: Caller) -> bool:
-        """Whether a caller's leaving can count: it may cancel the run, or nobody's leaving does."""
+        """Return whether a disconnect of this caller may end the run, or the run ends at no disconnect."""
         watch = self._watches.get(run_id)
         return watch is None or watch.counts(caller)
 
     def joined(self, run_id: str, caller: Caller, *, starts: bool = False) -> None:
-        """A request that follows a run, or waits for it, was opened.
+        """Count a request that follows a run or waits for its end.
 
         Parameters:
-            starts: it stands for the start of the run: it has started the run, or says that it counts.
+            starts: the client counts as the starter: this request started the run, or has `present=true`.
         """
         self._clients.setdefault(run_id, []).append(caller)
         watch = self._watches.get(run_id)
@@ -76,7 +76,7 @@ class FollowerTracker:
             watch.stop_timer()
 
     def left(self, run_id: str, caller: Caller, *, lost: bool) -> None:
-        """Such a request was closed; `lost` says that the run had more to tell."""
+        """Uncount a request that was closed. `lost`: before the run had ended."""
         clients = self._clients[run_id]
         clients.remove(caller)
         if not clients:
@@ -94,7 +94,7 @@ class FollowerTracker:
             run.stop(Source.client_disconnected, f"the last client left and was away for {away:g} s")
 
     def remove(self, run_id: str) -> None:
-        """The run has ended: nobody need watch it."""
+        """Forget a run that has ended."""
         watch = self._watches.pop(run_id, None)
         if watch is not None:
             watch.stop_timer()

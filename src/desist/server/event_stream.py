@@ -1,7 +1,8 @@
-"""Server-sent events: a run, told to one client until its end or the client's.
+"""Server-sent events: the events of a run as a response, until the run ends or the client leaves.
 
-A stream holds nothing but its place among the kept events, so a slow client costs no memory. It is sent in batches,
-with a turn for the loop between two of them; silence is filled with comments; who takes nothing for long is cut off.
+A stream holds only its position in the replay log, so a slow client costs no memory. Events are sent in batches, and
+the loop runs once between two batches. Comments keep a silent connection alive. A client that reads nothing for
+`Limits.patience` seconds is disconnected.
 """
 
 from __future__ import annotations
@@ -37,44 +38,46 @@ Frame = Callable[[Any], bytes]
 
 
 def indexed(run_id: str) -> Frame:
-    """Return how an event is told in a stream to come back to: with `id`, `event_index` and the stream's run."""
+    """Return the encoder for a stream that a client can resume: frames have `id`, `event_index` and the run's id."""
     return lambda event: _public(sse_frame(event, event.event_index, run_id))
 
 
 def error_frame(error: Exception) -> bytes:
-    """Tell that a stream can't be told on."""
+    """Return the frame that reports an error and ends the stream."""
     return b"event: error\ndata: %b\n\n" % to_json_line({"event": "error", "error": str(error)})
 
 
 def inline(event: Any) -> bytes:
-    """Tell an event as it is, to whoever won't come back."""
+    """Encode an event without an `id`, for a stream that is not resumed."""
     return _public(sse_frame(event))
 
 
 def _public(frame: bytes) -> bytes:
-    """Return a frame without what clients aren't shown: its second line is the event."""
-    name, data, place = frame.split(b"\n", 2)
-    return b"\n".join((name, b"data: " + without_stacks(data.removeprefix(b"data: ")), place))
+    """Return a frame without stacks. The second line of a frame is the event."""
+    name, data, rest = frame.split(b"\n", 2)
+    return b"\n".join((name, b"data: " + without_stacks(data.removeprefix(b"data: ")), rest))
 
 
 class StreamLimiter:
-    """How many streams each client holds open."""
+    """Limits the open streams of each client. Used on the server's loop only."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._open: Counter[str] = Counter()
 
     def check(self, caller: Caller) -> None:
-        """Refuse one more, if need be.
+        """Refuse another stream if the client has the maximum open.
 
         Raises:
-            Refused: with 429.
+            HTTPProblem: 429.
         """
         if self._open[caller.key] >= self._most:
-            raise HTTPProblem(429, f"this client has {self._most} streams open already", {"Retry-After": "1"})
+            raise HTTPProblem(
+                429, f"this client has {self._most} streams open already: close one first", {"Retry-After": "1"}
+            )
 
     def count(self, caller: Caller, by: int) -> None:
-        """Note that one was opened (1) or closed (-1)."""
+        """Count a stream as opened (`by` is 1) or closed (-1)."""
         self._open[caller.key] += by
         if not self._open[caller.key]:
             del self._open[caller.key]
@@ -82,48 +85,48 @@ class StreamLimiter:
 
 @dataclass(slots=True, kw_only=True)
 class StreamContext:
-    """Where it is noted who listens."""
+    """The counters that a stream updates when it opens and closes."""
 
-    presence: FollowerTracker
+    followers: FollowerTracker
     streams: StreamLimiter
     caller: Caller
-    starts: bool = False  #: this client stands for the start of the run; see `desist.server.disconnects`
+    starts: bool = False  #: the client counts as the one that started the run; see `desist.server.disconnects`
 
 
 class EventStream(Response):
-    """The response that tells a run."""
+    """The response with the events of a run."""
 
     media_type = EVENT_STREAM
 
     def __init__(
-        self, follower: Follower[Any], frame: Frame, *, limits: Limits, audience: StreamContext, retry: bool = True
+        self, follower: Follower[Any], frame: Frame, *, limits: Limits, context: StreamContext, retry: bool = True
     ) -> None:
         super().__init__(headers={"X-Accel-Buffering": "no", "Cache-Control": "no-store"})
         del self.headers["content-length"]
-        self._follower, self._frame, self._limits, self._audience = follower, frame, limits, audience
+        self._follower, self._frame, self._limits, self._context = follower, frame, limits, context
         self._first = b"retry: %d\n\n" % int(limits.retry * 1000) if retry else b""
         self._finished = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Tell it, until it is over or the client has left."""
-        audience, run_id = self._audience, self._follower.run_id
-        audience.streams.count(audience.caller, 1)
-        audience.presence.joined(run_id, audience.caller, starts=audience.starts)
-        telling = asyncio.ensure_future(self._iter_frames(send))
+        """Send the events until the run ends or the client leaves."""
+        context, run_id = self._context, self._follower.run_id
+        context.streams.count(context.caller, 1)
+        context.followers.joined(run_id, context.caller, starts=context.starts)
+        sending = asyncio.ensure_future(self._send_events(send))
         leaving = asyncio.ensure_future(_client_left(receive))
         try:
-            await asyncio.wait({telling, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (telling, leaving):
+            for task in (sending, leaving):
                 task.cancel()
-            await asyncio.wait({telling, leaving})
+            await asyncio.wait({sending, leaving})
             self._follower.stop(Source.client_disconnected)
-            audience.streams.count(audience.caller, -1)
-            audience.presence.left(run_id, audience.caller, lost=not self._finished)
-        if not telling.cancelled() and (error := telling.exception()) is not None and not isinstance(error, OSError):
+            context.streams.count(context.caller, -1)
+            context.followers.left(run_id, context.caller, lost=not self._finished)
+        if not sending.cancelled() and (error := sending.exception()) is not None and not isinstance(error, OSError):
             raise error
 
-    async def _iter_frames(self, send: Send) -> None:
+    async def _send_events(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await self._send(send, start)
         if self._first:
@@ -135,7 +138,7 @@ class EventStream(Response):
         await self._send_body(send, b"", more=False)
 
     async def _frames(self) -> bytes | None:
-        """Return what to send next; None at the end."""
+        """Return the next bytes to send, or None at the end."""
         try:
             async with asyncio.timeout(self._limits.ping):
                 events = await self._follower.cursor.get_nowait_async(_BATCH)
@@ -145,20 +148,20 @@ class EventStream(Response):
             return None
         except DesistError as error:
             self._follower.cursor.end()
-            tell: Callable[[Exception], bytes] = getattr(self._frame, "error_frame", error_frame)
-            return tell(error)
+            encode: Callable[[Exception], bytes] = getattr(self._frame, "error_frame", error_frame)
+            return encode(error)
         return b"".join([self._frame(event) for event in events])
 
     async def _send_body(self, send: Send, body: bytes, more: bool = True) -> None:
         await self._send(send, {"type": "http.response.body", "body": body, "more_body": more})
 
     async def _send(self, send: Send, message: Any) -> None:
-        """Send, to a client that may be slow, but not for ever."""
+        """Send a message. Raises ConnectionAbortedError if the client reads nothing for `Limits.patience` seconds."""
         try:
             async with asyncio.timeout(self._limits.patience):
                 await send(message)
         except TimeoutError:
-            raise ConnectionAbortedError("the client takes nothing") from None
+            raise ConnectionAbortedError("the client reads nothing") from None
 
 
 async def _client_left(receive: Receive) -> None:

@@ -1,4 +1,4 @@
-"""The sockets that a server listens on. They accept only what there is room for, also when descriptors have run out."""
+"""The listening sockets of a server. They accept only as many connections as there is room for."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ import sys
 from typing import Any
 
 from desist.exceptions import ConfigurationError
-from desist.server.connections import TURN, Connections, network_of
+from desist.server.connection_table import TURN, ConnectionTable, network_of
 
 __all__ = ["Listener", "listen"]
 
 log = logging.getLogger("desist.server")
-#: What the system has too little of.
+#: Errors of `accept` for which the process or the system has run out of a resource.
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 REFUSED = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Listener(socket.socket):
-    """A listening socket whose `accept` counts.
+    """A listening socket whose `accept` counts connections.
 
-    In one turn the loop calls `accept` again and again, until BlockingIOError is raised; if more is there it comes back
-    in the next. Any other OSError it logs with a traceback, once for each place in the backlog: none is raised here.
+    asyncio calls `accept` repeatedly in one iteration of the loop until it raises BlockingIOError, and again in the
+    next iteration. asyncio logs any other OSError with a traceback, up to once per entry of the backlog, so `accept`
+    raises no other.
     """
 
-    connections: Connections
+    connections: ConnectionTable
 
-    def __init__(self, family: int, connections: Connections) -> None:
+    def __init__(self, family: int, connections: ConnectionTable) -> None:
         super().__init__(family, socket.SOCK_STREAM)
         self.connections = connections
-        self._accepted = 0  #: since the turn began
+        self._accepted = 0  #: in this iteration of the loop
         self._spare: int | None = None
         self._reserve()
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """Return the next connection that there is room for; the others are told so, and closed.
+        """Return the next connection that there is room for. Others get a 503 response and are closed.
 
         Raises:
-            BlockingIOError: there is none now, or enough for this turn.
+            BlockingIOError: none is waiting, or enough were accepted in this iteration.
         """
         while self._accepted < TURN:
             self._accepted += 1
@@ -59,13 +60,13 @@ class Listener(socket.socket):
         raise BlockingIOError
 
     def _relieve(self, error: OSError) -> None:
-        """Descriptors have run out: close a connection that waits; where none does, refuse the one that comes.
+        """Descriptors have run out: close a waiting connection, or else refuse the new one.
 
-        The spare descriptor is given up for the moment of refusing it: else it would stay in the queue, and the loop
-        would be told of it in every turn.
+        Refusing needs a descriptor, so the spare one is closed for that moment. Otherwise the new connection would stay
+        in the backlog and wake the loop in every iteration.
         """
-        log.warning("a connection can't be accepted: %s", error.strerror)
-        if self.connections.drop_oldest("descriptors have run out") or self._spare is None:
+        log.warning("cannot accept a connection: %s", error.strerror)
+        if self.connections.drop_oldest("no file descriptors are left") or self._spare is None:
             return
         os.close(self._spare)
         self._spare = None
@@ -78,7 +79,7 @@ class Listener(socket.socket):
             self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Close it, and the spare descriptor. Twice is fine."""
+        """Close the socket and the spare descriptor. Does nothing the second time."""
         if self._spare is not None:
             os.close(self._spare)
             self._spare = None
@@ -92,11 +93,11 @@ def _refuse(connection: socket.socket) -> None:
     connection.close()
 
 
-def listen(host: str, port: int, connections: Connections) -> list[Listener]:
-    """Return a socket for each address of a name, bound.
+def listen(host: str, port: int, connections: ConnectionTable) -> list[Listener]:
+    """Return a bound socket for each address of a host name.
 
     Raises:
-        ConfigurationError: the port is taken, or the name isn't known.
+        ConfigurationError: the port is in use, or the name is unknown.
     """
     made: list[Listener] = []
     try:
@@ -117,5 +118,5 @@ def listen(host: str, port: int, connections: Connections) -> list[Listener]:
     except OSError as error:
         for listener in made:
             listener.close()
-        raise ConfigurationError(f"can't listen on host={host!r}, port={port}: {error.strerror or error}") from error
+        raise ConfigurationError(f"cannot listen on host={host!r}, port={port}: {error.strerror or error}") from error
     return made

@@ -1,4 +1,4 @@
-"""Lines of the log that strangers can cause, few enough to be kept."""
+"""Rate limit for log lines that clients can cause."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from collections.abc import Callable
 
 __all__ = ["LogLimit"]
 
-MOST_KINDS = 1000
+MOST_KINDS = 1000  #: remembered at once; then all counts start again
 
 
 class LogLimit(logging.Filter):
-    """Lets some lines of each kind through in a while, and says how many were left out with the next one.
+    """Passes a limited number of lines of each kind in each interval. The next line reports how many were dropped.
 
-    A kind is a logger, a level, a message before its arguments are put in, and the type of the error. For `addFilter`
-    of the loggers themselves. Called from any thread.
+    The kind of a line is its logger, level, message before formatting, and exception type. Add it to loggers, not to
+    handlers. Thread-safe.
 
     Parameters:
-        most: lines of a kind in a while.
-        seconds: the while.
-        clock: seconds, ever growing.
+        most: lines of one kind in an interval.
+        seconds: the length of the interval.
+        clock: a monotonic clock.
     """
 
     def __init__(self, most: int = 5, seconds: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._most, self._seconds, self._clock = most, seconds, clock
         self._lock = threading.Lock()
-        self._seen: dict[tuple[object, ...], list[float]] = {}  #: since when, how many lines, how many left out
+        self._seen: dict[tuple[object, ...], list[float]] = {}  #: start of the interval, lines, dropped lines
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether this line is written."""
+        """Return whether to write this line."""
         error = record.exc_info[0] if record.exc_info else None
         kind = (record.name, record.levelno, str(record.msg)[:200], error)
         now = self._clock()
@@ -48,5 +48,5 @@ class LogLimit(logging.Filter):
                 seen[2] += 1
                 return False
         if left_out:
-            record.msg, record.args = f"{record.getMessage()} ({left_out} more lines like this were left out)", None
+            record.msg, record.args = f"{record.getMessage()} ({left_out} similar lines were dropped)", None
         return True

@@ -1,6 +1,6 @@
-"""The door: who asks, whether the request may come in at all, how big it is, and the headers of every answer.
+"""ASGI middleware: authentication, host and origin checks, body size limit, security headers.
 
-A pure ASGI layer before the routes. It knows addresses, headers and tokens; it must not know of runs.
+Runs before the routes. Knows addresses, headers and tokens, but no runs.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from desist.server.tokens import ANYONE, Caller, Tokens
 
 __all__ = ["OPEN", "PAGE", "SecurityMiddleware", "is_loopback"]
 
-#: What anybody may read: that the server is there, and what it speaks.
+#: Paths that need no token: the page, the health check, and the OpenAPI schema.
 OPEN = frozenset({"/", "/health", "/openapi.json"})
-#: Where the page's own files are: they are in the package, so nobody learns anything from them.
+#: The prefix of the page's files, which need no token: they are part of the package.
 PAGE = "/page/"
 #: A name, an address, or an IPv6 address in brackets; and a port.
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+(%[\w.~-]+)?\]|[\w.~!$&'()*+,;=%-]*)(:(?P<port>[0-9]{0,5}))?", re.ASCII)
-#: How much of a length is looked at: more digits are more than any limit.
+#: Digits of Content-Length that are parsed: a longer number is above any limit.
 _DIGITS = 20
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _PROXIED = ("forwarded", "x-forwarded-for", "x-real-ip")
@@ -39,7 +39,7 @@ _HEADERS = {
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine, as seen from itself."""
+    """Return whether a name or address is a loopback one."""
     if host.lower() == "localhost":
         return True
     try:
@@ -49,20 +49,20 @@ def is_loopback(host: str) -> bool:
 
 
 class SecurityMiddleware:
-    """Lets in what may come in.
+    """Rejects requests that may not be served, and stores the `Caller` in the scope.
 
     Parameters:
-        app: what is behind it.
-        tokens: none: requests come from this machine only, for this machine's name, from no other origin.
-        body: bytes that a request's body may have.
-        origins: other origins whose pages may ask.
+        app: the application to protect.
+        tokens: if empty, only requests from this machine, to a loopback name and from no other origin are served.
+        body: the largest request body in bytes.
+        origins: other origins whose pages may send requests.
     """
 
     def __init__(self, app: ASGIApp, *, tokens: Tokens, body: int, origins: Collection[str] = ()) -> None:
         self._app, self._tokens, self._body, self._origins = app, tokens, body, frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check, then pass on."""
+        """Check a request, and pass it to the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -72,17 +72,17 @@ class SecurityMiddleware:
             host = _host(headers)
             scope["desist.caller"] = self._caller(scope, headers, host)
             body = await self._whole_body(scope, receive)
-        except HTTPProblem as refused:
-            await answer(refused)(scope, receive, guarded)
+        except HTTPProblem as problem:
+            await answer(problem)(scope, receive, guarded)
             return
         if body is not None:
             await self._app(scope, body, guarded)
 
     def _caller(self, scope: Scope, headers: Headers, host: str) -> Caller:
-        """Return who asks.
+        """Return the caller.
 
         Raises:
-            Refused: nobody that may.
+            HTTPProblem: 401 without a valid token; 403 if the server has no tokens and the request is not local.
         """
         if not self._tokens:
             self._check_origin_and_host(scope, headers, host)
@@ -92,30 +92,40 @@ class SecurityMiddleware:
             return caller
         if (scope["path"] in OPEN or scope["path"].startswith(PAGE)) and scope["method"] in _SAFE:
             return ANYONE
-        raise HTTPProblem(401, "show a token: Authorization: Bearer ...", {"WWW-Authenticate": "Bearer"})
+        raise HTTPProblem(401, "a token is required: send Authorization: Bearer ...", {"WWW-Authenticate": "Bearer"})
 
     def _check_origin_and_host(self, scope: Scope, headers: Headers, host: str) -> None:
-        """Without tokens, whoever can reach the server can use it. So: this machine, and no page of another site."""
+        """Reject requests that are not local. Without tokens, everything that reaches the server could use it."""
         client = (scope.get("client") or ("", 0))[0]
         if not is_loopback(client) or any(name in headers for name in _PROXIED):
-            raise HTTPProblem(403, "this server has no tokens: it answers its own machine only, and no proxy")
-        if not is_loopback(host):  # another site's name that points here
-            raise HTTPProblem(403, "this server has no tokens: ask for it as localhost or 127.0.0.1")
+            raise HTTPProblem(
+                403, "this server has no tokens, so it serves only its own machine, and no proxy: set tokens"
+            )
+        if not is_loopback(host):  # DNS rebinding: the name of another site that resolves to this machine
+            raise HTTPProblem(
+                403, "this server has no tokens, so it serves only the host localhost or 127.0.0.1: use one of these"
+            )
         if scope["method"] in _SAFE:
             return
         origin = headers.get("origin")
         own = {f"http://{headers.get('host', '')}", f"https://{headers.get('host', '')}"}
         foreign = origin is not None and origin not in own | self._origins
         if foreign or (origin is None and headers.get("sec-fetch-site", "none") not in ("none", "same-origin")):
-            raise HTTPProblem(403, "a page of another site can't use this server: it has no tokens")
+            raise HTTPProblem(
+                403, "this server has no tokens, so pages of other origins can't use it: set tokens or cors_origins"
+            )
 
     async def _whole_body(self, scope: Scope, receive: Receive) -> Receive | None:
-        """Read the body, which may not be too big, and return where it can be had again; None: the client has left."""
+        """Read the whole body. Return a `receive` that yields it again, or None if the client has left.
+
+        Raises:
+            HTTPProblem: 413 if the body is too large, 400 for an invalid Content-Length.
+        """
         if scope["method"] in _SAFE:
             return receive
         length = Headers(scope=scope).get("content-length", "0")
         if not (length.isascii() and length.isdigit()):
-            raise HTTPProblem(400, "the header Content-Length isn't a number", {"Connection": "close"})
+            raise HTTPProblem(400, "the header Content-Length is not a number", {"Connection": "close"})
         if int(length[:_DIGITS]) > self._body:
             raise self._too_big()
         parts: list[bytes] = []
@@ -123,7 +133,7 @@ class SecurityMiddleware:
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
-                return None  # in the middle of its question: nothing is done
+                return None  # before the request was complete: do nothing
             parts.append(message.get("body", b""))
             size, more = size + len(parts[-1]), message.get("more_body", False)
             if size > self._body:
@@ -131,18 +141,18 @@ class SecurityMiddleware:
         return _after([{"type": "http.request", "body": b"".join(parts), "more_body": False}], receive)
 
     def _too_big(self) -> HTTPProblem:
-        return HTTPProblem(413, f"the body is bigger than {self._body} bytes", {"Connection": "close"})
+        return HTTPProblem(413, f"the body is larger than {self._body} bytes", {"Connection": "close"})
 
 
 def _host(headers: Headers) -> str:
-    """Return the name that a request is for; "" if it doesn't say.
+    """Return the name in the Host header, or "" if there is none.
 
     Raises:
-        Refused: with 400: it isn't one. Everything behind the guard makes addresses of it.
+        HTTPProblem: 400 for an invalid header. The routes build URLs from it.
     """
     found = _HOST.fullmatch(headers.get("host", ""))
     if found is None or int(found["port"] or 0) > 65535:
-        raise HTTPProblem(400, "the header Host isn't a name and a port")
+        raise HTTPProblem(400, "the header Host is not a name and a port")
     return found["name"].strip("[]")
 
 

@@ -1,4 +1,4 @@
-"""What can be set about a server: how much it takes, and how patient it is."""
+"""The limits of a server: sizes, counts and timeouts."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ __all__ = ["Limits"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much a server takes, and how patient it is.
+    """Sizes, counts and timeouts.
 
     Parameters:
-        body: bytes of a request's body.
-        runs: how many runs may live at once; one more is refused with 429.
-        streams: how many streams of events a client may hold open: a token, or an address where there are no tokens.
-        wait: seconds that a request may wait for a run's end (`?wait=`).
-        away: seconds that a client may be away before a run with `on_disconnect="cancel"` is cancelled.
-        ping: seconds of silence after which a stream says that it is alive.
-        retry: seconds after which a client that lost its stream is told to come back.
-        patience: seconds that a client may take nothing of what is sent before its stream is cut.
-        connections: how many may be open at once. Fewer where the process may not open so many descriptors.
-        connections_per_address: how many of them one address may have: behind a proxy that is all. IPv6: a /64.
-        reserved: how many of `connections` are kept for cancels.
-        header_timeout: seconds for all headers of a request, from the connection or the answer before.
-        body_timeout: seconds for all of a request's body.
+        body: the largest request body in bytes.
+        runs: live runs; another one is refused with 429.
+        streams: open event streams of one client: of a token, or of an address if the server has no tokens.
+        wait: the longest `?wait=` of a request in seconds.
+        away: seconds without a client after which a run with `on_disconnect="cancel"` is cancelled.
+        ping: seconds of silence after which a stream sends a comment.
+        retry: seconds that clients are asked to wait before they reconnect a stream.
+        patience: seconds that a client may read nothing before its connection is closed.
+        connections: open connections. Fewer if the process may not open that many file descriptors.
+        connections_per_address: open connections of one address (IPv6: of a /64). Behind a proxy, all have one address.
+        reserved: how many of `connections` only cancel requests may use.
+        header_timeout: seconds for all headers of a request, from the connection or the previous response.
+        body_timeout: seconds for the whole body of a request.
 
-    The last five are those of `serve`; another ASGI server has its own.
+    The last five apply to `serve` only; other ASGI servers have their own.
 
     Raises:
-        ConfigurationError: a value is negative, or zero where that makes no sense.
+        ConfigurationError: a value is negative, or zero where it must be positive.
     """
 
     body: int = 1 << 20

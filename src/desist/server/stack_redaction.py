@@ -1,7 +1,7 @@
-"""Files and source lines of the server's programs: clients are told of functions, and of these only where that is set.
+"""Remove file names and source lines from JSON that is sent to clients. Clients see function names only.
 
-Stacks of abandoned work stand in receipts, records, outputs and events, places in `/live`. They are stored whole, and
-are taken out here, from the JSON that is sent: whatever is new there, and forgot to ask, has none either.
+Stacks of abandoned calls are in receipts, records, outputs and events, and in `/live`. They are stored complete and
+removed here, from every response, so that a new route can't forget to. `ShowStacks` turns this off.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from desist.run.records.json_values import to_json_line
 __all__ = ["ShowStacks", "without_stacks"]
 
 _shown: ContextVar[bool] = ContextVar("desist_stacks_shown", default=False)
-#: ` (file:to_json_line)` at the end of a place in words.
+#: ` (file:line)` at the end of a frame's description.
 _FILE = re.compile(r" \(\S.*:\d+\)$")
 _MARKS = (b'"blocked_in":', b'"where":')
 
 
 class ShowStacks:
-    """An ASGI layer behind which clients are shown files and source lines."""
+    """ASGI middleware: within it, responses keep file names and source lines."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on."""
+        """Handle a request."""
         token = _shown.set(True)
         try:
             await self._app(scope, receive, send)
@@ -40,7 +40,10 @@ class ShowStacks:
 
 
 def without_stacks(raw: bytes) -> bytes:
-    """Return JSON without files and source lines, unless they are to be shown. Costs nothing where there are none."""
+    """Return JSON without file names and source lines, unless `ShowStacks` is active.
+
+    JSON without stacks is returned as it is, without parsing.
+    """
     if _shown.get() or not any(mark in raw for mark in _MARKS):
         return raw
     return to_json_line(_without(msgspec.json.decode(raw)))
@@ -53,8 +56,8 @@ def _without(value: Any) -> Any:
         return value
     if value.keys() >= {"name", "kind", "blocked_in"} and isinstance(value["blocked_in"], str):  # an `Abandoned`
         return value | {"blocked_in": _FILE.sub("", innermost_frame(value["blocked_in"])) or None}
-    if value.keys() >= {"where", "line", "alive"}:  # what `/live` has left
+    if value.keys() >= {"where", "line", "alive"}:  # `left` in `/live`
         return value | {"where": _FILE.sub("", str(value["where"])), "line": ""}
     if value.keys() >= {"blocked_in", "grace_left"} and isinstance(value["blocked_in"], list):  # a run of `/live`
-        return value | {"blocked_in": [_FILE.sub("", str(place)) for place in value["blocked_in"]]}
+        return value | {"blocked_in": [_FILE.sub("", str(frame)) for frame in value["blocked_in"]]}
     return {key: _without(item) for key, item in value.items()}

@@ -1,4 +1,4 @@
-"""Bearer tokens: who asks, what they may do, and whose runs they see."""
+"""Bearer tokens: the caller of a request, its scopes, and the user whose runs it sees."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from desist.exceptions import ConfigurationError
 
 __all__ = ["ANYONE", "SCOPES", "Caller", "Token", "Tokens"]
 
-#: What a token can be good for.
+#: Every scope that a token can have.
 SCOPES = ("read", "run", "cancel")
-SHORTEST = 16
+SHORTEST = 16  #: characters of a secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """A secret that a client shows.
+    """A secret that a client sends with each request.
 
     Parameters:
-        secret: what the client sends; at least 16 characters. `Token.new_secret()` makes one.
-        name: who holds it; stands as `by` in cancel records, and in no other place.
-        owner: its runs belong to this user: it sees and stops no others. None: it sees all, and says whose a run is.
-        scopes: of "read", "run" and "cancel".
+        secret: at least 16 ASCII characters. `Token.new_secret()` returns a random one.
+        name: the holder; recorded as `by` in cancel records, and nowhere else.
+        owner: the user that its runs belong to; it sees and cancels no others. None: it sees the runs of all users,
+            and chooses the user of a new run.
+        scopes: any of "read", "run" and "cancel".
 
     Raises:
-        ConfigurationError: the secret is short, or a scope isn't known.
+        ConfigurationError: the secret is too short, or a scope is unknown.
     """
 
     secret: str = field(repr=False)
@@ -39,7 +40,7 @@ class Token:
         if len(self.secret) < SHORTEST or not self.secret.isascii():
             raise ConfigurationError(
                 f"the secret of token {self.name!r} must be at least {SHORTEST} ASCII characters:"
-                " Token.new_secret() makes one"
+                " use Token.new_secret()"
             )
         object.__setattr__(self, "scopes", frozenset(self.scopes))
         unknown = sorted(self.scopes - set(SCOPES))
@@ -48,33 +49,33 @@ class Token:
 
     @staticmethod
     def new_secret() -> str:
-        """Return a secret that nobody can guess."""
+        """Return a random secret."""
         return secrets.token_urlsafe(32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks."""
+    """The sender of a request."""
 
-    key: str  #: tells clients apart where they are counted
+    key: str  #: identifies the client where clients are counted
     name: str | None = None
     owner: str | None = None
     scopes: frozenset[str] = frozenset(SCOPES)
 
 
-#: Whoever asks where there are no tokens.
+#: The caller of public paths, and of servers over stdio.
 ANYONE = Caller(key="")
 
 
 class Tokens:
-    """The tokens of a server. Secrets are looked up by their digest, so that the time it takes tells nothing."""
+    """The tokens of a server. Secrets are looked up by digest, so that the timing reveals nothing about them."""
 
     def __init__(self, tokens: Iterable[Token]) -> None:
         self._by_digest: dict[bytes, Caller] = {}
         for token in tokens:
             digest = _digest(token.secret)
             if digest in self._by_digest:
-                raise ConfigurationError(f"two tokens have the secret of {token.name!r}: give each its own")
+                raise ConfigurationError(f"two tokens have the same secret as {token.name!r}: give each its own")
             self._by_digest[digest] = Caller(
                 key=f"token {digest.hex()[:16]}", name=token.name, owner=token.owner, scopes=token.scopes
             )
@@ -83,7 +84,7 @@ class Tokens:
         return bool(self._by_digest)
 
     def caller(self, header: str) -> Caller | None:
-        """Return whose token an `Authorization` header shows, or None."""
+        """Return the caller for an `Authorization` header, or None for an unknown token."""
         kind, _, secret = header.partition(" ")
         return self._by_digest.get(_digest(secret.strip())) if kind.lower() == "bearer" else None
 

@@ -8,15 +8,13 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from desist.cancel.token import current_token
 from desist.exceptions import ConfigurationError, ToolError
 from desist.tools.result import result_text
 from desist.tools.signature import EMPTY, INJECTED, Parameter, Signature, is_async
-
-if TYPE_CHECKING:
-    from desist.tools.function import Function
+from desist.tools.spec import ToolSpec
 
 __all__ = ["BoundCall", "check_hook"]
 
@@ -30,7 +28,7 @@ class BoundCall:
     __slots__ = ("_injected", "_positional", "arguments", "function", "kwargs", "result")
 
     def __init__(
-        self, function: Function, signature: Signature, arguments: dict[str, Any], injected: Mapping[str, Any]
+        self, function: ToolSpec, signature: Signature, arguments: dict[str, Any], injected: Mapping[str, Any]
     ) -> None:
         self.function = function
         self.arguments = arguments

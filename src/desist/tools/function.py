@@ -18,15 +18,16 @@ from desist.run.options.strict import refuse_unknown
 from desist.tools.arguments import parse_arguments
 from desist.tools.bound_call import BoundCall, check_hook
 from desist.tools.docstring import parse_docstring
+from desist.tools.function_call import FunctionCall
 from desist.tools.isolation import Isolation, check_options, check_reachable, refuse_linked
 from desist.tools.signature import EMPTY, is_async, unwrap
 
 if TYPE_CHECKING:
     from desist.calls.thread_call import InterruptMode
     from desist.tools.parameters import ParameterSchema
-    from desist.tools.toolkit import Toolkit
+    from desist.tools.spec import OwningToolkit
 
-__all__ = ["NOT_YET", "Function"]
+__all__ = ["NOT_YET", "Function", "FunctionCall"]
 
 #: Parameters of the API that we follow which aren't here yet.
 NOT_YET = frozenset(
@@ -122,7 +123,7 @@ class Function:
         self.isolation: Isolation | None = isolation
         self.grace = grace
         self.interrupt: InterruptMode = interrupt
-        self.owning_toolkit: Toolkit | None = None
+        self.owning_toolkit: OwningToolkit | None = None
         self.is_async = is_async(self.entrypoint)
         check_options(isolation, interrupt, grace, f"tool '{self.name}'", is_async=self.is_async)
         if on_cancel is not None and not callable(on_cancel):
@@ -296,12 +297,3 @@ def _doc_of(function: Callable[..., Any]) -> str | None:
     if text := inspect.getdoc(plain):
         return text
     return inspect.getdoc(type(function)) if plain is unwrap(type(function).__call__) else None
-
-
-def __getattr__(name: str) -> Any:
-    """`FunctionCall` is found here, too, as programs of this API expect; it stands on this module."""
-    if name == "FunctionCall":
-        from desist.tools.function_call import FunctionCall
-
-        return FunctionCall
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

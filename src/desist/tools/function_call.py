@@ -7,12 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from desist.exceptions import AgentRunException, ToolError
-from desist.tools.function import Function
+from desist.tools.bound_call import BoundCall
+from desist.tools.spec import ToolSpec
 
 __all__ = ["FunctionCall", "FunctionExecutionResult"]
+
+
+class BindableTool(ToolSpec, Protocol):
+    """A tool whose arguments can be checked: a `Function`."""
+
+    def bind(self, arguments: str | Mapping[str, Any] | None, injected: Mapping[str, Any] | None = None) -> BoundCall:
+        """Check the arguments and return the call."""
 
 
 @dataclass(slots=True)
@@ -28,7 +36,7 @@ class FunctionExecutionResult:
 class FunctionCall:
     """One call of `function`. `arguments` are values or JSON text; `injected` is what desist would fill in."""
 
-    function: Function
+    function: BindableTool
     arguments: Mapping[str, Any] | str | None = None
     call_id: str | None = None
     result: Any = None

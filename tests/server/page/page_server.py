@@ -71,7 +71,7 @@ def served(*workflows: Any, agents: Any = (), port: int = 0, **more: Any) -> Ite
     finally:
         for page in open_pages:
             page.goto("about:blank")  # before the server goes: else the page says, rightly, that it has
-        for run in list(app.state.core.house._live.values()):
+        for run in list(app.state.service.active_runs._live.values()):
             run.stop(Source.shutdown)
         server.should_exit = True
         thread.join(HANG)

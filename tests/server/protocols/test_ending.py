@@ -110,14 +110,14 @@ def test_nothing_is_left() -> None:
 
     with served(waiting(), mcp=True, a2a=True, limits=Limits(away=0.0)) as client:
         asyncio.run(leave(str(client.base_url).rstrip("/")))
-        core = client.app.state.core  # type: ignore[attr-defined]
+        service = client.app.state.service  # type: ignore[attr-defined]
         limit = time.monotonic() + HANG
-        while len(core.house) and time.monotonic() < limit:
+        while len(service.active_runs) and time.monotonic() < limit:
             client.get("/health")
         runs = client.get("/v1/runs").json()["runs"]
         assert {(run["status"], run["cancel"]["source"]) for run in runs} == {("CANCELLED", "client_disconnected")}
-        assert len(runs) == 20 and not core.house
-        assert not core.presence._clients and not core.presence._watches
+        assert len(runs) == 20 and not service.active_runs
+        assert not service.followers._clients and not service.followers._watches
 
 
 def live(run: dict[str, Any]) -> bool:

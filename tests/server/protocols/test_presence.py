@@ -204,7 +204,7 @@ def ends(client: httpx2.Client, run_id: str) -> str:
 
 
 def timer(client: httpx2.Client, run_id: str) -> Any:
-    watch = client.app.state.core.presence._watches.get(run_id)  # type: ignore[attr-defined]
+    watch = client.app.state.service.followers._watches.get(run_id)  # type: ignore[attr-defined]
     return watch.timer if watch is not None else None
 
 

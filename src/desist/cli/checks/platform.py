@@ -10,7 +10,6 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 
-from desist import __version__
 from desist.cli.checks.result import CheckResult, State
 
 __all__ = ["machine"]
@@ -18,7 +17,9 @@ __all__ = ["machine"]
 
 def machine() -> Iterator[CheckResult]:
     """Look at Python and the system."""
-    python = f"desist {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    from importlib.metadata import version
+
+    python = f"desist {version('desist')}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     old = sys.version_info < (3, 11)
     yield CheckResult("machine", "python", State.broken if old else State.ok, python)
     for name, look, lost in _LOOKS:

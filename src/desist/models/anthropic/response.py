@@ -15,7 +15,7 @@ import msgspec
 from desist.exceptions import ModelResponseError
 from desist.models.anthropic.request import PROVIDER
 from desist.models.http.decoder import Decoder
-from desist.models.http.reported import reported
+from desist.models.http.errors import reported_error
 from desist.models.http.text import truncate
 from desist.models.response import ModelResponse, ToolCallDelta, Usage
 
@@ -104,14 +104,14 @@ class MessagesParser:
         elif kind == "message_stop":
             self.done = self.complete = True
         elif told.error:
-            raise reported(told.error)
+            raise reported_error(told.error)
         return None
 
     def whole(self, payload: bytes) -> Iterator[ModelResponse]:
         """Yield the pieces of a whole answer."""
         told = _decode(payload)
         if told.error:
-            raise reported(told.error)
+            raise reported_error(told.error)
         if told.content is None:
             raise ModelResponseError(f"the server's answer has no content: {truncate(payload)}")
         self._count(told.usage)

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from desist.exceptions import UnsupportedError
-from desist.models.http.aside import to_daemon_thread
 from desist.models.http.sdk import Sdk
+from desist.runtime.daemon_thread import to_daemon_thread
 
 if TYPE_CHECKING:
     import ssl

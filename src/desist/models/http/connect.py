@@ -13,7 +13,7 @@ import socket
 from typing import Any, NamedTuple
 
 from desist.cancel.upstream import Upstream, current_upstream
-from desist.models.http.aside import to_daemon_thread
+from desist.runtime.daemon_thread import to_daemon_thread
 
 __all__ = ["Address", "connect", "resolve"]
 

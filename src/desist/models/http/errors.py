@@ -16,8 +16,10 @@ from desist.models.http.sdk import Sdk
 from desist.models.http.text import truncate
 from desist.models.retry import LONGEST_ASKED, ModelCallError, is_retryable, retry_after
 
-__all__ = ["RequestTarget", "foreign_errors", "translated"]
+__all__ = ["RequestTarget", "foreign_errors", "reported_error", "translated"]
 
+#: A provider's error type or code that contains one of these words is worth another try.
+_RETRYABLE_WORDS = ("server_error", "api_error", "overloaded", "rate_limit", "timeout", "unavailable")
 SHORT_KEY = 6  #: characters; a shorter key is a placeholder, and would be found in ordinary words
 
 
@@ -56,6 +58,20 @@ def translated(error: Exception, target: RequestTarget, *, clock: Callable[[], f
     if isinstance(cause, httpx2.ConnectError | httpx2.ProxyError):
         return ModelError(words if server in words else f"no connection with {server}: {words}", retryable=True)
     return ModelError(f"the connection with {server} failed: {words}", retryable=isinstance(cause, httpx2.HTTPError))
+
+
+def reported_error(error: Any) -> ModelError:
+    """Return a `ModelError` for an error inside a response with status 200.
+
+    `error` is usually an object with `message`, `type` and `code`.
+    """
+    fields = error if isinstance(error, dict) else {"message": error}
+    code = str(fields.get("code"))
+    status = int(code) if code.isdecimal() and len(code) == 3 and code[0] in "45" else None
+    kind = f"{fields.get('type')} {code}".lower()
+    retryable = is_retryable(status) if status else any(word in kind for word in _RETRYABLE_WORDS)
+    message = truncate(str(fields.get("message") or error))
+    return ModelError(f"the provider reported an error: {message}", status_code=status, retryable=retryable)
 
 
 def _refused(error: Any, target: RequestTarget, clock: Callable[[], float]) -> ModelError:

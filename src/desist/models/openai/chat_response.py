@@ -14,7 +14,7 @@ import msgspec
 
 from desist.exceptions import ModelError, ModelResponseError
 from desist.models.http.decoder import Decoder
-from desist.models.http.reported import reported
+from desist.models.http.errors import reported_error
 from desist.models.http.text import truncate
 from desist.models.response import ModelResponse, ToolCallDelta, Usage
 
@@ -91,7 +91,7 @@ def error_of(chunk: Chunk) -> ModelError | None:
         told = {"message": chunk.message, "code": chunk.code}
     if not told:
         return None
-    return reported(told)
+    return reported_error(told)
 
 
 def _without_error(payload: bytes) -> Chunk:

@@ -13,7 +13,7 @@ import msgspec
 
 from desist.exceptions import ModelResponseError
 from desist.models.http.decoder import Decoder
-from desist.models.http.reported import reported
+from desist.models.http.errors import reported_error
 from desist.models.http.text import truncate
 from desist.models.openai.responses_request import PROVIDER
 from desist.models.response import ModelResponse, ToolCallDelta, Usage
@@ -106,7 +106,7 @@ class ResponsesParser:
         if handle is not None:
             return handle(self, told)
         if told.error and told.type is None:
-            raise reported(told.error)
+            raise reported_error(told.error)
         return None
 
     def whole(self, payload: bytes) -> Iterator[ModelResponse]:
@@ -183,7 +183,7 @@ class ResponsesParser:
 
     def _end(self, answer: _Answer) -> ModelResponse:
         if answer.error or answer.status in ("failed", "cancelled"):
-            raise reported(answer.error or f"the response ended with status {answer.status!r}")
+            raise reported_error(answer.error or f"the response ended with status {answer.status!r}")
         self.complete = True
         if answer.usage is not None:
             self._usage = _usage(answer.usage)
@@ -199,10 +199,10 @@ class ResponsesParser:
 
     def _failed(self, event: _Event) -> ModelResponse:
         answer = event.response or event
-        raise reported(answer.error or "the response failed")
+        raise reported_error(answer.error or "the response failed")
 
     def _error(self, event: _Event) -> ModelResponse:
-        raise reported(event.error or {"message": event.message, "code": event.code})
+        raise reported_error(event.error or {"message": event.message, "code": event.code})
 
 
 _HANDLERS = {

@@ -81,18 +81,18 @@ class ResumeForm(BaseModel):
     session_id: Id | None = None
 
 
-def compat_routes(talk: ApiContext, kind: Kind) -> APIRouter:
+def compat_routes(api: ApiContext, kind: Kind) -> APIRouter:
     """Return the routes of a kind."""
     routes = APIRouter(prefix=f"/{kind}s", tags=[f"{kind}s"])
-    _components(routes, talk, kind)
-    _starting(routes, talk, kind)
-    _looking(routes, talk, kind)
-    _stopping(routes, talk, kind)
+    _components(routes, api, kind)
+    _starting(routes, api, kind)
+    _looking(routes, api, kind)
+    _stopping(routes, api, kind)
     return routes
 
 
-def _components(routes: APIRouter, talk: ApiContext, kind: Kind) -> None:
-    known = talk.core.components
+def _components(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
+    known = api.service.components
 
     @routes.get("", operation_id=f"list_{kind}s", responses=problems())
     async def list_components(caller: MayRead) -> list[dict[str, Any]]:
@@ -115,8 +115,8 @@ def _described(one: Component) -> dict[str, Any]:
     }
 
 
-def _starting(routes: APIRouter, talk: ApiContext, kind: Kind) -> None:
-    core = talk.core
+def _starting(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
+    service = api.service
 
     @routes.post(
         "/{component_id}/runs",
@@ -128,11 +128,11 @@ def _starting(routes: APIRouter, talk: ApiContext, kind: Kind) -> None:
         component_id: str, form: Annotated[RunForm, Form()], request: Request, caller: MayRun
     ) -> Response:
         """Start a run. Without `background` it is cancelled when its client has been lost for a while."""
-        component = core.components.get(kind, component_id)
+        component = service.components.get(kind, component_id)
         if form.stream:
-            talk.streams.check(caller)
-        pending = await core.start(component, parse_input(component, form.message), _start_options(form), caller)
-        return await _answered(talk, pending, form, request, caller)
+            api.streams.check(caller)
+        pending = await service.start(component, parse_input(component, form.message), _start_options(form), caller)
+        return await _answered(api, pending, form, request, caller)
 
     @routes.post(
         "/{component_id}/runs/{run_id}/continue",
@@ -144,11 +144,11 @@ def _starting(routes: APIRouter, talk: ApiContext, kind: Kind) -> None:
         component_id: str, run_id: RunId, form: Annotated[ContinueForm, Form()], request: Request, caller: MayRun
     ) -> Response:
         """Go on with a run that was cancelled or has failed: a new run."""
-        found = await _found(talk, kind, component_id, run_id, form.session_id, caller)
+        found = await _found(api, kind, component_id, run_id, form.session_id, caller)
         if form.stream:
-            talk.streams.check(caller)
-        pending = await core.continue_run(found, _start_options(form), caller)
-        return await _answered(talk, pending, form, request, caller)
+            api.streams.check(caller)
+        pending = await service.continue_run(found, _start_options(form), caller)
+        return await _answered(api, pending, form, request, caller)
 
 
 def _start_options(form: _RunOptionsForm) -> StartOptions:
@@ -156,33 +156,31 @@ def _start_options(form: _RunOptionsForm) -> StartOptions:
     return StartOptions(session_id=form.session_id, user_id=form.user_id, on_disconnect=leaving)
 
 
-async def _answered(
-    talk: ApiContext, pending: Any, form: _RunOptionsForm, request: Request, caller: Caller
-) -> Response:
+async def _answered(api: ApiContext, pending: Any, form: _RunOptionsForm, request: Request, caller: Caller) -> Response:
     run_id = pending.run_id
     if form.stream:
         frame = indexed(run_id) if form.background else inline
-        return await talk.stream_started(run_id, frame, caller, retry=False)
+        return await api.stream_started(run_id, frame, caller, retry=False)
     if form.background:
         queued = {"run_id": run_id, "session_id": pending.session_id, "status": RunStatus.pending.value}
         return JSONValueResponse(queued, 202)
-    await talk.wait(request, run_id, caller)
-    found = await talk.core.find(run_id, caller)
+    await api.wait(request, run_id, caller)
+    found = await api.service.runs.find(run_id, caller)
     return JSONValueResponse(to_json_value(found.output))
 
 
 async def _found(
-    talk: ApiContext, kind: Kind, component_id: str, run_id: str, session_id: str | None, caller: Caller
+    api: ApiContext, kind: Kind, component_id: str, run_id: str, session_id: str | None, caller: Caller
 ) -> Any:
-    talk.core.components.get(kind, component_id)
-    found = await talk.core.find(run_id, caller)
+    api.service.components.get(kind, component_id)
+    found = await api.service.runs.find(run_id, caller)
     if (found.kind, found.owner_id) != (kind, component_id) or session_id not in (None, found.session_id):
         raise HTTPProblem(404, "there is no run with this id")
     return found
 
 
-def _looking(routes: APIRouter, talk: ApiContext, kind: Kind) -> None:
-    core = talk.core
+def _looking(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
+    service = api.service
 
     @routes.get("/{component_id}/runs", operation_id=f"list_{kind}_runs", responses=problems(404))
     async def list_runs(
@@ -193,10 +191,10 @@ def _looking(routes: APIRouter, talk: ApiContext, kind: Kind) -> None:
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
     ) -> list[dict[str, Any]]:
         """List the last runs, the oldest first."""
-        core.components.get(kind, component_id)
+        service.components.get(kind, component_id)
         owners = frozenset({(kind, component_id)})
         query = RunQuery(owners=owners, session_id=session_id, status=status, limit=limit)
-        return [to_json_value(run.output) for run in reversed(await core.list(query, caller))]
+        return [to_json_value(run.output) for run in reversed(await service.runs.list(query, caller))]
 
     @routes.get(
         "/{component_id}/runs/{run_id}",
@@ -206,7 +204,7 @@ def _looking(routes: APIRouter, talk: ApiContext, kind: Kind) -> None:
     )
     async def get_run(component_id: str, run_id: RunId, caller: MayRead, session_id: Id | None = None) -> Response:
         """Look at a run."""
-        found = await _found(talk, kind, component_id, run_id, session_id, caller)
+        found = await _found(api, kind, component_id, run_id, session_id, caller)
         return JSONValueResponse(to_json_value(found.output))
 
     @routes.post(
@@ -219,15 +217,15 @@ def _looking(routes: APIRouter, talk: ApiContext, kind: Kind) -> None:
         component_id: str, run_id: RunId, form: Annotated[ResumeForm, Form()], caller: MayRead
     ) -> Response:
         """Read a run in the background, from an event on."""
-        talk.streams.check(caller)
-        found = await _found(talk, kind, component_id, run_id, form.session_id, caller)
-        follower = await core.follow(found, form.last_event_index)
-        stream: EventStream = talk.stream(follower, indexed(run_id), caller, retry=False)
+        api.streams.check(caller)
+        found = await _found(api, kind, component_id, run_id, form.session_id, caller)
+        follower = await service.follow(found, form.last_event_index)
+        stream: EventStream = api.stream(follower, indexed(run_id), caller, retry=False)
         return stream
 
 
-def _stopping(routes: APIRouter, talk: ApiContext, kind: Kind) -> None:
-    core = talk.core
+def _stopping(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
+    service = api.service
 
     @routes.post(
         "/{component_id}/runs/{run_id}/cancel", operation_id=f"cancel_{kind}_run", responses=problems(404, 413)
@@ -236,9 +234,9 @@ def _stopping(routes: APIRouter, talk: ApiContext, kind: Kind) -> None:
         component_id: str, run_id: RunId, caller: MayCancel, session_id: Id | None = None
     ) -> dict[str, Any]:
         """Stop a run. `{}` for any run id, as clients of this face expect; `/v1` answers with a receipt."""
-        core.components.get(kind, component_id)
+        service.components.get(kind, component_id)
         try:
-            await core.cancel(run_id, caller, by=caller.name)
+            await service.cancel(run_id, caller, by=caller.name)
         except HTTPProblem as refused:
             if refused.status not in (404, 409):
                 raise

@@ -61,14 +61,14 @@ class LiveView(BaseModel):
     cancel: dict[str, Any] | None = Field(description="The record of its cancel, as far as it is.")
 
 
-def live_routes(talk: ApiContext) -> APIRouter:
+def live_routes(api: ApiContext) -> APIRouter:
     """Return the route."""
     routes = APIRouter(prefix="/v1", tags=["runs"])
 
     @routes.get("/runs/{run_id}/live", response_model=LiveView, responses=problems(404))
     async def live_run(run_id: RunId, caller: MayRead) -> Response:
         """Say what lives of a run now: its open steps, what it waits for, what was given up and still runs."""
-        found = await talk.core.find(run_id, caller)
+        found = await api.service.runs.find(run_id, caller)
         return JSONValueResponse(await to_daemon_thread(lambda: _life(found), "desist-server-live"))
 
     return routes

@@ -65,23 +65,23 @@ Format = Annotated[
 ]
 
 
-def v1_routes(talk: ApiContext) -> APIRouter:
+def v1_routes(api: ApiContext) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/v1", tags=["runs"])
     for add in (_starting, _looking, _following, _stopping):
-        add(routes, talk)
+        add(routes, api)
     return routes
 
 
-def _starting(routes: APIRouter, talk: ApiContext) -> None:
-    core = talk.core
+def _starting(routes: APIRouter, api: ApiContext) -> None:
+    service = api.service
 
     @routes.post("/runs", status_code=202, response_model=None, responses=_STARTED | problems(404, 409, 413, 429))
     async def start_run(body: StartRequest, caller: MayRun) -> Response:
         """Start a run. It lives on the server: its client may leave and come back."""
         kind, name = _named(body)
         if body.stream:
-            talk.streams.check(caller)
+            api.streams.check(caller)
         wish = StartOptions(
             session_id=body.session_id,
             user_id=body.user_id,
@@ -89,8 +89,8 @@ def _starting(routes: APIRouter, talk: ApiContext) -> None:
             disconnect_grace=body.away,
             options=body.options(),
         )
-        pending = await core.start(core.components.get(kind, name), body.input, wish, caller)
-        return await _begun(talk, pending.run_id, caller, stream=body.stream)
+        pending = await service.start(service.components.get(kind, name), body.input, wish, caller)
+        return await _begun(api, pending.run_id, caller, stream=body.stream)
 
     @routes.post(
         "/runs/{run_id}/continue",
@@ -101,26 +101,26 @@ def _starting(routes: APIRouter, talk: ApiContext) -> None:
     async def continue_run(run_id: RunId, body: ContinueRequest, caller: MayRun) -> Response:
         """Go on with a run that was cancelled or has failed: a new run, which takes over what had finished."""
         if body.stream:
-            talk.streams.check(caller)
-        found = await core.find(run_id, caller)
+            api.streams.check(caller)
+        found = await service.runs.find(run_id, caller)
         wish = StartOptions(on_disconnect=body.on_disconnect, disconnect_grace=body.away, options=body.options())
-        pending = await core.continue_run(found, wish, caller)
-        return await _begun(talk, pending.run_id, caller, stream=body.stream)
+        pending = await service.continue_run(found, wish, caller)
+        return await _begun(api, pending.run_id, caller, stream=body.stream)
 
 
 def _named(body: StartRequest) -> tuple[Kind, str]:
     return ("workflow", body.workflow) if body.workflow is not None else ("agent", body.agent or "")
 
 
-async def _begun(talk: ApiContext, run_id: str, caller: Caller, *, stream: bool) -> Response:
+async def _begun(api: ApiContext, run_id: str, caller: Caller, *, stream: bool) -> Response:
     if stream:
-        return await talk.stream_started(run_id, indexed(run_id), caller)
-    found = await talk.core.find(run_id, caller)
+        return await api.stream_started(run_id, indexed(run_id), caller)
+    found = await api.service.runs.find(run_id, caller)
     return JSONValueResponse(info(found), 202, {"Location": f"/v1/runs/{run_id}"})
 
 
-def _looking(routes: APIRouter, talk: ApiContext) -> None:
-    core = talk.core
+def _looking(routes: APIRouter, api: ApiContext) -> None:
+    service = api.service
 
     @routes.get("/runs", response_model=RunPage, responses=problems())
     async def list_runs(
@@ -136,7 +136,7 @@ def _looking(routes: APIRouter, talk: ApiContext) -> None:
     ) -> Response:
         """List runs that weren't started in another one, live ones too, the newest first."""
         query = RunQuery(
-            owners=_owners(core, workflow, agent),
+            owners=_owners(service, workflow, agent),
             session_id=session_id,
             user_id=user_id,
             status=status,
@@ -144,9 +144,9 @@ def _looking(routes: APIRouter, talk: ApiContext) -> None:
             after=None if cursor is None else _decoded(cursor),
             limit=limit + 1,
         )
-        found = await core.list(query, caller)
+        found = await service.runs.list(query, caller)
         page, more = found[:limit], len(found) > limit
-        shown = [info(run, core.presence.followers(run.run_id)) for run in page]
+        shown = [info(run, service.followers.followers(run.run_id)) for run in page]
         return JSONValueResponse(
             {"runs": shown, "next": _encoded(page[-1].created_at, page[-1].run_id) if more else None}
         )
@@ -154,16 +154,16 @@ def _looking(routes: APIRouter, talk: ApiContext) -> None:
     @routes.get("/runs/{run_id}", response_model=RunDetail, responses=problems(404))
     async def get_run(run_id: RunId, caller: MayRead) -> Response:
         """Look at a run: how it stands, and what came of it so far."""
-        found = await core.find(run_id, caller)
-        return JSONValueResponse(run_detail(found, core.presence.followers(run_id)))
+        found = await service.runs.find(run_id, caller)
+        return JSONValueResponse(run_detail(found, service.followers.followers(run_id)))
 
 
-def _owners(core: RunService, workflow: str | None, agent: str | None) -> frozenset[tuple[str, str]] | None:
+def _owners(service: RunService, workflow: str | None, agent: str | None) -> frozenset[tuple[str, str]] | None:
     """Return whose runs are asked for; an id that isn't served has none."""
     if workflow is None and agent is None:
         return None
     asked = (("workflow", workflow), ("agent", agent))
-    return core.components.owners & {(kind, name) for kind, name in asked if name is not None}
+    return service.components.owners & {(kind, name) for kind, name in asked if name is not None}
 
 
 def _encoded(created_at: float, run_id: str) -> str:
@@ -178,8 +178,8 @@ def _decoded(cursor: str) -> tuple[float, str]:
         raise HTTPProblem(422, "cursor isn't one that a page gave as `next`") from None
 
 
-def _following(routes: APIRouter, talk: ApiContext) -> None:
-    core = talk.core
+def _following(routes: APIRouter, api: ApiContext) -> None:
+    service = api.service
 
     @routes.get(
         "/runs/{run_id}/events",
@@ -199,23 +199,23 @@ def _following(routes: APIRouter, talk: ApiContext) -> None:
         present: Annotated[bool, Query(description=_PRESENT)] = False,
     ) -> Response:
         """Read along. Leave at any time, and come back with the `id` of the last event that was seen."""
-        talk.streams.check(caller)
-        found = await core.find(run_id, caller)
-        if present and not core.presence.may_end(run_id, caller):
+        api.streams.check(caller)
+        found = await service.runs.find(run_id, caller)
+        if present and not service.followers.may_end(run_id, caller):
             raise HTTPProblem(403, "present=true needs the scope 'cancel', or the token that has started the run")
         if format == "agui":
             if (last_event_id, after) != (None, None):
                 raise HTTPProblem(422, "format=agui is told from the beginning: leave Last-Event-ID and after out")
-            return await agui_stream(talk, found, caller, starts=present)
-        follower = await core.follow(found, after if last_event_id is None else last_event_id)
+            return await agui_stream(api, found, caller, starts=present)
+        follower = await service.follow(found, after if last_event_id is None else last_event_id)
         if follower.cursor.at_end:
             return Response(status_code=204)
-        stream: EventStream = talk.stream(follower, indexed(run_id), caller, starts=present)
+        stream: EventStream = api.stream(follower, indexed(run_id), caller, starts=present)
         return stream
 
 
-def _stopping(routes: APIRouter, talk: ApiContext) -> None:
-    core = talk.core
+def _stopping(routes: APIRouter, api: ApiContext) -> None:
+    service = api.service
     answers: dict[int | str, dict[str, Any]] = {
         202: {"description": "Accepted: the run ends CANCELLED.", "model": Receipt},
         200: {"description": "It was cancelled before: the same receipt.", "model": Receipt},
@@ -233,9 +233,9 @@ def _stopping(routes: APIRouter, talk: ApiContext) -> None:
         """Stop a run, by any id of its tree. The decision is made before this answers; see the receipt."""
         how = (body or CancelRequestBody()).model_dump()
         how["by"] = _by(how["by"], caller)
-        receipt = await core.cancel(run_id, caller, **how)
+        receipt = await service.cancel(run_id, caller, **how)
         if wait > 0 and receipt:
-            await core.settle(receipt, wait)
+            await service.settle(receipt, wait)
         return _event_response(receipt)
 
     @routes.post("/runs/cancel", response_model=BulkResult, responses=problems(413))
@@ -245,7 +245,7 @@ def _stopping(routes: APIRouter, talk: ApiContext) -> None:
         how = CancelRequest(reason=why, grace=body.grace, force=body.force)
 
         def work() -> tuple[list[str], list[CancelReceipt]]:
-            doomed = _chosen(core, body, caller)
+            doomed = _chosen(service, body, caller)
             return doomed, [] if body.dry_run else cancel_live(doomed, how)
 
         doomed, receipts = await to_daemon_thread(work, "desist-bulk-cancel")  # it may be thousands: not on this loop
@@ -269,9 +269,9 @@ def _event_response(receipt: CancelReceipt) -> Response:
     return JSONValueResponse(receipt_summary(receipt), 202 if receipt.outcome is Outcome.accepted else 200)
 
 
-def _chosen(core: RunService, body: BulkCancelRequest, caller: Caller) -> list[str]:
+def _chosen(service: RunService, body: BulkCancelRequest, caller: Caller) -> list[str]:
     """Return the ids of the live trees that are meant and that the caller may see."""
-    wanted = _owners(core, body.workflow, body.agent)
+    wanted = _owners(service, body.workflow, body.agent)
     found = runs(session_id=body.session_id, user_id=body.user_id, older_than=body.older_than)
     return [
         run.run_id
@@ -279,14 +279,14 @@ def _chosen(core: RunService, body: BulkCancelRequest, caller: Caller) -> list[s
         if run.is_root
         and (body.run_ids is None or run.run_id in body.run_ids)
         and caller.owner in (None, run.user_id)
-        and _component(core, run.run_id, run.kind) is not None
-        and (wanted is None or _component(core, run.run_id, run.kind) in wanted)
+        and _component(service, run.run_id, run.kind) is not None
+        and (wanted is None or _component(service, run.run_id, run.kind) in wanted)
     ]
 
 
-def _component(core: RunService, run_id: str, kind: str) -> tuple[str, str] | None:
+def _component(service: RunService, run_id: str, kind: str) -> tuple[str, str] | None:
     run: Any = registry.get(run_id)
     if run is None:
         return None
-    found: Component | None = core.components.find(kind, getattr(run.body.output, f"{kind}_id", None))
+    found: Component | None = service.components.find(kind, getattr(run.body.output, f"{kind}_id", None))
     return None if found is None else (kind, found.id)

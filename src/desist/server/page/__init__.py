@@ -1,7 +1,7 @@
-"""The page: the files that a browser is given at `/`, and nothing else. What it shows it asks `/v1` for.
+"""The web page at `/` and its static files. The page gets its data from `/v1`.
 
-The files are plain ES modules, custom elements and CSS, as they are written: no build, nothing from elsewhere. They
-are read once and looked up by name, so that no path leads out of them. It must not know of runs.
+The files are plain ES modules, custom elements and CSS: no build step, nothing from other hosts. They are read once and
+looked up by name, so that no path can leave their directory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TYPES = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-#: What the page may do: load its own files and ask its own server. Nothing inline, nothing from text.
+#: The page may load its own files and send requests to its own server. No inline scripts, no eval.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:;"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
@@ -32,7 +32,7 @@ POLICY = (
 
 
 def page_routes() -> APIRouter:
-    """Return the routes of the page and its files. Anybody may read them: they are the package's own."""
+    """Return the routes of the page and its files. They need no token: all are part of the package."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.api_route("/", methods=["GET", "HEAD"])
@@ -49,7 +49,7 @@ def page_routes() -> APIRouter:
 def _answer(name: str, request: Request) -> Response:
     found = _files().get(name)
     if found is None:
-        raise HTTPProblem(404, "the page has no such file")
+        raise HTTPProblem(404, "there is no such file")
     body, kind, tag = found
     headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache", "ETag": tag}
     if tag in request.headers.get("if-none-match", ""):
@@ -59,7 +59,7 @@ def _answer(name: str, request: Request) -> Response:
 
 @cache
 def _files() -> dict[str, tuple[bytes, str, str]]:
-    """Return the files by name: what is in them, their type, their ETag."""
+    """Return the files by name: content, type, ETag."""
     found = {}
     for name, file in _walk(files(__name__) / "files", ""):
         body = file.read_bytes()

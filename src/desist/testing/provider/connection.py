@@ -1,7 +1,7 @@
-"""One HTTP/1.1 connection to the loopback provider: requests in, one answer at a time, and the moment it ends.
+"""One HTTP/1.1 connection of the loopback provider.
 
-Called by asyncio; the replies are chosen by `desist.testing.provider.server`. The end of the client is seen at once,
-whatever the answer is waiting for.
+asyncio calls it; `ProviderServer` chooses the replies. Answers are sent one at a time. The end of the connection is
+noticed at once, even while an answer waits.
 """
 
 from __future__ import annotations
@@ -9,90 +9,102 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
-from desist.testing.provider import http11 as wire
-from desist.testing.provider.api import DIALECTS, ProviderApi, dialect_of
-from desist.testing.provider.exchange import Exchange
+from desist.testing.provider import http11
+from desist.testing.provider.api import APIS, ProviderApi, api_of
+from desist.testing.provider.exchange import Exchange, ExchangeLog
+from desist.testing.provider.replies import Reply
 from desist.testing.provider.reply_player import ReplyPlayer
-
-if TYPE_CHECKING:
-    from desist.testing.provider.server import ProviderServer
 
 __all__ = ["Connection"]
 
 
-class Connection(asyncio.Protocol):
-    """Reads requests and plays their answers in order. Lives on the provider's loop."""
+class ConnectionOwner(Protocol):
+    """The part of the server that a connection calls. All on the server's loop."""
 
-    def __init__(self, site: ProviderServer) -> None:
-        self._site = site
-        self._book = site.book
+    log: ExchangeLog
+    answers: dict[int, ReplyPlayer]  #: by the index of the exchange, while the answer is played
+
+    def choose(self, exchange: Exchange) -> Reply:
+        """Return the reply to a request."""
+
+    def on_opened(self, connection: Connection) -> None:
+        """Register an open connection."""
+
+    def on_closed(self, connection: Connection) -> None:
+        """Remove a connection that has ended."""
+
+
+class Connection(asyncio.Protocol):
+    """Reads requests and plays the answers in order. All methods run on the server's loop."""
+
+    def __init__(self, server: ConnectionOwner) -> None:
+        self._server = server
+        self._log = server.log
         self._buffer = b""
-        self._head: wire.Head | None = None
+        self._head: http11.Head | None = None
         self._transport: asyncio.Transport | None = None
         self._exchanges: list[Exchange] = []
         self._answer: ReplyPlayer | None = None
         self._task: asyncio.Task[None] | None = None
-        self._room = asyncio.Event()
+        self._writable = asyncio.Event()
         self._dropped = False
         self.gone = False
         self.number = 0
 
-    # -- what asyncio calls
+    # -- called by asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count it."""
+        """Count the connection."""
         self._transport = cast(asyncio.Transport, transport)
-        self._room.set()
-        self.number = self._book.opened()
-        self._site.connections.add(self)
+        self._writable.set()
+        self.number = self._log.opened()
+        self._server.on_opened(self)
 
     def data_received(self, data: bytes) -> None:
-        """Take more of a request."""
+        """Receive more of a request."""
         self._buffer += data
         self._read()
 
     def eof_received(self) -> bool:
-        """The client closed its side: it has left. The transport is closed in turn."""
+        """The client has closed its side. Returning False closes the transport."""
         self._left()
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The connection is gone, by a reset or by a close of ours."""
+        """The connection has ended, by either side."""
         self._left()
-        self._book.closed()
-        self._site.connections.discard(self)
-        if not self._site.connections:
-            self._site.idle.set()
+        self._log.closed()
+        self._server.on_closed(self)
 
     def pause_writing(self) -> None:
-        """The socket is full."""
-        self._room.clear()
+        """The socket's send buffer is full."""
+        self._writable.clear()
 
     def resume_writing(self) -> None:
-        """The socket takes more."""
-        self._room.set()
+        """The socket's send buffer has space again."""
+        self._writable.set()
 
-    # -- what an answer calls
+    # -- called by ReplyPlayer
 
     def write(self, data: bytes) -> None:
-        """Send bytes; nothing happens once the client is gone."""
+        """Send bytes. Does nothing once the client has left."""
         if not self.gone and self._transport is not None:
             self._transport.write(data)
 
     async def drain(self) -> None:
-        """Wait until the socket takes more, or the client is gone."""
-        await self._room.wait()
+        """Wait until the send buffer has space or the client has left."""
+        await self._writable.wait()
 
     def drop(self) -> None:
-        """Close the connection after what was written."""
+        """Close the connection once all written bytes have been sent."""
         self._dropped = True
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
-        """Close the connection at once: the provider stops."""
+        """Close the connection at once, because the provider stops."""
         self._dropped = True
         if self._task is not None:
             self._task.cancel()
@@ -119,7 +131,7 @@ class Connection(asyncio.Protocol):
             return False
         self._buffer = rest
         try:
-            self._head = wire.parse_head(raw)
+            self._head = http11.parse_head(raw)
         except ValueError:
             self._refuse(400, "this is not an HTTP request")
             self.drop()
@@ -132,74 +144,74 @@ class Connection(asyncio.Protocol):
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return True
 
-    def _serve(self, head: wire.Head, raw: bytes) -> None:
+    def _serve(self, head: http11.Head, raw: bytes) -> None:
         path = head.path.partition("?")[0]
-        dialect = dialect_of(path)
-        if dialect is None:
-            served = ", ".join(f"/v1{dialect.path}" for dialect in DIALECTS)
+        api = api_of(path)
+        if api is None:
+            served = ", ".join(f"/v1{api.path}" for api in APIS)
             self._refuse(404, f"the loopback provider has no {path}: it serves {served}")
         elif head.method != "POST":
-            self._refuse(405, f"use POST, not {head.method}", dialect)
+            self._refuse(405, f"use POST, not {head.method}", api)
         else:
             try:
                 body = json.loads(raw)
             except ValueError as error:
-                self._refuse(400, f"the body is not JSON: {error}", dialect)
+                self._refuse(400, f"the body is not JSON: {error}", api)
             else:
-                self._start(head, body, dialect)
+                self._start(head, body, api)
 
-    def _refuse(self, status: int, message: str, dialect: ProviderApi = DIALECTS[0]) -> None:
-        body = dialect.error_body(status, message)
-        self.write(wire.response_head(status, "application/json", len(body)) + body)
+    def _refuse(self, status: int, message: str, api: ProviderApi = APIS[0]) -> None:
+        body = api.error_body(status, message)
+        self.write(http11.response_head(status, "application/json", len(body)) + body)
 
-    def _start(self, head: wire.Head, body: Any, dialect: ProviderApi) -> None:
+    def _start(self, head: http11.Head, body: Any, api: ProviderApi) -> None:
         seen = {"received_at": time.monotonic(), "connection": self.number, "path": head.path}
-        exchange = self._book.request(body, head.headers, **seen)
+        exchange = self._log.request(body, head.headers, **seen)
         self._exchanges.append(exchange)
         try:
-            dialect.check(body)
-            reply = self._site.choose(exchange)
+            api.check(body)
+            reply = self._server.choose(exchange)
         except AssertionError as error:
-            self._book.update(exchange, over=True, refused=str(error))
-            self._refuse(400, str(error), dialect)
+            self._log.update(exchange, over=True, refused=str(error))
+            self._refuse(400, str(error), api)
             return
         except Exception as error:
-            self._book.update(exchange, over=True)
-            self._refuse(500, f"choosing a reply failed: {error!r}", dialect)
+            self._log.update(exchange, over=True)
+            self._refuse(500, f"choosing a reply failed: {error!r}", api)
             return
-        self._answer = ReplyPlayer(self, self._book, exchange, dialect, reply)
-        self._site.answers[exchange.index] = self._answer
+        self._answer = ReplyPlayer(self, self._log, exchange, api, reply)
+        self._server.answers[exchange.index] = self._answer
         self._task = asyncio.get_running_loop().create_task(self._play(self._answer, exchange))
 
     async def _play(self, answer: ReplyPlayer, exchange: Exchange) -> None:
         try:
             await answer.play()
         finally:
-            self._site.answers.pop(exchange.index, None)
+            self._server.answers.pop(exchange.index, None)
             if not exchange.over:
-                self._book.update(exchange, over=True)
+                self._log.update(exchange, over=True)
             self._task = self._answer = None
         self._read()
 
     def _left(self) -> None:
-        """Note that the connection has ended, and stop generating unless the reply is a bad provider's."""
+        """Record that the connection has ended. Stop generating, unless the reply has `ignore_disconnect`."""
         if self.gone:
             return
         self.gone = True
-        self._room.set()
+        self._writable.set()
         by = "provider" if self._dropped else "client"
         seen: dict[str, Any] = {"closed_at": time.monotonic(), "closed_by": by}
         for exchange in self._exchanges:
             if exchange is self._exchanges[-1] and self._answer is not None:
                 self._cut_off(exchange, self._answer, seen)
             else:
-                self._book.update(exchange, **seen)
+                self._log.update(exchange, **seen)
 
     def _cut_off(self, exchange: Exchange, answer: ReplyPlayer, seen: dict[str, Any]) -> None:
         if answer.reply.ignore_disconnect and not self._dropped:
-            self._book.update(exchange, **seen)
+            self._log.update(exchange, **seen)
             return
         assert self._task is not None
         self._task.cancel()
         saved = max(0, answer.reply.count() - exchange.tokens_sent)
-        self._book.update(exchange, **seen, tokens_unsent_saved=0 if self._dropped else saved, over=True)
+        self._log.update(exchange, **seen, tokens_unsent_saved=0 if self._dropped else saved, over=True)

@@ -23,8 +23,8 @@ class Exchange:
     Every `wait_...` blocks its thread: on an event loop, call it through `asyncio.to_thread`.
     """
 
-    def __init__(self, book: ExchangeLog, index: int, body: dict[str, Any], headers: dict[str, str]):
-        self._book = book
+    def __init__(self, log: ExchangeLog, index: int, body: dict[str, Any], headers: dict[str, str]):
+        self._log = log
         self.index = index  #: its place in `provider.exchanges`, from 0
         self.request = body  #: the JSON body
         self.headers = headers  #: names in lower case
@@ -44,26 +44,26 @@ class Exchange:
 
     def wait_headers(self, timeout: float = 10.0) -> float:
         """Wait until the answer's headers went out; return when. Raises TimeoutError."""
-        self._book.wait(lambda: self.headers_at is not None, timeout, f"{self}: headers were not sent")
+        self._log.wait(lambda: self.headers_at is not None, timeout, f"{self}: headers were not sent")
         assert self.headers_at is not None
         return self.headers_at
 
     def wait_sent(self, count: int, timeout: float = 10.0) -> int:
         """Wait until `count` tokens were sent; return how many were. Raises TimeoutError, also if it is over before."""
-        self._book.wait(lambda: self.tokens_sent >= count or self.over, timeout, f"{self}: waited for {count} tokens")
+        self._log.wait(lambda: self.tokens_sent >= count or self.over, timeout, f"{self}: waited for {count} tokens")
         if self.tokens_sent < count:
             raise TimeoutError(f"{self}: it is over, and {count} tokens were waited for")
         return self.tokens_sent
 
     def wait_closed(self, timeout: float = 10.0) -> float:
         """Wait until its connection has ended; return when that was seen. Raises TimeoutError."""
-        self._book.wait(lambda: self.closed_at is not None, timeout, f"{self}: its connection is still open")
+        self._log.wait(lambda: self.closed_at is not None, timeout, f"{self}: its connection is still open")
         assert self.closed_at is not None
         return self.closed_at
 
     def wait_over(self, timeout: float = 10.0) -> None:
         """Wait until nothing more will be generated; then all counts are final. Raises TimeoutError."""
-        self._book.wait(lambda: self.over, timeout, f"{self}: still generating, or hanging")
+        self._log.wait(lambda: self.over, timeout, f"{self}: still generating, or hanging")
 
     def tokens_after(self, moment: float) -> int:
         """Return how many tokens were written after `moment`. For a provider in a process: once it is over."""
@@ -72,11 +72,11 @@ class Exchange:
 
     def hold(self) -> None:
         """Make the answer hang before its next token, until `release()`."""
-        self._book.control(self.index, "hold")
+        self._log.control(self.index, "hold")
 
     def release(self) -> None:
         """End one hang or hold: the one that the answer is in, else the next."""
-        self._book.control(self.index, "release")
+        self._log.control(self.index, "release")
 
     def __repr__(self) -> str:
         state = "finished" if self.finished else "over" if self.over else "running"

@@ -1,6 +1,6 @@
 """The bytes of HTTP/1.1 as the loopback provider speaks it: heads, chunks, server-sent events.
 
-Pure functions, called by `desist.testing.provider.connection`, `desist.testing.provider.reply_player` and the dialects.
+Pure functions, called by `desist.testing.provider.connection`, `desist.testing.provider.reply_player` and the APIs.
 """
 
 from __future__ import annotations

@@ -57,9 +57,9 @@ class LoopbackProvider:
         if process and choose is not None:
             raise ConfigurationError("LoopbackProvider: choose= can't be sent to another process: leave process= out")
         files = None if tls is None else (os.fspath(tls[0]), os.fspath(tls[1]))
-        self._book = ExchangeLog(lambda index, verb: self._send("control", index=index, verb=verb))
+        self._log = ExchangeLog(lambda index, verb: self._send("control", index=index, verb=verb))
         self._tls = files
-        self._host = ProviderProcess(self._book) if process else _ThreadHost(self._book, choose)
+        self._host = ProviderProcess(self._log) if process else _ThreadHost(self._log, choose)
         self._default, self._models, self._wanted_port = default or Reply(), dict(models or {}), port
         self._port: int | None = None
 
@@ -106,28 +106,28 @@ class LoopbackProvider:
     @property
     def exchanges(self) -> list[Exchange]:
         """The requests so far, in order of arrival."""
-        return list(self._book.exchanges)
+        return list(self._log.exchanges)
 
     @property
     def connections(self) -> int:
         """How many connections were made to it."""
-        return self._book.connections
+        return self._log.connections
 
     @property
     def open_connections(self) -> int:
         """How many of them are open."""
-        return self._book.open_connections
+        return self._log.open_connections
 
     def wait_request(self, n: int = 1, timeout: float = 10.0) -> Exchange:
         """Wait until the `n`-th request, from 1, has arrived; return it. Raises TimeoutError."""
-        book = self._book
-        book.wait(lambda: len(book.exchanges) >= n, timeout, f"{len(book.exchanges)} requests, not {n}")
-        return book.exchanges[n - 1]
+        log = self._log
+        log.wait(lambda: len(log.exchanges) >= n, timeout, f"{len(log.exchanges)} requests, not {n}")
+        return log.exchanges[n - 1]
 
     def wait_open_connections(self, n: int, timeout: float = 10.0) -> None:
         """Wait until exactly `n` connections are open. Raises TimeoutError."""
-        book = self._book
-        book.wait(lambda: book.open_connections == n, timeout, f"{n} open connections were waited for")
+        log = self._log
+        log.wait(lambda: log.open_connections == n, timeout, f"{n} open connections were waited for")
 
     def _send(self, method: str, **arguments: Any) -> None:
         _ = self.port  # started?
@@ -135,17 +135,17 @@ class LoopbackProvider:
 
 
 class _ThreadHost:
-    """Runs a site on a loop in a daemon thread."""
+    """Runs a server on a loop in a daemon thread."""
 
-    def __init__(self, book: ExchangeLog, choose: Choose | None) -> None:
-        self._book, self._choose = book, choose
+    def __init__(self, log: ExchangeLog, choose: Choose | None) -> None:
+        self._log, self._choose = log, choose
         self._ready = threading.Event()
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._port = 0
 
     def start(self, port: int, tls: tuple[str, str] | None) -> int:
-        """Start the thread and wait until the site listens."""
+        """Start the thread and wait until the server listens."""
         run: Callable[[], None] = lambda: asyncio.run(self._main(port, tls))  # noqa: E731
         self._thread = threading.Thread(target=run, name="loopback-provider", daemon=True)
         self._thread.start()
@@ -157,26 +157,26 @@ class _ThreadHost:
         return self._port
 
     def stop(self) -> None:
-        """Stop the site and join the thread."""
+        """Stop the server and join the thread."""
         thread, self._thread = self._thread, None
         if thread is not None:
             self._loop.call_soon_threadsafe(self._stopping.set)
             thread.join()
 
     def send(self, verb: str, arguments: dict[str, Any]) -> None:
-        """Call a method of the site on its loop; nothing happens once it has stopped."""
+        """Call a method of the server on its loop; nothing happens once it has stopped."""
         if self._thread is not None:
-            self._loop.call_soon_threadsafe(lambda: getattr(self._site, verb)(**arguments))
+            self._loop.call_soon_threadsafe(lambda: getattr(self._server, verb)(**arguments))
 
     async def _main(self, port: int, tls: tuple[str, str] | None) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        self._site = ProviderServer(self._book, Reply(), self._choose)
+        self._server = ProviderServer(self._log, Reply(), self._choose)
         try:
-            self._port = await self._site.start(port, tls)
+            self._port = await self._server.start(port, tls)
         except Exception as error:
             self._error = error
             return
         finally:
             self._ready.set()
         await self._stopping.wait()
-        await self._site.stop()
+        await self._server.stop()

@@ -18,10 +18,10 @@ __all__ = ["ProviderProcess"]
 
 
 class ProviderProcess:
-    """Runs a site in a child process, which ends when its stdin does: with this process at the latest."""
+    """Runs a server in a child process, which ends when its stdin does: with this process at the latest."""
 
-    def __init__(self, book: ExchangeLog) -> None:
-        self._book = book
+    def __init__(self, log: ExchangeLog) -> None:
+        self._log = log
         self._lock = threading.Lock()
         self._answered = threading.Condition()
         self._asked = self._acks = 0
@@ -51,7 +51,7 @@ class ProviderProcess:
             self._end()
 
     def send(self, verb: str, arguments: dict[str, Any]) -> None:
-        """Call a method of the site in the child, and wait until it was done; nothing happens once it has stopped.
+        """Call a method of the server in the child, and wait until it was done; nothing happens once it has stopped.
 
         Raises OSError if the child has died.
         """
@@ -99,11 +99,11 @@ class ProviderProcess:
                 self._acks += 1
                 self._answered.notify_all()
         elif what == "request":
-            self._book.request(**fields)
+            self._log.request(**fields)
         elif what == "connections":
-            self._book.count(**fields)
+            self._log.count(**fields)
         else:
-            exchange = self._book.exchanges[fields.pop("index")]
+            exchange = self._log.exchanges[fields.pop("index")]
             if "writes" in fields:
                 fields["writes"] = [tuple(write) for write in fields["writes"]]
-            self._book.update(exchange, **fields)
+            self._log.update(exchange, **fields)

@@ -21,16 +21,16 @@ _COUNTS = {"index", "tokens_sent", "tokens_sent_after_close"}
 
 
 class Reporter:
-    """Writes what the book says to stdout, counts of tokens not oftener than needed."""
+    """Writes what the log says to stdout, counts of tokens not oftener than needed."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._pending: dict[int, dict[str, Any]] = {}
         self._started: set[int] = set()
-        self.book: ExchangeLog | None = None
+        self.log: ExchangeLog | None = None
 
     def report(self, what: str, fields: dict[str, Any]) -> None:
-        """Take one change of the book."""
+        """Take one change of the log."""
         if what != "update":
             self._write(what, fields)
             return
@@ -46,8 +46,8 @@ class Reporter:
     def _flush(self, index: int) -> None:
         pending = self._pending.pop(index, None)
         if pending:
-            if pending.get("over") and self.book is not None:
-                pending["writes"] = self.book.exchanges[index].writes
+            if pending.get("over") and self.log is not None:
+                pending["writes"] = self.log.exchanges[index].writes
             self._write("update", pending)
 
     def _write(self, what: str, fields: dict[str, Any]) -> None:
@@ -61,19 +61,19 @@ async def main() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     config = json.loads(await commands.readline())
     reporter = Reporter(loop)
-    book = reporter.book = ExchangeLog(lambda index, verb: None, reporter.report)
-    site = ProviderServer(book, Reply())
+    log = reporter.log = ExchangeLog(lambda index, verb: None, reporter.report)
+    server = ProviderServer(log, Reply())
     try:
-        port = await site.start(config["port"], config["tls"] and tuple(config["tls"]))
+        port = await server.start(config["port"], config["tls"] and tuple(config["tls"]))
     except OSError as error:
         print(json.dumps({"error": str(error)}), flush=True)
         return
     print(json.dumps({"port": port}), flush=True)
     while line := await commands.readline():
         command = json.loads(line)
-        getattr(site, command["verb"])(**_replies(command["arguments"]))
+        getattr(server, command["verb"])(**_replies(command["arguments"]))
         print('["done", {}]', flush=True)
-    await site.stop()
+    await server.stop()
 
 
 def _replies(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -10,17 +10,17 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from desist.testing.provider import http11 as wire
+from desist.testing.provider import http11
 from desist.testing.provider.api import ProviderApi
 from desist.testing.provider.exchange import Exchange, ExchangeLog
 from desist.testing.provider.replies import HANG, Reply
 
-__all__ = ["ReplyPlayer", "Wire"]
+__all__ = ["ReplyPlayer", "ReplyConnection"]
 
 _FLOOD_BATCH = 64  # tokens per write
 
 
-class Wire(Protocol):
+class ReplyConnection(Protocol):
     """What an answer needs of its connection."""
 
     gone: bool  #: the client has left
@@ -39,16 +39,16 @@ class ReplyPlayer:
     """The answer to one exchange while it is made."""
 
     def __init__(
-        self, connection: Wire, book: ExchangeLog, exchange: Exchange, dialect: ProviderApi, reply: Reply
+        self, connection: ReplyConnection, log: ExchangeLog, exchange: Exchange, api: ProviderApi, reply: Reply
     ) -> None:
-        self._wire, self._book, self._exchange, self.reply = connection, book, exchange, reply
-        self._dialect = dialect
-        self._shape = dialect.shape(exchange.index, exchange.request, reply)
+        self._connection, self._log, self._exchange, self.reply = connection, log, exchange, reply
+        self._api = api
+        self._encoder = api.encoder(exchange.index, exchange.request, reply)
         self._streams = reply.stream and bool(exchange.request.get("stream"))
         self._permits = 0
         self._hold = False
-        self._bell = asyncio.Event()
-        self._due = 0.0  # when the next token is to be sent
+        self._wake = asyncio.Event()
+        self._next_token_at = 0.0  # when the next token is to be sent
 
     def hold(self) -> None:
         """Hang before the next token."""
@@ -57,14 +57,14 @@ class ReplyPlayer:
     def release(self) -> None:
         """Let one hang go on, the present one or the next."""
         self._permits += 1
-        self._bell.set()
+        self._wake.set()
 
     async def play(self) -> None:
         """Send the whole answer, as the reply says."""
         reply = self.reply
         await self._wait(reply.before_headers)
         if reply.drop_before_headers:
-            self._wire.drop()
+            self._connection.drop()
         elif reply.status != 200:
             self._fail()
         elif self._streams:
@@ -75,47 +75,47 @@ class ReplyPlayer:
     def _fail(self) -> None:
         after = self.reply.retry_after
         extra = None if after is None else {"retry-after": f"{after:g}"}
-        self._whole(self._dialect.error_body(self.reply.status, self.reply.error), extra)
+        self._whole(self._api.error_body(self.reply.status, self.reply.error), extra)
 
     async def _plain(self) -> None:
         if await self._tokens(lambda _: None):
             malformed = self.reply.malformed
-            self._whole(self._shape.whole() if malformed is None else malformed, None)
+            self._whole(self._encoder.whole() if malformed is None else malformed, None)
 
     async def _stream(self) -> None:
-        self._headers(wire.response_head(200, "text/event-stream; charset=utf-8", None))
-        if not await self._tokens(lambda data: self._wire.write(wire.chunked(data))):
+        self._headers(http11.response_head(200, "text/event-stream; charset=utf-8", None))
+        if not await self._tokens(lambda data: self._connection.write(http11.chunked(data))):
             return
         if self.reply.malformed is not None:
-            end = wire.chunked(self.reply.malformed) if self.reply.malformed else b""
+            end = http11.chunked(self.reply.malformed) if self.reply.malformed else b""
         else:
-            end = b"".join(map(wire.chunked, self._shape.last()))
-        await self._finish(end + wire.END)
+            end = b"".join(map(http11.chunked, self._encoder.last()))
+        await self._finish(end + http11.END)
 
     async def _finish(self, end: bytes) -> None:
-        self._wire.write(end)
-        await self._wire.drain()
-        self._book.update(self._exchange, finished=not self._wire.gone)
+        self._connection.write(end)
+        await self._connection.drain()
+        self._log.update(self._exchange, finished=not self._connection.gone)
 
     def _whole(self, body: bytes, extra: dict[str, str] | None) -> None:
-        self._headers(wire.response_head(self.reply.status, "application/json", len(body), extra))
-        self._wire.write(body)
-        self._book.update(self._exchange, finished=not self._wire.gone)
+        self._headers(http11.response_head(self.reply.status, "application/json", len(body), extra))
+        self._connection.write(body)
+        self._log.update(self._exchange, finished=not self._connection.gone)
 
     def _headers(self, head: bytes) -> None:
-        self._wire.write(head)
-        if not self._wire.gone:
-            self._book.update(self._exchange, headers_at=time.monotonic())
+        self._connection.write(head)
+        if not self._connection.gone:
+            self._log.update(self._exchange, headers_at=time.monotonic())
 
     async def _tokens(self, send: Callable[[bytes], None]) -> bool:
         """Generate the tokens; return False if the connection was dropped meanwhile."""
         await self._wait(self.reply.before_first_token)
         if self.reply.malformed is None or self.reply.has_tokens:
-            send(self._shape.first())
-        events, sent, total = self._shape.events(), 0, self.reply.count()
+            send(self._encoder.first())
+        events, sent, total = self._encoder.events(), 0, self.reply.count()
         while True:
             if sent == self.reply.drop_after:
-                self._wire.drop()
+                self._connection.drop()
                 return False
             if sent == self.reply.stall_after:
                 await self._hang()
@@ -128,7 +128,7 @@ class ReplyPlayer:
             count = min(total, self._limit(sent)) - sent
             send(b"".join([next(events) for _ in range(count)]))
             sent = self._note(sent + count, count)
-            await self._wire.drain()
+            await self._connection.drain()
 
     def _limit(self, sent: int) -> int:
         """Return the count of tokens up to which nothing special happens."""
@@ -138,8 +138,8 @@ class ReplyPlayer:
     def _note(self, sent: int, more: int) -> int:
         exchange = self._exchange
         exchange.writes.append((time.monotonic(), sent))
-        late = exchange.tokens_sent_after_close + (more if self._wire.gone else 0)
-        self._book.update(exchange, tokens_sent=sent, tokens_sent_after_close=late)
+        late = exchange.tokens_sent_after_close + (more if self._connection.gone else 0)
+        self._log.update(exchange, tokens_sent=sent, tokens_sent_after_close=late)
         return sent
 
     async def _pace(self, sent: int) -> None:
@@ -149,9 +149,9 @@ class ReplyPlayer:
             return
         now = time.monotonic()
         if not sent:
-            self._due = now
-        await asyncio.sleep(max(0.0, self._due - now))
-        self._due += interval
+            self._next_token_at = now
+        await asyncio.sleep(max(0.0, self._next_token_at - now))
+        self._next_token_at += interval
 
     async def _wait(self, seconds: float) -> None:
         if seconds == HANG:
@@ -161,7 +161,7 @@ class ReplyPlayer:
 
     async def _hang(self) -> None:
         while not self._permits:
-            self._bell.clear()
-            await self._bell.wait()
+            self._wake.clear()
+            await self._wake.wait()
         self._permits -= 1
-        self._due = time.monotonic()
+        self._next_token_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""The provider's server on its loop: listens, chooses replies, and stops. The same in a thread and in a process."""
+"""The provider's server: it listens, chooses replies, and stops. It runs in a thread or in a process."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Choose = Callable[[Exchange], Reply | None]
 class ProviderServer:
     """A server on 127.0.0.1. All methods run on its loop, `choose` too."""
 
-    def __init__(self, book: ExchangeLog, default: Reply, choose: Choose | None = None) -> None:
-        self.book = book
+    def __init__(self, log: ExchangeLog, default: Reply, choose: Choose | None = None) -> None:
+        self.log = log
         self.connections: set[Connection] = set()
         self.answers: dict[int, ReplyPlayer] = {}
-        self.idle = asyncio.Event()  #: rung when the last connection ends
+        self.idle = asyncio.Event()  #: set when the last connection ends
         self._choose = choose
         self._defaults: dict[str | None, Reply] = {None: default}
         self._queues: dict[str | None, deque[Reply]] = {}
@@ -41,12 +41,12 @@ class ProviderServer:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
-        """Stop listening, close every connection, and wait until they are gone."""
+        """Stop listening, close every connection, and wait until all have ended."""
         await self._stop_listening()
         tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
         for connection in list(self.connections):
             connection.abort()
-        for task in tasks:  # answers that go on without their client
+        for task in tasks:  # answers with `ignore_disconnect`
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         while self.connections:
@@ -54,9 +54,9 @@ class ProviderServer:
             await self.idle.wait()
 
     async def _stop_listening(self) -> None:
-        """Accept no more, and let what was accepted become a connection.
+        """Stop accepting, and let every accepted socket become a connection.
 
-        asyncio leaves a socket open whose server is closed, or whose task is cancelled, between the two.
+        asyncio leaks an accepted socket if its server is closed, or its task cancelled, before the connection is made.
         """
         if self._server is not None:
             for listener in self._server.sockets:
@@ -70,11 +70,11 @@ class ProviderServer:
         self._queues.setdefault(model, deque()).extend(replies)
 
     def set_default(self, reply: Reply, model: str | None) -> None:
-        """Set what is answered when no reply is queued."""
+        """Set the reply for requests that find no queued one."""
         self._defaults[model] = reply
 
     def control(self, index: int, verb: str) -> None:
-        """Hold or release the answer to an exchange; nothing happens if it is over."""
+        """Hold or release the answer to an exchange. Does nothing if the answer has ended."""
         answer = self.answers.get(index)
         if answer is None:
             return
@@ -83,8 +83,21 @@ class ProviderServer:
         else:
             answer.release()
 
+    def on_opened(self, connection: Connection) -> None:
+        """Register an open connection."""
+        self.connections.add(connection)
+
+    def on_closed(self, connection: Connection) -> None:
+        """Remove a connection that has ended."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self.idle.set()
+
     def choose(self, exchange: Exchange) -> Reply:
-        """Return the reply to a request: the callable's, the model's next or default, the next, the default."""
+        """Return the reply to a request.
+
+        In this order: of the `choose` callable, the queue of the model, its default, the common queue, its default.
+        """
         reply = self._choose(exchange) if self._choose is not None else None
         if reply is not None:
             return reply
@@ -94,4 +107,4 @@ class ProviderServer:
                 return self._queues[key].popleft()
             if key in self._defaults:
                 return self._defaults[key]
-        raise AssertionError("a site has a default")
+        raise AssertionError("a server has a default reply")

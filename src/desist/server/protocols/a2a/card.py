@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
-import desist
 from desist.server.components import Component
 
 __all__ = ["card_of"]
@@ -27,7 +27,7 @@ def card_of(component: Component, url: str, *, secured: bool) -> dict[str, Any]:
     card: dict[str, Any] = {
         "name": name,
         "description": words,
-        "version": desist.__version__,
+        "version": version("desist"),
         "supportedInterfaces": [
             {"url": url, "protocolBinding": "JSONRPC", "protocolVersion": version} for version in VERSIONS
         ],

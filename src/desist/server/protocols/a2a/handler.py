@@ -39,9 +39,9 @@ _STATUSES = {
 class A2ARequestHandler(RequestHandler):
     """The tasks of one workflow or agent."""
 
-    def __init__(self, talk: ApiContext, component: Component) -> None:
-        self._talk, self._core, self._component = talk, talk.core, component
-        self._owner = (talk.core.kind_of(component), component.id)
+    def __init__(self, api: ApiContext, component: Component) -> None:
+        self._api, self._service, self._component = api, api.service, component
+        self._owner = (api.service.components.kind_of(component), component.id)
 
     # -- sending
 
@@ -54,8 +54,8 @@ class A2ARequestHandler(RequestHandler):
         with _refusals():
             run_id = await self._start(params, caller, "cancel" if waits else "continue")
             if waits:
-                await self._talk.wait(context.state["request"], run_id, caller)
-            return _task(await self._core.find(run_id, caller))
+                await self._api.wait(context.state["request"], run_id, caller)
+            return _task(await self._service.runs.find(run_id, caller))
 
     @validate_request_params
     async def on_message_send_stream(
@@ -64,9 +64,9 @@ class A2ARequestHandler(RequestHandler):
         """Start a run, and tell it to its end. A client that is lost can subscribe to the task again."""
         caller = _caller(context, "run")
         with _refusals():
-            self._talk.streams.check(caller)
+            self._api.streams.check(caller)
             run_id = await self._start(params, caller, "continue")
-            found = await self._core.find(run_id, caller)
+            found = await self._service.runs.find(run_id, caller)
         async with contextlib.aclosing(self._updates(found, caller)) as updates:
             async for update in updates:
                 yield update
@@ -80,7 +80,7 @@ class A2ARequestHandler(RequestHandler):
             raise errors.UnsupportedOperationError("a task here takes one message: send another without taskId")
         wish = StartOptions(session_id=message.context_id or None, on_disconnect=leaving)
         given = _parse_input(self._component, list(message.parts))
-        return str((await self._core.start(self._component, given, wish, caller)).run_id)
+        return str((await self._service.start(self._component, given, wish, caller)).run_id)
 
     # -- looking
 
@@ -108,7 +108,7 @@ class A2ARequestHandler(RequestHandler):
             if params.page_token:
                 last = await self._find(params.page_token, caller)
                 query = replace(query, after=(last.created_at, last.run_id))
-            found = await self._core.list(query, caller)
+            found = await self._service.runs.list(query, caller)
         page, more = found[:size], len(found) > size
         return pb.ListTasksResponse(
             tasks=[_task(run) for run in page],
@@ -124,7 +124,7 @@ class A2ARequestHandler(RequestHandler):
         """Tell a run that goes on, from its beginning: artifacts are begun anew, so nothing is heard twice."""
         caller = _caller(context, "read")
         with _refusals():
-            self._talk.streams.check(caller)
+            self._api.streams.check(caller)
             found = await self._find(params.id, caller)
             if found.output.status.is_final:
                 raise errors.UnsupportedOperationError("the task has ended: GetTask says how")
@@ -133,17 +133,17 @@ class A2ARequestHandler(RequestHandler):
                 yield update
 
     async def _find(self, task_id: str, caller: Caller) -> StoredRun:
-        found = await self._core.find(task_id, caller)
+        found = await self._service.runs.find(task_id, caller)
         if (found.kind, found.owner_id) != self._owner or found.run_id != found.root_run_id:
             raise errors.TaskNotFoundError
         return found
 
     async def _updates(self, found: StoredRun, caller: Caller) -> AsyncGenerator[Any]:
         with _refusals():
-            follower = await self._core.follow(found, None)
+            follower = await self._service.follow(found, None)
         telling = A2AEncoder(found.run_id, found.session_id or found.run_id)
-        self._talk.streams.count(caller, 1)
-        self._core.presence.joined(found.run_id, caller)
+        self._api.streams.count(caller, 1)
+        self._service.followers.joined(found.run_id, caller)
         finished = False
         try:
             yield _task(found)
@@ -157,8 +157,8 @@ class A2ARequestHandler(RequestHandler):
             raise errors.InternalError(str(error)) from error
         finally:
             follower.stop(Source.client_disconnected)
-            self._talk.streams.count(caller, -1)
-            self._core.presence.left(found.run_id, caller, lost=not finished)
+            self._api.streams.count(caller, -1)
+            self._service.followers.left(found.run_id, caller, lost=not finished)
 
     # -- stopping
 
@@ -169,10 +169,12 @@ class A2ARequestHandler(RequestHandler):
         reason = MessageToDict(params.metadata).get("reason")
         with _refusals():
             await self._find(params.id, caller)
-            receipt = await self._core.cancel(params.id, caller, by=caller.name, reason=str(reason) if reason else None)
+            receipt = await self._service.cancel(
+                params.id, caller, by=caller.name, reason=str(reason) if reason else None
+            )
             if receipt.outcome not in (Outcome.accepted, Outcome.already_cancelling):
                 raise errors.TaskNotCancelableError
-            await self._core.settle(receipt, self._core.limits.wait)
+            await self._service.settle(receipt, self._service.limits.wait)
             return _task(await self._find(params.id, caller))
 
     # -- what there isn't

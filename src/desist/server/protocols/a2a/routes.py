@@ -27,7 +27,7 @@ __all__ = ["a2a_routes"]
 LOGGERS = ("a2a.server.routes.jsonrpc_dispatcher", "a2a.compat.v0_3.jsonrpc_adapter")
 
 
-def a2a_routes(talk: ApiContext, *, at: str | None, secured: bool) -> list[BaseRoute]:
+def a2a_routes(api: ApiContext, *, at: str | None, secured: bool) -> list[BaseRoute]:
     """Return the routes.
 
     Parameters:
@@ -36,12 +36,12 @@ def a2a_routes(talk: ApiContext, *, at: str | None, secured: bool) -> list[BaseR
     """
     for logger in LOGGERS:
         logging.getLogger(logger).addFilter(_one_line)
-    known = talk.core.components
+    known = api.service.components
     routes: list[BaseRoute] = []
     for kind in ("workflow", "agent"):
         for one in known.of_kind(kind):
             path = f"/a2a/{kind}s/{one.id}"
-            routes += create_jsonrpc_routes(A2ARequestHandler(talk, one), path, _WithRequest(), enable_v0_3_compat=True)
+            routes += create_jsonrpc_routes(A2ARequestHandler(api, one), path, _WithRequest(), enable_v0_3_compat=True)
             routes.append(_card(one, path, at, secured))
     return routes
 

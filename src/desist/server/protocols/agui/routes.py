@@ -22,22 +22,22 @@ _AWAY = "Seconds that they may be absent; else the server's. 0: a client that st
 _LEFT = "What becomes of the run when its client, and whoever else may cancel it, has left."
 
 
-def agui_routes(talk: ApiContext) -> APIRouter:
+def agui_routes(api: ApiContext) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/v1/agui", tags=["agui"])
-    _starting(routes, talk, "workflow")
-    _starting(routes, talk, "agent")
+    _starting(routes, api, "workflow")
+    _starting(routes, api, "agent")
     return routes
 
 
-async def agui_stream(talk: ApiContext, found: StoredRun, caller: Caller, *, starts: bool) -> EventStream:
+async def agui_stream(api: ApiContext, found: StoredRun, caller: Caller, *, starts: bool) -> EventStream:
     """Return the response that tells a run, from its beginning. `starts` as for `ApiContext.stream`."""
     telling = AGUIEncoder(found.run_id, found.session_id or found.run_id)
-    return talk.stream(await talk.core.follow(found, None), telling, caller, retry=False, starts=starts)
+    return api.stream(await api.service.follow(found, None), telling, caller, retry=False, starts=starts)
 
 
-def _starting(routes: APIRouter, talk: ApiContext, kind: Kind) -> None:
-    core = talk.core
+def _starting(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
+    service = api.service
 
     @routes.post(
         f"/{kind}s/{{component_id}}",
@@ -53,10 +53,10 @@ def _starting(routes: APIRouter, talk: ApiContext, kind: Kind) -> None:
         away: Annotated[Seconds | None, Query(description=_AWAY)] = None,
     ) -> Response:
         """Start a run, and read it. To stop it cancel it by its `runId`, or leave."""
-        talk.streams.check(caller)
-        component = core.components.get(kind, component_id)
+        api.streams.check(caller)
+        component = service.components.get(kind, component_id)
         wish = StartOptions(
             session_id=body.thread_id, run_id=body.run_id, on_disconnect=on_disconnect, disconnect_grace=away
         )
-        pending = await core.start(component, parse_input(component, body.text()), wish, caller)
-        return await agui_stream(talk, await core.find(pending.run_id, caller), caller, starts=True)
+        pending = await service.start(component, parse_input(component, body.text()), wish, caller)
+        return await agui_stream(api, await service.runs.find(pending.run_id, caller), caller, starts=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import anyio
@@ -16,7 +17,6 @@ import mcp_types as types
 from mcp.server.lowlevel.server import Server
 from mcp.shared.exceptions import MCPError
 
-import desist
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
@@ -59,15 +59,15 @@ class MCPHandler:
         caller_of: who asks, by the context of a request.
     """
 
-    def __init__(self, core: RunService, caller_of: Callable[[Any], Caller]) -> None:
-        self._core, self._caller_of = core, caller_of
-        self._offered = mcp_tools(core.components)
+    def __init__(self, service: RunService, caller_of: Callable[[Any], Caller]) -> None:
+        self._service, self._caller_of = service, caller_of
+        self._offered = mcp_tools(service.components)
         self._running: dict[Key, _Call] = {}
 
     def server(self) -> Server[Any]:
         """Return the server, for any transport."""
         server: Server[Any] = Server(
-            "desist", version=desist.__version__, on_list_tools=self._list, on_call_tool=self._call
+            "desist", version=version("desist"), on_list_tools=self._list, on_call_tool=self._call
         )
         server.middleware.append(self._note_cancellation)
         return server
@@ -115,16 +115,16 @@ class MCPHandler:
         if "run" not in caller.scopes:
             raise HTTPProblem(403, "this token isn't good for this: it needs the scope 'run'")
         wish = StartOptions(options={"run_id": call.run_id})
-        start = self._core.start(component, parse_input(component, arguments), wish, caller)
+        start = self._service.start(component, parse_input(component, arguments), wish, caller)
         call.starting = asyncio.ensure_future(start)
         await asyncio.shield(call.starting)  # a start isn't torn: the run begins cancelled instead
-        await self._follow(ctx, await self._core.find(call.run_id, caller), caller)
-        return _tool_result(await self._core.find(call.run_id, caller))
+        await self._follow(ctx, await self._service.runs.find(call.run_id, caller), caller)
+        return _tool_result(await self._service.runs.find(call.run_id, caller))
 
     async def _follow(self, ctx: Any, found: StoredRun, caller: Caller) -> None:
         """Report progress until the run has ended."""
-        follower = await self._core.follow(found, None)
-        self._core.presence.joined(found.run_id, caller)
+        follower = await self._service.follow(found, None)
+        self._service.followers.joined(found.run_id, caller)
         count = 0
         try:
             while True:
@@ -136,7 +136,7 @@ class MCPHandler:
             pass
         finally:
             follower.stop(Source.client_disconnected)
-            self._core.presence.left(found.run_id, caller, lost=False)
+            self._service.followers.left(found.run_id, caller, lost=False)
 
     async def _stop(self, call: _Call, caller: Caller) -> None:
         """The client doesn't want it any more: cancel the run, and stay until it has ended."""
@@ -150,7 +150,7 @@ class MCPHandler:
         if call.starting is not None:
             await asyncio.wait({call.starting})
             if call.starting.exception() is None:
-                await self._core.settle(registry.cancel(call.run_id, reason), self._core.limits.wait)
+                await self._service.settle(registry.cancel(call.run_id, reason), self._service.limits.wait)
 
 
 def _key(ctx: Any, request_id: Any) -> Key:

@@ -30,11 +30,11 @@ class MCPEndpoint:
         streams: where requests that are being answered are counted, with all other streams of a client.
     """
 
-    def __init__(self, core: RunService, streams: StreamLimiter) -> None:
-        server = MCPHandler(core, _caller).server()
+    def __init__(self, service: RunService, streams: StreamLimiter) -> None:
+        server = MCPHandler(service, _caller).server()
         self._streams = streams
         self._sessions = StreamableHTTPSessionManager(
-            server, max_request_body_size=core.limits.body, max_sessions=SESSIONS, session_idle_timeout=IDLE
+            server, max_request_body_size=service.limits.body, max_sessions=SESSIONS, session_idle_timeout=IDLE
         )
 
     def route(self) -> Route:

@@ -40,23 +40,23 @@ def serve_stdio(workflows: Sequence[Workflow], agents: Sequence[Agent], db: Data
     Raises:
         ConfigurationError: something can't be served.
     """
-    core = RunService(Components(workflows, agents, db), Limits())
-    return asyncio.run(_serve(core))
+    service = RunService(Components(workflows, agents, db), Limits())
+    return asyncio.run(_serve(service))
 
 
-async def _serve(core: RunService) -> int:
+async def _serve(service: RunService) -> int:
     loop = asyncio.get_running_loop()
     told: asyncio.Future[int] = loop.create_future()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _set_signal, told, number)
-    speaking = asyncio.ensure_future(_serve_connection(core, _redirect_fd(0, os.devnull), _redirect_fd(1, None)))
+    speaking = asyncio.ensure_future(_serve_connection(service, _redirect_fd(0, os.devnull), _redirect_fd(1, None)))
     first: set[asyncio.Future[Any]] = {speaking, told}
     await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
     source, words = Source.client_disconnected, "the client left"
     if told.done():
         by_user = told.result() == signal.SIGINT
         source, words = (Source.interrupt, "Ctrl-C") if by_user else (Source.shutdown, "SIGTERM")
-    await core.house.drain(0.0, source, words)
+    await service.active_runs.drain(0.0, source, words)
     await asyncio.wait({speaking}, timeout=0 if source is Source.client_disconnected else CLOSING / 10)
     speaking.cancel()
     await asyncio.wait({speaking}, timeout=CLOSING)
@@ -68,8 +68,8 @@ def _set_signal(signalled: asyncio.Future[int], number: int) -> None:
         signalled.set_result(number)
 
 
-async def _serve_connection(core: RunService, reading: int, writing: int) -> None:
-    server = MCPHandler(core, lambda ctx: ANYONE).server()
+async def _serve_connection(service: RunService, reading: int, writing: int) -> None:
+    server = MCPHandler(service, lambda ctx: ANYONE).server()
     given = cast("AsyncFile[str]", _In(reading)), cast("AsyncFile[str]", _Out(writing))
     async with stdio_server(*given) as (read, write):
         await server.run(read, write, server.create_initialization_options())

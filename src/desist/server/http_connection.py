@@ -1,11 +1,13 @@
-"""One connection of the server: HTTP as uvicorn speaks it, with time limits, and within what all connections may be.
+"""One HTTP connection of the server: uvicorn's h11 protocol with timeouts, counted in the `ConnectionTable`.
 
-    headers  a whole request head must have come in `header_timeout` seconds, since the connection or the last answer
-    body     the body, in `body_timeout` seconds
-    busy     the request may take as long as it likes; a client that takes nothing of the answer for `patience` is cut
-    closing  what is still to be sent, `patience` seconds
+The timeout of each state:
 
-On the server's loop. The limits are on all of the headers, or all of the body: one byte now and then doesn't help.
+    headers  `header_timeout` seconds for the complete headers, from the connection or the previous response
+    body     `body_timeout` seconds for the complete body
+    busy     none for the request; `patience` seconds for a client that reads nothing of the response
+    closing  `patience` seconds for the client to read the rest
+
+All methods run on the server's loop. A timeout is for all of the headers or body: single bytes do not extend it.
 """
 
 from __future__ import annotations
@@ -18,24 +20,24 @@ import h11
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from desist.server.connections import Connections, State, network_of
+from desist.server.connection_table import ConnectionTable, State, network_of
 from desist.server.problems import HTTPProblem, answer
 from desist.server.settings import Limits
 
-__all__ = ["Connection"]
+__all__ = ["HttpConnection"]
 
 _TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-class Connection(H11Protocol):
-    """A connection. `of` makes the class for a server: uvicorn makes the objects itself."""
+class HttpConnection(H11Protocol):
+    """A connection. uvicorn creates the objects, so `of` returns a class bound to one server's table and limits."""
 
-    table: ClassVar[Connections]
+    table: ClassVar[ConnectionTable]
     limits: ClassVar[Limits]
 
     @classmethod
-    def of(cls, connections: Connections, limits: Limits) -> type[Connection]:
-        """Return the class of the connections of one server."""
+    def of(cls, connections: ConnectionTable, limits: Limits) -> type[HttpConnection]:
+        """Return the class for one server."""
         return type(cls.__name__, (cls,), {"table": connections, "limits": limits})
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -44,76 +46,78 @@ class Connection(H11Protocol):
         self.app = self._answer
         self.network = ""
         self._state = State.headers
-        self._seen: Any = None  #: the request that was looked at last
+        self._seen: Any = None  #: uvicorn's cycle that was admitted or refused last
         self._admitted = False
         self._deadline: asyncio.TimerHandle | None = None
-        self._writing: asyncio.TimerHandle | None = None  #: since the client has taken nothing
+        self._writing: asyncio.TimerHandle | None = None  #: runs while the client reads nothing
         self._closing = False
 
-    # -- what the loop tells
+    # -- called by the loop and by uvicorn
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
-        """Count it, and begin to wait for headers."""
+        """Register the connection and start the timeout for headers."""
         super().connection_made(transport)
         self.network = network_of(self.client[0] if self.client else "")
         self.table.open(self, transport.get_extra_info("socket").fileno())
-        self._limit(self.limits.header_timeout)
+        self._set_timeout(self.limits.header_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Remove the connection and cancel its timers."""
         self.table.close(self)
-        self._closing = True  # what is looked at later, at the end of the application's task, needs no timer
+        self._closing = True  # `_update` still runs at the end of the application's task: it must start no timer
         for timer in (self._deadline, self._writing):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came."""
+        """Receive data."""
         super().data_received(data)
-        self._look()
+        self._update()
 
     def pause_writing(self) -> None:
-        """The client doesn't take what is sent: not for ever, whatever answers it."""
+        """The send buffer is full: start the timeout for a client that reads nothing."""
         super().pause_writing()
         if self._writing is None:
             self._writing = self.loop.call_later(self.limits.patience, self.drop)
 
     def resume_writing(self) -> None:
-        """The client takes it."""
+        """The client reads again: stop that timeout."""
         super().resume_writing()
         if self._writing is not None:
             self._writing.cancel()
             self._writing = None
 
     def on_response_complete(self) -> None:
-        """The next request may come, or has come in part."""
+        """The next request may arrive, or has arrived in part."""
         super().on_response_complete()
-        self._look()
+        self._update()
 
-    # -- what follows from that
+    # -- state and timeouts
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, if there is room for it. A task of its own: it begins after `_look`."""
+        """Answer a request, or refuse it if there is no room. Runs in a task that starts after `_update`."""
         try:
             if self._admitted:
                 await self._application(scope, receive, send)
             else:
                 headers = {"Connection": "close", "Retry-After": "1"}
-                await answer(HTTPProblem(503, "the server has too many open requests", headers))(scope, receive, send)
+                await answer(HTTPProblem(503, "the server has too many open requests: try again later", headers))(
+                    scope, receive, send
+                )
         finally:
-            self.loop.call_soon(self._look)  # after uvicorn has closed what failed
+            self.loop.call_soon(self._update)  # after uvicorn has closed a failed connection
 
-    def _look(self) -> None:
-        """Note what the connection is at, and until when it may be."""
+    def _update(self) -> None:
+        """Update the state in the table, and start the timeout of a new state."""
         if self.transport.is_closing():
             if not self._closing:
                 self._closing = True
-                self._limit(self.limits.patience)
+                self._set_timeout(self.limits.patience)
             return
         if self.cycle is not self._seen:
             self._seen = self.cycle
-            self.table.change(self, State.headers)  # it may have been sent while the one before was answered
+            self.table.change(self, State.headers)  # a pipelined request arrived while the previous one was answered
             self._admitted = self.table.admit(self, cancels=_is_cancel(self.cycle.scope))
         if not self._admitted:
             state = State.headers
@@ -128,30 +132,30 @@ class Connection(H11Protocol):
             return
         self._state = state
         seconds = {State.headers: self.limits.header_timeout, State.body: self.limits.body_timeout}
-        self._limit(seconds.get(state))
+        self._set_timeout(seconds.get(state))
 
-    def _limit(self, seconds: float | None) -> None:
+    def _set_timeout(self, seconds: float | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        self._deadline = None if seconds is None else self.loop.call_later(seconds, self._late)
+        self._deadline = None if seconds is None else self.loop.call_later(seconds, self._on_timeout)
 
-    def _late(self) -> None:
-        """The time is over. Who has been sent something gets time to take it, once."""
+    def _on_timeout(self) -> None:
+        """Close the connection. A client with an unread response gets `patience` seconds to read it, once."""
         if self._closing:
             self.drop()
             return
-        half = self.conn.trailing_data[0] if self._state is State.headers else not self.cycle.response_started
-        if half:
+        incomplete = self.conn.trailing_data[0] if self._state is State.headers else not self.cycle.response_started
+        if incomplete:
             self.transport.write(_TIMED_OUT)
         self.transport.close()
-        self._look()
+        self._update()
 
     def drop(self) -> None:
-        """Close it at once, whatever is still to be sent."""
+        """Close the connection at once, without sending the rest."""
         self.transport.abort()
 
 
 def _is_cancel(scope: Mapping[str, Any]) -> bool:
-    """Whether a request stops runs: by its path, of which all routes that do have the word at the end."""
+    """Return whether a request cancels runs. The paths of all such routes end in this word."""
     path: str = scope["path"]
     return scope["method"] == "POST" and path.endswith(("/cancel", ":cancel"))
