@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from desist.calls.async_exception_safety import raise_in_thread
-from desist.cancel.token import current_call
+from desist.cancel.context import current_call
 from desist.exceptions import RunCancelled
 
 __all__ = ["AsyncExceptionGuard"]

@@ -11,7 +11,7 @@ import functools
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from desist.cancel.receipt import CancelReceipt, Latch
+from desist.cancel.receipt import CancelReceipt
 from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
@@ -23,6 +23,7 @@ from desist.run.outputs.agent import RunOutput
 from desist.run.outputs.workflow import WorkflowRunOutput
 from desist.run.storage.shared_store import shared_store
 from desist.run.storage.store import RunQuery, RunStore, StoredRun, StoredSession, read
+from desist.runtime.latch import Latch
 from desist.server.active_runs import ActiveRuns
 from desist.server.components import Component, Components, Kind
 from desist.server.disconnects import FollowerTracker
