@@ -14,7 +14,7 @@ from typing import Any, Literal
 from hanging_server import PATIENCE
 
 from desist import Agent, Step, Workflow
-from desist.calls.thread_call import InterruptMode
+from desist.calls.base import InterruptMode
 from desist.cancel import CancelReceipt, RunStatus
 from desist.runtime.stack_sampling import sample_stack
 from desist.testing import Call, ScriptedModel

@@ -22,7 +22,8 @@ import pytest
 from calls_scenario import LateEnds, Scene
 from hanging_server import PATIENCE
 
-from desist.calls.thread_call import InterruptMode, ThreadCall
+from desist.calls.base import InterruptMode
+from desist.calls.thread_call import ThreadCall
 from desist.calls.thread_pool import _threads, run_call, run_in_thread
 from desist.cancel import CancelToken, RunCancelled, check_cancelled, current_token, use_token
 

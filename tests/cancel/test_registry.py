@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from desist.cancel.reason import CancelReason, Source
-from desist.cancel.receipt import CancelReceipt, Latch
+from desist.cancel.receipt import CancelReceipt
 from desist.cancel.registry import RunRegistry
 from desist.cancel.registry import registry as the_registry
 from desist.cancel.scope import Outcome
@@ -18,6 +18,7 @@ from desist.exceptions import RunIdInUseError
 from desist.run.component.cancellation import cancel
 from desist.run.execution.run import Run, new_id
 from desist.run.storage.store import MemoryStore
+from desist.runtime.latch import Latch
 from desist.workflow import Step, StepInput, Workflow
 
 USER = CancelReason(source=Source.user, text="enough")

@@ -6,8 +6,8 @@ import asyncio
 import threading
 
 from desist import Workflow
-from desist.cancel.receipt import Latch
 from desist.cancel.registry import registry
+from desist.runtime.latch import Latch
 from desist.runtime.run_tasks import RunTasks
 from desist.testing import Gate
 

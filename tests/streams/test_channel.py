@@ -10,9 +10,10 @@ import threading
 import pytest
 
 from desist.cancel.reason import CancelReason, Source
-from desist.cancel.receipt import CancelReceipt, CancelRecord, Latch
+from desist.cancel.receipt import CancelReceipt, CancelRecord
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
+from desist.runtime.latch import Latch
 from desist.streams.channel import ChannelClosed, EventChannel
 
 

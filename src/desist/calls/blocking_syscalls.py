@@ -22,7 +22,7 @@ import weakref
 from collections.abc import Callable, Container
 from typing import Any
 
-from desist.cancel.token import current_call
+from desist.cancel.context import current_call
 
 __all__ = ["blocking_fds", "child_pids", "descendant_pids", "install_audit_hook", "kill", "kill_children", "unblock"]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from desist.calls.base import InterruptMode, current_call_owner
 from desist.calls.loop_call import LoopCall, submit_to_user_loop
-from desist.calls.thread_call import InterruptMode
-from desist.calls.thread_pool import current_owner, run_call, run_in_thread
+from desist.calls.thread_pool import run_call, run_in_thread
 from desist.cancel.token import current_token, use_token
 from desist.runtime.background_loop import background_loop
 
@@ -38,5 +38,5 @@ async def call_user_code(
         return await call()
     token = current_token().child()
     with use_token(token):
-        work = LoopCall(call, name, current_owner(), token, interrupt)
+        work = LoopCall(call, name, current_call_owner(), token, interrupt)
     return await run_call(work, submit_to_user_loop)

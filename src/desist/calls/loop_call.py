@@ -17,7 +17,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from desist.calls.thread_call import CallOwner, InterruptMode, user_frames
+from desist.calls.base import CallOwner, InterruptMode
+from desist.calls.thread_call import user_frames
 from desist.cancel.receipt import Abandoned
 from desist.cancel.token import CancelToken
 from desist.runtime.loop_waker import waker_for

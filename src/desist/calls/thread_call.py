@@ -17,80 +17,30 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any
 from weakref import ref
 
 from desist.calls.async_exception import AsyncExceptionGuard
+from desist.calls.base import CallOwner, InterruptMode
 from desist.calls.blocking_syscalls import child_pids, install_audit_hook, kill_children, unblock
+from desist.cancel.context import current_call
 from desist.cancel.receipt import Abandoned
-from desist.cancel.token import CancelToken, current_call
+from desist.cancel.token import CancelToken
 from desist.runtime.loop_waker import waker_for
 from desist.runtime.stack_sampling import sample_stack
 from desist.runtime.switch_interval import lower_switch_interval, restore_switch_interval
 from desist.runtime.timer_thread import reaper
 
-__all__ = ["Call", "CallOwner", "InterruptMode", "ThreadCall", "abandoned_calls", "user_frames"]
+__all__ = ["ThreadCall", "abandoned_calls", "user_frames"]
 
 log = logging.getLogger("desist.cancel")
 
-#: How a call may be interrupted: by all layers, by its token only, or not at all.
-InterruptMode = Literal["auto", "cooperative", "never"]
 #: Seconds between two attempts to unblock a call, at first and at most.
 FIRST, SLOWEST = 0.001, 1.0
+#: Seconds that a call may take to unwind when it leaves its shield after the grace, before it counts as abandoned.
+UNWIND_TIMEOUT = 0.1
 
 _abandoned: set[ThreadCall] = set()
-
-
-class Call(Protocol):
-    """Work that a run waits for and can stop: a call in a thread, on a user loop, in a process."""
-
-    name: str
-    owner: CallOwner | None
-    token: CancelToken
-    interrupt_mode: InterruptMode
-    started_at: float  #: seconds since the epoch
-    abandoned: bool  #: given up, and still running
-    ended: bool
-
-    @property
-    def kind(self) -> str:
-        """Return "thread", "task" or "process"."""
-
-    @property
-    def shield_deadline(self) -> float:
-        """Until when it must not be given up, in seconds of `time.monotonic`."""
-
-    @property
-    def kill_deadline(self) -> float:
-        """Until when it may take to die after it was killed: not even a forced cancel gives it up before."""
-
-    async def result(self) -> Any:
-        """Wait for it and return what it returned, or raise what it raised."""
-
-    def shorten_grace(self, grace: float) -> None:
-        """End within `grace` seconds, if it is being stopped: the grace was shortened."""
-
-    def interrupt(self, grace: float, *, force: bool = False) -> None:
-        """Get it to end, and keep at it. From any thread; returns at once."""
-
-    def abandon(self) -> Abandoned:
-        """Give it up; return how it stands."""
-
-    def stack(self) -> str:
-        """Return where it is now, as text; "" where that can't be seen."""
-
-
-class CallOwner(Protocol):
-    """The run that work is done for."""
-
-    def call_started(self, work: Call) -> None:
-        """Take it on. Raises `RunCancelled` if no new work may start."""
-
-    def call_ended(self, work: Call) -> None:
-        """It has ended."""
-
-    def connections_closed(self, count: int) -> None:
-        """The canceller shut so many connections to providers down."""
 
 
 class ThreadCall:
@@ -216,7 +166,8 @@ class ThreadCall:
         """Spare it no more."""
         self.shielded -= 1
         if not self.shielded:
-            self.shield_deadline = self._budget = 0.0
+            self._budget = 0.0
+            self.shield_deadline = min(self.shield_deadline, time.monotonic() + UNWIND_TIMEOUT)
 
     def interrupt(self, grace: float, *, force: bool = False) -> None:
         """Get it out of its thread, and keep at it. From any thread; returns at once.

@@ -7,7 +7,6 @@ cancel; what happens to the call itself is told in `desist.calls.thread_call`.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import os
 import queue
 import threading
@@ -15,21 +14,13 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from desist.calls import thread_call as work_module
-from desist.calls.thread_call import Call, CallOwner, InterruptMode, ThreadCall, abandoned_calls
+from desist.calls.base import Call, InterruptMode, current_call_owner
+from desist.calls.thread_call import ThreadCall, abandoned_calls
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.token import current_token, use_token
 from desist.exceptions import TooManyAbandonedError
 
-__all__ = [
-    "MAX_ABANDONED",
-    "CallOwner",
-    "ThreadCall",
-    "abandoned_calls",
-    "current_owner",
-    "run_call",
-    "run_in_thread",
-    "set_owner",
-]
+__all__ = ["MAX_ABANDONED", "abandoned_calls", "run_call", "run_in_thread"]
 
 T = TypeVar("T")
 
@@ -49,18 +40,6 @@ MAX_ABANDONED = 64
 IDLE = 10.0
 #: Seconds of grace for a call whose own timeout is over.
 TIMEOUT_GRACE = 0.05
-
-_owner: contextvars.ContextVar[CallOwner | None] = contextvars.ContextVar("desist_owner", default=None)
-
-
-def current_owner() -> CallOwner | None:
-    """Return the run that this code works for, or None."""
-    return _owner.get()
-
-
-def set_owner(owner: CallOwner | None) -> None:
-    """Make `owner` the run that this context works for; None: none."""
-    _owner.set(owner)
 
 
 class ThreadPool:
@@ -130,7 +109,7 @@ async def run_in_thread(call: Callable[[], T], *, name: str, interrupt: Interrup
             f"{name!r} was not started: {len(abandoned)} abandoned calls still occupy threads ({names}). "
             "Give those tools a timeout, or let them use desist.cancel.sleep() and check_cancelled()."
         )
-    owner, token = _owner.get(), current_token().child()
+    owner, token = current_call_owner(), current_token().child()
     with use_token(token):
         work = ThreadCall(call, name, owner, token, interrupt)
     result: T = await run_call(work, _threads.submit)

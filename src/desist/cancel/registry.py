@@ -7,6 +7,7 @@ start can't miss each other.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import weakref
@@ -16,10 +17,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from desist.cancel.reason import CancelReason
-from desist.cancel.receipt import CancelReceipt, CancelRecord, Latch
+from desist.cancel.receipt import CancelReceipt, CancelRecord
 from desist.cancel.scope import Outcome, Reach, Scope
 from desist.cancel.status import RunStatus
 from desist.exceptions import RunIdInUseError
+from desist.runtime.latch import Latch
 
 if TYPE_CHECKING:
     from desist.cancel.reason import Source
@@ -192,3 +194,4 @@ class RunRegistry:
 
 #: The registry of this process.
 registry = RunRegistry()
+os.register_at_fork(after_in_child=registry.reset_after_fork)

@@ -9,7 +9,8 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 
-from desist.cancel.token import CancelToken, current_call, current_token, use_token
+from desist.cancel.context import current_call
+from desist.cancel.token import CancelToken, current_token, use_token
 from desist.runtime.run_tasks import current_tasks
 
 __all__ = ["shield"]

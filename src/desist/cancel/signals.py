@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from desist.cancel.reason import Source
-from desist.runtime.background_loop import drain, stop_all
+from desist.cancel.shutdown import drain, stop_all
 from desist.runtime.timer_thread import reaper
 
 __all__ = ["cancellation_source", "drain_on_sigterm", "main_handles_interrupt"]

@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
+from desist.cancel.context import current_call
 from desist.cancel.reason import CancelReason, Source
 from desist.exceptions import RunCancelled
 
@@ -27,15 +28,6 @@ __all__ += ["sleep", "use_token"]
 log = logging.getLogger("desist.cancel")
 _current: contextvars.ContextVar[CancelToken | None] = contextvars.ContextVar("desist_token", default=None)
 _ids = itertools.count()
-
-
-class _ThreadLocalCall(threading.local):
-    """The blocking call that this thread does, if it is one of ours."""
-
-    call: Any = None
-
-
-current_call = _ThreadLocalCall()
 
 
 class Decided(Protocol):

@@ -14,7 +14,7 @@ import socket
 import threading
 from collections.abc import Iterator
 
-from desist.calls.thread_pool import CallOwner, current_owner
+from desist.cancel.context import ConnectionOwner, current_owner
 from desist.cancel.token import current_token
 
 __all__ = ["Upstream", "current_upstream", "upstream"]
@@ -27,7 +27,7 @@ class Upstream:
 
     __slots__ = ("_lock", "_owner", "_shut_down", "_sockets", "closed", "shut")
 
-    def __init__(self, owner: CallOwner | None = None) -> None:
+    def __init__(self, owner: ConnectionOwner | None = None) -> None:
         self._owner = owner
         self._lock = threading.Lock()
         self._sockets: dict[int, socket.socket] = {}

@@ -9,17 +9,12 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import sys
 import threading
-import time
 from collections.abc import Callable
 
-from desist.cancel.reason import Source
-from desist.cancel.registry import RunHandle, registry
+__all__ = ["BackgroundLoop", "background_loop", "register_at_exit"]
 
-__all__ = ["BackgroundLoop", "background_loop", "drain", "register_at_exit", "stop_all"]
-
-_last: list[Callable[[], object]] = []
+_exit_actions: list[Callable[[], object]] = []
 
 
 class BackgroundLoop:
@@ -79,39 +74,18 @@ class BackgroundLoop:
 background_loop = BackgroundLoop()
 
 
-def drain(timeout: float = 2.0) -> None:
-    """Cancel all live runs and wait until they have settled, for at most `timeout` seconds in all."""
-    by_user = getattr(sys, "last_type", None) is KeyboardInterrupt
-    source = Source.interrupt if by_user else Source.shutdown
-    until = time.monotonic() + timeout
-    for root in stop_all(source, "the interpreter is ending"):
-        root.settled.wait(max(0.0, until - time.monotonic()))
-
-
-def stop_all(source: Source, text: str) -> list[RunHandle]:
-    """Cancel all live runs, without waiting; return those at the tops of their trees."""
-    roots = list({id(run.root): run.root for run in registry.live()}.values())
-    for root in roots:
-        root.stop(source, text)
-    return roots
-
-
 def register_at_exit(action: Callable[[], object]) -> None:
     """Call `action()` when the interpreter ends, once the live runs have been drained. It must be quick."""
-    _last.append(action)
+    _exit_actions.append(action)
 
 
-def _leave() -> None:
-    drain()
-    for action in _last:
+def _exit() -> None:
+    for action in _exit_actions:
         action()
     background_loop.close()
 
 
-def _reset_after_fork() -> None:
-    registry.reset_after_fork()
-    background_loop.reset_after_fork()
-
-
-atexit.register(_leave)
-os.register_at_fork(after_in_child=_reset_after_fork)
+# Registered before the exit handler of `desist.cancel.shutdown`, which imports this module: exit handlers run in
+# reverse order, so the live runs have settled when `_exit` stops what they need.
+atexit.register(_exit)
+os.register_at_fork(after_in_child=background_loop.reset_after_fork)

@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from desist.cancel.receipt import CancelReceipt, Latch
+from desist.cancel.receipt import CancelReceipt
 from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
@@ -19,6 +19,7 @@ from desist.run.execution.follow import follow_in_process, follow_shared
 from desist.run.execution.run import new_id
 from desist.run.storage.shared_store import shared_store
 from desist.run.storage.store import StoredRun, read
+from desist.runtime.latch import Latch
 from desist.server.active_runs import ActiveRuns
 from desist.server.components import Components
 from desist.server.disconnects import FollowerTracker

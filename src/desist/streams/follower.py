@@ -13,8 +13,9 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from desist.cancel.reason import Source
-from desist.cancel.receipt import CancelReceipt, Latch
+from desist.cancel.receipt import CancelReceipt
 from desist.cancel.scope import Outcome
+from desist.runtime.latch import Latch
 from desist.runtime.timer_thread import reaper
 from desist.streams.channel import ChannelClosed, EventChannel
 

@@ -18,10 +18,11 @@ from types import TracebackType
 from typing import Generic, Protocol, TypeVar
 
 from desist.cancel.reason import Source
-from desist.cancel.receipt import CancelReceipt, Latch
+from desist.cancel.receipt import CancelReceipt
 from desist.cancel.signals import cancellation_source, main_handles_interrupt
 from desist.cancel.token import current_token
 from desist.exceptions import DesistError
+from desist.runtime.latch import Latch
 from desist.runtime.timer_thread import reaper
 from desist.streams.channel import ChannelClosed, EventChannel
 

@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from desist.cancel.token import current_call, current_token
+from desist.cancel.context import current_call
+from desist.cancel.token import current_token
 
 __all__ = ["Gate"]
 

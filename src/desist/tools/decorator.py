@@ -11,7 +11,7 @@ from desist.tools.function import NOT_YET, Function
 from desist.tools.isolation import Isolation
 
 if TYPE_CHECKING:
-    from desist.calls.thread_call import InterruptMode
+    from desist.calls.base import InterruptMode
 
 __all__ = ["tool"]
 

@@ -23,7 +23,7 @@ from desist.tools.isolation import Isolation, check_options, check_reachable, re
 from desist.tools.signature import EMPTY, is_async, unwrap
 
 if TYPE_CHECKING:
-    from desist.calls.thread_call import InterruptMode
+    from desist.calls.base import InterruptMode
     from desist.tools.parameters import ParameterSchema
     from desist.tools.spec import OwningToolkit
 

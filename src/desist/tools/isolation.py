@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from desist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from desist.calls.thread_call import InterruptMode
+    from desist.calls.base import InterruptMode
 
 __all__ = ["LINKED", "Isolation", "check_options", "check_reachable", "refuse_linked"]
 

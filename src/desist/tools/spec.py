@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from desist.calls.thread_call import InterruptMode
+    from desist.calls.base import InterruptMode
     from desist.tools.isolation import Isolation
 
 __all__ = ["OwningToolkit", "ToolSpec"]

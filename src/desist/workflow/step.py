@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from desist.agent.agent import Agent
-from desist.calls.thread_call import InterruptMode
+from desist.calls.base import InterruptMode
 from desist.exceptions import ConfigurationError, StepError
 from desist.run.events.steps import StepCompletedEvent, StepOutputEvent, StepProgressEvent
 from desist.run.execution.cleanup import CleanupHook, bind_hook, check_hook

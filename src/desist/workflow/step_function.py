@@ -11,8 +11,8 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+from desist.calls.base import InterruptMode
 from desist.calls.dispatch import call_user_code
-from desist.calls.thread_call import InterruptMode
 from desist.exceptions import ConfigurationError, StepError, UnsupportedError
 from desist.run.events.base import BaseRunOutputEvent, content_text
 from desist.run.events.steps import StepOutputEvent

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from desist.calls.process.protocol import frame
 from desist.calls.process.worker_process import MARK, WorkerProcess, current_settings
-from desist.runtime.background_loop import drain
+from desist.cancel.shutdown import drain
 
 __all__ = ["IDLE", "MAX_WORKERS", "ProcessPool", "pool"]
 

@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from desist.calls.base import CallOwner, InterruptMode, current_call_owner
 from desist.calls.process.connection import OnItem, WorkerConnection, answer_value, worker_died_error
 from desist.calls.process.pool import pool
 from desist.calls.process.protocol import pack_call
 from desist.calls.process.worker_process import WorkerProcess
-from desist.calls.thread_call import CallOwner, InterruptMode
-from desist.calls.thread_pool import TIMEOUT_GRACE, current_owner
+from desist.calls.thread_pool import TIMEOUT_GRACE
 from desist.cancel.receipt import Abandoned
 from desist.cancel.token import current_token
 from desist.exceptions import ConfigurationError, ToolError
@@ -245,7 +245,7 @@ async def run_in_process(
     """
     _check_possible(name)
     body, main, modules = pack_call(call, args, kwargs or {}, name)
-    owner = current_owner()
+    owner = current_call_owner()
     work = ProcessCall(PackedCall(body, main, modules, on_item), name, owner, interrupt, grace)
     if owner is not None:
         owner.call_started(work)

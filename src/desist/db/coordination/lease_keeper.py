@@ -13,7 +13,7 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from desist.cancel.receipt import CancelRecord, Latch
+from desist.cancel.receipt import CancelRecord
 from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
 from desist.db.process.identity import starting_runs, this_process
@@ -24,6 +24,7 @@ from desist.db.recovery.orphans import end_orphans, end_unresponsive, orphan_rea
 from desist.db.tables.base import RunRow, SharedTables
 from desist.exceptions import StoreError
 from desist.run.storage.values import CancelRequest
+from desist.runtime.latch import Latch
 
 if TYPE_CHECKING:
     from desist.db.store.shared_table_store import SharedTableStore

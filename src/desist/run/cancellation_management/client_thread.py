@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from desist.cancel.reason import CancelReason, Source
-from desist.cancel.receipt import CancelRecord, Latch
+from desist.cancel.receipt import CancelRecord
 from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
 from desist.exceptions import StoreError
 from desist.run.storage.shared_store import ClaimResult
 from desist.run.storage.values import CancelRequest
+from desist.runtime.latch import Latch
 
 if TYPE_CHECKING:
     from desist.run.cancellation_management.base import BaseRunCancellationManager

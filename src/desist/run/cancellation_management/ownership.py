@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from desist.cancel.receipt import CancelReceipt, CancelRecord, Latch
+from desist.cancel.receipt import CancelReceipt, CancelRecord
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 from desist.exceptions import ConfigurationError, StoreError
@@ -25,6 +25,7 @@ from desist.run.storage.shared_store import ClaimResult
 from desist.run.storage.store import RunStore
 from desist.run.storage.values import CancelRequest, StoredRun
 from desist.runtime.background_loop import register_at_exit
+from desist.runtime.latch import Latch
 
 if TYPE_CHECKING:
     from desist.run.cancellation_management.base import BaseRunCancellationManager, ManagedRunState

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from desist.calls.dispatch import call_user_code
-from desist.calls.thread_pool import set_owner
+from desist.cancel.context import set_owner
 from desist.cancel.receipt import CleanupResult
 from desist.cancel.token import CancelToken, set_current
 from desist.exceptions import ConfigurationError, RunCancelled

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from desist.cancel.reason import CancelReason
-from desist.cancel.receipt import CancelRecord, Latch
+from desist.cancel.receipt import CancelRecord
 from desist.cancel.scope import Scope
 from desist.cancel.status import RunStatus
 from desist.cancel.token import CancelToken
@@ -27,6 +27,7 @@ from desist.run.storage.event_buffer import EventBuffer
 from desist.run.storage.shared_store import shared_store
 from desist.run.storage.store import PartKind, RunStore
 from desist.run.telemetry.gate import trace_run
+from desist.runtime.latch import Latch
 from desist.runtime.loop_probe import LoopProbe
 from desist.runtime.run_tasks import RunTasks
 from desist.runtime.timer_thread import Timer

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from desist.calls.thread_call import Call
+from desist.calls.base import Call
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import Abandoned, CancelReceipt
 from desist.cancel.scope import BodyState as BodyState

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from desist.cancel.reason import CancelReason, Source
-from desist.cancel.receipt import CancelReceipt, Latch
+from desist.cancel.receipt import CancelReceipt
 from desist.cancel.registry import registry
 from desist.cancel.scope import CleanupState, Outcome, Reach
 from desist.cancel.status import RunStatus
@@ -24,6 +24,7 @@ from desist.run.storage.shared_store import ClaimResult, refuse_on_loop
 from desist.run.storage.values import CancelRequest, StoredRun
 from desist.runtime.daemon_thread import to_daemon_thread
 from desist.runtime.helper_threads import asking_helpers
+from desist.runtime.latch import Latch
 
 __all__ = ["Ownership"]
 

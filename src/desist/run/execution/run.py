@@ -17,7 +17,7 @@ import contextvars
 import logging
 from typing import Any
 
-from desist.calls.thread_pool import set_owner
+from desist.cancel.context import set_owner
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.registry import registry
 from desist.cancel.signals import cancellation_source

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from desist.cancel.receipt import Latch
 from desist.cancel.status import RunStatus
 from desist.run.storage.shared_store import SharedStore
 from desist.run.storage.values import StoredRun
+from desist.runtime.latch import Latch
 
 __all__ = ["ClaimedRun", "CompletionWatch", "QueueStore", "QueuedRun", "queue_store"]
 
