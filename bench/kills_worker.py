@@ -63,7 +63,7 @@ def finish(db: Any, resumed: Workflow) -> None:
             db.end_lost_runs()
         except StoreError:  # what stays open is counted
             pass
-        with store.place.reading() as tables:
+        with store.backend.reading() as tables:
             if not tables.open_anywhere():
                 break
         time.sleep(0.5)

@@ -240,7 +240,7 @@ def test_closing(on_disk: BaseDb) -> None:
     with pytest.raises(StoreError, match="is closed"):
         store.save_run(agent_run("late")).result()  # type: ignore[union-attr]
     on_disk.close()
-    again = type(on_disk)(getattr(on_disk, "db_url", None) or store.place.path)  # type: ignore[attr-defined, call-arg]
+    again = type(on_disk)(getattr(on_disk, "db_url", None) or store.backend.path)  # type: ignore[attr-defined, call-arg]
     assert again.get_run("r") is not None
     again.close()
 

@@ -50,7 +50,7 @@ class Half:
         await self.gate.wait()
 
     def now(self) -> tuple[bool, bool]:
-        place: Any = self.store.place  # type: ignore[attr-defined]
+        place: Any = self.store.backend  # type: ignore[attr-defined]
         with place.reading() as tables:
             return state(tables, "r")
 
@@ -66,7 +66,7 @@ def test_a_flush_that_is_on_its_way_takes_no_terminal_event(
     held, let_go = threading.Event(), threading.Event()
     half.writer.put(lambda tables: held.set() or let_go.wait(30))
     assert held.wait(30)
-    half.store.telling.now()  # type: ignore[attr-defined]  # the flush waits for the writer
+    half.store.events.flush()  # type: ignore[attr-defined]  # the flush waits for the writer
     between: list[tuple[bool, bool]] = []
     half.writer.put(lambda tables: between.append(state(tables, "r")))  # after the flush, and before the end
     if how == "cancelled":

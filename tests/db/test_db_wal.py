@@ -51,5 +51,5 @@ def test_a_log_that_goes_by_itself_is_no_error(tmp_path: Path) -> None:
     store = db._table_store
     for _ in range(2):  # the writer's connection goes when it has nothing to do
         assert run(db, "again") is None
-        store.place.detach()()
+        store.backend.detach()()
     db.close()

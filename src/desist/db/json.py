@@ -11,7 +11,7 @@ from desist.db.tables.json import JsonFolder
 __all__ = ["JsonDb"]
 
 
-class JsonDb(StoredDb):
+class JsonDb(StoredDb[TableStore]):
     """A folder of JSON files. Each look lists the folder: beyond some thousands of runs use `SqliteDb`.
 
     Parameters:

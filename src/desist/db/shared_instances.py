@@ -6,14 +6,18 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from desist.db.base import BaseDb
+from desist.db.store.shared_table_store import SharedTableStore
 from desist.db.store.table_store import TableStore
 from desist.exceptions import ConfigurationError, StoreError
 from desist.run.storage.store import RunStore
 
 __all__ = ["StoredDb"]
+
+AnyStore = TableStore | SharedTableStore
+S = TypeVar("S", bound=AnyStore)
 
 
 class _OpenStores:
@@ -21,19 +25,20 @@ class _OpenStores:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self._open: weakref.WeakValueDictionary[Hashable, TableStore] = weakref.WeakValueDictionary()
-        self._users: weakref.WeakKeyDictionary[TableStore, weakref.WeakSet[Any]] = weakref.WeakKeyDictionary()
+        self._open: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
+        self._users: weakref.WeakKeyDictionary[Any, weakref.WeakSet[Any]] = weakref.WeakKeyDictionary()
 
-    def take(self, key: Hashable, make: Callable[[], TableStore], user: Any) -> TableStore:
+    def take(self, key: Hashable, make: Callable[[], S], user: Any) -> S:
         with self.lock:
             store = self._open.get(key)
             if store is None:
                 store = self._open[key] = make()
                 self._users[store] = weakref.WeakSet()
             self._users[store].add(user)
-            return store
+            taken: S = store
+            return taken
 
-    def leave(self, store: TableStore, user: Any) -> bool:
+    def leave(self, store: AnyStore, user: Any) -> bool:
         """Return whether `user` was the last one."""
         with self.lock:
             users = self._users.get(store)
@@ -55,10 +60,10 @@ _stores = _OpenStores()
 os.register_at_fork(after_in_child=_stores.reset_after_fork)
 
 
-class StoredDb(BaseDb):
+class StoredDb(BaseDb, Generic[S]):
     """A database in a file or folder. Objects for the same place share one writer and its connections."""
 
-    def __init__(self, key: Hashable, make: Callable[[float], TableStore], timeout: float) -> None:
+    def __init__(self, key: Hashable, make: Callable[[float], S], timeout: float) -> None:
         if timeout <= 0:
             raise ConfigurationError(f"timeout={timeout} of {type(self).__name__} must be more than 0 seconds")
         self._closed = False
@@ -73,7 +78,7 @@ class StoredDb(BaseDb):
             StoreError: the database is closed.
         """
         if self._closed:
-            raise StoreError(f"{self._table_store.place.name} is closed")
+            raise StoreError(f"{self._table_store.backend.name} is closed")
         return self._table_store
 
     def flush(self) -> None:
@@ -83,7 +88,7 @@ class StoredDb(BaseDb):
             StoreError: that takes longer than the timeout, or fails.
         """
         if not self._table_store.flush():
-            raise StoreError(f"{self._table_store.place.name} could not be written in time")
+            raise StoreError(f"{self._table_store.backend.name} could not be written in time")
 
     def close(self) -> None:
         """Write what is left, and let go of threads and files. Also done when the interpreter ends."""

@@ -16,10 +16,8 @@ from desist.runtime.daemon_thread import to_daemon_thread
 __all__ = ["AsyncSqlDb", "SqlDb", "names_after"]
 
 
-class SqlDb(StoredDb):
+class SqlDb(StoredDb[SharedTableStore]):
     """A database whose runs any process may stop."""
-
-    _table_store: SharedTableStore
 
     def end_lost_runs(self) -> list[str]:
         """Give an end to runs whose processes have died; return their ids. Also done when the database is opened.
@@ -59,7 +57,7 @@ class SqlDb(StoredDb):
 
     def upgrade(self) -> SchemaReport:
         """Bring tables to what this desist needs, and say how they are then. Opening has done that already."""
-        self._table_store.place.upgrade()
+        self._table_store.backend.upgrade()
         return self._table_store.report()
 
 

@@ -38,7 +38,7 @@ def engine_config(store: SharedTableStore) -> EngineConfig:
         ConfigurationError: workers can't share this database.
         StoreError: it can't be reached.
     """
-    place: Any = store.place
+    place: Any = store.backend
     names: TableNames = place.names
     if isinstance(place, SqliteBackend):
         own = "" if names == TableNames() else f".{names.queue}"
@@ -68,7 +68,7 @@ _PARTS = {"username": "user", "password": "password", "host": "host", "port": "p
 
 def liveness_lock_of(store: SharedTableStore) -> LivenessLock | None:
     """Return how the end of a process on another machine is seen; None where that can't be."""
-    place: Any = store.place
+    place: Any = store.backend
     if isinstance(place, SqliteBackend) or place.target.is_pooled:
         return None
     from desist.engine.liveness_lock import LivenessLock

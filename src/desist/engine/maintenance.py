@@ -117,7 +117,7 @@ class MaintenanceThread:
 
     @property
     def _name(self) -> str:
-        return self._store.place.name
+        return self._store.backend.name
 
     # -- what it does
 

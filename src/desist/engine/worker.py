@@ -119,7 +119,7 @@ class Worker:
     @property
     def describe(self) -> str:
         """What it has, and where, for people."""
-        return f"runs of {', '.join(sorted(self._workflows))} in {self._store.place.name}"
+        return f"runs of {', '.join(sorted(self._workflows))} in {self._store.backend.name}"
 
     def stop(self, source: Source = Source.shutdown, text: str = "the worker is shutting down") -> None:
         """Leave in order: take no more runs, let the live ones go on for `drain` seconds, and part with the rest.

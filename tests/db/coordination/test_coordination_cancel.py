@@ -8,10 +8,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from journal_process import Worker
+from journal_stuck import sql
 
 from desist import Workflow
 from desist.cancel.scope import Outcome
+from desist.exceptions import LeaseLostError
 from desist.run.component.cancellation import cancel
 from desist.run.events.base import RunStatus
 from desist.testing import LoopbackProvider, Reply
@@ -156,3 +159,27 @@ def test_races_with_completion(worker: Start, db: Db) -> None:
         won[stored.value] += 1
     print(dict(won))
     assert set(won) <= {"CANCELLED", "COMPLETED"}
+
+
+def test_a_refused_claim_writes_nothing(worker: Start, db: Db, place: str) -> None:
+    """The owner's record stays as it is, whether the owner still works on the run or has ended it by then."""
+    owner, other = worker(), worker()
+    owner.start("half", "r")
+    before = sql(place, ("SELECT process, epoch, output, status FROM desist_runs", ()))
+    other.tell("run", "r", kind="quick")
+    told = other.hear("end", "r")
+    assert "works on the run r" in told["error"]
+    assert sql(place, ("SELECT process, epoch, output, status FROM desist_runs", ())) == before
+    mine = db.store.load_run("r")
+    leases: Any = db.store.leases  # type: ignore[attr-defined]  # of a shared store
+    assert mine is not None
+    mine.process = None
+    refused = db.store.claim_run(mine).result(30).refused  # type: ignore[attr-defined]
+    assert "works on the run r" in str(refused)
+    assert cancel("r", reason="enough", db=db).wait(30)
+    owner.hear("end", "r")
+    mine.status = S.error
+    with pytest.raises(LeaseLostError, match="works on the run r"):
+        db.store.save_run(mine).result(30)  # type: ignore[union-attr]
+    assert db.get_run("r").status is S.cancelled
+    assert leases.owned.get("r") is None, "nothing is left of it"

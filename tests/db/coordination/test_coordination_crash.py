@@ -313,9 +313,9 @@ def test_heard_of_after_all(worker: Start, db: Db) -> None:
     other.start("deaf", "r", grace=1000.0)
     receipt = cancel("r", db=db)
     store: Any = db.store
-    with store.place.reading() as tables:
+    with store.backend.reading() as tables:
         row = tables.get_run("r")
-    assert store._end_and_load(row).status is S.cancelling  # as `load_run` calls it once the lease was over
+    assert store.runs._end_and_load(row).status is S.cancelling  # as `load_run` calls it once the lease was over
     assert cancel("r", force=True, db=db).wait(30) and receipt.wait(30)
 
 
@@ -338,7 +338,7 @@ def test_the_frozen_worker_is_asked_to_cancel(db: Db, place: str, monkeypatch: p
         assert (receipt.outcome, bool(receipt), receipt.status) == (Outcome.finished, False, S.completed)
     *_, last = zombie
     assert (last.status, last.cancel.source) == (S.cancelled, Source.lease_lost)
-    with db.store.place.reading() as tables:  # type: ignore[attr-defined]  # of a shared store
+    with db.store.backend.reading() as tables:  # type: ignore[attr-defined]  # of a shared store
         assert tables.get_run("mine").status == "COMPLETED"
 
 
@@ -386,30 +386,30 @@ def test_a_heartbeat_that_was_undone(db: Db) -> None:
 
     held = store.writer.put(hold)
     assert arrived.wait(30)
-    store.writer.put_droppable(store.attendant.heartbeat_if_due)  # one transaction with the next
+    store.writer.put_droppable(store.leases.heartbeat_if_due)  # one transaction with the next
     store.writer.put_droppable(fail)
     go.set()
     held.result(30)
     db.flush()
-    with store.place.reading() as tables:
+    with store.backend.reading() as tables:
         assert tables.owner(this_process()) is not None
 
 
 def test_frozen_between_the_claim_and_its_answer(db: Db) -> None:
     """A claim holds since it was written: a process that was frozen before it heard of that looks before it begins."""
-    owned = db.store.attendant  # type: ignore[attr-defined]  # of a shared store
+    owned = db.store.leases  # type: ignore[attr-defined]  # of a shared store
     owned.on_claimed("r", 1)
-    owned.claim_is_durable("r", 1, time.monotonic() - lease_keeper.LEASE)
+    owned.owned.confirm("r", 1, time.monotonic() - lease_keeper.LEASE)
     assert owned.poll_is_overdue
-    owned.on_finished("r")
+    owned.owned.remove("r")
     owned.on_claimed("r", 1)
-    owned.claim_is_durable("r", 1, time.monotonic())
+    owned.owned.confirm("r", 1, time.monotonic())
     assert not owned.poll_is_overdue
     owned.on_claimed("s", 1)  # beside one that was looked at since
-    owned.claim_is_durable("s", 1, time.monotonic() - lease_keeper.LEASE)
+    owned.owned.confirm("s", 1, time.monotonic() - lease_keeper.LEASE)
     assert owned.poll_is_overdue
-    owned.on_finished("r")
-    owned.on_finished("s")
+    owned.owned.remove("r")
+    owned.owned.remove("s")
 
 
 def test_an_end_that_another_process_has_written(db: Db, place: str) -> None:

@@ -9,7 +9,10 @@ from journal_stuck import allow_changes, refuse_changes, sql
 
 from desist import Workflow
 from desist.db import PostgresDb, SqliteDb
+from desist.db.store.unwritten_ends import UnwrittenEnds
+from desist.exceptions import StoreError
 from desist.run.events.base import RunStatus
+from desist.run.storage.values import StoredRun
 from desist.testing import Gate
 
 pytestmark = pytest.mark.loud
@@ -51,3 +54,24 @@ def test_an_end_is_tried_again_by_itself(
     assert sql(place, ("SELECT status FROM desist_runs", ())) == [("COMPLETED",)]
     assert sql(place, ("SELECT count(*) FROM desist_events WHERE terminal = 1", ())) == [(1,)]
     assert db.get_run("r").store_error is None
+
+
+def test_an_end_is_in_the_writer_once(place: str, db: SqliteDb | PostgresDb) -> None:
+    """Ends that wait are sent when another one was written, each once, however many successes there are."""
+    store, sent = db._table_store, []
+    ends = UnwrittenEnds(store.writer, lambda run: sent.append(run.run_id))
+    runs = [
+        StoredRun(run_id=name, kind="agent", status=RunStatus.error, output=None, root_run_id=name) for name in "abcd"
+    ]
+    for run in runs[:3]:
+        ends.settle(run, StoreError("the disk is full"))
+    for _ in range(2):
+        ends.settle(runs[3], None)
+    assert sent == ["a", "b", "c"]
+    ends.settle(runs[0], None)  # the first answer
+    assert sent == ["a", "b", "c"]
+    ends.settle(runs[1], StoreError("again"))  # this one may be sent again
+    ends.settle(runs[2], None)
+    assert sent == ["a", "b", "c", "b"]
+    ends.settle(runs[1], None)
+    assert [ends.get(run.run_id) for run in runs] == [None] * 4

@@ -42,7 +42,7 @@ def test_what_was_seen_is_there_after_a_crash() -> None:
 
 def test_a_look_is_over_when_its_connection_breaks(db: PostgresDb, postgres: LocalPostgres) -> None:
     """What was seen is seen: that the look can't be ended in order harms nobody."""
-    place: Any = db.store.place  # type: ignore[attr-defined]  # of a shared store
+    place: Any = db.store.backend  # type: ignore[attr-defined]  # of a shared store
     with place.reading() as tables:
         ((backend,),) = tables._rows("SELECT pg_backend_pid()")
         assert tables.get_run("r") is None
@@ -52,7 +52,7 @@ def test_a_look_is_over_when_its_connection_breaks(db: PostgresDb, postgres: Loc
 
 def test_a_transaction_that_a_crashed_server_doesn_t_know(db: PostgresDb) -> None:
     """A number that the server had given before it crashed, and hasn't given again: what was in doubt isn't done."""
-    place: Any = db.store.place  # type: ignore[attr-defined]  # of a shared store
+    place: Any = db.store.backend  # type: ignore[attr-defined]  # of a shared store
     job = WriteJob(lambda tables: "done anew", durable=True)
     place._doubt = _UnknownOutcome(2**40, [job], ["lost"])
     assert place.write([job]) == ["done anew"]

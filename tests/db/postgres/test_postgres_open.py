@@ -236,7 +236,7 @@ def test_many_look_at_once(db: PostgresDb) -> None:
     inside, leave, seen = threading.Semaphore(0), threading.Event(), list[Any]()
 
     def look() -> None:
-        with store.place.reading() as tables:
+        with store.backend.reading() as tables:
             inside.release()
             assert leave.wait(30)
             seen.append(tables.get_run("r"))
@@ -292,10 +292,10 @@ def test_the_address_is_of_one_process(url: str) -> None:
         db = PostgresDb(sys.argv[1], timeout=20)
         workflow = Workflow("W", steps=[lambda given: "x"], db=db)
         workflow.run("go")
-        print(db.store.place.address, flush=True)
+        print(db.store.backend.address, flush=True)
         if os.fork() == 0:
             workflow.run("go")
-            print(db.store.place.address, flush=True)
+            print(db.store.backend.address, flush=True)
             db.close()
             os._exit(0)
         os.wait()

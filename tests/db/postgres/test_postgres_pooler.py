@@ -49,7 +49,7 @@ def test_through_a_pooler(
             output = workflow.run("go", session_id="s")
             assert (output.status, output.store_error) == (S.completed, None)
     assert len(db.get_runs("s", "workflow")) == 16 and len(same.get_runs("s")) == 8
-    place = db.store.place  # type: ignore[attr-defined]
+    place = db.store.backend  # type: ignore[attr-defined]
     while place._listener._thread.is_alive() and not place._listener.hears:
         db.flush()
     heard = place._listener.hears

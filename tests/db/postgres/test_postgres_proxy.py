@@ -47,7 +47,7 @@ def test_cut_at_the_end_of_a_transaction(url: str, when: Literal["before", "afte
         wire.cut_next_commit(when)
         assert store.writer.put(add).result(20) == "added"
         assert wire.was_cut.wait(20) and counted.is_set()
-        with store.place.reading() as tables:
+        with store.backend.reading() as tables:
             assert tables._rows("SELECT run_id FROM desist_intents") == [("x0",)]
         db.close()
 

@@ -98,7 +98,7 @@ def others(url: str, opened: object) -> Iterator[Others]:
 
 def of(db: PostgresDb) -> Any:
     """Return the place of a database."""
-    return db.store.place  # type: ignore[attr-defined]
+    return db.store.backend  # type: ignore[attr-defined]
 
 
 def stored(db: PostgresDb, count: int = 20) -> int:

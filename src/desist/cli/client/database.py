@@ -108,7 +108,7 @@ class DatabaseClient:
         store: Any = self.db.store  # what `open_database` opens is shared by processes, and has pages
         last, more = -1 if after is None else after, True
         while more:
-            with store.place.reading() as tables:
+            with store.backend.reading() as tables:
                 row = stream_run_id(tables, run_id)
                 page = read_page(tables, row, last) if row is not None else Page()
             yield from page.events

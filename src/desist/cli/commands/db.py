@@ -81,7 +81,7 @@ def _count(db: BaseDb, older_than: float, runs: bool) -> tuple[int, int]:
     """Return how many runs have events to be forgotten, and how many trees of runs would be."""
     before = time.time() - older_than
     store: Any = db.store
-    with store.place.reading() as tables:
+    with store.backend.reading() as tables:
         told = len(tables.prunable(before, "events", _ALL))
         return told, len(tables.prunable(before, "runs", _ALL)) if runs else 0
 

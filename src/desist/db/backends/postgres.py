@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from desist.db.backends.postgres_capacity import say_room
+from desist.db.backends.postgres_listener import Listener, acquire_listener, leave
 from desist.db.backends.postgres_read_pool import ReadPool
 from desist.db.backends.postgres_schema import Schema
 from desist.db.backends.postgres_writer_connection import WriterConnection, writers_of
 from desist.db.migrations.report import SchemaReport
-from desist.db.process.postgres_listener import Listener, acquire_listener, leave
 from desist.db.process.postgres_target import PostgresTarget, is_full, is_transient, without_password
 from desist.db.tables.base import ChangeDetector
 from desist.db.tables.postgres import FROZEN, PostgresTables, PostgresWriteTables

@@ -9,17 +9,15 @@ from __future__ import annotations
 import time
 
 from desist.cancel.scope import Outcome
-from desist.db.coordination.transactions import INTENT_TTL, get_run_header, pending_events
+from desist.db.coordination.transactions import INTENT_TTL, get_run_header, merge_parts, pending_events, read_limits
 from desist.db.events.rows import next_owner_index
 from desist.db.process.identity import this_process
 from desist.db.records.cancel_request import decode_cancel_request
-from desist.db.records.codec import encode
 from desist.db.records.rows import row_of, stored_of, with_children
 from desist.db.recovery.orphans import end_orphans, end_unresponsive, is_resumable, orphan_reason
-from desist.db.recovery.rebuild import budget_usage, rebuild_output
 from desist.db.tables.base import QUEUED, RunRow
 from desist.db.tables.sql import SqlTables
-from desist.exceptions import LeaseLostError
+from desist.exceptions import LeaseLostError, StoreError
 from desist.run.events.base import RunStatus
 from desist.run.options.durable_limits import DurableLimits
 from desist.run.storage.values import CancelRequest, StoredRun
@@ -61,8 +59,9 @@ def take_queued(tables: SqlTables, run_id: str) -> tuple[RunRow, StoredRun, str]
     row = tables.get_run(run_id)
     if row is None or row.is_final or (row.process != QUEUED and not is_resumable(row)) or row.cancel is not None:
         return None
-    _merge_parts(tables, row)
-    row.process, row.epoch = this_process(), row.epoch + 1
+    if merge_parts(tables, row, RunStatus.pending) is None:
+        return None
+    row.process, row.epoch, row.updated_at = this_process(), row.epoch + 1, time.time()
     tables.put_run(row)
     run = stored_of(row, with_children(tables, row))
     run.options = DurableLimits.of(row.options) if row.options is not None else None
@@ -102,7 +101,10 @@ def requeue(tables: SqlTables, run: StoredRun, epoch: int) -> CancelRequest | No
 
 def may_be_requeued(row: RunRow, owner_ids: set[str]) -> bool:
     """Whether a run whose process has died is one of a worker's workflow, and goes on without being asked for."""
-    budget = DurableLimits.of(row.options).budget
+    try:
+        budget = read_limits(row).budget
+    except StoreError:  # queueing it ends it
+        budget = None
     priced = budget is not None and budget.cost is not None  # it waits for `resume_lost_runs(price=...)`
     return row.owner_id in owner_ids and row.parent_run_id is None and is_resumable(row) and not priced
 
@@ -116,23 +118,15 @@ def requeue_lost(tables: SqlTables, root_run_id: str) -> bool:
     row = tables.get_run(root_run_id)
     if row is None or row.is_final or not is_resumable(row) or orphan_reason(row, tables) is None:
         return False
-    _queue_again(tables, row)
-    return True
+    return _queue_again(tables, row)
 
 
-def _queue_again(tables: SqlTables, row: RunRow) -> None:
-    _merge_parts(tables, row)
-    row.process = QUEUED
+def _queue_again(tables: SqlTables, row: RunRow) -> bool:
+    """Let a run wait for a worker; return False if its record can't be read: then the run has ended by this."""
+    if merge_parts(tables, row, RunStatus.pending) is None:
+        return False
+    row.process, row.updated_at = QUEUED, time.time()
     tables.put_run(row)
     asked = tables.get_queued(row.run_id)
     tables.put_queued(row.run_id, row.owner_id or "", asked.options if asked is not None else "{}")
-
-
-def _merge_parts(tables: SqlTables, row: RunRow) -> None:
-    """Put into the record what has finished: writing it drops the parts."""
-    parts = tables.parts(row.run_id)
-    output, options = rebuild_output(row, parts, dead=True), DurableLimits.of(row.options)
-    options.spent = budget_usage(parts) or options.spent
-    row.options = options.text()
-    output.status = RunStatus.pending
-    row.status, row.output, row.updated_at = RunStatus.pending.value, encode(output), time.time()
+    return True

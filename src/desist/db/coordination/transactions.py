@@ -18,10 +18,18 @@ from desist.db.process.identity import describe_process, this_process
 from desist.db.records.cancel_request import CancelRequestRow, decode_cancel_request
 from desist.db.records.codec import encode
 from desist.db.records.rows import put_run, row_of, stored_of, update_session, with_children
-from desist.db.recovery.orphans import PAUSED, end_orphans, is_live_elsewhere, is_over, is_resumable, orphan_reason
+from desist.db.recovery.orphans import (
+    PAUSED,
+    end_orphans,
+    fail_run,
+    is_live_elsewhere,
+    is_over,
+    is_resumable,
+    orphan_reason,
+)
 from desist.db.recovery.rebuild import budget_usage, rebuild_output
-from desist.db.tables.base import QUEUED, EventRow, RunRow, SharedTables
-from desist.exceptions import LeaseLostError, StoreError
+from desist.db.tables.base import QUEUED, EventRow, RunRow, SharedTables, Tables
+from desist.exceptions import LeaseLostError, StoreError, UnreadableError
 from desist.run.options.durable_limits import DurableLimits
 from desist.run.storage.values import CancelRequest, StoredRun
 
@@ -32,7 +40,9 @@ __all__ = [
     "finish_run",
     "finish_unless_cancelled",
     "leave_lost",
+    "merge_parts",
     "pending_events",
+    "read_limits",
     "record_cancel",
     "replace_run",
     "request_cancel",
@@ -238,10 +248,9 @@ def take_orphans(tables: SharedTables, run_id: str) -> tuple[RunRow, StoredRun] 
     row = tables.get_run(run_id)
     if row is None or row.is_final or not is_resumable(row) or orphan_reason(row, tables) is None:
         return None
-    parts = tables.parts(row.run_id)
-    row.output, options = encode(rebuild_output(row, parts, dead=True)), DurableLimits.of(row.options)
-    options.spent = budget_usage(parts) or options.spent
-    row.options = options.text()
+    options = merge_parts(tables, row)
+    if options is None:
+        return None
     row.process, row.epoch, row.updated_at = this_process(), row.epoch + 1, time.time()
     tables.put_run(row)
     run = stored_of(row, with_children(tables, row))
@@ -249,6 +258,40 @@ def take_orphans(tables: SharedTables, run_id: str) -> tuple[RunRow, StoredRun] 
     run.options = options
     run.next_event = next_owner_index(last[0] if last is not None else None)
     return row, run
+
+
+def merge_parts(tables: Tables, row: RunRow, status: RunStatus | None = None) -> DurableLimits | None:
+    """Put into a record what has finished in its run, because writing the record drops the parts; return the limits.
+
+    A record that can't be read can't go on: its run is ended, the stored text stays, and None is returned. Raising
+    would roll the transaction back, with the ends of all other orphans of the tree, at each attempt.
+
+    Parameters:
+        status: of the run from now on; None: unchanged.
+    """
+    parts = tables.parts(row.run_id)
+    try:
+        output, limits = rebuild_output(row, parts, dead=True), read_limits(row)
+        limits.spent = budget_usage(parts) or limits.spent
+    except StoreError as error:
+        fail_run(tables, row.run_id, str(error))
+        return None
+    if status is not None:
+        output.status, row.status = status, status.value
+    row.output, row.options = encode(output), limits.text()
+    return limits
+
+
+def read_limits(row: RunRow) -> DurableLimits:
+    """Return the limits of a run.
+
+    Raises:
+        UnreadableError: the text can't be read.
+    """
+    try:
+        return DurableLimits.of(row.options)
+    except Exception as error:  # of whatever kind: what is stored may be anything
+        raise UnreadableError(f"the stored limits of run {row.run_id} can't be read: {error}") from error
 
 
 def leave_lost(tables: SharedTables, run_id: str, process: str | None) -> None:

@@ -1,7 +1,8 @@
-"""Storing what runs tell: now and then, all that has gathered in this process, in one transaction.
+"""Storing events: every 40 ms, all that has gathered in this process, as one job of the store's writer.
 
-Called by runs, with the lock of their tree held; written by the store's writer. The last events of a run don't come
-this way: they are written together with its end (`transactions`).
+Runs call `schedule` with the lock of their tree held; so it only appends, under a lock that is never held for longer.
+The timer thread calls `_leave_to_writer`, the writer `_rows`. The last events of a run don't come this way: they are
+stored in the transaction that stores its end (`transactions`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from desist.db.events.rows import rows_of
@@ -17,8 +19,8 @@ from desist.run.storage.event_buffer import EventBuffer
 from desist.runtime.timer_thread import reaper
 
 if TYPE_CHECKING:
-    from desist.db.store.shared_table_store import SharedTableStore
     from desist.db.tables.base import EventRow, SharedTables
+    from desist.db.writer import Writer
 
 __all__ = ["EventFlusher"]
 
@@ -27,20 +29,26 @@ FLUSH_INTERVAL = 0.04
 
 
 class EventFlusher:
-    """What the runs of one store have told and what isn't on its way yet."""
+    """The events that the runs of one store have emitted and that aren't in the writer yet.
 
-    def __init__(self, store: SharedTableStore) -> None:
-        self._store = store
-        self.start_anew()
+    Parameters:
+        writer: what stores them.
+        epoch_of: returns the epoch in which this process may write about a run.
+        on_fenced: called in the writer when a row was refused: the run may belong to another process. Must not block.
+    """
+
+    def __init__(self, writer: Writer, epoch_of: Callable[[str], int | None], on_fenced: Callable[[], None]) -> None:
+        self._writer, self._epoch_of, self._on_fenced = writer, epoch_of, on_fenced
+        self.reset_after_fork()
         _all.add(self)
 
-    def start_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Forget everything: in a forked child the runs are the parent's."""
         self._lock = threading.Lock()
         self._due: list[EventBuffer] = []
 
     def schedule(self, recorder: EventBuffer) -> None:
-        """A run has told something. Doesn't wait: another thread holds the lock for an instant only."""
+        """Store the events of a run soon. From any thread; the first one of a batch starts the timer."""
         with self._lock:
             self._due.append(recorder)
             first = len(self._due) == 1
@@ -57,26 +65,26 @@ class EventFlusher:
     def _leave_to_writer(self) -> None:
         with self._lock:
             due, self._due = self._due, []
-        if not due:  # somebody was quicker
+        if not due:  # another thread has flushed
             return
         made: list[EventRow] = []
 
         def write(tables: SharedTables) -> None:
-            made.extend(self._rows(due))  # done anew after a failure, there is nothing more to take
+            made.extend(self._rows(due))  # a repeated transaction finds `due` empty, and writes the same rows
             if not tables.add_events(made):
-                self._store.attendant.check_ownership_soon()
+                self._on_fenced()
 
-        if not self._store.writer.put_droppable(write):  # there is no room now
+        if not self._writer.put_droppable(write):  # there is no room now
             with self._lock:
                 waiting, self._due = self._due, [*due, *self._due]
-            if not waiting and not self._store.writer.closing:
+            if not waiting and not self._writer.closing:
                 reaper.call_at(time.monotonic() + FLUSH_INTERVAL, self._leave_to_writer)
 
     def _rows(self, due: list[EventBuffer]) -> list[EventRow]:
         rows: list[EventRow] = []
         while due:
             recorder = due.pop()
-            epoch = self._store.attendant.epoch_of(recorder.run_id)
+            epoch = self._epoch_of(recorder.run_id)
             told = recorder.take()
             if epoch is not None:  # else its start could not be recorded, or another process has it
                 rows += rows_of(recorder.run_id, told, epoch)
@@ -87,8 +95,8 @@ _all: weakref.WeakSet[EventFlusher] = weakref.WeakSet()
 
 
 def _reset_after_fork() -> None:
-    for telling in list(_all):
-        telling.start_anew()
+    for flusher in list(_all):
+        flusher.reset_after_fork()
 
 
 os.register_at_fork(after_in_child=_reset_after_fork)

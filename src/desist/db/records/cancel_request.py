@@ -5,6 +5,7 @@ Pure. Who asks and who obeys is in `transactions` and `lease_keeper`.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -14,6 +15,8 @@ from desist.cancel.receipt import CancelRecord
 from desist.run.storage.values import CancelRequest
 
 __all__ = ["CancelRequestRow", "decode_cancel_request", "record_of"]
+
+log = logging.getLogger("desist.db")
 
 #: How many processes may wait for the end of one run and be woken; others look for themselves.
 LISTENERS = 16
@@ -78,8 +81,12 @@ class CancelRequestRow:
 
 
 def decode_cancel_request(text: str) -> CancelRequestRow:
-    """Return a note from its JSON."""
-    return msgspec.json.decode(text, type=CancelRequestRow)
+    """Return a request from its JSON. An unreadable one is a request all the same: for an unknown reason."""
+    try:
+        return msgspec.json.decode(text, type=CancelRequestRow)
+    except ValueError as error:
+        log.error("a stored cancel request can't be read, and is applied without its reason: %s", error)
+        return CancelRequestRow(source=Source.user, text="(the stored reason can't be read)")
 
 
 def record_of(text: str) -> CancelRecord:

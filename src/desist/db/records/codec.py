@@ -101,5 +101,12 @@ def decode_part(row: PartRow) -> Any:
 
 
 def part_path(row: PartRow) -> dict[str, Any]:
-    """Return where a step of a part stands."""
-    return msgspec.json.decode(row.at) if row.at else {}
+    """Return where a step of a part stands.
+
+    Raises:
+        UnreadableError: the text can't be read.
+    """
+    try:
+        return msgspec.json.decode(row.at, type=dict[str, Any]) if row.at else {}
+    except ValueError as error:
+        raise UnreadableError(f"the position of a stored part of run {row.run_id} can't be read: {error}") from error

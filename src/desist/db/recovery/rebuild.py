@@ -148,13 +148,15 @@ def _effective_parts(parts: Sequence[PartRow]) -> list[_Part]:
     """Return the parts that count: kind, value and place. One that can't be read is left out, and said."""
     known: list[_Part] = []
     for part in parts:
-        if part.kind == "again":
-            known[:] = [("again", None, part_path(part))]
-            continue
         try:
+            if part.kind == "again":
+                known[:] = [("again", None, part_path(part))]
+                continue
             known.append((part.kind, decode_part(part), part_path(part)))
         except StoreError as error:
             log.error("%s", error)
+            if part.kind == "again":  # what came before it doesn't count, wherever that stood
+                known.clear()
     return known
 
 

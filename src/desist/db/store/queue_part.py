@@ -1,4 +1,7 @@
-"""Runs that wait for a worker, and workers: that part of the store on shared tables. A base of `SharedTableStore`."""
+"""Runs that wait for a worker, and the workers: the part of `SharedTableStore` that `QueueStore` and the engine use.
+
+Methods are called from any thread. Each decision is one transaction of the writer; see `queue_transactions`.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ from desist.cancel.receipt import CancelRecord
 from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.db.coordination import queue_transactions as queueing
-from desist.db.coordination.lease_keeper import GIVEN_BACK, CancelWatch
+from desist.db.coordination.cancel_watches import CancelWatch
+from desist.db.coordination.owned_runs import GIVEN_BACK
 from desist.db.process.identity import is_dead, this_process
-from desist.db.process.notifier import channel
 from desist.db.records.codec import encode
 from desist.db.recovery.orphans import find_orphans
 from desist.db.recovery.run_jobs import one_by_one
@@ -38,9 +41,8 @@ __all__ = ["QueuePart"]
 class QueuePart:
     """What `desist.run.storage.queue_store.QueueStore` asks for, and what a worker needs beyond that."""
 
-    writer: Writer
-    place: SharedBackend
-    attendant: LeaseKeeper
+    def __init__(self, backend: SharedBackend, writer: Writer, leases: LeaseKeeper) -> None:
+        self._backend, self._writer, self._leases = backend, writer, leases
 
     # -- for those who submit
 
@@ -51,21 +53,20 @@ class QueuePart:
         def work(tables: SqlTables) -> Outcome | None:
             return queueing.queue(tables, run, text, asked)
 
-        known = Outcome.unknown if registry.get(run.run_id) is not None else self.writer.put(work).result()
+        known = Outcome.unknown if registry.get(run.run_id) is not None else self._writer.put(work).result()
         if known is not None:
             how = "has ended" if known is Outcome.finished else "is live or waits"
             raise RunIdInUseError(f"run id {run.run_id!r} belongs to a run that {how}: choose another, or none")
 
     def watch_end(self, run_id: str) -> CancelWatch:
         """Watch a run until it has ended."""
-        channel.register(self.attendant)
-        self.place.listen()
+        self._leases.start()
         unfilled = CancelRecord(source=Source.user)  # what is recorded takes its place, if it is cancelled
-        return self.attendant.watch(run_id, unfilled, math.inf)
+        return self._leases.watch(run_id, unfilled, math.inf)
 
     def remove_watch(self, watch: CompletionWatch) -> None:
         """Nobody waits any more."""
-        self.attendant.remove_watch(watch)
+        self._leases.remove_watch(watch)
 
     def queued_runs(self, limit: int = 1000) -> list[QueuedRun]:
         """Return the runs that wait for a worker."""
@@ -86,37 +87,36 @@ class QueuePart:
 
     def take_queued(self, run_id: str) -> ClaimedRun | None:
         """Take a run that waits, or whose process has died."""
-        channel.register(self.attendant)
-        self.place.listen()
+        self._leases.start()
 
         def work(tables: SqlTables) -> ClaimedRun | None:
-            self.attendant.heartbeat_if_due(tables)
+            self._leases.heartbeat_if_due(tables)
             taken = queueing.take_queued(tables, run_id)
             if taken is None:
                 return None
             row, run, options = taken
-            self.attendant.on_dequeued(row.run_id, row.epoch)
+            self._leases.on_claimed(row.run_id, row.epoch, taken=True)
             return ClaimedRun(run, msgspec.json.decode(options))
 
         try:
-            return self.writer.put(work).result()
+            return self._writer.put(work).result()
         except StoreError:  # it may yet be written, and then nobody works on the run: what comes after that undoes it
-            self.writer.put(lambda tables: self._release(tables, run_id))
+            self._writer.put(lambda tables: self._release(tables, run_id))
             raise
 
     def _release(self, tables: SqlTables, run_id: str) -> None:
         if registry.get(run_id) is None and queueing.release(tables, run_id):
-            self.attendant.on_finished(run_id)
+            self._leases.owned.remove(run_id)
 
     def give_back(self, run: StoredRun) -> Future[CancelRequest | None]:
         """Let another worker go on with a run of this process."""
 
         def work(tables: SqlTables) -> CancelRequest | None:
-            epoch = self.attendant.epoch_of(run.run_id)
+            epoch = self._leases.epoch_of(run.run_id)
             return queueing.requeue(tables, run, GIVEN_BACK if epoch is None else epoch)
 
-        done = self.writer.put(work, last=True)
-        done.add_done_callback(lambda ended: self.attendant.on_handed_over(run.run_id))
+        done = self._writer.put(work, last=True)
+        done.add_done_callback(lambda ended: self._leases.owned.hand_over(run.run_id))
         return done
 
     # -- for the keeper of a worker
@@ -125,7 +125,7 @@ class QueuePart:
         """Take runs of these workflows that are to be sent. Blocks."""
         with self._reading() as tables:
             due = tables.unsent(owner_ids)
-        return self.writer.put(lambda tables: tables.send(owner_ids, limit)).result() if due else []
+        return self._writer.put(lambda tables: tables.send(owner_ids, limit)).result() if due else []
 
     def sent_before(self, seconds: float, limit: int) -> list[QueuedRow]:
         """Return runs that were sent so long ago and still wait. Blocks."""
@@ -139,19 +139,19 @@ class QueuePart:
             for row in rows:
                 tables.put_queued(row.run_id, row.owner_id, row.options)
 
-        self.writer.put(work).result()
+        self._writer.put(work).result()
 
     def requeue_lost(self, owner_ids: set[str]) -> list[str]:
         """Queue the runs of these workflows whose processes have died, and that may go on. Blocks."""
         with self._reading() as tables:
             found = [row.run_id for row in find_orphans(tables, "workflow") if queueing.may_be_requeued(row, owner_ids)]
         return [
-            run_id for run_id, done in one_by_one(self.writer, found, queueing.requeue_lost, "queued again") if done
+            run_id for run_id, done in one_by_one(self._writer, found, queueing.requeue_lost, "queued again") if done
         ]
 
     def sign_on(self, workflows: Sequence[str], lease: float) -> None:
         """Record that this process is a worker, lives, and has these. Blocks."""
-        self.writer.put(lambda tables: tables.put_worker(this_process(), workflows, lease)).result()
+        self._writer.put(lambda tables: tables.put_worker(this_process(), workflows, lease)).result()
 
     def sign_off(self, process: str, *, dead: bool) -> bool:
         """Forget a worker; return whether it was this call that did. Blocks.
@@ -165,7 +165,7 @@ class QueuePart:
                 tables.expire_owner(process)
             return tables.drop_worker(process)
 
-        return self.writer.put(work).result()
+        return self._writer.put(work).result()
 
     def other_workers(self) -> tuple[list[WorkerRow], float]:
         """Return the other workers, and the time that they go by. Blocks."""
@@ -174,7 +174,7 @@ class QueuePart:
 
     def drop_ended(self) -> None:
         """Forget how runs were asked for that have ended. Some time soon."""
-        self.writer.put_droppable(lambda tables: tables.drop_ended())
+        self._writer.put_droppable(lambda tables: tables.drop_ended())
 
     def _reading(self) -> AbstractContextManager[SqlTables]:
-        return self.place.reading()
+        return self._backend.reading()

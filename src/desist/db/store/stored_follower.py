@@ -11,24 +11,24 @@ import logging
 import math
 import threading
 import time
-import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from desist.cancel.registry import registry
 from desist.db.events.pages import Page, events_from_output, is_cancelled, read_page, stream_run_id
 from desist.db.process.identity import this_process
+from desist.db.process.live_runs import LiveRuns
 from desist.db.process.notifier import channel
 from desist.db.recovery.orphans import end_orphans, is_over, is_resumable, orphan_reason
 from desist.db.recovery.run_jobs import say_failed
-from desist.db.tables.base import ChangeDetector, RunRow, SharedTables
+from desist.db.tables.base import ChangeDetector, RunRow, SharedBackend, SharedTables
+from desist.db.writer import Writer
 from desist.exceptions import ConfigurationError, StoreError
+from desist.run.storage.values import StoredRun
 from desist.runtime.daemon_thread import to_daemon_thread
 from desist.streams.channel import ChannelClosed
 from desist.streams.follower import Cursor, Follower
-
-if TYPE_CHECKING:
-    from desist.db.store.shared_table_store import SharedTableStore
 
 __all__ = ["FollowerHub", "StoredCursor"]
 
@@ -39,20 +39,31 @@ log = logging.getLogger("desist.db")
 ALIVE = 0.25
 
 
+@dataclass(frozen=True, slots=True)
+class EventSource:
+    """Where a follower reads."""
+
+    backend: SharedBackend
+    live: LiveRuns
+    unwritten_end: Callable[[str], StoredRun | None]  #: the end of a run that could not be written yet
+
+
 class StoredCursor(Cursor[Any]):
-    """What one follower reads: its place in what is stored of a run.
+    """A follower's position in the stored events of a run.
+
+    Its lock guards the position and the items, and is never held while the store is read.
 
     Parameters:
-        store: where.
+        source: where to read.
         run_id: of which run.
         after: the number of the last event that was seen.
     """
 
-    __slots__ = ("_fresh", "_known", "_last", "_over", "_run_id", "_store", "looked", "stream_id")
+    __slots__ = ("_fresh", "_known", "_last", "_over", "_run_id", "_source", "looked", "stream_id")
 
-    def __init__(self, store: SharedTableStore, run_id: str, after: int) -> None:
+    def __init__(self, source: EventSource, run_id: str, after: int) -> None:
         super().__init__(threading.Lock())
-        self._store, self._run_id, self._last = store, run_id, after
+        self._source, self._run_id, self._last = source, run_id, after
         self._fresh = True  #: there may be something to read
         self._over = self._known = False
         self.stream_id = run_id  #: of the run in whose stream it tells
@@ -95,21 +106,20 @@ class StoredCursor(Cursor[Any]):
         self._add_page(page)
 
     def _page(self) -> Page:
-        store = self._store
-        owed = store.unwritten_end(self.stream_id)
+        source = self._source
+        owed = source.unwritten_end(self.stream_id)
         if owed is not None:  # it has ended here, and the database didn't take that yet
             return Page(events_from_output(owed.output, self._last), self._last, over=True)
-        with store.place.reading() as tables:
+        with source.backend.reading() as tables:
             row = stream_run_id(tables, self._run_id if not self._known else self.stream_id)
             if row is not None:
                 self.stream_id, self._known = row.run_id, True
                 return read_page(tables, row, self._last)
-        live: Any = registry.get(self._run_id)
-        if live is not None and live.store is store:  # its start is on its way to the disk
+        if source.live.get(self._run_id) is not None:  # its start is on its way to the disk
             return Page(last=self._last)
         if self._known:
             raise ConfigurationError(f"run {self._run_id!r} was deleted while it was followed")
-        raise ConfigurationError(f"there is no run {self._run_id!r} in {store.place.name}")
+        raise ConfigurationError(f"there is no run {self._run_id!r} in {source.backend.name}")
 
     def _add_page(self, page: Page) -> None:
         with self._lock:
@@ -177,10 +187,23 @@ class StoredCursor(Cursor[Any]):
 
 
 class FollowerHub:
-    """Those in this process who follow runs of one store through it."""
+    """The followers in this process of the runs of one store.
 
-    def __init__(self, store: SharedTableStore) -> None:
-        self._store = weakref.ref(store)
+    Parameters:
+        backend, writer: where the events are, and what writes the ends of orphans.
+        live: the store's live runs.
+        unwritten_end: returns the end of a run that could not be written yet.
+    """
+
+    def __init__(
+        self,
+        backend: SharedBackend,
+        writer: Writer,
+        live: LiveRuns,
+        unwritten_end: Callable[[str], StoredRun | None],
+    ) -> None:
+        self._backend, self._writer = backend, writer
+        self._source = EventSource(backend, live, unwritten_end)
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
@@ -192,13 +215,13 @@ class FollowerHub:
         self._ending: set[str] = set()
         self._closed = False
 
-    def follow(self, store: SharedTableStore, run_id: str, after: int) -> Follower[Any]:
-        """Return a stream of what a run tells after an event."""
-        cursor = StoredCursor(store, run_id, after)
+    def follow(self, run_id: str, after: int) -> Follower[Any]:
+        """Return a stream of the events of a run after the event of that number."""
+        cursor = StoredCursor(self._source, run_id, after)
         with self._lock:
             self._cursors.append(cursor)
         channel.register(self)
-        store.place.listen()
+        self._backend.listen()
         channel.notify_self()
         return Follower(run_id, cursor, self._remove)
 
@@ -219,24 +242,24 @@ class FollowerHub:
 
     def poll(self, woken: bool) -> float:
         """Ring those for whom there is news; return when to look again, in seconds of `time.monotonic`."""
-        store, now = self._store(), time.monotonic()
+        now = time.monotonic()
         with self._lock:
             self._cursors = [cursor for cursor in self._cursors if not cursor.closed]
             cursors = list(self._cursors)
-        if store is None or not cursors:
+        if not cursors:
             self._next_poll()
             return math.inf
         if not woken and now < self._due:
             return self._due
         try:
-            changed, every = self._changed(store)
+            changed, every = self._changed()
             timely = now >= self._alive_at
             new = any(cursor.looked is None for cursor in cursors)
             if changed or timely or new:
-                self._poll_store(store, cursors, timely)
+                self._poll_store(cursors, timely)
                 self._alive_at = now + ALIVE if timely else self._alive_at
         except StoreError as error:
-            log.debug("%s can't be looked at: %s", store.place.name, error)
+            log.debug("%s can't be looked at: %s", self._backend.name, error)
             for cursor in cursors:  # whoever reads hears what is wrong
                 cursor.has_news(cancelled=False)
             self._due = now + ALIVE
@@ -244,12 +267,12 @@ class FollowerHub:
         self._due = time.monotonic() + every
         return self._due
 
-    def _changed(self, store: SharedTableStore) -> tuple[bool, float]:
+    def _changed(self) -> tuple[bool, float]:
         """Return whether others may have written, and after how many seconds to ask again."""
         with self._lock:  # nobody closes it while it is asked
             if self._closed:
-                raise StoreError(f"{store.place.name} is closed")
-            self._changes = self._changes or store.place.changes()
+                raise StoreError(f"{self._backend.name} is closed")
+            self._changes = self._changes or self._backend.changes()
             return self._changes.seen(), self._changes.every
 
     def _next_poll(self) -> None:
@@ -258,9 +281,9 @@ class FollowerHub:
             if changes is not None:
                 changes.close()
 
-    def _poll_store(self, store: SharedTableStore, cursors: list[StoredCursor], timely: bool) -> None:
+    def _poll_store(self, cursors: list[StoredCursor], timely: bool) -> None:
         ids = sorted({cursor.stream_id for cursor in cursors})
-        with store.place.reading() as tables:
+        with self._backend.reading() as tables:
             rows = {row.run_id: row for row in tables.get_runs(ids)}
             last = {run_id: tables.last_event(run_id) for run_id in ids}
             lost = [row for row in rows.values() if timely and _is_lost(row, tables)]
@@ -269,22 +292,22 @@ class FollowerHub:
             seen = (
                 last[cursor.stream_id],
                 (row.status, row.epoch, row.cancel is not None) if row is not None else None,
-                store.unwritten_end(cursor.stream_id) is not None,
+                self._source.unwritten_end(cursor.stream_id) is not None,
             )
             if seen != cursor.looked:
                 cursor.looked = seen
                 cursor.has_news(cancelled=row is not None and is_cancelled(row))
         for row in lost:
-            self._end(store, row)
+            self._end(row)
 
-    def _end(self, store: SharedTableStore, row: RunRow) -> None:
+    def _end(self, row: RunRow) -> None:
         """Give a run an end whose process has died. Whoever follows it hears of that as of any other end."""
         if row.run_id in self._ending:
             return
         self._ending.add(row.run_id)
-        done = store.writer.put(lambda tables: end_orphans(tables, row.root_run_id))
+        done = self._writer.put(lambda tables: end_orphans(tables, row.root_run_id))
         done.add_done_callback(lambda _: self._ending.discard(row.run_id))
-        done.add_done_callback(partial(say_failed, store.writer, row.run_id, "ended"))
+        done.add_done_callback(partial(say_failed, self._writer, row.run_id, "ended"))
 
 
 def _is_lost(row: RunRow, tables: SharedTables) -> bool:

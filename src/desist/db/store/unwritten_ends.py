@@ -1,8 +1,10 @@
-"""Ends of runs that were told and couldn't be written: kept, and tried again while the process lives.
+"""Ends of runs that were emitted and couldn't be written: kept, and retried while the process lives.
 
-Called by the store, from its writer's thread and whichever thread finds the writer closed. An end is tried again some
-time later, ever more seldom, and only when the writer has nothing to do: what it is still trying may go through. The
-first one that is written brings the others with it: the disk has room again, the server is back.
+`settle` is called by the writer's thread, the thread of its deadlines, and a caller that finds the writer closed;
+`_try_again` by the timer thread. The lock is not held while an end is saved, because saving may call `settle` at once.
+A retry waits longer each time, and until the writer is idle: what the writer is still trying may go through. The first
+end that is written sends the others with it: the disk has room again, the server is back. An end that was sent isn't
+sent again before the writer has answered.
 """
 
 from __future__ import annotations
@@ -30,22 +32,23 @@ FIRST, SLOWEST = 0.5, 30.0
 
 
 class UnwrittenEnds:
-    """Those of one store.
+    """The ends of one store that are to be retried.
 
     Parameters:
         writer: what writes them.
-        save: tries an end again; what came of it is told to `settle`.
+        save: gives an end to the writer; it calls `settle` when that is done.
     """
 
     def __init__(self, writer: Writer, save: Callable[[StoredRun], object]) -> None:
         self._writer, self._save = writer, save
-        self.start_anew()
+        self.reset_after_fork()
         _all.add(self)
 
-    def start_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Forget everything: in a forked child the runs are the parent's."""
         self._lock = threading.Lock()
         self._runs: dict[str, StoredRun] = {}  #: the one that was tried last at the end
+        self._in_writer: set[str] = set()  #: ids of those that were given to the writer and haven't come back
         self._timer: Timer | None = None
         self._pause = FIRST
 
@@ -54,14 +57,17 @@ class UnwrittenEnds:
         return self._runs.get(run_id)
 
     def settle(self, run: StoredRun, error: BaseException | None) -> None:
-        """An end was written, or couldn't be."""
+        """Record that an end was written, or couldn't be. Idempotent."""
+        again: list[StoredRun] = []
         with self._lock:
+            self._in_writer.discard(run.run_id)
             if error is not None:
-                if not self._writer.closing:  # else nobody tries it again
+                if not self._writer.closing:  # a closing writer takes no retry
                     self._keep(run)
-                return
-            self._drop(run.run_id)
-            again, self._pause = list(self._runs.values()), FIRST
+            else:
+                self._drop(run.run_id)
+                again, self._pause = [one for one in self._runs.values() if one.run_id not in self._in_writer], FIRST
+                self._in_writer.update(one.run_id for one in again)
         for one in again:
             self._save(one)
 
@@ -71,7 +77,9 @@ class UnwrittenEnds:
         while len(self._runs) > MOST:
             given_up = next(iter(self._runs))
             self._drop(given_up)
-            log.error("the end of run %s isn't tried again: %d others wait", given_up, MOST, extra={"run_id": given_up})
+            log.error(
+                "the end of run %s isn't retried any more: %d others wait", given_up, MOST, extra={"run_id": given_up}
+            )
         self._try_later()
 
     def _drop(self, run_id: str) -> None:
@@ -79,7 +87,7 @@ class UnwrittenEnds:
             unwritten.discard(run_id)
 
     def forget(self, fits: Callable[[StoredRun], bool] = lambda run: True) -> None:
-        """Runs were deleted, belong to another process now, or the store is closed: their ends aren't tried again."""
+        """Stop retrying: the runs were deleted, belong to another process now, or the store is closed."""
         with self._lock:
             for run in [run for run in self._runs.values() if fits(run)]:
                 self._drop(run.run_id)
@@ -93,14 +101,16 @@ class UnwrittenEnds:
             self._pause = min(2 * self._pause, SLOWEST)
 
     def _try_again(self) -> None:
-        """Leave the one that has waited longest to the writer. In the reaper's thread, which nothing here blocks."""
+        """Give the end that has waited longest to the writer. In the timer thread, which nothing here blocks."""
         free = self._writer.idle
         with self._lock:
             self._timer = None
-            run = next(iter(self._runs.values()), None) if free else None
+            waiting = (one for one in self._runs.values() if one.run_id not in self._in_writer)
+            run = next(waiting, None) if free else None
             if run is None:
                 self._try_later()
                 return
+            self._in_writer.add(run.run_id)
             self._runs[run.run_id] = self._runs.pop(run.run_id)  # if it fails, another one is tried the next time
         self._save(run)
 
@@ -110,7 +120,7 @@ _all: weakref.WeakSet[UnwrittenEnds] = weakref.WeakSet()
 
 def _forget_all() -> None:
     for ends in list(_all):
-        ends.start_anew()
+        ends.reset_after_fork()
 
 
 os.register_at_fork(after_in_child=_forget_all)

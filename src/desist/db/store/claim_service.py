@@ -1,0 +1,258 @@
+"""Ownership of runs on shared tables: claims, checkpoints, ends, and cancels of runs of whichever process.
+
+One process works on a run, the one that claimed it, and it writes only in the epoch of its claim. Any process may
+cancel a run: the request is recorded, the owner is notified, and polls. Methods are called from any thread; the jobs
+that they put into the writer run in its thread, one transaction at a time, possibly twice (a batch that fails is
+repeated job by job). `transactions` decides within the transaction; `leases` knows the epochs.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from desist.cancel.receipt import CancelReceipt, CancelRecord
+from desist.cancel.scope import Outcome
+from desist.cancel.status import RunStatus
+from desist.db.coordination import transactions
+from desist.db.coordination.cancel_watches import ANSWER_TIMEOUT
+from desist.db.coordination.lease_keeper import LeaseKeeper
+from desist.db.process.live_runs import LiveRuns
+from desist.db.records.cancel_request import CancelRequestRow
+from desist.db.records.codec import encode, encode_part
+from desist.db.recovery.orphans import fail_run, find_orphans
+from desist.db.recovery.run_jobs import begin_one_by_one
+from desist.db.store.run_recorder import DroppedParts
+from desist.db.store.unwritten_ends import UnwrittenEnds
+from desist.db.tables.base import SharedBackend, SharedTables
+from desist.db.writer import Writer
+from desist.exceptions import LeaseLostError, StoreError
+from desist.run.storage.shared_store import ClaimResult
+from desist.run.storage.values import CancelRequest, PartKind, StoredRun
+
+__all__ = ["ClaimService"]
+
+log = logging.getLogger("desist.db")
+T = TypeVar("T")
+
+
+class ClaimService:
+    """The part of `SharedTableStore` that writes about runs."""
+
+    def __init__(self, backend: SharedBackend, writer: Writer, leases: LeaseKeeper, live: LiveRuns) -> None:
+        self._backend, self._writer, self._leases, self._live = backend, writer, leases, live
+        self._dropped = DroppedParts(backend.name)
+        self.unwritten = UnwrittenEnds(writer, self.save_run)
+
+    # -- what the owner of a run writes
+
+    def claim_run(self, run: StoredRun) -> Future[ClaimResult]:
+        """Record that a run starts here. See `SharedStore`."""
+        text, leases = encode(run.output), self._leases
+        written_at = 0.0
+
+        def work(tables: SharedTables) -> tuple[int, CancelRequestRow | None, str | None]:
+            nonlocal written_at
+            written_at = time.monotonic()  # before the write: what others do to the run comes after the transaction
+            leases.heartbeat_if_due(tables)
+            held = leases.owned.get(run.run_id)
+            found = transactions.claim_run(
+                tables, run, text, leases.epoch_of(run.run_id), held is not None and held.taken
+            )
+            if found[2] is None:
+                leases.on_claimed(run.run_id, found[0])
+            else:  # the run is another process's: refuse its end from here, even if the owner has ended it by then
+                leases.owned.hand_over(run.run_id, found[2])
+            return found
+
+        def set_result(found: tuple[int, CancelRequestRow | None, str | None]) -> ClaimResult:
+            epoch, request, refused = found
+            if refused is None:
+                leases.owned.confirm(run.run_id, epoch, written_at)
+            return ClaimResult(request.request() if request is not None else None, refused)
+
+        leases.start()
+        return _then(self._writer.put(work), set_result)
+
+    def add_part(self, run_id: str, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
+        """Record a checkpoint. See `RunStore`."""
+        row = encode_part(run_id, kind, value, at)
+
+        def work(tables: SharedTables) -> None:
+            epoch = self._leases.epoch_of(run_id)
+            if not tables.add_part(row, epoch) and epoch is not None:
+                self._leases.check_ownership_soon()  # in the notifier's thread: this one holds the transaction
+
+        if not self._writer.put_droppable(work):
+            self._dropped.log()
+
+    def end_run(self, run_id: str, decide: Callable[[], StoredRun | None]) -> Future[CancelRequest | None]:
+        """Record the end of a run, unless it was cancelled. See `SharedStore`."""
+        chosen: list[StoredRun | None] = []
+
+        def choose() -> StoredRun | None:
+            if not chosen:  # a repeated transaction doesn't decide a second time
+                chosen.append(decide())
+            return chosen[0]
+
+        def work(tables: SharedTables) -> CancelRequest | None:
+            epoch = self._epoch_for_end(run_id)
+            if epoch is None:  # its start could not be recorded
+                run = choose()
+                if run is not None:
+                    transactions.replace_run(tables, run, None)
+                return None
+            if chosen and chosen[0] is not None:  # repeated after a failure: the first try may have been committed
+                transactions.finish_run(tables, chosen[0], epoch)
+                return None
+            return transactions.finish_unless_cancelled(tables, run_id, epoch, choose)
+
+        done = self._writer.put(work, last=True)
+        done.add_done_callback(lambda ended: self._on_end_stored(run_id, chosen, ended.exception()))
+        return done
+
+    def _epoch_for_end(self, run_id: str) -> int | None:
+        """Return the epoch in which this process may end a run; None for one that it hasn't claimed.
+
+        Raises:
+            LeaseLostError: the claim was refused; the message names the owner.
+        """
+        owned = self._leases.owned.get(run_id)
+        if owned is not None and owned.refused is not None:
+            raise LeaseLostError(owned.refused)
+        return owned.epoch if owned is not None else None
+
+    def _on_end_stored(self, run_id: str, chosen: list[StoredRun | None], error: BaseException | None) -> None:
+        run = chosen[0] if chosen else None
+        if run is not None:
+            self.settle(run, error)
+            if error is None:
+                self._leases.owned.remove(run_id)
+
+    def save_run(self, run: StoredRun) -> Future[None]:
+        """Record a run, and what it changes in its session. The end of a claimed one counts only in its epoch."""
+        text = None if run.status.is_final else encode(run.output)
+
+        def work(tables: SharedTables) -> list[str]:
+            epoch = self._epoch_for_end(run.run_id) if run.status.is_final else None
+            if epoch is not None:
+                return transactions.finish_run(tables, run, epoch)
+            transactions.replace_run(tables, run, text)
+            return []
+
+        def set_result(listeners: list[str]) -> None:
+            if run.status.is_final:
+                self._leases.owned.remove(run.run_id)
+            for listener in listeners:
+                self._backend.wake(listener)
+
+        done = _then(self._writer.put(work), set_result)
+        if run.status.is_final:
+            done.add_done_callback(lambda ended: self.settle(run, ended.exception()))
+        return done
+
+    def settle(self, run: StoredRun, error: BaseException | None) -> None:
+        """Keep an end that could not be written, to try it again; forget one that was written, or never can be."""
+        if isinstance(error, LeaseLostError):  # another try would be refused, too
+            self._leases.owned.remove(run.run_id)
+            self.unwritten.forget(lambda one: one.run_id == run.run_id)
+        else:
+            self.unwritten.settle(run, error)
+
+    # -- cancelling
+
+    def record_cancel(self, run_id: str, request: CancelRequest) -> None:
+        """Record that a run is being cancelled from here. See `SharedStore`."""
+        self._leases.on_cancel_applied(run_id, request)
+
+        def work(tables: SharedTables) -> None:
+            epoch = self._leases.epoch_of(run_id)
+            if epoch is not None:
+                transactions.record_cancel(tables, run_id, epoch, request)
+
+        self._writer.put(work)
+
+    def request_cancel(self, run_id: str, request: CancelRequest) -> CancelReceipt:
+        """Cancel a run of whichever process. See `SharedStore`."""
+        self._leases.start()
+        listener = self._backend.address
+
+        def work(tables: SharedTables) -> transactions.CancelOutcome:
+            return transactions.request_cancel(tables, run_id, request, listener)
+
+        answer = self._writer.put(work).result()  # the writer bounds it
+        if answer.address is not None and answer.record_cancel is not None:
+            self._backend.wake(answer.address)
+        if answer.outcome is Outcome.unknown or answer.row is None:
+            return CancelReceipt(answer.outcome, run_id, lambda: None)
+        status = RunStatus(answer.row.status)
+        if answer.outcome is Outcome.finished:
+            return CancelReceipt(answer.outcome, answer.run_id, lambda: status)
+        live = self._live.get(answer.run_id)
+        if live is not None and answer.record_cancel is not None and not live.owned_elsewhere:  # started here meanwhile
+            live.apply_cancel_request(answer.record_cancel.request())
+        reason = answer.record_cancel.request().reason if answer.record_cancel is not None else request.reason
+        answer_deadline = time.monotonic() + ANSWER_TIMEOUT + (request.grace or 0.0)
+        watch = self._leases.watch(answer.run_id, CancelRecord.of(reason), answer_deadline)
+        return CancelReceipt(answer.outcome, answer.run_id, lambda: watch.status, watch.record, watch.latch)
+
+    # -- runs of processes that have died
+
+    def take_orphans(self, kind: str, owner_id: str) -> list[StoredRun]:
+        """Take the runs of a workflow that may go on here, and return them as far as they had come."""
+        self._leases.start()
+        with self._backend.reading() as tables:
+            found = {row.run_id: row.process for row in find_orphans(tables, kind, owner_id)}
+
+        def work(tables: SharedTables, run_id: str) -> StoredRun | None:
+            self._leases.heartbeat_if_due(tables)
+            taken = transactions.take_orphans(tables, run_id)
+            if taken is None:
+                return None
+            self._leases.on_claimed(run_id, taken[0].epoch, taken=True)
+            return taken[1]
+
+        runs: list[StoredRun] = []
+        for run_id, done in begin_one_by_one(self._writer, found, work, "taken"):
+            try:
+                run = done.result()  # the writer bounds it
+            except StoreError:  # it may yet be written, with nobody to start the run: the next job undoes it
+                self._leave_lost(run_id, found[run_id])
+                continue
+            runs += [run] if run is not None else []
+        return runs
+
+    def _leave_lost(self, run_id: str, process: str | None) -> None:
+        def work(tables: SharedTables) -> None:
+            transactions.leave_lost(tables, run_id, process)
+            self._leases.owned.remove(run_id)
+
+        self._writer.put(work)
+
+    def fail_claimed_run(self, run_id: str, message: str) -> None:
+        """End a run that was taken, and with which its workflow can't go on."""
+        self._leases.owned.remove(run_id)
+        self._writer.put(lambda tables: fail_run(tables, run_id, message)).result()
+
+
+def _then(first: Future[Any], change: Callable[[Any], T]) -> Future[T]:
+    """Return a future for what `change` makes of the first one's result."""
+    second: Future[T] = Future()
+
+    def ended(done: Future[Any]) -> None:
+        error = done.exception()
+        try:
+            if error is not None:
+                second.set_exception(error)
+            else:
+                second.set_result(change(done.result()))
+        except Exception as mistake:
+            log.exception("the result of a write could not be handed on")
+            if not second.done():
+                second.set_exception(mistake)
+
+    first.add_done_callback(ended)
+    return second

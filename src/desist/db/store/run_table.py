@@ -1,0 +1,184 @@
+"""Reading and deleting runs in tables, shared or not; and the reservation of ids that clients choose.
+
+Reads are made in the caller's thread, writes by the store's writer. A run without an end whose process is gone is given
+one by the first read of it (guarantee 12): its output is rebuilt from its parts, open calls get a result, and the
+status is `ERROR`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from desist.cancel.registry import registry
+from desist.db.coordination.claims import drop_reservation, reserve_run
+from desist.db.process.identity import starting_runs
+from desist.db.process.live_runs import LiveRuns
+from desist.db.records.codec import unreadable
+from desist.db.records.rows import stored_of, with_children
+from desist.db.recovery.orphans import PAUSED, end_orphans, final_output, is_over, is_resumable, orphan_reason
+from desist.db.recovery.rebuild import rebuild_output
+from desist.db.store.unwritten_ends import UnwrittenEnds
+from desist.db.tables.base import RunRow, StorageBackend, Tables
+from desist.db.writer import Writer
+from desist.exceptions import StoreError, UnreadableError
+from desist.run.storage.values import RunQuery, StoredRun
+
+__all__ = ["RunTable"]
+
+log = logging.getLogger("desist.db")
+
+
+class RunTable:
+    """The part of a store that reads runs.
+
+    Parameters:
+        backend, writer: where the tables are, and what writes them.
+        live: the store's live runs. Their outputs are taken from memory.
+        unwritten: the ends that could not be written yet.
+    """
+
+    def __init__(self, backend: StorageBackend, writer: Writer, live: LiveRuns, unwritten: UnwrittenEnds) -> None:
+        self._backend, self._writer, self._live, self._unwritten = backend, writer, live, unwritten
+
+    def unwritten_end(self, run_id: str) -> StoredRun | None:
+        """Return a run that has ended in this process, and whose end could not be written yet."""
+        return self._unwritten.get(run_id)
+
+    def load_run(self, run_id: str) -> StoredRun | None:
+        """Return a run; of one that is live in this process, its output as it is now."""
+        live = self._live_run(run_id)
+        if live is not None:
+            return live
+        with self._backend.reading() as tables:
+            row = tables.get_run(run_id)
+            if row is None:
+                return None
+            found = self._loaded(tables, row)
+        return found or self._end_and_load(row)
+
+    def _loaded(self, tables: Tables, row: RunRow) -> StoredRun | None:
+        """Return a run from its row; None if it must be marked first."""
+        if row.is_final or (row.status == PAUSED and row.cancel is None):
+            return stored_of(row, with_children(tables, row))
+        live = self._live_run(row.run_id)
+        if live is not None:
+            return live
+        if (orphan_reason(row, tables) is not None and not is_resumable(row)) or is_over(row, tables):
+            return None
+        output = rebuild_output(row, tables.parts(row.run_id))
+        return stored_of(row, output, output.status)
+
+    def _live_run(self, run_id: str) -> StoredRun | None:
+        """Return a run that is live in this process and recorded here, as it is now, or whose end is still owed."""
+        live: Any = self._live.get(run_id)
+        if live is not None:
+            run: StoredRun = live.snapshot()
+            return run
+        return self._unwritten.get(run_id) if registry.get(run_id) is None else None
+
+    def _end_and_load(self, row: RunRow) -> StoredRun | None:
+        """Give a run an end whose process is gone, and those that it had started; return it as it is then."""
+        try:
+            self._writer.put(lambda tables: end_orphans(tables, row.root_run_id)).result()
+        except StoreError as error:  # it can't be written: it is told all the same
+            log.warning("run %s has no end, and can't be given one: %s", row.run_id, error)
+        with self._backend.reading() as tables:
+            again = tables.get_run(row.run_id)
+            if again is None:
+                return None
+            if again.is_final:
+                return stored_of(again, with_children(tables, again))
+            reason = orphan_reason(again, tables)
+            if reason is None or is_resumable(again):  # its process has been heard of after all
+                output = rebuild_output(again, tables.parts(again.run_id))
+                return stored_of(again, output, output.status)
+            output = final_output(again, tables, reason, again.cancel)
+        return stored_of(again, output, output.status)
+
+    def delete_run(self, run_id: str) -> bool:
+        """Forget a run; return whether it was there."""
+        self._unwritten.forget(lambda run: run.run_id == run_id)
+        gone: Future[bool] = self._writer.put(lambda tables: tables.delete_run(run_id))
+        return gone.result()  # the writer bounds it
+
+    def session_runs(
+        self,
+        session_id: str,
+        *,
+        kind: str | None = None,
+        owner_id: str | None = None,
+        limit: int | None = None,
+        ended_only: bool = True,
+    ) -> list[StoredRun]:
+        """Return the last `limit` runs of a session, the oldest first; runs of dead processes are ended first."""
+        self._end_orphans(session_id, kind, owner_id)
+        with self._backend.reading() as tables:
+            rows = tables.session_runs(session_id, kind, owner_id, limit, "ended" if ended_only else "all")
+            found = [self._readable(tables, row) for row in rows]
+        runs = [run for run in found if run is not None]
+        if not ended_only:
+            known = {run.run_id for run in runs}
+            runs += [run for run in self._starting(session_id, kind, owner_id) if run.run_id not in known]
+        return runs if limit is None else runs[max(0, len(runs) - limit) :]
+
+    def _readable(self, tables: Tables, row: RunRow) -> StoredRun | None:
+        """Return a run of a session. One that can't be read is left out, and said: the others are of use."""
+        try:
+            return self._loaded(tables, row)
+        except StoreError as error:
+            log.error("%s", error)
+            return None
+
+    def list_runs(self, query: RunQuery) -> list[StoredRun]:
+        """Return the runs that are meant, live ones too, the newest first; runs of dead processes are ended first."""
+        with self._backend.reading() as tables:
+            rows = [(row, _listed(row, lambda row=row: self._loaded(tables, row))) for row in tables.list_runs(query)]  # type: ignore[misc]
+        stored = [found or _listed(row, lambda row=row: self._end_and_load(row)) for row, found in rows]  # type: ignore[misc]
+        return query.newest(run for run in (*self._live.snapshots(), *stored) if run is not None)
+
+    def _starting(self, session_id: str, kind: str | None, owner_id: str | None) -> list[StoredRun]:
+        """Return the live runs of a session: the record of a start may still be on its way to the disk."""
+        fitting = [
+            run
+            for run in self._live.snapshots()
+            if run.session_id == session_id and kind in (None, run.kind) and owner_id in (None, run.owner_id)
+        ]
+        return sorted(fitting, key=lambda run: run.created_at)
+
+    def _end_orphans(self, session_id: str, kind: str | None, owner_id: str | None) -> None:
+        with self._backend.reading() as tables:
+            rows = tables.session_runs(session_id, kind, owner_id, None, "open")
+            dead = [row for row in rows if orphan_reason(row, tables) is not None or is_over(row, tables)]
+        for row in dead:
+            self._end_and_load(row)
+
+    # -- ids that clients choose
+
+    def reserve_run(self, run: StoredRun) -> bool:
+        """Record a run that is about to start here, if there is none with its id. Blocks."""
+        starting_runs.add(run.run_id)  # first: whoever looks meanwhile must not take it for lost
+        try:
+            reserved = self._writer.put(lambda tables: reserve_run(tables, run)).result()
+        except StoreError:  # it may yet be written: what comes after that undoes it
+            self.end_reservation(run.run_id)
+            raise
+        if not reserved:
+            starting_runs.discard(run.run_id)
+        return reserved
+
+    def end_reservation(self, run_id: str) -> None:
+        """The reserved run is live here now; if it isn't, its start has failed and it is forgotten."""
+        starting_runs.discard(run_id)
+        if registry.get(run_id) is None:
+            self._writer.put(lambda tables: drop_reservation(tables, run_id))
+
+
+def _listed(row: RunRow, load: Callable[[], StoredRun | None]) -> StoredRun | None:
+    """Return a run of a list. One that can't be read is there all the same, with its status, and says why."""
+    try:
+        return load()
+    except UnreadableError as error:
+        return stored_of(row, unreadable(row, error))
