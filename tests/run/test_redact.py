@@ -68,7 +68,11 @@ def test_no_model_shows_its_credentials(kind: type) -> None:
     """In its `repr`, in that of its agent, and in the error about its address."""
     more = {"default_headers": {"x": SECRET}, "extra_query": {"key": SECRET}, "extra_body": {"key": SECRET}}
     model = kind(id="m", base_url=f"https://ann:{SECRET}@host/v1", api_key=SECRET, **more)
-    assert SECRET not in repr(model) and SECRET not in repr(model._settings()) and SECRET not in repr(model._request_target())
+    assert (
+        SECRET not in repr(model)
+        and SECRET not in repr(model._settings())
+        and SECRET not in repr(model._request_target())
+    )
     assert SECRET not in repr(Agent(name="A", model=model)) and SECRET not in str(vars(Agent(name="A", model=model)))
     with pytest.raises(ConfigurationError) as caught:
         kind(id="m", base_url=f"htp://ann:{SECRET}@host/v1", api_key="k").check()
