@@ -19,7 +19,7 @@ from desist import Agent, Step, Workflow
 from desist.cancel import CancelReceipt, Outcome, RunStatus, Source
 from desist.cancel.registry import registry
 from desist.run.events.codec import to_json
-from desist.run.outputs.workflow import run_from_dict
+from desist.run.events.registry import output_from_dict
 from desist.run.storage.store import MemoryStore, StoredRun
 
 PATIENCE = 5.0  #: seconds after which something hangs; nothing here takes a tenth of it
@@ -61,7 +61,7 @@ class Journal(MemoryStore):
     def load_run(self, run_id: str) -> StoredRun | None:
         for saved_id, status, line in reversed(list(self.saved)):
             if saved_id == run_id:
-                output = run_from_dict(json.loads(line))
+                output = output_from_dict(json.loads(line))
                 return StoredRun(run_id=run_id, kind="", status=status, output=output, root_run_id=run_id)
         return None
 

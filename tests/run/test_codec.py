@@ -22,13 +22,13 @@ from desist.cancel.reason import Source
 from desist.exceptions import DesistError
 from desist.run import agent, workflow
 from desist.run.events import codec
-from desist.run.events.agent import RUN_EVENT_TYPES
 from desist.run.events.base import Abandoned, CancellationStage, CancelRecord, RunStatus
+from desist.run.events.registry import AGENT_EVENTS, WORKFLOW_EVENTS
 from desist.run.records.json_values import dump, to_json_value
 from desist.run.records.message import Message, ToolCall, ToolExecution
 from desist.run.records.metrics import RunMetrics
 
-KINDS = [*RUN_EVENT_TYPES.values(), *codec.WORKFLOW_EVENT_TYPES.values()]
+KINDS = [*AGENT_EVENTS.values(), *WORKFLOW_EVENTS.values()]
 OUTPUTS = [agent.RunOutput, workflow.WorkflowRunOutput]
 
 scalars = (

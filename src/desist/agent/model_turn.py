@@ -50,7 +50,7 @@ class ModelTurn:
             spending.model_call()
         self.run.emit(ModelRequestStartedEvent(**self.body.common, **known), self._begin)
         watch = _StallWatch(self, self.body.stall_timeout)
-        with model_span(self.run, model.id, model.provider) as span:
+        with model_span(self.run.spans, model.id, model.provider) as span:
             try:
                 async with aclosing(model.stream(request)) as pieces:  # type: ignore[type-var]
                     async for piece in pieces:

@@ -75,7 +75,7 @@ class ToolCallBatch:
             lambda: setattr(execution, "started_at", time.time()),
         )
         try:
-            with tool_span(self.run, function.name, tool_call.id):
+            with tool_span(self.run.spans, function.name, tool_call.id):
                 value = await self._invoke(function, bound)
         except asyncio.CancelledError:
             task = asyncio.current_task()

@@ -78,7 +78,7 @@ class ManagedOwnership:
 
         return self._manager_thread.do(work)
 
-    def keep_trying(self, run: StoredRun, error: BaseException) -> None:
+    def retry_in_background(self, run: StoredRun, error: BaseException) -> None:
         """An end was told without being recorded: record it."""
         self._store.save_run(run)
 
@@ -95,7 +95,7 @@ class ManagedOwnership:
         """The same."""
         return False
 
-    def note_cancel(self, run_id: str, request: CancelRequest) -> None:
+    def record_cancel(self, run_id: str, request: CancelRequest) -> None:
         """Have it known that a run is being cancelled from here."""
         text = msgspec.json.encode(request).decode()
 

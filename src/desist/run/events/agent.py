@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 
 from desist.run.events.agent_base import BaseAgentRunEvent, CustomEvent, RunEvent, RunInput
 from desist.run.events.base import CancelRecord, RunStatus
+from desist.run.events.registry import AGENT_EVENTS, agent_event
 from desist.run.records.message import Message, ToolExecution
 from desist.run.records.metrics import RunMetrics
 from desist.run.records.record import Reviver, list_of, record_class, reviver
 
 __all__ = [
-    "RUN_EVENT_TYPES",
     "IntermediateRunContentEvent",
     "ModelRequestCompletedEvent",
     "ModelRequestStartedEvent",
@@ -45,6 +45,7 @@ __all__ = [
 _messages = list_of(reviver(Message))
 
 
+@agent_event
 @record_class
 class RunStartedEvent(BaseAgentRunEvent):
     """The run began."""
@@ -54,6 +55,7 @@ class RunStartedEvent(BaseAgentRunEvent):
     model_provider: str = ""
 
 
+@agent_event
 @record_class
 class RunContentEvent(BaseAgentRunEvent):
     """A piece of the answer."""
@@ -79,6 +81,7 @@ class RunContentEvent(BaseAgentRunEvent):
     }
 
 
+@agent_event
 @record_class
 class RunContentCompletedEvent(BaseAgentRunEvent):
     """The answer's text is complete; the run isn't yet."""
@@ -86,6 +89,7 @@ class RunContentCompletedEvent(BaseAgentRunEvent):
     event: str = RunEvent.run_content_completed.value
 
 
+@agent_event
 @record_class
 class IntermediateRunContentEvent(BaseAgentRunEvent):
     """A piece of text that isn't the final answer."""
@@ -96,6 +100,7 @@ class IntermediateRunContentEvent(BaseAgentRunEvent):
     is_content: ClassVar[bool] = True
 
 
+@agent_event
 @record_class
 class RunCompletedEvent(BaseAgentRunEvent):
     """Terminal: the run ended well; `content` is the whole answer."""
@@ -124,6 +129,7 @@ class RunCompletedEvent(BaseAgentRunEvent):
     _revivers: ClassVar[Mapping[str, Reviver]] = {**RunContentEvent._revivers, "metrics": reviver(RunMetrics)}
 
 
+@agent_event
 @record_class
 class RunErrorEvent(BaseAgentRunEvent):
     """Terminal: the run failed; `content` is the error's message."""
@@ -140,6 +146,7 @@ class RunErrorEvent(BaseAgentRunEvent):
     _status_attribute: ClassVar[bool] = True
 
 
+@agent_event
 @record_class
 class RunCancelledEvent(BaseAgentRunEvent):
     """Terminal: the run was cancelled; `content` is all text received before the decision."""
@@ -158,6 +165,7 @@ class RunCancelledEvent(BaseAgentRunEvent):
     }
 
 
+@agent_event
 @record_class
 class RunPausedEvent(BaseAgentRunEvent):
     """The run waits for a human. It isn't terminal: the run goes on, or is cancelled."""
@@ -168,6 +176,7 @@ class RunPausedEvent(BaseAgentRunEvent):
     is_paused: ClassVar[bool] = True
 
 
+@agent_event
 @record_class
 class RunContinuedEvent(BaseAgentRunEvent):
     """A paused or cancelled run goes on."""
@@ -183,6 +192,7 @@ class _PreHookEvent(BaseAgentRunEvent):
     _revivers: ClassVar[Mapping[str, Reviver]] = {**BaseAgentRunEvent._revivers, "run_input": reviver(RunInput)}
 
 
+@agent_event
 @record_class
 class PreHookStartedEvent(_PreHookEvent):
     """A hook before the run began."""
@@ -190,6 +200,7 @@ class PreHookStartedEvent(_PreHookEvent):
     event: str = RunEvent.pre_hook_started.value
 
 
+@agent_event
 @record_class
 class PreHookCompletedEvent(_PreHookEvent):
     """A hook before the run ended."""
@@ -197,6 +208,7 @@ class PreHookCompletedEvent(_PreHookEvent):
     event: str = RunEvent.pre_hook_completed.value
 
 
+@agent_event
 @record_class
 class PostHookStartedEvent(BaseAgentRunEvent):
     """A hook after the run began."""
@@ -205,6 +217,7 @@ class PostHookStartedEvent(BaseAgentRunEvent):
     post_hook_name: str | None = None
 
 
+@agent_event
 @record_class
 class PostHookCompletedEvent(BaseAgentRunEvent):
     """A hook after the run ended."""
@@ -220,6 +233,7 @@ class _ToolCallEvent(BaseAgentRunEvent):
     _revivers: ClassVar[Mapping[str, Reviver]] = {**BaseAgentRunEvent._revivers, "tool": reviver(ToolExecution)}
 
 
+@agent_event
 @record_class
 class ToolCallStartedEvent(_ToolCallEvent):
     """A tool was called."""
@@ -227,6 +241,7 @@ class ToolCallStartedEvent(_ToolCallEvent):
     event: str = RunEvent.tool_call_started.value
 
 
+@agent_event
 @record_class
 class ToolCallCompletedEvent(_ToolCallEvent):
     """A tool returned."""
@@ -238,6 +253,7 @@ class ToolCallCompletedEvent(_ToolCallEvent):
     files: list[Any] | None = None
 
 
+@agent_event
 @record_class
 class ToolCallErrorEvent(_ToolCallEvent):
     """A tool failed."""
@@ -246,6 +262,7 @@ class ToolCallErrorEvent(_ToolCallEvent):
     error: str | None = None
 
 
+@agent_event
 @record_class
 class ToolCallCancelledEvent(_ToolCallEvent):
     """A tool call was stopped, or given up: `tool.abandoned` says which."""
@@ -254,6 +271,7 @@ class ToolCallCancelledEvent(_ToolCallEvent):
     reason: str | None = None
 
 
+@agent_event
 @record_class
 class ReasoningStartedEvent(BaseAgentRunEvent):
     """The model began to reason."""
@@ -261,6 +279,7 @@ class ReasoningStartedEvent(BaseAgentRunEvent):
     event: str = RunEvent.reasoning_started.value
 
 
+@agent_event
 @record_class
 class ReasoningStepEvent(BaseAgentRunEvent):
     """A step of reasoning is complete."""
@@ -270,6 +289,7 @@ class ReasoningStepEvent(BaseAgentRunEvent):
     reasoning_content: str = ""
 
 
+@agent_event
 @record_class
 class ReasoningContentDeltaEvent(BaseAgentRunEvent):
     """A piece of reasoning text."""
@@ -280,6 +300,7 @@ class ReasoningContentDeltaEvent(BaseAgentRunEvent):
     is_content: ClassVar[bool] = True
 
 
+@agent_event
 @record_class
 class ReasoningCompletedEvent(BaseAgentRunEvent):
     """The reasoning is complete."""
@@ -288,6 +309,7 @@ class ReasoningCompletedEvent(BaseAgentRunEvent):
     content_type: str = "str"
 
 
+@agent_event
 @record_class
 class ModelRequestStartedEvent(BaseAgentRunEvent):
     """A request goes to a model."""
@@ -297,6 +319,7 @@ class ModelRequestStartedEvent(BaseAgentRunEvent):
     model_provider: str | None = None
 
 
+@agent_event
 @record_class
 class ModelRequestCompletedEvent(BaseAgentRunEvent):
     """A model's answer is complete: its tokens, and the seconds to the first one."""
@@ -313,18 +336,12 @@ class ModelRequestCompletedEvent(BaseAgentRunEvent):
     cache_write_tokens: int | None = None
 
 
-#: The class of each event name.
-RUN_EVENT_TYPES: dict[str, type[BaseAgentRunEvent]] = {
-    kind.event: kind
-    for kind in list(globals().values())
-    if isinstance(kind, type) and issubclass(kind, BaseAgentRunEvent) and kind.event
-}
-
-
 def agent_event_from_dict(data: Mapping[str, Any]) -> BaseAgentRunEvent:
-    """Build an agent's event by its name; one of a name that isn't known becomes a `CustomEvent` that keeps it all.
+    """Build an agent's event by its name. An event of an unknown name becomes a `CustomEvent` with the same keys.
 
     Raises:
-        DesistError: a field's value is of the wrong shape.
+        DesistError: a field's value has the wrong shape.
     """
-    return RUN_EVENT_TYPES.get(data.get("event", ""), CustomEvent).from_dict(data)
+    event = AGENT_EVENTS.get(data.get("event", ""), CustomEvent).from_dict(data)
+    assert isinstance(event, BaseAgentRunEvent)
+    return event

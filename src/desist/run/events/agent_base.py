@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, ClassVar
 
 from desist.run.events.base import BaseRunOutputEvent, CustomFields, now
+from desist.run.events.registry import agent_event
 from desist.run.records.message import ToolExecution
 from desist.run.records.record import Record, Reviver, list_of, record_class, reviver
 
@@ -98,6 +99,7 @@ class BaseAgentRunEvent(BaseRunOutputEvent):
     }
 
 
+@agent_event
 @dataclass(kw_only=True, eq=False, repr=False, init=False)
 class CustomEvent(CustomFields, BaseAgentRunEvent):
     """An event of the user's own: takes any keyword, and may be subclassed as a dataclass."""

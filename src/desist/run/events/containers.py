@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any
 
+from desist.run.events.registry import workflow_event
 from desist.run.events.workflow_base import BaseStepEvent, WorkflowRunEvent
 from desist.run.records.record import record_class
 
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 
+@workflow_event
 @record_class
 class LoopExecutionStartedEvent(BaseStepEvent):
     """A loop began."""
@@ -33,6 +35,7 @@ class LoopExecutionStartedEvent(BaseStepEvent):
     max_iterations: int | None = None
 
 
+@workflow_event
 @record_class
 class LoopIterationStartedEvent(BaseStepEvent):
     """A round of a loop began; counted from 1."""
@@ -42,6 +45,7 @@ class LoopIterationStartedEvent(BaseStepEvent):
     max_iterations: int | None = None
 
 
+@workflow_event
 @record_class
 class LoopIterationCompletedEvent(BaseStepEvent):
     """A round of a loop ended."""
@@ -53,6 +57,7 @@ class LoopIterationCompletedEvent(BaseStepEvent):
     should_continue: bool = True
 
 
+@workflow_event
 @record_class
 class LoopExecutionCompletedEvent(BaseStepEvent):
     """A loop ended."""
@@ -63,6 +68,7 @@ class LoopExecutionCompletedEvent(BaseStepEvent):
     all_results: list[list[Any]] = field(default_factory=list)
 
 
+@workflow_event
 @record_class
 class ParallelExecutionStartedEvent(BaseStepEvent):
     """The branches of a Parallel began."""
@@ -71,6 +77,7 @@ class ParallelExecutionStartedEvent(BaseStepEvent):
     parallel_step_count: int | None = None
 
 
+@workflow_event
 @record_class
 class ParallelExecutionCompletedEvent(BaseStepEvent):
     """All branches of a Parallel ended."""
@@ -80,6 +87,7 @@ class ParallelExecutionCompletedEvent(BaseStepEvent):
     step_results: list[Any] = field(default_factory=list)
 
 
+@workflow_event
 @record_class
 class ConditionExecutionStartedEvent(BaseStepEvent):
     """A condition was decided."""
@@ -88,6 +96,7 @@ class ConditionExecutionStartedEvent(BaseStepEvent):
     condition_result: bool | None = None
 
 
+@workflow_event
 @record_class
 class ConditionExecutionCompletedEvent(BaseStepEvent):
     """A condition's branch ended."""
@@ -99,6 +108,7 @@ class ConditionExecutionCompletedEvent(BaseStepEvent):
     step_results: list[Any] = field(default_factory=list)
 
 
+@workflow_event
 @record_class
 class RouterExecutionStartedEvent(BaseStepEvent):
     """A router chose."""
@@ -107,6 +117,7 @@ class RouterExecutionStartedEvent(BaseStepEvent):
     selected_steps: list[str] = field(default_factory=list)
 
 
+@workflow_event
 @record_class
 class RouterExecutionCompletedEvent(BaseStepEvent):
     """What a router chose ended."""
@@ -117,6 +128,7 @@ class RouterExecutionCompletedEvent(BaseStepEvent):
     step_results: list[Any] = field(default_factory=list)
 
 
+@workflow_event
 @record_class
 class RouterPausedEvent(BaseStepEvent):
     """A router waits for a human's choice."""
@@ -127,6 +139,7 @@ class RouterPausedEvent(BaseStepEvent):
     allow_multiple_selections: bool = False
 
 
+@workflow_event
 @record_class
 class StepsExecutionStartedEvent(BaseStepEvent):
     """A group of steps began."""
@@ -135,6 +148,7 @@ class StepsExecutionStartedEvent(BaseStepEvent):
     steps_count: int | None = None
 
 
+@workflow_event
 @record_class
 class StepsExecutionCompletedEvent(BaseStepEvent):
     """A group of steps ended."""

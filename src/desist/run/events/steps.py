@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from desist.run.events.registry import workflow_event
 from desist.run.events.workflow_base import BaseStepEvent, WorkflowRunEvent
 from desist.run.records.record import record_class
 
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 
+@workflow_event
 @record_class
 class StepStartedEvent(BaseStepEvent):
     """A step began."""
@@ -29,6 +31,7 @@ class StepStartedEvent(BaseStepEvent):
     event: str = WorkflowRunEvent.step_started.value
 
 
+@workflow_event
 @record_class
 class StepCompletedEvent(BaseStepEvent):
     """A step ended well; `step_response` is its `StepOutput`."""
@@ -43,6 +46,7 @@ class StepCompletedEvent(BaseStepEvent):
     step_response: Any | None = None
 
 
+@workflow_event
 @record_class
 class StepCancelledEvent(BaseStepEvent):
     """A step was interrupted; `content` is what it had said by then. Its run's end is told by a later event."""
@@ -53,6 +57,7 @@ class StepCancelledEvent(BaseStepEvent):
     step_response: Any | None = None
 
 
+@workflow_event
 @record_class
 class StepErrorEvent(BaseStepEvent):
     """A step failed; the workflow may go on."""
@@ -61,6 +66,7 @@ class StepErrorEvent(BaseStepEvent):
     error: str | None = None
 
 
+@workflow_event
 @record_class
 class StepProgressEvent(BaseStepEvent):
     """A step told how far it is."""
@@ -71,6 +77,7 @@ class StepProgressEvent(BaseStepEvent):
     data: dict[str, Any] | None = None
 
 
+@workflow_event
 @record_class
 class StepOutputEvent(BaseStepEvent):
     """What a function step made: a `StepOutput`, its parts within reach."""
@@ -119,6 +126,7 @@ class StepOutputEvent(BaseStepEvent):
         return getattr(self.step_output, "files", None)
 
 
+@workflow_event
 @record_class
 class StepPausedEvent(BaseStepEvent):
     """A step waits for a human."""
@@ -131,6 +139,7 @@ class StepPausedEvent(BaseStepEvent):
     user_input_schema: list[dict[str, Any]] | None = None
 
 
+@workflow_event
 @record_class
 class StepContinuedEvent(BaseStepEvent):
     """A paused step goes on."""
@@ -138,6 +147,7 @@ class StepContinuedEvent(BaseStepEvent):
     event: str = WorkflowRunEvent.step_continued.value
 
 
+@workflow_event
 @record_class
 class StepExecutorPausedEvent(BaseStepEvent):
     """The agent or team of a step waits for a human."""
@@ -150,6 +160,7 @@ class StepExecutorPausedEvent(BaseStepEvent):
     executor_requirements: list[Any] | None = None
 
 
+@workflow_event
 @record_class
 class StepExecutorContinuedEvent(BaseStepEvent):
     """The agent or team of a step goes on."""
@@ -161,6 +172,7 @@ class StepExecutorContinuedEvent(BaseStepEvent):
     executor_type: str | None = None
 
 
+@workflow_event
 @record_class
 class StepOutputReviewEvent(BaseStepEvent):
     """A step's output waits for a human's eye."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from desist.run.events.base import CancelRecord, RunStatus
+from desist.run.events.registry import output_from_dict, workflow_event
 from desist.run.events.workflow_base import BaseWorkflowRunOutputEvent, WorkflowRunEvent
 from desist.run.records.record import Reviver, list_of, record_class, reviver
-
-if TYPE_CHECKING:
-    from desist.run.outputs.workflow import WorkflowRunOutput
 
 __all__ = [
     "WorkflowCancelledEvent",
@@ -22,12 +20,7 @@ __all__ = [
 ]
 
 
-def _run(value: Any) -> Any:
-    from desist.run.outputs.workflow import run_from_dict  # outputs hold events, events hold outputs
-
-    return run_from_dict(value)
-
-
+@workflow_event
 @record_class
 class WorkflowStartedEvent(BaseWorkflowRunOutputEvent):
     """The run began."""
@@ -35,6 +28,7 @@ class WorkflowStartedEvent(BaseWorkflowRunOutputEvent):
     event: str = WorkflowRunEvent.workflow_started.value
 
 
+@workflow_event
 @record_class
 class WorkflowCompletedEvent(BaseWorkflowRunOutputEvent):
     """Terminal: the run ended well. `run_output` is for readers in this process and is never sent."""
@@ -46,15 +40,16 @@ class WorkflowCompletedEvent(BaseWorkflowRunOutputEvent):
     step_executor_runs: list[Any] | None = None
     metadata: dict[str, Any] | None = None
     metrics: Any | None = None
-    run_output: WorkflowRunOutput | None = field(default=None, compare=False)
+    run_output: Any | None = field(default=None, compare=False)  #: the WorkflowRunOutput
 
     status: ClassVar[RunStatus] = RunStatus.completed
     is_terminal: ClassVar[bool] = True
     _status_attribute: ClassVar[bool] = True
     _not_serialized: ClassVar[frozenset[str]] = frozenset({"run_output"})
-    _revivers: ClassVar[Mapping[str, Reviver]] = {"step_executor_runs": list_of(_run)}
+    _revivers: ClassVar[Mapping[str, Reviver]] = {"step_executor_runs": list_of(output_from_dict)}
 
 
+@workflow_event
 @record_class
 class WorkflowCancelledEvent(BaseWorkflowRunOutputEvent):
     """Terminal: the run was cancelled. `content` is the partial text; `run_output` is never sent."""
@@ -64,7 +59,7 @@ class WorkflowCancelledEvent(BaseWorkflowRunOutputEvent):
     content: str | None = None
     cancel: CancelRecord | None = None
     step_results: list[Any] = field(default_factory=list)
-    run_output: WorkflowRunOutput | None = field(default=None, compare=False)
+    run_output: Any | None = field(default=None, compare=False)  #: the WorkflowRunOutput
 
     status: ClassVar[RunStatus] = RunStatus.cancelled
     is_terminal: ClassVar[bool] = True
@@ -74,6 +69,7 @@ class WorkflowCancelledEvent(BaseWorkflowRunOutputEvent):
     _revivers: ClassVar[Mapping[str, Reviver]] = {"cancel": reviver(CancelRecord)}
 
 
+@workflow_event
 @record_class
 class WorkflowErrorEvent(BaseWorkflowRunOutputEvent):
     """Terminal: the run failed."""
@@ -90,6 +86,7 @@ class WorkflowErrorEvent(BaseWorkflowRunOutputEvent):
     _status_attribute: ClassVar[bool] = True
 
 
+@workflow_event
 @record_class
 class WorkflowPausedEvent(BaseWorkflowRunOutputEvent):
     """The run waits for a human. It isn't terminal: the run goes on, or is cancelled."""
@@ -107,4 +104,4 @@ class WorkflowPausedEvent(BaseWorkflowRunOutputEvent):
     status: ClassVar[RunStatus] = RunStatus.paused
     is_paused: ClassVar[bool] = True
     _status_attribute: ClassVar[bool] = True
-    _revivers: ClassVar[Mapping[str, Reviver]] = {"step_executor_runs": list_of(_run)}
+    _revivers: ClassVar[Mapping[str, Reviver]] = {"step_executor_runs": list_of(output_from_dict)}

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, ClassVar
 
 from desist.run.events.base import BaseRunOutputEvent, CustomFields, RunStatus, now
+from desist.run.events.registry import workflow_event
 from desist.run.records.record import Reviver, record_class
 
 __all__ = ["BaseStepEvent", "BaseWorkflowRunOutputEvent", "CustomEvent", "StepIndex", "WorkflowRunEvent"]
@@ -89,6 +90,7 @@ class BaseStepEvent(BaseWorkflowRunOutputEvent):
     _revivers: ClassVar[Mapping[str, Reviver]] = {"step_index": _index}
 
 
+@workflow_event
 @dataclass(kw_only=True, eq=False, repr=False, init=False)
 class CustomEvent(CustomFields, BaseWorkflowRunOutputEvent):
     """An event of the user's own: takes any keyword, and may be subclassed as a dataclass."""

@@ -27,6 +27,7 @@ from desist.run.storage.event_buffer import EventBuffer
 from desist.run.storage.shared_store import shared_store
 from desist.run.storage.store import PartKind, RunStore
 from desist.run.telemetry.gate import trace_run
+from desist.run.telemetry.span_info import SpanInfo
 from desist.runtime.latch import Latch
 from desist.runtime.loop_probe import LoopProbe
 from desist.runtime.run_tasks import RunTasks
@@ -120,7 +121,7 @@ class Emitter:
         self.key: str = child_key(self.run_id, parent.key if parent else None, bound=bound)
         self.ids = {"run_id": self.run_id, "root_run_id": self.run_id}  #: what a log record about it carries
         self.token.ids = self._tidy_token.ids = self.ids
-        self.spans: Spans | None = trace_run(self)
+        self.spans: Spans | None = trace_run(SpanInfo(body.kind, body.output, self.scope))
 
     def _new_channel(self, replay: bool) -> EventChannel[Any]:
         shared = shared_store(self.store)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from desist.run.events.agent import agent_event_from_dict
 from desist.run.events.agent_base import BaseAgentRunEvent, RunInput
 from desist.run.events.base import CancellationStage, CancelRecord, RunStatus, content_text, now
+from desist.run.events.registry import output_class
 from desist.run.records.message import Message, ToolExecution
 from desist.run.records.metrics import RunMetrics
 from desist.run.records.record import Record, Reviver, list_of, record_class, reviver
@@ -18,6 +19,7 @@ __all__ = ["RunOutput"]
 _messages = list_of(reviver(Message))
 
 
+@output_class
 @record_class
 class RunOutput(Record):
     """All that came of an agent's run. Of a cancelled run `content` is the partial text, `cancel` the cancel record."""

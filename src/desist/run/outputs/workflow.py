@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 from desist.run.events.base import BaseRunOutputEvent, CancellationStage, CancelRecord, RunStatus, content_text, now
 from desist.run.events.codec import event_from_dict
+from desist.run.events.registry import output_class, output_from_dict
 from desist.run.outputs.agent import RunOutput
 from desist.run.records.metrics import RunMetrics
 from desist.run.records.record import Record, Reviver, list_of, record_class, reviver
 
-__all__ = ["StepMetrics", "WorkflowMetrics", "WorkflowRunOutput", "run_from_dict"]
+__all__ = ["StepMetrics", "WorkflowMetrics", "WorkflowRunOutput"]
 
 
 @record_class
@@ -44,10 +45,7 @@ class WorkflowMetrics(Record):
     _revivers: ClassVar[Mapping[str, Reviver]] = {"steps": _steps}
 
 
-def _run(value: Any) -> Any:
-    return run_from_dict(value)
-
-
+@output_class
 @record_class
 class WorkflowRunOutput(Record):
     """All that came of a workflow's run. Of a cancelled run `content` is the partial text, `cancel` the cancel record.
@@ -92,7 +90,7 @@ class WorkflowRunOutput(Record):
     store_error: str | None = None  #: why its end isn't known to be stored
 
     _revivers: ClassVar[Mapping[str, Reviver]] = {
-        "step_executor_runs": list_of(_run),
+        "step_executor_runs": list_of(output_from_dict),
         "workflow_agent_run": reviver(RunOutput),
         "events": list_of(event_from_dict),
         "metrics": reviver(WorkflowMetrics),
@@ -114,14 +112,3 @@ class WorkflowRunOutput(Record):
     def get_content_as_string(self) -> str:
         """Return the content as text: a string as it is, None as "", everything else as indented JSON."""
         return content_text(self.content)
-
-
-def run_from_dict(data: Any) -> RunOutput | WorkflowRunOutput:
-    """Build the output of a run from a dict; a workflow's is known by its `step_results`.
-
-    Raises:
-        DesistError: a field's value is of the wrong shape.
-    """
-    if isinstance(data, RunOutput | WorkflowRunOutput):
-        return data
-    return WorkflowRunOutput.from_dict(data) if "step_results" in data else RunOutput.from_dict(data)

@@ -7,9 +7,10 @@ from dataclasses import field
 from typing import Any, ClassVar, Self
 
 from desist.run.events.base import now
+from desist.run.events.registry import output_from_dict
 from desist.run.outputs.history import history_context, workflow_history
 from desist.run.outputs.session import Session, from_stored
-from desist.run.outputs.workflow import WorkflowRunOutput, run_from_dict
+from desist.run.outputs.workflow import WorkflowRunOutput
 from desist.run.records.message import Message
 from desist.run.records.record import Reviver, list_of, record_class
 from desist.run.storage.values import StoredSession
@@ -33,7 +34,7 @@ class WorkflowSession(Session):
     updated_at: int = field(default_factory=now)
 
     kind: ClassVar[str] = "workflow"
-    _revivers: ClassVar[Mapping[str, Reviver]] = {"runs": list_of(run_from_dict)}
+    _revivers: ClassVar[Mapping[str, Reviver]] = {"runs": list_of(output_from_dict)}
 
     @property
     def owner_id(self) -> str | None:

@@ -1,7 +1,8 @@
-"""The gate to telemetry: whether this program traces at all. In one that doesn't, this module is all it costs.
+"""Decides whether this program traces. In a program that does not, this module is all that tracing costs.
 
-A program that has set a tracer provider of OpenTelemetry has imported it, so nobody else needs to: a run looks once
-into `sys.modules`, a step at an attribute that is None. What is traced is said in `desist.run.telemetry.spans`.
+A program that has set a tracer provider has imported OpenTelemetry, so desist need not import it: a run checks
+`sys.modules` once, a step checks whether an attribute is None. The spans themselves are in
+`desist.run.telemetry.spans`.
 """
 
 from __future__ import annotations
@@ -13,47 +14,47 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
-    from desist.run.execution.emitter import Emitter
     from desist.run.records.metrics import Usage
+    from desist.run.telemetry.span_info import SpanInfo
     from desist.run.telemetry.spans import CallSpan, Spans
 
 __all__ = ["model_span", "tool_span", "trace_run"]
 
 log = logging.getLogger("desist.run.telemetry.gate")
-#: The provider that was seen last, and the tracer that it gave.
+#: The provider of the last call, and its tracer. Replaced in one assignment: any thread may call `_tracer`.
 _last: tuple[Any, Tracer] | None = None
 
 
-def trace_run(run: Emitter) -> Spans | None:
-    """Begin the span of a run; None if the program doesn't trace."""
+def trace_run(info: SpanInfo) -> Spans | None:
+    """Begin the span of a run. Return None if the program does not trace."""
     tracer = _tracer()
     if tracer is None:
         return None
-    from desist.run.telemetry.spans import spans_of
+    from desist.run.telemetry.spans import open_spans
 
-    return spans_of(run, tracer)
+    return open_spans(info, tracer)
 
 
-def model_span(run: Emitter, model: str, provider: str | None) -> CallSpan | _NoSpan:
-    """Return a context that is the span of one model call."""
-    if run.spans is None:
+def model_span(spans: Spans | None, model: str, provider: str | None) -> CallSpan | _NoSpan:
+    """Return a context manager: the span of one model call."""
+    if spans is None:
         return _UNTRACED
-    from desist.run.telemetry.spans import model_part
+    from desist.run.telemetry.spans import model_call_span
 
-    return model_part(run.spans, model, provider)
+    return model_call_span(spans, model, provider)
 
 
-def tool_span(run: Emitter, name: str, call_id: str) -> CallSpan | _NoSpan:
-    """Return a context that is the span of one tool call."""
-    if run.spans is None:
+def tool_span(spans: Spans | None, name: str, call_id: str) -> CallSpan | _NoSpan:
+    """Return a context manager: the span of one tool call."""
+    if spans is None:
         return _UNTRACED
-    from desist.run.telemetry.spans import tool_part
+    from desist.run.telemetry.spans import tool_call_span
 
-    return tool_part(run.spans, name, call_id)
+    return tool_call_span(spans, name, call_id)
 
 
 def _tracer() -> Tracer | None:
-    """Return the program's tracer, or None if it has set up none."""
+    """Return the program's tracer, or None if the program has set no tracer provider."""
     global _last
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
@@ -66,14 +67,14 @@ def _tracer() -> Tracer | None:
             return None
         tracer: Tracer = provider.get_tracer("desist")
     except Exception:  # another thread is still importing it, or the provider fails
-        log.warning("no tracer to be had: this run isn't traced", exc_info=True)
+        log.warning("the tracer provider failed: this run is not traced", exc_info=True)
         return None
     _last = provider, tracer
     return tracer
 
 
 class _NoSpan:
-    """What a part is where nobody traces."""
+    """The span of a program that does not trace: does nothing."""
 
     __slots__ = ()
 
@@ -84,7 +85,7 @@ class _NoSpan:
         return
 
     def used(self, usage: Usage, first: float | None) -> None:
-        """Nobody wants to know."""
+        """Do nothing."""
 
 
 _UNTRACED = _NoSpan()

@@ -1,9 +1,10 @@
-"""Spans of OpenTelemetry for runs, steps, model calls and tools. The names of the GenAI conventions live here only.
+"""OpenTelemetry spans of runs, steps, model calls and tool calls. No other module knows the GenAI conventions' names.
 
-Loaded by `desist.run.telemetry.gate` when a program traces, and only then.
+Imported by `desist.run.telemetry.gate`, only when the program traces.
 
-A cancelled span isn't an error: its status stays unset, it says `desist.outcome="cancelled"` and by whom. Texts,
-arguments and results are never recorded. What fails in a span processor is logged, and never harms the run.
+A cancelled span is not an error: its status stays unset; `desist.outcome` is "cancelled", and the `desist.cancel.*`
+attributes say why. Texts, arguments and results are never recorded. A span processor that fails is logged and does not
+harm the run.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer
 
-    from desist.run.execution.emitter import Emitter
+    from desist.run.telemetry.span_info import SpanInfo
 
-__all__ = ["CallSpan", "Spans", "model_part", "spans_of", "tool_part"]
+__all__ = ["CallSpan", "Spans", "model_call_span", "open_spans", "tool_call_span"]
 
 log = logging.getLogger("desist.run.telemetry")
 P = ParamSpec("P")
@@ -58,7 +59,7 @@ WORK_NAME, WORK_KIND = "desist.work.name", "desist.work.kind"
 
 
 def _never_raises(method: Callable[P, None]) -> Callable[P, None]:
-    """Tracing must not break what is traced."""
+    """Return a method that logs an exception instead of raising it: tracing must not fail a run."""
 
     @functools.wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -70,48 +71,58 @@ def _never_raises(method: Callable[P, None]) -> Callable[P, None]:
     return call
 
 
-def spans_of(run: Emitter, tracer: Tracer) -> Spans | None:
-    """Begin the span of a run, below the caller's current one; None if that fails."""
+def open_spans(info: SpanInfo, tracer: Tracer) -> Spans | None:
+    """Begin the span of a run as a child of the caller's current span. Return None if that fails."""
     try:
-        return Spans(tracer, run)
-    except Exception:  # a sampler or processor that fails
-        log.warning("tracing of run %s failed", run.run_id, exc_info=True, extra=run.ids)
+        return Spans(tracer, info)
+    except Exception:  # raised by a sampler or a span processor
+        run_id = info.scope.run_id
+        log.warning("tracing of run %s failed", run_id, exc_info=True, extra={"run_id": run_id})
         return None
 
 
-def model_part(spans: Spans, model: str, provider: str | None) -> CallSpan:
-    """Return a context that is the span of one model call."""
+def model_call_span(spans: Spans, model: str, provider: str | None) -> CallSpan:
+    """Return a context manager: the span of one model call."""
     return CallSpan(spans, f"{CHAT} {model}", {OPERATION: CHAT, MODEL: model, **_provider(provider)}, client=True)
 
 
-def tool_part(spans: Spans, name: str, call_id: str) -> CallSpan:
-    """Return a context that is the span of one tool call."""
+def tool_call_span(spans: Spans, name: str, call_id: str) -> CallSpan:
+    """Return a context manager: the span of one tool call."""
     attributes = {OPERATION: EXECUTE_TOOL, TOOL_NAME: name, TOOL_TYPE: "function", TOOL_CALL: call_id}
     return CallSpan(spans, f"{EXECUTE_TOOL} {name}", attributes)
 
 
 class Spans:
-    """The spans of one run. Each is ended by whoever takes it out of `open`: its owner, or the end of the run."""
+    """The spans of one run.
 
-    def __init__(self, tracer: Tracer, run: Emitter) -> None:
+    A span is ended by the caller that removes it from `open`: the code that opened it, or `end`. `dict.pop` decides
+    which of the two, so each span is ended once.
+    """
+
+    def __init__(self, tracer: Tracer, info: SpanInfo) -> None:
         from opentelemetry.trace import set_span_in_context
 
-        self.tracer, self.run = tracer, run
-        name, attributes = _described(run)
+        self.tracer, self.scope = tracer, info.scope
+        name, attributes = _name_and_attributes(info)
         self.span: Span = tracer.start_span(name, attributes=attributes)
         self._context = set_span_in_context(self.span)
         self.open: dict[object, OpenSpan] = {}
 
     @_never_raises
     def enter(self) -> None:
-        """Make the run's span the parent of what begins in this context."""
+        """Make the run's span the current span of this context."""
         from opentelemetry.context import attach
 
         attach(self._context)
 
     @_never_raises
     def begin_step(self, key: object, kind: str, common: Mapping[str, Any]) -> None:
-        """A step or container has begun. `key` names it to `end_step`; `common` is what its events carry."""
+        """Begin the span of a step or container.
+
+        Parameters:
+            key: identifies the span to `end_step`.
+            common: the fields that all events of the step carry.
+        """
         index = common.get("step_index")
         attributes = {
             STEP_NAME: common.get("step_name") or "",
@@ -125,7 +136,7 @@ class Spans:
 
     @_never_raises
     def end_step(self, key: object, *, error: str | None = None, cancelled: bool = False) -> None:
-        """It has ended: well, with an error in words, or with its agent alone cancelled."""
+        """End the span of a step: completed, failed with the message `error`, or with only its agent cancelled."""
         opened = self.open.pop(key, None)
         if opened is not None:
             opened.leave()
@@ -134,29 +145,29 @@ class Spans:
 
     @_never_raises
     def end(self, status: RunStatus, record: CancelRecord | None, error: BaseException | None, output: Any) -> None:
-        """The run is over: close what is open, the innermost first, then its own span."""
+        """End all open spans, the innermost first, then the span of the run."""
         outcome = status.value.lower()
         for key, opened in list(self.open.items())[::-1]:
             if self.open.pop(key, None) is not None:
-                if isinstance(key, CallSpan):  # its task hasn't come back
+                if isinstance(key, CallSpan):  # its task has not returned
                     opened.span.set_attribute(ABANDONED, True)
                 opened.end(outcome, None, None)
         span = self.span
-        span.set_attribute(ROOT_ID, self.run.ids["root_run_id"])
+        span.set_attribute(ROOT_ID, self.scope.root.run_id)
         used = getattr(output, "metrics", None)
         if isinstance(used, Usage):
             span.set_attributes({INPUT_TOKENS: used.input_tokens, OUTPUT_TOKENS: used.output_tokens})
         if status is RunStatus.cancelled and record is not None:
-            why = _cause(record.source.value, record.reason, record.by)
+            why = _cancel_attributes(record.source.value, record.reason, record.by)
             span.add_event(CANCEL_REQUESTED, why, timestamp=int((record.requested_at or 0.0) * 1e9))
             span.set_attributes({**why, UPSTREAM_CLOSED: record.upstream_closed})
             for item in record.abandoned:
                 span.add_event(WORK_ABANDONED, {WORK_NAME: item.name, WORK_KIND: item.kind})
-        _finish(span, outcome, error, None)
+        _end_span(span, outcome, error, None)
 
 
 class OpenSpan:
-    """A span that is open, and current in the context that began it."""
+    """A span that has begun: the current span of the context in which `enter` was called."""
 
     def __init__(self, spans: Spans, name: str, attributes: Mapping[str, Any], *, client: bool = False) -> None:
         from opentelemetry.context import get_current
@@ -168,33 +179,37 @@ class OpenSpan:
         self.span: Span = spans.tracer.start_span(name, kind=kind, attributes=attributes)
 
     def enter(self) -> None:
-        """Make it the current span."""
+        """Make this span the current one."""
         from opentelemetry.context import attach
         from opentelemetry.trace import set_span_in_context
 
         attach(set_span_in_context(self.span))
 
     def leave(self) -> None:
-        """Make current what was before. Not by a token: that fails, loudly, where steps ended out of order."""
+        """Make the previous span the current one.
+
+        Attaches the previous context instead of detaching a token: OpenTelemetry logs an error for a token if steps end
+        out of order.
+        """
         from opentelemetry.context import attach
 
         attach(self._before)
 
     def end(self, outcome: str, error: BaseException | None, message: str | None) -> None:
-        """End it; of a cancelled one, say who asked."""
-        reason = self._spans.run.scope.reason
+        """End the span. A cancelled span gets the reason of the run's cancel."""
+        reason = self._spans.scope.reason
         if outcome == "cancelled" and reason is not None:
-            self.span.set_attributes(_cause(reason.source.value, reason.text, reason.by))
-        _finish(self.span, outcome, error, message)
+            self.span.set_attributes(_cancel_attributes(reason.source.value, reason.text, reason.by))
+        _end_span(self.span, outcome, error, message)
 
 
 class CallSpan:
     """The span of a model call or tool, as a context manager."""
 
-    __slots__ = ("_asked", "_opened", "_spans")
+    __slots__ = ("_arguments", "_opened", "_spans")
 
     def __init__(self, spans: Spans, name: str, attributes: dict[str, Any], *, client: bool = False) -> None:
-        self._spans, self._asked = spans, (name, attributes, client)
+        self._spans, self._arguments = spans, (name, attributes, client)
         self._opened: OpenSpan | None = None
 
     def __enter__(self) -> CallSpan:
@@ -203,14 +218,14 @@ class CallSpan:
 
     @_never_raises
     def _begin(self) -> None:
-        name, attributes, client = self._asked
+        name, attributes, client = self._arguments
         opened = OpenSpan(self._spans, name, attributes, client=client)
         self._spans.open[self] = self._opened = opened
         opened.enter()
 
     @_never_raises
     def used(self, usage: Usage, first: float | None) -> None:
-        """Note the tokens of a model call, and the seconds until its first piece."""
+        """Record the tokens of a model call, and the seconds until its first chunk."""
         if self._opened is None:
             return
         counts = {
@@ -232,25 +247,24 @@ class CallSpan:
         opened = self._opened
         if opened is None:
             return
-        if not isinstance(error, GeneratorExit):  # thrown away by the garbage collector: not in its own context
+        if not isinstance(error, GeneratorExit):  # raised by the garbage collector, in another context
             opened.leave()
         if self._spans.open.pop(self, None) is None:
-            return  # the run is over
+            return  # `Spans.end` has ended the span
         if isinstance(error, asyncio.CancelledError | RunCancelled | GeneratorExit):
             opened.end("cancelled", None, None)
-        elif error is None or isinstance(error, AgentRunException):  # the latter is how a tool steers the agent
+        elif error is None or isinstance(error, AgentRunException):  # with AgentRunException a tool steers the agent
             opened.end("completed", None, None)
         else:
             opened.end("error", error, None)
 
 
-def _described(run: Emitter) -> tuple[str, dict[str, Any]]:
+def _name_and_attributes(info: SpanInfo) -> tuple[str, dict[str, Any]]:
     """Return the name and the first attributes of a run's span."""
-    output = run.body.output
-    attributes: dict[str, Any] = {RUN_ID: run.run_id}
+    output, kind = info.output, info.kind
+    attributes: dict[str, Any] = {RUN_ID: info.scope.run_id}
     if output.session_id is not None:
         attributes[CONVERSATION] = output.session_id
-    kind = run.body.kind
     name = getattr(output, f"{kind}_name", None) or getattr(output, f"{kind}_id", None) or ""
     if kind == "workflow":
         return f"{INVOKE_WORKFLOW} {name}", attributes | {OPERATION: INVOKE_WORKFLOW, WORKFLOW_NAME: name}
@@ -264,14 +278,14 @@ def _provider(name: str | None) -> dict[str, str]:
     return {PROVIDER: name.lower()} if name else {}
 
 
-def _cause(source: str, reason: str | None, by: str | None) -> dict[str, str]:
-    """Return the attributes that say why something was cancelled."""
+def _cancel_attributes(source: str, reason: str | None, by: str | None) -> dict[str, str]:
+    """Return the attributes that say why a run was cancelled."""
     known = {SOURCE: source, REASON: reason, BY: by}
     return {name: value for name, value in known.items() if value is not None}
 
 
-def _finish(span: Span, outcome: str, error: BaseException | None, message: str | None) -> None:
-    """End a span. Only what failed itself gets the status ERROR."""
+def _end_span(span: Span, outcome: str, error: BaseException | None, message: str | None) -> None:
+    """End a span. Only the span of the call that failed gets the status ERROR, not those around it."""
     span.set_attribute(OUTCOME, outcome)
     if error is not None or message is not None:
         from opentelemetry.trace import StatusCode

@@ -1,0 +1,19 @@
+"""What a span says of its run: all that tracing needs to know of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from desist.cancel.scope import Scope
+
+__all__ = ["SpanInfo"]
+
+
+@dataclass(frozen=True, slots=True)
+class SpanInfo:
+    """One run, as tracing sees it."""
+
+    kind: str  #: "workflow" or "agent"
+    output: Any  #: RunOutput or WorkflowRunOutput; names, ids and the model are read from it
+    scope: Scope  #: the run's id, the run at the top of its tree, and the reason of a cancel
