@@ -208,7 +208,9 @@ class WorkflowRunBody:
         place, workflow = self.place, self.workflow
         known = {"session_state": place.session_state, "dependencies": place.dependencies, "record": self.output.cancel}
         self.progress.merge_branches()  # hooks find the state as it will be left
-        made = [(step, progress.output or progress.interrupted()) for step, progress in _latest_first(self.started_steps)]
+        made = [
+            (step, progress.output or progress.interrupted()) for step, progress in _latest_first(self.started_steps)
+        ]
         due = [one for step, output in made for one in step.cleanups(output, known, compensate=False)]
         if compensate or workflow.compensate:
             due += [one for step, output in made for one in step.cleanups(output, known, compensate=True)]

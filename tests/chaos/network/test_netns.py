@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from journal_process import Worker
+from database_worker import Worker
 from netns_host import Host, why_not
 from postgres_databases import missing
 

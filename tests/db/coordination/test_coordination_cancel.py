@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from journal_process import Worker
+from database_worker import Worker
+from database_worker_program import Db
 
 from desist import Workflow
 from desist.cancel.scope import Outcome
 from desist.run.component.cancellation import cancel
 from desist.run.events.base import RunStatus
 from desist.testing import LoopbackProvider, Reply
-from journal_worker import Db
 
 S = RunStatus
 Start = Callable[[], Worker]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
-from journal_process import Worker
+from database_worker import Worker
 
 from desist.cancel.scope import Outcome
 from desist.db import PostgresDb

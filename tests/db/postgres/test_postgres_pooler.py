@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 
 import pytest
-from journal_process import Worker
+from database_worker import Worker
 from postgres_pooler import Pooler
 
 from desist import Workflow

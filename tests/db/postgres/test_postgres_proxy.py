@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
-from journal_process import Worker
+from database_worker import Worker
 from postgres_proxy import Wire
 
 from desist import Workflow

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from journal_process import Worker
+from database_worker import Worker
 from postgres_databases import own_server
 from postgres_pooler import Pooler
 
