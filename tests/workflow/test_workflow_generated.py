@@ -34,7 +34,7 @@ def test_cancelled_anywhere(tree: Node, number: int, mode: Mode, between: bool, 
         case.stop_at(visit, between=between and visit.is_leaf, beside_blocked=blocked)
 
 
-def test_cancelled_atevery_point_of_every_container(mode: Mode) -> None:
+def test_cancelled_at_every_point_of_every_container(mode: Mode) -> None:
     """The same at all points of each container alone: before, in child k, between, and in what it asks."""
     for tree, number in every_point(mode):
         visit = pick(tree, number)
