@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from promise_scenarios import Deaf
 
-from desist.models.openai import OpenAIChat
+from desist.models.anthropic import Claude
+from desist.models.http.model import HttpModel
+from desist.models.openai import OpenAIChat, OpenAIResponses
 from desist.testing import LoopbackProvider
 
 
@@ -26,6 +29,20 @@ def provider(
 @pytest.fixture
 def model(provider: LoopbackProvider) -> OpenAIChat:
     return OpenAIChat("test-model", base_url=provider.base_url, api_key="sk-test-0123456789")
+
+
+@pytest.fixture(params=[OpenAIChat, OpenAIResponses, Claude], ids=lambda kind: kind.__name__)
+def model_of_each_api(request: pytest.FixtureRequest, provider: LoopbackProvider) -> HttpModel:
+    _ = request.param._sdk.module  # imported before anybody waits: it takes a second or more
+    return request.param("test-model", base_url=provider.base_url, api_key="sk-test-0123456789")
+
+
+@pytest.fixture
+def deaf() -> Iterator[Deaf]:
+    """A call that can't be interrupted; it ends after the test at the latest."""
+    deaf = Deaf()
+    yield deaf
+    deaf.release.set()
 
 
 @pytest.fixture(autouse=True)

@@ -1,45 +1,65 @@
-"""B2: tools and steps that Python can't interrupt: they are waited for, then named as abandoned."""
+"""Guarantee 5. One terminal event, last: it is emitted after the work is gone, and stored before it is shown."""
 
 from __future__ import annotations
 
-import threading
+import asyncio
 import time
-from collections.abc import Iterator
+import uuid
 from typing import Any
 
 import pytest
-from cancel_trial import PATIENCE, Journal, Mode, Trial, check_stopped, check_three, three_steps
+from cancel_trial import (
+    MODES,
+    PATIENCE,
+    Journal,
+    Mode,
+    Trial,
+    check_stopped,
+    check_three,
+    three_steps,
+)
+from promise_scenarios import Deaf, let_go
 
-from desist import Agent, Step
+from desist import Agent, Step, Workflow
 from desist.calls.thread_pool import abandoned_calls
-from desist.cancel import RunStatus
+from desist.cancel import RunStatus, Source
 from desist.run.records.message import CANCELLED_RESULT
-from desist.testing import Call, ScriptedModel
+from desist.testing import Call, Gate, ScriptedModel
 
 
-class Deaf:
-    """Blocks its thread where Python can't interrupt it from outside, until the test lets it go."""
+@pytest.mark.parametrize("stream_events", [False, True], ids=["", "all-events"])
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode.stream], ids=str)
+def test_a_consumer_that_returns_at_the_first_cancelled_event(
+    mode: Mode, stream_events: bool, journal: Journal
+) -> None:
+    """B7: who leaves at the first "cancelled" finds the run stored and complete, and no flag is left behind."""
+    model = ScriptedModel([["some ", "text ", Gate()], "second run"])
+    workflow = Workflow("W", steps=[lambda given: "one", Agent(model, name="A", db=journal)], db=journal)
+    options = {"stream": True, "stream_events": stream_events, "run_id": uuid.uuid4().hex}
 
-    def __init__(self) -> None:
-        self.entered, self.release, self.left = threading.Event(), threading.Event(), threading.Event()
+    def look(event: Any) -> Any:
+        """Cancel from the consumer's own loop; return what is stored once "cancelled" is seen."""
+        if event.event == "RunContent" and event.content == "text ":
+            assert workflow.cancel_run(event.run_id)
+        return workflow.get_run(options["run_id"]) if event.is_cancelled else None
 
-    def block(self) -> str:
-        self.entered.set()
-        try:
-            self.release.wait(30)
-        finally:
-            self.left.set()
-        return "late result"
+    def read() -> Any:
+        for event in workflow.run("go", **options):
+            if (stored := look(event)) is not None:
+                return stored
+        raise AssertionError("no cancelled event")
 
-    def wait_entered(self) -> None:
-        assert self.entered.wait(PATIENCE)
+    async def aread() -> Any:
+        async for event in workflow.arun("go", **options):
+            if (stored := look(event)) is not None:
+                return stored
+        raise AssertionError("no cancelled event")
 
-
-@pytest.fixture
-def deaf() -> Iterator[Deaf]:
-    deaf = Deaf()
-    yield deaf
-    deaf.release.set()  # also if the test has failed
+    stored = asyncio.run(aread()) if mode.asynchronous else read()
+    assert stored.status is RunStatus.cancelled and stored.content == "some text "
+    assert stored.cancel.source is Source.user and stored.cancel.settled_at
+    assert [step["success"] for step in stored.step_results] == [True, False]
+    assert workflow.run("again", run_id=options["run_id"]).status is RunStatus.completed
 
 
 @pytest.mark.parametrize("by_id", ["root", "agent"])
@@ -75,52 +95,6 @@ def test_a_deaf_tool(by_id: str, deaf: Deaf, mode: Mode, journal: Journal) -> No
     assert child.tools[0].abandoned and child.tools[0].result == CANCELLED_RESULT
     before = journal.last(trial.run_id)
     assert len(abandoned_calls()) == 1
-    _let_go(deaf)
+    let_go(deaf)
     assert journal.last(trial.run_id) == before and "late result" not in str(before)
     assert len(model.requests) == 1
-
-
-def _let_go(deaf: Deaf) -> None:
-    deaf.release.set()
-    assert deaf.left.wait(PATIENCE)
-    limit = time.monotonic() + PATIENCE
-    while abandoned_calls():
-        assert time.monotonic() < limit
-        time.sleep(0.001)
-
-
-def test_a_tool_that_ends_within_the_grace(deaf: Deaf, mode: Mode, journal: Journal) -> None:
-    """B2: a sync tool that ends by itself within the grace isn't abandoned, and its result is dropped."""
-    never: list[str] = []
-    workflow = three_steps(Step("deaf", executor=lambda given: deaf.block()), journal, never)
-    workflow.grace = 20.0
-    trial = Trial(workflow, mode).start()
-    deaf.wait_entered()
-    receipt = trial.cancel()
-    assert receipt.status is RunStatus.cancelling and not receipt.wait(0.05)
-    assert RunStatus.cancelled not in journal.statuses(trial.run_id)
-    deaf.release.set()
-    assert receipt.wait(PATIENCE)
-    trial.finish()
-    check_stopped(trial, receipt)
-    check_three(trial, never)
-    assert receipt.abandoned == [] and "late result" not in str(journal.last(trial.run_id))
-
-
-@pytest.mark.parametrize("how", [{"force": True}, {"grace": 0.02}], ids=["force", "shorter grace"])
-def test_a_second_cancel_shortens_the_grace(how: dict[str, Any], deaf: Deaf, mode: Mode, journal: Journal) -> None:
-    """A second cancel with `force` or a shorter grace ends the wait; the first reason stays."""
-    never: list[str] = []
-    workflow = three_steps(Step("deaf", executor=lambda given: deaf.block()), journal, never)
-    workflow.grace = 60.0
-    trial = Trial(workflow, mode).start()
-    deaf.wait_entered()
-    first = trial.cancel()
-    assert not first.wait(0.05)
-    second = trial.cancel(reason="hurry", by="you", **how)
-    assert second and second == first
-    assert first.wait(PATIENCE)
-    trial.finish()
-    check_stopped(trial, first)
-    assert len(first.abandoned) == 1
-    _let_go(deaf)
