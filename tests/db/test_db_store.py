@@ -267,11 +267,6 @@ async def test_awaited(kind: str, tmp_path: Any, anyio_backend: str, new_postgre
         await db.get_run("r")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def test_many_threads(db: BaseDb) -> None:
     """Threads that save, look and delete at the same time disturb nobody."""
     failures: list[BaseException] = []

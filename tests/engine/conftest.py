@@ -1,8 +1,7 @@
-"""What the tests of workers share: a database for each test, and workers on it that do as they are told."""
+"""A database for each test, and workers on it that obey commands."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,6 @@ from typing import Any
 import pytest
 from engine_databases import open_db
 from engine_process import WorkerProcess
-from postgres_databases import new_postgres
-
-from desist.cancel.registry import registry
-
-__all__ = ["new_postgres"]
 
 pytest.importorskip("dbos", reason="the extra `scale` isn't installed")
 
@@ -51,14 +45,3 @@ def worker(fleet: str, url: str) -> Iterator[Callable[..., WorkerProcess]]:
     yield start
     for one in started:
         one.close()
-
-
-@pytest.fixture(autouse=True)
-def no_logged_errors(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """No test may leave an error in the log, unless it says so, or a live run."""
-    caplog.set_level(logging.INFO)
-    yield
-    if "loud" not in request.keywords:
-        bad = [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR or record.exc_info]
-        assert not bad, [record.getMessage() for record in bad]
-    assert registry.live() == []

@@ -1,41 +1,17 @@
-"""What the tests of this folder share: modes, a provider with and without TLS, and a log without errors."""
+"""A provider with and without TLS, and its model; no traceback on the terminal."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trustme
-from cancel_trial import MODES, Journal, Mode
+from promise_scenarios import Deaf
 
-from desist.cancel.registry import registry
-from desist.models.openai import OpenAIChat
+from desist.models.anthropic import Claude
+from desist.models.http.model import HttpModel
+from desist.models.openai import OpenAIChat, OpenAIResponses
 from desist.testing import LoopbackProvider
-
-
-@pytest.fixture(params=MODES, ids=str)
-def mode(request: pytest.FixtureRequest) -> Mode:
-    """The four ways to call a run."""
-    return request.param
-
-
-@pytest.fixture
-def journal() -> Journal:
-    return Journal()
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """A certificate for 127.0.0.1, its key, and the authority that signed it."""
-    folder = tmp_path_factory.mktemp("tls")
-    authority, paths = trustme.CA(), (folder / "cert.pem", folder / "key.pem", folder / "ca.pem")
-    leaf = authority.issue_cert("127.0.0.1")
-    leaf.cert_chain_pems[0].write_to_path(paths[0])
-    leaf.private_key_pem.write_to_path(paths[1])
-    authority.cert_pem.write_to_path(paths[2])
-    return paths
 
 
 @pytest.fixture(params=["http", "tls"])
@@ -55,13 +31,23 @@ def model(provider: LoopbackProvider) -> OpenAIChat:
     return OpenAIChat("test-model", base_url=provider.base_url, api_key="sk-test-0123456789")
 
 
+@pytest.fixture(params=[OpenAIChat, OpenAIResponses, Claude], ids=lambda kind: kind.__name__)
+def model_of_each_api(request: pytest.FixtureRequest, provider: LoopbackProvider) -> HttpModel:
+    _ = request.param._sdk.module  # imported before anybody waits: it takes a second or more
+    return request.param("test-model", base_url=provider.base_url, api_key="sk-test-0123456789")
+
+
+@pytest.fixture
+def deaf() -> Iterator[Deaf]:
+    """A call that can't be interrupted; it ends after the test at the latest."""
+    deaf = Deaf()
+    yield deaf
+    deaf.release.set()
+
+
 @pytest.fixture(autouse=True)
-def no_logged_errors(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
-    """No test of this folder may leave an error in the log, a traceback on the terminal, or a live run."""
-    caplog.set_level(logging.INFO)
+def no_printed_traceback(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """No test of this folder leaves a traceback on the terminal."""
     yield
-    bad = [r for r in caplog.get_records("call") if r.levelno >= logging.ERROR or r.exc_info]
-    assert not bad, [record.getMessage() for record in bad]
     out, err = capfd.readouterr()
     assert "Traceback" not in out + err, out + err
-    assert registry.live() == []

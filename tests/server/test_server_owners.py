@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +17,6 @@ from desist import Agent, Step, Workflow
 from desist.db import BaseDb, InMemoryDb, JsonDb, PostgresDb, SqliteDb
 from desist.server import Token
 from desist.testing import Gate, ScriptedModel
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "postgres"))
-
-from postgres_databases import new_postgres
-
-__all__ = ["new_postgres"]
 
 #: How many pairs ask. Two processes on one database make 200 of each on all of them: `tests/db/test_db_claims.py`.
 PAIRS = {"sqlite": 200, "postgres": 200, "json": 20, "memory": 50}

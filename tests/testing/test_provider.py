@@ -75,13 +75,15 @@ def test_a_connection_is_used_again(provider: LoopbackProvider, client: httpx2.C
     """Keep-alive works: three requests, one connection, and its end is noted on all three."""
     for _ in range(3):
         post(client, provider)
-    assert (provider.connections, provider.open_connections) == (1, 1)
+    exchanges = [provider.wait_request(n) for n in (1, 2, 3)]  # a provider in a process reports after it has answered
+    provider.wait_open_connections(1)
     client.close()
-    for exchange in provider.exchanges:
+    for exchange in exchanges:
         exchange.wait_closed()
         assert exchange.closed_by == "client"
         assert exchange.finished
     provider.wait_open_connections(0)
+    assert provider.connections == 1
 
 
 def test_replies_are_chosen_by_queue_and_model(provider: LoopbackProvider, client: httpx2.Client) -> None:
@@ -200,7 +202,7 @@ def test_delays_and_interval_take_their_time(provider: LoopbackProvider, client:
         before = time.monotonic()
         post(client, provider, stream=stream)
         assert time.monotonic() - before >= 0.08
-    exchange = provider.exchanges[0]
+    exchange = provider.wait_request()
     exchange.wait_over()
     times = [moment for moment, _ in exchange.writes]
     assert exchange.tokens_after(times[0]) == 2
@@ -260,8 +262,7 @@ def test_drops_end_the_connection_without_an_end(provider: LoopbackProvider, cli
         post(client, provider)
     with pytest.raises(httpx2.RemoteProtocolError):
         post(client, provider)
-    second = provider.wait_request(2)
-    first = provider.exchanges[0]
+    first, second = provider.wait_request(1), provider.wait_request(2)
     first.wait_closed()
     second.wait_closed()
     assert (first.tokens_sent, first.closed_by, second.closed_by) == (2, "provider", "provider")

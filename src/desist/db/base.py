@@ -16,7 +16,7 @@ from desist.db.events.pages import events_from_output
 from desist.db.migrations.report import SchemaReport
 from desist.db.store.pruning import PruneResult
 from desist.exceptions import ConfigurationError
-from desist.run.component.cancellation import cancel
+from desist.run.cancellation_management.cancel import cancel
 from desist.run.component.load_session import load_session
 from desist.run.events.base import RunStatus
 from desist.run.execution.follow import follow_ended, follow_in_process, follow_shared
@@ -163,7 +163,7 @@ class BaseDb(RejectUnknownOptions):
         scope: Literal["tree", "run"] = "tree",
         compensate: bool = False,
     ) -> CancelReceipt:
-        """Cancel a run that is recorded here, of whichever process. See `desist.run.component.cancellation.cancel`."""
+        """Cancel a run that is recorded here, of whichever process. See `desist.run.cancel.cancel`."""
         how = {"reason": reason, "by": by, "grace": grace, "force": force, "compensate": compensate}
         return cancel(run_id, scope=scope, db=self, **how)  # type: ignore[arg-type]  # one dict, several types
 

@@ -8,7 +8,7 @@ import signal
 from typing import Any
 
 import pytest
-from conftest import wait_gone
+from process_census import wait_gone
 
 import process_functions as functions
 from desist.calls.process import pool as pool_module

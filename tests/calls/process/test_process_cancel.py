@@ -13,7 +13,7 @@ from typing import Any
 import light_functions
 import psutil
 import pytest
-from conftest import PATIENCE, Door, is_there, marked_processes, wait_gone
+from process_census import PATIENCE, Door, is_there, marked_processes, wait_gone
 
 import process_functions as functions
 from desist import Agent, Step, Workflow, tool

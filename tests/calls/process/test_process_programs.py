@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from conftest import PATIENCE, wait_gone
+from process_census import PATIENCE, wait_gone
 
 HERE = str(Path(__file__).parent)
 HEAD = f"""

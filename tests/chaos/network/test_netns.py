@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from journal_process import Worker
+from database_worker import Worker
 from netns_host import Host, why_not
 from postgres_databases import missing
 
 from desist.cancel.scope import Outcome
 from desist.db import PostgresDb
-from desist.run.component.cancellation import cancel
+from desist.run.cancellation_management.cancel import cancel
 from desist.run.events.base import RunStatus
 from desist.testing import LocalPostgres
 

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from journal_stuck import sql
+from coordination_stuck import sql
+from database_worker_program import open_db
 
 from desist.run.events.base import RunStatus
-from journal_worker import open_db
 
-PROGRAM = Path(__file__).with_name("journal_between.py")
+PROGRAM = Path(__file__).with_name("coordination_between.py")
 
 
 @pytest.mark.parametrize("how", ["by itself", "cancelled"])

@@ -9,16 +9,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from journal_process import Worker
-from journal_stuck import sql
+from coordination_stuck import sql
+from database_worker import Worker
+from database_worker_program import Db
 
 from desist import Workflow
 from desist.cancel.scope import Outcome
 from desist.exceptions import LeaseLostError
-from desist.run.component.cancellation import cancel
+from desist.run.cancellation_management.cancel import cancel
 from desist.run.events.base import RunStatus
 from desist.testing import LoopbackProvider, Reply
-from journal_worker import Db
 
 S = RunStatus
 Start = Callable[[], Worker]

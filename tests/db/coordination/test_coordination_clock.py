@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journal_process import Worker
+from database_worker import Worker
 
 from desist.db import SqliteDb
 from desist.run.events.base import RunStatus

@@ -12,7 +12,8 @@ from typing import Any, cast
 
 import psycopg
 import pytest
-from journal_process import Worker
+from database_worker import Worker
+from database_worker_program import Db, open_db
 
 from desist import Workflow
 from desist.cancel.reason import CancelReason, Source
@@ -24,12 +25,11 @@ from desist.db.coordination import transactions as asking
 from desist.db.process.identity import this_process
 from desist.db.records.cancel_request import CancelRequestRow
 from desist.exceptions import ConfigurationError, LeaseLostError
-from desist.run.component.cancellation import cancel
+from desist.run.cancellation_management.cancel import cancel
 from desist.run.events.base import RunStatus
 from desist.run.storage.values import CancelRequest
 from desist.testing import Gate, assert_no_leaks
 from desist.workflow import Step
-from journal_worker import Db, open_db
 
 S = RunStatus
 Start = Callable[[], Worker]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from journal_stuck import allow_changes, refuse_changes, sql
+from coordination_stuck import allow_changes, refuse_changes, sql
 
 from desist import Step, Workflow
 from desist.cancel.reason import CancelReason, Source

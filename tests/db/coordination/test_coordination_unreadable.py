@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from journal_stuck import dead_process, sql
+from coordination_stuck import dead_process, sql
 
 from desist.db import PostgresDb, SqliteDb
 from desist.db.tables.base import EventRow, PartRow, RunRow

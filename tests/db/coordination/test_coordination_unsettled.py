@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journal_stuck import TOLD, leave_stuck, refuse_changes, sql, workflow
+from coordination_stuck import TOLD, leave_stuck, refuse_changes, sql, workflow
+from database_worker_program import open_db
 
 from desist import Workflow
 from desist.cancel.registry import registry
 from desist.db import PostgresDb, SqliteDb
 from desist.db.store.shared_table_store import as_found
-from desist.run.component.cancellation import cancel
+from desist.run.cancellation_management.cancel import cancel
 from desist.run.events.base import RunStatus
 from desist.testing import Gate
-from journal_worker import open_db
 
 Db = SqliteDb | PostgresDb
 OPEN = "SELECT run_id FROM desist_runs WHERE status NOT IN ('CANCELLED', 'COMPLETED', 'ERROR')"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from journal_stuck import allow_changes, refuse_changes, sql
+from coordination_stuck import allow_changes, refuse_changes, sql
 
 from desist import Workflow
 from desist.db import PostgresDb, SqliteDb

@@ -9,8 +9,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from database_worker import Worker
 from events_workflows import PIECES, answer, says, story, texts, told
-from journal_process import Worker
 from raw_tables import Db, execute, taken_for_dead
 
 from desist.db.events.rows import OWNER_STRIDE

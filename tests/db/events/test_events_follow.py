@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from database_worker import Worker
 from events_workflows import PIECES, answer, says, story, texts, told
-from journal_process import Worker
 from raw_tables import Db, open_async, open_db
 
 from desist import Agent, Step, Workflow

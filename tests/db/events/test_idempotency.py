@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from database_worker import Worker
 from events_workflows import paying
-from journal_process import Worker
 from raw_tables import Db
 
 from desist import Agent, Step, Workflow

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
+from database_worker import Worker
 from events_workflows import asking, story
-from journal_process import Worker
 from raw_tables import Db, execute
 
 from desist.cancel.reason import Source

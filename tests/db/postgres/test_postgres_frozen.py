@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
-from journal_process import Worker
+from database_worker import Worker
 
 from desist.cancel.scope import Outcome
 from desist.db import PostgresDb
 from desist.db.backends.postgres import LOCKED
 from desist.db.process.identity import is_dead, this_process
 from desist.db.tables.postgres import FROZEN
-from desist.run.component.cancellation import cancel
+from desist.run.cancellation_management.cancel import cancel
 from desist.run.events.base import RunStatus
 
 S = RunStatus

@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable, Iterator
 
 import pytest
-from journal_process import Worker
+from database_worker import Worker
 from postgres_pooler import Pooler
 
 from desist import Workflow
 from desist.cancel.scope import Outcome
 from desist.db import PostgresDb
-from desist.run.component.cancellation import cancel
+from desist.run.cancellation_management.cancel import cancel
 from desist.run.events.base import RunStatus
 from desist.testing import LocalPostgres
 

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
-from journal_process import Worker
+from database_worker import Worker
 from postgres_proxy import Wire
 
 from desist import Workflow
 from desist.cancel.scope import Outcome
 from desist.db import PostgresDb
 from desist.exceptions import StoreError
-from desist.run.component.cancellation import cancel
+from desist.run.cancellation_management.cancel import cancel
 from desist.run.events.base import RunStatus
 from desist.testing import Gate, LocalPostgres
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from journal_process import Worker
+from database_worker import Worker
 from postgres_databases import own_server
 from postgres_pooler import Pooler
 
@@ -20,7 +20,7 @@ from desist.db import PostgresDb
 from desist.db.backends.postgres_capacity import room
 from desist.db.backends.postgres_writer_connection import is_alive
 from desist.exceptions import StoreError
-from desist.run.component.cancellation import cancel
+from desist.run.cancellation_management.cancel import cancel
 from desist.run.events.base import RunStatus
 from desist.testing import LocalPostgres
 

@@ -201,11 +201,6 @@ async def test_awaited(db: BaseDb, anyio_backend: str) -> None:
     assert len(await workflow.aget_chat_history()) == 1
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def test_options_of_a_run(db: BaseDb) -> None:
     """What a run of a workflow can't be told is refused by name."""
     workflow = Workflow("W", steps=[echo], db=db)

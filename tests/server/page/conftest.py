@@ -11,8 +11,6 @@ from urllib.parse import urlsplit
 import pytest
 from page_server import BROWSER, FLAGS, open_pages
 
-from desist.cancel.registry import registry
-
 _REQUIRED = "chromium" in os.environ.get("DESIST_REQUIRE", "").split(",")
 
 
@@ -78,11 +76,3 @@ def page(browser: Any, watch: Watch) -> Iterator[Any]:
     context.close()
     assert watch.bad() == []
     assert len({origin for origin in watch.origins if not origin.startswith(("data:", "blob:"))}) <= 1, watch.origins
-
-
-@pytest.fixture(autouse=True)
-def no_logged_errors() -> Iterator[None]:
-    """No test may leave a live run; those of a module's own place stay."""
-    before = set(registry.live())
-    yield
-    assert not set(registry.live()) - before

@@ -6,9 +6,9 @@ import json
 
 from agui_reference_client import Judge
 from cancel_trial import MODES, Mode
+from generated_workflows import GENERATED, Case, pick, trees
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_workflow_generated import GENERATED, Case, _pick, trees
 from workflow_descriptions import Node
 
 from desist.server.protocols.agui.encoder import AGUIEncoder
@@ -31,7 +31,7 @@ def check(case: Case, judge: Judge, outcome: str) -> None:
 @given(tree=trees(), number=st.integers(0, 100), mode=st.sampled_from(STREAMED), between=st.booleans())
 def test_cancelled_anywhere(judge: Judge, tree: Node, number: int, mode: Mode, between: bool) -> None:
     """Whatever was running, and beside what: everything open is ended, then the run, as cancelled."""
-    visit = _pick(tree, number)
+    visit = pick(tree, number)
     with Case(tree, mode) as case:
         case.stop_at(visit, between=between and visit.is_leaf, beside_blocked=number % 2 == 0)
     check(case, judge, "cancelled")

@@ -153,7 +153,7 @@ async def acancel_run(run_id: str, *, db: Database | RunStore | None = None) -> 
 class CancelMethods:
     """The same for agents and workflows: any id will do, whoever started its run."""
 
-    #: Cancel a run by any id of its tree, with reason, grace, scope; see `desist.run.component.cancellation.cancel`.
+    #: Cancel a run by any id of its tree, with reason, grace, scope; see `desist.run.cancel.cancel`.
     cancel = _bound_to_database(cancel)
     #: The same for async code, which a database never blocks.
     acancel = _bound_to_database(acancel)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
 from desist.run.cancellation_management.base import BaseRunCancellationManager
-from desist.run.component.cancellation import cancel
+from desist.run.cancellation_management.cancel import cancel
 
 __all__ = ["InMemoryRunCancellationManager"]
 

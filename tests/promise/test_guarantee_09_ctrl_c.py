@@ -1,4 +1,4 @@
-"""A19, A20: Ctrl-C and the end of the interpreter, in a process of their own."""
+"""Guarantee 9. Any time: A19, A20: Ctrl-C and the end of the interpreter, in a process of their own."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cancel_trial
 import pytest
 
 PROGRAM = """
 import asyncio, os, pathlib, signal, sys, time
-sys.path.insert(0, {here!r})
 from cancel_trial import Journal
 from desist import Agent, Step, Workflow
 from desist.testing import Gate, ScriptedModel, Call
@@ -95,9 +95,13 @@ class Program:
 
     def __init__(self, folder: Path, body: str) -> None:
         self.journal = folder / "journal"
-        source = PROGRAM.format(here=str(Path(__file__).parent), journal=str(self.journal), body=textwrap.dedent(body))
+        source = PROGRAM.format(journal=str(self.journal), body=textwrap.dedent(body))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", source], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", source],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(cancel_trial.__file__).parent)},
         )
         self.lines: list[str] = []
 

@@ -7,13 +7,14 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from database_worker_program import open_db
+
 from desist import Agent, Step, Workflow
 from desist.db import PostgresDb, SqliteDb
 from desist.db.process.identity import this_process
 from desist.db.records.codec import encode_part
 from desist.db.store.shared_table_store import as_found
 from desist.testing import Call, Gate, ScriptedModel, ToolCalls
-from journal_worker import open_db
 
 #: How the runs that are left have ended: by id, which status their terminal events tell.
 TOLD = {"completed": "COMPLETED", "failed": "ERROR", "cancelled": "CANCELLED", "agent": "COMPLETED"}

@@ -1,4 +1,4 @@
-"""C1: whatever a cancel leaves of a conversation, each provider takes it as the history of the next request.
+"""Guarantee 7, C1. The history stays usable: each provider takes what a cancel leaves as the next request's history.
 
 The provider on loopback checks every request, and refuses what a real one would refuse.
 """

@@ -1,4 +1,4 @@
-"""C1, C7, guarantee 12: a process is killed in mid-run, and another one loads what it left."""
+"""Guarantee 12. A crash is not a success: C1, C7: a process is killed in mid-run, another one loads what it left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A1 to A4, A12, A18: a run that waits for its model stops now, and the provider stops with it."""
+"""Guarantee 3. Upstream stops: wherever a model call stands, a cancel closes its connection."""
 
 from __future__ import annotations
 
@@ -18,39 +18,29 @@ from cancel_trial import (
     stop_at,
     three_steps,
 )
+from promise_scenarios import TEXT, WORDS, spoken
 
 from desist import Agent, Step, Workflow
 from desist.cancel import RunStatus, Source
-from desist.exceptions import ModelError
-from desist.models.anthropic import Claude
 from desist.models.http.model import HttpModel
-from desist.models.openai import OpenAIChat, OpenAIResponses
-from desist.testing import HANG, LoopbackProvider, Reply, ScriptedModel
+from desist.testing import HANG, LoopbackProvider, Reply
 
-WORDS = [f"w{i} " for i in range(500)]
-TEXT = "".join(WORDS)
+
+@pytest.fixture
+def model(model_of_each_api: HttpModel) -> HttpModel:
+    return model_of_each_api
+
 
 Moment = Callable[[LoopbackProvider, Trial], object]
+
 
 MOMENTS: dict[str, tuple[Reply, Moment, int]] = {
     "headers": (Reply(before_headers=HANG), lambda p, t: p.wait_request(), 0),
     "first token": (Reply(tokens=WORDS, before_first_token=HANG), lambda p, t: p.wait_request().wait_headers(), 0),
-    "mid-stream": (Reply(tokens=WORDS, token_interval=0.01), lambda p, t: _spoken(p, t, 5), 5),
-    "stalled": (Reply(tokens=WORDS, stall_after=5), lambda p, t: _spoken(p, t, 5), 5),
-    "flood": (Reply(tokens=100_000, flood=True), lambda p, t: _spoken(p, t, 50), 50),
+    "mid-stream": (Reply(tokens=WORDS, token_interval=0.01), lambda p, t: spoken(p, t, 5), 5),
+    "stalled": (Reply(tokens=WORDS, stall_after=5), lambda p, t: spoken(p, t, 5), 5),
+    "flood": (Reply(tokens=100_000, flood=True), lambda p, t: spoken(p, t, 50), 50),
 }
-
-
-@pytest.fixture(params=[OpenAIChat, OpenAIResponses, Claude], ids=lambda kind: kind.__name__)
-def model(request: pytest.FixtureRequest, provider: LoopbackProvider) -> HttpModel:
-    """A model of each API."""
-    _ = request.param._sdk.module  # imported before anybody waits: it takes a second or more
-    return request.param("test-model", base_url=provider.base_url, api_key="sk-test-0123456789")
-
-
-def _spoken(provider: LoopbackProvider, trial: Trial, count: int) -> None:
-    provider.wait_request().wait_sent(count)
-    trial.wait_text(count)
 
 
 def _check_provider(provider: LoopbackProvider, receipt: Any, requests: int = 1) -> None:
@@ -100,67 +90,6 @@ def test_a_model_call_of_an_agent_alone(
     receipt = stop_at(trial, lambda: ready(provider, trial))
     check_stopped(trial, receipt)
     _check_provider(provider, receipt)
-
-
-def test_nothing_is_shown_twice_or_lost(
-    provider: LoopbackProvider, model: HttpModel, mode: Mode, journal: Journal
-) -> None:
-    """A stream that stands still was read to its last word: the partial text is all of it, in events and store."""
-    provider.set_default(Reply(tokens=WORDS, stall_after=7))
-    trial = Trial(Workflow("W", steps=[Agent(model, name="A")], db=journal), mode, stream_events=False).start()
-    receipt = stop_at(trial, lambda: _spoken(provider, trial, 7))
-    check_stopped(trial, receipt)
-    if mode.stream:
-        assert trial.texts() == WORDS[:7]
-        assert trial.output.content == trial.events[-1].content == "".join(WORDS[:7])
-        assert [event.event for event in trial.events if event.is_cancelled] == ["WorkflowCancelled"]
-
-
-def test_a_stall_cancels_by_itself(provider: LoopbackProvider, model: HttpModel, mode: Mode, journal: Journal) -> None:
-    """A3: with `stall_timeout` a stalled run ends by itself, with that source, and so does its workflow."""
-    provider.set_default(Reply(tokens=WORDS, stall_after=5))
-    never: list[str] = []
-    agent = Agent(model, name="Talker", db=journal, stall_timeout=0.1)
-    trial = Trial(three_steps(Step("talk", agent=agent), journal, never), mode).start().finish()
-    assert trial.output.status is RunStatus.cancelled and never == []
-    child = next(run_id for run_id, _, _ in journal.saved if run_id != trial.run_id)
-    assert journal.last(child)["cancel"]["source"] == Source.stall.value
-    assert trial.output.cancel.source is Source.child
-    assert "0.1 s" in trial.output.cancel.reason
-    provider.wait_open_connections(0, PATIENCE)
-
-
-def test_back_off_of_a_model(provider: LoopbackProvider, model: HttpModel, mode: Mode, journal: Journal) -> None:
-    """A12: while a model call waits for its next try, a cancel ends the wait and no request follows."""
-    provider.set_default(Reply(status=429, retry_after=50.0))
-    never: list[str] = []
-    trial = Trial(three_steps(Step("talk", agent=Agent(model)), journal, never), mode).start()
-    receipt = stop_at(trial, lambda: provider.wait_request().wait_over())
-    check_stopped(trial, receipt)
-    check_three(trial, never)
-    assert len(provider.exchanges) == 1
-
-
-def test_back_off_of_an_agent(mode: Mode, journal: Journal) -> None:
-    """A12: the wait between two tries of an agent ends at once, and the model isn't asked again."""
-    model = ScriptedModel([ModelError("try later", retryable=True)], repeat=True)
-    agent = Agent(model, retries=9, delay_between_retries=50.0, exponential_backoff=True, db=journal)
-    never: list[str] = []
-    trial = Trial(three_steps(Step("talk", agent=agent), journal, never), mode).start()
-    receipt = stop_at(trial, lambda: _until(lambda: len(model.requests) == 1))
-    check_stopped(trial, receipt)
-    check_three(trial, never)
-    assert len(model.requests) == 1
-
-
-def _until(condition: Callable[[], object]) -> None:
-    """Turn until it holds, where the library gives no gate to wait at."""
-    import time
-
-    limit = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.001)
 
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])

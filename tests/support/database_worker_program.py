@@ -1,4 +1,6 @@
-"""A process that works on runs for the tests: `python journal_worker.py PLACE`. Commands and answers are lines of JSON.
+"""A process that works on runs for the tests: `python database_worker_program.py PLACE`.
+
+Commands and answers are lines of JSON.
 
 It says `{"at": ID}` when a run has come to where it waits, and `{"end": ID, ...}` when one has told its end.
 """

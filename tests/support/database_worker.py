@@ -1,4 +1,4 @@
-"""Another process on the same database, which does as it is told and says what it did. See `journal_worker`."""
+"""Another process on the same database, which obeys commands and reports: see `database_worker_program`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-PROGRAM = Path(__file__).with_name("journal_worker.py")
+PROGRAM = Path(__file__).with_name("database_worker_program.py")
 PATIENCE = 50.0
 
 

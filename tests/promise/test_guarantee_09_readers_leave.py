@@ -1,4 +1,4 @@
-"""A20: whoever reads or waits leaves: break, an exception, close(), garbage, a cancelled task."""
+"""Guarantee 9. Any time: A20: readers and waiters leave by break, an exception, close(), garbage, a cancelled task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""C10, C11: a thousand cancelled runs leave nothing behind, and a cancelled run disturbs no other."""
+"""Guarantee 13. Nothing is left: C10, C11: a thousand cancelled runs leave nothing behind, and disturb no other."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import time
 from typing import Any
 
 import pytest
-from cancel_trial import PATIENCE
+from cancel_trial import PATIENCE, Journal, Mode, Trial, check_stopped, check_three, three_steps
+from promise_scenarios import Deaf
 
-from desist import Agent, Workflow
+from desist import Agent, Step, Workflow
 from desist.cancel import RunStatus
 from desist.cancel.registry import registry
 from desist.models.openai import OpenAIChat
@@ -138,3 +139,21 @@ async def _read_all(workflow: Workflow, ids: list[str], act: Any) -> tuple[Any, 
     tasks = [asyncio.create_task(read(run_id)) for run_id in ids]
     done = await asyncio.to_thread(act)
     return done, await asyncio.gather(*tasks)
+
+
+def test_a_tool_that_ends_within_the_grace(deaf: Deaf, mode: Mode, journal: Journal) -> None:
+    """B2: a sync tool that ends by itself within the grace isn't abandoned, and its result is dropped."""
+    never: list[str] = []
+    workflow = three_steps(Step("deaf", executor=lambda given: deaf.block()), journal, never)
+    workflow.grace = 20.0
+    trial = Trial(workflow, mode).start()
+    deaf.wait_entered()
+    receipt = trial.cancel()
+    assert receipt.status is RunStatus.cancelling and not receipt.wait(0.05)
+    assert RunStatus.cancelled not in journal.statuses(trial.run_id)
+    deaf.release.set()
+    assert receipt.wait(PATIENCE)
+    trial.finish()
+    check_stopped(trial, receipt)
+    check_three(trial, never)
+    assert receipt.abandoned == [] and "late result" not in str(journal.last(trial.run_id))

@@ -1,4 +1,4 @@
-"""A process that is killed when a run has told its end and that isn't stored: `python journal_between.py PLACE HOW`.
+"""A process that is killed between the emitted end of a run and its storage: `coordination_between.py PLACE HOW`.
 
 What had gathered of the run's events is stored in between, by a flush that was on its way before the end was made.
 """

@@ -1,4 +1,6 @@
-"""Hooks and compensations of steps inside containers; timeouts; and a cancel while something else is going wrong."""
+"""Guarantee 11. Cleanup runs, and is bounded: hooks and compensations of steps inside containers, time-outs, a second
+cancel, and a cancel while something else is going wrong.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,9 @@ import threading
 from typing import Any
 
 import pytest
-from cancel_trial import PATIENCE, Journal, Mode, Trial, check_stopped
+from cancel_trial import PATIENCE, Journal, Mode, Trial, check_stopped, three_steps
 from event_grammar import check_grammar
+from promise_scenarios import Deaf, let_go
 from step_ends import Ends
 
 from desist import Condition, Loop, Parallel, Router, Step, StepInput, StepOutput, Steps, Workflow
@@ -118,3 +121,22 @@ def test_cancelled_while_siblings_are_being_stopped(mode: Mode, journal: Journal
     assert branches["bad"]["error"] == "it broke" and branches["S"]["cancelled"]
     if mode.stream:
         check_grammar(trial.events, trial.run_id)
+
+
+@pytest.mark.parametrize("how", [{"force": True}, {"grace": 0.02}], ids=["force", "shorter grace"])
+def test_a_second_cancel_shortens_the_grace(how: dict[str, Any], deaf: Deaf, mode: Mode, journal: Journal) -> None:
+    """A second cancel with `force` or a shorter grace ends the wait; the first reason stays."""
+    never: list[str] = []
+    workflow = three_steps(Step("deaf", executor=lambda given: deaf.block()), journal, never)
+    workflow.grace = 60.0
+    trial = Trial(workflow, mode).start()
+    deaf.wait_entered()
+    first = trial.cancel()
+    assert not first.wait(0.05)
+    second = trial.cancel(reason="hurry", by="you", **how)
+    assert second and second == first
+    assert first.wait(PATIENCE)
+    trial.finish()
+    check_stopped(trial, first)
+    assert len(first.abandoned) == 1
+    let_go(deaf)

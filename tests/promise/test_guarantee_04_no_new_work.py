@@ -1,137 +1,29 @@
-"""A5, A12 to A14, B11: tools and function steps that are running, about to run, or retried."""
+"""Guarantee 4. No new work: after an accepted cancel no model call, tool call, retry or step starts."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from cancel_trial import PATIENCE, Journal, Mode, Trial, check_stopped, check_three, stop_at, three_steps
+from cancel_trial import (
+    MODES,
+    PATIENCE,
+    Journal,
+    Mode,
+    Trial,
+    check_stopped,
+    check_three,
+    stop_at,
+    three_steps,
+)
+from promise_scenarios import waiting_tool
 
 from desist import Agent, RunCancelled, Step, Workflow
-from desist.cancel import RunStatus, check_cancelled
+from desist.cancel import RunStatus
 from desist.cancel import sleep as cancellable_sleep
 from desist.run.records.message import CANCELLED_RESULT
 from desist.testing import Call, Gate, ScriptedModel, ToolCalls
-
-
-def waiting_tool(asynchronous: bool, gate: Gate, seen: list[str]) -> Callable[..., Any]:
-    """Return a tool that waits at the gate and notes how it was woken."""
-
-    async def fetch() -> str:
-        """Fetch."""
-        try:
-            await gate.wait()
-        except asyncio.CancelledError:
-            seen.append("CancelledError")
-            raise
-        finally:
-            seen.append("finally")
-        return "fetched"
-
-    def fetch_sync() -> str:
-        """Fetch."""
-        try:
-            gate.wait_blocking(30)
-        except RunCancelled as cancelled:
-            seen.append(f"RunCancelled {cancelled.reason.text}")
-            raise
-        finally:
-            seen.append("finally")
-        return "fetched"
-
-    return fetch if asynchronous else fetch_sync
-
-
-@pytest.mark.parametrize("by_id", ["root", "agent"])
-@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync-tool", "async-tool"])
-def test_a_tool_that_waits(asynchronous: bool, by_id: str, mode: Mode, journal: Journal) -> None:
-    """A5: a tool that waits sees the cancel, its `finally` runs, and the model isn't asked again."""
-    gate, seen, never = Gate(), [], []
-    tool = waiting_tool(asynchronous, gate, seen)
-    model = ScriptedModel([["let me see. ", Call(tool.__name__)], "never said"])
-    agent = Agent(model, tools=[tool], db=journal)
-    trial = Trial(three_steps(Step("ask", agent=agent), journal, never), mode).start()
-    receipt = stop_at(trial, gate.wait_reached, by_id)
-    check_stopped(trial, receipt)
-    check_three(trial, never, lambda text: text == "let me see. ")
-    assert seen == ["CancelledError" if asynchronous else "RunCancelled enough", "finally"]
-    assert len(model.requests) == 1
-    [child] = trial.output.step_executor_runs
-    [call] = child.tools
-    assert call.cancelled and not call.abandoned and call.result == CANCELLED_RESULT
-    assert [message.role for message in child.messages] == ["user", "assistant", "tool"]
-    if mode.stream:
-        names = [event.event for event in trial.events]
-        assert names.count("ToolCallStarted") == 1 and "ToolCallCompleted" not in names
-
-
-@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync-step", "async-step"])
-def test_a_function_step_that_waits(asynchronous: bool, mode: Mode, journal: Journal) -> None:
-    """A5: the same holds of a function step."""
-    gate, seen, never = Gate(), [], []
-    wait = waiting_tool(asynchronous, gate, seen)
-
-    async def step(given: Any) -> Any:
-        return await wait()
-
-    executor = step if asynchronous else lambda given: wait()
-    trial = Trial(three_steps(Step("wait", executor=executor), journal, never), mode).start()
-    receipt = stop_at(trial, gate.wait_reached)
-    check_stopped(trial, receipt)
-    check_three(trial, never)
-    assert seen == ["CancelledError" if asynchronous else "RunCancelled enough", "finally"]
-
-
-@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync-step", "async-step"])
-def test_a_step_that_speaks_piece_by_piece(asynchronous: bool, mode: Mode, journal: Journal) -> None:
-    """Of a generator step the pieces that it made are kept, and its `finally` runs."""
-    gate, seen, never = Gate(), [], []
-
-    async def pieces(given: Any) -> Any:
-        try:
-            yield "one "
-            yield "two "
-            await gate.wait()
-            yield "three"
-        finally:
-            seen.append("finally")
-
-    def pieces_sync(given: Any) -> Any:
-        try:
-            yield "one "
-            yield "two "
-            gate.wait_blocking(30)
-            yield "three"
-        finally:
-            seen.append("finally")
-
-    executor = pieces if asynchronous else pieces_sync
-    trial = Trial(three_steps(Step("speak", executor=executor), journal, never), mode).start()
-    receipt = stop_at(trial, gate.wait_reached)
-    check_stopped(trial, receipt)
-    check_three(trial, never, lambda text: text == "one two ")
-    assert seen == ["finally"]
-
-
-def test_a_loop_that_asks(mode: Mode, journal: Journal) -> None:
-    """A sync step that calls `check_cancelled()` in its loop is out at its next question."""
-    turning, never = threading.Event(), []
-
-    def loop(given: Any) -> None:
-        while True:
-            turning.set()
-            check_cancelled()
-            time.sleep(0.001)
-
-    trial = Trial(three_steps(Step("loop", executor=loop), journal, never), mode).start()
-    receipt = stop_at(trial, lambda: turning.wait(PATIENCE))
-    check_stopped(trial, receipt)
-    check_three(trial, never)
-    assert receipt.abandoned == []
 
 
 def test_a_step_that_is_tried_again(mode: Mode, journal: Journal) -> None:
@@ -316,3 +208,55 @@ def test_a_tool_that_swallows_the_cancel(mode: Mode, journal: Journal) -> None:
     check_stopped(trial, receipt)
     check_three(trial, never)
     assert len(woken) == 2 and len(model.requests) == 1 and receipt.abandoned == []
+
+
+SHOWN = [(mode, events) for mode in MODES for events in ((False, True) if mode.stream else (False,))]
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["to the end", "cancelled"])
+def test_showing_does_not_change_doing(cancelled: bool) -> None:
+    """B12: however a run is called and shown, it does the same work, and a cancel stops the same work."""
+    stories = [_work_done(mode, stream_events, cancelled) for mode, stream_events in SHOWN]
+    assert all(story == stories[0] for story in stories), stories
+    assert stories[0][-1] == ("CANCELLED" if cancelled else "COMPLETED")
+    assert len(stories[0]) == (7 if cancelled else 9)
+
+
+def _work_done(mode: Mode, stream_events: bool, cancelled: bool) -> list[str]:
+    """Run a workflow; return what it did, in order."""
+    done: list[str] = []
+    gate = Gate()
+
+    async def look_up(word: str) -> str:
+        """Look up."""
+        done.append(f"tool {word}")
+        return "found"
+
+    def turn(name: str, made: Any) -> Any:
+        def asked(request: Any) -> Any:
+            done.append(f"request {name}, {len(request.messages)} messages")
+            return made
+
+        return asked
+
+    model = ScriptedModel(
+        [turn("one", ["so ", Call("look_up", {"word": "x"})]), turn("two", ["it ", "is ", gate, "x"]), turn("3", "bye")]
+    )
+    agent = Agent(model, name="A", tools=[look_up])
+    steps = [
+        Step("first", executor=lambda given: done.append("step first")),
+        Step("talk", agent=agent),
+        Step("last", executor=lambda given: done.append("step last")),
+        Step("bye", agent=agent),
+    ]
+    trial = Trial(Workflow("W", steps=steps), mode, stream_events=stream_events).start()
+    gate.wait_reached()
+    if cancelled:
+        assert trial.cancel().wait(PATIENCE)
+    gate.open()
+    trial.finish()
+    assert trial.error is None
+    output = trial.runner.get_run(trial.run_id)
+    done.append(f"{len(output.step_results)} results")
+    done.append(str(output.content)[:3])
+    return [*done, output.status.value]

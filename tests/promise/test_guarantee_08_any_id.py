@@ -1,4 +1,4 @@
-"""B6, A17: a cancel by any id of the tree, of a subtree, and of runs that were started inside tools and steps."""
+"""Guarantee 8. Cancel by any id: B6, A17: of the tree, of a subtree, of runs started inside tools and steps."""
 
 from __future__ import annotations
 
