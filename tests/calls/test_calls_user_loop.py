@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -13,7 +14,8 @@ from calls_scenario import Scene
 from hanging_server import PATIENCE
 
 from desist import Agent, Step, Workflow
-from desist.cancel import RunStatus, on_cancel, shield, sleep
+from desist.calls import thread_call
+from desist.cancel import RunCancelled, RunStatus, on_cancel, shield, sleep
 from desist.runtime.timer_thread import reaper
 from desist.testing import Call, Gate, ScriptedModel
 
@@ -222,8 +224,9 @@ def test_a_shield_counts_from_the_decision_on() -> None:
     assert receipt.abandoned == []
 
 
-def test_nested_shields() -> None:
+def test_nested_shields(monkeypatch: pytest.MonkeyPatch) -> None:
     """C5: the cancel arrives when the outermost shield is left."""
+    monkeypatch.setattr(thread_call, "UNWIND_TIMEOUT", PATIENCE)
     log: list[str] = []
     inside = Gate()
 
@@ -240,6 +243,50 @@ def test_nested_shields() -> None:
     inside.open()
     scene.settle(receipt)
     assert log == ["between"] and receipt.abandoned == []
+
+
+def test_leaving_a_shield_after_the_grace_leaves_time_to_unwind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cancel arrives when the shield is left: a poll between that and the end of the call abandons nothing."""
+    monkeypatch.setattr(thread_call, "UNWIND_TIMEOUT", PATIENCE)  # the test must not depend on how fast it is
+    inside, polled = Gate(), threading.Event()
+
+    def work() -> None:
+        try:
+            with shield(budget=PATIENCE):
+                inside.wait_blocking(PATIENCE)
+        finally:
+            scene.cancel(grace=0.0)  # the timer thread polls at once
+            reaper.call_at(time.monotonic(), polled.set)
+            assert polled.wait(PATIENCE)
+
+    scene = Scene(work, grace=0.0, interrupt="cooperative").start()
+    inside.wait_reached()
+    receipt = scene.cancel()
+    inside.open()
+    scene.settle(receipt)
+    assert polled.is_set() and receipt.abandoned == []
+
+
+def test_shields_entered_again_do_not_keep_a_call_from_being_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that swallows its cancel and enters shield after shield has no more than the budget of the first."""
+    monkeypatch.setattr(thread_call, "UNWIND_TIMEOUT", 2 * PATIENCE)
+    inside, free = Gate(), threading.Event()
+
+    def work() -> None:
+        while not free.is_set():
+            with contextlib.suppress(RunCancelled), shield(budget=0.2):
+                inside.wait_blocking(PATIENCE)
+
+    scene = Scene(work, grace=0.0, interrupt="cooperative").start()
+    inside.wait_reached()
+    receipt = scene.cancel()
+    inside.open()
+    try:
+        scene.settle(receipt)
+    finally:
+        free.set()
+    assert [item.kind for item in receipt.abandoned] == ["thread"]
+    assert scene.left.wait(PATIENCE)
 
 
 def test_a_forced_cancel_goes_through_shields() -> None:

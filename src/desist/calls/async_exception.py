@@ -1,14 +1,13 @@
-"""A way out of Python code for another thread: an asynchronous exception that can't land outside of user code.
+"""Interrupt Python code in another thread by an asynchronous exception that can't land outside of user code.
 
-`PyThreadState_SetAsyncExc` raises at the thread's next byte code, wherever that is. Unguarded, it lands in a queue's
-mutex and deadlocks the pool. So a `AsyncExceptionGuard` is armed around the user's call only; sending and disarming
-exclude each other, and an exception that was sent is used up when the call is left, delivered or not.
-Linux and elsewhere, CPython only.
+`PyThreadState_SetAsyncExc` raises at the next point where the thread checks for it, whatever code that is. Without a
+guard it could land while the worker thread holds the mutex of its queue, and deadlock the pool. So an
+`AsyncExceptionGuard` is armed around the user's call only.
+CPython only.
 """
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -21,13 +20,13 @@ __all__ = ["AsyncExceptionGuard"]
 
 T = TypeVar("T")
 
-_set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
-_set_async_exc.argtypes = [ctypes.c_ulong, ctypes.py_object]
-_set_async_exc.restype = ctypes.c_int
-
 
 class _InjectedRunCancelled(RunCancelled):
-    """What is sent: the class. CPython makes the object in the thread that it reached, once something there sees it."""
+    """The exception class that is sent.
+
+    CPython creates the instance lazily, in the receiving thread, when code there catches or inspects the exception.
+    So `__init__` runs in the thread of the call, and `current_call` is the interrupted call.
+    """
 
     def __init__(self) -> None:
         call = current_call.call
@@ -36,6 +35,7 @@ class _InjectedRunCancelled(RunCancelled):
             call.exception_delivered = True
 
 
+# Users see the public class in tracebacks and logs.
 _InjectedRunCancelled.__name__, _InjectedRunCancelled.__qualname__, _InjectedRunCancelled.__module__ = (
     "RunCancelled",
     "RunCancelled",
@@ -43,75 +43,55 @@ _InjectedRunCancelled.__name__, _InjectedRunCancelled.__qualname__, _InjectedRun
 )
 
 
-class _Cleared(BaseException):
-    """Replaces what was sent."""
-
-
 class AsyncExceptionGuard:
-    """Around one call in one thread."""
+    """Guard of one call in one thread.
 
-    __slots__ = ("_armed", "_lock", "_refused", "_sent", "_thread")
+    Invariant: an exception is sent only while `_armed` is true, and both are read and written under `_lock`. The lock
+    is held for the time of a `PyThreadState_SetAsyncExc` and never while user code runs.
+    """
+
+    __slots__ = ("_armed", "_lock", "_start_prevented", "_thread")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._armed = False
-        self._refused = False
-        self._sent = False
+        self._start_prevented = False
         self._thread = 0
 
     def call(self, function: Callable[[], T]) -> T:
-        """Call `function()`; `interrupt` ends it with `RunCancelled`, also before it has begun."""
-        self._thread = threading.get_ident()
+        """Call `function()` in this thread, once per guard. `interrupt` makes the call raise `RunCancelled`.
+
+        Raises:
+            RunCancelled: the call was interrupted, possibly before it started.
+        """
+        self._thread = threading.get_ident()  # before arming: `interrupt` reads it as soon as `_armed` is true
         try:
-            with self._lock:
-                self._armed = not self._refused
-            if not self._armed:
-                raise RunCancelled(None)
             try:
+                with self._lock:
+                    self._armed = not self._start_prevented
+                if not self._armed:
+                    raise RunCancelled(None)
                 return function()
             finally:
-                self._disarm()
+                # Inline on purpose: between the end of `function` and the lock there is no point at which CPython
+                # delivers a pending exception (the start of a Python function, a jump, the return of a C function).
+                # One that was sent while this thread waited for the lock is delivered when `__exit__` returns, so it
+                # is raised inside of `call` too, and nothing is pending afterwards.
+                with self._lock:
+                    self._armed = False
         finally:
-            # One can have been delivered between the call and the disarming: then it was raised above, and this
-            # block disarms again. From here on none can be sent.
-            self._disarm()
-
-    def _disarm(self) -> None:
-        with self._lock:
-            self._armed = False
-            if self._sent:
-                self._sent = False
-                _clear_pending_exception(self._thread)
-
-    def prevent_start(self) -> None:
-        """Don't let a call begin that hasn't."""
-        with self._lock:
-            self._refused = True
+            with self._lock:  # a trace function is such a point: then the exception left the block above too early
+                self._armed = False
 
     def interrupt(self) -> bool:
-        """Raise `RunCancelled` in the call at its next byte code. From any thread.
+        """Raise `RunCancelled` in the call. A call that hasn't started won't start.
+
+        Called by the canceller's thread or the timer thread; a repeated call sends another exception, which replaces
+        one that is still pending.
 
         Returns:
-            False if there is no call, or it is in code that must not be interrupted: try again.
+            False if there is no call, or if the call is in code that must not be interrupted: try again later.
         """
         with self._lock:
-            self._refused = True
-            if not self._armed:
-                return False
-            sent = raise_in_thread(self._thread, _InjectedRunCancelled)
-            self._sent = self._sent or sent
-            return sent
-
-
-def _clear_pending_exception(thread: int) -> None:
-    """Take back what was sent to `thread`, which is this one.
-
-    Another exception overwrites it and is delivered here. Setting NULL would take it back too, but leaves CPython 3.11
-    looking for it at every jump for ever: all code is slower, and a profiler or debugger hangs.
-    """
-    try:
-        _set_async_exc(thread, ctypes.py_object(_Cleared))
-        for _ in range(100):  # it is delivered by the first jump at the latest
-            pass
-    except _Cleared:
-        pass
+            self._start_prevented = True
+            return self._armed and raise_in_thread(self._thread, _InjectedRunCancelled)

@@ -37,6 +37,8 @@ log = logging.getLogger("desist.cancel")
 
 #: Seconds between two attempts to unblock a call, at first and at most.
 FIRST, SLOWEST = 0.001, 1.0
+#: Seconds that a call may take to unwind when it leaves its shield after the grace, before it counts as abandoned.
+UNWIND_TIMEOUT = 0.1
 
 _abandoned: set[ThreadCall] = set()
 
@@ -164,7 +166,8 @@ class ThreadCall:
         """Spare it no more."""
         self.shielded -= 1
         if not self.shielded:
-            self.shield_deadline = self._budget = 0.0
+            self._budget = 0.0
+            self.shield_deadline = min(self.shield_deadline, time.monotonic() + UNWIND_TIMEOUT)
 
     def interrupt(self, grace: float, *, force: bool = False) -> None:
         """Get it out of its thread, and keep at it. From any thread; returns at once.
