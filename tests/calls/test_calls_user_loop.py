@@ -267,8 +267,9 @@ def test_leaving_a_shield_after_the_grace_leaves_time_to_unwind(monkeypatch: pyt
     assert polled.is_set() and receipt.abandoned == []
 
 
-def test_shields_entered_again_do_not_keep_a_call_from_being_abandoned() -> None:
-    """A call that swallows its cancel and enters shield after shield gets the time to unwind only once."""
+def test_shields_entered_again_do_not_keep_a_call_from_being_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that swallows its cancel and enters shield after shield has no more than the budget of the first."""
+    monkeypatch.setattr(thread_call, "UNWIND_TIMEOUT", 2 * PATIENCE)
     inside, free = Gate(), threading.Event()
 
     def work() -> None:

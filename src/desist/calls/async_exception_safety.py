@@ -1,10 +1,10 @@
-"""Sending an asynchronous exception, but never into code of the standard library that would break for good.
+"""Send an asynchronous exception, but never into code of the standard library that would be left broken.
 
-It would land between the taking of a lock and the `try` after it: the import lock, a logging handler's, a condition's.
-Then no thread of the process could import or log any more. Or between the birth of a child process or a file
-descriptor and the note of its number. A thread whose innermost frame is in such code isn't sent anything; it will be
-out in a moment.
-Called by `Guard`, with its lock held.
+The exception could land between the acquisition of a lock and the `try` after it: the import lock, the lock of a
+logging handler or of a condition. Then no thread of the process could import or log any more. Or it could land between
+the creation of a child process or file descriptor and the assignment of its number. Nothing is sent to a thread whose
+innermost frame is in such code; the thread leaves it in a moment.
+Called by `AsyncExceptionGuard`, with its lock held.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = [ctypes.c_ulong, ctypes.py_object]
 _set_async_exc.restype = ctypes.c_int
 
-#: What starts a child process: nothing that it calls may be interrupted either. How many frames there may be below.
+#: Code that starts a child process: nothing that it calls may be interrupted either. At most `_MAX_DEPTH` callers of
+#: the innermost frame are compared.
 _STARTING: dict[CodeType, int] = {subprocess.Popen.__init__.__code__: 0}
-_DEEP = 8
+_MAX_DEPTH = 8
 
-#: Modules and classes all of whose code is delicate; none of it waits for anything but its locks.
+#: Modules whose code must not be interrupted; none of it waits for anything but its locks.
 _MODULES: tuple[Any, ...] = (
     importlib._bootstrap,
     importlib._bootstrap_external,
@@ -45,12 +46,12 @@ _MODULES: tuple[Any, ...] = (
     weakref,
     _weakrefset,
 )
-#: What the functions of a module say that it is called, where that isn't its name: these two are frozen.
+#: The values of `__module__` of a module's functions, where they differ from its name: these two are frozen.
 _NAMES = {
     "importlib._bootstrap": ("importlib._bootstrap", "_frozen_importlib"),
     "importlib._bootstrap_external": ("importlib._bootstrap_external", "_frozen_importlib_external"),
 }
-#: Functions that are; what waits must not be here, or it could never be interrupted.
+#: Functions that must not be interrupted. None of them may wait, or the wait could never be interrupted.
 _FUNCTIONS: tuple[Any, ...] = (
     subprocess.Popen.__init__,
     subprocess.Popen._get_handles,  # type: ignore[attr-defined]
@@ -64,26 +65,30 @@ _FUNCTIONS: tuple[Any, ...] = (
 
 
 def raise_in_thread(thread: int, error: type[BaseException]) -> bool:
-    """Raise `error` in a thread at its next byte code; return False if it is in delicate code now, or gone.
+    """Raise `error` in a thread at its next check; return False if the thread is in unsafe code now, or gone.
 
-    CPython delivers it in the frame that is innermost now: a thread that isn't running stands at the end of a call, or
-    at a jump. So looking and sending must be one step, in which no other thread can run: one call of C code, which
-    holds the GIL. For delicate code the number sent to is 0, which no thread has.
+    With the lock of the guard held. CPython delivers the exception in the frame that is innermost now: a thread that
+    isn't running has stopped at the end of a C call, or at a jump. So the check of the frames and the sending must be
+    one step in which no other thread can run: one call of C code, which holds the GIL. Everything before it only
+    builds the iterators; `next` runs them. For unsafe code the thread number becomes 0, which no thread has, and
+    `PyThreadState_SetAsyncExc` returns 0.
+
+    Called twice, the second exception replaces the first if that is still pending.
     """
     codes = map(code_of, iter_frames(thread))
     innermost = map(_unsafe_code_objects().get, islice(codes, 1), repeat(thread))
-    around = map(_STARTING.get, islice(codes, _DEEP), repeat(thread))
+    around = map(_STARTING.get, islice(codes, _MAX_DEPTH), repeat(thread))
     numbers = map(min, iter([chain(innermost, around)]))
-    told = map(_set_async_exc, numbers, repeat(ctypes.py_object(error)))
+    sent = map(_set_async_exc, numbers, repeat(ctypes.py_object(error)))
     try:
-        return bool(with_gc_disabled(lambda: next(told)))
+        return bool(with_gc_disabled(lambda: next(sent)))
     except KeyError:
         return False
 
 
 @functools.cache
 def _unsafe_code_objects() -> dict[CodeType, int]:
-    """Return all delicate code, and 0 for each."""
+    """Return all code objects that must not be interrupted, each with the thread number 0."""
     found: dict[CodeType, int] = {}
     open_ = [function.__code__ for function in _FUNCTIONS]
     for module in _MODULES:
@@ -96,7 +101,7 @@ def _unsafe_code_objects() -> dict[CodeType, int]:
 
 
 def _codes_in(container: Any) -> Iterator[CodeType]:
-    """Yield the code of the functions of a module or class, and of the classes in it; not what it has imported."""
+    """Yield the code of the functions of a module or class and of the classes in it, without imported ones."""
     names = (
         _NAMES.get(container.__name__, (container.__name__,))
         if isinstance(container, ModuleType)

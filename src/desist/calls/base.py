@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, Protocol, cast
 
 from desist.cancel import context
+from desist.cancel.context import ConnectionOwner
 from desist.cancel.receipt import Abandoned
 from desist.cancel.token import CancelToken
 
@@ -15,15 +16,15 @@ InterruptMode = Literal["auto", "cooperative", "never"]
 
 
 class Call(Protocol):
-    """Work that a run waits for and can stop: a call in a thread, on a user loop, in a process."""
+    """A call into user code that a run waits for and can stop: in a thread, on a user loop or in a process."""
 
     name: str
     owner: CallOwner | None
     token: CancelToken
     interrupt_mode: InterruptMode
     started_at: float  #: seconds since the epoch
-    abandoned: bool  #: given up, and still running
-    ended: bool
+    abandoned: bool  #: it could not be stopped, and still runs
+    ended: bool  #: user code has returned or raised
 
     @property
     def kind(self) -> str:
@@ -31,39 +32,36 @@ class Call(Protocol):
 
     @property
     def shield_deadline(self) -> float:
-        """Until when it must not be given up, in seconds of `time.monotonic`."""
+        """Before this time the call must not be abandoned, unless by a forced cancel; seconds of `time.monotonic`."""
 
     @property
     def kill_deadline(self) -> float:
-        """Until when it may take to die after it was killed: not even a forced cancel gives it up before."""
+        """Before this time a killed call must not be abandoned, not even by a forced cancel."""
 
     async def result(self) -> Any:
-        """Wait for it and return what it returned, or raise what it raised."""
+        """Wait for the call on this loop; return its result or raise its exception."""
 
     def shorten_grace(self, grace: float) -> None:
-        """End within `grace` seconds, if it is being stopped: the grace was shortened."""
+        """Make a call that is being interrupted end within `grace` seconds. From any thread."""
 
     def interrupt(self, grace: float, *, force: bool = False) -> None:
-        """Get it to end, and keep at it. From any thread; returns at once."""
+        """Interrupt the call, and repeat that until it has ended. From any thread; returns at once."""
 
     def abandon(self) -> Abandoned:
-        """Give it up; return how it stands."""
+        """Mark the call abandoned and return a record of it. It must not block: the lock of the run is held."""
 
     def stack(self) -> str:
-        """Return where it is now, as text; "" where that can't be seen."""
+        """Return the stack of the call as text; "" where that can't be read."""
 
 
-class CallOwner(Protocol):
-    """The run that work is done for."""
+class CallOwner(ConnectionOwner, Protocol):
+    """The run that calls are made for."""
 
     def call_started(self, work: Call) -> None:
-        """Take it on. Raises `RunCancelled` if no new work may start."""
+        """Register a call before it starts. Raises `RunCancelled` if no new work may start."""
 
     def call_ended(self, work: Call) -> None:
-        """It has ended."""
-
-    def connections_closed(self, count: int) -> None:
-        """The canceller shut so many connections to providers down."""
+        """Remove a call that has ended. From the thread in which it ended; once, also for an abandoned call."""
 
 
 def current_call_owner() -> CallOwner | None:

@@ -1,10 +1,11 @@
-"""What a thread is blocked in, and taking that away: sockets are shut down, child processes killed.
+"""Find what a thread is blocked in, and end that: sockets are shut down, child processes killed.
 
-A thread inside `recv` or `wait4` runs no byte code, so no exception reaches it. But what it waits for can be ended
-from outside. An audit hook notes the sockets that are born in a tool's call (no monkeypatching; TLS sockets too);
-`/proc` tells which file descriptors the thread is blocked on and which children it has forked. A socket is shut down
-only if it was born in the call *and* the thread is blocked on it: a pooled connection may serve another call by now.
-Linux gets all of it; elsewhere sockets born in the call are shut down, and children aren't found.
+A thread inside `recv` or `wait4` runs no byte code, so no exception reaches it. But the socket or child process that
+it waits for can be ended from outside. An audit hook records the sockets that are created in a call (no
+monkeypatching; TLS sockets too); `/proc` tells which file descriptors the thread is blocked on and which processes it
+has forked. A socket is shut down only if it was created in the call *and* the thread is blocked on it: a pooled
+connection may serve another call by now. On systems without `/proc`, all sockets created in the call are shut down,
+and child processes are not found.
 """
 
 from __future__ import annotations
@@ -47,16 +48,18 @@ _MAX_POLLED = 1024
 #: An option of `waitid`: only children of this thread.
 _WNOTHREAD = 0x20000000
 #: Seconds that killed children may take to die.
-_DYING = 0.1
+_KILL_TIMEOUT = 0.1
 
 
 @functools.cache
 def install_audit_hook() -> None:
-    """From now on, note each socket in the `sockets` of the call whose thread makes it. An audit hook is for ever."""
+    """Record each new socket in the `sockets` of the call whose thread creates it. Can't be undone; done once."""
     sys.addaudithook(_on_audit_event)
 
 
 def _on_audit_event(event: str, args: tuple[Any, ...]) -> None:
+    # Called for every audit event of every thread of the process: the comparison comes first and nothing may raise.
+    # `sockets` is appended to by the thread of the call alone; `unblock` copies the list.
     if event == "socket.__new__":
         call = current_call.call
         if call is not None:
@@ -64,36 +67,36 @@ def _on_audit_event(event: str, args: tuple[Any, ...]) -> None:
 
 
 def blocking_fds(native_id: int) -> list[int] | None:
-    """Return the descriptors that a thread of this process is blocked on; None where that can't be known."""
+    """Return the file descriptors that a thread of this process is blocked on; None where that is unknown."""
     if not (LINUX and _ON_FD):
         return None
     try:
         with open(f"/proc/self/task/{native_id}/syscall") as file:
-            words = file.read().split()
+            fields = file.read().split()
     except OSError:
         return []  # the thread is gone
-    if len(words) < 3:
+    if len(fields) < 3:
         return []  # running
-    number = int(words[0])
+    number = int(fields[0])
     if number in _ON_FD:
-        return [int(words[1], 16)]
-    arguments = [int(word, 16) for word in words[1:5]]
+        return [int(fields[1], 16)]
+    arguments = [int(field, 16) for field in fields[1:5]]
     if number in _POLL:
-        return _polled(arguments[0], arguments[1])
+        return _poll_fds(arguments[0], arguments[1])
     if number in _SELECT:
-        return _selected(arguments[0], arguments[1:])
+        return _select_fds(arguments[0], arguments[1:])
     if number in _EPOLL:
         return _epoll_fds(arguments[0])
     return []
 
 
-def _polled(address: int, count: int) -> list[int]:
+def _poll_fds(address: int, count: int) -> list[int]:
     """Read the descriptors out of a `struct pollfd[]`."""
     raw = _memory(address, 8 * min(count, _MAX_POLLED))
     return [struct.unpack_from("i", raw, 8 * k)[0] for k in range(len(raw) // 8)]
 
 
-def _selected(count: int, addresses: list[int]) -> list[int]:
+def _select_fds(count: int, addresses: list[int]) -> list[int]:
     """Read the descriptors out of the three `fd_set`s, which are bits: descriptor 0 is the lowest."""
     found: set[int] = set()
     for address in addresses:
@@ -103,7 +106,7 @@ def _selected(count: int, addresses: list[int]) -> list[int]:
 
 
 def _epoll_fds(epoll: int) -> list[int]:
-    """Return the descriptors that are registered with an epoll object: an event loop in the tool waits there."""
+    """Return the descriptors that are registered with an epoll object: an event loop in the call waits on it."""
     try:
         with open(f"/proc/self/fdinfo/{epoll}") as file:
             return [int(line.split()[1]) for line in file if line.startswith("tfd:")]
@@ -112,7 +115,11 @@ def _epoll_fds(epoll: int) -> list[int]:
 
 
 def _memory(address: int, size: int) -> bytes:
-    """Read memory of this process. Through /proc, so that a stack that is gone is an error and no crash."""
+    """Read memory of this process, through /proc: reading a stack that is gone is an error there and no crash.
+
+    The thread may have left its system call since: then these are other bytes, and the descriptors in them are
+    compared with the sockets of the call.
+    """
     try:
         memory = os.open("/proc/self/mem", os.O_RDONLY)
         try:
@@ -124,7 +131,7 @@ def _memory(address: int, size: int) -> bytes:
 
 
 def child_pids(native_id: int) -> list[int]:
-    """Return the processes that a thread, which is this one, has forked. Costs a microsecond if there are none."""
+    """Return the child processes of this thread, whose number is given. Takes a microsecond if there are none."""
     if not LINUX:
         return []
     try:
@@ -135,7 +142,10 @@ def child_pids(native_id: int) -> list[int]:
 
 
 def descendant_pids(native_id: int, exclude: Container[int] = ()) -> list[int]:
-    """Return the processes that a thread has forked, with all below them; not those in `exclude`."""
+    """Return the child processes of a thread and all processes below them, without those in `exclude`.
+
+    From any thread. Processes that are forked meanwhile may be missing: the caller tries again.
+    """
     if not LINUX:
         return []
     found: list[int] = []
@@ -161,7 +171,11 @@ def _children(path: str) -> list[int]:
 
 
 def kill(pids: list[int]) -> int:
-    """Kill processes, by pidfd, so that none is hit that took over a number; return how many were there."""
+    """Kill processes; return how many of them were alive. A second call kills none.
+
+    By pidfd, so that no process is hit that has taken over a number. All pidfds are opened before the first kill: a
+    killed process may be reaped by other code, and its number be reused.
+    """
     handles: list[int] = []
     for pid in pids:
         try:
@@ -180,14 +194,16 @@ def kill(pids: list[int]) -> int:
 
 
 def kill_children(native_id: int, exclude: Container[int]) -> None:
-    """End what a thread, which is this one, has forked and not waited for, but for `exclude`: an interrupt may come
-    just then, and nobody has a handle on the child.
+    """Kill the child processes that a cancelled call has left in this thread, without those in `exclude`.
+
+    The exception may have interrupted the call between a fork and the assignment of its result, so that no code has a
+    handle on the child. Called by the worker thread after the guard was left, before the thread makes another call.
     """
     left = [pid for pid in child_pids(native_id) if pid not in exclude]
     if not left:
         return
     kill(descendant_pids(native_id, exclude))
-    until = time.monotonic() + _DYING
+    deadline = time.monotonic() + _KILL_TIMEOUT
     for pid in left:
         try:
             handle = os.pidfd_open(pid)
@@ -196,9 +212,9 @@ def kill_children(native_id: int, exclude: Container[int]) -> None:
         try:
             poll = select.poll()
             poll.register(handle, select.POLLIN)
-            poll.poll(max(0.0, until - time.monotonic()) * 1000)
+            poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
             os.waitid(os.P_PIDFD, handle, os.WEXITED | os.WNOHANG)
-        except ChildProcessError:  # somebody else has waited for it
+        except ChildProcessError:  # other code has waited for it
             pass
         finally:
             os.close(handle)
@@ -210,13 +226,14 @@ def unblock(
     exclude: Container[int] = (),
     skip_if: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Take away what a thread is blocked in, as far as it is this call's own.
+    """End what a thread is blocked in, as far as it belongs to this call. From any thread; repeated with back-off.
 
     Parameters:
         native_id: the system's number of the thread.
-        sockets: those that were born in the call.
-        but: processes that were there before the call.
-        spared: asked at the last moment: whether it is to be left alone. What was seen by then was there before.
+        sockets: the sockets that were created in the call.
+        exclude: child processes from before the call.
+        skip_if: whether the call is to be left alone. Evaluated after everything was found and before anything is
+            ended: if the call is still the same then, all that was found belongs to it.
     """
     pids = descendant_pids(native_id, exclude)
     own = [sock for ref in list(sockets) if (sock := ref()) is not None]

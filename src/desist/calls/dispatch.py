@@ -1,6 +1,7 @@
-"""The one place where user code is called: tools, function steps, hooks. It decides where that happens.
+"""The one place where user code is called: tools, function steps, hooks.
 
-Sync code runs in a worker thread. Async code of a sync run lives on a user loop, of an async run on the caller's own.
+Sync code runs in a worker thread. Async code runs on a user loop in a sync run, and on the caller's loop in an async
+run.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ __all__ = ["call_user_code"]
 async def call_user_code(
     call: Callable[[], Any], *, name: str, is_async: bool, interrupt: InterruptMode = "auto"
 ) -> Any:
-    """Call user code, wherever it belongs, and wait for it on this loop.
+    """Call user code where it belongs and await the result on this loop.
 
     Parameters:
-        call: what to call; it sees this task's context variables. If `is_async`, it returns an awaitable.
-        name: how it is called in receipts and logs.
-        is_async: whether it must be awaited.
-        interrupt: how a cancel may stop it.
+        call: the function to call; it sees the context variables of this task. If `is_async`, it returns an awaitable.
+        name: the name of the call in receipts and logs.
+        is_async: whether the result must be awaited.
+        interrupt: how a cancel may interrupt the call.
 
     Raises:
         RunCancelled: the run was cancelled before the call could start.
-        TooManyAbandonedError: too many threads still run work that was given up.
+        TooManyAbandonedError: too many threads still run abandoned calls.
     """
     if not is_async:
         return await run_in_thread(call, name=name, interrupt=interrupt)

@@ -1,9 +1,9 @@
-"""Where async user code of sync runs lives: loops of its own, so that one that blocks can't hold the others.
+"""Async user code of sync runs, on event loops of its own.
 
-A sync `run()` keeps its turns, its model streams and its timers on the home loop. Async tools and function steps run
-here. Code that blocks the loop it runs on (`time.sleep` in an `async def`) stops only what shares that loop: calls
-that wait to be begun there are moved to another loop after 20 ms, and its own run is settled at its grace.
-An async `arun()` runs all of it on the caller's loop, which is the caller's to keep free.
+A sync `run()` keeps its turns, its model streams and its timers on the background loop. Async tools and function steps
+run on user loops. Code that blocks its loop (`time.sleep` in an `async def`) stops only the calls on that loop: calls
+that have not started there are moved to another loop after 20 ms, and the run of the blocking call is settled when its
+grace is over. An async `arun()` runs all code on the caller's loop, which the caller must keep free.
 """
 
 from __future__ import annotations
@@ -27,12 +27,16 @@ from desist.runtime.timer_thread import reaper
 
 __all__ = ["LoopCall", "submit_to_user_loop"]
 
-#: Seconds that a call may wait for a loop to take it, before another loop does.
+#: Seconds that a call may wait to be started by a loop, before the call is moved to another loop.
 SUBMIT_TIMEOUT = 0.02
 
 
 class LoopCall:
-    """One async call on a user loop. To its run it is like `Work`, a call in a worker thread."""
+    """One async call on a user loop; the counterpart of `ThreadCall`.
+
+    Created and awaited on the background loop's thread, started and run on the thread of a user loop, interrupted from
+    any thread.
+    """
 
     kind = "task"
 
@@ -49,7 +53,7 @@ class LoopCall:
         self._call = call
         self._context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        self._bell = waker_for(loop)
+        self._waker = waker_for(loop)
         self._future: asyncio.Future[None] = loop.create_future()
         self._value: Any = None
         self._error: BaseException | None = None
@@ -65,12 +69,12 @@ class LoopCall:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The loop on which it lives, once it has begun."""
+        """The user loop of the call, once it has started."""
         return self._tasks.loop
 
     @property
     def shield_deadline(self) -> float:
-        """Until when it must not be given up, in seconds of `time.monotonic`."""
+        """Before this time the call must not be abandoned; seconds of `time.monotonic`."""
         return self._tasks.shield_deadline
 
     async def result(self) -> Any:
@@ -81,15 +85,18 @@ class LoopCall:
         return self._value
 
     async def wait_done(self, seconds: float) -> None:
-        """Wait until it is out, though whoever waited for its result was cancelled; but no longer than this."""
+        """Wait until the call has ended, at most `seconds`. On the awaiting loop, after `result` was cancelled."""
         if self.ended:
             return
         if self._future.cancelled():
             self._future = asyncio.get_running_loop().create_future()
         await asyncio.wait([self._future], timeout=seconds)
 
-    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start, on the user loop's thread."""
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the call, once, on the thread of the user loop.
+
+        A cancel before this finds no loop to deliver to; `_main` checks the token, so the call doesn't start.
+        """
         self._thread_id = threading.get_ident()
         self._tasks.loop = loop
         self._context.run(set_tasks, self._tasks)
@@ -102,45 +109,52 @@ class LoopCall:
         except BaseException as error:
             self._error = error
         self.ended = True
-        if self.owner is not None:
+        if self.owner is not None:  # first: the run must count the call as ended when its own code goes on
             self.owner.call_ended(self)
-        self._bell.call_soon(self._resolve)
+        self._waker.call_soon(self._resolve)
 
     def _resolve(self) -> None:
         if not self._future.done():
             self._future.set_result(None)
 
     def interrupt(self, grace: float, *, force: bool = False) -> None:
-        """Cancel it, and again with back-off while it lives. From any thread; returns at once."""
+        """Cancel the task, again with back-off until it has ended. From any thread; returns at once."""
         if self.interrupt_mode == "auto":
             self._tasks.cancel_until_done(grace, lambda: not self.ended, force=force)
 
     def shorten_grace(self, grace: float) -> None:
-        """Nothing is faster than what was done."""
+        """Do nothing: the task is already being cancelled as fast as possible."""
 
     def abandon(self) -> Abandoned:
-        """Give it up; return how it stands."""
+        """Mark the call abandoned and return a record of where it is blocked."""
         self.abandoned = True
         return Abandoned(name=self.name, kind="task", blocked_in=self.stack() or None)
 
     def stack(self) -> str:
-        """Return where it is now, as text: its thread's frames if it blocks the loop, else its task's."""
+        """Return the stack of the call as text. From any thread.
+
+        That is the stack of the loop's thread while the call runs on it (it may block the loop), else of its tasks.
+        """
         loop, thread = self._tasks.loop, self._thread_id
         running = asyncio.current_task(loop) if loop is not None else None
-        if running is None or thread is None or not self._tasks.__contains__(running):
+        if running is None or thread is None or running not in self._tasks:
             return self._tasks.stack()
         return user_frames(thread) or self._tasks.stack()
 
 
 class UserLoop:
-    """An event loop in a daemon thread, and the calls that wait to be begun on it."""
+    """An event loop in a daemon thread, and the calls that wait to be started on it.
+
+    Any thread appends to `waiting`, the loop's thread and the timer thread take from it. Each `popleft` is atomic, so
+    a call is started once, on one loop: by the loop that takes it, or by another one that it was moved to.
+    """
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self._bell = waker_for(self.loop)
-        self.blocked = False
+        self._waker = waker_for(self.loop)
+        self.blocked = False  #: it did not start a call in time; it gets no calls until it turns again
         self.waiting: deque[LoopCall] = deque()
-        self._watched = False
+        self._poll_scheduled = False
         threading.Thread(target=self._serve, name="desist-user-loop", daemon=True).start()
 
     def _serve(self) -> None:
@@ -148,23 +162,29 @@ class UserLoop:
         self.loop.run_forever()
 
     def submit(self, work: LoopCall) -> None:
-        self.waiting.append(work)
-        if not self._watched:
-            self._watched = True
-            reaper.call_at(time.monotonic() + SUBMIT_TIMEOUT, self._move_stuck_calls)
-        self._bell.call_soon(self._take)
+        """Have the loop start a call. From any thread.
 
-    def _take(self) -> None:
+        The call is in `waiting` before the poll is scheduled: a poll that is under way has reset the flag first, so
+        either it finds the call or a new poll is scheduled.
+        """
+        self.waiting.append(work)
+        if not self._poll_scheduled:
+            self._poll_scheduled = True
+            reaper.call_at(time.monotonic() + SUBMIT_TIMEOUT, self._move_stuck_calls)
+        self._waker.call_soon(self._start_next)
+
+    def _start_next(self) -> None:
+        """Start the next call. On the loop's thread, once for each submitted call."""
         self.blocked = False
         try:
             work = self.waiting.popleft()
-        except IndexError:  # it was moved
+        except IndexError:  # the call was moved to another loop
             return
-        work.begin(self.loop)
+        work.start(self.loop)
 
     def _move_stuck_calls(self) -> None:
-        """After a while, in the reaper's thread: move what still waits, for this loop doesn't turn."""
-        self._watched = False
+        """Move the calls that still wait: this loop is blocked. In the timer thread."""
+        self._poll_scheduled = False
         moved = []
         while self.waiting:
             try:
@@ -172,7 +192,7 @@ class UserLoop:
             except IndexError:
                 break
         if moved:
-            self.blocked = True
+            self.blocked = True  # before they are submitted, or this loop could get them again
             for work in moved:
                 submit_to_user_loop(work)
 
@@ -182,7 +202,7 @@ _lock = threading.Lock()
 
 
 def submit_to_user_loop(work: LoopCall) -> None:
-    """Start an async call on a loop that turns."""
+    """Start an async call on a user loop that isn't blocked; on a new one if need be. From any thread."""
     with _lock:
         free = next((loop for loop in _loops if not loop.blocked), None)
         if free is None:

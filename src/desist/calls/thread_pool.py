@@ -1,7 +1,7 @@
 """Worker threads for blocking user code: sync tools and function steps run here, never on an event loop.
 
-Daemon threads of our own, so that none holds the interpreter's exit. Whoever waits for a call is released at once on
-cancel; what happens to the call itself is told in `desist.calls.thread_call`.
+The threads are daemon threads, so that none delays the interpreter's exit. A task that awaits a call is released at
+once on cancel; how the call itself is interrupted is in `desist.calls.thread_call`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from desist.calls import thread_call as work_module
+from desist.calls import thread_call
 from desist.calls.base import Call, InterruptMode, current_call_owner
 from desist.calls.thread_call import ThreadCall, abandoned_calls
 from desist.cancel.reason import CancelReason, Source
@@ -25,31 +25,36 @@ __all__ = ["MAX_ABANDONED", "abandoned_calls", "run_call", "run_in_thread"]
 T = TypeVar("T")
 
 
-class Carried(Call, Protocol):
-    """Work that can be waited for again, after whoever waited for it was cancelled."""
+class AwaitableCall(Call, Protocol):
+    """A call that can be awaited again after the task that awaited it was cancelled."""
 
     async def wait_done(self, seconds: float) -> None:
-        """Wait until it is out, but no longer than this."""
+        """Wait until the call has ended, at most `seconds`."""
 
 
-W = TypeVar("W", bound=Carried)
+C = TypeVar("C", bound=AwaitableCall)
 
-#: How many abandoned threads may live before no new blocking work is started.
+#: How many abandoned threads may live before no new blocking call is started.
 MAX_ABANDONED = 64
 #: Seconds after which an idle thread ends.
 IDLE = 10.0
-#: Seconds of grace for a call whose own timeout is over.
+#: Seconds of grace for a call that is no longer awaited while its run goes on.
 TIMEOUT_GRACE = 0.05
 
 
 class ThreadPool:
-    """Daemon threads that are kept for a while. They don't hold the interpreter's exit."""
+    """Daemon threads that are reused. There is no limit: a call never waits for a thread.
+
+    Each thread has an inbox. An inbox is in `_idle` exactly while its thread has nothing to do, and is taken out of it
+    under the lock by one of two: a caller, which then puts one call into it, or its own thread, which then ends.
+    """
 
     def __init__(self) -> None:
         self._idle: list[queue.SimpleQueue[ThreadCall]] = []
         self._lock = threading.Lock()
 
     def submit(self, work: ThreadCall) -> None:
+        """Run a call in an idle thread or a new one. From any thread; returns at once."""
         with self._lock:
             inbox = self._idle.pop() if self._idle else None
         if inbox is not None:
@@ -68,14 +73,17 @@ class ThreadPool:
                     if inbox in self._idle:
                         self._idle.remove(inbox)
                         return
-                continue  # work is on its way
+                continue  # a caller has taken the inbox and is about to put a call into it
             work.run()
             with self._lock:
-                self._idle.append(inbox)  # before anybody hears of the end and submits the next
+                # Before the owner is notified: its next call reuses this thread. A call that comes in between waits
+                # in the inbox until the owner was notified.
+                self._idle.append(inbox)
             work.notify_owner()
-            del work
+            del work  # an idle thread must not keep the call, its arguments and its result alive
 
     def reset_after_fork(self) -> None:
+        """Forget the parent's threads, which don't exist in the child."""
         self.__init__()  # type: ignore[misc]
 
 
@@ -84,7 +92,7 @@ _threads = ThreadPool()
 
 def _reset_after_fork() -> None:
     _threads.reset_after_fork()
-    work_module._abandoned.clear()
+    thread_call._abandoned.clear()
 
 
 os.register_at_fork(after_in_child=_reset_after_fork)
@@ -94,13 +102,13 @@ async def run_in_thread(call: Callable[[], T], *, name: str, interrupt: Interrup
     """Run blocking code in a worker thread and wait for it on this loop.
 
     Parameters:
-        call: what to run; it sees this task's context variables.
-        name: how it is called in receipts and logs.
-        interrupt: how a cancel may stop it.
+        call: the function to run; it sees the context variables of this task.
+        name: the name of the call in receipts and logs.
+        interrupt: how a cancel may interrupt the call.
 
     Raises:
         RunCancelled: the run was cancelled before the call could start.
-        TooManyAbandonedError: too many threads still run work that was given up.
+        TooManyAbandonedError: too many threads still run abandoned calls.
     """
     abandoned = abandoned_calls()
     if len(abandoned) >= MAX_ABANDONED:
@@ -116,24 +124,29 @@ async def run_in_thread(call: Callable[[], T], *, name: str, interrupt: Interrup
     return result
 
 
-async def run_call(work: W, begin: Callable[[W], None]) -> Any:
-    """Do work for the run that it belongs to, and wait for it. Whoever waits is released at once on cancel.
+async def run_call(work: C, submit: Callable[[C], None]) -> Any:
+    """Register a call with its run, submit it and await its result. On the loop's thread.
+
+    A task that is cancelled while it awaits is released at once if the run was cancelled: then the run interrupts the
+    call. Otherwise (a timeout of this call alone, or a branch that was stopped) the call is interrupted here, and the
+    task is released after `TIMEOUT_GRACE` at the latest.
 
     Raises:
-        RunCancelled: the run was cancelled before the work could start.
+        RunCancelled: the run was cancelled before the call could start.
     """
+    # Registered before it starts: a cancel that is decided from here on finds the call.
     if work.owner is not None:
         work.owner.call_started(work)
-    begin(work)
+    submit(work)
     try:
         return await work.result()
     except asyncio.CancelledError:
-        if work.token.cancel(CancelReason(source=Source.deadline, text="nobody waits for it any more")):
-            # Not the run's cancel, but a timeout of this call alone, or a branch that was stopped.
+        # False if the run's cancel came first: the token of the call is a child of the run's token.
+        if work.token.cancel(CancelReason(source=Source.deadline, text="the call is no longer awaited")):
             try:
                 work.interrupt(TIMEOUT_GRACE)
                 await work.wait_done(TIMEOUT_GRACE)
             finally:
-                if not work.ended:
+                if not work.ended:  # also if this task was cancelled a second time while it waited
                     work.abandon()
         raise
