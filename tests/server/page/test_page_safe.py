@@ -122,7 +122,7 @@ def test_tokens(page: Page, watch: Any) -> None:
         expect(page.locator(".text")).to_contain_text("once upon")
         button(page, "Stop").click()
         expect(page.locator("main .problem:not([hidden])")).to_have_text(
-            "this token isn't good for this: it needs the scope 'cancel'"
+            "this request needs a token with the scope 'cancel'"
         )
         expect(page.locator(".badge.large")).to_have_text("Running")  # honestly
         assert page.url == run

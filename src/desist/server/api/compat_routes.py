@@ -1,6 +1,6 @@
-"""`/agents` and `/workflows`: the face that clients of the API which we follow know. Form fields, its frames, its JSON.
+"""`/agents` and `/workflows`: routes that are compatible with the API that desist follows.
 
-Where it says less than `/v1`, clients that want more use that. What isn't supported of it is refused by name.
+Form fields, frames and JSON are those of that API. `/v1` has more features. Unsupported fields are refused by name.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from desist.server.tokens import Caller
 
 __all__ = ["compat_routes"]
 
-_RUN = {"description": "The run: its output.", "content": {"application/json": {"schema": {"type": "object"}}}}
+_RUN = {"description": "The output of the run.", "content": {"application/json": {"schema": {"type": "object"}}}}
 _ENDED: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "With `stream` its events, else its output when it has ended.",
+        "description": "With `stream` the events, else the output after the end of the run.",
         "content": {
             "text/event-stream": {"schema": {}},
             "application/json": {"schema": {"type": "object"}},
@@ -45,36 +45,36 @@ _ENDED: dict[int | str, dict[str, Any]] = {
 
 
 class PendingRun(BaseModel):
-    """A run in the background, as it was before it began."""
+    """A background run before its start."""
 
     run_id: str
     session_id: str | None
     status: RunStatus
 
 
-_ENDED[202] = {"description": "With `background`, and not `stream`.", "model": PendingRun}
+_ENDED[202] = {"description": "With `background` and without `stream`.", "model": PendingRun}
 
 
 class _RunOptionsForm(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    stream: bool = Field(default=True, description="Answer with events.")
+    stream: bool = Field(default=True, description="Respond with events.")
     session_id: Id | None = None
     user_id: Id | None = None
-    background: bool = Field(default=False, description="Let the run go on without its client.")
+    background: bool = Field(default=False, description="Continue the run without its client.")
 
 
 class RunForm(_RunOptionsForm):
     """A run to start."""
 
-    message: str = Field(description="What it is asked; for a workflow with an input schema, JSON.")
+    message: str = Field(description="The input; JSON for a workflow with an input schema.")
 
 
 class ContinueForm(_RunOptionsForm):
-    """How to go on with a run."""
+    """Options to continue a run."""
 
 
 class ResumeForm(BaseModel):
-    """From where on to read a run in the background."""
+    """The position from which to follow a background run."""
 
     model_config = ConfigDict(extra="forbid")
     last_event_index: Annotated[int, Field(ge=-1, le=2**53)] | None = None
@@ -82,26 +82,26 @@ class ResumeForm(BaseModel):
 
 
 def compat_routes(api: ApiContext, kind: Kind) -> APIRouter:
-    """Return the routes of a kind."""
+    """Return the routes of workflows or agents."""
     routes = APIRouter(prefix=f"/{kind}s", tags=[f"{kind}s"])
-    _components(routes, api, kind)
-    _starting(routes, api, kind)
-    _looking(routes, api, kind)
-    _stopping(routes, api, kind)
+    _component_routes(routes, api, kind)
+    _start_routes(routes, api, kind)
+    _read_routes(routes, api, kind)
+    _cancel_routes(routes, api, kind)
     return routes
 
 
-def _components(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
+def _component_routes(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
     known = api.service.components
 
     @routes.get("", operation_id=f"list_{kind}s", responses=problems())
     async def list_components(caller: MayRead) -> list[dict[str, Any]]:
-        """List what there is."""
+        """List the served components."""
         return [_described(one) for one in known.of_kind(kind)]
 
     @routes.get("/{component_id}", operation_id=f"get_{kind}", responses=problems(404))
     async def get_component(component_id: str, caller: MayRead) -> dict[str, Any]:
-        """Describe one."""
+        """Describe a component."""
         return _described(known.get(kind, component_id))
 
 
@@ -115,7 +115,7 @@ def _described(one: Component) -> dict[str, Any]:
     }
 
 
-def _starting(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
+def _start_routes(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
     service = api.service
 
     @routes.post(
@@ -127,12 +127,12 @@ def _starting(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
     async def start_run(
         component_id: str, form: Annotated[RunForm, Form()], request: Request, caller: MayRun
     ) -> Response:
-        """Start a run. Without `background` it is cancelled when its client has been lost for a while."""
+        """Start a run. Without `background`, the run is cancelled some seconds after its client has disconnected."""
         component = service.components.get(kind, component_id)
         if form.stream:
             api.streams.check(caller)
         pending = await service.start(component, parse_input(component, form.message), _start_options(form), caller)
-        return await _answered(api, pending, form, request, caller)
+        return await _start_response(api, pending, form, request, caller)
 
     @routes.post(
         "/{component_id}/runs/{run_id}/continue",
@@ -143,20 +143,22 @@ def _starting(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
     async def continue_run(
         component_id: str, run_id: RunId, form: Annotated[ContinueForm, Form()], request: Request, caller: MayRun
     ) -> Response:
-        """Go on with a run that was cancelled or has failed: a new run."""
+        """Continue a cancelled or failed run as a new run."""
         found = await _found(api, kind, component_id, run_id, form.session_id, caller)
         if form.stream:
             api.streams.check(caller)
         pending = await service.continue_run(found, _start_options(form), caller)
-        return await _answered(api, pending, form, request, caller)
+        return await _start_response(api, pending, form, request, caller)
 
 
 def _start_options(form: _RunOptionsForm) -> StartOptions:
-    leaving: Literal["continue", "cancel"] = "continue" if form.background else "cancel"
-    return StartOptions(session_id=form.session_id, user_id=form.user_id, on_disconnect=leaving)
+    on_disconnect: Literal["continue", "cancel"] = "continue" if form.background else "cancel"
+    return StartOptions(session_id=form.session_id, user_id=form.user_id, on_disconnect=on_disconnect)
 
 
-async def _answered(api: ApiContext, pending: Any, form: _RunOptionsForm, request: Request, caller: Caller) -> Response:
+async def _start_response(
+    api: ApiContext, pending: Any, form: _RunOptionsForm, request: Request, caller: Caller
+) -> Response:
     run_id = pending.run_id
     if form.stream:
         frame = indexed(run_id) if form.background else inline
@@ -179,7 +181,7 @@ async def _found(
     return found
 
 
-def _looking(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
+def _read_routes(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
     service = api.service
 
     @routes.get("/{component_id}/runs", operation_id=f"list_{kind}_runs", responses=problems(404))
@@ -190,7 +192,7 @@ def _looking(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
         status: RunStatus | None = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
     ) -> list[dict[str, Any]]:
-        """List the last runs, the oldest first."""
+        """List the latest runs, oldest first."""
         service.components.get(kind, component_id)
         owners = frozenset({(kind, component_id)})
         query = RunQuery(owners=owners, session_id=session_id, status=status, limit=limit)
@@ -203,7 +205,7 @@ def _looking(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
         responses={200: _RUN, **problems(404)},
     )
     async def get_run(component_id: str, run_id: RunId, caller: MayRead, session_id: Id | None = None) -> Response:
-        """Look at a run."""
+        """Return the output of a run."""
         found = await _found(api, kind, component_id, run_id, session_id, caller)
         return JSONValueResponse(to_json_value(found.output))
 
@@ -211,12 +213,12 @@ def _looking(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
         "/{component_id}/runs/{run_id}/resume",
         operation_id=f"resume_{kind}_run",
         response_model=None,
-        responses={200: streamed("The events after the one named."), **problems(404, 409, 410, 413, 429)},
+        responses={200: streamed("The events after the given one."), **problems(404, 409, 410, 413, 429)},
     )
     async def resume_run(
         component_id: str, run_id: RunId, form: Annotated[ResumeForm, Form()], caller: MayRead
     ) -> Response:
-        """Read a run in the background, from an event on."""
+        """Follow a background run after the given event."""
         api.streams.check(caller)
         found = await _found(api, kind, component_id, run_id, form.session_id, caller)
         follower = await service.follow(found, form.last_event_index)
@@ -224,7 +226,7 @@ def _looking(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
         return stream
 
 
-def _stopping(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
+def _cancel_routes(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
     service = api.service
 
     @routes.post(
@@ -233,11 +235,11 @@ def _stopping(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
     async def cancel_run(
         component_id: str, run_id: RunId, caller: MayCancel, session_id: Id | None = None
     ) -> dict[str, Any]:
-        """Stop a run. `{}` for any run id, as clients of this face expect; `/v1` answers with a receipt."""
+        """Cancel a run. Returns `{}` for any run id, as clients of this API expect; `/v1` returns a receipt."""
         service.components.get(kind, component_id)
         try:
             await service.cancel(run_id, caller, by=caller.name)
-        except HTTPProblem as refused:
-            if refused.status not in (404, 409):
+        except HTTPProblem as problem:
+            if problem.status not in (404, 409):
                 raise
         return {}

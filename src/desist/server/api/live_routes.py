@@ -1,6 +1,6 @@
-"""`/v1/runs/{run_id}/live`: what lives of a run at this moment, in words; the page shows it while a run is stopped.
+"""`/v1/runs/{run_id}/live`: the live runs of a tree and what they are blocked in. The page shows it during a cancel.
 
-Nothing is kept for it: it is found out when it is asked for, beside the loop, because stacks are read.
+The data is collected for each request, in a thread, because reading stacks is slow.
 """
 
 from __future__ import annotations
@@ -23,42 +23,40 @@ __all__ = ["live_routes"]
 
 
 class LiveRunView(BaseModel):
-    """A run of the tree that hasn't ended."""
+    """A live run of the tree."""
 
     run_id: str
     parent_run_id: str | None
     kind: Literal["workflow", "agent"]
     name: str
     status: RunStatus
-    age: float = Field(description="Seconds.")
-    steps: list[str] = Field(description="Names of the steps that are open, the outermost first.")
-    blocked_in: list[str] = Field(description="What it waits for, in words.")
-    grace_left: float | None = Field(description="Seconds until what doesn't end is given up; null: nobody stops it.")
+    age: float = Field(description="Seconds since the start.")
+    steps: list[str] = Field(description="The open steps, outermost first.")
+    blocked_in: list[str] = Field(description="What the run waits for, as text.")
+    grace_left: float | None = Field(description="Seconds until unfinished work is abandoned; null: not cancelled.")
 
 
 class AbandonedCallView(BaseModel):
-    """Work that could not be stopped."""
+    """A call that could not be stopped."""
 
     name: str
     kind: str = Field(description="thread, task or process.")
     run_id: str | None
-    since: float | None = Field(description="When it was given up, in seconds since the epoch.")
+    since: float | None = Field(description="When the call was abandoned, in seconds since the epoch.")
     alive: bool
-    where: str = Field(
-        description="The function that it stands in; with file and line only where clients are shown these."
-    )
-    line: str = Field(description="The source of that line, or nothing.")
+    where: str = Field(description="The innermost function; with file and line only if the server includes them.")
+    line: str = Field(description="The source line, or an empty string.")
 
 
 class LiveView(BaseModel):
-    """What lives of a run: of its whole tree, whichever of its ids was asked for."""
+    """The live part of a run's tree."""
 
-    run_id: str = Field(description="Of the tree's root.")
-    status: RunStatus = Field(description="Of the run that was asked for.")
+    run_id: str = Field(description="The root of the tree.")
+    status: RunStatus = Field(description="The status of the requested run.")
     now: float = Field(description="The server's time, in seconds since the epoch.")
-    runs: list[LiveRunView] = Field(description="Those that live in this process, the oldest first.")
-    left: list[AbandonedCallView] = Field(description="What was given up, and still runs in this process.")
-    cancel: dict[str, Any] | None = Field(description="The record of its cancel, as far as it is.")
+    runs: list[LiveRunView] = Field(description="The live runs in this process, oldest first.")
+    left: list[AbandonedCallView] = Field(description="Abandoned calls that still run in this process.")
+    cancel: dict[str, Any] | None = Field(description="The cancel record so far.")
 
 
 def live_routes(api: ApiContext) -> APIRouter:
@@ -67,32 +65,32 @@ def live_routes(api: ApiContext) -> APIRouter:
 
     @routes.get("/runs/{run_id}/live", response_model=LiveView, responses=problems(404))
     async def live_run(run_id: RunId, caller: MayRead) -> Response:
-        """Say what lives of a run now: its open steps, what it waits for, what was given up and still runs."""
+        """Return the open steps of a live run, what it is blocked in, and abandoned calls that still run."""
         found = await api.service.runs.find(run_id, caller)
-        return JSONValueResponse(await to_daemon_thread(lambda: _life(found), "desist-server-live"))
+        return JSONValueResponse(await to_daemon_thread(lambda: _live_view(found), "desist-server-live"))
 
     return routes
 
 
-def _life(found: StoredRun) -> dict[str, Any]:
+def _live_view(found: StoredRun) -> dict[str, Any]:
     root = found.root_run_id
     cancel = found.output.cancel
     return {
         "run_id": root,
         "status": found.output.status.value,
         "now": time.time(),
-        "runs": [_live(run) for run in tree(root)],
-        "left": [_left(one) for one in quarantine() if one.root_run_id == root and one.alive],
+        "runs": [_live_run(run) for run in tree(root)],
+        "left": [_abandoned_call(one) for one in quarantine() if one.root_run_id == root and one.alive],
         "cancel": None if cancel is None else to_json_value(cancel),
     }
 
 
-def _live(run: LiveRunInfo) -> dict[str, Any]:
+def _live_run(run: LiveRunInfo) -> dict[str, Any]:
     return {name: to_json_value(getattr(run, name)) for name in LiveRunView.model_fields}
 
 
-def _left(one: AbandonedCallInfo) -> dict[str, Any]:
-    told = {name: getattr(one, name) for name in ("name", "kind", "run_id", "since", "alive")}
+def _abandoned_call(one: AbandonedCallInfo) -> dict[str, Any]:
+    fields = {name: getattr(one, name) for name in ("name", "kind", "run_id", "since", "alive")}
     lines = one.stack.rstrip().splitlines()
     source = lines[-1].strip() if lines else ""
-    return told | {"where": innermost_frame(one.stack), "line": "" if source.startswith("File ") else source}
+    return fields | {"where": innermost_frame(one.stack), "line": "" if source.startswith("File ") else source}

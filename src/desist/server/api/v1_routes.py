@@ -1,4 +1,4 @@
-"""`/v1/runs`: the server's own face. Receipts with what became of them, streams to come back to, problems as JSON."""
+"""`/v1/runs`: desist's own API, with complete receipts, resumable streams and problems as JSON."""
 
 from __future__ import annotations
 
@@ -47,50 +47,50 @@ __all__ = ["v1_routes"]
 
 _STARTED: dict[int | str, dict[str, Any]] = {
     202: {
-        "description": "It is started, and lives by itself.",
+        "description": "The run was started in the background.",
         "model": RunInfo,
-        "headers": {"Location": {"description": "Where the run is.", "schema": {"type": "string"}}},
+        "headers": {"Location": {"description": "The path of the run.", "schema": {"type": "string"}}},
     },
-    200: streamed("With `stream`: its events, as from `/v1/runs/{run_id}/events`."),
+    200: streamed("With `stream`: the events, as from `/v1/runs/{run_id}/events`."),
 }
 LastEvent = Annotated[int | None, Header(alias="Last-Event-ID", ge=-1, le=2**53)]
 After = Annotated[
-    int | None, Query(ge=-1, le=2**53, description="The same as `Last-Event-ID`, for clients that can't send it.")
+    int | None, Query(ge=-1, le=2**53, description="Same as `Last-Event-ID`, for clients that can't set headers.")
 ]
 _PRESENT = (
-    "Count this client's leaving as that of the starter, for `on_disconnect`. Needs `cancel`, or to be the starter."
+    "For `on_disconnect`, count this client as the one that started the run. Needs the scope `cancel`, or its token."
 )
 Format = Annotated[
-    Literal["desist", "agui"], Query(description="`agui`: as events of AG-UI 1.0, always from the beginning.")
+    Literal["desist", "agui"], Query(description="`agui`: events of AG-UI 1.0, always from the beginning.")
 ]
 
 
 def v1_routes(api: ApiContext) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/v1", tags=["runs"])
-    for add in (_starting, _looking, _following, _stopping):
+    for add in (_start_routes, _read_routes, _event_routes, _cancel_routes):
         add(routes, api)
     return routes
 
 
-def _starting(routes: APIRouter, api: ApiContext) -> None:
+def _start_routes(routes: APIRouter, api: ApiContext) -> None:
     service = api.service
 
     @routes.post("/runs", status_code=202, response_model=None, responses=_STARTED | problems(404, 409, 413, 429))
     async def start_run(body: StartRequest, caller: MayRun) -> Response:
-        """Start a run. It lives on the server: its client may leave and come back."""
-        kind, name = _named(body)
+        """Start a run in the background. The client may disconnect and reconnect."""
+        kind, name = _target(body)
         if body.stream:
             api.streams.check(caller)
-        wish = StartOptions(
+        options = StartOptions(
             session_id=body.session_id,
             user_id=body.user_id,
             on_disconnect=body.on_disconnect,
             disconnect_grace=body.away,
             options=body.options(),
         )
-        pending = await service.start(service.components.get(kind, name), body.input, wish, caller)
-        return await _begun(api, pending.run_id, caller, stream=body.stream)
+        pending = await service.start(service.components.get(kind, name), body.input, options, caller)
+        return await _start_response(api, pending.run_id, caller, stream=body.stream)
 
     @routes.post(
         "/runs/{run_id}/continue",
@@ -99,27 +99,27 @@ def _starting(routes: APIRouter, api: ApiContext) -> None:
         responses=_STARTED | problems(404, 409, 413, 429),
     )
     async def continue_run(run_id: RunId, body: ContinueRequest, caller: MayRun) -> Response:
-        """Go on with a run that was cancelled or has failed: a new run, which takes over what had finished."""
+        """Continue a cancelled or failed run as a new run, which keeps the finished steps."""
         if body.stream:
             api.streams.check(caller)
         found = await service.runs.find(run_id, caller)
-        wish = StartOptions(on_disconnect=body.on_disconnect, disconnect_grace=body.away, options=body.options())
-        pending = await service.continue_run(found, wish, caller)
-        return await _begun(api, pending.run_id, caller, stream=body.stream)
+        options = StartOptions(on_disconnect=body.on_disconnect, disconnect_grace=body.away, options=body.options())
+        pending = await service.continue_run(found, options, caller)
+        return await _start_response(api, pending.run_id, caller, stream=body.stream)
 
 
-def _named(body: StartRequest) -> tuple[Kind, str]:
+def _target(body: StartRequest) -> tuple[Kind, str]:
     return ("workflow", body.workflow) if body.workflow is not None else ("agent", body.agent or "")
 
 
-async def _begun(api: ApiContext, run_id: str, caller: Caller, *, stream: bool) -> Response:
+async def _start_response(api: ApiContext, run_id: str, caller: Caller, *, stream: bool) -> Response:
     if stream:
         return await api.stream_started(run_id, indexed(run_id), caller)
     found = await api.service.runs.find(run_id, caller)
     return JSONValueResponse(info(found), 202, {"Location": f"/v1/runs/{run_id}"})
 
 
-def _looking(routes: APIRouter, api: ApiContext) -> None:
+def _read_routes(routes: APIRouter, api: ApiContext) -> None:
     service = api.service
 
     @routes.get("/runs", response_model=RunPage, responses=problems())
@@ -130,11 +130,13 @@ def _looking(routes: APIRouter, api: ApiContext) -> None:
         agent: Id | None = None,
         session_id: Id | None = None,
         user_id: Id | None = None,
-        older_than: Annotated[Seconds | None, Query(description="Only runs that began so many seconds ago.")] = None,
+        older_than: Annotated[
+            Seconds | None, Query(description="Only runs that started at least this many seconds ago.")
+        ] = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
-        cursor: Annotated[str | None, Query(max_length=400, description="`next` of the page before.")] = None,
+        cursor: Annotated[str | None, Query(max_length=400, description="`next` of the previous page.")] = None,
     ) -> Response:
-        """List runs that weren't started in another one, live ones too, the newest first."""
+        """List runs, newest first. Runs inside other runs are not listed."""
         query = RunQuery(
             owners=_owners(service, workflow, agent),
             session_id=session_id,
@@ -153,17 +155,17 @@ def _looking(routes: APIRouter, api: ApiContext) -> None:
 
     @routes.get("/runs/{run_id}", response_model=RunDetail, responses=problems(404))
     async def get_run(run_id: RunId, caller: MayRead) -> Response:
-        """Look at a run: how it stands, and what came of it so far."""
+        """Return a run: its status, and its output so far."""
         found = await service.runs.find(run_id, caller)
         return JSONValueResponse(run_detail(found, service.followers.followers(run_id)))
 
 
 def _owners(service: RunService, workflow: str | None, agent: str | None) -> frozenset[tuple[str, str]] | None:
-    """Return whose runs are asked for; an id that isn't served has none."""
+    """Return the components to filter by, or None for all. Ids that are not served match nothing."""
     if workflow is None and agent is None:
         return None
-    asked = (("workflow", workflow), ("agent", agent))
-    return service.components.owners & {(kind, name) for kind, name in asked if name is not None}
+    named = (("workflow", workflow), ("agent", agent))
+    return service.components.owners & {(kind, name) for kind, name in named if name is not None}
 
 
 def _encoded(created_at: float, run_id: str) -> str:
@@ -175,18 +177,18 @@ def _decoded(cursor: str) -> tuple[float, str]:
         at, _, run_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition(" ")
         return float(at), run_id
     except (ValueError, binascii.Error):
-        raise HTTPProblem(422, "cursor isn't one that a page gave as `next`") from None
+        raise HTTPProblem(422, "cursor is invalid: use the value of `next` from the previous page") from None
 
 
-def _following(routes: APIRouter, api: ApiContext) -> None:
+def _event_routes(routes: APIRouter, api: ApiContext) -> None:
     service = api.service
 
     @routes.get(
         "/runs/{run_id}/events",
         response_model=None,
         responses={
-            200: streamed("The events, from the beginning or after the one named; `id` is their sequence."),
-            204: {"description": "Everything was seen already, the end too: don't come back."},
+            200: streamed("The events, from the beginning or after the given one; `id` is the event index."),
+            204: {"description": "All events were received, including the last one: do not reconnect."},
             **problems(404, 409, 410, 429),
         },
     )
@@ -198,14 +200,16 @@ def _following(routes: APIRouter, api: ApiContext) -> None:
         format: Format = "desist",
         present: Annotated[bool, Query(description=_PRESENT)] = False,
     ) -> Response:
-        """Read along. Leave at any time, and come back with the `id` of the last event that was seen."""
+        """Follow a run. Clients may disconnect at any time, and resume with the `id` of the last event received."""
         api.streams.check(caller)
         found = await service.runs.find(run_id, caller)
         if present and not service.followers.may_end(run_id, caller):
-            raise HTTPProblem(403, "present=true needs the scope 'cancel', or the token that has started the run")
+            raise HTTPProblem(
+                403, "present=true needs a token with the scope 'cancel', or the token that started the run"
+            )
         if format == "agui":
             if (last_event_id, after) != (None, None):
-                raise HTTPProblem(422, "format=agui is told from the beginning: leave Last-Event-ID and after out")
+                raise HTTPProblem(422, "format=agui always starts at the beginning: leave Last-Event-ID and after out")
             return await agui_stream(api, found, caller, starts=present)
         follower = await service.follow(found, after if last_event_id is None else last_event_id)
         if follower.cursor.at_end:
@@ -214,11 +218,11 @@ def _following(routes: APIRouter, api: ApiContext) -> None:
         return stream
 
 
-def _stopping(routes: APIRouter, api: ApiContext) -> None:
+def _cancel_routes(routes: APIRouter, api: ApiContext) -> None:
     service = api.service
     answers: dict[int | str, dict[str, Any]] = {
-        202: {"description": "Accepted: the run ends CANCELLED.", "model": Receipt},
-        200: {"description": "It was cancelled before: the same receipt.", "model": Receipt},
+        202: {"description": "Accepted: the run will end CANCELLED.", "model": Receipt},
+        200: {"description": "Already cancelled: the same receipt.", "model": Receipt},
     }
 
     @routes.post(
@@ -228,50 +232,52 @@ def _stopping(routes: APIRouter, api: ApiContext) -> None:
         run_id: RunId,
         caller: MayCancel,
         body: CancelRequestBody | None = None,
-        wait: Annotated[Seconds, Query(description="Seconds to wait for its end, before answering.")] = 0,
+        wait: Annotated[Seconds, Query(description="Seconds to wait for the run to settle before responding.")] = 0,
     ) -> Response:
-        """Stop a run, by any id of its tree. The decision is made before this answers; see the receipt."""
-        how = (body or CancelRequestBody()).model_dump()
-        how["by"] = _by(how["by"], caller)
-        receipt = await service.cancel(run_id, caller, **how)
+        """Cancel a run by any id of its tree. The outcome is decided before the response; see the receipt."""
+        options = (body or CancelRequestBody()).model_dump()
+        options["by"] = _by(options["by"], caller)
+        receipt = await service.cancel(run_id, caller, **options)
         if wait > 0 and receipt:
             await service.settle(receipt, wait)
-        return _event_response(receipt)
+        return _cancel_response(receipt)
 
     @routes.post("/runs/cancel", response_model=BulkResult, responses=problems(413))
     async def cancel_runs(body: BulkCancelRequest, caller: MayCancel) -> Response:
-        """Stop many live runs; with `dry_run` only say which it would be."""
-        why = CancelReason(source=Source.user, text=body.reason, by=_by(body.by, caller))
-        how = CancelRequest(reason=why, grace=body.grace, force=body.force)
+        """Cancel many live runs. With `dry_run`, only list them."""
+        reason = CancelReason(source=Source.user, text=body.reason, by=_by(body.by, caller))
+        request = CancelRequest(reason=reason, grace=body.grace, force=body.force)
 
         def work() -> tuple[list[str], list[CancelReceipt]]:
-            doomed = _chosen(service, body, caller)
-            return doomed, [] if body.dry_run else cancel_live(doomed, how)
+            run_ids = _chosen(service, body, caller)
+            return run_ids, [] if body.dry_run else cancel_live(run_ids, request)
 
-        doomed, receipts = await to_daemon_thread(work, "desist-bulk-cancel")  # it may be thousands: not on this loop
-        told = [receipt_summary(receipt) for receipt in receipts]
-        return JSONValueResponse({"dry_run": body.dry_run, "count": len(doomed), "run_ids": doomed, "receipts": told})
+        run_ids, receipts = await to_daemon_thread(work, "desist-bulk-cancel")  # in a thread: there may be thousands
+        summaries = [receipt_summary(receipt) for receipt in receipts]
+        return JSONValueResponse(
+            {"dry_run": body.dry_run, "count": len(run_ids), "run_ids": run_ids, "receipts": summaries}
+        )
 
 
 def _by(requester: str | None, caller: Caller) -> str | None:
-    """Return who asks: what the client says of itself never stands without the name of its token."""
+    """Return the requester to record. A name that the client gives is always followed by the name of its token."""
     if caller.name is None:
         return requester
     return caller.name if requester is None else f"{requester} (token {caller.name})"
 
 
-def _event_response(receipt: CancelReceipt) -> Response:
+def _cancel_response(receipt: CancelReceipt) -> Response:
     if receipt.outcome is Outcome.finished:
         status = receipt.status.value if receipt.status is not None else ""
-        raise HTTPProblem(409, f"the run has ended already: {status}", run_id=receipt.run_id, run_status=status)
+        raise HTTPProblem(409, f"the run has already ended: {status}", run_id=receipt.run_id, run_status=status)
     if receipt.outcome is Outcome.unknown:
-        raise RunStateError("the run was forgotten meanwhile")
+        raise RunStateError("the run was removed in the meantime")
     return JSONValueResponse(receipt_summary(receipt), 202 if receipt.outcome is Outcome.accepted else 200)
 
 
 def _chosen(service: RunService, body: BulkCancelRequest, caller: Caller) -> list[str]:
-    """Return the ids of the live trees that are meant and that the caller may see."""
-    wanted = _owners(service, body.workflow, body.agent)
+    """Return the ids of the live root runs that match the request and that the caller may see."""
+    owners = _owners(service, body.workflow, body.agent)
     found = runs(session_id=body.session_id, user_id=body.user_id, older_than=body.older_than)
     return [
         run.run_id
@@ -280,7 +286,7 @@ def _chosen(service: RunService, body: BulkCancelRequest, caller: Caller) -> lis
         and (body.run_ids is None or run.run_id in body.run_ids)
         and caller.owner in (None, run.user_id)
         and _component(service, run.run_id, run.kind) is not None
-        and (wanted is None or _component(service, run.run_id, run.kind) in wanted)
+        and (owners is None or _component(service, run.run_id, run.kind) in owners)
     ]
 
 

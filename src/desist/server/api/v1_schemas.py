@@ -1,4 +1,4 @@
-"""What `/v1` takes and gives, as pydantic models: the OpenAPI is made from these, and requests are checked by them."""
+"""Requests and responses of `/v1` as pydantic models, for validation and for the OpenAPI schema."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _RequestBody(BaseModel):
 
 
 class BudgetModel(_RequestBody):
-    """What the run and all that it starts may spend."""
+    """What the run and its children may use."""
 
     tokens: Count | None = None
     tool_calls: Count | None = None
@@ -47,22 +47,24 @@ class BudgetModel(_RequestBody):
     @model_validator(mode="after")
     def _something(self) -> BudgetModel:
         if self.tokens is None and self.tool_calls is None and self.model_calls is None:
-            raise ValueError("a budget must limit something")
+            raise ValueError("a budget needs at least one of tokens, tool_calls and model_calls")
         return self
 
     def budget(self) -> Budget:
-        """Return it as runs take it."""
+        """Return the `Budget`."""
         return Budget(tokens=self.tokens, tool_calls=self.tool_calls, model_calls=self.model_calls)
 
 
 class _Started(_RequestBody):
-    stream: bool = Field(default=False, description="Answer with the events, not the run.")
-    timeout: Seconds | None = Field(default=None, description="Seconds after which it is cancelled.")
+    stream: bool = Field(default=False, description="Respond with the events instead of the run.")
+    timeout: Seconds | None = Field(default=None, description="Seconds after which the run is cancelled.")
     budget: BudgetModel | None = None
     on_disconnect: Literal["continue", "cancel"] = Field(
-        default="continue", description="What becomes of the run when its clients have left."
+        default="continue", description="What happens to the run when all its clients have disconnected."
     )
-    away: Seconds | None = Field(default=None, description="Seconds that its clients may be absent; else the server's.")
+    away: Seconds | None = Field(
+        default=None, description="Seconds without clients before the run is cancelled. Default: the server's limit."
+    )
 
     def options(self) -> dict[str, Any]:
         """Return the options for `arun`."""
@@ -70,49 +72,53 @@ class _Started(_RequestBody):
 
 
 class StartRequest(_Started):
-    """A run to start: of a workflow or of an agent."""
+    """A run of a workflow or an agent to start."""
 
     workflow: Id | None = Field(default=None, description="Id of the workflow to run.")
     agent: Id | None = Field(default=None, description="Id of the agent to run.")
-    input: str | dict[str, Any] | list[Any] | None = Field(default=None, description="What it is asked.")
-    session_id: Id | None = Field(default=None, description="The session that it goes on with; else it has a new one.")
-    user_id: Id | None = Field(default=None, description="Whose run it is; a token with an owner says that itself.")
+    input: str | dict[str, Any] | list[Any] | None = Field(default=None, description="The input of the run.")
+    session_id: Id | None = Field(default=None, description="The session of the run. Default: a new session.")
+    user_id: Id | None = Field(default=None, description="The user of the run. Tokens with an owner set it.")
 
     @model_validator(mode="after")
     def _one(self) -> StartRequest:
         if (self.workflow is None) == (self.agent is None):
-            raise ValueError("give either workflow or agent")
+            raise ValueError("give exactly one of workflow and agent")
         return self
 
 
 class ContinueRequest(_Started):
-    """How to go on with a run that was cancelled or has failed."""
+    """Options to continue a cancelled or failed run."""
 
 
-class _How(_RequestBody):
-    reason: Words | None = Field(default=None, description="Why, in free words.")
-    by: Annotated[str, StringConstraints(max_length=200)] | None = Field(default=None, description="Who asks.")
-    grace: Seconds | None = Field(default=None, description="Seconds for cleanup; else the run's own.")
-    force: bool = Field(default=False, description="Leave no time for cleanup.")
+class _CancelOptions(_RequestBody):
+    reason: Words | None = Field(default=None, description="The reason as free text.")
+    by: Annotated[str, StringConstraints(max_length=200)] | None = Field(default=None, description="The requester.")
+    grace: Seconds | None = Field(default=None, description="Seconds for cleanup. Default: the run's own.")
+    force: bool = Field(default=False, description="Skip the time for cleanup.")
 
 
-class CancelRequestBody(_How):
-    """How to cancel a run."""
+class CancelRequestBody(_CancelOptions):
+    """Options to cancel a run."""
 
-    scope: Literal["tree", "run"] = Field(default="tree", description="The tree, or this run and what it started.")
-    compensate: bool = Field(default=False, description="Undo what had finished.")
+    scope: Literal["tree", "run"] = Field(
+        default="tree", description="`tree`: the whole tree. `run`: this run and its children."
+    )
+    compensate: bool = Field(default=False, description="Run the compensations of finished steps.")
 
 
-class BulkCancelRequest(_How):
-    """Which live runs to cancel. Without any filter, all that the caller may see."""
+class BulkCancelRequest(_CancelOptions):
+    """The live runs to cancel. Without a filter, all that the caller may see."""
 
     workflow: Id | None = None
     agent: Id | None = None
     session_id: Id | None = None
     user_id: Id | None = None
-    older_than: Seconds | None = Field(default=None, description="Only runs that began so many seconds ago.")
-    run_ids: list[Id] | None = Field(default=None, max_length=1000, description="Only these: ids of roots.")
-    dry_run: bool = Field(default=False, description="Only say which runs it would be.")
+    older_than: Seconds | None = Field(
+        default=None, description="Only runs that started at least this many seconds ago."
+    )
+    run_ids: list[Id] | None = Field(default=None, max_length=1000, description="Only these root runs.")
+    dry_run: bool = Field(default=False, description="Only list the runs.")
 
 
 class Problem(BaseModel):
@@ -128,9 +134,9 @@ class Problem(BaseModel):
 class Receipt(BaseModel):
     """The truthful answer to a cancel request. Times are seconds since the epoch."""
 
-    run_id: str = Field(description="Of the run that was decided about: the tree's root, unless scope is `run`.")
+    run_id: str = Field(description="The cancelled run: the root of the tree, unless scope is `run`.")
     outcome: Literal["accepted", "already_cancelling", "already_cancelled", "finished"]
-    status: RunStatus = Field(description="How the run stands now.")
+    status: RunStatus = Field(description="The present status of the run.")
     source: str | None = None
     reason: str | None = None
     by: str | None = None
@@ -138,12 +144,12 @@ class Receipt(BaseModel):
     delivered_at: float | None = None
     settled_at: float | None = None
     upstream_closed: int = Field(default=0, description="Connections to providers that were closed.")
-    abandoned: list[dict[str, Any]] = Field(default=[], description="Work that could not be stopped.")
-    cleanup: list[dict[str, Any]] = Field(default=[], description="Hooks and compensations, in their order.")
+    abandoned: list[dict[str, Any]] = Field(default=[], description="Calls that could not be stopped.")
+    cleanup: list[dict[str, Any]] = Field(default=[], description="Hooks and compensations in execution order.")
 
 
 class RunInfo(BaseModel):
-    """A run, in short."""
+    """A summary of a run."""
 
     run_id: str
     kind: Literal["workflow", "agent"]
@@ -153,32 +159,32 @@ class RunInfo(BaseModel):
     session_id: str | None
     user_id: str | None
     created_at: float = Field(description="Seconds since the epoch.")
-    duration: float | None = Field(default=None, description="Seconds that it took; null: it lives, or nobody knows.")
-    asked: str | None = Field(default=None, description="The beginning of what it was asked, as text.")
-    steps: list[str] = Field(default=[], description="Names of its open steps, the outermost first, if it lives here.")
+    duration: float | None = Field(default=None, description="Seconds from start to end; null if live or unknown.")
+    asked: str | None = Field(default=None, description="The beginning of the input as text.")
+    steps: list[str] = Field(default=[], description="The open steps, outermost first, if live in this process.")
     root_run_id: str
     parent_run_id: str | None
     continued_from: str | None = None
     store_error: str | None = Field(default=None, description="Why its end may not be stored, or can't be read.")
-    cancel: dict[str, Any] | None = Field(default=None, description="The record of its cancel.")
-    followers: int = Field(default=0, description="How many clients follow it here, or wait for it.")
+    cancel: dict[str, Any] | None = Field(default=None, description="The cancel record.")
+    followers: int = Field(default=0, description="The number of clients that follow the run or wait for it.")
 
 
 class RunDetail(RunInfo):
-    """A run, with all that came of it."""
+    """A run with its output."""
 
     output: dict[str, Any]
 
 
 class RunPage(BaseModel):
-    """Some runs, the newest first."""
+    """A page of runs, newest first."""
 
     runs: list[RunInfo]
-    next: str | None = Field(default=None, description="The `cursor` of the page after this one; null: there is none.")
+    next: str | None = Field(default=None, description="The `cursor` of the next page; null on the last one.")
 
 
 class BulkResult(BaseModel):
-    """What a bulk cancel did, or would do."""
+    """The result of a bulk cancel."""
 
     dry_run: bool
     count: int
@@ -187,7 +193,7 @@ class BulkResult(BaseModel):
 
 
 def info(run: StoredRun, followers: int = 0) -> dict[str, Any]:
-    """Return a run in short."""
+    """Return the summary of a run."""
     return run_summary(run) | {"followers": followers}
 
 

@@ -1,6 +1,6 @@
-"""What of a run is text that somebody says, and to which message it belongs. For protocols that tell a run as messages.
+"""Assigns the text of a run to messages, for protocols that represent a run as messages.
 
-Pure. Pieces of different messages come mixed, where branches run side by side.
+Pure. Pieces of different messages are interleaved when branches run in parallel.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _ENDS = frozenset({"ModelRequestCompleted", "RunContentCompleted", "ToolCallStar
 
 
 def key_of(what: str, event: Any) -> Key:
-    """Return what tells a thing of a step from others of its kind; a run's id is always the second."""
+    """Return the key of an item of a step. The second element is always the run id."""
     return (what, event.run_id, event.step_id, event.step_index)
 
 
 def content_delta(event: Any) -> tuple[Key, str | None, str] | None:
-    """Return a piece of text: of which message it is, who says it, what; None for an event that is none."""
+    """Return a piece of text as (message key, speaker, text), or None if the event has no text."""
     if event.event in _TEXT:
         return ("text", event.run_id), event.agent_name or None, content_text(event.content)
     if event.event == "StepOutput" and event.is_content:
@@ -32,5 +32,5 @@ def content_delta(event: Any) -> tuple[Key, str | None, str] | None:
 
 
 def ends_text(event: Any) -> Key | None:
-    """Return the message of an agent that is complete with this event."""
+    """Return the key of the agent message that this event completes, or None."""
     return ("text", event.run_id) if event.event in _ENDS else None

@@ -1,5 +1,5 @@
-"""A2A: workflows and agents as agents of that protocol (1.0 and 0.3), over JSON-RPC. Needs the extra `a2a`.
+"""A2A 1.0 and 0.3 over JSON-RPC: workflows and agents as agents of the protocol. Needs the extra `a2a`.
 
-`card` describes one, `encoder` makes the protocol's tasks and updates of runs, `handler` answers requests, `routes` is
-where. A task is a run: there is no second record of it. Imported by `create_app(a2a=...)` only.
+`card` makes agent cards, `encoder` converts runs to tasks and updates, `handler` answers requests, `routes` has the
+routes. A task is a run; there is no separate record. Imported by `create_app(a2a=...)` only.
 """

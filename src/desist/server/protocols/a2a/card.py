@@ -1,4 +1,4 @@
-"""The card of a workflow or agent: what it is, where it is, what it can."""
+"""The agent card of a workflow or agent."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ MODES = ["text/plain", "application/json"]
 
 
 def card_of(component: Component, url: str, *, secured: bool) -> dict[str, Any]:
-    """Return a card, as JSON.
+    """Return the card as JSON.
 
     Parameters:
-        url: where the agent is spoken to.
-        secured: whether a token must be shown.
+        url: the endpoint of the agent.
+        secured: whether requests need a token.
     """
     name = component.name or component.id
-    words = component.description or name
-    skill = {"id": component.id, "name": name, "description": words, "tags": ["desist"]}
+    description = component.description or name
+    skill = {"id": component.id, "name": name, "description": description, "tags": ["desist"]}
     card: dict[str, Any] = {
         "name": name,
-        "description": words,
+        "description": description,
         "version": version("desist"),
         "supportedInterfaces": [
             {"url": url, "protocolBinding": "JSONRPC", "protocolVersion": version} for version in VERSIONS

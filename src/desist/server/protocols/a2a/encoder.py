@@ -1,6 +1,6 @@
-"""A run as a task of A2A: how it stands, and what is told while it goes on. Pure: plain JSON values out.
+"""Converts a run to an A2A task and its events to updates. Pure: returns JSON values.
 
-Text is told as artifacts as it comes, one for each message; what came of the run is the artifact `answer`.
+Each message is streamed as an artifact; the output of the run is the artifact `answer`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from desist.server.stack_redaction import without_stacks
 
 __all__ = ["STATES", "A2AEncoder", "task_of"]
 
-Told = dict[str, Any]
+Json = dict[str, Any]
 
-#: A run that is being stopped is still at work: `CANCELED` says that it has ended.
+#: CANCELLING is WORKING: `CANCELED` means that the run has ended.
 STATES = {
     RunStatus.pending: "TASK_STATE_SUBMITTED",
     RunStatus.running: "TASK_STATE_WORKING",
@@ -34,11 +34,11 @@ STATES = {
 ANSWER = "answer"
 
 
-def task_of(run: StoredRun) -> Told:
-    """Return a run as a task."""
+def task_of(run: StoredRun) -> Json:
+    """Return the task of a run."""
     output = run.output
     status, cancel = output.status, output.cancel
-    task: Told = {
+    task: Json = {
         "id": run.run_id,
         "contextId": run.session_id or run.run_id,
         "status": _status(run.run_id, status, _text_part(status, cancel, getattr(output, "error", None))),
@@ -49,11 +49,11 @@ def task_of(run: StoredRun) -> Told:
 
 
 class A2AEncoder:
-    """What is told of a run that goes on.
+    """Encodes the events of a live run.
 
     Parameters:
-        run_id: the task; its end is told last.
-        context_id: its session.
+        run_id: the task. The update of its end is the last one.
+        context_id: the run's session.
     """
 
     def __init__(self, run_id: str, context_id: str) -> None:
@@ -61,8 +61,8 @@ class A2AEncoder:
         self._open: dict[Key, str] = {}
         self._count = 0
 
-    def __call__(self, event: Any) -> Iterator[Told]:
-        """Return the updates that tell an event: `{"artifactUpdate": ...}` or `{"statusUpdate": ...}`."""
+    def __call__(self, event: Any) -> Iterator[Json]:
+        """Yield the updates for an event: `{"artifactUpdate": ...}` or `{"statusUpdate": ...}`."""
         if (piece := content_delta(event)) is not None:
             yield from self._piece(*piece)
         elif (key := ends_text(event)) is not None:
@@ -70,10 +70,10 @@ class A2AEncoder:
         elif event.event == "StepOutput":
             self._open = {key: known for key, known in self._open.items() if key[2:3] != (event.step_id,)}
         elif event.is_terminal and event.run_id == self._task["taskId"]:
-            yield from self._over(event)
+            yield from self._end(event)
 
-    def _piece(self, key: Key, who: str | None, text: str) -> Iterator[Told]:
-        """A later piece is appended to the first, whoever reads from the beginning again has the same."""
+    def _piece(self, key: Key, who: str | None, text: str) -> Iterator[Json]:
+        """Start an artifact with the first piece and append later ones. Another read from the start gives the same."""
         known = self._open.get(key)
         if known is None:
             self._count += 1
@@ -85,7 +85,7 @@ class A2AEncoder:
             return
         yield {"artifactUpdate": {**self._task, "artifact": _artifact(known, text, who)}}
 
-    def _over(self, event: Any) -> Iterator[Told]:
+    def _end(self, event: Any) -> Iterator[Json]:
         content, cancel = getattr(event, "content", None), getattr(event, "cancel", None)
         if content is not None and not event.is_error:
             answer = _artifact(ANSWER, content_text(to_json_value(content)))
@@ -97,22 +97,22 @@ class A2AEncoder:
 
 def _text_part(status: RunStatus, cancel: Any, error: Any) -> str | None:
     if status is RunStatus.error:
-        return str(error or "it failed")
+        return str(error or "the run failed")
     if status is RunStatus.cancelled and cancel is not None and cancel.reason:
         return f"cancelled: {cancel.reason}"
     return None
 
 
-def _status(run_id: str, status: RunStatus, text: str | None) -> Told:
-    told: Told = {"state": STATES[status], "timestamp": dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")}
+def _status(run_id: str, status: RunStatus, text: str | None) -> Json:
+    result: Json = {"state": STATES[status], "timestamp": dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")}
     if text is not None:
-        told["message"] = {"messageId": f"{run_id}-{status.value}", "role": "ROLE_AGENT", "parts": [{"text": text}]}
-    return told
+        result["message"] = {"messageId": f"{run_id}-{status.value}", "role": "ROLE_AGENT", "parts": [{"text": text}]}
+    return result
 
 
-def _artifact(name: str, text: str, who: str | None = None) -> Told:
+def _artifact(name: str, text: str, who: str | None = None) -> Json:
     return {"artifactId": name, "name": who or name, "parts": [{"text": text}]}
 
 
-def _metadata(cancel: Any) -> Told:
+def _metadata(cancel: Any) -> Json:
     return {"metadata": {"desist": {"cancel": json.loads(without_stacks(dump(cancel)))}}} if cancel is not None else {}

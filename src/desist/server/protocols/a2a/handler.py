@@ -1,4 +1,4 @@
-"""What an A2A client asks of a workflow or agent. Its tasks are runs; answers are the server's own, in other words."""
+"""Answers the requests of A2A clients for one workflow or agent. A task is a run."""
 
 from __future__ import annotations
 
@@ -47,8 +47,9 @@ class A2ARequestHandler(RequestHandler):
 
     @validate_request_params
     async def on_message_send(self, params: pb.SendMessageRequest, context: ServerCallContext) -> pb.Task:
-        """Start a run, and wait for its end unless told not to. A client that is lost meanwhile can't know of it: it
-        is cancelled after the server's grace.
+        """Start a run, and wait for its end unless `return_immediately` is set.
+
+        A client that disconnects while it waits does not know the task, so the run is cancelled after `Limits.away`.
         """
         caller, waits = _caller(context, "run"), not params.configuration.return_immediately
         with _refusals():
@@ -61,7 +62,7 @@ class A2ARequestHandler(RequestHandler):
     async def on_message_send_stream(
         self, params: pb.SendMessageRequest, context: ServerCallContext
     ) -> AsyncGenerator[Any]:
-        """Start a run, and tell it to its end. A client that is lost can subscribe to the task again."""
+        """Start a run and stream it. A client that disconnects can subscribe to the task again."""
         caller = _caller(context, "run")
         with _refusals():
             self._api.streams.check(caller)
@@ -71,32 +72,32 @@ class A2ARequestHandler(RequestHandler):
             async for update in updates:
                 yield update
 
-    async def _start(self, params: pb.SendMessageRequest, caller: Caller, leaving: OnDisconnect) -> str:
-        message, wanted = params.message, params.configuration
-        if wanted.HasField("task_push_notification_config"):
+    async def _start(self, params: pb.SendMessageRequest, caller: Caller, on_disconnect: OnDisconnect) -> str:
+        message, configuration = params.message, params.configuration
+        if configuration.HasField("task_push_notification_config"):
             raise errors.PushNotificationNotSupportedError
         if message.task_id:
             await self._find(message.task_id, caller)
-            raise errors.UnsupportedOperationError("a task here takes one message: send another without taskId")
-        wish = StartOptions(session_id=message.context_id or None, on_disconnect=leaving)
-        given = _parse_input(self._component, list(message.parts))
-        return str((await self._service.start(self._component, given, wish, caller)).run_id)
+            raise errors.UnsupportedOperationError("a task takes one message: send the next message without taskId")
+        options = StartOptions(session_id=message.context_id or None, on_disconnect=on_disconnect)
+        input = _parse_input(self._component, list(message.parts))
+        return str((await self._service.start(self._component, input, options, caller)).run_id)
 
-    # -- looking
+    # -- reading
 
     @validate_request_params
     async def on_get_task(self, params: pb.GetTaskRequest, context: ServerCallContext) -> pb.Task:
-        """Say how a run stands."""
+        """Return the task of a run."""
         caller = _caller(context, "read")
         with _refusals():
             return _task(await self._find(params.id, caller))
 
     @validate_request_params
     async def on_list_tasks(self, params: pb.ListTasksRequest, context: ServerCallContext) -> pb.ListTasksResponse:
-        """List runs, the newest first. How many there are in all is told where they fit on one page."""
+        """List runs, newest first. `total_size` is set only if all fit on one page."""
         caller = _caller(context, "read")
         if params.status and params.status not in _STATUSES:
-            return pb.ListTasksResponse()  # a state that tasks here never have
+            return pb.ListTasksResponse()  # a state that no run has
         size = min(params.page_size or _PAGE, 100)
         query = RunQuery(
             owners=frozenset({self._owner}),
@@ -121,13 +122,13 @@ class A2ARequestHandler(RequestHandler):
     async def on_subscribe_to_task(
         self, params: pb.SubscribeToTaskRequest, context: ServerCallContext
     ) -> AsyncGenerator[Any]:
-        """Tell a run that goes on, from its beginning: artifacts are begun anew, so nothing is heard twice."""
+        """Stream a live run from its beginning. Artifacts start again, so no text is received twice."""
         caller = _caller(context, "read")
         with _refusals():
             self._api.streams.check(caller)
             found = await self._find(params.id, caller)
             if found.output.status.is_final:
-                raise errors.UnsupportedOperationError("the task has ended: GetTask says how")
+                raise errors.UnsupportedOperationError("the task has ended: use GetTask")
         async with contextlib.aclosing(self._updates(found, caller)) as updates:
             async for update in updates:
                 yield update
@@ -141,7 +142,7 @@ class A2ARequestHandler(RequestHandler):
     async def _updates(self, found: StoredRun, caller: Caller) -> AsyncGenerator[Any]:
         with _refusals():
             follower = await self._service.follow(found, None)
-        telling = A2AEncoder(found.run_id, found.session_id or found.run_id)
+        encode = A2AEncoder(found.run_id, found.session_id or found.run_id)
         self._api.streams.count(caller, 1)
         self._service.followers.joined(found.run_id, caller)
         finished = False
@@ -149,8 +150,8 @@ class A2ARequestHandler(RequestHandler):
             yield _task(found)
             while True:
                 for event in await follower.cursor.get_nowait_async(_BATCH):
-                    for told in telling(event):
-                        yield _update(told)
+                    for update in encode(event):
+                        yield _update(update)
         except ChannelClosed:
             finished = True
         except DesistError as error:
@@ -160,11 +161,11 @@ class A2ARequestHandler(RequestHandler):
             self._api.streams.count(caller, -1)
             self._service.followers.left(found.run_id, caller, lost=not finished)
 
-    # -- stopping
+    # -- cancelling
 
     @validate_request_params
     async def on_cancel_task(self, params: pb.CancelTaskRequest, context: ServerCallContext) -> pb.Task:
-        """Cancel a run, and answer when it has ended, `CANCELED`. `metadata.reason` says why, in free words."""
+        """Cancel a run and wait until it has ended. `metadata.reason` is the reason as free text."""
         caller = _caller(context, "cancel")
         reason = MessageToDict(params.metadata).get("reason")
         with _refusals():
@@ -177,7 +178,7 @@ class A2ARequestHandler(RequestHandler):
             await self._service.settle(receipt, self._service.limits.wait)
             return _task(await self._find(params.id, caller))
 
-    # -- what there isn't
+    # -- unsupported
 
     async def on_create_task_push_notification_config(self, params: Any, context: Any) -> NoReturn:
         """There are no push notifications."""
@@ -188,37 +189,37 @@ class A2ARequestHandler(RequestHandler):
     on_delete_task_push_notification_config = on_create_task_push_notification_config
 
     async def on_get_extended_agent_card(self, params: Any, context: Any) -> NoReturn:
-        """There is one card."""
+        """Refuse: there is no extended card."""
         raise errors.ExtendedAgentCardNotConfiguredError
 
 
 def _caller(context: ServerCallContext, scope: str) -> Caller:
     caller: Caller = context.state["request"].scope["desist.caller"]
     if scope not in caller.scopes:
-        raise HTTPException(403, f"this token isn't good for this: it needs the scope '{scope}'")
+        raise HTTPException(403, f"this request needs a token with the scope '{scope}'")
     return caller
 
 
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
-    """Say no in the words of the protocol; what it has none for is a status of HTTP."""
+    """Convert our errors to those of the protocol, or to an HTTP status where the protocol has none."""
     try:
         yield
     except (HTTPProblem, DesistError) as error:
-        refused = error if isinstance(error, HTTPProblem) else of_error(error)
+        problem = error if isinstance(error, HTTPProblem) else of_error(error)
         known = {404: errors.TaskNotFoundError, 409: errors.UnsupportedOperationError, 422: errors.InvalidParamsError}
-        if (kind := known.get(refused.status)) is not None:
-            raise kind(refused.detail) from None
-        raise HTTPException(refused.status, refused.detail, refused.headers) from None
+        if (kind := known.get(problem.status)) is not None:
+            raise kind(problem.detail) from None
+        raise HTTPException(problem.status, problem.detail, problem.headers) from None
 
 
 def _parse_input(component: Component, parts: list[pb.Part]) -> Any:
-    """Return what a message asks."""
+    """Return the input in a message."""
     kinds = {part.WhichOneof("content") for part in parts}
     if kinds == {"data"} and len(parts) == 1:
         return MessageToDict(parts[0].data)
     if kinds != {"text"}:
-        raise errors.ContentTypeNotSupportedError("send text, or one part of data")
+        raise errors.ContentTypeNotSupportedError("send text parts, or a single data part")
     return parse_input(component, "\n".join(part.text for part in parts))
 
 

@@ -1,4 +1,4 @@
-"""`/a2a`: the card of each workflow and agent, and where it is spoken to."""
+"""`/a2a`: the agent card and the JSON-RPC endpoint of each workflow and agent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from desist.server.protocols.a2a.handler import A2ARequestHandler
 
 __all__ = ["a2a_routes"]
 
-#: Where the SDK logs what clients have sent.
+#: Loggers of the SDK whose lines contain text from clients.
 LOGGERS = ("a2a.server.routes.jsonrpc_dispatcher", "a2a.compat.v0_3.jsonrpc_adapter")
 
 
@@ -31,8 +31,8 @@ def a2a_routes(api: ApiContext, *, at: str | None, secured: bool) -> list[BaseRo
     """Return the routes.
 
     Parameters:
-        at: the server's address as clients see it; None: as each of them asks for it.
-        secured: whether tokens are needed.
+        at: the base URL for clients; None: that of each request.
+        secured: whether requests need a token.
     """
     for logger in LOGGERS:
         logging.getLogger(logger).addFilter(_one_line)
@@ -47,7 +47,7 @@ def a2a_routes(api: ApiContext, *, at: str | None, secured: bool) -> list[BaseRo
 
 
 def _one_line(record: logging.LogRecord) -> bool:
-    """What a client sent can't forge a line of the log."""
+    """Escape line breaks, so that text from a client can't forge a log line."""
     record.msg, record.args = record.getMessage().encode("unicode_escape").decode(), ()
     record.exc_info = None
     return True
@@ -57,13 +57,13 @@ def _card(component: Component, path: str, at: str | None, secured: bool) -> Rou
     async def card(request: Request) -> JSONResponse:
         base = at or str(request.base_url)
         made = card_of(component, base.rstrip("/") + quote(path), secured=secured)
-        return JSONResponse(agent_card_to_dict(ParseDict(made, AgentCard())))  # older clients find their fields, too
+        return JSONResponse(agent_card_to_dict(ParseDict(made, AgentCard())))  # also has the fields of older versions
 
     return Route(f"{path}/.well-known/agent-card.json", card, methods=["GET"])
 
 
 class _WithRequest(ServerCallContextBuilder):
-    """Lets the tasks know who asks, and whether the client is still there."""
+    """Passes the request to the handler, for the caller and for disconnects."""
 
     def build(self, request: Request) -> ServerCallContext:
         state: dict[str, Any] = {"request": request, "headers": dict(request.headers)}

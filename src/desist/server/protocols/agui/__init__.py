@@ -1,5 +1,5 @@
-"""AG-UI: runs told as the events of that protocol (version 1.0), over server-sent events.
+"""AG-UI 1.0 over server-sent events.
 
-`schemas` is what its clients send, `encoder` makes its events of ours, `routes` is where. Nothing is imported from the
-protocol's own packages: the tests hold it against those.
+`schemas` has the requests, `encoder` converts our events to those of the protocol, `routes` has the routes. Nothing is
+imported from the protocol's own packages; the tests compare with them.
 """

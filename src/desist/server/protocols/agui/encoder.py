@@ -1,7 +1,7 @@
-"""A run as AG-UI tells it: each event of ours becomes none, one or some of that protocol's.
+"""Converts the events of a run to those of AG-UI: each becomes none, one or several.
 
-Pure: events in, bytes out. Its clients hold a stream to rules, which stand here in one place, `_OpenItems`: what was
-begun is ended before the run is, an id is taken once, two steps that are open at once have different names.
+Pure: events in, bytes out. The protocol's rules for a stream are kept by `_OpenItems`: every item that was started ends
+before the run ends, ids are unique, and two open steps have different names.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ __all__ = ["PROTOCOL", "AGUIEncoder"]
 
 PROTOCOL = "1.0"
 
-Told = dict[str, Any]
+AGUIEvent = dict[str, Any]
 
 _STEP_BEGINS = frozenset({"StepStarted", *(f"{kind}ExecutionStarted" for kind in ("Loop", "Parallel", "Condition"))})
 _STEP_BEGINS |= {"RouterExecutionStarted", "StepsExecutionStarted"}
 _STEP_ENDS = frozenset({"StepCompleted", "StepCancelled", "StepError"})
 _STEP_ENDS |= {name.replace("ExecutionStarted", "ExecutionCompleted") for name in _STEP_BEGINS}
-#: Counts of tokens, as they are called there and here.
+#: AG-UI's name of each token count -> our name.
 _COUNTS = {
     "inputTokens": "input_tokens",
     "outputTokens": "output_tokens",
@@ -39,32 +39,32 @@ _TOOL_ENDS = frozenset({"ToolCallCompleted", "ToolCallError", "ToolCallCancelled
 
 
 class _OpenItems:
-    """What was begun and isn't ended: for each thing the events that end it. The innermost is ended first."""
+    """The started items that have not ended: key -> the events that end the item. Innermost items end first."""
 
     def __init__(self) -> None:
-        self._ends: dict[Key, list[Told]] = {}
+        self._ends: dict[Key, list[AGUIEvent]] = {}
         self._ids: set[str] = set()
         self._steps: dict[Key, str] = {}
 
     def __contains__(self, key: Key) -> bool:
         return key in self._ends
 
-    def begin(self, key: Key, *ends: Told) -> None:
-        """Note a thing, and how it ends."""
+    def begin(self, key: Key, *ends: AGUIEvent) -> None:
+        """Add an item with the events that end it."""
         self._ends[key] = list(ends)
 
-    def end(self, *keys: Key) -> Iterator[Told]:
-        """End these, as far as they are open."""
+    def end(self, *keys: Key) -> Iterator[AGUIEvent]:
+        """Yield the end events of those items that are open."""
         for key in keys:
             self._steps.pop(key, None)
             yield from self._ends.pop(key, ())
 
-    def end_run(self, run_id: str | None) -> Iterator[Told]:
-        """End all that a run has begun; None: all that is open."""
+    def end_run(self, run_id: str | None) -> Iterator[AGUIEvent]:
+        """Yield the end events of all items of a run; None: of all items."""
         yield from self.end(*[key for key in reversed(self._ends) if run_id in (None, key[1])])
 
     def new_id(self, base: str) -> str:
-        """Return an id that nothing had before."""
+        """Return an id that was not used before."""
         number, found = 1, base
         while found in self._ids:
             number, found = number + 1, f"{base}-{number + 1}"
@@ -72,7 +72,7 @@ class _OpenItems:
         return found
 
     def step_name(self, key: Key, base: str) -> str:
-        """Return a name for a step that no open one has."""
+        """Return a name that no open step has."""
         number, found = 1, base
         while found in self._steps.values():
             number, found = number + 1, f"{base} ({number + 1})"
@@ -80,16 +80,16 @@ class _OpenItems:
         return found
 
     def message_of(self, key: Key) -> str:
-        """Return the id of the message that is open under a key."""
+        """Return the id of the open message of a key."""
         return str(self._ends[key][0]["messageId"])
 
 
 class AGUIEncoder:
-    """One stream, told from the run's beginning.
+    """Encodes one stream, from the beginning of a run.
 
     Parameters:
-        run_id: the run that is told; its end ends the stream.
-        thread_id: its session.
+        run_id: the run whose end ends the stream.
+        thread_id: the run's session.
     """
 
     def __init__(self, run_id: str, thread_id: str) -> None:
@@ -99,14 +99,14 @@ class AGUIEncoder:
         self._begun = self._ended = False
 
     def __call__(self, event: BaseRunOutputEvent) -> bytes:
-        """Return what tells an event."""
+        """Return the frames for an event."""
         return _frames(self._encode(event))
 
     def broken(self, error: Exception) -> bytes:
-        """Return what ends a stream that can't be told on."""
+        """Return the frames that end a stream after an error."""
         return _frames(self._end({"type": "RUN_ERROR", "message": str(error)}))
 
-    def _encode(self, event: Any) -> Iterator[Told]:
+    def _encode(self, event: Any) -> Iterator[AGUIEvent]:
         if self._ended:
             return
         if not self._begun:
@@ -116,7 +116,7 @@ class AGUIEncoder:
         if name == "ModelRequestCompleted":
             self._count(event)
         if event.is_terminal:
-            yield from self._over(event)
+            yield from self._end_of_run(event)
         elif (piece := content_delta(event)) is not None:
             yield from self._text(*piece)
         elif name == "StepOutput":
@@ -138,7 +138,7 @@ class AGUIEncoder:
 
     # -- text
 
-    def _text(self, key: Key, who: str | None, text: str) -> Iterator[Told]:
+    def _text(self, key: Key, who: str | None, text: str) -> Iterator[AGUIEvent]:
         if not text:
             return
         if key not in self._open:
@@ -149,14 +149,14 @@ class AGUIEncoder:
             yield {"type": "TEXT_MESSAGE_START", **message, "role": "assistant", **named}
         yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": self._open.message_of(key), "delta": text}
 
-    def _step_output(self, event: Any) -> Iterator[Told]:
-        """A function step has made its output, which is told unless its pieces were."""
+    def _step_output(self, event: Any) -> Iterator[AGUIEvent]:
+        """Encode the output of a function step, unless its pieces were encoded before."""
         key = key_of("text", event)
         if key not in self._open:
             yield from self._text(key, event.step_name, content_text(event.content))
         yield from self._open.end(key)
 
-    def _reasoning(self, event: Any) -> Iterator[Told]:
+    def _reasoning(self, event: Any) -> Iterator[AGUIEvent]:
         key = ("reasoning", event.run_id)
         if not event.reasoning_content:
             return
@@ -171,8 +171,8 @@ class AGUIEncoder:
 
     # -- tools and steps
 
-    def _tool(self, event: Any) -> Iterator[Told]:
-        """A call begins: its arguments are known, its result is what is still open of it."""
+    def _tool(self, event: Any) -> Iterator[AGUIEvent]:
+        """Encode the start of a tool call. The arguments are complete; the item stays open until the result."""
         tool = event.tool
         call = {"toolCallId": self._open.new_id(tool.tool_call_id or f"{event.run_id}:call")}
         message = self._open.new_id(f"{call['toolCallId']}:result")
@@ -183,35 +183,35 @@ class AGUIEncoder:
         yield {"type": "TOOL_CALL_ARGS", **call, "delta": to_json_line(to_json_value(tool.tool_args or {})).decode()}
         yield {"type": "TOOL_CALL_END", **call}
 
-    def _result(self, event: Any) -> Iterator[Told]:
+    def _result(self, event: Any) -> Iterator[AGUIEvent]:
         for result in self._open.end(_of_tool(event)):
             yield {**result, "content": event.tool.result or ""}
 
-    def _step(self, event: Any) -> Told:
+    def _step(self, event: Any) -> AGUIEvent:
         key = key_of("step", event)
         name = {"stepName": self._open.step_name(key, event.step_name or "step")}
         self._open.begin(key, {"type": "STEP_FINISHED", **name})
         return {"type": "STEP_STARTED", **name}
 
-    # -- the end
+    # -- the end of a run
 
-    def _over(self, event: Any) -> Iterator[Told]:
-        """A run of the tree has ended; if it is the one that is told, everything has."""
+    def _end_of_run(self, event: Any) -> Iterator[AGUIEvent]:
+        """Encode the end of a run of the tree. The end of the stream's own run ends everything."""
         if event.run_id != self._run["runId"]:
             yield from self._open.end_run(event.run_id)
         elif event.is_error:
-            words = getattr(event, "error", None) or content_text(event.content)
+            message = getattr(event, "error", None) or content_text(event.content)
             code = {"code": event.error_type} if event.error_type else {}
-            yield from self._end({"type": "RUN_ERROR", "message": words, **code})
+            yield from self._end({"type": "RUN_ERROR", "message": message, **code})
         elif event.is_cancelled:
-            ours = {"content": event.content, **(to_json_value(event.cancel) if event.cancel is not None else {})}
-            how = {"outcome": {"type": "cancelled"}, "metadata": {"desist": to_json_value(ours)}}
-            yield from self._end({"type": "RUN_FINISHED", **self._run, **how})
+            record = {"content": event.content, **(to_json_value(event.cancel) if event.cancel is not None else {})}
+            outcome = {"outcome": {"type": "cancelled"}, "metadata": {"desist": to_json_value(record)}}
+            yield from self._end({"type": "RUN_FINISHED", **self._run, **outcome})
         else:
-            how = {"outcome": {"type": "success"}, "result": to_json_value(event.content)}
-            yield from self._end({"type": "RUN_FINISHED", **self._run, **how})
+            outcome = {"outcome": {"type": "success"}, "result": to_json_value(event.content)}
+            yield from self._end({"type": "RUN_FINISHED", **self._run, **outcome})
 
-    def _end(self, last: Told) -> Iterator[Told]:
+    def _end(self, last: AGUIEvent) -> Iterator[AGUIEvent]:
         self._ended = True
         yield from self._open.end_run(None)
         usage = [
@@ -229,5 +229,5 @@ def _of_tool(event: Any) -> Key:
     return ("tool", event.run_id, event.tool.tool_call_id)
 
 
-def _frames(events: Iterator[Told]) -> bytes:
+def _frames(events: Iterator[AGUIEvent]) -> bytes:
     return b"".join([b"data: %b\n\n" % without_stacks(to_json_line(one)) for one in events])

@@ -1,4 +1,4 @@
-"""What an AG-UI client sends to start a run, as far as it means something here. The rest is refused by name."""
+"""The AG-UI request that starts a run. Unsupported fields are refused by name."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from desist.server.api.v1_schemas import Id
 __all__ = ["RunAgentInput"]
 
 _RunId = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_.:\-]+$")]
-#: What has no meaning here, and why.
+#: Unsupported fields, and why.
 _REFUSED = {
     "state": "sessions keep their state on the server",
-    "tools": "tools of the page can't be called from here",
+    "tools": "the server can't call tools of the client",
     "context": "put it into the message",
-    "forwarded_props": "there is nothing to pass them to",
-    "resume": "no run of this server waits for an answer",
+    "forwarded_props": "no component receives them",
+    "resume": "no run of this server waits for input",
 }
 
 
 class _Lenient(BaseModel):
-    """Later versions of the protocol may add fields: they are passed over."""
+    """Ignores unknown fields, which later versions of the protocol may add."""
 
     model_config = ConfigDict(extra="ignore", alias_generator=to_camel, populate_by_name=True)
 
@@ -43,11 +43,13 @@ class AGUIMessage(_Lenient):
 
 
 class RunAgentInput(_Lenient):
-    """A run to start. The last message is what it is asked; what was said before, the session of `threadId` knows."""
+    """A run to start. The last message is the input; earlier messages are in the session of `threadId`."""
 
     thread_id: Id = Field(description="The conversation: the run's session.")
     run_id: _RunId = Field(description="The run's id, by which it can be cancelled. Not that of an earlier run.")
-    messages: list[AGUIMessage] = Field(min_length=1, description="The last one must be the user's, and be text.")
+    messages: list[AGUIMessage] = Field(
+        min_length=1, description="The last one must have the role user and contain only text."
+    )
     state: Any = None
     tools: Any = None
     context: Any = None
@@ -63,13 +65,13 @@ class RunAgentInput(_Lenient):
         return self
 
     def text(self) -> str:
-        """Return what is asked.
+        """Return the input.
 
         Raises:
-            ValueError: the last message isn't a text of the user's.
+            ValueError: the last message is not a text of the user.
         """
         last = self.messages[-1]
         parts = last.content if isinstance(last.content, list) else [AGUIPart(type="text", text=last.content)]
         if last.role != "user" or any(part.type != "text" or part.text is None for part in parts):
-            raise ValueError("the last message must be the user's, and be text")
+            raise ValueError("the last message must have the role user and contain only text")
         return "".join(part.text or "" for part in parts)

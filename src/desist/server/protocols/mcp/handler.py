@@ -1,7 +1,8 @@
-"""A call of a tool is a run. When its client doesn't want it any more it is cancelled, and not left before its end.
+"""Answers the requests of MCP clients. A tool call is a run; when the client cancels the call, the run is cancelled.
 
-How a client says that depends on transport and version: with `notifications/cancelled`, by closing the stream of the
-answer, or by going away. The SDK tells all three by cancelling the handler.
+Depending on transport and version, a client cancels with `notifications/cancelled`, by closing the stream of the
+response, or by disconnecting. In all three cases the SDK cancels the handler, which then waits until the run has
+settled.
 """
 
 from __future__ import annotations
@@ -36,27 +37,27 @@ __all__ = ["MCPHandler"]
 
 _BATCH = 64
 _SESSION = "mcp-session-id"
-_LEFT = "the client that called the tool left"
+_LEFT = "the client that called the tool disconnected"
 
 Key = tuple[str | None, str]
 
 
 @dataclass(slots=True)
 class _Call:
-    """A call that goes on."""
+    """A running tool call."""
 
     run_id: str
     starting: asyncio.Future[Any] | None = None
-    cancelled: bool = False  #: the client has said so, in a notification
+    cancelled: bool = False  #: the client sent a notification
     reason: str | None = None
 
 
 class MCPHandler:
-    """The calls of a server's tools.
+    """The tool calls of a server.
 
     Parameters:
-        core: what is served.
-        caller_of: who asks, by the context of a request.
+        service: starts and cancels the runs.
+        caller_of: returns the caller from the context of a request.
     """
 
     def __init__(self, service: RunService, caller_of: Callable[[Any], Caller]) -> None:
@@ -65,7 +66,7 @@ class MCPHandler:
         self._running: dict[Key, _Call] = {}
 
     def server(self) -> Server[Any]:
-        """Return the server, for any transport."""
+        """Return the SDK's server, for any transport."""
         server: Server[Any] = Server(
             "desist", version=version("desist"), on_list_tools=self._list, on_call_tool=self._call
         )
@@ -80,7 +81,7 @@ class MCPHandler:
         return types.ListToolsResult(tools=tools)
 
     async def _note_cancellation(self, ctx: Any, call_next: Any) -> Any:
-        """Note who has cancelled, and why, before `_stop` asks for it."""
+        """Record the reason of a cancel notification for `_stop`, which reads it later."""
         if ctx.method == "notifications/cancelled" and ctx.params is not None:
             call = self._running.get(_key(ctx, ctx.params.get("requestId")))
             if call is not None:
@@ -93,7 +94,7 @@ class MCPHandler:
         if component is None:
             raise MCPError(types.INVALID_PARAMS, f"there is no tool {params.name!r:.80}")
         caller = self._caller_of(ctx)
-        # The run's id is made up here: a cancel while it is being started holds for it as well.
+        # The run's id is chosen here, so that a cancel during the start finds it.
         call = _Call(new_id())
         key = _key(ctx, ctx.request_id)
         self._running[key] = call
@@ -113,11 +114,11 @@ class MCPHandler:
         self, ctx: Any, component: Component, arguments: dict[str, Any], call: _Call, caller: Caller
     ) -> types.CallToolResult:
         if "run" not in caller.scopes:
-            raise HTTPProblem(403, "this token isn't good for this: it needs the scope 'run'")
-        wish = StartOptions(options={"run_id": call.run_id})
-        start = self._service.start(component, parse_input(component, arguments), wish, caller)
+            raise HTTPProblem(403, "this request needs a token with the scope 'run'")
+        options = StartOptions(options={"run_id": call.run_id})
+        start = self._service.start(component, parse_input(component, arguments), options, caller)
         call.starting = asyncio.ensure_future(start)
-        await asyncio.shield(call.starting)  # a start isn't torn: the run begins cancelled instead
+        await asyncio.shield(call.starting)  # a start is never interrupted: a cancelled run starts cancelled instead
         await self._follow(ctx, await self._service.runs.find(call.run_id, caller), caller)
         return _tool_result(await self._service.runs.find(call.run_id, caller))
 
@@ -129,9 +130,9 @@ class MCPHandler:
         try:
             while True:
                 for event in await follower.cursor.get_nowait_async(_BATCH):
-                    if (words := _progress(event)) is not None:
+                    if (message := _progress(event)) is not None:
                         count += 1
-                        await ctx.session.report_progress(count, message=words)
+                        await ctx.session.report_progress(count, message=message)
         except ChannelClosed:
             pass
         finally:
@@ -139,14 +140,16 @@ class MCPHandler:
             self._service.followers.left(found.run_id, caller, lost=False)
 
     async def _stop(self, call: _Call, caller: Caller) -> None:
-        """The client doesn't want it any more: cancel the run, and stay until it has ended."""
-        await asyncio.sleep(0)  # a notification is shown to `_note_cancellation` in the turn after it was carried out
+        """Cancel the run and wait until it has settled."""
+        await asyncio.sleep(
+            0
+        )  # the SDK calls `_note_cancellation` one loop iteration after it has cancelled the handler
         await asyncio.sleep(0)
         if call.cancelled:
             reason = CancelReason(source=Source.user, text=call.reason, by=caller.name)
         else:
             reason = CancelReason(source=Source.client_disconnected, text=_LEFT, by="desist")
-        registry.cancel(call.run_id, reason)  # one that isn't there yet begins cancelled
+        registry.cancel(call.run_id, reason)  # a run that doesn't exist yet will start cancelled
         if call.starting is not None:
             await asyncio.wait({call.starting})
             if call.starting.exception() is None:

@@ -1,4 +1,4 @@
-"""`/mcp`: streamable HTTP. The door to the SDK's sessions: who asks, and how much at once."""
+"""`/mcp`: streamable HTTP. Checks the caller and the limits before the SDK's session manager."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from desist.server.tokens import Caller
 
 __all__ = ["MCPEndpoint"]
 
-#: How many sessions may be open in all, and seconds without a request after which one is closed.
+#: The maximum of open sessions, and the seconds without a request after which one is closed.
 SESSIONS, IDLE = 500, 300.0
 
 
 class MCPEndpoint:
-    """An ASGI application for `/mcp`. It works while `run()` is entered.
+    """The ASGI application for `/mcp`. Works while `run()` is entered.
 
     Parameters:
-        streams: where requests that are being answered are counted, with all other streams of a client.
+        streams: counts the open requests of a client together with its other streams.
     """
 
     def __init__(self, service: RunService, streams: StreamLimiter) -> None:
@@ -38,24 +38,24 @@ class MCPEndpoint:
         )
 
     def route(self) -> Route:
-        """Return where it is."""
+        """Return the route."""
         return Route("/mcp", self)
 
     def run(self) -> AbstractAsyncContextManager[None]:
-        """Return what is entered for as long as the application lives."""
+        """Return the context manager to enter for the lifetime of the application."""
         return self._sessions.run()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         caller: Caller = scope["desist.caller"]
         try:
-            if "run" not in caller.scopes:  # a session is good for calls of tools only, and holds memory
-                raise HTTPProblem(403, "this token isn't good for this: it needs the scope 'run'")
+            if "run" not in caller.scopes:  # a session is useful only for tool calls, and uses memory
+                raise HTTPProblem(403, "this request needs a token with the scope 'run'")
             self._streams.check(caller)
-        except HTTPProblem as refused:
-            await answer(refused)(scope, receive, send)
+        except HTTPProblem as problem:
+            await answer(problem)(scope, receive, send)
             return
-        # Whoever has opened a session is the one who may use it.
+        # The SDK binds a session to this user: only the client that opened it may use it.
         token = AccessToken(token="", client_id=caller.key, scopes=[])
         scope = {**scope, "user": AuthenticatedUser(token)}
         self._streams.count(caller, 1)

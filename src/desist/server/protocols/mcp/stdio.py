@@ -1,7 +1,7 @@
-"""MCP over stdin and stdout, for clients that start the server themselves. One process, one client.
+"""MCP over stdin and stdout, for clients that start the server themselves. One process serves one client.
 
-When the client is gone, or a signal comes, what still runs is cancelled, and recorded, before the process ends. While
-it serves, what programs print goes to standard error: standard output is the protocol's.
+When the client disconnects or a signal arrives, live runs are cancelled and stored before the process ends. While it
+serves, output of user code goes to standard error, because standard output belongs to the protocol.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from desist.workflow.workflow import Workflow
 __all__ = ["serve_stdio"]
 
 INTERRUPTED = 130
-#: Seconds for the last answers to be written.
+#: Seconds for the last responses to be written.
 CLOSING = 1.0
 _CHUNK = 1 << 16
 
 
 def serve_stdio(workflows: Sequence[Workflow], agents: Sequence[Agent], db: Database | RunStore | None = None) -> int:
-    """Serve until the client is gone or a signal comes; return the exit code. Main thread only.
+    """Serve until the client disconnects or a signal arrives. Return the exit code. Main thread only.
 
     Raises:
-        ConfigurationError: something can't be served.
+        ConfigurationError: a component can't be served.
     """
     service = RunService(Components(workflows, agents, db), Limits())
     return asyncio.run(_serve(service))
@@ -46,20 +46,20 @@ def serve_stdio(workflows: Sequence[Workflow], agents: Sequence[Agent], db: Data
 
 async def _serve(service: RunService) -> int:
     loop = asyncio.get_running_loop()
-    told: asyncio.Future[int] = loop.create_future()
+    signalled: asyncio.Future[int] = loop.create_future()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _set_signal, told, number)
-    speaking = asyncio.ensure_future(_serve_connection(service, _redirect_fd(0, os.devnull), _redirect_fd(1, None)))
-    first: set[asyncio.Future[Any]] = {speaking, told}
+        loop.add_signal_handler(number, _set_signal, signalled, number)
+    serving = asyncio.ensure_future(_serve_connection(service, _redirect_fd(0, os.devnull), _redirect_fd(1, None)))
+    first: set[asyncio.Future[Any]] = {serving, signalled}
     await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-    source, words = Source.client_disconnected, "the client left"
-    if told.done():
-        by_user = told.result() == signal.SIGINT
-        source, words = (Source.interrupt, "Ctrl-C") if by_user else (Source.shutdown, "SIGTERM")
-    await service.active_runs.drain(0.0, source, words)
-    await asyncio.wait({speaking}, timeout=0 if source is Source.client_disconnected else CLOSING / 10)
-    speaking.cancel()
-    await asyncio.wait({speaking}, timeout=CLOSING)
+    source, text = Source.client_disconnected, "the client disconnected"
+    if signalled.done():
+        by_user = signalled.result() == signal.SIGINT
+        source, text = (Source.interrupt, "Ctrl-C") if by_user else (Source.shutdown, "SIGTERM")
+    await service.active_runs.drain(0.0, source, text)
+    await asyncio.wait({serving}, timeout=0 if source is Source.client_disconnected else CLOSING / 10)
+    serving.cancel()
+    await asyncio.wait({serving}, timeout=CLOSING)
     return INTERRUPTED if source is Source.interrupt else 0
 
 
@@ -76,7 +76,7 @@ async def _serve_connection(service: RunService, reading: int, writing: int) -> 
 
 
 def _redirect_fd(descriptor: int, to: str | None) -> int:
-    """Return a descriptor of what this one led to; from now on it leads to a file, or to standard error."""
+    """Redirect a descriptor to a file, or to standard error if `to` is None. Return a duplicate of the original."""
     private = os.dup(descriptor)
     other = os.dup(2) if to is None else os.open(to, os.O_RDONLY)
     os.dup2(other, descriptor)
@@ -85,7 +85,7 @@ def _redirect_fd(descriptor: int, to: str | None) -> int:
 
 
 class _In:
-    """Lines that are read in threads which a cancel, and the end of the process, leave where they wait."""
+    """Lines from a descriptor, read in daemon threads. A cancel, or the end of the process, does not wait for them."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -99,13 +99,13 @@ class _In:
 
 
 class _Out:
-    """Text that is written in the same way."""
+    """Text to a descriptor, written in daemon threads."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     async def write(self, text: str) -> None:
-        """Write all of it."""
+        """Write the whole text."""
         await to_daemon_thread(lambda: self._write(text.encode()), "desist-mcp-out")
 
     def _write(self, data: bytes) -> None:
@@ -113,4 +113,4 @@ class _Out:
             data = data[os.write(self._descriptor, data) :]
 
     async def flush(self) -> Any:
-        """There is nothing to flush."""
+        """Do nothing: `write` does not buffer."""

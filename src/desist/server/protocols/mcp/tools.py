@@ -1,4 +1,4 @@
-"""Workflows and agents as an MCP client sees them: tools with a name, words, and a schema of what they take."""
+"""Workflows and agents as MCP tools: names and input schemas."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["mcp_tools", "parse_input", "schema_of"]
 
 _TEXT = {
     "type": "object",
-    "properties": {"input": {"type": "string", "description": "What it is asked."}},
+    "properties": {"input": {"type": "string", "description": "The input of the run."}},
     "required": ["input"],
     "additionalProperties": False,
 }
 
 
 def mcp_tools(known: Components) -> dict[str, Component]:
-    """Return what is served by the names of the tools: their ids; where two have one, with their kind before it.
+    """Return the components by tool name: the id, with the kind as a prefix if a workflow and an agent share it.
 
     Raises:
-        ConfigurationError: two ids make one name.
+        ConfigurationError: two ids give the same name.
     """
     found: dict[str, Component] = {}
     agents = {_name(one.id) for one in known.of_kind("agent")}
@@ -33,7 +33,7 @@ def mcp_tools(known: Components) -> dict[str, Component]:
             name = f"{kind}-{_name(one.id)}" if _name(one.id) in agents & workflows else _name(one.id)
             if name in found:
                 raise ConfigurationError(
-                    f"{kind}s {found[name].id!r} and {one.id!r} are both called {name!r} in MCP: give one another id="
+                    f"{kind}s {found[name].id!r} and {one.id!r} have the MCP tool name {name!r}: give one another id="
                 )
             found[name] = one
     return found
@@ -44,20 +44,20 @@ def _name(component_id: str) -> str:
 
 
 def schema_of(component: Component) -> dict[str, Any]:
-    """Return the schema of a call's arguments."""
+    """Return the JSON schema of the arguments."""
     schema = getattr(component, "input_schema", None)
     made: dict[str, Any] = schema.model_json_schema() if schema is not None else _TEXT
     return made
 
 
 def parse_input(component: Component, arguments: dict[str, Any]) -> Any:
-    """Return what a call's arguments ask.
+    """Return the input in the arguments of a call.
 
     Raises:
-        Refused: with 422.
+        HTTPProblem: 422 for invalid arguments.
     """
     if getattr(component, "input_schema", None) is not None:
         return arguments
     if set(arguments) != {"input"} or not isinstance(arguments["input"], str):
-        raise HTTPProblem(422, "the one argument is input, a text")
+        raise HTTPProblem(422, "the only argument is input, and must be a string")
     return arguments["input"]
