@@ -222,7 +222,7 @@ def _callables() -> dict[str, Any]:
             for name in vars(ContinuationMethods)
             if name[0] != "_"
         }
-    cancel = importlib.import_module("desist.run.cancellation_management.cancel").cancel
+    cancel = importlib.import_module("desist.run.cancel").cancel
     return found | {
         "run": desist.Workflow.run,
         "arun": desist.Workflow.arun,

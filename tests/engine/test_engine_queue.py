@@ -23,7 +23,7 @@ from desist.db import InMemoryDb, JsonDb, SqliteDb
 from desist.db.coordination import transactions as asking
 from desist.engine import Worker
 from desist.exceptions import ConfigurationError, RunIdInUseError, StoreError, UnsupportedError
-from desist.run.cancellation_management.cancel import acancel_run, cancel, cancel_run
+from desist.run.cancel import acancel_run, cancel, cancel_run
 from desist.run.options.budget import Budget
 from desist.run.storage.values import CancelRequest
 from desist.testing import Gate

@@ -15,7 +15,7 @@ from cancel_trial import (
 from desist import Agent, Workflow
 from desist.cancel import CancelReason, Outcome, RunStatus, Source
 from desist.cancel.registry import RunRegistry, registry
-from desist.run.cancellation_management.cancel import cancel
+from desist.run.cancel import cancel
 from desist.run.events.base import CancellationStage
 from desist.run.events.codec import to_json
 from desist.testing import ScriptedModel

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from workflow_descriptions import Node, visits
 
 from desist.cancel import RunStatus
-from desist.run.cancellation_management.cancel import cancel
+from desist.run.cancel import cancel
 
 
 # An interrupt may land in a callback of the garbage collector, hypothesis's own say: it is lost there, and sent again.

@@ -12,7 +12,7 @@ from desist.agent.terminal_events import ending_of
 from desist.exceptions import ConfigurationError
 from desist.models.base import Model
 from desist.run.agent import RunOutput, RunOutputEvent
-from desist.run.cancellation_management.cancel import CancelMethods
+from desist.run.cancel import CancelMethods
 from desist.run.component.awaitable import awaitable
 from desist.run.component.continuation import ContinuationMethods
 from desist.run.component.options import AgentOptions, apply_limits, validate_options

@@ -16,7 +16,7 @@ from desist.db.events.pages import events_from_output
 from desist.db.migrations.report import SchemaReport
 from desist.db.store.pruning import PruneResult
 from desist.exceptions import ConfigurationError
-from desist.run.cancellation_management.cancel import cancel
+from desist.run.cancel import cancel
 from desist.run.component.load_session import load_session
 from desist.run.events.base import RunStatus
 from desist.run.execution.follow import follow_ended, follow_in_process, follow_shared

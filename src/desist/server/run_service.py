@@ -14,7 +14,7 @@ from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 from desist.exceptions import ConfigurationError, RunIdInUseError
-from desist.run.cancellation_management.cancel import acancel
+from desist.run.cancel import acancel
 from desist.run.execution.follow import follow_in_process, follow_shared
 from desist.run.execution.run import new_id
 from desist.run.storage.shared_store import shared_store

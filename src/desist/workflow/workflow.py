@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal, Unpack, overload
 
 from desist.exceptions import ConfigurationError
-from desist.run.cancellation_management.cancel import CancelMethods
+from desist.run.cancel import CancelMethods
 from desist.run.component.continuation import ContinuationMethods
 from desist.run.component.options import WorkflowOptions, apply_limits, validate_options
 from desist.run.execution.cleanup import check_hook

@@ -16,7 +16,7 @@ from database_worker_program import Db
 from desist import Workflow
 from desist.cancel.scope import Outcome
 from desist.exceptions import LeaseLostError
-from desist.run.cancellation_management.cancel import cancel
+from desist.run.cancel import cancel
 from desist.run.events.base import RunStatus
 from desist.testing import LoopbackProvider, Reply
 
