@@ -55,7 +55,7 @@ class Shared(World):
     def events_added(self, recorder: Any) -> None:
         """What is stored of its events isn't looked at here."""
 
-    def keep_trying(self, stored: Any, error: BaseException) -> None:
+    def retry_in_background(self, stored: Any, error: BaseException) -> None:
         self.ghost.stored[stored.run_id] = stored.status
 
     def do_decide(self, name: str) -> None:
