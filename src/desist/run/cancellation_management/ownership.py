@@ -77,7 +77,7 @@ class ManagedOwnership:
 
         return self._manager_thread.do(work)
 
-    def keep_trying(self, run: StoredRun, error: BaseException) -> None:
+    def retry_in_background(self, run: StoredRun, error: BaseException) -> None:
         """An end was told without being recorded: record it."""
         self._store.save_run(run)
 
@@ -94,7 +94,7 @@ class ManagedOwnership:
         """The same."""
         return False
 
-    def note_cancel(self, run_id: str, request: CancelRequest) -> None:
+    def record_cancel(self, run_id: str, request: CancelRequest) -> None:
         """Have it known that a run is being cancelled from here."""
         text = msgspec.json.encode(request).decode()
 
@@ -150,7 +150,7 @@ def has_cancellation_manager() -> bool:
     return _manager_thread is not None
 
 
-def managed_ownership(store: RunStore) -> Any:
+def managed_ownership(store: RunStore) -> ManagedOwnership | None:
     """Return what a run of this store asks: the manager, if one was set; else None."""
     return None if _manager_thread is None else ManagedOwnership(_manager_thread, store)
 

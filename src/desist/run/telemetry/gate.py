@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
-    from desist.run.execution.emitter import Emitter
+    from desist.run.execution.run import Run
     from desist.run.records.metrics import Usage
     from desist.run.telemetry.spans import CallSpan, Spans
 
@@ -24,7 +24,7 @@ log = logging.getLogger("desist.run.telemetry.gate")
 _last: tuple[Any, Tracer] | None = None
 
 
-def trace_run(run: Emitter) -> Spans | None:
+def trace_run(run: Run) -> Spans | None:
     """Begin the span of a run; None if the program doesn't trace."""
     tracer = _tracer()
     if tracer is None:
@@ -34,7 +34,7 @@ def trace_run(run: Emitter) -> Spans | None:
     return spans_of(run, tracer)
 
 
-def model_span(run: Emitter, model: str, provider: str | None) -> CallSpan | _NoSpan:
+def model_span(run: Run, model: str, provider: str | None) -> CallSpan | _NoSpan:
     """Return a context that is the span of one model call."""
     if run.spans is None:
         return _UNTRACED
@@ -43,7 +43,7 @@ def model_span(run: Emitter, model: str, provider: str | None) -> CallSpan | _No
     return model_part(run.spans, model, provider)
 
 
-def tool_span(run: Emitter, name: str, call_id: str) -> CallSpan | _NoSpan:
+def tool_span(run: Run, name: str, call_id: str) -> CallSpan | _NoSpan:
     """Return a context that is the span of one tool call."""
     if run.spans is None:
         return _UNTRACED

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer
 
-    from desist.run.execution.emitter import Emitter
+    from desist.run.execution.run import Run
 
 __all__ = ["CallSpan", "Spans", "model_part", "spans_of", "tool_part"]
 
@@ -70,7 +70,7 @@ def _never_raises(method: Callable[P, None]) -> Callable[P, None]:
     return call
 
 
-def spans_of(run: Emitter, tracer: Tracer) -> Spans | None:
+def spans_of(run: Run, tracer: Tracer) -> Spans | None:
     """Begin the span of a run, below the caller's current one; None if that fails."""
     try:
         return Spans(tracer, run)
@@ -93,7 +93,7 @@ def tool_part(spans: Spans, name: str, call_id: str) -> CallSpan:
 class Spans:
     """The spans of one run. Each is ended by whoever takes it out of `open`: its owner, or the end of the run."""
 
-    def __init__(self, tracer: Tracer, run: Emitter) -> None:
+    def __init__(self, tracer: Tracer, run: Run) -> None:
         from opentelemetry.trace import set_span_in_context
 
         self.tracer, self.run = tracer, run
@@ -244,7 +244,7 @@ class CallSpan:
             opened.end("error", error, None)
 
 
-def _described(run: Emitter) -> tuple[str, dict[str, Any]]:
+def _described(run: Run) -> tuple[str, dict[str, Any]]:
     """Return the name and the first attributes of a run's span."""
     output = run.body.output
     attributes: dict[str, Any] = {RUN_ID: run.run_id}
