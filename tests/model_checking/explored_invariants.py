@@ -96,6 +96,10 @@ class Invariants:
             stuck = {name: run.scope.status.value for name, run in self.runs.items()}
             raise Violation(f"stuck: {stuck}, the reader {self.ghost.reader}")
         if self.ghost.reader == "end":
-            must = {name for name, run in self.runs.items() if self.joined(name) and run.stream_owner.run_id == "R"}
+            must = {
+                name
+                for name, run in self.runs.items()
+                if self.joined(name) and run.emitter.stream_owner.run.run_id == "R"
+            }
             if not must <= set(self.ghost.heard):
                 raise Violation(f"terminal events of {self.ghost.heard}, but the runs were {must}")

@@ -19,6 +19,11 @@ LATER = 1e9  #: a time when every grace is over
 _ANY = CancelReason(source=Source.parent, requested_at=0.0)
 
 
+def has_channel(run: Run) -> bool:
+    """Whether the run has a reader of its own."""
+    return run.emitter.stream_owner is run.emitter
+
+
 class World(Moves):
     """A fixed set of runs and everything that may happen to them next. Scenarios say which runs and what happens."""
 
@@ -76,8 +81,8 @@ class World(Moves):
         """The reaper: a grace that was given may run out at any time, and after it was taken back: it may be late."""
         if self.clock == LATER and due <= LATER:
             raise Violation("a timer whose time has come sets itself anew: the reaper would spin")
-        self.ghost.agenda = [step for step in self.ghost.agenda if step != ("overrun", action.__self__.run_id)]
-        self.then("overrun", action.__self__.run_id)
+        self.ghost.agenda = [step for step in self.ghost.agenda if step != ("overrun", action.__self__.run.run_id)]
+        self.then("overrun", action.__self__.run.run_id)
         return Timer(due, action)
 
     def add(self, run: Run) -> None:
@@ -112,14 +117,13 @@ class World(Moves):
         for name, run in self.runs.items():
             if run.settled.is_set:
                 scope = run.scope
-                scope.body, scope.failed, scope.grace_expired, run.error, run._grace_deadline = (
+                scope.body, scope.failed, scope.grace_expired, scope.cleanup = (
                     BodyState.ended,
                     False,
                     False,
-                    None,
-                    0.0,
+                    CleanupState.none,
                 )
-                scope.cleanup, run._forced = CleanupState.none, False
+                run.error, run.interruption.grace_deadline, run.interruption.forced = None, 0.0, False
                 scope.work.clear()
                 ghost.left[name], ghost.refused[name], ghost.began[name] = 0, False, True
                 if run.record is not None:
@@ -151,9 +155,9 @@ class World(Moves):
             run.settled.is_set,
             run.tasks.started,
             run.token.cancelled,
-            run._grace_deadline,
-            (scope.cleanup, run._forced),
-            (tuple(bridge._items), tuple(bridge._held), bridge.closed) if run.stream_owner is run else None,
+            run.interruption.grace_deadline,
+            (scope.cleanup, run.interruption.forced),
+            (tuple(bridge._items), tuple(bridge._held), bridge.closed) if has_channel(run) else None,
         )
 
     def thaw(self, state: tuple[Any, ...]) -> None:
@@ -163,7 +167,7 @@ class World(Moves):
 
     def _thaw_run(self, run: Stepped, frozen: tuple[Any, ...]) -> None:
         scope = run.scope
-        run._limits.clear()
+        run.limits._timers.clear()
         (status, reason, adopted, children, works, body, failed, given_up, concluding) = frozen[:9]
         (record, error, told, settled, delivered, token, due, more, queue) = frozen[9:]
         scope.status, scope.reason = status, self._reason(reason)
@@ -172,7 +176,7 @@ class World(Moves):
         scope.children = {name: self.runs[name].scope for name in children}
         scope.work = {self.works[name] for name in works}
         scope.body, scope.failed, scope.grace_expired, scope.finalizing = body, failed, given_up, concluding
-        scope.cleanup, run._forced = more
+        scope.cleanup, run.interruption.forced = more
         run.record = None
         if record is not None:
             assert scope.reason is not None
@@ -181,7 +185,7 @@ class World(Moves):
             run.record.abandoned = [Abandoned(name=name, kind="thread", since=0.0) for name in record[1]]
         run.error = RuntimeError("the body failed") if error else None
         run.body.output.status, run.body.output.cancel = told, run.record
-        run.settled._set, run.tasks.started, run._grace_deadline = settled, delivered, due
+        run.settled._set, run.tasks.started, run.interruption.grace_deadline = settled, delivered, due
         run.token._reason = (scope.reason or _ANY) if token else None
         if queue is not None:
             bridge = run.bridge

@@ -14,6 +14,8 @@ from desist.cancel.scope import BodyState, CleanupState
 from desist.cancel.status import RunStatus
 from desist.exceptions import RunCancelled
 from desist.run.execution import run as driver
+from desist.run.execution.finalizer import Finalizer
+from desist.run.execution.interruption import Interruption
 from desist.run.execution.run import Run
 from desist.streams.channel import ChannelClosed
 
@@ -106,13 +108,13 @@ class Moves(Invariants):
         self.check()
 
     def do_interrupt(self, name: str, hits: tuple[str, ...], force: bool, grace: float | None) -> None:
-        Run._interrupt_all(self.runs[name], [self.runs[hit].scope for hit in hits], force, grace)
+        Interruption.interrupt(self.runs[name].interruption, [self.runs[hit].scope for hit in hits], force, grace)
 
     def do_advance(self, name: str) -> None:
-        Run._advance(self.runs[name])
+        Run.advance(self.runs[name])
 
     def do_conclude(self, name: str) -> None:
-        Run._finalize(self.runs[name])
+        Finalizer.finalize(self.runs[name].finalizer)
 
     def do_durable(self, name: str, status: RunStatus) -> None:
         self.ghost.stored[name] = status
@@ -126,7 +128,7 @@ class Moves(Invariants):
         for other, (parent, _, _) in self.runs_of.items():
             if parent == name and self.joined(other) and not self.runs[other].scope.status.is_final:
                 raise Violation(f"{name} tells its end before its child {other}")
-        Run._settle(run, list(events))
+        Finalizer.settle(run.finalizer, list(events))
         told = [event for event in root.bridge._items if event.run_id == name and event.kind == "CANCELLED"]
         if told and root.scope.status is S.cancelling:
             raise Violation(f"{name} is told cancelled before the root is stored")
@@ -134,7 +136,7 @@ class Moves(Invariants):
     def do_overrun(self, name: str) -> None:
         self.clock = LATER
         try:
-            Run._on_grace_expired(self.runs[name])
+            self.runs[name].interruption.on_grace_expired()
         finally:
             self.clock = 0.0
 
@@ -211,7 +213,7 @@ class Moves(Invariants):
         self.runs[name]._end_body(None)
 
     def do_hooks_end(self, name: str) -> None:
-        self.runs[name]._on_cleanup_done(None)
+        self.runs[name].finalizer.on_cleanup_done(None)
 
     def do_fail(self, name: str) -> None:
         self.runs[name]._end_body(RuntimeError("the body failed"))

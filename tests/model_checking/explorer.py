@@ -1,12 +1,11 @@
 """Walks every interleaving of the real `Run`, `Scope` and `EventChannel` code, in one thread, without loop or clock.
 
-What is real: every method of `Scope` and `EventChannel`, and `Run.open`, `emit`, `cancel`, `stop`,
-`_apply_cancel_decision`, `_interrupt_all`, `_deliver`, `_start_grace`, `_hurry`, `_on_grace_expired`, `_abandon_calls`,
-`_advance`, `_finalize`, `_settle`, `_emit_terminal_events`, `_explain_cancellation`, `_end_body`, `call_started`,
-`work_ended`. What isn't: the event loop, the reaper's thread, the registry. The driver's calls outside of its lock are
-put on an agenda (`explorer_fakes`), and taken from it in every order, between everything that bodies, threads,
-cancellers, graces, the store and the reader may do (`explored_transitions`). States are told apart by the fields of the
-real objects (`explored_state`); `explored_invariants` says what must hold.
+What is real: every method of `Scope`, `EventChannel`, `Emitter`, `Interruption`, `RunLimits`, `Finalizer` (apart from
+running hooks), the ownerships, and of `Run` all that neither starts tasks nor waits. What isn't: the event loop, the
+timer thread, the registry. Calls that are made without the lock are put on an agenda (`explorer_fakes`), and taken from
+it in every order, between everything that bodies, threads, cancellers, graces, the store and the reader may do
+(`explored_transitions`). States are told apart by the fields of the real objects (`explored_state`);
+`explored_invariants` says what must hold.
 """
 
 from __future__ import annotations
@@ -23,8 +22,7 @@ from explored_state import World
 from explorer_fakes import Violation
 
 from desist.cancel.status import RunStatus
-from desist.run.execution import finalizer as ending
-from desist.run.execution import interruption as stopping
+from desist.run.execution import finalizer, interruption, ownership, store_ownership
 from desist.run.execution import run as driver
 
 __all__ = ["Found", "explore"]
@@ -47,8 +45,9 @@ class Found:
 
 @contextmanager
 def single_threaded(world: World) -> Iterator[None]:
-    """The driver meets the world instead of the reaper, the registry and the clock."""
-    places = [(stopping, "reaper"), (stopping, "time"), (ending, "registry"), (ending, "time"), (driver, "registry")]
+    """The driver meets the world instead of the timer thread, the registry and the clock."""
+    places = [(interruption, "reaper"), (interruption, "time"), (finalizer, "time")]
+    places += [(ownership, "registry"), (store_ownership, "registry"), (driver, "registry")]
     saved = [getattr(module, name) for module, name in places]
     log = logging.getLogger("desist")
     level = log.level

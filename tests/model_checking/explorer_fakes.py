@@ -64,7 +64,7 @@ class Story:
 
     kind = "agent"
     has_reader = True
-    first_event = 0
+    first_event_index = 0
 
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name = world, name
@@ -89,20 +89,21 @@ class Stepped(Run):
 
     world: World
 
-    def _interrupt_all(self, hits: Any, force: bool = False, grace: float | None = None) -> None:
-        self.world.then("interrupt", self.run_id, tuple(hit.run_id for hit in hits), force, grace)
+    def __init__(self, body: Any, **options: Any) -> None:
+        super().__init__(body, **options)
+        then, name = self.world.then, self.run_id
 
-    def _advance(self) -> None:
+        def interrupt(cancelled: Any, force: bool = False, grace: float | None = None) -> None:
+            then("interrupt", name, tuple(scope.run_id for scope in cancelled), force, grace)
+
+        self.interruption.interrupt = interrupt  # type: ignore[method-assign]
+        self.finalizer.run_cleanup = lambda: None  # type: ignore[method-assign]  # hooks end when the explorer says so
+        self.finalizer.finalize = lambda: then("conclude", name)  # type: ignore[method-assign]
+        self.finalizer.settle = lambda events: then("announce", name, tuple(events))  # type: ignore[method-assign]
+        self.ownership.confirm_end = lambda: then("ask", name)  # type: ignore[method-assign]
+
+    def advance(self) -> None:
         self.world.then("advance", self.run_id)
-
-    def _run_cleanup(self) -> None:
-        """Its hooks run now: the explorer says when they are through."""
-
-    def _finalize(self) -> None:
-        self.world.then("conclude", self.run_id)
-
-    def _settle(self, events: list[Any]) -> None:
-        self.world.then("announce", self.run_id, tuple(events))
 
 
 class Deaf:
@@ -120,7 +121,7 @@ class Durable:
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         self.world.then("durable", self.name, self.status)
-        # the callback is `_settle(events)`; the events follow from name and status
+        # the callback settles with `events`; the events follow from name and status
         self.world.ghost.waiting[self.name] = True
 
 

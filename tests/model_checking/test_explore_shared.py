@@ -1,9 +1,9 @@
 # ruff: noqa: RUF012 - a scenario is a table
 """One run whose record another process sees, every interleaving: its end, cancels from here and there, the writer.
 
-What is real: as in `explorer`, and `Ownership._confirm_end`, `_decide_end`, `_on_confirmed`, `_on_confirm_failed`,
-`apply_cancel_request`. The record is a row of three values; a transaction is one step. The other process asks in a
-transaction of its own, is heard later or never, and takes the run over when it isn't.
+What is real: as in `explorer`, and `EndConfirmation`, `Run.apply_cancel_request`. The record is a row of three values;
+a transaction is one step. The other process asks in a transaction of its own, is heard later or never, and takes the
+run over when it isn't.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ import pytest
 from explored_invariants import STOPPED
 from explored_state import World
 from explorer import explore
-from explorer_fakes import Stepped, Violation
+from explorer_fakes import Violation
 
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.scope import Scope
 from desist.cancel.status import RunStatus
 from desist.exceptions import LeaseLostError
-from desist.run.execution.run import Run
 from desist.run.storage.values import CancelRequest
 
 S = RunStatus
@@ -61,14 +60,14 @@ class Shared(World):
     def do_decide(self, name: str) -> None:
         """The writer's transaction."""
         run = self.runs[name]
-        if self.silent and run._ended_unconfirmed:
-            Run._decide_end(run)
+        if self.silent and run.ownership.confirmation._decided_unconfirmed:
+            run.ownership.confirmation.decide()
         elif self.cancel is not None:
             self.then("answered", name, "asked")
         elif self.taken:
             self.then("answered", name, "lost")
         else:
-            stored = Run._decide_end(run)
+            stored = run.ownership.confirmation.decide()
             if stored is not None:
                 self.ended = self.ghost.stored[name] = stored.status
             self.then("answered", name, "done")
@@ -78,15 +77,15 @@ class Shared(World):
             return
         error = LeaseLostError("taken") if how == "lost" else None
         done = SimpleNamespace(exception=lambda: error, result=lambda: ASKED if how == "asked" else None)
-        Run._on_confirmed(self.runs[name], done)  # type: ignore[arg-type]
+        self.runs[name].ownership.confirmation.on_answer(done)  # type: ignore[arg-type]
 
     def do_ask(self, name: str) -> None:
-        Run._confirm_end(self.runs[name])
+        self.runs[name].ownership.confirmation.ask()
 
     def do_silence(self, name: str) -> None:
         """The writer's patience is over."""
         self.silent = True
-        Run._on_confirm_failed(self.runs[name], TimeoutError("the store didn't answer"))
+        self.runs[name].ownership.confirmation.on_failed(TimeoutError("the store didn't answer"))
 
     def do_durable(self, name: str, status: RunStatus) -> None:
         self.ended = self.ended or status
@@ -124,12 +123,13 @@ class Shared(World):
 
     def freeze(self) -> tuple[Any, ...]:
         run = self.runs["R"]
+        confirmation = run.ownership.confirmation
         ours = (self.cancel, self.ended, self.taken, self.told_there, self.heard_here, self.silent)
         asking = (
             run.scope.awaiting_confirmation,
-            run._closing is not None,
-            run._ended_unconfirmed,
-            run._refused is not None,
+            confirmation._closing is not None,
+            confirmation._decided_unconfirmed,
+            confirmation._store_error is not None,
         )
         return (*super().freeze(), ours, asking)
 
@@ -137,10 +137,11 @@ class Shared(World):
         super().thaw(state)
         self.cancel, self.ended, self.taken, self.told_there, self.heard_here, self.silent = state[2]
         run = self.runs["R"]
-        run.scope.awaiting_confirmation, closing, run._ended_unconfirmed, refused = state[3]
+        confirmation = run.ownership.confirmation
+        run.scope.awaiting_confirmation, closing, confirmation._decided_unconfirmed, refused = state[3]
         status = self.ghost.closing["R"]
-        run._closing = [self.event(status.value, "R")] if closing and status else None
-        run._refused = TimeoutError() if refused else None
+        confirmation._closing = [self.event(status.value, "R")] if closing and status else None
+        confirmation._store_error = TimeoutError() if refused else None
 
     def check(self) -> None:
         super().check()
@@ -160,12 +161,6 @@ class Silent(Shared):
 
     may_be_silent = True
     may_be_taken = False
-
-
-@pytest.fixture(autouse=True)
-def stepped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asking is a step of its own."""
-    monkeypatch.setattr(Stepped, "_confirm_end", lambda self: self.world.then("ask", self.run_id), raising=False)
 
 
 @pytest.mark.parametrize("scenario", [Shared, Silent])

@@ -16,6 +16,9 @@ from desist.cancel.reason import Source
 from desist.cancel.scope import BodyState, NextAction, Scope
 from desist.cancel.status import RunStatus
 from desist.exceptions import RunCancelled
+from desist.run.execution.emitter import Emitter
+from desist.run.execution.finalizer import Finalizer
+from desist.run.execution.interruption import Interruption
 from desist.run.execution.run import Run
 from desist.streams.channel import EventChannel
 
@@ -90,11 +93,11 @@ def complete_without_decision(patch: pytest.MonkeyPatch) -> None:
 def put_on_a_sealed_sink(patch: pytest.MonkeyPatch) -> None:
     """`emit` doesn't look at the status."""
 
-    def emit(self: Run, event: object, apply: object = None) -> None:
-        with self.lock:
-            self._put(event)
+    def emit(self: Emitter, event: object, apply: object = None) -> None:
+        with self.run.lock:
+            self.put(event)
 
-    patch.setattr(Run, "emit", emit)
+    patch.setattr(Emitter, "emit", emit)
 
 
 def keep_the_backlog(patch: pytest.MonkeyPatch) -> None:
@@ -104,13 +107,13 @@ def keep_the_backlog(patch: pytest.MonkeyPatch) -> None:
 
 def tell_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
     """The terminal event doesn't wait for the store."""
-    real = Run._finalize
+    real = Finalizer.finalize
 
-    def conclude(self: Run) -> None:
+    def finalize(self: Finalizer) -> None:
         real(self)
-        self._settle([])
+        self.settle([])
 
-    patch.setattr(Run, "_finalize", conclude)
+    patch.setattr(Finalizer, "finalize", finalize)
 
 
 def forget_the_thread(patch: pytest.MonkeyPatch) -> None:
@@ -134,23 +137,23 @@ def never_give_up(patch: pytest.MonkeyPatch) -> None:
 def end_without_asking(patch: pytest.MonkeyPatch) -> None:
     """The end of a thread doesn't ask what is due now."""
 
-    def work_ended(self: Run, work: object) -> None:
-        with self.lock:
-            self.scope.work.discard(work)
+    def call_ended(self: Interruption, call: object) -> None:
+        with self.run.lock:
+            self.run.scope.work.discard(call)
 
-    patch.setattr(Run, "call_ended", work_ended)
+    patch.setattr(Interruption, "call_ended", call_ended)
 
 
 def second_reason_wins(patch: pytest.MonkeyPatch) -> None:
     """A repeated cancel overwrites the reason of the first."""
-    real = Run._shorten_grace
+    real = Interruption.shorten
 
-    def hurry(self: Run, grace: float, force: bool) -> None:
-        assert self.record is not None
-        self.record.reason = "another"
+    def shorten(self: Interruption, grace: float, force: bool) -> None:
+        assert self.run.record is not None
+        self.run.record.reason = "another"
         real(self, grace, force)
 
-    patch.setattr(Run, "_shorten_grace", hurry)
+    patch.setattr(Interruption, "shorten", shorten)
 
 
 @pytest.mark.parametrize(

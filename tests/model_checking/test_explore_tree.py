@@ -17,6 +17,7 @@ from explorer import explore
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.scope import BodyState, NextAction, Scope
 from desist.cancel.status import RunStatus
+from desist.run.execution.finalizer import Finalizer
 from desist.run.execution.run import Run
 from desist.streams.channel import EventChannel
 
@@ -180,14 +181,14 @@ def backlog_of_children(patch: pytest.MonkeyPatch) -> None:
 
 def parent_not_asked(patch: pytest.MonkeyPatch) -> None:
     """A child's end doesn't ask its parent what is due."""
-    real = Run._settle
+    real = Finalizer.settle
 
-    def announce(self: Run, events: list[object]) -> None:
+    def settle(self: Finalizer, events: list[object]) -> None:
         real(self, events)
-        world = self.world  # type: ignore[attr-defined]
+        world = self._run.world  # type: ignore[attr-defined]
         world.ghost.agenda = [step for step in world.ghost.agenda if step[0] != "advance"]
 
-    patch.setattr(Run, "_settle", announce)
+    patch.setattr(Finalizer, "settle", settle)
 
 
 @pytest.mark.parametrize(

@@ -114,4 +114,4 @@ def test_no_timer_of_a_run_outlives_it() -> None:
     run = registry.get(reader.run_id)
     receipt = workflow.cancel(reader.run_id)
     assert receipt.wait(30) and list(reader)[-1].is_cancelled
-    assert [timer.action for timer in run._limits] == [None]
+    assert [timer.action for timer in run.limits._timers] == [None]

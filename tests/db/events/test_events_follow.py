@@ -334,8 +334,8 @@ def test_nobody_pays_without_a_shared_store(db: Db, tmp_path: Path) -> None:
     for where in (None, InMemoryDb(), JsonDb(tmp_path / "json"), db):
         Workflow("W", steps=[look], db=where).run("go")
     *others, shared = seen
-    assert [run.recorder for run in others] == [None] * 3
-    assert shared.recorder is not None and len(shared.bridge._items) == 0
+    assert [run.emitter.event_buffer for run in others] == [None] * 3
+    assert shared.emitter.event_buffer is not None and len(shared.bridge._items) == 0
 
 
 @pytest.mark.parametrize("rows", range(1, 6))

@@ -151,7 +151,7 @@ def has_cancellation_manager() -> bool:
     return _manager_thread is not None
 
 
-def managed_ownership(store: RunStore) -> Any:
+def managed_ownership(store: RunStore) -> ManagedOwnership | None:
     """Return what a run of this store asks: the manager, if one was set; else None."""
     return None if _manager_thread is None else ManagedOwnership(_manager_thread, store)
 

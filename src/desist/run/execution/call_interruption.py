@@ -1,8 +1,8 @@
-"""Telling the work of cancelled runs to stop: at once if that is little, else in helper threads.
+"""Interrupting the work of cancelled runs: by the calling thread if there is little of it, else in helper threads.
 
-The decision is older: by now nothing of these runs may start anything, and their tokens say so. What is left is to
-wake what waits. Interrupting one blocked thread takes a tenth of a millisecond and more, and those who are woken want
-the interpreter: a caller who interrupted hundreds by itself would be held for as long as all that takes.
+The decision was made before: nothing new starts in these runs, and their tokens are cancelled. What is left is to wake
+what waits. Interrupting one blocked thread takes a tenth of a millisecond or more, and the woken threads compete for
+the GIL: a caller that interrupted hundreds by itself would be delayed by all of them.
 """
 
 from __future__ import annotations
@@ -17,20 +17,23 @@ from desist.cancel.token import CancelToken, deliver, deliver_urgent
 from desist.runtime.helper_threads import interrupting_helpers
 
 if TYPE_CHECKING:
-    from desist.run.execution.interruption import Interruption
+    from desist.run.execution.run import Run
 
 __all__ = ["CallInterruption", "do_all", "interrupt_all"]
 
 log = logging.getLogger("desist.run")
 
-#: How many runs and calls are interrupted by the caller itself.
+#: How many runs and calls the calling thread interrupts by itself.
 FEW = 16
 
 Piece = Callable[[], object]
 
 
 class CallInterruption:
-    """What has to be done about runs that were just cancelled.
+    """The interruption of runs that were just cancelled.
+
+    `begin`, each of `pieces`, `end`, in this order, without the lock. Pieces may run in several threads at once. Calls
+    that end meanwhile are interrupted in vain, which does nothing.
 
     Parameters:
         runs: children first.
@@ -38,17 +41,17 @@ class CallInterruption:
         force: leave no time for cleanup.
     """
 
-    def __init__(self, runs: list[Interruption], grace: float | None, force: bool) -> None:
+    def __init__(self, runs: list[Run], grace: float | None, force: bool) -> None:
         self._runs, self._grace, self._force = runs, grace, force
         self._marked: list[CancelToken] = []
         self.size = len(runs) if len(runs) > FEW else sum(1 + len(run.scope.work) for run in runs)
 
     def begin(self) -> None:
-        """Close connections to providers: all of them, before anything else."""
+        """Close the connections to providers: those of all runs, before anything else, because they cost money."""
         now = time.time()
         for run in self._runs:
             with run.lock:
-                run.show_cancelling()
+                run.interruption.show_cancelling()
                 if run.record is not None and run.record.delivered_at is None:
                     run.record.delivered_at = now
                 reason = run.scope.reason
@@ -58,25 +61,25 @@ class CallInterruption:
             deliver_urgent(token)
 
     def pieces(self) -> Iterable[Piece]:
-        """Return the rest, in parts that don't depend on one another."""
+        """Return the rest, in pieces that don't depend on one another."""
         for token in self._marked:
             yield partial(deliver, (token,))
         for run in self._runs:
             grace = run.grace if self._grace is None else self._grace
-            yield partial(run.deliver_to_tasks, grace, self._force)
-            for work in list(run.scope.work):
-                yield partial(work.interrupt, grace, force=self._force)
+            yield partial(run.interruption.deliver_to_tasks, grace, self._force)
+            for call in list(run.scope.work):
+                yield partial(call.interrupt, grace, force=self._force)
 
     def end(self, *, late: bool) -> None:
-        """All were told: what is due now?"""
+        """Advance the runs: all their work was interrupted, and some of it may have ended."""
         for run in self._runs:
-            run.was_told(late=late)
+            run.interruption.on_delivered(late=late)
         for run in self._runs:
             log.info("run %s is being cancelled: %s", run.run_id, run.scope.reason, extra=run.ids)
 
 
 def interrupt_all(interruptions: list[CallInterruption]) -> None:
-    """Carry interruptions out, here or, if it is much, in helper threads; then this returns at once."""
+    """Carry interruptions out, in this thread or, if there is much to do, in helper threads; then return at once."""
     if sum(one.size for one in interruptions) > FEW:
         interrupting_helpers.hand_over(lambda: _share(interruptions))
         return
@@ -100,7 +103,7 @@ def _share(interruptions: list[CallInterruption]) -> None:
 
 
 def do_all(pieces: list[Piece]) -> None:
-    """Do what doesn't depend on one another, here or, if it is much, in helper threads."""
+    """Call independent pieces, in this thread or, if there are many, in helper threads; then return at once."""
     if len(pieces) > FEW:
         interrupting_helpers.hand_over(lambda: interrupting_helpers.share(pieces, lambda: None))
         return

@@ -1,190 +1,161 @@
-"""How a run ends: hooks clean up, the output is finished, stored, and then told. In that order, by whoever is last."""
+"""The end of a run: hooks clean up, the output is finished, stored, and only then emitted. In that order."""
 
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 import os
 import time
 import weakref
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from desist.cancel.registry import registry
 from desist.cancel.scope import CleanupState
 from desist.cancel.status import RunStatus
+from desist.cancel.token import CancelToken
 from desist.run.execution.cleanup import run_cleanups
-from desist.run.execution.emitter import Emitter
 from desist.run.execution.follow import recent_streams
-from desist.run.storage.store import StoredRun
+from desist.runtime.run_tasks import RunTasks
 from desist.streams.replay_channel import ReplayChannel
+
+if TYPE_CHECKING:
+    from desist.run.execution.run import Run
 
 __all__ = ["Finalizer", "runs_with_abandoned_work"]
 
 log = logging.getLogger("desist.run")
 
-#: Fields of outputs that grow while a run goes on.
-_GROWING = ("events", "messages", "step_results", "tools")
-#: Runs that ended while something of theirs went on; gone when that has ended.
-_left_behind: weakref.WeakValueDictionary[int, Finalizer] = weakref.WeakValueDictionary()
-os.register_at_fork(after_in_child=_left_behind.clear)
+#: Runs that ended with work abandoned; an entry goes when that work, which refers to its run, has ended.
+_with_abandoned_work: weakref.WeakValueDictionary[int, Run] = weakref.WeakValueDictionary()
+os.register_at_fork(after_in_child=_with_abandoned_work.clear)
 
 
-def runs_with_abandoned_work() -> list[Finalizer]:
-    """Return the runs that have ended and left work behind which may still go on."""
-    return [run for ref in _left_behind.valuerefs() if (run := ref()) is not None]
+def runs_with_abandoned_work() -> list[Run]:
+    """Return the runs that have ended and whose abandoned work may still go on."""
+    return [run for ref in _with_abandoned_work.valuerefs() if (run := ref()) is not None]
 
 
-class Finalizer(Emitter):
-    """The end of a run: tidy, conclude, store, announce."""
+class Finalizer:
+    """Ends one run: clean up, finish the output, store, settle.
 
-    def _run_cleanup(self) -> None:
-        """Run the hooks that clean up, on the run's own loop; go on when they are through."""
+    `Run.advance` calls `run_cleanup` and `finalize`, each once: the step of the scope that returns the action changes
+    the state, under the lock. The thread is that of the last work that ended: a loop, a thread call, the timer thread.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.compensate_requested = False  #: whether an accepted cancel asked for compensations
+        self.cleanup_tasks = RunTasks()
+        #: The token that hooks see. The cancel that they belong to must not stop them; the end of the grace does.
+        self.cleanup_token = CancelToken()
+        self.cleanup_token.ids = run.ids
+
+    # -- cleanup
+
+    def run_cleanup(self) -> None:
+        """Run the cleanup hooks on the run's own loop; then advance. Without the lock, after all work has ended."""
+        run = self._run
         try:
-            cleanups = self.body.cleanup_hooks(self.compensate_requested)
+            cleanups = run.body.cleanup_hooks(self.compensate_requested)
         except Exception:  # a mistake of ours must not leave a reader waiting
-            log.exception("run %s: its hooks could not be found", self.run_id, extra=self.ids)
+            log.exception("run %s: its cleanup hooks could not be collected", run.run_id, extra=run.ids)
             cleanups = []
-        loop = self.tasks.loop
-        if cleanups and loop is not None and self.record is not None:
-            work = run_cleanups(cleanups, self.record.cleanup, self._tidying, self._tidy_token)
-            self._tidying.loop = loop
+        loop = run.tasks.loop
+        if cleanups and loop is not None and run.record is not None:
+            work = run_cleanups(cleanups, run.record.cleanup, self.cleanup_tasks, self.cleanup_token)
+            self.cleanup_tasks.loop = loop
 
-            def go() -> None:
-                self._tidying.start(work).add_done_callback(lambda task: self._on_cleanup_done(task))
+            def start() -> None:
+                self.cleanup_tasks.start(work).add_done_callback(self.on_cleanup_done)
 
             try:
-                loop.call_soon_threadsafe(go)
+                loop.call_soon_threadsafe(start)
                 return
-            except RuntimeError:  # the loop is closed: there is nowhere to clean up
+            except RuntimeError:  # the loop is closed: hooks can't run
                 work.close()
-        self._on_cleanup_done(None)
+        self.on_cleanup_done(None)
 
-    def _on_cleanup_done(self, task: asyncio.Task[None] | None) -> None:
+    def on_cleanup_done(self, task: asyncio.Task[None] | None) -> None:
+        """Advance after the cleanup. If the grace has expired meanwhile, the run is over already: nothing happens."""
         if task is not None and not task.cancelled():
-            task.exception()  # seen
-        with self.lock:
-            self.scope.cleanup = CleanupState.done
-        self._advance()
+            task.exception()  # retrieved: asyncio would log it
+        with self._run.lock:
+            self._run.scope.cleanup = CleanupState.done
+        self._run.advance()
 
-    def _finalize(self) -> None:
-        """Record the end, then tell it."""
-        cancelled = self.scope.status is RunStatus.cancelling
-        status = RunStatus.cancelled if cancelled else self.scope.status
-        events = self._finish_output(status)
-        future = self._save(status)
-        if future is None:
-            self._settle(events)
-        else:
-            future.add_done_callback(lambda done: self._stored(done.exception(), events))
+    def stop_cleanup(self) -> None:
+        """Stop the hooks that still run: the grace is over. Without the lock: callbacks of users are called."""
+        scope = self._run.scope
+        self.cleanup_token.cancel(scope.reason)
+        self.cleanup_tasks.cancel_until_done(0.0, lambda: scope.cleanup is CleanupState.running, force=True)
 
-    def _finish_output(self, status: RunStatus) -> list[Any]:
-        """Finish the output of a run whose outcome is decided; return the closing events."""
-        for timer in self._limits:
-            timer.cancel()
-        if self.record is not None:
-            self.record.settled_at = time.time()
-            self.body.output.cancel = self.record
-        self.body.output.status, self.body.output.store_error = status, None
+    # -- the end
+
+    def finalize(self) -> None:
+        """Finish the output, store the end, then settle. The outcome is decided. Called once, without the lock."""
+        run = self._run
+        status = RunStatus.cancelled if run.scope.status is RunStatus.cancelling else run.scope.status
+        events = self.finish_output(status)
         try:
-            events = self.body.terminal_events(status, self.error)
+            stored = run.ownership.save(status)
+        except Exception as error:
+            log.debug("run %s: the store failed", run.run_id, exc_info=True, extra=run.ids)
+            self.note_store_error(error)
+            stored = None
+        if stored is None:
+            self.settle(events)
+        else:
+            stored.add_done_callback(lambda done: self._on_stored(done.exception(), events))
+
+    def finish_output(self, status: RunStatus) -> list[Any]:
+        """Finish the output of a run whose outcome is decided; return the closing events.
+
+        Called once, without the lock, by the thread that decided: no other thread changes the output from then on.
+        """
+        run, output = self._run, self._run.body.output
+        run.limits.close()
+        if run.record is not None:
+            run.record.settled_at = time.time()
+            output.cancel = run.record
+        output.status, output.store_error = status, None
+        try:
+            events = run.body.terminal_events(status, run.error)
         except Exception:  # a mistake of ours must not leave a reader waiting
-            log.exception("run %s: its closing events could not be made", self.run_id, extra=self.ids)
+            log.exception("run %s: its terminal events could not be made", run.run_id, extra=run.ids)
             events = []
-        if self.recorder is not None:
-            with self.lock:
-                last = self.bridge.terminal_items(event for event in events if self.body.is_visible(event))
-                self.recorder.end(last if self._records_terminal_event else (), self.bridge.count)
-        if self.spans is not None:
-            self.spans.end(status, self.record, self.error, self.body.output)
+        run.emitter.record_terminal(events if run.ownership.records_terminal_event else [])
+        if run.spans is not None:
+            run.spans.end(status, run.record, run.error, output)
         return events
 
-    def _stored(self, error: BaseException | None, events: list[Any]) -> None:
-        """The store has answered. The end is told in any case, and says if it isn't known to be stored."""
+    def _on_stored(self, error: BaseException | None, events: list[Any]) -> None:
+        """Settle after the store's answer, in the store's thread. On an error, too: the output says so."""
         if error is not None:
-            self._not_stored(error)
-        self._settle(events)
+            self.note_store_error(error)
+        self.settle(events)
 
-    def _not_stored(self, error: BaseException) -> None:
-        self.body.output.store_error = str(error) or type(error).__name__
-        log.error("run %s could not be stored: %s", self.run_id, error, extra=self.ids)
+    def note_store_error(self, error: BaseException) -> None:
+        """Note in the output that the end isn't confirmed as stored. Before `settle`."""
+        run = self._run
+        run.body.output.store_error = str(error) or type(error).__name__
+        log.error("run %s could not be stored: %s", run.run_id, error, extra=run.ids)
 
-    def to_stored(self, status: RunStatus) -> StoredRun:
-        """Return the run as a store takes it."""
-        parent, body = self.scope.parent, self.body
-        return StoredRun(
-            run_id=self.run_id,
-            kind=body.kind,
-            status=status,
-            output=body.output,
-            root_run_id=self.root.run_id,
-            parent_run_id=parent.run_id if parent else None,
-            session_id=getattr(body.output, "session_id", None),
-            owner_id=getattr(body.output, f"{body.kind}_id", None),
-            user_id=getattr(body.output, "user_id", None),
-            created_at=self.created_at,
-            resumable=parent is None and getattr(body, "resumable", False),
-            session=getattr(body, "session", None),
-            recorder=self.recorder,
-            options=self.options,
-        )
+    def settle(self, events: list[Any]) -> None:
+        """Emit the closing events and wake all that wait for the run. Called once, from any thread, without the lock.
 
-    def snapshot(self) -> StoredRun:
-        """Return a live run as it is at this moment, for who looks at it: a copy, with what was said by now."""
-        with self.lock:
-            output = copy.copy(self.body.output)
-            for name in _GROWING:
-                if isinstance(held := getattr(output, name, None), list):
-                    setattr(output, name, list(held))
-            if output.content is None:
-                output.content = self.body.partial_content()
-            return replace(self.to_stored(self.status), output=output)
-
-    def _save(self, status: RunStatus) -> Any:
-        try:
-            return self.store.save_run(self.to_stored(status))
-        except Exception as error:
-            log.debug("run %s: the store failed", self.run_id, exc_info=True, extra=self.ids)
-            self._not_stored(error)
-            return None
-
-    def _settle(self, events: list[Any]) -> None:
-        with self.lock:
-            parent = self.scope.parent
-            self.scope.settle()
-            if self.stream_owner is self:
-                shown = [event for event in events if self.body.is_visible(event)]
-                self.bridge.close(shown)
-            else:
-                self._emit_terminal_events(events)
-        if isinstance(self.bridge, ReplayChannel) and self.stream_owner is self:
-            recent_streams.add(self.run_id, self.bridge)  # first: whoever follows finds it here or there
-        self._unregister()
-        if self.scope.work or self.scope.grace_expired:
-            _left_behind[id(self)] = self
-        log.info("%s run %s has ended: %s", self.body.kind, self.run_id, self.scope.status.value, extra=self.ids)
-        self.settled.set()
+        The order holds guarantee 5: the status is final before a reader gets the terminal event; the registry answers
+        with the final status before `settled` is set; the parent advances last, and its own end follows this one.
+        """
+        run = self._run
+        with run.lock:
+            parent = run.scope.parent
+            run.scope.settle()
+            run.emitter.put_terminal(events)
+        if isinstance(run.bridge, ReplayChannel) and run.emitter.stream_owner is run.emitter:
+            recent_streams.add(run.run_id, run.bridge)  # before it leaves the registry: a follower looks in both
+        run.ownership.unregister()
+        if run.scope.work or run.scope.grace_expired:
+            _with_abandoned_work[id(run)] = run
+        log.info("%s run %s has ended: %s", run.body.kind, run.run_id, run.scope.status.value, extra=run.ids)
+        run.settled.set()
         if parent is not None:
-            parent.owner._advance()
-
-    @property
-    def _records_terminal_event(self) -> bool:
-        """Whether its end is the run's, and not only that of this process's part in it."""
-        return True
-
-    def _unregister(self) -> None:
-        """Leave the registry, which remembers how it ended."""
-        registry.end(self.scope.owner, self.scope.status)
-
-    def _emit_terminal_events(self, events: list[Any]) -> None:
-        """A bound child's closing events: held while the whole tree is stopping, so that none is heard too early."""
-        teller = self.stream_owner
-        for event in events:
-            if teller.scope.status is RunStatus.cancelling:
-                if teller.on_event is not None:
-                    teller.on_event(event)
-                if teller.body.is_visible(event):
-                    teller.bridge.put_deferred(event)
-            else:
-                self._put(event)
+            parent.owner.advance()

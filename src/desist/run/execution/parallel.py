@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.status import RunStatus
 from desist.run.execution.branch import Branch, current_branch, enter_branch
-from desist.run.execution.interruption import cancel_many
+from desist.run.execution.cancel_decision import cancel_many
 from desist.run.execution.run import Run
 from desist.run.storage.values import CancelRequest
 

@@ -18,8 +18,7 @@ from desist.cancel.receipt import CancelReceipt, CancelRecord
 from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
 from desist.exceptions import ConfigurationError
-from desist.run.execution.emitter import Emitter
-from desist.run.execution.interruption import cancel_many
+from desist.run.execution.cancel_decision import cancel_many
 from desist.run.execution.run import Run, runs_with_abandoned_work
 from desist.run.storage.values import CancelRequest
 
@@ -274,7 +273,7 @@ def _stack(work: Any) -> str:
     return "" if stack is None else str(stack())
 
 
-def _quarantined(work: Any, run: Emitter | None) -> AbandonedCallInfo:
+def _quarantined(work: Any, run: Run | None) -> AbandonedCallInfo:
     stack = _stack(work)
     whose = run or work.owner
     ids = getattr(whose, "ids", {})
@@ -289,6 +288,6 @@ def _quarantined(work: Any, run: Emitter | None) -> AbandonedCallInfo:
     )
 
 
-def _since(run: Emitter, name: str) -> float | None:
+def _since(run: Run, name: str) -> float | None:
     given_up = run.record.abandoned if run.record else []
     return next((item.since for item in given_up if item.name == name), None)

@@ -1,0 +1,104 @@
+"""The end of a run whose record other processes see: its completion and their cancels compete in the store.
+
+Two locks meet here, always in this order: the store holds the record, then `decide` takes the lock of the tree. So the
+first decision wins, in this process and in all others.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from desist.exceptions import LeaseLostError
+from desist.run.execution.ownership import RunCoordinator
+from desist.run.execution.run_snapshot import to_stored
+from desist.run.storage.values import CancelRequest, StoredRun
+
+if TYPE_CHECKING:
+    from desist.run.execution.run import Run
+
+__all__ = ["EndConfirmation"]
+
+
+class EndConfirmation:
+    """Asks the store whether a run may complete or fail.
+
+    May be asked again: a child or a cancel that came in between sends the run back to work. Of one question the answer
+    and its timeout may both arrive, in any order, from different threads; `_closing` and `_store_error`, changed under
+    the lock, let exactly one of them settle the run.
+    """
+
+    def __init__(self, run: Run, shared: RunCoordinator) -> None:
+        self._run, self._shared = run, shared
+        self._closing: list[Any] | None = None  #: the closing events, once the store has let the run decide
+        self._store_error: BaseException | None = None  #: the answer timed out while `decide` was running
+        #: Whether the end was decided here because the store didn't answer; it is still to be stored.
+        self._decided_unconfirmed = False
+
+    def ask(self) -> None:
+        """Ask the store. Without the lock; the answer arrives in the store's thread."""
+        try:
+            answer = self._shared.end_run(self._run.run_id, self.decide)
+        except Exception as error:
+            self.on_failed(error)
+            return
+        answer.add_done_callback(self.on_answer)
+
+    def decide(self) -> StoredRun | None:
+        """Decide completion or failure; return the run to store, or None if it doesn't end now.
+
+        Called by the store's writer while the record is held: no other process can decide meanwhile. After a failed
+        answer the writer may still call this: then the end that was decided here is returned, to be stored.
+        """
+        run = self._run
+        with run.lock:
+            if not run.scope.confirm():
+                return to_stored(run, run.scope.status) if self._decided_unconfirmed else None
+        closing = run.finalizer.finish_output(run.scope.status)
+        with run.lock:
+            self._closing, error = closing, self._store_error
+        if error is not None:  # the answer timed out meanwhile: nothing else will settle the run
+            self._settle_unstored(error, closing)
+        return to_stored(run, run.scope.status)
+
+    def on_answer(self, done: Future[CancelRequest | None]) -> None:
+        """Act on the store's answer. In the store's thread, without the lock."""
+        error = done.exception()
+        request = None if error is not None else done.result()
+        if error is not None:
+            self.on_failed(error)
+        elif request is not None:
+            self._run.apply_cancel_request(request)
+        elif self._closing is not None:
+            self._run.finalizer.settle(self._closing)
+        else:  # a cancel of this process was first, or a child was started meanwhile
+            self._run.advance()
+
+    def on_failed(self, error: BaseException) -> None:
+        """Decide here, since the store can't answer in time; the output says that the end isn't confirmed as stored.
+
+        A lost lease is different: then another process decides, and this one must stop.
+        """
+        run = self._run
+        if isinstance(error, LeaseLostError) and not run.scope.status.is_final:
+            run.ownership_lost(str(error))
+            return
+        with run.lock:
+            decided_here = run.scope.confirm()
+            closing = self._closing
+            if not decided_here and closing is None and run.scope.status.is_final:
+                self._store_error = error  # `decide` is running in the writer: it settles the run
+                return
+            self._decided_unconfirmed = decided_here
+        if decided_here:
+            closing = run.finalizer.finish_output(run.scope.status)
+        if closing is not None:
+            self._settle_unstored(error, closing)
+        else:
+            run.advance()
+
+    def _settle_unstored(self, error: BaseException, closing: list[Any]) -> None:
+        run = self._run
+        self._shared.retry_in_background(to_stored(run, run.scope.status), error)
+        run.finalizer.note_store_error(error)
+        run.finalizer.settle(closing)

@@ -1,0 +1,54 @@
+"""A run as a store and other readers take it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from desist.cancel.status import RunStatus
+from desist.run.storage.values import StoredRun
+
+if TYPE_CHECKING:
+    from desist.run.execution.run import Run
+
+__all__ = ["snapshot", "to_stored"]
+
+#: Fields of outputs that grow while a run goes on.
+_GROWING = ("events", "messages", "step_results", "tools")
+
+
+def to_stored(run: Run, status: RunStatus) -> StoredRun:
+    """Return the run as a store takes it. The output isn't copied: a store encodes it before it returns, or owns it."""
+    parent, body, output = run.scope.parent, run.body, run.body.output
+    return StoredRun(
+        run_id=run.run_id,
+        kind=body.kind,
+        status=status,
+        output=output,
+        root_run_id=run.root.run_id,
+        parent_run_id=parent.run_id if parent else None,
+        session_id=getattr(output, "session_id", None),
+        owner_id=getattr(output, f"{body.kind}_id", None),
+        user_id=getattr(output, "user_id", None),
+        created_at=run.created_at,
+        resumable=parent is None and getattr(body, "resumable", False),
+        session=getattr(body, "session", None),
+        recorder=run.emitter.event_buffer,
+        options=run.limits.durable,
+    )
+
+
+def snapshot(run: Run) -> StoredRun:
+    """Return a live run as it is at this moment, with its partial content.
+
+    Growing lists are copied, under the lock: the body appends to them while the caller reads.
+    """
+    with run.lock:
+        output = copy.copy(run.body.output)
+        for name in _GROWING:
+            if isinstance(held := getattr(output, name, None), list):
+                setattr(output, name, list(held))
+        if output.content is None:
+            output.content = run.body.partial_content()
+        return replace(to_stored(run, run.status), output=output)
