@@ -27,21 +27,27 @@ def statuses() -> str:
     return f"```mermaid\n{diagram()}\n```\n\n| status | signal | becomes |\n|---|---|---|\n{rows}\n"
 
 
-def _contracts() -> Iterator[tuple[str, str]]:
-    """Yield the package and the layers of each import-linter contract, as Markdown."""
+def _contracts() -> Iterator[tuple[str, str, list[str]]]:
+    """Yield the package, the layers as Markdown, and the exceptions of each import-linter contract."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     for contract in settings["contracts"]:
-        yield ", ".join(contract["containers"]), "```text\n" + "\n".join(contract["layers"]) + "\n```\n"
+        layers = "```text\n" + "\n".join(contract["layers"]) + "\n```\n"
+        yield ", ".join(contract["containers"]), layers, contract.get("ignore_imports", [])
 
 
 def contracts() -> str:
-    """Return all import-linter contracts."""
-    return "\n".join(f"Inside `{package}`:\n\n{layers}" for package, layers in _contracts())
+    """Return all import-linter contracts, with the imports that are still exempt from them."""
+    texts = []
+    for package, layers, exempt in _contracts():
+        texts.append(f"Inside `{package}`:\n\n{layers}")
+        if exempt:
+            texts.append("Exempt:\n\n" + "".join(f"- `{edge}`\n" for edge in exempt))
+    return "\n".join(texts)
 
 
 def layers() -> str:
     """Return the contract of the top packages."""
-    return next(text for package, text in _contracts() if package == "desist")
+    return next(layers for package, layers, _ in _contracts() if package == "desist")
 
 
 PARTS = {"statuses": statuses, "contracts": contracts, "layers": layers}
