@@ -138,6 +138,14 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(file), f"{page.name} links to {target}, but {file.name} has no such heading"
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "promise.md"], ids=lambda page: page.name)
+def test_the_promise_links_the_tests_of_each_guarantee(page: Path) -> None:
+    """The README and the promise are the index of `tests/promise`: each file of a guarantee is linked there."""
+    linked = {Path(target).name for target in LINK.findall(page.read_text())}
+    files = {file.name for file in (ROOT / "tests" / "promise").glob("test_guarantee_*.py")}
+    assert files and not files - linked
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_names_exist(page: Path) -> None:
     """A page names no module, class, function, parameter, file or make target that doesn't exist."""

@@ -1,6 +1,6 @@
 """One run that is started, brought to a moment, and stopped from another thread; and what must hold afterwards.
 
-Used by the tests of this folder. A `Trial` runs in any of the four modes; `check_stopped` says what "cancelled" means.
+A `Trial` runs in any of the four modes; `check_stopped` says what "cancelled" means.
 """
 
 from __future__ import annotations

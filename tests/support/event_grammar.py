@@ -1,6 +1,6 @@
 """What order the events of a workflow's stream may come in: a state machine that is given one after the other.
 
-Used by the tests of this folder on streams with `stream_events=True`. It knows events, and nothing of how they are
+For streams with `stream_events=True`. It knows events, and nothing of how they are
 made.
 """
 

@@ -8,15 +8,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from process_census import PATIENCE, wait_gone
 
-HERE = str(Path(__file__).parent)
-HEAD = f"""
+HEAD = """
 import asyncio, os, sys
-sys.path.insert(0, {HERE!r})
 import process_functions as functions
 from desist.calls.process import run_in_process
 """
+
+
+@pytest.fixture(autouse=True)
+def functions_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The programs import `process_functions` of this folder."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
 
 
 def program(tmp_path: Path, text: str, **options: Any) -> subprocess.CompletedProcess[str]:
