@@ -66,8 +66,8 @@ class RunTasks:
             force: ignore shields, and repeat after a millisecond at first.
         """
         delay = 0.001 if force else 0.75 * grace
-        # Before `started`: a shield that is left in between clears the deadline of the shields, and this sets it anew.
-        # Such a deadline only lets the run wait for a task that has received its cancel.
+        # A shield that is left just now may leave a stale deadline behind: then the run only waits longer before it
+        # abandons a task that doesn't end.
         if not self.started and self._shields:
             self.shield_deadline = time.monotonic() + self._budget
         self.started = True
