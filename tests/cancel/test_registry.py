@@ -95,7 +95,7 @@ def test_a_live_id_is_not_given_twice() -> None:
     registry = RunRegistry()
     run = Live("r")
     registry.add(run)  # type: ignore[arg-type]
-    with pytest.raises(RunIdInUseError, match="'r' belongs to a run that is live"):
+    with pytest.raises(RunIdInUseError, match="'r' belongs to a live run"):
         registry.add(Live("r"))  # type: ignore[arg-type]
     registry.end(run, RunStatus.completed)  # type: ignore[arg-type]
     assert registry.cancel("r", USER).outcome is Outcome.finished

@@ -217,7 +217,7 @@ def test_events_that_arent_kept_any_more() -> None:
             while len(bridge._kept) > 3:
                 bridge._kept.popleft()
         answer = client.get(f"/v1/runs/{run_id}/events", headers={"Last-Event-ID": "2"})
-        assert answer.status_code == 410 and "aren't kept any more" in answer.json()["detail"]
+        assert answer.status_code == 410 and "are no longer stored" in answer.json()["detail"]
         cancel(client, run_id, 5.0)
 
 

@@ -1,4 +1,4 @@
-"""Stopping: what code that is run by desist may use, and what a cancel is made of.
+"""Cancellation: functions for code that runs in desist, and the values that describe a cancel.
 
 In a tool or step: `check_cancelled()`, `sleep(seconds)`, `on_cancel(callback)`, `with shield():`, `current_token()`.
 From outside: `desist.run.cancel`, or the `cancel` methods of workflows and agents.

@@ -1,4 +1,4 @@
-"""The truthful answer to a cancel request, and the record behind it that is stored and sent."""
+"""The answer to a cancel request, and the record of the cancel, which is stored and sent."""
 
 from __future__ import annotations
 
@@ -17,50 +17,55 @@ __all__ = ["Abandoned", "CancelReceipt", "CancelRecord", "CleanupResult"]
 
 @dataclass(slots=True, kw_only=True)
 class Abandoned:
-    """Work that Python couldn't stop within the grace: it may still run; its result is thrown away."""
+    """Work that could not be stopped within the grace: it may still run, and its result is dropped."""
 
     name: str
     kind: str  #: "thread", "task", "process", or of a hook "on_cancel" or "compensate"
-    blocked_in: str | None = None  #: its stack when it was given up, as text, where it could be read
+    blocked_in: str | None = None  #: its stack when it was abandoned, as text, where that could be read
     since: float | None = field(default_factory=time.time)  #: seconds since the epoch
 
 
 @dataclass(slots=True, kw_only=True)
 class CleanupResult:
-    """What became of a hook that cleaned up after a cancel."""
+    """The result of a cleanup hook after a cancel."""
 
     name: str
     kind: str  #: "on_cancel" or "compensate"
-    status: str = "running"  #: "running", "done", "failed" or "stopped", which is at the end of the grace
+    status: str = "running"  #: "running", "done", "failed" or "stopped" at the end of the grace
     error: str | None = None
     seconds: float | None = None
 
 
 @dataclass(slots=True, kw_only=True)
 class CancelRecord:
-    """What is known of a run's cancel: it stands in the output, the terminal event and the store."""
+    """The record of a run's cancel, in the output, the terminal event and the store.
+
+    Written under the lock of the run's tree, read by receipts without it: each field is assigned once, the
+    count and the lists only grow.
+    """
 
     source: Source
     reason: str | None = None
     by: str | None = None
-    requested_at: float | None = None  #: the request was accepted; seconds since the epoch, as are the others
-    delivered_at: float | None = None  #: the work was told
-    settled_at: float | None = None  #: the work was gone, or declared abandoned
+    requested_at: float | None = None  #: when the request was accepted; seconds since the epoch, as below
+    delivered_at: float | None = None  #: when the interruption of the work began
+    settled_at: float | None = None  #: when all work had ended or was declared abandoned
     abandoned: list[Abandoned] = field(default_factory=list)
     upstream_closed: int = 0  #: connections to providers that were closed
     cleanup: list[CleanupResult] = field(default_factory=list)  #: hooks and compensations, in the order they ran
 
     @classmethod
     def of(cls, reason: CancelReason) -> CancelRecord:
-        """Return the record of a request that was just accepted."""
+        """Return a new record for an accepted request."""
         return cls(source=reason.source, reason=reason.text, by=reason.by, requested_at=reason.requested_at)
 
 
 class CancelReceipt:
-    """What became of a cancel request. Truthy exactly when the run ends, or has ended, `CANCELLED`.
+    """The answer to a cancel request. Truthy if and only if the run ends, or has ended, `CANCELLED`.
 
-    `outcome` tells how this request was answered. Everything else is the run's: receipts of one cancel are equal,
-    whoever asked first.
+    `outcome` is the answer to this request and never changes. All other values are those of the run at the time of the
+    access: the first request wins, so the receipts of all requests of one cancel are equal. Safe to use from any
+    thread; a receipt holds no lock and keeps its run alive.
     """
 
     __slots__ = ("_latch", "_record", "_status", "outcome", "run_id")
@@ -74,7 +79,7 @@ class CancelReceipt:
         latch: Latch | None = None,
     ) -> None:
         self.outcome = outcome
-        self.run_id = run_id  #: of the run that was decided about: the tree's root, unless `scope="run"`
+        self.run_id = run_id  #: the run that the request was decided for: the root of the tree, unless `scope="run"`
         self._status = status
         self._record = record
         self._latch = latch
@@ -84,37 +89,37 @@ class CancelReceipt:
 
     @property
     def status(self) -> RunStatus | None:
-        """Where the run stands now: `CANCELLING`, then `CANCELLED`; None for an unknown run."""
+        """The current status of the run: `CANCELLING`, then `CANCELLED`; None for an unknown run."""
         return self._status()
 
     @property
     def record(self) -> CancelRecord | None:
-        """The cancel as it is recorded, or None if the run isn't cancelled."""
+        """The record of the cancel, or None if the run isn't cancelled."""
         return self._record
 
     @property
     def source(self) -> Source | None:
-        """What kind of thing asked first."""
+        """The source of the first request."""
         return self._record.source if self._record else None
 
     @property
     def reason(self) -> str | None:
-        """The words of whoever asked first."""
+        """The text of the first request."""
         return self._record.reason if self._record else None
 
     @property
     def by(self) -> str | None:
-        """Who asked first."""
+        """The requester of the first request."""
         return self._record.by if self._record else None
 
     @property
     def requested_at(self) -> float | None:
-        """When, in seconds since the epoch."""
+        """The time of the first request, in seconds since the epoch."""
         return self._record.requested_at if self._record else None
 
     @property
     def settled_at(self) -> float | None:
-        """When all work had stopped or was declared abandoned; None until then."""
+        """The time at which all work had ended or was declared abandoned; None until then."""
         return self._record.settled_at if self._record else None
 
     @property
@@ -124,13 +129,13 @@ class CancelReceipt:
 
     @property
     def upstream_closed(self) -> int:
-        """How many connections to providers were closed. Complete once settled."""
+        """The number of connections to providers that were closed. Complete once settled."""
         return self._record.upstream_closed if self._record else 0
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the run has settled, for at most `timeout` seconds; return whether it has.
 
-        For an unknown run there is nothing to wait for: False.
+        Returns at once for a run that isn't cancelled: True if it has finished, False if it is unknown.
         """
         return self._latch.wait(timeout) if self._latch else self.outcome is Outcome.finished
 

@@ -1,6 +1,6 @@
-"""Work that must not be torn: inside `with shield():` a cancel waits; it arrives when the block is left.
+"""`shield()`: a block that a cancel doesn't interrupt. The cancel is delivered when the block is left.
 
-The decision isn't delayed: the run is `CANCELLING` at once and starts nothing new. Only the interruption waits.
+The decision isn't delayed: the run is `CANCELLING` at once and starts nothing new. Only the interruption is deferred.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ def shield(budget: float | None = None) -> Iterator[None]:
     (`RunCancelled` is raised as the block is left). Outside of a run it does nothing.
 
     Parameters:
-        budget: seconds that the block may take from now on before a cancel counts it as abandoned. None: the grace
-            of the cancel. A forced cancel ends it at once.
+        budget: seconds that the block may take after a cancel before it counts as abandoned. None: the grace of the
+            cancel. A forced cancel ignores the shield.
     """
+    # The block gets a token of its own, which is never cancelled: nothing in it may raise `RunCancelled`.
     call = current_call.call
     if call is None:
         with _shield_task(budget):
@@ -39,6 +40,7 @@ def shield(budget: float | None = None) -> Iterator[None]:
             yield
     finally:
         call.leave_shield()
+    # Last, and not in `finally`: an error of the block isn't replaced.
     outer.check()
 
 
@@ -49,6 +51,7 @@ def _shield_task(budget: float | None) -> Iterator[None]:
         yield
         return
     task = asyncio.current_task()
+    # `leave_shield` cancels the task if a cancel was deferred: asyncio delivers it at the next `await`.
     tasks.enter_shield(task, budget)
     try:
         with use_token(CancelToken()):

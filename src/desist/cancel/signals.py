@@ -1,4 +1,4 @@
-"""Signals: telling a Ctrl-C from other cancellations, and leaving in order when the process is told to end."""
+"""Signals: distinguish Ctrl-C from other cancellations, and drain the runs on SIGTERM."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["cancellation_source", "drain_on_sigterm", "main_handles_interrupt"]
 
 
 def cancellation_source() -> Source:
-    """Return why the task at hand was cancelled from outside: by Ctrl-C under `asyncio.run`, or by whoever holds it.
+    """Return the source of a cancellation of the current task: Ctrl-C under `asyncio.run`, or other code.
 
-    `asyncio.Runner` turns the first Ctrl-C into a cancellation of its main task, and keeps count.
+    `asyncio.Runner` turns the first Ctrl-C into a cancellation of its main task and counts the signals.
     """
     handler = signal.getsignal(signal.SIGINT)
     runner = getattr(getattr(handler, "func", handler), "__self__", None)
@@ -30,50 +30,54 @@ def cancellation_source() -> Source:
 
 
 def main_handles_interrupt() -> bool:
-    """Whether the main thread is handling a Ctrl-C right now, in an `except` or `finally`."""
+    """Whether the main thread is in an `except` or `finally` block of a KeyboardInterrupt now. From any thread."""
     handled: Any = sys._current_exceptions().get(threading.main_thread().ident or 0)
     return isinstance(handled[1] if isinstance(handled, tuple) else handled, KeyboardInterrupt)
 
 
 @contextlib.contextmanager
 def drain_on_sigterm(timeout: float = 10.0) -> Iterator[None]:
-    """Inside the block, SIGTERM cancels all live runs, waits until they have settled, and ends the program with 0.
+    """Handle SIGTERM in the block: cancel all live runs, wait until they have settled, exit with status 0.
 
-    A library doesn't take signals unasked: a program that serves says so. Main thread only.
+    Main thread only. A second SIGTERM exits at once, without waiting for the event loop.
 
     Parameters:
-        timeout: seconds to wait at most.
+        timeout: seconds to wait for the runs at most.
 
     Raises:
         ValueError: not in the main thread.
     """
 
-    told = False
+    received = False
 
-    def leave(number: int, frame: FrameType | None) -> None:
-        nonlocal told
-        again, told = told, True
+    def handle(number: int, frame: FrameType | None) -> None:
+        # Runs in the main thread between any two instructions, which may hold any lock: so it takes none. The cancel
+        # is done by the timer thread, or after the main thread has unwound.
+        nonlocal received
+        again, received = received, True
         loop = asyncio._get_running_loop()
         if loop is None or again:
-            raise SystemExit(0)  # unwinds the main thread first: it may hold a lock that a cancel needs
-        # Raised here it would end whatever task is at it, as if that had failed. So: between two of them.
-        reaper.call_soon(_shut_down)  # though the loop be blocked
-        loop.call_soon_threadsafe(_shutdown_and_exit)
+            raise SystemExit(0)
+        # Raised here, SystemExit would end the task that runs now, as if that had failed. So it is raised in a
+        # callback of the loop, and the timer thread cancels the runs even if the loop is blocked. Both do so once: a
+        # run that is being cancelled ignores the second request.
+        reaper.call_soon(_cancel_all)
+        loop.call_soon_threadsafe(_cancel_all_and_exit)
 
     reaper.start()
-    before = signal.signal(signal.SIGTERM, leave)
+    before = signal.signal(signal.SIGTERM, handle)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-        if told:
+        if received:
             drain(timeout)
 
 
-def _shut_down() -> None:
+def _cancel_all() -> None:
     stop_all(Source.shutdown, "SIGTERM")
 
 
-def _shutdown_and_exit() -> None:
-    _shut_down()
+def _cancel_all_and_exit() -> None:
+    _cancel_all()
     raise SystemExit(0)

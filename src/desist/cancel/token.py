@@ -1,9 +1,9 @@
-"""The cooperative half of a cancel: a thread-safe flag with a tree, callbacks and interruptible waits.
+"""The cooperative half of a cancel: a thread-safe flag with child tokens, callbacks and interruptible waits.
 
-A token says *that* work must stop; the run decides *whether*. From the moment of that decision the tokens of the run
-say so, because they look at it; waking and calling who waits for it comes later. `cancel()` does both: `mark()` sets
-the flags of a token and of all below it and calls nothing, `deliver()` wakes and calls, children last, each isolated,
-so that one which fails can't keep the others from being called. Nothing here knows of runs, loops or models.
+A token tells code *that* it must stop; the run decides *whether*. The tokens of a run read its decision, so they are
+cancelled from the moment of the decision on; waking threads and calling callbacks comes later, in two steps: `mark`
+sets the flags of a token and of all tokens below it and calls nothing, `deliver` wakes and calls, parents first. An
+error in a callback is logged and does not stop the others. `cancel` does both steps.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import itertools
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from desist.cancel.context import current_call
@@ -31,37 +31,41 @@ _ids = itertools.count()
 
 
 class Decided(Protocol):
-    """What a token looks at: a run, as far as it is decided about."""
+    """The decision about a run, which its tokens read."""
 
     reason: CancelReason | None
 
 
 class CancelToken:
-    """Tells work that it must stop. Safe to use from any thread.
+    """A flag that tells code to stop. Safe to use from any thread.
 
-    A child is cancelled with its parent; cancelling a child leaves the parent alone.
+    A child is cancelled with its parent; cancelling a child doesn't cancel the parent.
+
+    Each token has a lock of its own. It protects the registration of callbacks and children against `mark`: a callback
+    or child is registered before the flag is set, and then `mark` and `deliver` find it, or the registration sees the
+    flag and calls or cancels at once. No callback is called with a lock held, and no two locks are held at once.
     """
 
-    __slots__ = ("__weakref__", "_bell", "_callbacks", "_children", "_lock", "_reason", "_urgent", "decided", "ids")
+    __slots__ = ("__weakref__", "_callbacks", "_children", "_event", "_lock", "_reason", "_urgent", "decided", "ids")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._callbacks: dict[int, Callable[[], object]] = {}
-        self._urgent: dict[int, Callable[[], object]] | None = None  #: those that are called before all others
+        self._urgent: dict[int, Callable[[], object]] | None = None  #: called before all others
         self._children: weakref.WeakSet[CancelToken] | None = None
-        self._bell: threading.Event | None = None
+        self._event: threading.Event | None = None
         self._reason: CancelReason | None = None
-        self.decided: Decided | None = None  #: its run: once that has a reason, so has this
-        self.ids: Mapping[str, str] | None = None  #: of its run, for the log
+        self.decided: Decided | None = None  #: the decision about its run; once that has a reason, so has this
+        self.ids: Mapping[str, str] | None = None  #: the ids of its run, for log records
 
     @property
     def cancelled(self) -> bool:
-        """Whether the work must stop."""
+        """Whether the code must stop."""
         return self.reason is not None
 
     @property
     def reason(self) -> CancelReason | None:
-        """Why, or None while nobody asked."""
+        """The reason of the cancel, or None. Set from the decision on, before `deliver` calls the callbacks."""
         if self._reason is not None or self.decided is None:
             return self._reason
         return self.decided.reason
@@ -81,15 +85,19 @@ class CancelToken:
         return token
 
     def cancel(self, reason: CancelReason | None = None) -> bool:
-        """Cancel this token and its children; return False if it was cancelled already. Never raises."""
+        """Cancel this token and its children; return False if that was done before. Never raises."""
         marked = self.mark(reason or CancelReason(source=Source.user))
         deliver(marked or ())
         return marked is not None
 
     def mark(self, reason: CancelReason) -> list[CancelToken] | None:
-        """Set the flag of this token and of all below it; return those to be delivered, or None if it was set before.
+        """Set the flags of this token and of all tokens below it, and call nothing.
 
-        Calls nothing: see `deliver`.
+        From any thread, also with the lock of a run held. Of two threads exactly one gets the list: the token's lock
+        decides.
+
+        Returns:
+            The tokens to pass to `deliver`, parents first; None if the flag of this token was set before.
         """
         if self._reason is not None:
             return None
@@ -106,11 +114,12 @@ class CancelToken:
                 if token._children is not None:
                     open_ += token._children
                     token._children = None
-                if token._callbacks or token._urgent or token._bell is not None:
-                    marked.append(token)  # else there is nobody to call: who comes now sees the flag
+                if token._callbacks or token._urgent or token._event is not None:
+                    marked.append(token)  # else there is nothing to call; a later registration sees the flag
         return marked
 
     def _take(self, urgent: bool) -> Iterable[Callable[[], object]]:
+        """Remove and return the callbacks: each is called once, however often the token is delivered."""
         with self._lock:
             if urgent:
                 taken, self._urgent = self._urgent or {}, None
@@ -119,24 +128,25 @@ class CancelToken:
         return taken.values()
 
     def check(self) -> None:
-        """Raise `RunCancelled` if the work must stop. Costs some 50 ns."""
+        """Raise `RunCancelled` if the code must stop. Takes some 50 ns."""
         if self._reason is not None or (self.decided is not None and self.decided.reason is not None):
             call = current_call.call
             if call is not None:
-                call.in_token_wait = True
+                call.in_token_wait = True  # the call knows of its cancel: no exception need be sent into its thread
             raise RunCancelled(self.reason)
 
     def on_cancel(self, callback: Callable[[], object], *, urgent: bool = False) -> Callable[[], None]:
-        """Call `callback()` once on cancel, in the thread that interrupts; at once if that has happened.
+        """Call `callback()` once on cancel, in the thread of the canceller; here and now if that has happened.
 
-        It must be quick and must not block: close a socket, set a flag, kill a child. Its errors are logged.
+        The callback must be quick and must not block: close a socket, set a flag, kill a child process. Its errors are
+        logged.
 
         Parameters:
-            callback: what to call.
-            urgent: before all that isn't: what costs money closes first.
+            callback: the function to call.
+            urgent: whether to call it before all callbacks that aren't: connections that cost money are closed first.
 
         Returns:
-            A function that takes the callback back.
+            A function that removes the callback. The callback may be running in another thread when that returns.
         """
         with self._lock:
             if self.reason is None:
@@ -147,38 +157,40 @@ class CancelToken:
                 else:
                     self._callbacks[key] = callback
                 return lambda: self._remove_callback(key)
-        self._isolated(callback)
+        self._call_isolated(callback)
         return lambda: None
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block this thread until cancelled, or for `timeout` seconds; return whether it was cancelled."""
         _refuse_on_loop()
         with self._lock:
-            if self._bell is None:
-                self._bell = threading.Event()
+            if self._event is None:
+                self._event = threading.Event()
             if self.reason is not None:
-                self._bell.set()
-            bell = self._bell
+                self._event.set()
+            event = self._event
         call = current_call.call
         if call is None:
-            return bell.wait(timeout)
-        call.in_token_wait = True  # it will hear of a cancel by itself: nobody need raise one in it
-        told = bell.wait(timeout)
-        call.in_token_wait = told
-        return told
+            return event.wait(timeout)
+        # Before the wait: a canceller that sees this sends no exception, and the event wakes the thread. Reset after a
+        # timeout only: a call that was woken knows of its cancel.
+        call.in_token_wait = True
+        cancelled = event.wait(timeout)
+        call.in_token_wait = cancelled
+        return cancelled
 
     def sleep(self, seconds: float) -> None:
-        """Sleep like `time.sleep`, but end at once with `RunCancelled` on cancel."""
+        """Sleep like `time.sleep`, but raise `RunCancelled` at once on cancel."""
         if self.wait(seconds):
             raise RunCancelled(self.reason)
 
-    def _isolated(self, callback: Callable[[], object]) -> None:
+    def _call_isolated(self, callback: Callable[[], object]) -> None:
         try:
             callback()
         except (Exception, RunCancelled, asyncio.CancelledError):
-            whose = self.ids["run_id"] if self.ids else "none"
-            words = "an on_cancel callback of run %s failed: %r"
-            log.warning(words, whose, callback, exc_info=True, extra=self.ids)
+            run_id = self.ids["run_id"] if self.ids else "none"
+            message = "an on_cancel callback of run %s failed: %r"
+            log.warning(message, run_id, callback, exc_info=True, extra=self.ids)
 
     def _remove_callback(self, key: int) -> None:
         with self._lock:
@@ -190,21 +202,24 @@ class CancelToken:
         return f"<CancelToken {'cancelled: ' + str(self.reason) if self.cancelled else 'live'}>"
 
 
-def deliver(marked: Iterable[CancelToken]) -> None:
-    """Wake and call who wants to know of marked tokens: all that is urgent, then the others. A second time, nobody."""
+def deliver(marked: Collection[CancelToken]) -> None:
+    """Wake the waiting threads and call the callbacks of marked tokens: the urgent ones of all tokens first.
+
+    In the canceller's thread or a helper thread, without any lock. A second call finds no callbacks.
+    """
     for token in marked:
         deliver_urgent(token)
     for token in marked:
-        if token._bell is not None:
-            token._bell.set()
+        if token._event is not None:
+            token._event.set()
         for callback in token._take(urgent=False):
-            token._isolated(callback)
+            token._call_isolated(callback)
 
 
 def deliver_urgent(token: CancelToken) -> None:
-    """Call what is urgent about a marked token."""
+    """Call the urgent callbacks of a marked token. A second call finds none."""
     for callback in token._take(urgent=True):
-        token._isolated(callback)
+        token._call_isolated(callback)
 
 
 def _refuse_on_loop() -> None:
@@ -212,22 +227,22 @@ def _refuse_on_loop() -> None:
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    raise RuntimeError("token.sleep() and token.wait() would block this event loop: await asyncio.sleep() instead")
+    raise RuntimeError("token.sleep() and token.wait() would block this event loop: use await asyncio.sleep() instead")
 
 
 def current_token() -> CancelToken:
-    """Return the token of the run that this code works for; outside of any run, one that nobody cancels."""
+    """Return the token of the run that this code works for; outside of any run, a new one that is never cancelled."""
     return _current.get() or CancelToken()
 
 
 @contextlib.contextmanager
 def use_token(token: CancelToken) -> Iterator[CancelToken]:
     """Make `token` the current one inside the block."""
-    mark = _current.set(token)
+    previous = _current.set(token)
     try:
         yield token
     finally:
-        _current.reset(mark)
+        _current.reset(previous)
 
 
 def set_current(token: CancelToken) -> contextvars.Token[Any]:
@@ -241,10 +256,10 @@ def check_cancelled() -> None:
 
 
 def sleep(seconds: float) -> None:
-    """Sleep in a sync tool, ending at once with `RunCancelled` when the run is cancelled."""
+    """Sleep in a sync tool; raise `RunCancelled` at once when the run is cancelled."""
     current_token().sleep(seconds)
 
 
 def on_cancel(callback: Callable[[], object]) -> Callable[[], None]:
-    """Call `callback()` once when the current run is cancelled; return a function that takes it back."""
+    """Call `callback()` once when the current run is cancelled; return a function that removes the callback."""
     return current_token().on_cancel(callback)

@@ -1,7 +1,7 @@
-"""The home loop: the event loop on which runs of sync callers live, in a thread of its own.
+"""The background loop: the event loop of runs of sync callers, in a daemon thread.
 
-Started on first use, forgotten in a forked child, and drained when the interpreter ends: what still runs then is
-cancelled, its cleanup gets its grace, and the loop is stopped.
+The loop starts on first use. A forked child starts its own. The loop is stopped when the interpreter exits, after the
+live runs were cancelled and have settled (`desist.cancel.shutdown`) and the actions of `register_at_exit` were run.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class BackgroundLoop:
         self._thread: threading.Thread | None = None
 
     def loop(self) -> asyncio.AbstractEventLoop:
-        """Return the loop, starting it if need be."""
-        loop = self._loop
+        """Return the loop, starting it if need be. From any thread."""
+        loop = self._loop  # without the lock: assigned last, when the loop can be used
         if loop is not None:
             return loop
         with self._lock:
@@ -39,11 +39,11 @@ class BackgroundLoop:
             return self._loop
 
     def is_running_here(self) -> bool:
-        """Whether this code runs on the home loop."""
+        """Whether this code runs on the background loop."""
         return self._thread is not None and self._thread.ident == threading.get_ident()
 
     def ensure_not_on_loop(self) -> None:
-        """Raise `RuntimeError` if this code runs on the home loop: waiting here would block what is waited for."""
+        """Raise `RuntimeError` if this code runs on the background loop, where waiting for a run would deadlock."""
         if self.is_running_here():
             raise RuntimeError("run() would block the loop that it needs: in async code, await arun() instead")
 
@@ -51,10 +51,14 @@ class BackgroundLoop:
     def _work(loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         loop.run_forever()
-        loop.run_until_complete(loop.shutdown_asyncgens())  # clients close their connections
+        # After `close`: HTTP clients close their connections in the `finally` of their generators.
+        loop.run_until_complete(loop.shutdown_asyncgens())
 
     def close(self, timeout: float = 1.0) -> None:
-        """Stop the loop; wait at most `timeout` seconds for its thread."""
+        """Stop the loop; wait at most `timeout` seconds for its thread. A second call does nothing.
+
+        A thread that is still alive then (user code blocks the loop) keeps its loop, which must not be closed under it.
+        """
         loop, thread = self._loop, self._thread
         self._loop = self._thread = None
         if loop is None or thread is None:
@@ -65,17 +69,17 @@ class BackgroundLoop:
             loop.close()
 
     def reset_after_fork(self) -> None:
-        """Start anew, in a forked child: the thread isn't here."""
+        """Reset, in a forked child: the thread doesn't exist there, and another thread may have held the lock."""
         self._lock = threading.Lock()
         self._loop = self._thread = None
 
 
-#: The home loop of this process.
+#: The background loop of this process.
 background_loop = BackgroundLoop()
 
 
 def register_at_exit(action: Callable[[], object]) -> None:
-    """Call `action()` when the interpreter ends, once the live runs have been drained. It must be quick."""
+    """Call `action()` when the interpreter exits, after the live runs have settled. The action must be quick."""
     _exit_actions.append(action)
 
 

@@ -1,7 +1,7 @@
-"""Blocking work beside the loop: name look-ups, slow imports, certificates, reads from a disk. For every floor above.
+"""Blocking work of the library itself beside an event loop: name look-ups, slow imports, certificates, disk reads.
 
-A daemon thread for each call and not the loop's executor: abandoned work then holds neither the loop's end nor the
-interpreter's. Must know nothing of runs.
+Each call has a daemon thread of its own instead of a thread of the loop's executor: a call that is abandoned then
+delays neither the end of the loop nor the exit of the interpreter.
 """
 
 from __future__ import annotations
@@ -17,27 +17,28 @@ T = TypeVar("T")
 
 
 async def to_daemon_thread(work: Callable[[], T], name: str) -> T:
-    """Return `work()`, run in a daemon thread called `name`; raise what it raises.
+    """Call `work()` in a daemon thread called `name`; return its result or raise its exception.
 
-    A cancel leaves at once. The thread goes on to its end and nobody hears of it.
+    A task that is cancelled leaves at once; the thread runs to its end and its result is dropped.
     """
     loop = asyncio.get_running_loop()
     result: asyncio.Future[Any] = loop.create_future()
 
     def body() -> None:
         try:
-            answer, value = result.set_result, work()
+            resolve, value = result.set_result, work()
         except BaseException as error:
-            answer, value = result.set_exception, error  # type: ignore[assignment]
+            resolve, value = result.set_exception, error  # type: ignore[assignment]
         try:
-            loop.call_soon_threadsafe(_settle, result, answer, value)
+            loop.call_soon_threadsafe(_resolve, result, resolve, value)
         except RuntimeError:
-            pass  # the loop was closed meanwhile: nobody waits
+            pass  # the loop was closed meanwhile: no task awaits the result
 
     threading.Thread(target=body, name=name, daemon=True).start()
     return await result  # type: ignore[no-any-return]
 
 
-def _settle(result: asyncio.Future[Any], answer: Callable[[Any], None], value: Any) -> None:
+def _resolve(result: asyncio.Future[Any], resolve: Callable[[Any], None], value: Any) -> None:
+    """Resolve the future on its loop, unless the awaiting task was cancelled."""
     if not result.done():
-        answer(value)
+        resolve(value)

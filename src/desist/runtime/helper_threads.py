@@ -1,7 +1,7 @@
-"""A few threads for what a caller of `cancel()` must not be held by: interrupting many calls, asking a database.
+"""A few threads for work that must not delay a caller of `cancel()`: interrupting many calls, querying a database.
 
-Handing over neither waits nor starts a thread: a job is put into a queue, and the reaper sees to it that somebody
-takes it. Daemon threads, so that none holds the interpreter's exit. Must know nothing of runs.
+`hand_over` neither waits nor starts a thread: it puts the job into a queue, and the timer thread starts threads for
+the queue. The threads are daemon threads, so that none delays the interpreter's exit.
 """
 
 from __future__ import annotations
@@ -21,42 +21,51 @@ log = logging.getLogger("desist.cancel")
 
 #: Seconds after which an idle thread ends.
 IDLE = 10.0
-#: How many pieces of shared work make another thread worth while.
-WORTH = 32
+#: How many pieces of shared work are worth another thread.
+PIECES_PER_THREAD = 32
 
 Job = Callable[[], object]
 
 
 class HelperThreads:
-    """At most `most` threads, and what they have to do, in the order in which it was handed over."""
+    """At most `max_threads` threads, which take jobs in the order in which they were handed over.
 
-    def __init__(self, name: str, most: int) -> None:
-        self._name, self._most = name, most
+    The lock protects the two counts. It is held for a few instructions, and by the timer thread while it starts
+    threads; a caller of `hand_over` never takes it.
+    """
+
+    def __init__(self, name: str, max_threads: int) -> None:
+        self._name, self._max_threads = name, max_threads
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._alive = self._busy = 0
 
     def hand_over(self, job: Job) -> None:
-        """Have `job()` done soon, in another thread. From any thread; returns at once."""
+        """Call `job()` soon, in another thread. From any thread, with any lock held; returns at once."""
         self._jobs.put(job)
         reaper.start()
-        reaper.call_soon(self._staff)
+        reaper.call_soon(self._start_threads)  # after the job is in the queue: it counts the jobs
 
     def share(self, pieces: Iterable[Job], last: Job) -> None:
-        """Do all `pieces`, which don't depend on one another, with whoever is free; then call `last()` once.
+        """Call all `pieces`, which must not depend on one another, in all free threads; then call `last()` once.
 
-        Called in one of these threads, which takes part. It returns when no piece is left to begin.
+        Called in one of these threads, which takes part. Returns when no piece is left to start; pieces may still run
+        in other threads, and the thread that ends the last of them calls `last`.
         """
         left = deque(pieces)
         shared = _Shared(left, last)
-        for _ in range(min(self._most - 1, len(left) // WORTH)):
+        for _ in range(min(self._max_threads - 1, len(left) // PIECES_PER_THREAD)):
             self.hand_over(shared.work)
         shared.work()
 
-    def _staff(self) -> None:
-        """Start threads for what waits. Called by the reaper."""
+    def _start_threads(self) -> None:
+        """Start threads for the waiting jobs. In the timer thread, once for each job.
+
+        Without any thread, and if none can be started, the jobs are done here: late timers are better than a cancel
+        that is never carried out.
+        """
         with self._lock:
-            wanted = min(self._most, self._busy + self._jobs.qsize())
+            wanted = min(self._max_threads, self._busy + self._jobs.qsize())
             try:
                 while self._alive < wanted:
                     threading.Thread(target=self._work, name=self._name, daemon=True).start()
@@ -64,9 +73,9 @@ class HelperThreads:
             except RuntimeError:  # the system has no more threads, or the interpreter is ending
                 if self._alive:
                     return
-        while not self._alive:  # nobody else will do it
+        while not self._alive:
             try:
-                _do(self._jobs.get_nowait())
+                _call(self._jobs.get_nowait())
             except queue.Empty:
                 return
 
@@ -76,64 +85,66 @@ class HelperThreads:
                 job = self._jobs.get(timeout=IDLE)
             except queue.Empty:
                 with self._lock:
-                    if self._jobs.empty():  # what is put from here on is seen by `_staff`, which comes after it
+                    # Under the lock: a job that is put after this is followed by a `_start_threads`, which waits for
+                    # the lock and doesn't count this thread any more.
+                    if self._jobs.empty():
                         self._alive -= 1
                         return
                 continue
             with self._lock:
                 self._busy += 1
-            _do(job)
+            _call(job)
             del job
             with self._lock:
                 self._busy -= 1
 
-    def forget(self) -> None:
-        """Start anew, in a forked child: the threads aren't here, and what they had to do is the parent's."""
-        self.__init__(self._name, self._most)  # type: ignore[misc]
+    def reset_after_fork(self) -> None:
+        """Reset, in a forked child: the threads don't exist there, and the jobs are the parent's."""
+        self.__init__(self._name, self._max_threads)  # type: ignore[misc]
 
 
 class _Shared:
-    """Pieces of work that several threads take from."""
+    """Pieces of work that several threads take; `popleft` is atomic, so each piece is taken once."""
 
     def __init__(self, left: deque[Job], last: Job) -> None:
         self._left, self._last = left, last
         self._lock = threading.Lock()
-        self._open, self._over = len(left), False  #: pieces that aren't done; whether `last` was called
+        self._open, self._finished = len(left), False  #: pieces that aren't done; whether `last` is called or was
 
     def work(self) -> None:
-        """Do pieces until none is left to begin."""
+        """Call pieces until none is left to start. In several threads; a thread that comes late finds none."""
         done = 0
         while True:
             try:
                 piece = self._left.popleft()
             except IndexError:
                 break
-            _do(piece)
+            _call(piece)
             done += 1
         with self._lock:
             self._open -= done
-            ends = not self._open and not self._over
-            self._over = self._over or ends
-        if ends:
-            _do(self._last)
+            is_last = not self._open and not self._finished
+            self._finished = self._finished or is_last
+        if is_last:
+            _call(self._last)
 
 
-def _do(job: Job) -> None:
+def _call(job: Job) -> None:
     try:
         job()
-    except Exception:  # whatever it was, the others must be done
-        log.exception("something could not be interrupted: %r", job)
+    except Exception:  # the other jobs must be done
+        log.exception("a job of a helper thread failed: %r", job)
 
 
-#: Who interrupts the work of cancelled runs: never held up by a database.
+#: Interrupt the calls of cancelled runs. Separate from the others: a database that hangs must not delay these.
 interrupting_helpers = HelperThreads("desist-interrupt", 4)
-#: Who asks databases and managers.
+#: Query databases and cancellation managers.
 asking_helpers = HelperThreads("desist-ask", 4)
 
 
-def _forget_in_child() -> None:
-    interrupting_helpers.forget()
-    asking_helpers.forget()
+def _reset_after_fork() -> None:
+    interrupting_helpers.reset_after_fork()
+    asking_helpers.reset_after_fork()
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+os.register_at_fork(after_in_child=_reset_after_fork)

@@ -10,7 +10,11 @@ __all__ = ["Latch"]
 
 
 class Latch:
-    """A fact that becomes true once, waited for by threads and loops alike."""
+    """A one-way event for threads and event loops.
+
+    The lock protects the list of callbacks and is not held while they are called, so a callback may use the latch. A
+    callback is called once: by `set`, or by `add_done_callback` if the latch was set before.
+    """
 
     __slots__ = ("_callbacks", "_lock", "_set")
 
@@ -21,11 +25,14 @@ class Latch:
 
     @property
     def is_set(self) -> bool:
-        """Whether it has happened."""
+        """Whether the latch was set. Needs no lock: it never becomes false again."""
         return self._set
 
     def set(self) -> None:
-        """It has happened; wake everybody."""
+        """Set the latch and call the callbacks, in the order in which they were added. From any thread.
+
+        A second call returns at once, perhaps before the first has called all callbacks.
+        """
         with self._lock:
             if self._set:
                 return
@@ -35,7 +42,7 @@ class Latch:
             callback()
 
     def add_done_callback(self, callback: Callable[[], None]) -> None:
-        """Call `callback()` when it happens, at once if it has. It must not raise or block."""
+        """Call `callback()` in the thread that sets the latch, or here if it is set. It must not raise or block."""
         with self._lock:
             if not self._set:
                 self._callbacks.append(callback)
@@ -43,32 +50,32 @@ class Latch:
         callback()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait in this thread for at most `timeout` seconds; return whether it has happened."""
+        """Wait in this thread for at most `timeout` seconds; return whether the latch was set."""
         if self._set:
             return True
-        bell = threading.Event()
-        self.add_done_callback(bell.set)
-        return bell.wait(timeout)
+        event = threading.Event()
+        self.add_done_callback(event.set)
+        return event.wait(timeout)
 
     async def wait_async(self) -> None:
-        """Wait on this loop."""
+        """Wait on this loop until the latch is set."""
         if self._set:
             return
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        home = threading.get_ident()
+        loop_thread = threading.get_ident()
 
-        def answer() -> None:
-            if not future.done():
+        def resolve() -> None:
+            if not future.done():  # the waiting task may have been cancelled
                 future.set_result(None)
 
         def wake() -> None:
-            if threading.get_ident() == home and not loop.is_closed():
-                answer()
+            if threading.get_ident() == loop_thread and not loop.is_closed():
+                resolve()  # a future may be resolved directly on the thread of its loop only
                 return
             try:
-                loop.call_soon_threadsafe(answer)
-            except RuntimeError:  # the loop is closed
+                loop.call_soon_threadsafe(resolve)
+            except RuntimeError:  # the loop is closed: no task waits
                 pass
 
         self.add_done_callback(wake)

@@ -1,8 +1,8 @@
-"""How a cancel reaches the tasks of a run: once, and again with back-off while they live.
+"""The asyncio tasks of a run, and how a cancel is delivered to them.
 
 An asyncio cancellation is delivered at one `await`; code that swallows it goes on. Delivering it at every await (as
-level-triggered scopes do) would break the `await` in a user's `finally`, which guarantee 11 lets run. So: once at
-once, again when three quarters of the grace are over, then with back-off for as long as a task lives.
+level-triggered scopes do) would break the `await` in a user's `finally`, which guarantee 11 lets run. So a cancel is
+delivered at once, again when three quarters of the grace are over, then with back-off until the tasks have ended.
 """
 
 from __future__ import annotations
@@ -24,21 +24,25 @@ SLOWEST = 1.0
 
 
 class RunTasks:
-    """The tasks of one run, all on one loop; those under a shield are spared until they leave it."""
+    """The tasks of one run, all on one loop. A cancel of a task in a shield is deferred until the task leaves it.
+
+    All fields but `loop`, `started` and `shield_deadline` belong to the thread of the loop; those three are also read
+    and written by cancellers, without a lock: each is a single assignment.
+    """
 
     __slots__ = ("_budget", "_deferred_cancels", "_live", "_shields", "loop", "shield_deadline", "started")
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.started = False  #: whether a cancel was delivered at all
+        self.started = False  #: whether a cancel was requested
         self.shield_deadline = 0.0  #: seconds of `time.monotonic`
         self._live: set[asyncio.Task[Any]] = set()
         self._shields: dict[object, int] = {}
-        self._budget = 0.0  #: seconds that those under a shield may take after a cancel
+        self._budget = 0.0  #: seconds that the current shields may last after a cancel
         self._deferred_cancels: set[object] = set()
 
     def start(self, work: Coroutine[Any, Any, Any], context: Context | None = None) -> asyncio.Task[Any]:
-        """Start a task of this run. On the loop's thread."""
+        """Start a task of this run. On the thread of the loop."""
         assert self.loop is not None
         task = self.loop.create_task(work, context=context)
         self._live.add(task)
@@ -46,91 +50,101 @@ class RunTasks:
         return task
 
     def __contains__(self, task: asyncio.Task[Any]) -> bool:
-        """Whether `task` is one of these."""
+        """Whether `task` belongs to this run and hasn't ended."""
         return task in self._live
 
-    def cancel_until_done(self, grace: float, alive: Callable[[], bool], *, force: bool = False) -> None:
-        """Cancel the tasks, and keep at it. From any thread.
+    def cancel_until_done(self, grace: float, is_alive: Callable[[], bool], *, force: bool = False) -> None:
+        """Cancel the tasks, and repeat that until they have ended. From any thread; returns at once.
+
+        Every delivery runs on the thread of the loop: `Task.cancel` isn't thread-safe. A blocked loop delivers late. A
+        second call (a forced cancel after an ordinary one) starts a second series beside the first; both end when
+        `is_alive()` is false. A run that was cancelled before it got a loop has no tasks, and none are started.
 
         Parameters:
-            grace: seconds within which cleanup isn't disturbed again.
-            alive: says whether there is anybody left to deliver to.
-            force: shields don't count, and deliveries are a millisecond apart at first.
+            grace: seconds in which cleanup isn't cancelled a second time.
+            is_alive: whether a task is left; called on the thread of the loop.
+            force: ignore shields, and repeat after a millisecond at first.
         """
-        pause = 0.001 if force else 0.75 * grace
+        delay = 0.001 if force else 0.75 * grace
+        # A shield that is left just now may leave a stale deadline behind: then the run only waits longer before it
+        # abandons a task that doesn't end.
         if not self.started and self._shields:
             self.shield_deadline = time.monotonic() + self._budget
         self.started = True
 
-        def again() -> None:
-            nonlocal pause
-            if not alive():
+        def deliver() -> None:
+            nonlocal delay
+            if not is_alive():
                 return
             self._cancel_all(force)
-            self._call_later(pause, again)
-            pause = min(2 * max(pause, 0.001), SLOWEST)
+            self._call_later(delay, deliver)
+            delay = min(2 * max(delay, 0.001), SLOWEST)
 
         if self.loop is not None:
             try:
-                self.loop.call_soon_threadsafe(again)
-            except RuntimeError:  # the loop is closed; what lives on it can't run any more
+                self.loop.call_soon_threadsafe(deliver)
+            except RuntimeError:  # the loop is closed: no task of it can run any more
                 pass
 
-    def _call_later(self, pause: float, action: Callable[[], None]) -> None:
+    def _call_later(self, delay: float, action: Callable[[], None]) -> None:
         assert self.loop is not None
-        self.loop.call_later(pause, action)
+        self.loop.call_later(delay, action)
 
     def _cancel_all(self, force: bool) -> None:
+        """Cancel every live task. On the thread of the loop. A deferred cancel is delivered once, however often due."""
         for task in list(self._live):
             if not force and task in self._shields:
                 self._deferred_cancels.add(task)
             else:
                 task.cancel()
 
-    def enter_shield(self, who: object, budget: float | None) -> None:
-        """Spare `who`, for `budget` seconds after a cancel."""
-        self._shields[who] = self._shields.get(who, 0) + 1
+    def enter_shield(self, task: object, budget: float | None) -> None:
+        """Defer cancels of `task`, after a cancel for at most `budget` seconds. On the thread of the loop.
+
+        Shields nest: the longest budget holds. A budget that is asked for after the cancel doesn't count.
+        """
+        self._shields[task] = self._shields.get(task, 0) + 1
         if budget is not None and not self.started:
             self._budget = max(self._budget, budget)
 
-    def leave_shield(self, who: object) -> None:
-        """Spare it no more; deliver what is owed."""
-        depth = self._shields.pop(who) - 1
+    def leave_shield(self, task: object) -> None:
+        """Stop deferring cancels if this was the outermost shield, and deliver a deferred one at the next `await`."""
+        depth = self._shields.pop(task) - 1
         if depth:
-            self._shields[who] = depth
+            self._shields[task] = depth
             return
         if not self._shields:
             self.shield_deadline = self._budget = 0.0
-        if who in self._deferred_cancels:
-            self._deferred_cancels.discard(who)
-            if isinstance(who, asyncio.Task):
-                who.cancel()
+        if task in self._deferred_cancels:
+            self._deferred_cancels.discard(task)
+            if isinstance(task, asyncio.Task):
+                task.cancel()
 
     def stack(self) -> str:
-        """Return where the tasks that still live stand, as text."""
-        return "".join(_where(task) for task in list(self._live) if not task.done())
+        """Return the stacks of the live tasks as text. From any thread."""
+        return "".join(_format_stack(task) for task in list(self._live) if not task.done())
 
 
-def _where(task: asyncio.Task[Any]) -> str:
-    """Return the frames of a task, from its outermost coroutine to what it awaits."""
-    inside: Any = task.get_coro()
+def _format_stack(task: asyncio.Task[Any]) -> str:
+    """Return the frames of a task as text, from its outermost coroutine to the innermost one."""
+    inner: Any = task.get_coro()
     rows = traceback.StackSummary()
-    while inside is not None:
+    while inner is not None:
         for kind in ("cr", "gi", "ag"):
-            frame = getattr(inside, f"{kind}_frame", None)
+            frame = getattr(inner, f"{kind}_frame", None)
             if frame is not None:
                 code = frame.f_code
                 rows.append(traceback.FrameSummary(code.co_filename, frame.f_lineno, code.co_name))
                 break
-        inside = getattr(inside, "cr_await", None) or getattr(inside, "gi_yieldfrom", None)
+        inner = getattr(inner, "cr_await", None) or getattr(inner, "gi_yieldfrom", None)
     return "".join(rows.format())
 
 
 def current_tasks() -> RunTasks | None:
-    """Return the tasks that this code belongs to, or None outside of a run."""
+    """Return the tasks of the run that this code works for, or None outside of a run."""
     return _current.get()
 
 
 def set_tasks(tasks: RunTasks) -> None:
-    """Make `tasks` those that this context belongs to."""
+    """Make `tasks` the tasks of this context's run."""
     _current.set(tasks)

@@ -1,11 +1,10 @@
-"""Looking at what another thread is in, without ever holding one of its frames.
+"""Read the stack of another thread without ever holding one of its frames.
 
-A frame that is looked at while its thread is just leaving it becomes an object that CPython 3.11 doesn't know of: once
-the thread goes on, every use of it is a read of memory that is gone, and crashes sooner or later. So the whole look is
-one call of C code, in which the GIL isn't given up and no other thread can move; afterwards only code objects and
-numbers are left. What asks audit hooks (the attribute `f_code` does) has no place in it: a hook is Python code, and
-can lose the GIL.
-Called by `async_exception_safety` and by whoever tells where a thread is.
+A frame object that is created while its thread is leaving the frame isn't known to CPython 3.11: once the thread goes
+on, every use of the object reads freed memory, and crashes sooner or later. So the whole sample is one call of C code,
+which doesn't release the GIL, so that no other thread can run; only code objects and numbers are left afterwards.
+Nothing in the call may raise an audit event (the attribute `f_code` does): an audit hook is Python code, in which the
+GIL can be released.
 """
 
 from __future__ import annotations
@@ -38,19 +37,20 @@ _sampling = threading.Lock()
 
 
 def iter_frames(thread: int) -> Iterator[FrameType]:
-    """Return the frames of a thread, the innermost first; a KeyError in the middle if it is gone.
+    """Return an iterator over the frames of a thread, the innermost first. It raises KeyError if the thread is gone.
 
-    All C code. It must be used up in one call of C code, inside `with_gc_disabled`.
+    All C code. It must be exhausted in one call of C code, inside `with_gc_disabled`.
     """
     innermost: Iterator[Any] = islice(map(itemgetter(thread), iter(sys._current_frames, None)), 1)
     return takewhile(bool, accumulate(chain(innermost, repeat("f_back")), getattr))
 
 
 def with_gc_disabled(func: Callable[[], T]) -> T:
-    """Call something that calls `sys._current_frames`, while no garbage is collected.
+    """Call `func()`, which calls `sys._current_frames`, while the garbage collector is disabled.
 
-    It holds a lock of the interpreter's. If a collection began in it, finalizers would run with that lock held, wait
-    for the GIL, and whoever has the GIL and starts a thread waits for the lock: so CPython 3.11 hangs for ever.
+    `sys._current_frames` holds a lock of the interpreter. If a collection began in it, finalizers would run with that
+    lock held and could release the GIL; a thread that gets the GIL and starts a thread waits for the lock: a deadlock
+    of CPython 3.11. The lock here keeps two callers from enabling the collector for each other.
     """
     with _sampling:
         collecting = gc.isenabled()
@@ -63,7 +63,7 @@ def with_gc_disabled(func: Callable[[], T]) -> T:
 
 
 def sample_stack(thread: int) -> list[tuple[CodeType, int]]:
-    """Return where a thread is: code and line number of each frame, the innermost first. [] if it is gone."""
+    """Return code and line number of each frame of a thread, the innermost first; [] if the thread is gone."""
     ours, theirs = tee(iter_frames(thread))
     rows = zip(map(code_of, ours), map(_line_of, theirs), strict=False)
     try:

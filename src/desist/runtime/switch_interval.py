@@ -1,8 +1,8 @@
 """The interpreter's switch interval while tool threads run.
 
 One busy Python thread holds the interpreter lock for 5 ms at a time, so a cancel takes 16-21 ms to get through (p99),
-with two of them 47-57 ms; at 0.1 ms it takes 1-2 ms, and the busy threads' loss is within the noise. The setting is the
-whole process's: it is changed while at least one tool thread works, put back after that, and can be left alone.
+with two of them 47-57 ms; at 0.1 ms it takes 1-2 ms, and the busy threads' loss is within the noise. The setting
+belongs to the whole process: it is changed while at least one call runs in a worker thread, and restored after that.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _before: float | None = None
 
 
 def set_switch_interval(seconds: float | None) -> None:
-    """Choose the interval that is set while tool threads run; None leaves the interpreter's own alone.
+    """Set the interval that is used while tool threads run; None leaves that of the interpreter unchanged.
 
     Parameters:
-        seconds: more than 0; the interpreter's own is 0.005.
+        seconds: more than 0; the default of the interpreter is 0.005.
 
     Raises:
-        ValueError: it isn't.
+        ValueError: `seconds` is not more than 0.
     """
     global _wanted
     if seconds is not None and seconds <= 0:
@@ -34,7 +34,7 @@ def set_switch_interval(seconds: float | None) -> None:
 
 
 def lower_switch_interval() -> None:
-    """A tool thread begins to work."""
+    """Count a call that starts in a worker thread; the first lowers the interval. In that thread."""
     global _working, _before
     with _lock:
         _working += 1
@@ -44,7 +44,7 @@ def lower_switch_interval() -> None:
 
 
 def restore_switch_interval() -> None:
-    """It has ended."""
+    """Count a call that has ended; the last restores the interval. In its thread, once for each `lower_...`."""
     global _working, _before
     with _lock:
         _working -= 1

@@ -1,8 +1,8 @@
-"""What carries events from a run to its reader, and can be sealed and overtaken.
+"""The channel of events from a run to its reader.
 
-A deque under the lock of the run's tree; the reader is rung only when it waits (a put costs under a microsecond).
-The lock is the one under which cancel and completion are decided: what is put is put before the decision or not at
-all. Methods of the producer's side are called with that lock held.
+A deque under the lock of the run's tree; the reader is woken only while it waits (a put takes less than a microsecond).
+Cancel and completion are decided under the same lock: an event is put before the decision or not at all. The methods
+of the producers' side are called with that lock held.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ __all__ = ["UNREAD", "Backlog", "ChannelClosed", "DiscardingChannel", "EventChan
 
 T = TypeVar("T")
 
-#: How many events may wait for a reader, before those that can be spared are dropped; of all kinds, twice as many.
+#: How many events may wait for a reader before droppable ones are dropped; of all kinds, twice as many.
 UNREAD = 100_000
 
 
 class ChannelClosed(Exception):
-    """The stream is over: everything was read, and the last thing was the terminal event."""
+    """All events were read, the terminal event last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog(Generic[T]):
-    """What becomes of the events that a reader doesn't read. The run never waits for the reader.
+    """The bound of the unread events of a reader. The run never waits for the reader.
 
-    With `resume`, the reader goes on in the store after those that are kept, and misses nothing. Without, events that
-    can be spared are dropped, and the next event says how many.
+    With `resume`, the reader continues from the store after the unread events, and misses none. Without, droppable
+    events are dropped, and the next event carries their number.
     """
 
-    can_spare: Callable[[T], bool]  #: whether the last event tells again what an event says
-    mark: Callable[[T, int], None]  #: tells an event how many were dropped before it
-    #: makes what follows the run in the store, after the event of this number; its `bridge` is read
+    can_spare: Callable[[T], bool]  #: whether an event may be dropped, as the terminal event repeats its content
+    mark: Callable[[T, int], None]  #: writes into an event how many events were dropped before it
+    #: returns a follower of the run in the store, after the event of this number; its `bridge` is read
     resume: Callable[[int], Any] | None = None
     limit: int = UNREAD
 
@@ -46,8 +46,8 @@ class EventChannel(Generic[T]):
 
     Parameters:
         lock: the lock of the run's tree.
-        number: tells an event its place in the stream, from 0 on.
-        backlog: bounds what isn't read; None: there is no bound.
+        number: writes the index in the stream, from 0 on, into an event.
+        backlog: the bound of the unread events, or None.
     """
 
     __slots__ = (
@@ -73,8 +73,8 @@ class EventChannel(Generic[T]):
         backlog: Backlog[T] | None = None,
     ) -> None:
         self._backlog = backlog
-        self._missed = 0  #: dropped since the last event that was kept
-        self._stopped_after: int | None = None  #: the number of the last event kept, if the reader goes on in the store
+        self._missed = 0  #: events dropped since the last one that was put
+        self._stopped_after: int | None = None  #: index of the last event here, if the reader continues from the store
         self._resumed: Any = None
         self._lock = lock
         self._number = number
@@ -92,10 +92,14 @@ class EventChannel(Generic[T]):
         """Whether the terminal event was put."""
         return self._closed
 
-    # -- the producers' side, with the lock held
+    # -- the producers' side: any thread, with the lock held
 
     def put(self, item: T) -> None:
-        """Add an event. Putting on a closed bridge is a mistake of ours, and an error."""
+        """Add an event.
+
+        Raises:
+            RuntimeError: the channel is closed: a bug in the caller, as the lock orders puts before the end.
+        """
         if self._closed:
             raise RuntimeError("an event was put after the terminal event")
         if self._number is not None:
@@ -117,7 +121,7 @@ class EventChannel(Generic[T]):
             self._wake_reader()
 
     def _has_room(self, backlog: Backlog[T], item: T) -> bool:
-        """Whether an event is kept although the reader is far behind. What is dropped is counted."""
+        """Whether an event is added although the reader is far behind. Counts dropped events."""
         if backlog.resume is not None:
             if self._stopped_after is None:
                 self._stopped_after = self.count - 2  # the event itself is counted already
@@ -129,26 +133,33 @@ class EventChannel(Generic[T]):
         return kept
 
     def put_deferred(self, item: T) -> None:
-        """Keep an event back until `close`: nobody hears "cancelled" before the whole tree is stored."""
+        """Hold an event back until `close`: no reader gets "cancelled" before the end of the whole tree is stored."""
         if self._closed:
-            raise RuntimeError("an event was held after the terminal event")
+            raise RuntimeError("an event was deferred after the terminal event")
         self._held.append(item)
 
     def discard(self, predicate: Callable[[T], bool]) -> None:
-        """Forget what the reader hasn't taken yet and `predicate` picks."""
+        """Drop the unread events that `predicate` selects. Events put afterwards are not affected.
+
+        A second call with the same predicate drops none: nothing is put after the decision that calls this. The
+        numbers of dropped events are not reused.
+        """
         kept = [item for item in self._items if not predicate(item)]
         self._items.clear()
         self._items.extend(kept)
 
     def terminal_items(self, last: Iterable[T]) -> list[T]:
-        """Return what `close(last)` will add, in its order."""
+        """Return the events that `close(last)` will add, in their order."""
         return [*self._held, *last]
 
     def close(self, last: Iterable[T] = ()) -> None:
-        """Let go what was held, add the last events, the terminal one at their end, and end the stream."""
+        """Add the deferred events and then `last`, the terminal event at its end, and end the stream. Once.
+
+        Called after the end was stored; a second call with events is an error of `put`.
+        """
         ends = self.terminal_items(last)
         if self._stopped_after is None:
-            self._backlog, backlog = None, self._backlog  # the end is always told
+            self._backlog, backlog = None, self._backlog  # these events are never dropped
             if self._missed and backlog is not None and ends:
                 backlog.mark(ends[0], self._missed)
                 self._missed = 0
@@ -160,19 +171,20 @@ class EventChannel(Generic[T]):
             self._wake_reader()
 
     def _wake_reader(self) -> None:
+        """Wake the reader once. With the lock held, under which the reader has set `_waiting`: no wake-up is lost."""
         self._waiting = False
         if self._waker is not None:
             self._waker()
-        elif self._wakeup.locked():  # a Ctrl-C can have left it open
+        elif self._wakeup.locked():  # KeyboardInterrupt in `get` may have left it released
             self._wakeup.release()
 
-    # -- the reader's side, without the lock
+    # -- the reader's side: one thread or one task at a time, without the lock
 
     def get(self) -> T:
         """Return the next event, waiting for it in this thread.
 
         Raises:
-            Closed: the stream is over.
+            ChannelClosed: all events were read.
         """
         while True:
             with self._lock:
@@ -184,10 +196,10 @@ class EventChannel(Generic[T]):
                 self._waiting = not resumes
             if resumes:
                 return self._rest().get()
-            self._wakeup.acquire()
+            self._wakeup.acquire()  # released under the lock by the next put; a left-over release makes one more turn
 
     def _rest(self) -> EventChannel[T]:
-        """Return what has the events that weren't kept here. In the reader's thread, of which there is one."""
+        """Return the channel of the events that are only in the store. On the reader's side, so it is made once."""
         if self._resumed is None:
             assert self._backlog is not None and self._backlog.resume is not None and self._stopped_after is not None
             self._resumed = self._backlog.resume(self._stopped_after)
@@ -198,7 +210,7 @@ class EventChannel(Generic[T]):
         """Return the next event, waiting for it on this loop.
 
         Raises:
-            Closed: the stream is over.
+            ChannelClosed: all events were read.
         """
         while True:
             with self._lock:
@@ -213,21 +225,22 @@ class EventChannel(Generic[T]):
             await future
 
     def _await_wakeup(self) -> asyncio.Future[None]:
+        """Return a future that the next put resolves. With the lock held; replaces the future of an earlier wait."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        home = threading.get_ident()
+        loop_thread = threading.get_ident()
 
-        def answer() -> None:
-            if not future.done():
+        def resolve() -> None:
+            if not future.done():  # the reading task may have been cancelled
                 future.set_result(None)
 
         def wake() -> None:
-            if threading.get_ident() == home:
-                answer()
+            if threading.get_ident() == loop_thread:
+                resolve()
                 return
             try:
-                loop.call_soon_threadsafe(answer)
-            except RuntimeError:  # the reader's loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(resolve)
+            except RuntimeError:  # the reader's loop is closed: no task waits
                 pass
 
         self._waker = wake
@@ -236,7 +249,7 @@ class EventChannel(Generic[T]):
 
 
 class DiscardingChannel(EventChannel[T]):
-    """A stream that nobody reads: its events are numbered, which is how they are recorded, and forgotten."""
+    """A channel without a reader: events are numbered, which records them, and dropped."""
 
     __slots__ = ()
 

@@ -1,7 +1,6 @@
-"""Who follows a run that isn't theirs: a place in its events, and leaving without stopping it.
+"""Follow the events of a run that other code has started; leaving doesn't cancel the run.
 
-Where the events are is another's business: in memory (`replay_channel`), or in a store that other processes write. Like
-`EventChannel` it must not know what an event is.
+The events are in memory (`replay_channel`), or in a store that other processes write.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ T = TypeVar("T")
 
 
 class Cursor(EventChannel[T]):
-    """What one follower reads: its place in the events of a run, wherever those are kept."""
+    """A position in the events of a run, which one follower reads. Where the events are is up to the subclass."""
 
     __slots__ = ("__weakref__", "_ended")
 
@@ -35,58 +34,59 @@ class Cursor(EventChannel[T]):
 
     @property
     def at_end(self) -> bool:
-        """Whether everything was read, the terminal event too."""
+        """Whether all events were read, the terminal event too."""
         raise NotImplementedError
 
     def end(self) -> None:
-        """Read no more: whoever asks next is told that it is over."""
+        """End the reading: the next `get` raises `ChannelClosed`. From any thread; a second call does nothing."""
         with self._lock:
             self._ended = True
 
     def notify(self) -> None:
-        """Wake whoever waits. With the lock held."""
+        """Wake the reader if it waits. From any thread, with the lock held."""
         if self._waiting:
             self._wake_reader()
 
     def read(self) -> None:
-        """Fetch what there is, if it must be fetched."""
+        """Load the next events, where they are not in memory."""
 
     def _take(self) -> T | None:
-        """Return the next event, or None if there is none now. With the lock held; raises as `get` does."""
+        """Return the next event, or None if there is none now. With the lock held; raises like `get`."""
         raise NotImplementedError
 
     async def get_nowait_async(self, most: int) -> list[T]:
-        """Return the next events, at most so many, waiting for the first one. Raises as `get` does."""
+        """Return the next events, at most `most`, waiting for the first one only. Raises like `get`."""
         taken = [await self.aget()]
         with self._lock:
             try:
                 while len(taken) < most and (item := self._take()) is not None:
                     taken.append(item)
             except ChannelClosed:
-                pass  # told to whoever asks next
+                pass  # raised again by the next call
         return taken
 
 
 class Follower(Generic[T]):
-    """A run, as one who follows it sees it: leaving doesn't stop it. What readers read.
+    """A run as its readers see it, for a follower: `stop` leaves the stream and the run goes on.
 
     Attributes:
-        run_id: whose events these are.
-        bridge, cursor: where they come from.
-        settled: set once the follower has left.
+        run_id: the id of the run.
+        bridge, cursor: the position that is read.
+        settled: set when the follower has left.
     """
 
     def __init__(self, run_id: str, cursor: Cursor[T], on_close: Callable[[Any], None]) -> None:
         self.run_id, self.cursor, self._on_close = run_id, cursor, on_close
         self.bridge: EventChannel[T] = cursor
         self.settled = Latch()
-        # A reader that went on here, and was dropped, doesn't leave. Any lock may be held then: the reaper does it.
+        # A reader that continued here from a backlog and was garbage collected never calls `stop`. The finalizer may
+        # run in any thread with any lock held, so the timer thread removes the cursor. `on_close` may be called twice.
         weakref.finalize(self, reaper.call_soon, functools.partial(on_close, cursor)).atexit = False
 
     def begin(self) -> None:
-        """Look into the store now, if that is where the events are: what is wrong is told here, and not in mid-read.
+        """Load the first events now, so that an error of the store is raised here and not while reading.
 
-        Waits for the store, and raises as it does.
+        Waits for the store and raises its errors.
         """
         try:
             self.cursor.read()
@@ -95,7 +95,7 @@ class Follower(Generic[T]):
             raise
 
     def stop(self, source: Source, text: str | None = None) -> CancelReceipt:
-        """Leave. The run goes on."""
+        """Leave the stream; the run goes on. From any thread; a second call does nothing."""
         self._on_close(self.cursor)
         self.settled.set()
         return CancelReceipt(Outcome.unknown, self.run_id, lambda: None)

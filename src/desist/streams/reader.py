@@ -1,8 +1,8 @@
-"""Readers: iterator objects over a run's events, for threads and for event loops.
+"""Readers: iterators over the events of a run, for threads and for event loops.
 
-Objects and not generators, because a generator around a run is closed only when somebody thinks of it. A reader that
-is left - by `break`, an exception, `close()`, garbage collection, Ctrl-C, a cancelled task - cancels its run with the
-matching source and, where it can, waits until that is settled and stored.
+They are objects and not generators, because a generator is closed only by explicit code. A reader that is left - by
+`break`, an exception, `close()`, garbage collection, Ctrl-C, a cancelled task - cancels its run with the matching
+source and, where possible, waits until the run has settled and its end is stored.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ __all__ = ["AsyncReader", "ReadableRun", "SyncReader", "wait_settled", "wait_set
 
 T = TypeVar("T")
 
-#: Seconds after which a reader that the main thread has dropped is missed. An uncaught Ctrl-C drops it too, and it
-#: takes the interpreter a moment to say that this is what has happened.
-AFTERTHOUGHT = 0.01
+#: Seconds between the garbage collection of a reader in the main thread and the cancel of its run. An uncaught Ctrl-C
+#: drops the reader too, and the interpreter sets `sys.last_value` only a moment later.
+GC_CANCEL_DELAY = 0.01
 
 
 class ReadableRun(Protocol[T]):
-    """A run, as its reader sees it."""
+    """A run as its reader sees it."""
 
     run_id: str
     bridge: EventChannel[T]
@@ -47,7 +47,11 @@ class ReadableRun(Protocol[T]):
 
 
 def _on_garbage_collected(run: ReadableRun[T], process: int) -> None:
-    """A reader was garbage: any thread, any lock may be held, so the reaper does it."""
+    """Cancel the run of a reader that was garbage collected. A finalizer: in any thread, with any lock held.
+
+    So it takes no lock and cancels nothing itself: the timer thread does. Called at most once, and not at all for a
+    reader that was closed or read to the end.
+    """
     if run.settled.is_set or os.getpid() != process:
         return
     last = getattr(sys, "last_value", None)
@@ -58,7 +62,7 @@ def _on_garbage_collected(run: ReadableRun[T], process: int) -> None:
         run.stop(Source.interrupt if by_user else Source.consumer_closed, "the reader was dropped")
 
     if threading.current_thread() is threading.main_thread():
-        reaper.call_at(time.monotonic() + AFTERTHOUGHT, stop)
+        reaper.call_at(time.monotonic() + GC_CANCEL_DELAY, stop)
     else:
         reaper.call_soon(stop)
 
@@ -74,14 +78,15 @@ class _Reader(Generic[T]):
 
     @property
     def run_id(self) -> str:
-        """The id of the run that is read; it can be given to `cancel_run`."""
+        """The id of the run, for `cancel_run` for example."""
         return self._run.run_id
 
-    def _abandon_run(self) -> None:
+    def _detach_finalizer(self) -> None:
+        """Leave the run to the caller: garbage collection cancels it no more. A second call does nothing."""
         self._finalizer.detach()
 
     def _is_inherited(self) -> bool:
-        """Whether this is a forked child: the run is the parent's, and so are the locks, which may be held there."""
+        """Whether this is a forked child: the run and its locks are the parent's, where they may be held."""
         return os.getpid() != self._process
 
     def _refuse_inherited(self) -> None:
@@ -105,22 +110,25 @@ class SyncReader(_Reader[T], Iterator[T]):
         try:
             return self._run.bridge.get()
         except ChannelClosed:
-            self._abandon_run()
-            current_token().check()  # a cancelled run that reads another one doesn't go on after it
+            self._detach_finalizer()
+            current_token().check()  # code of a cancelled run must not go on after it has read another run
             raise StopIteration from None
         except KeyboardInterrupt:
             self._interrupted()
             raise
 
     def close(self) -> None:
-        """Stop reading: the run is cancelled unless it has ended; returns when that is settled."""
-        self._abandon_run()
+        """Stop reading. The run is cancelled unless it has ended; returns when it has settled.
+
+        A second call does nothing.
+        """
+        self._detach_finalizer()
         if not self._is_inherited() and not self._run.settled.is_set:
             self._run.stop(Source.consumer_closed, "the reader was closed")
             wait_settled(self._run)
 
     def _interrupted(self) -> None:
-        self._abandon_run()
+        self._detach_finalizer()
         if self._is_inherited():
             return
         self._run.stop(Source.interrupt, "Ctrl-C")
@@ -151,7 +159,7 @@ class AsyncReader(_Reader[T], AsyncIterator[T]):
         try:
             return await self._run.bridge.aget()
         except ChannelClosed:
-            self._abandon_run()
+            self._detach_finalizer()
             current_token().check()
             raise StopAsyncIteration from None
         except asyncio.CancelledError:
@@ -159,13 +167,16 @@ class AsyncReader(_Reader[T], AsyncIterator[T]):
             raise
 
     async def aclose(self) -> None:
-        """Stop reading: the run is cancelled unless it has ended; returns when that is settled."""
+        """Stop reading. The run is cancelled unless it has ended; returns when it has settled.
+
+        A second call does nothing.
+        """
         await self._leave("the reader was closed")
 
-    async def _leave(self, why: str) -> None:
-        self._abandon_run()
+    async def _leave(self, text: str) -> None:
+        self._detach_finalizer()
         if not self._is_inherited() and not self._run.settled.is_set:
-            self._run.stop(cancellation_source(), why)
+            self._run.stop(cancellation_source(), text)
             await wait_settled_async(self._run)
 
     async def __aenter__(self) -> AsyncReader[T]:
@@ -178,7 +189,7 @@ class AsyncReader(_Reader[T], AsyncIterator[T]):
 
 
 def wait_settled(run: ReadableRun[T]) -> None:
-    """Wait in this thread until a cancelled run has settled. The run's grace bounds it; a second Ctrl-C forces it."""
+    """Wait in this thread until a cancelled run has settled, at most for its grace. Ctrl-C forces the cancel."""
     try:
         run.settled.wait()
     except KeyboardInterrupt:
@@ -187,13 +198,17 @@ def wait_settled(run: ReadableRun[T]) -> None:
 
 
 async def wait_settled_async(run: ReadableRun[T]) -> None:
-    """Wait on this loop until a cancelled run has settled, though the waiting task be cancelled again."""
+    """Wait on this loop until a cancelled run has settled, even if the waiting task is cancelled meanwhile.
+
+    Raises:
+        CancelledError: the task was cancelled while it waited; after the run has settled.
+    """
     waiter = asyncio.ensure_future(run.settled.wait_async())
-    again = False
+    cancelled = False
     while not waiter.done():
         try:
             await asyncio.shield(waiter)
         except asyncio.CancelledError:
-            again = True
-    if again:
+            cancelled = True
+    if cancelled:
         raise asyncio.CancelledError

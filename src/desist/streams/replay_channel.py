@@ -1,7 +1,7 @@
-"""A bridge that keeps what it carries: any number of readers can follow the run, from any event on, and leave it again.
+"""A channel whose events can be read again: any number of readers follow the run, from any event on.
 
-For runs in the background, which have no reader of their own. A follower has a place in what is kept, and no copy of
-it. Like `EventChannel` it must not know what an event is.
+For runs in the background, which have no reader of their own. A follower is a position in the stored events and no
+copy of them.
 """
 
 from __future__ import annotations
@@ -24,26 +24,29 @@ KEPT = 100_000
 
 
 class ReplayChannel(EventChannel[T]):
-    """One stream of events from many producers to whoever follows.
+    """One stream of events from many producers to any number of followers.
+
+    Events are never removed by reading; `discard` hides them from everyone who hasn't read them. All fields are
+    protected by the lock of the run's tree.
 
     Parameters:
         lock, number: as for `EventChannel`.
-        keep: how many events are kept.
+        keep: how many events are stored; the oldest are removed first.
     """
 
-    __slots__ = ("_doomed", "_followers", "_kept")
+    __slots__ = ("_discarded", "_followers", "_kept")
 
     def __init__(
         self, lock: threading.Lock, number: Callable[[T, int], None] | None = None, *, keep: int = KEPT
     ) -> None:
         super().__init__(lock, number)
         self._kept: deque[T] = deque(maxlen=keep)
-        self._doomed: list[Callable[[T], bool]] = []
+        self._discarded: list[Callable[[T], bool]] = []
         self._followers: list[Cursor[T]] = []
 
     @property
     def replay(self) -> int:
-        """How many events are kept now."""
+        """How many events are stored now."""
         return len(self._kept)
 
     def _add(self, item: T) -> None:
@@ -55,21 +58,25 @@ class ReplayChannel(EventChannel[T]):
             follower.notify()
 
     def discard(self, predicate: Callable[[T], bool]) -> None:
-        """Let nobody have what `doomed` picks who hasn't taken it yet, nor who comes later."""
-        self._doomed.append(predicate)
+        """Hide the events that `predicate` selects from followers that haven't read them, and from later followers.
+
+        The predicate applies to later events too: with an event of a run that is being cancelled this makes no
+        difference, because nothing that it selects is put after the decision. The terminal event is never selected.
+        """
+        self._discarded.append(predicate)
 
     def close(self, last: Iterable[T] = ()) -> None:
-        """End the stream, for all who follow."""
+        """Add the last events and end the stream for all followers. Once, with the lock held."""
         super().close(last)
         self._wake_all()
-        self._followers.clear()
+        self._followers.clear()  # nothing is put any more, so no follower need be woken
 
     def next_from(self, index: int) -> tuple[int, T | None]:
-        """Return the next event from an index on that may be told, and the index after it. With the lock held.
+        """Return the index after the next visible event from `index` on, and that event or None. With the lock held.
 
         Raises:
-            Closed: the stream is over.
-            LookupError: the event of that index isn't kept any more.
+            ChannelClosed: all events were read.
+            LookupError: the event of that index is no longer stored; the argument is the index of the first that is.
         """
         first = self.count - len(self._kept)
         if index < first:
@@ -77,41 +84,42 @@ class ReplayChannel(EventChannel[T]):
         while index < self.count:
             item = self._kept[index - first]
             index += 1
-            if not any(doomed(item) for doomed in self._doomed):
+            if not any(discarded(item) for discarded in self._discarded):
                 return index, item
         if self._closed:
             raise ChannelClosed
         return index, None
 
     def follow(self, run_id: str, after: int = -1) -> Follower[T]:
-        """Return a stream of the events that come after the one of that index.
+        """Return a follower of the events after the index `after`. From any thread.
 
         Raises:
-            LookupError: events after it aren't kept any more; the message says from which on they are.
+            LookupError: events after it are no longer stored; the message names the first one that is.
         """
         with self._lock:
             first = self.count - len(self._kept)
             if after + 1 < first:
-                raise LookupError(f"the events of run {run_id} before {first} aren't kept any more")
+                raise LookupError(f"the events of run {run_id} before {first} are no longer stored")
             cursor = ReplayCursor(self, self._lock, run_id, after + 1)
             if not self._closed:
                 self._followers.append(cursor)
         return Follower(run_id, cursor, self._remove_cursor)
 
     def _remove_cursor(self, cursor: Cursor[T]) -> None:
+        """Remove a follower. From any thread, without the lock; a second call does nothing."""
         with self._lock:
             if cursor in self._followers:
                 self._followers.remove(cursor)
 
 
 class ReplayCursor(Cursor[T]):
-    """A place in what is kept. It holds no events: one who is slow costs nothing.
+    """A position in the stored events. A slow reader takes no memory.
 
     Parameters:
-        source: where the events are kept.
-        lock: its lock.
-        run_id: for messages.
-        index: of the first event that is wanted.
+        source: the channel with the events.
+        lock: the lock of that channel.
+        run_id: for error messages.
+        index: the index of the first event to read.
     """
 
     __slots__ = ("_index", "_run_id", "_source")
@@ -127,7 +135,7 @@ class ReplayCursor(Cursor[T]):
 
     @property
     def at_end(self) -> bool:
-        """Whether everything was read, the terminal event too."""
+        """Whether all events were read, the terminal event too."""
         with self._lock:
             return self._source.closed and self._index >= self._source.count
 
@@ -138,7 +146,7 @@ class ReplayCursor(Cursor[T]):
             self._index, item = self._source.next_from(self._index)
         except LookupError as error:
             raise DesistError(
-                f"run {self._run_id} was read too slowly: its events before {error} aren't kept any more"
+                f"run {self._run_id} was read too slowly: its events before {error} are no longer stored"
             ) from None
         return item
 
@@ -146,8 +154,8 @@ class ReplayCursor(Cursor[T]):
         """Return the next event, waiting for it in this thread.
 
         Raises:
-            Closed: the stream is over.
-            DesistError: the reader was so slow that events are gone.
+            ChannelClosed: all events were read.
+            DesistError: the reader was so slow that events are no longer stored.
         """
         while True:
             with self._lock:
@@ -158,7 +166,7 @@ class ReplayCursor(Cursor[T]):
             self._wakeup.acquire()
 
     async def aget(self) -> T:
-        """Do the same on this loop."""
+        """Return the next event, waiting for it on this loop. Raises like `get`."""
         while True:
             with self._lock:
                 item = self._take()

@@ -1,7 +1,7 @@
-"""The pool of warm worker processes, and the thread that keeps it.
+"""The pool of warm worker processes, and the thread that maintains it.
 
-The keeper starts workers, reaps them, and ends those that were idle for long; calls take and release them. Nobody is
-forked from this process: a worker is a fresh interpreter. Starting one takes some 30 ms, so one is kept ahead.
+The pool thread starts workers, reaps them, and ends workers that were idle for long; calls take and release them. A
+worker is a fresh interpreter and not a fork of this process. A start takes some 30 ms, so a spare worker is kept.
 """
 
 from __future__ import annotations
@@ -26,26 +26,29 @@ __all__ = ["IDLE", "MAX_WORKERS", "ProcessPool", "pool"]
 
 log = logging.getLogger("desist.cancel")
 
-#: How many workers may be alive and not on their way out; further calls wait for one.
+#: How many workers may be alive and not ending; further calls wait for one.
 MAX_WORKERS = max(4, os.cpu_count() or 1)
 #: Seconds after which an idle worker is ended.
 IDLE = 30.0
-#: Seconds until a worker is started ahead: until then the processor belongs to the call.
-AHEAD = 0.03
+#: Seconds until a spare worker is started: until then the processor belongs to the call.
+SPARE_DELAY = 0.03
 #: Seconds that a worker without a call may take to end before it is killed.
 LEAVING = 1.0
-#: How large the message may be that names what a spare worker imports ahead.
+#: Size limit of the message with the modules that a spare worker imports in advance.
 MOST_BYTES = 65536
 
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
+    """A call that waits for a worker. `worker` or `error` is set under the lock of the pool, before `wake`."""
+
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[WorkerProcess]
     worker: WorkerProcess | None = None
     error: OSError | None = None
 
-    def answer(self) -> None:
+    def resolve(self) -> None:
+        """Resolve the future on its loop. If it was cancelled meanwhile, `take` releases the worker."""
         if self.future.done():
             return
         if self.error is not None:
@@ -55,41 +58,45 @@ class _Waiter:
             self.future.set_result(self.worker)
 
     def wake(self) -> bool:
-        """Resolve the future on its loop; return False if that is closed."""
+        """Resolve the future from another thread; return False if its loop is closed."""
         try:
-            self.loop.call_soon_threadsafe(self.answer)
+            self.loop.call_soon_threadsafe(self.resolve)
         except RuntimeError:
             return False
         return True
 
 
 class ProcessPool:
-    """Workers of this process."""
+    """The workers of this process.
+
+    The condition's lock protects all fields. Calls take and release workers from their loops' threads; only the pool
+    thread starts and reaps workers and changes `_alive`. A worker is idle, handed to one call, or leaving.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._idle: list[WorkerProcess] = []
-        self._alive: dict[int, WorkerProcess] = {}  #: by pidfd; those on their way out too
+        self._alive: dict[int, WorkerProcess] = {}  #: by pidfd; ending ones too
         self._waiters: collections.deque[_Waiter] = collections.deque()
-        self._leaving: dict[WorkerProcess, float] = {}  #: when they are killed
-        self._modules: set[str] = set()  #: what the last call needed, and the next may
-        self._spare_due: float | None = None  #: when one is started ahead
+        self._leaving: dict[WorkerProcess, float] = {}  #: ending workers, and when they are killed
+        self._modules: set[str] = set()  #: the modules of the last call, which the next may need
+        self._spare_due: float | None = None  #: when a spare worker is started
         self._closed = False
-        self._keeper: threading.Thread | None = None
-        self._bell = -1
+        self._thread: threading.Thread | None = None
+        self._wake_fd = -1
 
     # -- for calls
 
     async def take(self, modules: set[str]) -> WorkerProcess:
-        """Return a worker, as soon as one may be used. `modules` is what calls like this one need.
+        """Return a worker as soon as one is free. `modules` are the modules that calls like this one need.
 
         Raises:
-            OSError: none can be started.
-            RuntimeError: the interpreter is ending.
+            OSError: no worker can be started.
+            RuntimeError: the interpreter is exiting.
         """
         with self._changed:
             if self._closed:
-                raise RuntimeError("the interpreter is ending: no process is started for a call any more")
+                raise RuntimeError("the interpreter is exiting: no process is started for a call")
             self._modules = modules
             worker = self._pop_idle()
             waiter = None
@@ -108,12 +115,12 @@ class ProcessPool:
         except asyncio.CancelledError:
             with self._changed, contextlib.suppress(ValueError):
                 self._waiters.remove(waiter)
-            if waiter.worker is not None:
+            if waiter.worker is not None:  # given to this call at the moment of its cancel
                 self.release(waiter.worker)
             raise
 
     def release(self, worker: WorkerProcess, *, fit: bool = True) -> None:
-        """Give a worker back; one that isn't `fit` for another call is ended."""
+        """Return a worker to the pool; a worker that isn't `fit` for another call is ended. From any thread, once."""
         if not fit:
             worker.close_after_call()
         with self._changed:
@@ -126,7 +133,7 @@ class ProcessPool:
                 self._offer(worker)
 
     def stopped(self) -> None:
-        """A worker is being killed: start another in its place, soon, in the background."""
+        """Schedule the start of a worker in place of one that is being stopped. From any thread."""
         with self._changed:
             self._want_spare()
             self._wake()
@@ -162,11 +169,11 @@ class ProcessPool:
         self.empty()
 
     def reset_after_fork(self) -> None:
-        """Start anew, in a forked child: the workers belong to the parent."""
+        """Reset, in a forked child: the workers belong to the parent."""
         for worker in self._alive.values():
             worker.reset_after_fork()
-        if self._bell >= 0:
-            os.close(self._bell)
+        if self._wake_fd >= 0:
+            os.close(self._wake_fd)
         self.__init__()  # type: ignore[misc]
 
     # -- with the lock held
@@ -179,10 +186,10 @@ class ProcessPool:
         return None
 
     def _offer(self, worker: WorkerProcess) -> None:
-        """Give a worker to the one who waits longest, or keep it."""
+        """Give a worker to the call that has waited longest, or make it idle."""
         while self._waiters:
             waiter = self._waiters.popleft()
-            waiter.worker = worker
+            waiter.worker = worker  # before the future is read: a call that is cancelled from here on releases it
             if not waiter.future.cancelled() and waiter.wake():
                 return
             waiter.worker = None
@@ -191,22 +198,24 @@ class ProcessPool:
 
     def _want_spare(self) -> None:
         if self._spare_due is None:
-            self._spare_due = time.monotonic() + AHEAD
+            self._spare_due = time.monotonic() + SPARE_DELAY
 
     def _wake(self) -> None:
-        if self._keeper is None:
-            self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            self._keeper = threading.Thread(target=self._run, args=(self._bell,), name="desist-processes", daemon=True)
-            self._keeper.start()
-        os.eventfd_write(self._bell, 1)
+        if self._thread is None:
+            self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self._thread = threading.Thread(
+                target=self._run, args=(self._wake_fd,), name="desist-processes", daemon=True
+            )
+            self._thread.start()
+        os.eventfd_write(self._wake_fd, 1)
 
-    # -- the keeper's thread
+    # -- in the pool thread
 
     def _run(self, wake_fd: int) -> None:
         poll = select.poll()
         poll.register(wake_fd, select.POLLIN)
         while True:
-            ready = poll.poll(self._pause() * 1000)
+            ready = poll.poll(self._timeout() * 1000)
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(wake_fd)
             for fd, _ in ready:
@@ -217,13 +226,13 @@ class ProcessPool:
             for worker in self._start_needed_workers():
                 poll.register(worker.pidfd, select.POLLIN)
 
-    def _pause(self) -> float:
-        """Return the seconds until something is due here."""
+    def _timeout(self) -> float:
+        """Return the seconds until this thread has something to do."""
         with self._changed:
-            dues = [worker.idle_since + IDLE for worker in self._idle] + list(self._leaving.values())
+            deadlines = [worker.idle_since + IDLE for worker in self._idle] + list(self._leaving.values())
             if self._spare_due is not None:
-                dues.append(self._spare_due)
-        return max(0.0, min(dues, default=time.monotonic() + 3600.0) - time.monotonic()) + 0.001
+                deadlines.append(self._spare_due)
+        return max(0.0, min(deadlines, default=time.monotonic() + 3600.0) - time.monotonic()) + 0.001
 
     def _reap(self, fd: int) -> None:
         worker = self._alive[fd]
@@ -244,14 +253,14 @@ class ProcessPool:
                 self._leaving[worker] = now + LEAVING
             late = [worker for worker, due in self._leaving.items() if due <= now]
             for worker in late:
-                self._leaving[worker] = now + LEAVING  # and again, should it still be there
+                self._leaving[worker] = now + LEAVING  # killed again if it is still there then
         for worker in old:
             worker.close_after_call()
         for worker in late:
             worker.kill()
 
     def _start_needed_workers(self) -> list[WorkerProcess]:
-        """Start workers for those who wait, and one ahead."""
+        """Start workers for the calls that wait, and a spare one."""
         started: list[WorkerProcess] = []
         while True:
             with self._changed:
@@ -260,7 +269,7 @@ class ProcessPool:
             try:
                 worker = WorkerProcess()
             except OSError as error:
-                log.warning("no process could be started for calls: %s", error)
+                log.warning("no worker process could be started: %s", error)
                 self._refuse(error)
                 return started
             self._preload(worker)
@@ -273,7 +282,7 @@ class ProcessPool:
         return sum(not worker.stopping for worker in self._alive.values()) < MAX_WORKERS
 
     def _spare_is_due(self) -> bool:
-        """Whether one is to be started ahead now; asks once."""
+        """Whether a spare worker is to be started now. Resets the schedule."""
         if self._spare_due is None or self._spare_due > time.monotonic():
             return False
         self._spare_due = None
@@ -302,7 +311,7 @@ pool = ProcessPool()
 
 
 def _leave() -> None:
-    drain()  # exit handlers run last in, first out: the runs have to end before their workers
+    drain()  # exit handlers run in reverse order, and the runs must end before their workers: a second drain is cheap
     pool.close()
 
 

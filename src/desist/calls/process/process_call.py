@@ -1,7 +1,7 @@
 """One call in a worker process, awaited on this loop, and how a cancel ends it.
 
-On cancel, from the canceller's thread: SIGTERM to the process group; after the grace SIGKILL to all that the worker
-started. The run that the call belongs to waits for the death of the process, as it does for threads.
+On cancel, from the canceller's thread: SIGTERM to the process group; after the grace SIGKILL to all processes that the
+worker started. The run of the call waits for the end of the process, as it does for threads.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from desist.runtime.timer_thread import reaper
 
 __all__ = ["ProcessCall", "run_in_process"]
 
-#: Seconds that a killed process may take to be gone before it counts as abandoned. It takes some 3 ms.
+#: Seconds that a killed process may take to end before it counts as abandoned. It takes some 3 ms.
 DYING = 0.5
 
 
 @dataclass(slots=True, frozen=True)
 class PackedCall:
-    """A call as it is sent, the main module and the modules that it needs, and who hears of its items."""
+    """A call as it is sent, the main module and the modules that it needs, and the callback for its items."""
 
     body: bytes
     main: str | None
@@ -42,7 +42,12 @@ class PackedCall:
 
 
 class ProcessCall:
-    """One call, as the run that it is made for sees it."""
+    """One call in a worker process; the counterpart of `ThreadCall`.
+
+    Created and awaited on one loop, interrupted from any thread. The lock protects `ended`, `_worker`, `_kill_at` and
+    `kill_deadline`, so that a canceller either finds the worker or prevents the assignment of one. No signal is sent
+    and no owner is called with the lock held.
+    """
 
     __slots__ = (
         "_call",
@@ -78,15 +83,15 @@ class ProcessCall:
         self.abandoned = False
         self.begun = False  #: the call was sent
         self.ended = False
-        self.kill_deadline = 0.0  #: it isn't given up before; seconds of `time.monotonic`
+        self.kill_deadline = 0.0  #: it isn't abandoned before; seconds of `time.monotonic`
 
     @property
     def shield_deadline(self) -> float:
-        """The same: its grace may be longer than the run's."""
+        """Same value as `kill_deadline`: a process call may have a longer grace than its run."""
         return self.kill_deadline
 
     async def result(self) -> Any:
-        """Have it done; return what it returned, or raise what it raised."""
+        """Make the call; return its result or raise its exception."""
         try:
             worker = await pool.take(self._call.modules)
         except BaseException:
@@ -104,7 +109,7 @@ class ProcessCall:
             run_id = getattr(self.owner, "run_id", None)
             kind, answer = await talk.call(call.body, call.main, run_id, call.on_item or items.append)
         except EOFError:
-            worker.kill()  # or it lives on without the socket
+            worker.kill()  # a worker that has closed its socket is of no use
             self._leave(already_ended=True)
             await worker_died_error(worker)
             raise ToolError(f"{self.name!r} failed: its process {worker.exit_description()}") from None
@@ -117,8 +122,8 @@ class ProcessCall:
         return await answer_value(kind.upper(), answer, self.name)
 
     def _assign(self, worker: WorkerProcess) -> bool:
-        """Note who does it; return False if it was stopped before, or is to be."""
-        if self.token.cancelled:  # decided meanwhile, though nobody has told this call yet
+        """Assign the worker; return False if the call was cancelled before."""
+        if self.token.cancelled:  # decided, though the canceller may not have reached this call yet
             self._end()
         with self._lock:
             if self.ended:
@@ -128,7 +133,7 @@ class ProcessCall:
         return True
 
     def _finish(self, *, fit: bool) -> None:
-        """The worker has answered, and whoever waited has the answer."""
+        """End the call after the answer of the worker. A worker that is being stopped isn't used again."""
         worker = self._worker
         assert worker is not None
         worker.unuse()
@@ -141,8 +146,9 @@ class ProcessCall:
             pool.release(worker, fit=fit)
 
     def _leave(self, *, already_ended: bool = False) -> None:
-        """Nobody waits any more. What runs is stopped, unless nobody may; `already_ended`: it was told to end
-        already.
+        """Leave a call that is no longer awaited: stop its worker, unless `interrupt` is "never".
+
+        `already_ended`: the worker was killed.
         """
         worker = self._worker
         if worker is None:
@@ -156,6 +162,7 @@ class ProcessCall:
             self.interrupt(TIMEOUT_GRACE)  # else the run stops it, with its own grace
 
     def _end(self) -> None:
+        """Mark the call ended and notify the owner, once. From any thread: the first of several ends counts."""
         with self._lock:
             if self.ended:
                 return
@@ -163,14 +170,16 @@ class ProcessCall:
         if self.owner is not None:
             self.owner.call_ended(self)
 
-    # -- what the run asks for
+    # -- called by the run
 
     def interrupt(self, grace: float, *, force: bool = False) -> None:
-        """SIGTERM now, SIGKILL after the grace. From any thread; returns at once.
+        """Send SIGTERM now and SIGKILL after the grace. From any thread; returns at once.
+
+        A second call sends no second SIGTERM and can only shorten the grace.
 
         Parameters:
-            grace: seconds in between; the call's own grace goes before it.
-            force: SIGKILL now, also to what nobody may interrupt.
+            grace: seconds between the signals; the call's own grace takes precedence.
+            force: send SIGKILL now, also to a call with interrupt="never".
         """
         if force:
             self._terminate_after(0.0)
@@ -178,20 +187,20 @@ class ProcessCall:
             self._terminate_after(grace if self._grace is None else self._grace)
 
     def shorten_grace(self, grace: float) -> None:
-        """SIGKILL within `grace` seconds, if it is being stopped."""
+        """Send SIGKILL within `grace` seconds, if the call is being stopped."""
         if self._kill_at is not None:
             self._terminate_after(grace)
 
     def _terminate_after(self, grace: float) -> None:
-        due = time.monotonic() + grace
+        kill_at = time.monotonic() + grace
         with self._lock:
-            if self.ended or (self._kill_at is not None and self._kill_at <= due):
+            if self.ended or (self._kill_at is not None and self._kill_at <= kill_at):
                 return
             first = self._kill_at is None
-            self._kill_at, self.kill_deadline = due, due + DYING
+            self._kill_at, self.kill_deadline = kill_at, kill_at + DYING
             worker = self._worker
         if worker is None:
-            self._end()  # it has none yet, and gets none
+            self._end()  # it has no worker, and `_assign` gives it none
             return
         worker.then(self._end)
         if grace <= 0 or not self.begun:
@@ -199,16 +208,16 @@ class ProcessCall:
         else:
             if first:
                 worker.terminate()
-            reaper.call_at(due, worker.kill)
+            reaper.call_at(kill_at, worker.kill)
         if first:
             pool.stopped()
 
     def stack(self) -> str:
-        """Return "": its frames are in another process."""
+        """Return "": the frames are in another process."""
         return ""
 
     def abandon(self) -> Abandoned:
-        """Give it up: the system doesn't let it die."""
+        """Mark the call abandoned: the process doesn't end though it was killed. Kill the rest of its group."""
         self.abandoned = True
         if self._worker is not None:
             self._worker.kill_group()
@@ -231,12 +240,12 @@ async def run_in_process(
     `RunCancelled` in the function, and SIGKILL to all that it started when the grace is over.
 
     Parameters:
-        call: what to call; another process must be able to import it by its name.
-        name: how it is called in errors, receipts and logs.
+        call: the function to call; another process must be able to import it by its name.
+        name: the name of the call in errors, receipts and logs.
         grace: seconds between SIGTERM and SIGKILL; None: those of the run.
-        interrupt: "never" lets a cancel wait for it; only a forced one kills it.
-        on_item: called on this loop with each item, if the function returns an iterator; the result is None then.
-            Without it the result is the list of them.
+        interrupt: "never" lets a cancel wait for the call; only a forced cancel kills it.
+        on_item: called on this loop with each item if the function returns an iterator; the result is then None.
+            Without `on_item` the result is the list of the items.
 
     Raises:
         RunCancelled: the run was cancelled before the call could start.
