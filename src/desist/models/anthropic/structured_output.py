@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from desist.json_schema import open_places, rewritten_schema, strict_schema
+from desist.json_schema import non_strict_parts, rewritten_schema, strict_schema
 from desist.models.http.json_schema import output_schema
 
 __all__ = ["format_instructions", "output_format"]
@@ -35,7 +35,7 @@ def output_format(output_type: type[Any] | dict[str, Any] | None) -> dict[str, A
         ConfigurationError: no JSON schema can be made of it.
     """
     schema = _schema(output_type)
-    if schema is None or any(open_places(schema, "")):
+    if schema is None or any(non_strict_parts(schema, "")):
         return None
     closed = strict_schema(schema, optional="kept")
     return {"type": "json_schema", "schema": rewritten_schema(closed, _limits_as_words)}

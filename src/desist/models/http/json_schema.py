@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from desist.exceptions import ConfigurationError
-from desist.json_schema import open_places, strict_schema
+from desist.json_schema import non_strict_parts, strict_schema
 
 __all__ = ["OutputSchema", "output_schema"]
 
@@ -34,7 +34,7 @@ def output_schema(output_type: type[Any] | dict[str, Any]) -> OutputSchema:
     if isinstance(output_type, dict):
         return _named(str(output_type.get("title") or "answer"), output_type, strict=False)
     schema = _schema_of(output_type)
-    strict = not any(open_places(schema, output_type.__name__))
+    strict = not any(non_strict_parts(schema, output_type.__name__))
     return _named(output_type.__name__, strict_schema(schema, optional="required") if strict else schema, strict=strict)
 
 
