@@ -1,4 +1,4 @@
-"""Structured output: from what a program wants, a Python type or a JSON schema, to a schema that a provider takes.
+"""Structured output: converts a Python type or a JSON schema to a schema for providers.
 
 Called by the models' `schema` modules, which put it into their request. A type with free keys (`dict[str, int]`) or
 values of any type can't be strict: it stays a plain schema.
@@ -18,7 +18,7 @@ __all__ = ["OutputSchema", "output_schema"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputSchema:
-    """What an answer is to look like."""
+    """The requested format of a response."""
 
     name: str  #: letters, digits, `_` and `-`
     schema: dict[str, Any]
