@@ -1,6 +1,6 @@
 """desist: agent workflows you can stop.
 
-The names below are loaded when they are first used, so that `import desist` costs next to nothing.
+The names below are imported when they are first used, so that `import desist` is cheap.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_PLACES = {
+_MODULES = {
     "Agent": "desist.agent.agent",
     "Budget": "desist.run.options.budget",
     "CancelReceipt": "desist.cancel.receipt",
@@ -87,4 +87,4 @@ __all__ = [
     "tool",
 ]
 
-__getattr__, __dir__ = lazy_names(__name__, _PLACES)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

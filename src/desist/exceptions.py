@@ -1,23 +1,23 @@
 """Every error that desist raises, in one tree.
 
     BaseException
-    └── RunCancelled                   the run was told to stop; never an ordinary Exception
+    └── RunCancelled                   the run was cancelled; never an ordinary Exception
     Exception
     └── DesistError
-        ├── ConfigurationError         wrong before anything ran: a key, an extra, a step, a parameter
-        │   ├── MissingExtraError      an optional dependency isn't installed
-        │   └── UnsupportedError       a name of the API that desist doesn't have
-        │       └── SyncBackgroundError    a run in the background, asked for by sync code
-        ├── RunStateError              a move that the status table forbids
-        ├── RunIdInUseError            a live run has this id already
+        ├── ConfigurationError         invalid configuration, found before anything ran
+        │   ├── MissingExtraError      an optional dependency is not installed
+        │   └── UnsupportedError       a parameter or name that desist doesn't have
+        │       └── SyncBackgroundError    a background run was requested by sync code
+        ├── RunStateError              a transition that the status table forbids
+        ├── RunIdInUseError            a live run already has this id
         ├── ModelError                 a model call failed
-        │   └── ModelResponseError     what the model sent could not be read
-        ├── ToolError                  a tool can't be called as asked
+        │   └── ModelResponseError     the response of the model could not be read
+        ├── ToolError                  a tool can't be called as requested
         ├── StepError                  a step failed
         ├── StoreError                 a database can't be opened, read or written
-        │   ├── UnreadableError        what is stored of a run can't be read
-        │   └── LeaseLostError         another process has the run now: this one may not write it any more
-        ├── TooManyAbandonedError      too many threads still run work that was given up
+        │   ├── UnreadableError        the record of a run can't be read
+        │   └── LeaseLostError         another process owns the run: this one may no longer write it
+        ├── TooManyAbandonedError      too many threads still run abandoned calls
         └── AgentRunException          raised by tools to steer the agent
             ├── RetryAgentRun          show the model this message and let it try again
             ├── StopAgentRun           end the agent's run after this tool
@@ -58,10 +58,10 @@ __all__ = [
 
 
 class RunCancelled(BaseException):
-    """The run that this code works for was told to stop.
+    """The run that this code belongs to was cancelled.
 
-    A `BaseException`, so that `except Exception` in a tool can't swallow it. Let it pass, or clean up and raise it
-    again: the outcome is decided already. `reason` is the `CancelReason`, or None where only the fact is known.
+    A `BaseException`, so that `except Exception` in a tool can't swallow it. Let it propagate, or clean up and raise it
+    again: the outcome is already decided. `reason` is the `CancelReason`, or None if it is unknown.
     """
 
     def __init__(self, reason: Any = None) -> None:
@@ -72,23 +72,23 @@ class RunCancelled(BaseException):
         return f"run cancelled: {self.reason}" if self.reason is not None else "run cancelled"
 
 
-#: The name under which programs of the API that we follow know it.
+#: The name in the API that desist follows.
 RunCancelledException = RunCancelled
 
 
 class DesistError(Exception):
     """Base of every ordinary error of desist."""
 
-    #: Whether trying the same thing again may help. Steps and agents don't retry what can't.
+    #: Whether a retry may succeed. Steps and agents retry only such errors.
     retryable: bool = False
 
 
 class ConfigurationError(DesistError, ValueError):
-    """Something is wrong that could be known before anything ran."""
+    """The configuration is invalid. Raised before anything runs."""
 
 
 class MissingExtraError(ConfigurationError, ImportError):
-    """An optional dependency is needed and not installed."""
+    """A required optional dependency is not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs the extra '{extra}': pip install 'desist[{extra}]'")
@@ -96,15 +96,15 @@ class MissingExtraError(ConfigurationError, ImportError):
 
 
 class UnsupportedError(ConfigurationError, TypeError):
-    """A parameter or name that desist doesn't have: refused, rather than accepted without an effect."""
+    """A parameter or name that desist doesn't have. Refused, rather than accepted without an effect."""
 
 
 class SyncBackgroundError(UnsupportedError, RuntimeError):
-    """A run in the background was asked for by sync code: `arun(background=True)` is the way."""
+    """A background run was requested by sync code: use `arun(background=True)`."""
 
 
 class RunStateError(DesistError, RuntimeError):
-    """A run was asked to make a move that the status table forbids."""
+    """A status transition that the status table forbids."""
 
 
 class RunIdInUseError(DesistError, ValueError):
@@ -121,33 +121,33 @@ class ModelError(DesistError):
 
 
 class ModelResponseError(ModelError):
-    """The model answered with something that can't be read."""
+    """The response of the model can't be read."""
 
 
 class ToolError(DesistError):
-    """A tool can't be called as the model or the program asked."""
+    """A tool can't be called as the model or the program requested."""
 
 
 class StepError(DesistError):
-    """A step of a workflow failed, or can't be run."""
+    """A step of a workflow failed or can't be run."""
 
     retryable = True
 
 
 class StoreError(DesistError, RuntimeError):
-    """A database can't be opened, read or written; the message names the file."""
+    """A database can't be opened, read or written. The message names the database."""
 
 
 class UnreadableError(StoreError):
-    """What is stored of a run can't be read; the message names the run, and why. Trying again doesn't help."""
+    """The record of a run can't be read. The message names the run and the cause. A retry doesn't help."""
 
 
 class LeaseLostError(StoreError):
-    """Another process has taken the run over, or has ended it: what this one says of it isn't recorded any more."""
+    """Another process owns the run or has ended it. Writes of this process are rejected."""
 
 
 class TooManyAbandonedError(DesistError, RuntimeError):
-    """Too many threads still run work that was given up, so no new blocking work is started."""
+    """Too many threads still run abandoned calls, so no new blocking call is started."""
 
 
 class AgentRunException(DesistError):

@@ -1,6 +1,6 @@
-"""JSON schemas as providers take them in strict mode: closed objects, every property required, a `$ref` by itself.
+"""JSON schemas for the strict mode of providers: closed objects, all properties required, nothing beside a `$ref`.
 
-Used for tools and for structured output. Pure; knows only JSON schema.
+Used for tools and for structured output.
 """
 
 from __future__ import annotations
@@ -8,36 +8,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
-__all__ = ["open_places", "rewritten_schema", "strict_schema", "takes_null"]
+__all__ = ["non_strict_parts", "rewritten_schema", "strict_schema", "takes_null"]
 
 _NAMED = ("properties", "$defs")  #: keywords whose value is a dict of names to schemas
 _INNER = ("items", "anyOf", "oneOf", "allOf", "prefixItems")  #: keywords whose value is a schema, or a list of them
 _TYPED = frozenset({"type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"})
 
 
-def open_places(schema: Any, path: str) -> Iterator[str]:
-    """Yield what strict mode can't say: dicts of free keys, and values of any type; each with its path."""
+def non_strict_parts(schema: Any, path: str) -> Iterator[str]:
+    """Yield the parts that strict mode can't express, each with its path: free keys, and values of any type."""
     if not isinstance(schema, Mapping):
         return
     if schema.get("additionalProperties") or (
         schema.get("type") == "object" and not {"properties", "additionalProperties"} & schema.keys()
     ):
-        yield f"{path}: a dict of free keys"
+        yield f"{path}: a dict with arbitrary keys"
     elif not schema.keys() & (_TYPED | {"properties"}):
         yield f"{path}: a value of any type"
     for keyword in _NAMED:
         for name, inner in schema.get(keyword, {}).items():
-            yield from open_places(inner, f"{path}.{name}")
+            yield from non_strict_parts(inner, f"{path}.{name}")
     for inner in _inner(schema):
-        yield from open_places(inner, path)
+        yield from non_strict_parts(inner, path)
 
 
 def strict_schema(schema: Mapping[str, Any], *, optional: Literal["kept", "required", "null"]) -> dict[str, Any]:
     """Return a copy with every object closed, and nothing beside a `$ref`.
 
     Parameters:
-        optional: what becomes of properties that aren't required: "kept", they stay so; "required", they are; "null",
-            they are required and may be null, which stands for their default.
+        optional: what to do with optional properties. "kept": nothing. "required": make them required. "null": make
+            them required and nullable; null stands for the default.
     """
 
     def close(node: dict[str, Any]) -> None:
@@ -60,7 +60,7 @@ def strict_schema(schema: Mapping[str, Any], *, optional: Literal["kept", "requi
 
 
 def rewritten_schema(schema: Any, change: Callable[[dict[str, Any]], object]) -> Any:
-    """Return a copy of a schema in which `change` has changed every schema in place, inner ones first."""
+    """Return a copy of a schema. `change` is called with every subschema of the copy, inner ones first."""
     if not isinstance(schema, Mapping):
         return schema
     copy = dict(schema)
@@ -77,7 +77,7 @@ def rewritten_schema(schema: Any, change: Callable[[dict[str, Any]], object]) ->
 
 
 def takes_null(schema: Mapping[str, Any]) -> bool:
-    """Whether null is a value of this schema."""
+    """Return whether the schema allows null."""
     if choices := schema.get("anyOf"):
         return any(takes_null(choice) for choice in choices)
     kind = schema.get("type")
@@ -99,7 +99,7 @@ def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_root_ref(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A provider wants an object at the root: that of a recursive type is a `$ref`, beside its `$defs`."""
+    """Replace a `$ref` at the root by its target: providers require an object, and recursive types have a `$ref`."""
     while "$ref" in schema:
         target: Any = schema
         for key in schema["$ref"].removeprefix("#/").split("/"):

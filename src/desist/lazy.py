@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used, so that importing the package stays cheap."""
+"""Lazy imports of a package's public names, so that importing the package is cheap."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 __all__ = ["lazy_names"]
 
 
-def lazy_names(package: str, places: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return `__getattr__` and `__dir__` of a package.
+def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` for a package.
 
     Parameters:
         package: its `__name__`.
-        places: of each name, the module that it is in.
+        modules: name -> the module that defines it.
     """
 
     def load(name: str) -> Any:
-        if name not in places:
+        if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         import importlib
 
-        value = vars(sys.modules[package])[name] = getattr(importlib.import_module(places[name]), name)
+        value = vars(sys.modules[package])[name] = getattr(importlib.import_module(modules[name]), name)
         return value
 
-    return load, lambda: sorted({*vars(sys.modules[package]), *places})
+    return load, lambda: sorted({*vars(sys.modules[package]), *modules})

@@ -34,7 +34,7 @@ def test_where_nothing_is_set_up(desist: Call) -> None:
     assert "fastapi" in told["extras server"]["words"]
     assert told["models openai"]["state"] == told["places database"]["state"] == "absent"
     code, out, _ = desist("doctor", "--offline")
-    assert code == 0 and "nothing that is set up is broken" in out and "OPENAI" not in out
+    assert code == 0 and "nothing configured is broken" in out and "OPENAI" not in out
 
 
 def test_a_model_that_is_set_up(desist: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def test_cancel_many(desist: Call, tmp_path: Path) -> None:
     db = tmp_path / "runs.db"
     with elsewhere(db) as (one, first), elsewhere(db, "waiting", "StepCompleted") as (other, second):
         code, out, _ = desist("cancel", "--all", "--dry-run", "--db", str(db))
-        assert code == 0 and first in out and second in out and "2 runs would be stopped; nothing was done" in out
+        assert code == 0 and first in out and second in out and "2 runs would be cancelled; nothing was done" in out
         code, out, _ = desist("cancel", "--all", "--older-than", "1h", "--db", str(db))
         assert code == 3
         code, out, _ = desist("cancel", "--all", "--workflow", "Story", "--wait", "--json", "--db", str(db))
@@ -147,7 +147,7 @@ def test_too_late(desist: Call, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "which runs?"),
+        ([], "no runs given"),
         (["--workflow", "x"], "--all"),
         (["a-run", "--all"], "either RUN ids"),
         (["a-run", "--grace", "soon"], "isn't a time"),
@@ -220,7 +220,7 @@ def test_on_a_server(desist: Call, monkeypatch: pytest.MonkeyPatch) -> None:
             program.until("upon")
             assert run_id in desist("runs", "--status", "RUNNING")[1]
             assert "Story  ● RUNNING" in desist("show", run_id)[1]
-            assert "1 run would be stopped" in desist("cancel", "--all", "--dry-run")[1]
+            assert "1 run would be cancelled" in desist("cancel", "--all", "--dry-run")[1]
             code, out, _ = desist("cancel", "--all", "--workflow", "story", "--wait", "--by", "ann")
             assert code == 0 and "who        ann (token token 1)" in out and "settled" in out
             assert program.end()[0] == 4

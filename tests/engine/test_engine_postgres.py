@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from engine_process import WorkerProcess
 from postgres_databases import own_server
 from postgres_pooler import Pooler
@@ -16,7 +19,10 @@ from desist import RunStatus, Step, StepInput, Workflow
 from desist.db import PostgresDb
 from desist.db.process.postgres_target import PostgresTarget
 from desist.engine import Worker
-from desist.engine.liveness_lock import PATIENCE, LivenessLock
+from desist.engine.config import EngineConfig
+from desist.engine.dbos_dispatcher import DbosDispatcher
+from desist.engine.liveness_lock import RECONNECT_TIMEOUT, LivenessLock
+from desist.exceptions import StoreError
 from desist.testing import Gate
 
 S = RunStatus
@@ -45,9 +51,27 @@ def test_the_end_of_a_process_elsewhere_is_seen(new_postgres: Callable[[], str])
         began = time.monotonic()
         while not ours.is_released("theirs"):
             assert time.monotonic() - began < 40
-        assert time.monotonic() - began >= PATIENCE, "it might only have been connecting anew"
+        assert time.monotonic() - began >= RECONNECT_TIMEOUT, "it might only have been connecting anew"
     assert ours.is_released("theirs"), "looking doesn't take the lock for good"
     ours.close()
+
+
+def test_a_worker_without_connections_says_what_to_do(new_postgres: Callable[[], str]) -> None:
+    """A server that has no connection left for the lock, or for DBOS, is a StoreError that names limit and remedy."""
+    url, role = new_postgres(), f"worker_{uuid.uuid4().hex[:8]}"
+    with PostgresTarget(url).connect() as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'p' CONNECTION LIMIT 0".encode())
+    limited = re.sub(r"//[^@/]*@", "//", url).replace("//", f"//{role}:p@", 1)
+    with pytest.raises(StoreError, match=r"liveness lock of a worker: .*raise the CONNECTION LIMIT of the role"):
+        LivenessLock(PostgresTarget(limited)).hold("ours")
+    target = PostgresTarget(limited)
+    config = EngineConfig(limited.replace("postgresql:", "postgresql+psycopg:"), "dbos", False, target.format_error)
+    with pytest.raises(StoreError, match=r"DBOS can't use its tables: .*raise the CONNECTION LIMIT of the role"):
+        DbosDispatcher(config, "ours", {"w": None}, 1).open(_never)
+
+
+async def _never(run_id: str) -> str:
+    raise AssertionError("no run is sent")
 
 
 def test_a_connection_that_was_lost_is_made_anew(new_postgres: Callable[[], str]) -> None:

@@ -400,7 +400,7 @@ def test_what_a_worker_refuses(file_db: Any, tmp_path: Path) -> None:
             unshared.submit("go")
     with (
         Worker(workflows=[workflow], db=file_db) as first,
-        pytest.raises(ConfigurationError, match="has a worker already"),
+        pytest.raises(ConfigurationError, match="already has a worker"),
     ):
         assert first.live == 0
         Worker(workflows=[workflow], db=file_db).start()
@@ -416,5 +416,5 @@ def test_a_worker_leaves_nothing_behind(file_db: Any) -> None:
         with Worker(workflows=[workflow], db=file_db):
             assert submitted.result(40).content == str(number)
     mine = {thread.name for thread in threading.enumerate()} - before
-    assert all(name.startswith("desist-") for name in mine) and "desist-keeper" not in mine
+    assert all(name.startswith("desist-") for name in mine) and "desist-maintenance" not in mine
     assert file_db.store.other_workers()[0] == []

@@ -7,7 +7,7 @@ from typing import Any
 import pydantic
 import pytest
 
-from desist.json_schema import open_places, strict_schema
+from desist.json_schema import non_strict_parts, strict_schema
 
 
 class Node(pydantic.BaseModel):
@@ -36,7 +36,7 @@ def test_a_null_for_a_described_reference() -> None:
 @pytest.mark.parametrize(
     ("annotation", "found"),
     [
-        (dict[str, int], ["x: a dict of free keys"]),
+        (dict[str, int], ["x: a dict with arbitrary keys"]),
         (list[Any], ["x: a value of any type"]),
         (Node, []),
         (pydantic.create_model("Empty"), []),
@@ -45,4 +45,4 @@ def test_a_null_for_a_described_reference() -> None:
 )
 def test_what_cannot_be_strict(annotation: Any, found: list[str]) -> None:
     """Free keys and untyped values are found; a property may be called like a keyword."""
-    assert list(open_places(pydantic.TypeAdapter(annotation).json_schema(), "x")) == found
+    assert list(non_strict_parts(pydantic.TypeAdapter(annotation).json_schema(), "x")) == found

@@ -72,12 +72,14 @@ def test_include_and_exclude(options: dict[str, Any], names: list[str]) -> None:
 )
 def test_unknown_names(parameter: str) -> None:
     """A list that names a tool which isn't there is an error with the name, the list and what there is."""
-    with pytest.raises(ConfigurationError, match=f"toolkit 'kit': {parameter} names 'c', but its tools are: a, b"):
+    with pytest.raises(
+        ConfigurationError, match=f"toolkit 'kit': {parameter} has unknown names: 'c'; the tools are: a, b"
+    ):
         Toolkit("kit", [a, b], **{parameter: ["a", "c"]})
     with pytest.raises(ConfigurationError, match=f"{parameter} must be a list"):
         Toolkit("kit", [a, b], **{parameter: "a"})
     empty = Toolkit("kit", **{parameter: ["c"]})
-    with pytest.raises(ConfigurationError, match="its tools are: none"):
+    with pytest.raises(ConfigurationError, match="the tools are: none"):
         resolve_tools([empty])
     empty.register(a, "c")
     empty.get_functions()
@@ -99,7 +101,7 @@ def test_async_tools_replace_sync_ones() -> None:
     kit = Toolkit("kit", [a, b], async_tools=[(b_async, "b")])
     assert list(kit.functions) == ["a", "b"]
     assert anyio.run(lambda: kit.functions["b"].bind("").invoke()) == "async b"
-    with pytest.raises(ConfigurationError, match="'a' in async_tools isn't async"):
+    with pytest.raises(ConfigurationError, match="'a' in async_tools is not async"):
         Toolkit("kit", async_tools=[a])
 
 
@@ -131,10 +133,10 @@ def test_resolve_tools() -> None:
     ("item", "message"),
     [
         ({"type": "function"}, "a tool can't be a dict"),
-        ("a", r"'a' \(str\) can't be called"),
-        (None, r"None \(NoneType\) can't be called"),
+        ("a", r"'a' \(str\) is not callable"),
+        (None, r"None \(NoneType\) is not callable"),
         (Marked, r"a class, not a tool: pass an instance, Marked\(\)"),
-        (lambda: 1, "can't be named '<lambda>'"),
+        (lambda: 1, "invalid tool name '<lambda>'"),
         (print, r"takes \*args"),
     ],
 )

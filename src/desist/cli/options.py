@@ -1,4 +1,4 @@
-"""The options that say where runs are, the same for every command; and JSON, the same for every command."""
+"""Options that commands share: --db, --server, --token, --json; and output."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ Token = Annotated[
     str | None,
     typer.Option(
         "--token",
-        help="The server's token. Better in DESIST_TOKEN: what is typed can be seen in the list of processes.",
+        help="The server's token. Prefer DESIST_TOKEN: arguments are visible in the list of processes.",
         metavar="SECRET",
         rich_help_panel=_PANEL,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Say it as JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @contextlib.contextmanager
 def client_from_options(db: str | None, server: str | None, token: str | None) -> Iterator[RunClient]:
-    """Open where the runs are, and let go of it at the end."""
+    """Open the database or server of the options, and close it at the end."""
     from desist.cli.client import open_client
 
     _keep_the_log_off()
@@ -57,22 +57,22 @@ def client_from_options(db: str | None, server: str | None, token: str | None) -
 
 
 def print_json(value: Any) -> None:
-    """Write a value as one line of JSON, at once. What would control a terminal is escaped."""
+    """Print a value as one line of JSON and flush. Terminal control characters are escaped."""
     from desist.console.format import escaped
 
     sys.stdout.write(escaped(json.dumps(value, ensure_ascii=False)) + "\n")
     sys.stdout.flush()
 
 
-def write(words: str, *, error: bool = False) -> None:
-    """Write a line for people, at once, without what would control a terminal; as an error to standard error."""
+def write(text: str, *, error: bool = False) -> None:
+    """Print a line of text without terminal control characters and flush; errors to standard error."""
     from desist.console.format import clean
 
-    print(clean(words).replace("\n", " ").rstrip(), file=sys.stderr if error else sys.stdout, flush=True)
+    print(clean(text).replace("\n", " ").rstrip(), file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def login() -> str | None:
-    """Return who asks, as cancels record it."""
+    """Return the login name, which cancel records have as the requester."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -80,7 +80,7 @@ def login() -> str | None:
 
 
 def _keep_the_log_off() -> None:
-    """Let what a database logs while it is looked at not stand between the lines; errors are shown."""
+    """Hide log lines of the database below errors, which would mix with the output."""
     from desist.cli.log import terminal_handler
 
     log = logging.getLogger("desist")

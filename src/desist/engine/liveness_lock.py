@@ -1,17 +1,21 @@
-"""A lock that a worker holds in Postgres for as long as it is connected: others see at once when it is gone.
+"""A Postgres advisory lock that a worker holds while it is connected. Others see at once when the worker is gone.
 
-The server lets go of it when the connection ends: with the process, or soon after its machine, by TCP keepalives. A
-pooler between the two breaks this; then nobody is seen to die by it, and the lease decides. Called by the keeper.
+Postgres releases the lock when the connection ends: with the process, or, by TCP keepalives, soon after its machine.
+This does not work through a pooler; then the lease decides. Called by `MaintenanceThread`, on its thread after the
+start.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 import zlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from desist.db.process.postgres_target import PostgresTarget
+from desist.exceptions import StoreError
 
 if TYPE_CHECKING:
     import psycopg
@@ -20,16 +24,16 @@ __all__ = ["LivenessLock"]
 
 log = logging.getLogger("desist.engine")
 
-#: The first of the two numbers of the locks: ours.
+#: The first key of all our advisory locks.
 CLASS = 0x64657369
-#: Seconds for which a lock must be free before its holder counts as dead: it may only be connecting anew.
-PATIENCE = 1.5
-#: The server notices within five seconds that a machine is gone.
-_NOTICE = b"SET tcp_keepalives_idle = 2; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3"
+#: Seconds for which a lock must be free before its holder counts as dead: the holder may be reconnecting.
+RECONNECT_TIMEOUT = 1.5
+#: The server detects a lost machine within five seconds.
+_KEEPALIVE = b"SET tcp_keepalives_idle = 2; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3"
 
 
 class LivenessLock:
-    """The lock of this process, and looks at those of others, over one connection. For one thread.
+    """Holds the lock of this process and checks those of others, over one connection. Not thread-safe.
 
     Parameters:
         target: the database.
@@ -42,32 +46,49 @@ class LivenessLock:
         self._free_since: dict[str, float] = {}
 
     def hold(self, process: str) -> None:
-        """Hold the lock of this process, anew if the connection was lost.
+        """Take the lock of this process if it is not held, reconnecting if necessary.
 
         Raises:
-            psycopg.Error: the database can't be reached.
+            StoreError: the database can't be reached.
         """
+        with self._store_errors():
+            self._hold(process)
+
+    def _hold(self, process: str) -> None:
         if self._connection is None or self._connection.closed:
             self._connection, self._held = self._target.connect(), False
-            self._connection.execute(_NOTICE, prepare=False)
+            self._connection.execute(_KEEPALIVE, prepare=False)
         if self._held:
             self._connection.execute("SELECT 1")
         else:
             self._held = self._try(process)
 
     def is_released(self, process: str) -> bool:
-        """Whether that process has let go of its lock for some time. One look takes it and gives it back.
+        """Return whether the lock of a process has been free for some time. Each check takes and releases the lock.
 
         Raises:
-            psycopg.Error: the database can't be reached.
+            StoreError: the database can't be reached.
         """
+        with self._store_errors():
+            return self._is_released(process)
+
+    def _is_released(self, process: str) -> bool:
         if self._connection is None or not self._held:
             return False
         if not self._try(process):
             self._free_since.pop(process, None)
             return False
         self._connection.execute("SELECT pg_advisory_unlock(%s, %s)", (CLASS, _number(process)))
-        return time.monotonic() - self._free_since.setdefault(process, time.monotonic()) >= PATIENCE
+        return time.monotonic() - self._free_since.setdefault(process, time.monotonic()) >= RECONNECT_TIMEOUT
+
+    @contextlib.contextmanager
+    def _store_errors(self) -> Iterator[None]:
+        import psycopg
+
+        try:
+            yield
+        except psycopg.Error as error:
+            raise StoreError(f"liveness lock of a worker: {self._target.format_error(error)}") from error
 
     def _try(self, process: str) -> bool:
         assert self._connection is not None
@@ -75,12 +96,12 @@ class LivenessLock:
         return row is not None and bool(row[0])
 
     def close(self) -> None:
-        """Let go."""
+        """Release the lock and close the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
 
 def _number(process: str) -> int:
-    """Return the second number of a process's lock, as Postgres has them: with a sign."""
+    """Return the second key of a process's lock, a signed 32-bit number."""
     return zlib.crc32(process.encode()) - 2**31

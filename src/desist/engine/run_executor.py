@@ -1,6 +1,6 @@
-"""Driving one run on this worker: take it, start it on the home loop, and wait for its end. Called by the dispatch.
+"""Executes runs on this worker: claims a run, starts it on the background loop, waits for its end.
 
-The record decides whether there is anything to do. What ends the run stays in it: nothing of a cancel reaches DBOS.
+Called by `DbosDispatcher`. The record of a run decides whether there is anything to do. A cancel never reaches DBOS.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ log = logging.getLogger("desist.engine")
 
 
 class RunExecutor:
-    """The runs of a worker.
+    """The live runs of a worker.
 
     Parameters:
-        store: where they are recorded.
-        workflows: what the worker has, by id.
-        concurrency: how many go on at a time.
-        stir: told the id of a workflow when a run of it has ended.
+        store: has the records of the runs.
+        workflows: the worker's workflows by id.
+        concurrency: the maximum of concurrent runs.
+        on_run_ended: called with the id of the workflow when a run has ended, on any thread.
     """
 
     def __init__(
@@ -43,21 +43,26 @@ class RunExecutor:
         concurrency: int,
         on_run_ended: Callable[[str], object],
     ) -> None:
-        self._store, self._workflows, self._concurrency, self._stir = store, workflows, concurrency, on_run_ended
+        self._store, self._workflows, self._concurrency, self._on_run_ended = (
+            store,
+            workflows,
+            concurrency,
+            on_run_ended,
+        )
         self._lock = threading.Lock()
         self._runs: dict[str, Run] = {}
-        self._beginning = 0  #: how many are just being taken
-        self._turns: asyncio.Semaphore | None = None  #: of DBOS's loop
+        self._claiming = 0  #: number of claims in progress
+        self._turns: asyncio.Semaphore | None = None  #: created on DBOS's loop
         self._changed = threading.Condition(self._lock)
-        self.leaving = False  #: no more runs
+        self.leaving = False  #: no more runs are claimed
 
     def runs(self) -> list[Run]:
-        """Return those that live."""
+        """Return the live runs."""
         with self._lock:
             return list(self._runs.values())
 
     async def drive(self, run_id: str) -> str:
-        """Do a run, if that is still to be done; return how it ended, for DBOS to note."""
+        """Execute a run, if it still needs to be. Return how it ended, for DBOS to record."""
         if self._turns is None:
             self._turns = asyncio.Semaphore(self._concurrency)
         async with self._turns:
@@ -67,7 +72,7 @@ class RunExecutor:
         if run is None and not self.leaving:
             return "nothing to do"
         if self.leaving and (run is None or run.owned_elsewhere):
-            await asyncio.Event().wait()  # it isn't through: the worker gives it back, and ends this
+            await asyncio.Event().wait()  # unfinished: the worker requeues the run and cancels this task
         assert run is not None
         return run.status.value
 
@@ -75,24 +80,24 @@ class RunExecutor:
         with self._changed:
             if self.leaving:
                 return None
-            self._beginning += 1
+            self._claiming += 1
         try:
             return self._claim(run_id)
         finally:
             with self._changed:
-                self._beginning -= 1
+                self._claiming -= 1
                 self._changed.notify_all()
 
     def _claim(self, run_id: str) -> Run | None:
-        taken = self._store.take_queued(run_id)
-        if taken is None:
+        claimed = self._store.take_queued(run_id)
+        if claimed is None:
             return None
-        workflow = self._workflows[taken.run.owner_id or ""]
+        workflow = self._workflows[claimed.run.owner_id or ""]
         try:
-            # DBOS's context isn't the run's: what that starts is no part of a DBOS workflow.
-            run: Run = contextvars.Context().run(workflow.open_from_queue, taken)
+            # In an empty context, or DBOS calls in user code would join DBOS's workflow.
+            run: Run = contextvars.Context().run(workflow.open_from_queue, claimed)
         except DesistError as error:
-            self._give_up(taken, error)
+            self._fail(claimed, error)
             return None
         with self._lock:
             self._runs[run_id] = run
@@ -100,34 +105,34 @@ class RunExecutor:
         contextvars.Context().run(run.start)
         return run
 
-    def _give_up(self, claimed: ClaimedRun, error: DesistError) -> None:
-        log.error("run %s can't be driven: %s", claimed.run.run_id, error)
-        self._store.fail_claimed_run(claimed.run.run_id, f"a worker can't drive it: {error}")
+    def _fail(self, claimed: ClaimedRun, error: DesistError) -> None:
+        log.error("cannot execute run %s: %s", claimed.run.run_id, error)
+        self._store.fail_claimed_run(claimed.run.run_id, f"the worker cannot execute the run: {error}")
 
     def _ended(self, run_id: str, workflow_id: str) -> None:
-        self._stir(workflow_id)
+        self._on_run_ended(workflow_id)
         with self._changed:
             self._runs.pop(run_id, None)
             self._changed.notify_all()
 
     def leave(self, seconds: float) -> None:
-        """Take no more; return when those that were just being taken are there, after so many seconds at the most."""
-        until = time.monotonic() + seconds
+        """Claim no more runs. Wait for claims in progress, for `seconds` at most."""
+        deadline = time.monotonic() + seconds
         with self._changed:
             self.leaving = True
-            while self._beginning and (left := until - time.monotonic()) > 0:
+            while self._claiming and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
 
-    def wait_ended(self, until: float, hurried: threading.Event | None = None) -> None:
-        """Wait until none lives, until a time of `time.monotonic`, or until somebody is in a hurry."""
+    def wait_ended(self, deadline: float, skip: threading.Event | None = None) -> None:
+        """Wait until no run is live, `time.monotonic()` reaches the deadline, or `skip` is set."""
         with self._changed:
-            while self._runs and not (hurried is not None and hurried.is_set()):
-                left = until - time.monotonic()
+            while self._runs and not (skip is not None and skip.is_set()):
+                left = deadline - time.monotonic()
                 if left <= 0:
                     return
                 self._changed.wait(left)
 
     def wake(self) -> None:
-        """Somebody is in a hurry."""
+        """Make `wait_ended` check again whether `skip` is set."""
         with self._changed:
             self._changed.notify_all()

@@ -1,8 +1,8 @@
-"""`serve_worker`: a worker as a process of its own. It works, says so, and leaves in order when it is told to.
+"""`serve_worker`: run a worker in this process until a signal ends it.
 
-SIGTERM: no new runs; those that live may end by themselves until a deadline, then they are handed over or cancelled,
-with source `shutdown`; exit code 0. Ctrl-C: the same without the waiting. A second signal ends the waiting, a third one
-everything.
+SIGTERM: no new runs are claimed. Live runs may end by themselves until a deadline, then they are handed over, or
+cancelled with source `shutdown`. Exit code 0. Ctrl-C: the same without waiting. A second signal ends the wait, a third
+one exits at once.
 """
 
 from __future__ import annotations
@@ -24,29 +24,34 @@ INTERRUPTED = 130
 
 
 def serve_worker(worker: Worker, *, out: TextIO | None = None) -> int:
-    """Start a worker and let it work until a signal ends it; return the exit code. Main thread only.
+    """Run a worker until a signal ends it. Return the exit code. Main thread only.
 
     Parameters:
-        out: where it says what it does; None for standard error.
+        out: the file for the line that says what the worker serves; None for standard error.
+
+    Raises:
+        StoreError: the database can't be used.
     """
-    told: queue.SimpleQueue[int] = queue.SimpleQueue()  # putting into it is allowed in the middle of anything
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()  # its `put` is reentrant, so it is safe in a signal handler
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        told.put(number)
+        signals.put(number)
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         worker.start()
         print(f"desist works on {worker.describe}", file=out or sys.stderr, flush=True)
-        number = told.get()
+        number = signals.get()
         interrupted = number == signal.SIGINT
-        leaving = threading.Thread(target=_leave, args=(worker, interrupted, told), name="desist-leaving", daemon=True)
-        leaving.start()
-        again = 0
-        while told.get() >= 0:  # -1: it has left
+        stopping = threading.Thread(
+            target=_stop, args=(worker, interrupted, signals), name="desist-worker-stop", daemon=True
+        )
+        stopping.start()
+        repeats = 0
+        while signals.get() >= 0:  # -1: the worker has stopped
             worker.skip_drain()
-            again += 1
-            if again > 1:
+            repeats += 1
+            if repeats > 1:
                 os._exit(INTERRUPTED if interrupted else 1)
         return INTERRUPTED if interrupted else 0
     finally:
@@ -54,7 +59,7 @@ def serve_worker(worker: Worker, *, out: TextIO | None = None) -> int:
             signal.signal(number, handler)
 
 
-def _leave(worker: Worker, interrupted: bool, signals: queue.SimpleQueue[int]) -> None:
+def _stop(worker: Worker, interrupted: bool, signals: queue.SimpleQueue[int]) -> None:
     try:
         if interrupted:
             worker.skip_drain()

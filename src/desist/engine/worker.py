@@ -1,7 +1,7 @@
-"""`Worker`: drives the runs that were submitted, in a process of its own or inside a program. The same code for both.
+"""`Worker`: executes submitted runs, in a process of its own or inside a program.
 
-It is started, and left; between the two it does its work in threads of its own: DBOS's, which take runs, the home loop,
-on which they live, and the keeper's. `desist worker` is `serve_worker` around one.
+Between `start` and `stop` the work is done in other threads: DBOS's threads dequeue runs, the background loop executes
+them, and `MaintenanceThread` maintains the queue. `desist worker` calls `serve_worker` with a worker.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ __all__ = ["Worker"]
 
 log = logging.getLogger("desist.engine")
 
-#: Seconds for runs that were stopped to settle, beyond what their grace bounds.
+#: Seconds that `stop` waits for cancelled runs to settle.
 SETTLING = 10.0
-#: Seconds for each thing that is to be told at the end.
-PARTING = 15.0
+#: Seconds for each of the last steps of `stop`.
+CLOSING = 15.0
 
 
 class Worker:
-    """Drives submitted runs of some workflows, beside any number of other workers on the same database.
+    """Executes submitted runs of some workflows, beside any number of other workers on the same database.
 
-    A process can have one. `with Worker(...):` starts it, and leaves at the end.
+    A process can have one worker. `with Worker(...):` starts it, and stops it at the end of the block.
 
     Parameters:
-        workflows: those that it has. Runs of others are left alone. One without a `db` gets this one.
-        db: the database that workers and those who submit share: `PostgresDb(...)`; `SqliteDb(...)` on one machine.
-        concurrency: how many runs this worker drives at a time.
-        limits: how many runs of a workflow, by its id, go on at a time on all workers together. Give all workers the
-            same.
-        drain: seconds that runs may go on after `stop`, before they are handed over or cancelled.
+        workflows: the workflows to execute. A workflow without a `db` gets this one.
+        db: the database shared with other workers and with the programs that submit: `PostgresDb(...)`, or
+            `SqliteDb(...)` on one machine.
+        concurrency: the maximum of concurrent runs on this worker.
+        limits: workflow id -> the maximum of concurrent runs on all workers. Pass the same to all workers.
+        drain: seconds that live runs may continue after `stop` before they are handed over or cancelled.
 
     Raises:
-        ConfigurationError: a value can't be used, or the database isn't one that processes share.
-        MissingExtraError: when it is started: the extra `scale` isn't installed.
+        ConfigurationError: a value is invalid, or processes can't share the database.
+        MissingExtraError: on `start`, if the extra `scale` is not installed.
     """
 
     def __init__(
@@ -70,81 +70,81 @@ class Worker:
         if concurrency < 1:
             raise ConfigurationError(f"concurrency={concurrency} of a Worker must be 1 or more")
         if drain < 0:
-            raise ConfigurationError(f"drain={drain} of a Worker must not be negative: it is in seconds")
+            raise ConfigurationError(f"drain={drain} of a Worker must be 0 or more seconds")
         store = store_of(db, "a Worker")
         if not isinstance(store, SharedTableStore):
             raise ConfigurationError(
-                "db= of a Worker must be one that processes share: PostgresDb(...) or SqliteDb(...)"
+                "db= of a Worker must be a database that processes can share: PostgresDb(...) or SqliteDb(...)"
             )
         self._store, self._drain = store, drain
         self._dispatch = DbosDispatcher(engine_config(store), this_process(), self._limits, concurrency)
         self._driver = RunExecutor(store, self._workflows, concurrency, self._dispatch.wake_queue)
-        self._keeper: MaintenanceThread | None = None
+        self._maintenance: MaintenanceThread | None = None
         self._lock = threading.Lock()
-        self._hurried = threading.Event()
+        self._skip_drain = threading.Event()
 
     @property
     def live(self) -> int:
-        """How many runs it drives now."""
+        """The number of live runs on this worker."""
         return len(self._driver.runs())
 
     def start(self) -> Worker:
-        """Begin to take runs; return at once.
+        """Begin to claim runs. Returns at once.
 
         Raises:
-            StoreError: the database can't be used.
+            StoreError: the database can't be used, or has no connection left.
         """
         with self._lock:
-            if self._keeper is not None:
-                raise ConfigurationError("this Worker was started already: make a new one")
-            self._keeper = MaintenanceThread(
+            if self._maintenance is not None:
+                raise ConfigurationError("this Worker was already started: create a new one")
+            self._maintenance = MaintenanceThread(
                 self._store, self._dispatch, sorted(self._workflows), liveness_lock_of(self._store)
             )
-        self._keeper.register_worker()
+        self._maintenance.register_worker()
         try:
             self._dispatch.open(self._driver.drive)
         except BaseException:
-            self._keeper.stop()
+            self._maintenance.stop()
             raise
-        self._keeper.start()
-        atexit.register(self._exit)  # it goes before what cancels all live runs
-        log.info("worker %s has %s", this_process(), ", ".join(sorted(self._workflows)))
+        self._maintenance.start()
+        atexit.register(self._exit)  # runs before the exit hook that cancels all live runs
+        log.info("worker %s serves %s", this_process(), ", ".join(sorted(self._workflows)))
         return self
 
     def skip_drain(self) -> None:
-        """Don't let runs go on any more that a `stop` waits for."""
-        self._hurried.set()
+        """End the wait of a `stop` for live runs."""
+        self._skip_drain.set()
         self._driver.wake()
 
     @property
     def describe(self) -> str:
-        """What it has, and where, for people."""
+        """The workflows and the database, as text."""
         return f"runs of {', '.join(sorted(self._workflows))} in {self._store.backend.name}"
 
     def stop(self, source: Source = Source.shutdown, text: str = "the worker is shutting down") -> None:
-        """Leave in order: take no more runs, let the live ones go on for `drain` seconds, and part with the rest.
+        """Claim no more runs, wait `drain` seconds for the live ones, then hand over or cancel the rest.
 
-        Runs of workflows with `on_crash="resume"` are handed over: another worker goes on with them, at once, after
-        the last step that had finished. Others are cancelled, with source `shutdown`. Returns when all has settled.
+        Runs of workflows with `on_crash="resume"` are handed over: another worker resumes them at once, after the last
+        finished step. Others are cancelled with source `shutdown`. Returns when all runs have settled.
         """
         with self._lock:
-            keeper, self._keeper = self._keeper, None
-        if keeper is None:
+            maintenance, self._maintenance = self._maintenance, None
+        if maintenance is None:
             return
         atexit.unregister(self._exit)
         self._dispatch.stop_taking()
         self._driver.leave(SETTLING)
-        self._driver.wait_ended(time.monotonic() + self._drain, self._hurried)
+        self._driver.wait_ended(time.monotonic() + self._drain, self._skip_drain)
         for run in self._driver.runs():
-            _part(run, source, text)
+            _hand_over_or_cancel(run, source, text)
         self._driver.wait_ended(time.monotonic() + SETTLING)
-        # Whatever can't be told any more, because the database is away, others find out by this process's end.
-        for work in (self._dispatch.give_back, keeper.stop, self._dispatch.close):
-            _within(PARTING, work)
-        log.info("worker %s has left", this_process())
+        # If the database is unavailable, the end of this process tells other workers.
+        for work in (self._dispatch.give_back, maintenance.stop, self._dispatch.close):
+            _within(CLOSING, work)
+        log.info("worker %s has stopped", this_process())
 
     def _exit(self) -> None:
-        """The interpreter ends, and nobody has stopped it."""
+        """Stop at the exit of the interpreter."""
         self.skip_drain()
         self.stop(Source.shutdown, "the interpreter is ending")
 
@@ -164,40 +164,40 @@ class Worker:
 
 
 def _within(seconds: float, work: Callable[[], None]) -> None:
-    """Do one thing of the end; don't wait for it longer than so."""
+    """Do one step of the shutdown in a thread, and wait for `seconds` at most."""
 
     def attempt() -> None:
         try:
             work()
         except Exception as error:
-            log.warning("the worker couldn't leave in order: %s", error)
+            log.warning("a step of the worker's shutdown failed: %s", error)
 
-    thread = threading.Thread(target=attempt, name="desist-parting", daemon=True)
+    thread = threading.Thread(target=attempt, name="desist-worker-close", daemon=True)
     thread.start()
     thread.join(seconds)
 
 
-def _part(run: Run, source: Source, text: str) -> None:
+def _hand_over_or_cancel(run: Run, source: Source, text: str) -> None:
     if getattr(run.body, "resumable", False):
-        run.hand_over(f"{text}: another worker goes on with it")
+        run.hand_over(f"{text}: another worker resumes this run")
     else:
         run.stop(source, text)
 
 
 def _checked(workflows: Sequence[Workflow], db: Any) -> dict[str, Workflow]:
-    """Return the workflows by their ids, with this database."""
+    """Return the workflows by id, each with this database."""
     known: dict[str, Workflow] = {}
     for workflow in workflows:
         if not isinstance(workflow, Workflow):
-            raise ConfigurationError(f"workflows= of a Worker must be workflows, not {workflow!r:.80}")
+            raise ConfigurationError(f"workflows= of a Worker takes Workflow objects, not {workflow!r:.80}")
         if workflow.id in known:
-            raise ConfigurationError(f"two workflows of a Worker have the id {workflow.id!r}: give one id=")
+            raise ConfigurationError(
+                f"two workflows of a Worker have the id {workflow.id!r}: give one of them another id="
+            )
         if workflow.db is None:
             workflow.db = db
         elif workflow.store is not store_of(db, "a Worker"):
-            raise ConfigurationError(
-                f"workflow {workflow.id!r} has another database than its Worker: give both the same"
-            )
+            raise ConfigurationError(f"workflow {workflow.id!r} has another db= than its Worker: use the same for both")
         workflow.check()
         known[workflow.id] = workflow
     if not known:
@@ -208,7 +208,9 @@ def _checked(workflows: Sequence[Workflow], db: Any) -> dict[str, Workflow]:
 def _limits(limits: Mapping[str, int], workflows: Mapping[str, Workflow]) -> dict[str, int | None]:
     for name, limit in limits.items():
         if name not in workflows:
-            raise ConfigurationError(f"limits= of a Worker names {name!r}, and it has {', '.join(workflows)}")
+            raise ConfigurationError(
+                f"limits= of a Worker has the unknown workflow id {name!r}: its workflows are {', '.join(workflows)}"
+            )
         if limit < 1:
             raise ConfigurationError(f"limits={{{name!r}: {limit}}} of a Worker must be 1 or more")
     return {name: limits.get(name) for name in workflows}

@@ -1,8 +1,8 @@
-"""The one thing that a model must do: answer messages, in pieces, asynchronously.
+"""`Model`: the interface of a language model.
 
-A cancel arrives as an ordinary asyncio cancellation at the `await` that `stream` stands in. A model that holds a
+A cancel arrives as an ordinary asyncio cancellation at the current `await` of `stream`. A model that holds a
 connection opens it inside `with upstream() as connection:` (`desist.cancel.upstream`), so that the canceller can
-shut it down at once. The turn loop, tools and history are the agent's.
+shut the connection down at once. The agent has the turn loop, the tools and the history.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ __all__ = ["Model", "ModelRequest"]
 
 @dataclass(slots=True, kw_only=True)
 class ModelRequest:
-    """What a model is asked.
+    """A request to a model.
 
-    `tools` are function definitions in the OpenAI shape, `{"type": "function", "function": {name, description,
+    `tools` are function definitions in the format of OpenAI, `{"type": "function", "function": {name, description,
     parameters}}`; `response_format` is a pydantic model class, a JSON schema, or None for free text.
     """
 
@@ -33,7 +33,7 @@ class ModelRequest:
 
 
 class Model(ABC):
-    """A language model. Subclasses set `id` and write `stream`."""
+    """A language model. Subclasses set `id` and implement `stream`."""
 
     id: str
     name: str | None = None
@@ -41,12 +41,12 @@ class Model(ABC):
 
     @abstractmethod
     def stream(self, request: ModelRequest) -> AsyncIterator[ModelResponse]:
-        """Answer `request` in pieces: write it as `async def stream(self, request): ... yield ModelResponse(...)`.
+        """Yield the response in pieces. Write it as `async def stream(self, request): ... yield ModelResponse(...)`.
 
         Raises:
-            ModelError: the call failed; `retryable` says whether another try may help.
+            ModelError: the call failed; `retryable` says whether a retry may succeed.
         """
 
     def check(self) -> None:
-        """Raise `ConfigurationError` if the model can't be called at all: no key, no weights. Called before a run."""
+        """Raise `ConfigurationError` if the model can't be called, for instance without a key. Called before a run."""
         return

@@ -1,4 +1,4 @@
-"""What a model sends: pieces of an answer, in the order in which they arrive."""
+"""The pieces of a model's response, in order of arrival."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ModelResponse", "ToolCallDelta", "ToolExecution", "Usage"]
 
 @dataclass(slots=True, kw_only=True)
 class ToolCallDelta:
-    """A piece of a tool call. Pieces of one `index` belong together; `arguments` are joined."""
+    """A piece of a tool call. Pieces with the same `index` belong together; their `arguments` are joined."""
 
     index: int = 0
     id: str | None = None
@@ -23,11 +23,13 @@ class ToolCallDelta:
 
 @dataclass(slots=True, kw_only=True)
 class ModelResponse:
-    """A piece of an answer. A model yields as many as it likes; fields that it doesn't know stay None."""
+    """A piece of a response. A model yields any number; unknown fields are None."""
 
     content: str | None = None
     reasoning_content: str | None = None
     tool_calls: list[ToolCallDelta] | None = None
     usage: Usage | None = None  #: of the whole call; usually in the last piece
     finish_reason: str | None = None
-    provider_data: dict[str, Any] | None = None  #: for `Message.provider_data`: of the whole answer, in a last piece
+    provider_data: dict[str, Any] | None = (
+        None  #: for `Message.provider_data`: of the whole response, in the last piece
+    )

@@ -1,6 +1,6 @@
-"""Retries of a model call, ours so that a cancel ends them: nothing is retried once a piece was shown.
+"""Retries of model calls. They are our own, not the SDK's, so that a cancel ends them.
 
-Called by the models. Waits are plain `asyncio.sleep`s. What may be retried, an error says itself (`retryable`).
+A call is not retried once a piece of its response was yielded. `error.retryable` decides whether a retry makes sense.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ log = logging.getLogger("desist.models")
 
 FIRST_WAIT = 0.5  #: seconds, doubled with each retry
 LONGEST_WAIT = 8.0  #: seconds, of our own back-off
-LONGEST_ASKED = 60.0  #: seconds that a server may ask for; who asks for more is not waited for
+LONGEST_RETRY_AFTER = 60.0  #: seconds of `Retry-After`; a longer one is not waited for
 
 
-#: HTTP statuses after which another try may help, besides every 5xx.
+#: HTTP statuses that are retried, besides every 5xx.
 RETRYABLE_STATUS = frozenset({408, 409, 429})
 
 
 def is_retryable(status: int) -> bool:
-    """Whether another try may help after this HTTP status."""
+    """Return whether a retry may succeed after this HTTP status."""
     return status in RETRYABLE_STATUS or status >= 500
 
 
 class ModelCallError(ModelError):
-    """A failed call whose server said when to come again: `retry_after`, in seconds, or None."""
+    """A failed call. `retry_after` is the time that the server asked to wait, in seconds, or None."""
 
     def __init__(
         self,
@@ -52,14 +52,14 @@ class ModelCallError(ModelError):
 
 
 def backoff(retries: int, *, random: Callable[[], float] = random.random) -> Iterator[float]:
-    """Yield a wait in seconds for each retry: doubling, between half and the whole of its step."""
+    """Yield the wait of each retry in seconds: exponential, with a jitter of one half."""
     for n in range(retries):
         step = min(FIRST_WAIT * 2**n, LONGEST_WAIT)
         yield step * (1 + random()) / 2
 
 
 def fixed_waits(retries: int, delay: float, *, exponential: bool = False) -> Iterator[float]:
-    """Yield `delay` seconds for each retry; with `exponential`, doubled each time."""
+    """Yield `delay` for each retry; with `exponential`, doubled each time."""
     for n in range(retries):
         yield delay * 2**n if exponential else delay
 
@@ -74,7 +74,7 @@ def retry_after(headers: Mapping[str, str], *, clock: Callable[[], float] = time
             seconds = float(headers.get(name, "")) * unit
         except ValueError:
             continue
-        return max(0.0, seconds) if seconds == seconds else None  # not-a-number isn't equal to itself
+        return max(0.0, seconds) if seconds == seconds else None  # False for NaN
     import email.utils  # slow to import, and a date is rare
 
     try:
@@ -89,26 +89,26 @@ async def retrying(
     *,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> AsyncGenerator[ModelResponse, None]:
-    """Yield the pieces of `attempt()`; while none was shown, try again after each of `waits` (seconds).
+    """Yield the pieces of `attempt()`. Until one was yielded, retry after each of `waits` (seconds).
 
     Raises:
-        ModelError: of the last try, or of the first that can't be retried.
-        RunCancelled: the run was cancelled before another try.
+        ModelError: of the last attempt, or of the first that can't be retried.
+        RunCancelled: the run was cancelled before another attempt.
     """
     for wait in itertools.chain(waits, (None,)):
-        shown = False
+        yielded = False
         check_cancelled()
         try:
             async with contextlib.aclosing(attempt()) as pieces:
                 async for piece in pieces:
-                    shown = True
+                    yielded = True
                     yield piece
             return
         except ModelError as error:
-            asked: float | None = getattr(error, "retry_after", None)
-            if wait is None or shown or not error.retryable or (asked or 0.0) > LONGEST_ASKED:
+            requested: float | None = getattr(error, "retry_after", None)
+            if wait is None or yielded or not error.retryable or (requested or 0.0) > LONGEST_RETRY_AFTER:
                 raise
-            pause = wait if asked is None else asked
+            pause = wait if requested is None else requested
             run = current_run()
             ids = run.ids if run is not None else None
             log.info("run %s: retrying in %.2f s: %s", run and run.run_id, pause, error, extra=ids)

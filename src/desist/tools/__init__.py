@@ -1,4 +1,4 @@
-"""Tools: what an agent may call. The face of this floor; the rooms behind it hold one noun each."""
+"""Tools that an agent can call."""
 
 from desist.tools.decorator import tool
 from desist.tools.function import Function

@@ -1,6 +1,6 @@
-"""One call of a tool, its arguments checked and filled in, ready to be made. Made by `Function.bind`.
+"""One call of a tool with checked arguments, created by `Function.bind`.
 
-Whatever the tool raises passes through: the agent knows what to do with it.
+Exceptions of the tool propagate to the agent.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ __all__ = ["BoundCall", "check_hook"]
 
 
 class BoundCall:
-    """A call that can be made once. `arguments` is what the model passed, `kwargs` all that the tool gets.
+    """A call, to be invoked once. `arguments` came from the model; `kwargs` also has the injected values.
 
-    `result` is what the tool returned, for a `post_hook`.
+    `result` is the tool's return value, for a `post_hook`.
     """
 
     __slots__ = ("_injected", "_positional", "arguments", "function", "kwargs", "result")
@@ -44,13 +44,12 @@ class BoundCall:
         self._positional = tuple(one for one in signature.parameters if one.positional_only)
 
     def invoke(self) -> Any:
-        """Call the tool with its hooks.
+        """Call the tool with its hooks. Return its value, or a coroutine of the value for an async tool.
 
-        A sync tool is called right here, so call this in a worker thread; it returns the value. An async tool gives a
-        coroutine of the value. The pieces of a generator are joined to one text.
+        A sync tool blocks, so call this in a worker thread. The items of a generator are joined to one text.
 
         Raises:
-            ToolError: a plain function returned something to await.
+            ToolError: a plain function returned an awaitable.
         """
         return self._invoke_async() if self.function.is_async else self._invoke_sync()
 
@@ -63,7 +62,7 @@ class BoundCall:
                 value.close()
             raise ToolError(
                 f"tool '{self.function.name}' is a plain function that returned {type(value).__name__}: "
-                "make it an async def"
+                "make the tool an async def"
             )
         self.result = result_text(value) if isinstance(value, Iterator) else value
         if self.function.post_hook is not None:
@@ -85,10 +84,10 @@ class BoundCall:
         return self.result
 
     async def invoke_isolated(self) -> Any:
-        """Call a tool that has isolation="process" in a worker process; its hooks run here, in a thread.
+        """Call a tool with isolation="process" in a worker process, and its hooks in a thread of this process.
 
         Raises:
-            ToolError: something can't be pickled, or the process died.
+            ToolError: an argument or the result can't be pickled, or the process died.
         """
         from desist.calls.process import run_in_process
         from desist.calls.thread_pool import run_in_thread
@@ -118,7 +117,7 @@ class BoundCall:
         return self.function.entrypoint(*args, **named)
 
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return what is given. A positional-only parameter before one that is given needs its value too."""
+        """Return args and kwargs. A positional-only parameter before a passed one needs a value, too: its default."""
         named = dict(self.kwargs)
         args: list[Any] = []
         while self._positional[len(args) :] and any(one.name in named for one in self._positional[len(args) :]):
@@ -127,34 +126,34 @@ class BoundCall:
         return tuple(args), named
 
     def _call_hook(self, hook: Callable[..., Any]) -> Any:
-        given: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for name, one in inspect.signature(hook).parameters.items():
             if name not in INJECTED:
                 if one.default is EMPTY:
-                    given[name] = self
+                    values[name] = self
             elif (value := _resolve_injected(name, one.default, self._injected)) is not EMPTY:
-                given[name] = value
-        return hook(**given)
+                values[name] = value
+        return hook(**values)
 
     def __repr__(self) -> str:
         return f"<BoundCall {self.function.name}({', '.join(self.kwargs)})>"
 
 
 def check_hook(hook: Callable[..., Any], tool: str, *, tool_is_async: bool) -> None:
-    """Raise `ConfigurationError` for a hook that couldn't be called around its tool."""
+    """Raise `ConfigurationError` for a hook that can't be called with its tool."""
     if not callable(hook):
-        raise ConfigurationError(f"tool '{tool}': the hook {hook!r} can't be called")
+        raise ConfigurationError(f"tool '{tool}': the hook {hook!r} is not callable")
     if is_async(hook) and not tool_is_async:
-        raise ConfigurationError(f"tool '{tool}' is sync, so its hook {hook!r} can't be async")
-    asked = [
+        raise ConfigurationError(f"tool '{tool}' is sync, so its hook {hook!r} must be sync, too")
+    unnamed = [
         one for name, one in inspect.signature(hook).parameters.items() if name not in INJECTED and one.default is EMPTY
     ]
-    if len(asked) > 1 or any(one.kind not in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) for one in asked):
-        raise ConfigurationError(f"tool '{tool}': the hook {hook!r} may take one call and what desist fills in")
+    if len(unnamed) > 1 or any(one.kind not in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) for one in unnamed):
+        raise ConfigurationError(f"tool '{tool}': the hook {hook!r} may take the call and injected parameters only")
 
 
 def _resolve_injected(key: str, default: Any, injected: Mapping[str, Any]) -> Any:
-    """Return what desist fills in: what the run has, else the current token, the default (as EMPTY), or None."""
+    """Return the value to inject: the run's, the current token, EMPTY to keep the default, or None."""
     if key in injected:
         return injected[key]
     if key == "cancel_token":

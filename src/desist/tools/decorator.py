@@ -1,4 +1,4 @@
-"""`@tool`: makes a tool of a function or a method. Its product is a `Function`, which can still be called."""
+"""`@tool`: creates a `Function` from a function or a method. A `Function` can still be called directly."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def tool(
 def tool(
     function: Callable[..., Any] | None = None, /, **options: Any
 ) -> Function | Callable[[Callable[..., Any]], Function]:
-    """Make a tool of a function: `@tool`, or `@tool(name=..., timeout=...)` with the options of `Function`.
+    """Create a tool from a function: `@tool`, or `@tool(name=..., timeout=...)` with the options of `Function`.
 
     On a method of a `Toolkit`, `self` is not shown to the model. `timeout` is in seconds.
 
     Raises:
-        ConfigurationError: it can't be a tool.
+        ConfigurationError: the object can't be a tool.
         UnsupportedError: an option that desist doesn't have.
     """
     unknown = {name: value for name, value in options.items() if name not in _OPTIONS}
@@ -60,5 +60,5 @@ def tool(
     if function is None:
         return lambda found: Function.from_callable(found, **kept)
     if not callable(function) and not isinstance(function, classmethod):
-        raise ConfigurationError(f"@tool takes a function, got {function!r}: options are given by name")
+        raise ConfigurationError(f"@tool takes a function, got {function!r}: pass options by name")
     return Function.from_callable(function, **kept)

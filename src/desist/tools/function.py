@@ -1,7 +1,6 @@
-"""A tool: a callable with what a model must know to call it, and one call of it with checked arguments.
+"""`Function`: a tool, that is, a callable with the description that a model needs to call it.
 
-Made by `@tool`, `Toolkit` and `resolve_tools`; run by the agent, which enforces `timeout` and handles what the tool
-raises. Nothing here knows of models or runs.
+Created by `@tool`, `Toolkit` and `resolve_tools`. The agent calls it, enforces `timeout` and handles exceptions.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from desist.exceptions import ConfigurationError
-from desist.json_schema import open_places, strict_schema
+from desist.json_schema import non_strict_parts, strict_schema
 from desist.run.options.strict import refuse_unknown
 from desist.tools.arguments import parse_arguments
 from desist.tools.bound_call import BoundCall, check_hook
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NOT_YET", "Function", "FunctionCall"]
 
-#: Parameters of the API that we follow which aren't here yet.
+#: Parameters of the API that desist follows which are not supported yet.
 NOT_YET = frozenset(
     {
         "approval_type",
@@ -49,16 +48,16 @@ NOT_YET = frozenset(
         "user_input_fields",
     }
 )
-#: What every provider accepts as a tool's name.
+#: Tool names that every provider accepts.
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 class Function:
     """A tool that an agent can call.
 
-    `name`, `description` and `parameters` default to what the callable's name, docstring and signature say.
+    `name`, `description` and `parameters` default to the callable's name, docstring and signature.
     Parameters named agent, team, run_context, session_state, dependencies, images, videos, audio, files or
-    cancel_token, or annotated `RunContext` or `CancelToken`, are filled in and never shown to the model.
+    cancel_token, or annotated `RunContext` or `CancelToken`, are injected and never shown to the model.
     """
 
     def __init__(
@@ -82,27 +81,27 @@ class Function:
         interrupt: InterruptMode = "auto",
         **unsupported: Any,
     ) -> None:
-        """Describe a tool. The signature is read when `parameters` is first needed.
+        """Create a tool. The signature is read when `parameters` is first used.
 
         Args:
-            entrypoint: what is called: a function, a method, a partial or a callable object, sync or async.
-            parameters: a JSON schema of type object, instead of the one made from the signature.
-            strict: ask the provider to hold the model to the schema.
-            instructions: words for the system prompt, added if `add_instructions`.
+            entrypoint: the callable: a function, a method, a partial or a callable object, sync or async.
+            parameters: a JSON schema of type object, instead of that of the signature.
+            strict: ask the provider to enforce the schema.
+            instructions: text for the system prompt, added if `add_instructions`.
             show_result: show the result to the reader as content.
             stop_after_tool_call: end the agent's run with this tool's result.
-            pre_hook: called before the tool, with the `BoundCall` and whatever desist can fill in.
-            post_hook: the same after it; `call.result` is what it returned. Not called if the tool raised.
-            timeout: seconds that the agent lets a call take; None for no limit.
-            on_cancel: a function that cleans up after a call that was interrupted; it is given its `ToolExecution`.
-            isolation: "process" runs a sync tool in a process of its own, which a cancel kills whatever it does.
-                Function, arguments and result are pickled then. None: "thread", or what its toolkit says.
+            pre_hook: called before the tool, with the `BoundCall` and injected parameters.
+            post_hook: called after the tool; `call.result` is its value. Not called if the tool raised.
+            timeout: seconds that a call may take; None for no limit.
+            on_cancel: called with the `ToolExecution` of an interrupted call, for cleanup.
+            isolation: "process" runs a sync tool in a process of its own, which a cancel always kills. Function,
+                arguments and result are pickled. None: that of the toolkit, or "thread".
             grace: seconds between SIGTERM and SIGKILL for such a process; None: the grace of the run.
-            interrupt: how a cancel may stop a sync tool: "auto", by all means; "cooperative", by its token only;
-                "never", not at all: the run waits for it, unless the cancel is forced.
+            interrupt: how a cancel interrupts a sync tool. "auto": by all means. "cooperative": by its token only.
+                "never": not at all; the run waits for the tool, unless the cancel is forced.
 
         Raises:
-            ConfigurationError: something here can't work.
+            ConfigurationError: an option is invalid.
             UnsupportedError: a parameter that desist doesn't have.
         """
         refuse_unknown("Function", unsupported, unless_off=NOT_YET)
@@ -138,35 +137,36 @@ class Function:
 
     @classmethod
     def from_callable(cls, function: Callable[..., Any], name: str | None = None, **options: Any) -> Function:
-        """Make a tool of a callable; `options` are those of `Function`. A `Function` without options stays itself.
+        """Return a tool for a callable. `options` are those of `Function`. A `Function` without options is returned as
+        is.
 
         Raises:
-            ConfigurationError: it can't be a tool.
+            ConfigurationError: the object can't be a tool.
         """
         if isinstance(function, Function):
             if name is None and not options:
                 return function
-            raise ConfigurationError(f"'{function.name}' is a tool already: give its options where it is made")
+            raise ConfigurationError(f"'{function.name}' is already a tool: pass the options where it is created")
         return cls(name, entrypoint=function, **options)
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The JSON schema of what the model may pass.
+        """The JSON schema of the arguments.
 
         Raises:
-            ConfigurationError: the signature has no JSON form.
+            ConfigurationError: the signature has no JSON schema.
         """
         return self._schema if self._schema is not None else self._read().schema
 
     @property
     def origin(self) -> str:
-        """Where the tool comes from, for error messages."""
+        """The qualified name of the callable, for error messages."""
         plain = unwrap(self.entrypoint)
         where = f"{getattr(plain, '__module__', '?')}.{getattr(plain, '__qualname__', plain)}"
         return f"{where} (toolkit '{self.owning_toolkit.name}')" if self.owning_toolkit else where
 
     def check(self) -> None:
-        """Raise `ConfigurationError` for whatever of the tool can't be described to a model."""
+        """Raise `ConfigurationError` if the tool can't be described to a model."""
         self._read()
         self.definition()
         self.check_isolation(defined=True)
@@ -174,10 +174,10 @@ class Function:
             raise ConfigurationError(f"tool '{self.name}': grace={self.grace!r} needs isolation='process'")
 
     def check_isolation(self, *, defined: bool) -> None:
-        """Raise `ConfigurationError` for a tool with isolation="process" that no other process can call.
+        """Raise `ConfigurationError` for a tool with isolation="process" that another process can't import.
 
         Args:
-            defined: False while its module is still being run, before its name is there.
+            defined: False while the module is being executed, when the name is not defined yet.
         """
         if self.isolation != "process":
             return
@@ -189,7 +189,7 @@ class Function:
             refuse_linked(inspect.signature(self.entrypoint).parameters, whose)
 
     def definition(self) -> dict[str, Any]:
-        """Return the tool as models are told of it, in the shape of OpenAI."""
+        """Return the definition for models, in the format of OpenAI."""
         described: dict[str, Any] = {"name": self.name}
         if self.description:
             described["description"] = self.description
@@ -199,27 +199,29 @@ class Function:
         return {"type": "function", "function": described}
 
     def _strict_parameters(self) -> dict[str, Any]:
-        if place := next(open_places(self.parameters, self.name), None):
-            raise ConfigurationError(f"tool {place} can't be strict: annotate it or use a model, or strict=False")
+        if part := next(non_strict_parts(self.parameters, self.name), None):
+            raise ConfigurationError(
+                f"tool {part} can't be strict: annotate the parameter with a closed type, or pass strict=False"
+            )
         return strict_schema(self.parameters, optional="null")
 
     def bind(self, arguments: str | Mapping[str, Any] | None, injected: Mapping[str, Any] | None = None) -> BoundCall:
-        """Check a model's arguments and return the call, ready to be made.
+        """Validate the model's arguments and return the call.
 
         Args:
-            arguments: JSON text, or the values. Values are coerced to the annotations as pydantic does.
-            injected: what desist fills in, by key ("agent", "run_context", ...). What is missing takes the
-                parameter's default, else None; a missing "cancel_token" is the current one.
+            arguments: JSON text or values. pydantic converts values to the annotated types.
+            injected: the injected values by key ("agent", "run_context", ...). A missing one is the parameter's
+                default, else None; a missing "cancel_token" is the current one.
 
         Raises:
-            ToolError: the arguments don't fit; the message is meant for the model.
+            ToolError: the arguments are invalid. The message is for the model.
         """
         parameters = self._read()
         values = parameters.validate(parse_arguments(arguments, self.name))
         return BoundCall(self, parameters.signature, values, injected or {})
 
     def copy(self) -> Function:
-        """Return a copy that can be changed without changing this one."""
+        """Return a shallow copy."""
         return copy.copy(self)
 
     def _read(self) -> ParameterSchema:
@@ -232,11 +234,11 @@ class Function:
         return self._parameters
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the entrypoint as if it weren't a tool."""
+        """Call the entrypoint directly."""
         return self.entrypoint(*args, **kwargs)
 
     def __get__(self, instance: object | None, owner: type | None = None) -> Function:
-        """Bind the tool to an object, as a method is."""
+        """Bind the tool to an object, like a method."""
         bind = getattr(self.entrypoint, "__get__", None)
         if instance is None or bind is None or self._static:
             return self
@@ -250,32 +252,30 @@ class Function:
 
 
 def checked_timeout(timeout: float | None, whose: str) -> float | None:
-    """Return the timeout in seconds. Raises `ConfigurationError` unless it is above 0."""
+    """Return the timeout. Raises `ConfigurationError` unless it is more than 0."""
     if timeout is not None and not timeout > 0:
-        raise ConfigurationError(f"{whose}: timeout must be above 0 seconds, got {timeout!r}")
+        raise ConfigurationError(f"{whose}: timeout must be more than 0 seconds, got {timeout!r}")
     return timeout
 
 
 def _checked(entrypoint: Any) -> Callable[..., Any]:
-    """Return the callable. Raises `ConfigurationError` for what can't be called as a tool."""
+    """Return the callable. Raises `ConfigurationError` for an object that can't be a tool."""
     if isinstance(entrypoint, staticmethod):
         entrypoint = entrypoint.__func__
     if isinstance(entrypoint, classmethod):
-        raise ConfigurationError("a tool can't be made of a classmethod: write a plain function that calls it")
+        raise ConfigurationError("a classmethod can't be a tool: write a plain function that calls it")
     if inspect.isclass(entrypoint):
         raise ConfigurationError(
             f"{entrypoint.__qualname__} is a class, not a tool: pass an instance, {entrypoint.__name__}()"
         )
     if not callable(entrypoint):
-        raise ConfigurationError(f"{entrypoint!r} ({type(entrypoint).__name__}) can't be called, so it is no tool")
+        raise ConfigurationError(f"{entrypoint!r} ({type(entrypoint).__name__}) is not callable, so it can't be a tool")
     return entrypoint  # type: ignore[no-any-return]
 
 
 def _checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise ConfigurationError(
-            f"a tool can't be named {name!r}: models take 1 to 64 of a-z, A-Z, 0-9, '_' and '-'; give it a `name`"
-        )
+        raise ConfigurationError(f"invalid tool name {name!r}: use 1 to 64 of a-z, A-Z, 0-9, '_' and '-'; pass name=")
     return name
 
 
@@ -292,7 +292,7 @@ def _name_of(function: Any) -> str:
 
 
 def _doc_of(function: Callable[..., Any]) -> str | None:
-    """Return the docstring of what is called, or of its class where it is an object."""
+    """Return the docstring of the callable, or of its class if it is an object."""
     plain = unwrap(function)
     if text := inspect.getdoc(plain):
         return text

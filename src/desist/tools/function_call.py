@@ -1,6 +1,6 @@
-"""A tool call that is made and answered by itself, without an agent: for programs and tests.
+"""A tool call without an agent, for programs and tests.
 
-The agent doesn't use it: it enforces timeouts and reports cancelled and abandoned calls itself.
+Agents don't use this: they also enforce timeouts and report cancelled and abandoned calls.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class BindableTool(ToolSpec, Protocol):
 
 @dataclass(slots=True)
 class FunctionExecutionResult:
-    """What became of a call: `result` as the tool returned it, or `error` in words."""
+    """The outcome of a call: the tool's `result`, or the `error` as text."""
 
     status: Literal["success", "failure"]
     result: Any = None
@@ -34,7 +34,7 @@ class FunctionExecutionResult:
 
 @dataclass(slots=True)
 class FunctionCall:
-    """One call of `function`. `arguments` are values or JSON text; `injected` is what desist would fill in."""
+    """One call of `function`. `arguments` are values or JSON text; `injected` are the injected values."""
 
     function: BindableTool
     arguments: Mapping[str, Any] | str | None = None
@@ -48,7 +48,7 @@ class FunctionCall:
 
         Raises:
             ToolError: the tool is async.
-            AgentRunException: the tool wants to steer the agent.
+            AgentRunException: raised by the tool to steer the agent.
         """
         if self.function.is_async:
             raise ToolError(f"tool '{self.function.name}' is async: use `await call.aexecute()`")
@@ -60,10 +60,10 @@ class FunctionCall:
             return self._failed(error)
 
     async def aexecute(self) -> FunctionExecutionResult:
-        """Call an async tool here, a sync one in a worker thread. No timeout is enforced here.
+        """Call an async tool on this loop, a sync one in a worker thread. No timeout is enforced here.
 
         Raises:
-            AgentRunException: the tool wants to steer the agent.
+            AgentRunException: raised by the tool to steer the agent.
         """
         from desist.calls.thread_pool import run_in_thread
 

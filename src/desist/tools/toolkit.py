@@ -1,4 +1,4 @@
-"""Tools that belong together and share their state and settings. Users subclass or fill it; agents resolve it."""
+"""`Toolkit`: tools that share state and settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Toolkit"]
 class Toolkit:
     """A named set of tools.
 
-    Subclasses pass their methods as `tools`, or mark them with `@tool` and pass none.
+    A subclass passes its methods as `tools`, or marks them with `@tool`.
     """
 
     def __init__(
@@ -36,23 +36,23 @@ class Toolkit:
         auto_register: bool = True,
         **unsupported: Any,
     ) -> None:
-        """Set up the toolkit.
+        """Create a toolkit.
 
         Args:
-            tools: callables or `Function`s. None means the methods that are marked with `@tool`.
-            async_tools: the same, or pairs of callable and name; each takes the place of the tool of its name.
-            instructions: words for the system prompt, added if `add_instructions`.
+            tools: callables or `Function`s. None: the methods that are marked with `@tool`.
+            async_tools: async callables, or pairs of callable and name. Each replaces the tool with the same name.
+            instructions: text for the system prompt, added if `add_instructions`.
             include_tools: names of the only tools to offer.
             exclude_tools: names of tools not to offer.
-            stop_after_tool_call_tools: names of tools that end the agent's run.
+            stop_after_tool_call_tools: names of tools after which the agent's run ends.
             show_result_tools: names of tools whose result is shown to the reader.
-            timeout: seconds a call may take, for tools that don't say themselves.
-            isolation: where its sync tools run, "thread" or "process", for tools that don't say themselves. For
-                "process" the toolkit is pickled with each call, without its tools.
-            auto_register: False leaves registering to `register()`.
+            timeout: seconds that a call may take, for tools without a timeout.
+            isolation: "thread" or "process", for sync tools without an isolation. For "process" the toolkit is pickled
+                with each call, without its tools.
+            auto_register: False to register all tools with `register()`.
 
         Raises:
-            ConfigurationError: a name that no tool has, one name twice, or something that is no tool.
+            ConfigurationError: an unknown or duplicate tool name, or an object that can't be a tool.
             UnsupportedError: a parameter that desist doesn't have.
         """
         refuse_unknown(f"toolkit '{name}'", unsupported, unless_off=NOT_YET)
@@ -75,7 +75,7 @@ class Toolkit:
 
     @property
     def functions(self) -> dict[str, Function]:
-        """The tools on offer, by name."""
+        """The selected tools by name."""
         excluded, included = self._named["exclude_tools"], self._named["include_tools"]
         return {
             name: function
@@ -84,10 +84,10 @@ class Toolkit:
         }
 
     def get_functions(self) -> dict[str, Function]:
-        """Return the tools on offer, by name.
+        """Return the selected tools by name.
 
         Raises:
-            ConfigurationError: `include_tools` or another list names a tool that isn't registered.
+            ConfigurationError: `include_tools` or another list has the name of no registered tool.
         """
         self._check_names()
         return self.functions
@@ -96,9 +96,9 @@ class Toolkit:
         """Add a tool and return it.
 
         Raises:
-            ConfigurationError: it is no tool, or its name is taken.
+            ConfigurationError: the object can't be a tool, or the name is in use.
         """
-        return self._add(_made(function, name), replace=False)
+        return self._add(_to_function(function, name), replace=False)
 
     def _register_all(
         self,
@@ -108,15 +108,17 @@ class Toolkit:
         for one in self._marked() if tools is None and async_tools is None else tools or ():
             self.register(one)
         for item in async_tools or ():
-            function = _made(*item) if isinstance(item, tuple) else _made(item)
+            function = _to_function(*item) if isinstance(item, tuple) else _to_function(item)
             if not function.is_async:
-                raise ConfigurationError(f"toolkit '{self.name}': '{function.name}' in async_tools isn't async")
+                raise ConfigurationError(
+                    f"toolkit '{self.name}': '{function.name}' in async_tools is not async: pass it in tools"
+                )
             self._add(function, replace=True)
         if self._registered:
             self._check_names()
 
     def _marked(self) -> list[Function]:
-        """Return the methods of this class that are marked with `@tool`, bound, in the order of their definition."""
+        """Return the bound methods that are marked with `@tool`, in order of definition."""
         names = dict.fromkeys(name for cls in reversed(type(self).__mro__) for name in vars(cls))
         kinds = {name: getattr(type(self), name, None) for name in names}
         return [getattr(self, name) for name, kind in kinds.items() if isinstance(kind, Function)]
@@ -145,20 +147,20 @@ class Toolkit:
         for parameter, names in self._named.items():
             if unknown := [name for name in names if name not in self._registered]:
                 raise ConfigurationError(
-                    f"toolkit '{self.name}': {parameter} names {', '.join(map(repr, unknown))}, but its tools are: "
-                    + (", ".join(self._registered) or "none")
+                    f"toolkit '{self.name}': {parameter} has unknown names: {', '.join(map(repr, unknown))};"
+                    " the tools are: " + (", ".join(self._registered) or "none")
                 )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what goes to another process: everything but the tools, which are found there by their names."""
+        """Return the state to pickle: everything but the tools, which the other process imports by name."""
         return vars(self) | {"_registered": {}}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} '{self.name}': {', '.join(self.functions) or 'no tools'}>"
 
 
-def _made(function: Callable[..., Any], name: str | None = None) -> Function:
-    """Return a tool; a `Function` under another name is a copy."""
+def _to_function(function: Callable[..., Any], name: str | None = None) -> Function:
+    """Return a `Function`. One that gets another name is copied."""
     if isinstance(function, Function) and name is not None:
         function = function.copy()
         function.name = name
@@ -168,5 +170,5 @@ def _made(function: Callable[..., Any], name: str | None = None) -> Function:
 
 def _names(names: Sequence[str] | None, parameter: str) -> tuple[str, ...]:
     if isinstance(names, str):
-        raise ConfigurationError(f"{parameter} must be a list of names, got the text {names!r}")
+        raise ConfigurationError(f"{parameter} must be a list of names, got the string {names!r}")
     return tuple(names or ())

@@ -25,7 +25,7 @@ def test_equal_settings_share_a_client() -> None:
     async def main(url: str) -> None:
         await asyncio.gather(*(collect(chat(url)) for _ in range(50)))
         await collect(chat(url, api_key="other"))
-        home = clients._homes[asyncio.get_running_loop()]
+        home = clients._clients_of_loop[asyncio.get_running_loop()]
         assert (len(home.clients), len(home.pools)) == (2, 1)
 
     with serving(answering(text("x"), STOP, DONE)) as server:
@@ -38,7 +38,7 @@ def test_many_keys_do_not_pile_up() -> None:
     async def main(url: str) -> None:
         for n in range(clients.MAX_CLIENTS + 5):
             await clients.client_for(clients.Settings(sdk=Sdk.openai, base_url=url, api_key=str(n)))
-        assert len(clients._homes[asyncio.get_running_loop()].clients) == clients.MAX_CLIENTS
+        assert len(clients._clients_of_loop[asyncio.get_running_loop()].clients) == clients.MAX_CLIENTS
 
     asyncio.run(main("http://127.0.0.1:1/v1"))
 
@@ -46,7 +46,7 @@ def test_many_keys_do_not_pile_up() -> None:
 def test_a_loop_that_ends_closes_its_connections() -> None:
     """After `asyncio.run` the server has seen the idle connection close, and nothing of the loop is kept."""
     closed = threading.Event()
-    before = len(clients._homes)  # the home loop may have some, of tests before this one
+    before = len(clients._clients_of_loop)  # the home loop may have some, of tests before this one
 
     def script(connection: Connection) -> None:
         connection.request()
@@ -60,9 +60,9 @@ def test_a_loop_that_ends_closes_its_connections() -> None:
             asyncio.run(collect(chat(server.url)))
             assert closed.wait(10)
     until = time.monotonic() + 10  # a thread that has just ended may hold a frame a moment longer
-    while len(clients._homes) > before and time.monotonic() < until:
+    while len(clients._clients_of_loop) > before and time.monotonic() < until:
         gc.collect()
-    assert len(clients._homes) <= before
+    assert len(clients._clients_of_loop) <= before
 
 
 def test_a_connection_that_the_server_closed_is_not_used_again() -> None:

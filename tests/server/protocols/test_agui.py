@@ -376,7 +376,7 @@ def test_reasoning_and_a_stream_that_breaks(judge: Judge) -> None:
         tell(ReasoningContentDeltaEvent(**common, reasoning_content="hm ")),
         tell(ReasoningContentDeltaEvent(**common, reasoning_content="so")),
         tell(RunContentEvent(**common, content="text")),
-        tell.broken(DesistError("too slow")),
+        tell.error_frame(DesistError("too slow")),
         tell(RunContentEvent(**common, content="nothing after the end")),
     ]
     events = list(events_of(iter(b"".join(parts).decode().splitlines())))

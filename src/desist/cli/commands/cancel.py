@@ -1,4 +1,4 @@
-"""`desist cancel`: stop runs, wherever they are."""
+"""`desist cancel`: cancel runs, in this process or any other."""
 
 from __future__ import annotations
 
@@ -24,19 +24,24 @@ _MANY = "Many runs"
 def cancel(
     run: Annotated[
         list[str] | None,
-        typer.Argument(help="Any ids of their trees.", metavar="RUN...", autocompletion=run_ids, show_default=False),
+        typer.Argument(
+            help="Ids of the runs, or of any run in their trees.",
+            metavar="RUN...",
+            autocompletion=run_ids,
+            show_default=False,
+        ),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All live runs, or those that fit.", rich_help_panel=_MANY)
+        bool, typer.Option("--all", help="All live runs that match the filters.", rich_help_panel=_MANY)
     ] = False,
-    workflow: Annotated[str | None, typer.Option(help="Only those of this workflow.", rich_help_panel=_MANY)] = None,
-    agent: Annotated[str | None, typer.Option(help="Only those of this agent.", rich_help_panel=_MANY)] = None,
-    session: Annotated[str | None, typer.Option(help="Only those of this session.", rich_help_panel=_MANY)] = None,
-    user: Annotated[str | None, typer.Option(help="Only those of this user.", rich_help_panel=_MANY)] = None,
+    workflow: Annotated[str | None, typer.Option(help="Only runs of this workflow.", rich_help_panel=_MANY)] = None,
+    agent: Annotated[str | None, typer.Option(help="Only runs of this agent.", rich_help_panel=_MANY)] = None,
+    session: Annotated[str | None, typer.Option(help="Only runs of this session.", rich_help_panel=_MANY)] = None,
+    user: Annotated[str | None, typer.Option(help="Only runs of this user.", rich_help_panel=_MANY)] = None,
     older_than: Annotated[
         float | None,
         typer.Option(
-            help="Only those that began so long ago: 90s, 10m, 2h.",
+            help="Only runs that started at least this long ago: 90s, 10m, 2h.",
             parser=parse_duration,
             metavar="TIME",
             rich_help_panel=_MANY,
@@ -44,29 +49,32 @@ def cancel(
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Stop nothing: count and list what would be stopped.", rich_help_panel=_MANY),
+        typer.Option("--dry-run", help="Only list the runs that would be cancelled.", rich_help_panel=_MANY),
     ] = False,
-    reason: Annotated[str | None, typer.Option(help="Why, in free words.")] = None,
-    by: Annotated[str | None, typer.Option(help="Who asks.", show_default="your login")] = None,
+    reason: Annotated[str | None, typer.Option(help="The reason, as free text.")] = None,
+    by: Annotated[str | None, typer.Option(help="The requester.", show_default="your login")] = None,
     grace: Annotated[
-        float | None, typer.Option(help="Time for cleanup; else each run's own.", parser=parse_duration, metavar="TIME")
+        float | None,
+        typer.Option(help="Time for cleanup. Default: that of each run.", parser=parse_duration, metavar="TIME"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Leave no time for cleanup.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Skip the time for cleanup.")] = False,
     scope: Annotated[
-        Literal["tree", "run"], typer.Option(help="The whole tree, or only the run named and what it started.")
+        Literal["tree", "run"], typer.Option(help="The whole tree, or only the given run and its children.")
     ] = "tree",
-    compensate: Annotated[bool, typer.Option("--compensate", help="Undo what had finished.")] = False,
+    compensate: Annotated[bool, typer.Option("--compensate", help="Run the compensations of finished steps.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until all work has stopped.")] = False,
     within: Annotated[
         float | None,
-        typer.Option(help="Wait so long at most; exit code 5: it took longer.", parser=parse_duration, metavar="TIME"),
+        typer.Option(
+            help="Maximum time to wait; exit code 5 if it is exceeded.", parser=parse_duration, metavar="TIME"
+        ),
     ] = None,
     as_json: AsJson = False,
     db: Db = None,
     server: Server = None,
     token: Token = None,
 ) -> None:
-    """Stop runs: by id, or all that fit. The outcome is decided when the receipt is shown.
+    """Cancel runs by id, or all that match. The outcome is decided when the receipt is shown.
 
     Exit codes: 0 all end CANCELLED, 3 there is no such run, 4 one had ended otherwise, 5 one hasn't settled in time.
     """
@@ -96,11 +104,11 @@ def _check(ids: Sequence[str], everything: bool, filters: bool) -> None:
         raise typer.BadParameter("give either RUN ids, or --all with what must fit")
     if not ids and not everything:
         more = " and --all, which these options choose from" if filters else ", or --all"
-        raise typer.BadParameter(f"which runs? Give their ids{more}")
+        raise typer.BadParameter(f"no runs given: pass their ids{more}")
 
 
 def _chosen(client: RunClient, ids: Sequence[str], run_filter: RunFilter) -> list[RunInfo]:
-    """Return the live runs that are meant; of those with an id only what is there."""
+    """Return the live runs to cancel. Unknown ids are left out."""
     from desist.cli.exit_codes import NothingFound
 
     if not ids:
@@ -114,9 +122,9 @@ def _chosen(client: RunClient, ids: Sequence[str], run_filter: RunFilter) -> lis
     return [one for one in found if one.is_live]
 
 
-def _stop(client: RunClient, ids: Sequence[str], how: CancelOptions, seconds: float | None) -> list[ReceiptInfo]:
-    """Ask for all first, then wait for them together: for `seconds` at most, None for as long as it takes."""
-    receipts = [client.cancel(run_id, how) for run_id in dict.fromkeys(ids)]
+def _stop(client: RunClient, ids: Sequence[str], options: CancelOptions, seconds: float | None) -> list[ReceiptInfo]:
+    """Cancel all runs, then wait for all ends together, for `seconds` at most; None: without a limit."""
+    receipts = [client.cancel(run_id, options) for run_id in dict.fromkeys(ids)]
     if seconds == 0.0:
         return receipts
     end = None if seconds is None else time.monotonic() + seconds
@@ -133,7 +141,7 @@ def _print_dry_run(chosen: Sequence[RunInfo], as_json: bool) -> None:
     console = output_console(wide=True)
     if chosen:
         console.print(run_table(chosen, console))
-    console.print(f"{count(len(chosen), 'run')} would be stopped; nothing was done", style="yellow")
+    console.print(f"{count(len(chosen), 'run')} would be cancelled; nothing was done", style="yellow")
 
 
 def _print_receipts(receipts: Sequence[ReceiptInfo], as_json: bool) -> None:
@@ -156,6 +164,6 @@ def _print_receipts(receipts: Sequence[ReceiptInfo], as_json: bool) -> None:
 def _code(receipts: Sequence[ReceiptInfo], *, many: bool, waited: bool) -> ExitCode:
     if not receipts or any(receipt.outcome == "unknown" for receipt in receipts):
         return ExitCode.nothing
-    if not many and not all(receipts):  # of many, some end by themselves meanwhile
+    if not many and not all(receipts):  # of many runs, some end by themselves in the meantime
         return ExitCode.otherwise
     return ExitCode.waiting if waited and not all(receipt.is_settled for receipt in receipts) else ExitCode.ok

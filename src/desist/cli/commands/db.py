@@ -1,4 +1,4 @@
-"""`desist db`: look after a database."""
+"""`desist db`: maintain a database."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 __all__ = ["database"]
 
 _ALL = 2**31 - 1
-database = typer.Typer(name="db", help="Look after a database: check, upgrade, prune.", no_args_is_help=True)
+database = typer.Typer(name="db", help="Maintain a database: check, upgrade, prune.", no_args_is_help=True)
 
 
 @database.command()
 def check(
-    repair: Annotated[bool, typer.Option("--repair", help="End runs that have told their end and have none.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Store the end of runs whose terminal event is stored.")
+    ] = False,
     as_json: AsJson = False,
     db: Db = None,
 ) -> None:
-    """Say whether a database is whole and of the right version. Exit code 1: it isn't.
+    """Check the integrity and version of a database. Exit code 1 if there is a problem.
 
     Nothing is changed without --repair.
     """
@@ -42,7 +44,7 @@ def check(
 
 @database.command()
 def upgrade(as_json: AsJson = False, db: Db = None) -> None:
-    """Bring its tables to what this version needs. Opening a database does that, too; here it is said."""
+    """Upgrade the tables to this version. Opening a database does the same; this prints what was done."""
     place: Any = _open(db)
     _print_report(place, place.upgrade(), as_json)
 
@@ -50,14 +52,17 @@ def upgrade(as_json: AsJson = False, db: Db = None) -> None:
 @database.command()
 def prune(
     older_than: Annotated[
-        float, typer.Option(help="Of runs that ended so long ago: 30d, 12h.", parser=parse_duration, metavar="TIME")
+        float,
+        typer.Option(
+            help="Only runs that ended at least this long ago: 30d, 12h.", parser=parse_duration, metavar="TIME"
+        ),
     ],
-    runs: Annotated[bool, typer.Option("--runs", help="Forget the runs, too; else only their events.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Forget nothing: count.")] = False,
+    runs: Annotated[bool, typer.Option("--runs", help="Delete the runs, too; by default only their events.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count; delete nothing.")] = False,
     as_json: AsJson = False,
     db: Db = None,
 ) -> None:
-    """Forget what is old: the events of runs that have ended, or the runs as well. Live runs are left alone."""
+    """Delete the events of runs that have ended, or the runs as well. Live runs are kept."""
     from desist.console.format import count
 
     place = _open(db)
@@ -68,7 +73,7 @@ def prune(
         return
     would = "would be" if dry_run else "were"
     print(
-        f"events of {count(told, 'run')} {would} forgotten" + (f", and {count(gone, 'run')} altogether" if runs else "")
+        f"events of {count(told, 'run')} {would} deleted" + (f", and {count(gone, 'run')} altogether" if runs else "")
     )
 
 
@@ -78,7 +83,7 @@ def _prune(db: BaseDb, older_than: float, runs: bool) -> tuple[int, int]:
 
 
 def _count(db: BaseDb, older_than: float, runs: bool) -> tuple[int, int]:
-    """Return how many runs have events to be forgotten, and how many trees of runs would be."""
+    """Return the number of runs whose events would be deleted, and of run trees that would be."""
     before = time.time() - older_than
     store: Any = db.store
     with store.backend.reading() as tables:
@@ -87,7 +92,7 @@ def _count(db: BaseDb, older_than: float, runs: bool) -> tuple[int, int]:
 
 
 def _open(db: str | None) -> BaseDb:
-    """Return the database; commands of this group work on no server."""
+    """Return the database. These commands do not work on a server."""
     from desist.cli.client.open import default_database, open_database
 
     return open_database(db or os.environ.get("DESIST_DB") or default_database())
@@ -100,7 +105,7 @@ def _print_report(db: BaseDb, report: Any, as_json: bool, repaired: Sequence[str
         print_json({**told, "repaired": list(repaired)})
     else:
         for run_id in repaired:
-            write(f"run {run_id} has its end now, as its terminal event tells it")
+            write(f"the end of run {run_id} was stored, as in its terminal event")
         write(f"{report.name}: version {report.version}" + ("" if report.is_good else f", wanted {report.wanted}"))
         for problem in report.problems:
             write(f"  {problem}")

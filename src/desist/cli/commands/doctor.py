@@ -1,4 +1,4 @@
-"""`desist doctor`: what is here, and whether what is set up works."""
+"""`desist doctor`: check this machine and the configuration."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _LOOKS = {
 
 
 def doctor(
-    ask: Annotated[str | None, typer.Option(help="Send a short prompt to this model, too.", metavar="MODEL")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Ask nobody over the network.")] = False,
+    ask: Annotated[str | None, typer.Option(help="Also send a short prompt to this model.", metavar="MODEL")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Use no network.")] = False,
     port: Annotated[int, typer.Option(help="The port that desist serve would use.", min=1, max=65535)] = 8000,
     as_json: AsJson = False,
     db: Db = None,
     server: Server = None,
     token: Token = None,
 ) -> None:
-    """Look at the machine, the extras, models, the database and the server. Exit code 1: something set up is broken."""
+    """Check the machine, extras, models, database and server. Exit code 1 if something configured is broken."""
     from desist.cli.checks import extras, machine, models, places
 
     found = [*machine(), *extras()]
@@ -67,5 +67,5 @@ def _show(found: Sequence[CheckResult]) -> None:
         table.add_row(Text(f"{sign if utf else one.state.value} {one.name}", style=style), Text(one.state.value), said)
     console.print(table)
     broken = sum(one.state == "broken" for one in found)
-    words = f"{broken} broken" if broken else "nothing that is set up is broken"
-    console.print(Text(f"\n{words}", style="bold red" if broken else "green"))
+    summary = f"{broken} broken" if broken else "nothing configured is broken"
+    console.print(Text(f"\n{summary}", style="bold red" if broken else "green"))

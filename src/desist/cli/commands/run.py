@@ -1,4 +1,4 @@
-"""`desist run`: run a workflow or agent in the terminal, and stop it there."""
+"""`desist run`: run a workflow or agent in the terminal."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ __all__ = ["begin", "run", "start_remote", "with_database"]
 def run(
     target: Annotated[
         str,
-        typer.Argument(help="file.py, file.py:name or module:name; with --server the id of what it serves."),
+        typer.Argument(help="file.py, file.py:name or module:name; with --server the id of a workflow or agent."),
     ],
     raw_input: Annotated[
-        str | None, typer.Argument(help="What it is asked; - reads it from standard input.", metavar="INPUT")
+        str | None, typer.Argument(help="The input; - reads it from standard input.", metavar="INPUT")
     ] = None,
     json_input: Annotated[
         bool, typer.Option("--json-input", help="INPUT is JSON: a list, or a dict of fields.")
     ] = False,
-    session: Annotated[str | None, typer.Option(help="The session that it goes on with.")] = None,
-    user: Annotated[str | None, typer.Option(help="Whose run it is.")] = None,
+    session: Annotated[str | None, typer.Option(help="The session of the run.")] = None,
+    user: Annotated[str | None, typer.Option(help="The user of the run.")] = None,
     timeout: Annotated[
         float | None,
-        typer.Option(help="Time after which it is cancelled: 90s, 10m.", parser=parse_duration, metavar="TIME"),
+        typer.Option(help="Time after which the run is cancelled: 90s, 10m.", parser=parse_duration, metavar="TIME"),
     ] = None,
     as_json: AsJson = False,
     db: Db = None,
     server: Server = None,
     token: Token = None,
 ) -> None:
-    """Run it and show it, live. Ctrl-C stops it and shows what was kept; once more leaves no time for cleanup.
+    """Run a workflow or agent and show it live. Ctrl-C cancels the run; a second Ctrl-C skips the cleanup.
 
     Here, or with --server there. With --json: events, one a line, and the output last. Exit codes: 0 completed, 1
     failed, 4 somebody else or a limit stopped it, 130 stopped by Ctrl-C, 143 by SIGTERM.
@@ -61,7 +61,7 @@ def run(
 
 
 def begin(started: ForegroundRun, signals: Any, input: Any, as_json: bool) -> int:
-    """Show what has begun, to its end; return the exit code."""
+    """Show a started run until its end. Return the exit code."""
     from desist.cli.foreground.show import show_run
     from desist.cli.render.console import Paper
 
@@ -79,11 +79,11 @@ def _input(raw_input: str | None, as_json: bool) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise typer.BadParameter(f"INPUT isn't JSON: {error}") from error
+        raise typer.BadParameter(f"INPUT is not JSON: {error}") from error
 
 
 def _server(db: str | None, server: str | None) -> str | None:
-    """Return the server that is meant: a database named here means that it runs here."""
+    """Return the server to use. With --db the run is local, whatever DESIST_SERVER is."""
     if db is not None and server is not None:
         raise typer.BadParameter("--db and --server exclude each other: use one of them")
     return server if server is not None or db is not None else os.environ.get("DESIST_SERVER") or None
@@ -98,7 +98,7 @@ def _start_local(target: str, db: str | None, input: Any, options: dict[str, Any
 
 
 def with_database(component: Any, db: str | None) -> Any:
-    """Return a workflow or agent with the database that was named, if it has none of its own."""
+    """Return a workflow or agent with the given database, unless it has one of its own."""
     place = db or os.environ.get("DESIST_DB") or None
     if place is None or component.db is not None:
         return component
@@ -110,7 +110,7 @@ def with_database(component: Any, db: str | None) -> Any:
 
 
 def _start_on_server(url: str, token: str | None, target: str, input: Any, options: dict[str, Any]) -> ForegroundRun:
-    """Start it on the server: a workflow of this id, else an agent."""
+    """Start a run on the server: of the workflow with this id, else of the agent."""
     from desist.cli.exit_codes import NothingFound
 
     given = {name: value for name, value in {**options, "input": input}.items() if value is not None}
@@ -125,7 +125,7 @@ def _start_on_server(url: str, token: str | None, target: str, input: Any, optio
 
 
 def start_remote(url: str, token: str | None, path: str, body: dict[str, Any]) -> ForegroundRun:
-    """Ask a server for a run."""
+    """Start a run on a server."""
     from desist.cli.client.http import HttpClient
     from desist.cli.foreground.remote_run import RemoteRun
 

@@ -1,4 +1,4 @@
-"""`desist runs`: which runs there are."""
+"""`desist runs`: list runs."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ __all__ = ["runs"]
 
 def runs(
     status: Annotated[
-        list[RunStatus] | None, typer.Option(help="Only those with this status; repeat it.", case_sensitive=False)
+        list[RunStatus] | None, typer.Option(help="Only runs with this status; can be repeated.", case_sensitive=False)
     ] = None,
-    live: Annotated[bool, typer.Option("--live", help="Only those that have no end yet.")] = False,
-    workflow: Annotated[str | None, typer.Option(help="Only those of this workflow, by name or id.")] = None,
-    agent: Annotated[str | None, typer.Option(help="Only those of this agent.")] = None,
-    session: Annotated[str | None, typer.Option(help="Only those of this session.")] = None,
-    user: Annotated[str | None, typer.Option(help="Only those of this user.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Only live runs.")] = False,
+    workflow: Annotated[str | None, typer.Option(help="Only runs of this workflow, by name or id.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Only runs of this agent.")] = None,
+    session: Annotated[str | None, typer.Option(help="Only runs of this session.")] = None,
+    user: Annotated[str | None, typer.Option(help="Only runs of this user.")] = None,
     older_than: Annotated[
         float | None,
-        typer.Option(help="Only those that began so long ago: 90s, 10m, 2h.", parser=parse_duration, metavar="TIME"),
+        typer.Option(
+            help="Only runs that started at least this long ago: 90s, 10m, 2h.", parser=parse_duration, metavar="TIME"
+        ),
     ] = None,
-    limit: Annotated[int, typer.Option(help="How many at most, the newest first.", min=1)] = 50,
+    limit: Annotated[int, typer.Option(help="Maximum of runs, newest first.", min=1)] = 50,
     as_json: AsJson = False,
     db: Db = None,
     server: Server = None,
     token: Token = None,
 ) -> None:
-    """List runs, live ones too, the newest first. Exit code 3: none fits."""
+    """List runs, newest first. Exit code 3 if none matches."""
     from desist.cli.client import LIVE, RunFilter
 
     wanted = RunFilter(
@@ -59,9 +61,9 @@ def _show(shown: list, more: bool, name: str) -> None:  # type: ignore[type-arg]
     from desist.cli.render import output_console, run_table
 
     if not shown:
-        output_console(stderr=True).print(f"no runs that fit in {name}", markup=False)
+        output_console(stderr=True).print(f"no matching runs in {name}", markup=False)
         return
     console = output_console(wide=True)
     console.print(run_table(shown, console))
     if more:
-        output_console(stderr=True).print(f"there are more: --limit {len(shown) * 4}", style="dim")
+        output_console(stderr=True).print(f"there are more runs: use --limit {len(shown) * 4}", style="dim")

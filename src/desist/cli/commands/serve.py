@@ -1,4 +1,4 @@
-"""`desist serve`: workflows and agents of a program, over HTTP."""
+"""`desist serve`: serve workflows and agents over HTTP."""
 
 from __future__ import annotations
 
@@ -19,27 +19,31 @@ def serve(
     targets: Annotated[
         list[str], typer.Argument(help="Workflows and agents: module:name, or file.py:name.", metavar="TARGET...")
     ],
-    host: Annotated[str, typer.Option(help="Where to listen. Other machines need tokens.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 for any that is free.", min=0, max=65535)] = 8000,
-    db: Annotated[str | None, typer.Option(help="A SQLite file for runs of those that have no db.")] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on. Other than loopback needs tokens.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 for any free port.", min=0, max=65535)] = 8000,
+    db: Annotated[str | None, typer.Option(help="A SQLite file, for components without a db.")] = None,
     token: Annotated[
         list[str] | None,
-        typer.Option(help="A secret that may do everything; repeat it for more.", envvar="DESIST_TOKEN"),
+        typer.Option(help="A secret with all scopes; can be repeated.", envvar="DESIST_TOKEN"),
     ] = None,
     tokens: Annotated[
         Path | None, typer.Option(help="A TOML file: [name], secret, and owner or scopes.", metavar="FILE.toml")
     ] = None,
-    drain: Annotated[float, typer.Option(help="Seconds that runs may go on after SIGTERM.", min=0.0)] = 30.0,
-    cors: Annotated[list[str] | None, typer.Option(help="An origin whose pages may ask.")] = None,
-    a2a: Annotated[bool, typer.Option("--a2a", help="Speak A2A, at /a2a.")] = False,
-    mcp: Annotated[bool, typer.Option("--mcp", help="Be an MCP server, at /mcp.")] = False,
-    stacks: Annotated[bool, typer.Option("--stacks", help="Show clients files and source lines.")] = False,
-    connections: Annotated[int, typer.Option(help="How many may be open at once.", min=1)] = 1000,
+    drain: Annotated[float, typer.Option(help="Seconds that live runs may continue after SIGTERM.", min=0.0)] = 30.0,
+    cors: Annotated[
+        list[str] | None, typer.Option(help="An origin whose pages may send requests; can be repeated.")
+    ] = None,
+    a2a: Annotated[bool, typer.Option("--a2a", help="Serve A2A at /a2a.")] = False,
+    mcp: Annotated[bool, typer.Option("--mcp", help="Serve MCP at /mcp.")] = False,
+    stacks: Annotated[bool, typer.Option("--stacks", help="Include file names and source lines in responses.")] = False,
+    connections: Annotated[int, typer.Option(help="Maximum of open connections.", min=1)] = 1000,
     per_address: Annotated[
-        int, typer.Option(help="How many of them one address may have: behind a proxy that is all.", min=1)
+        int, typer.Option(help="Maximum of open connections of one address; behind a proxy, of all clients.", min=1)
     ] = 250,
 ) -> None:
-    """Serve workflows and agents over HTTP: start, watch and stop runs."""
+    """Serve workflows and agents over HTTP: start, follow and cancel runs."""
     from desist.cli.import_target import load
     from desist.server import Limits, create_app
     from desist.server import serve as run_server
@@ -62,7 +66,7 @@ def serve(
 
 
 def database(path: str | None) -> Database | None:
-    """Return the SQLite file that `--db` names, or None."""
+    """Return the SQLite database of `--db`, or None."""
     if path is None:
         return None
     from desist.db import SqliteDb
@@ -71,15 +75,15 @@ def database(path: str | None) -> Database | None:
 
 
 def _warn_of_readers(file: Path) -> None:
-    """Say it where others of this machine can read or write the secrets."""
+    """Warn if other users of this machine can read or write the file."""
     from desist.cli.options import write
 
     try:
         mode = stat.S_IMODE(file.stat().st_mode)
     except OSError:
-        return  # reading it says why
+        return  # `_tokens` raises the error
     if mode & 0o077:
-        write(f"warning: {file} has secrets and mode {mode:04o}: chmod 600 keeps others out", error=True)
+        write(f"warning: {file} contains secrets and has mode {mode:04o}: use chmod 600", error=True)
 
 
 def _tokens(secrets: list[str], file: Path | None) -> list[Token]:
@@ -95,10 +99,12 @@ def _tokens(secrets: list[str], file: Path | None) -> list[Token]:
     try:
         known = tomllib.loads(file.read_text())
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{file}: can't be read as TOML: {error}") from error
+        raise ConfigurationError(f"{file} is not valid TOML: {error}") from error
     for name, said in known.items():
         unknown = set(said) - {"secret", "owner", "scopes"} if isinstance(said, dict) else {"a value"}
         if unknown or "secret" not in said:
-            raise ConfigurationError(f"{file}: [{name}] needs secret, and may have owner and scopes, nothing else")
+            raise ConfigurationError(
+                f"{file}: [{name}] must have secret, and may have owner and scopes, but no other keys"
+            )
         made.append(Token(name=name, **said))
     return made

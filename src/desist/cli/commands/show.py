@@ -1,4 +1,4 @@
-"""`desist show`: one run, whole."""
+"""`desist show`: show a run in full."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["show"]
 
 
 def show(run: Run, as_json: AsJson = False, db: Db = None, server: Server = None, token: Token = None) -> None:
-    """Show a run: status, times, how it was stopped, steps, what it said. Exit code 3: there is no such run."""
+    """Show a run: status, times, cancel record, steps, output. Exit code 3 if there is no such run."""
     from desist.cli.client import LiveInfo
 
     with client_from_options(db, server, token) as place:

@@ -1,4 +1,4 @@
-"""`desist watch`: runs as they are, live, and a key that stops them."""
+"""`desist watch`: show runs live, and cancel them with a key."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _CODES = {"COMPLETED": ExitCode.ok, "ERROR": ExitCode.error}
 
 def watch(
     run: Annotated[
-        str | None, typer.Argument(help="Only this one.", metavar="RUN", autocompletion=run_ids, show_default=False)
+        str | None, typer.Argument(help="Only this run.", metavar="RUN", autocompletion=run_ids, show_default=False)
     ] = None,
     as_json: AsJson = False,
     db: Db = None,
     server: Server = None,
     token: Token = None,
 ) -> None:
-    """Watch runs, live. Arrows select, enter opens, x stops (again: leaves no time for cleanup), q leaves.
+    """Watch runs live. Arrows select, Enter opens, x cancels (again: without time for cleanup), q quits.
 
     Leaving stops nothing. Without a terminal, or with --json: a line for every change; of one run until it has ended,
     with an exit code that says how: 0 completed, 1 failed, 4 cancelled.
@@ -47,7 +47,7 @@ def _screen(client: RunClient, run: str | None, console: Any) -> None:
     from desist.cli.watch import watch_screen
 
     if run is not None:
-        client.run(run)  # what isn't there is an error, not a picture
+        client.run(run)  # raises if there is no such run
     for run_id, words in watch_screen(client, run, console).items():
         console.print(f"{run_id}  {words}", markup=False)
 

@@ -1,4 +1,4 @@
-"""`desist worker`: drives submitted runs of workflows of a program, until it is told to end."""
+"""`desist worker`: execute submitted runs until a signal ends the worker."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def worker(
             metavar="FILE_OR_URL",
         ),
     ] = None,
-    concurrency: Annotated[int, typer.Option(help="How many runs at a time, here.", min=1)] = 10,
+    concurrency: Annotated[int, typer.Option(help="Maximum of concurrent runs of this worker.", min=1)] = 10,
     limit: Annotated[
         list[str] | None,
-        typer.Option(help="How many of one workflow at a time, on all workers.", metavar="WORKFLOW=NUMBER"),
+        typer.Option(help="Maximum of concurrent runs of one workflow on all workers.", metavar="WORKFLOW=NUMBER"),
     ] = None,
-    drain: Annotated[float, typer.Option(help="Seconds that runs may go on after SIGTERM.", min=0.0)] = 30.0,
+    drain: Annotated[float, typer.Option(help="Seconds that live runs may continue after SIGTERM.", min=0.0)] = 30.0,
 ) -> None:
-    """Drive runs that were submitted: one of any number of workers."""
+    """Execute submitted runs, beside any number of other workers."""
     from desist.cli.client.open import open_database
     from desist.cli.import_target import load
     from desist.engine import Worker, serve_worker
@@ -37,11 +37,13 @@ def worker(
     found = [load(target) for target in targets]
     for target, one in zip(targets, found, strict=True):
         if not isinstance(one, Workflow):
-            raise ConfigurationError(f"{target} is an agent, and a worker drives workflows: put it into one")
+            raise ConfigurationError(
+                f"{target} is an agent, and a worker executes only workflows: put the agent into a workflow"
+            )
     place = db or os.environ.get("DESIST_DB")
     database = open_database(place, new=True) if place else found[0].db
     if database is None:
-        raise ConfigurationError(f"{targets[0]} has no database: give --db, the one to which runs are submitted")
+        raise ConfigurationError(f"{targets[0]} has no database: pass the one that runs are submitted to with --db")
     made = Worker(workflows=found, db=database, concurrency=concurrency, limits=_limits(limit or []), drain=drain)
     raise typer.Exit(serve_worker(made))
 

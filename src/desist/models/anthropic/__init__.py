@@ -1,4 +1,4 @@
-"""Models of Anthropic. `Claude` is loaded when first used, the SDK (extra `anthropic`) when it is first called."""
+"""Models of Anthropic. `Claude` is imported when first used, the SDK (extra `anthropic`) at the first call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Claude`: a model behind Anthropic's Messages API, or a server that speaks it. Needs the extra `anthropic`.
+"""`Claude`: a model behind the Messages API of Anthropic or of a compatible server. Needs the extra `anthropic`.
 
 Used by agents through `desist.models.base`. `request` and `schema` write the request, `response` reads what comes back;
 everything else is in `desist.models.http`. The SDK sits on the same HTTP client as OpenAI's: so its requests, too, run
@@ -28,7 +28,7 @@ _CACHED = {"type": "ephemeral"}
 
 @dataclass
 class Claude(HttpModel):
-    """A model of Anthropic. Parameters without a description are the API's own, sent as they are; None isn't sent.
+    """A model of Anthropic. Parameters without a description are those of the API; None is not sent.
 
     Args:
         id: the provider's name of the model.
@@ -80,7 +80,7 @@ class Claude(HttpModel):
     )
 
     def check(self) -> None:
-        """Raise `ConfigurationError` if the SDK isn't installed, there is no key, or key or address can't be used."""
+        """Raise `ConfigurationError` if the SDK or the key is missing, or key or base URL are invalid."""
         if importlib.util.find_spec("anthropic") is None:
             raise MissingExtraError("Claude", "anthropic")
         super().check()
@@ -116,7 +116,7 @@ class Claude(HttpModel):
 
 
 def _tools(request: ModelRequest) -> dict[str, Any]:
-    """Return the tools, and which to use. Where calls were made, they must be defined even if none may follow."""
+    """Return tools and tool_choice. Tools that the history calls must be defined, even if no call may follow."""
     if request.tools:
         tools = [_tool(definition) for definition in request.tools]
         choice = {} if request.tool_choice is None else {"tool_choice": _choice(request.tool_choice)}

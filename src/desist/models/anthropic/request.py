@@ -1,4 +1,4 @@
-"""From messages to the `system` and `messages` of the Messages API. Called by `claude`.
+"""Converts messages to `system` and `messages` of the Messages API. Called by `claude`.
 
 The API's rules that are kept here, whatever a cancel left of a conversation: a user begins, roles take turns; the
 results of calls are the first blocks after the calls; no text is blank; ids and names are of plain characters.
@@ -15,18 +15,18 @@ from desist.run.records.message import Message
 
 __all__ = ["PROVIDER", "called_names", "system_text", "thought_before_calls", "wire_messages"]
 
-#: Under this name a message keeps the thinking that belongs to its answer, signed by the provider.
+#: The key of `Message.provider_data` for the signed thinking of the response.
 PROVIDER = "anthropic"
 
 
 def system_text(messages: Iterable[Message]) -> str | None:
-    """Return the text of all system messages. What is said twice, as in a history of several runs, is told once."""
+    """Return the text of all system messages, without repetitions, which a history of several runs has."""
     told = [clean_text(m.get_content_string()) for m in messages if m.role in ("system", "developer")]
     return "\n\n".join(dict.fromkeys(text for text in told if text.strip())) or None
 
 
 def wire_messages(messages: Iterable[Message], *, thinking: bool = False) -> list[dict[str, Any]]:
-    """Return all other messages. With `thinking`, what the model thought before its calls goes back to it."""
+    """Return all other messages. With `thinking`, they include the thinking before tool calls."""
     wire: list[dict[str, Any]] = []
     for message in sendable_messages(messages):
         if message.role in ("system", "developer"):
@@ -44,7 +44,7 @@ def wire_messages(messages: Iterable[Message], *, thinking: bool = False) -> lis
 
 
 def called_names(messages: Iterable[Message]) -> list[str]:
-    """Return the names of the tools that were called in a conversation, each once."""
+    """Return the distinct names of the tools called in a conversation."""
     return list(dict.fromkeys(plain_name(call.name) for message in messages for call in message.tool_calls or ()))
 
 
@@ -69,14 +69,14 @@ def _blocks(message: Message, thinking: bool) -> Iterator[dict[str, Any]]:
 
 
 def _trim_end(wire: list[dict[str, Any]]) -> None:
-    """An answer that the model is to continue must not end in blanks."""
+    """Strip trailing whitespace of a last assistant message, which the API refuses."""
     if wire and wire[-1]["role"] == "assistant" and wire[-1]["content"][-1]["type"] == "text":
         last = wire[-1]["content"][-1]
         last["text"] = last["text"].rstrip()
 
 
 def thought_before_calls(wire: list[dict[str, Any]]) -> bool:
-    """Whether the last answer, if it calls tools, begins with thinking."""
+    """Return whether the last response, if it calls tools, starts with thinking."""
     answers = [message["content"] for message in wire if message["role"] == "assistant"]
     last = answers[-1] if answers else []
     calls = any(block["type"] == "tool_use" for block in last)

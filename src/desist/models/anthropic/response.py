@@ -1,4 +1,4 @@
-"""What the Messages API sends: typed structures, and the pieces of an answer in them.
+"""Reads responses of the Messages API.
 
 `MessagesParser` is the `ResponseParser` of `desist.models.http.response_reader` for them. Must know nothing of
 connections.
@@ -64,7 +64,7 @@ class _Message(msgspec.Struct):
 
 
 class _Event(_Message):
-    """An event of a stream; or, with the fields of `_Message`, a whole answer."""
+    """A stream event or, with the fields of `_Message`, a whole response."""
 
     type: str | None = None
     index: int | None = None
@@ -78,7 +78,7 @@ _decode = Decoder(_Event, "an event of the Messages API")
 
 
 class MessagesParser:
-    """Turns events into pieces and remembers what only the end may tell."""
+    """Converts events to pieces, and collects what is known only at the end."""
 
     __slots__ = ("_counts", "_thinking", "complete", "done")
 
@@ -86,10 +86,10 @@ class MessagesParser:
         self.complete = False
         self.done = False
         self._counts = _Usage()
-        self._thinking: dict[int, dict[str, Any]] = {}  # blocks that the next request repeats
+        self._thinking: dict[int, dict[str, Any]] = {}  # blocks to send with the next request
 
     def take(self, event: bytes) -> ModelResponse | None:
-        """Return the piece in an event of a stream."""
+        """Return the piece in a stream event, or None."""
         told = _decode(event)
         kind = told.type
         if kind == "content_block_delta":
@@ -108,7 +108,7 @@ class MessagesParser:
         return None
 
     def whole(self, payload: bytes) -> Iterator[ModelResponse]:
-        """Yield the pieces of a whole answer."""
+        """Yield the pieces of a whole response."""
         told = _decode(payload)
         if told.error:
             raise reported_error(told.error)
@@ -122,7 +122,7 @@ class MessagesParser:
         yield self._end(told.stop_reason) or ModelResponse(finish_reason="stop")
 
     def rest(self) -> ModelResponse | None:
-        """Return the usage, and the thinking that the next request repeats."""
+        """Return the usage, and the thinking to send with the next request."""
         blocks = [block for _, block in sorted(self._thinking.items()) if "signature" in block or "data" in block]
         return ModelResponse(usage=_usage(self._counts), provider_data={PROVIDER: blocks} if blocks else None)
 
@@ -158,7 +158,7 @@ class MessagesParser:
         return ModelResponse(finish_reason=_REASONS.get(reason, reason))
 
     def _count(self, usage: _Usage | None) -> None:
-        """Counts are of the whole answer so far; a later one that is left out doesn't undo an earlier one."""
+        """Update the counts. Each is a total; a missing one keeps its earlier value."""
         for name in _Usage.__struct_fields__:
             value = getattr(usage, name, None)
             if value is not None:
@@ -166,7 +166,7 @@ class MessagesParser:
 
 
 def _usage(usage: _Usage) -> Usage:
-    """The API counts what was read from and written to its cache apart; here the input is all of it."""
+    """Return the usage. The API counts cached input separately; `input_tokens` here includes it."""
     read, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
     asked, answered = (usage.input_tokens or 0) + read + written, usage.output_tokens or 0
     return Usage(

@@ -1,4 +1,4 @@
-"""Structured output as the Messages API asks for it. Called by `claude`.
+"""Structured output for the Messages API. Called by `claude`.
 
 The API takes closed schemas without limits on values. Limits are moved into the descriptions, for the model to read;
 who parses the answer checks them. What can't be closed is asked for in words.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from desist.json_schema import open_places, rewritten_schema, strict_schema
+from desist.json_schema import non_strict_parts, rewritten_schema, strict_schema
 from desist.models.http.json_schema import output_schema
 
 __all__ = ["format_instructions", "output_format"]
@@ -29,20 +29,20 @@ _LIMITS = (
 
 
 def output_format(output_type: type[Any] | dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return `output_config.format` for a type or a JSON schema; None for what has to be asked for in words.
+    """Return `output_config.format` for a type or a JSON schema, or None if only a prompt can request it.
 
     Raises:
         ConfigurationError: no JSON schema can be made of it.
     """
     schema = _schema(output_type)
-    if schema is None or any(open_places(schema, "")):
+    if schema is None or any(non_strict_parts(schema, "")):
         return None
     closed = strict_schema(schema, optional="kept")
     return {"type": "json_schema", "schema": rewritten_schema(closed, _limits_as_words)}
 
 
 def format_instructions(output_type: type[Any] | dict[str, Any] | None) -> str | None:
-    """Return the words that ask for an answer which `output_format` can't describe, None where it can."""
+    """Return the prompt for an output that `output_format` can't describe, or None."""
     if (
         output_type is None
         or (isinstance(output_type, dict) and output_type.get("type") == "text")

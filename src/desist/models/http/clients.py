@@ -1,8 +1,8 @@
-"""The SDKs' clients: one for each event loop and settings, made when first needed, closed with their loop.
+"""Clients of the SDKs: one per event loop and settings, created when first used, closed with their loop.
 
-Called by `model`. Making one is slow (imports, certificates), so that happens beside the loop. The clients of a loop
-share one connection pool for each address. They are closed by the loop itself: `guard` is an async generator, and
-a loop that ends in order (`asyncio.run` does) finishes those. Which SDK it is, `Settings.sdk` knows.
+Called by `model`. Creating one is slow (imports, certificates), so it is done in a thread. The clients of a loop share
+one connection pool per address. The loop closes them: `guard` is an async generator, and `asyncio.run` closes async
+generators when it ends.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Settings", "client_for", "http_client"]
 
-MAX_CLIENTS = 64  #: for each loop; they are small, the pools under them are shared
+MAX_CLIENTS = 64  #: per loop; clients are small, because they share the pools
 
-#: Variables that decide how a provider is reached: other values need another pool.
+#: Environment variables that a pool depends on: other values need another pool.
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 _REACH = (*_PROXIES, *(name.lower() for name in _PROXIES), "SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -41,7 +41,7 @@ def _reach() -> tuple[str | None, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What makes one client differ from another. Equal settings share a client."""
+    """The settings of a client. Equal settings share a client."""
 
     sdk: Sdk
     base_url: str = field(repr=False)
@@ -69,14 +69,14 @@ class _LoopClients:
         self.clients[settings] = client
 
 
-_homes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopClients] = weakref.WeakKeyDictionary()
-_homes_lock = threading.Lock()
+_clients_of_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopClients] = weakref.WeakKeyDictionary()
+_clients_lock = threading.Lock()
 
 
 def _new_lock() -> None:
-    """In a forked child: the thread that held the lock, if one did, isn't here."""
-    global _homes_lock
-    _homes_lock = threading.Lock()
+    """Replace the lock in a forked child: a thread that held it doesn't exist there."""
+    global _clients_lock
+    _clients_lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -87,27 +87,27 @@ async def client_for(settings: Settings) -> Any:
     """Return the client of the running loop for `settings`.
 
     Raises:
-        ConfigurationError: the environment's proxy can't be used, or `http_client` is of a wrong type.
+        ConfigurationError: the proxy of the environment is invalid, or `http_client` has the wrong type.
     """
-    home = await _home()
-    client = home.clients.get(settings)
+    loop_clients = await _loop_clients()
+    client = loop_clients.clients.get(settings)
     if client is None:
-        async with home.lock:
-            client = home.clients.get(settings)
+        async with loop_clients.lock:
+            client = loop_clients.clients.get(settings)
             if client is None:
-                client = await to_daemon_thread(lambda: _build(settings, home), "desist-http-client")
-                home.keep(settings, client)
+                client = await to_daemon_thread(lambda: _build(settings, loop_clients), "desist-http-client")
+                loop_clients.keep(settings, client)
     return client
 
 
 def http_client(
     *, ssl_context: ssl.SSLContext | None = None, proxy: str | None = None, timeout: float | None = None
 ) -> httpx2.AsyncClient:
-    """Return an HTTP client on desist's own network, for a model's `http_client=`: use it on one loop only.
+    """Return an HTTP client on desist's own network, for a model's `http_client=`. Use it on one loop only.
 
     Args:
-        ssl_context: whom to trust, for instance a company's own authority; default: the system and SSL_CERT_FILE.
-        proxy: its URL; default: none. The environment isn't asked.
+        ssl_context: the trusted authorities. Default: those of the system and SSL_CERT_FILE.
+        proxy: the URL of a proxy. Default: none; the environment is not used.
         timeout: seconds for each connect, read and write; default: the SDK's.
     """
     import httpx2
@@ -119,33 +119,33 @@ def http_client(
     return httpx2.AsyncClient(transport=transport, follow_redirects=True, trust_env=False, **limits)
 
 
-async def _home() -> _LoopClients:
+async def _loop_clients() -> _LoopClients:
     loop = asyncio.get_running_loop()
-    home = _homes.get(loop)
-    if home is None:
-        home = _LoopClients()
-        with _homes_lock:
-            for old in [old for old in _homes if old.is_closed()]:
-                del _homes[old]
-            _homes[loop] = home
-        home.guard = _close_with_loop(loop, home)
-        await anext(home.guard)  # runs to its `yield` without waiting
-    return home
+    loop_clients = _clients_of_loop.get(loop)
+    if loop_clients is None:
+        loop_clients = _LoopClients()
+        with _clients_lock:
+            for old in [old for old in _clients_of_loop if old.is_closed()]:
+                del _clients_of_loop[old]
+            _clients_of_loop[loop] = loop_clients
+        loop_clients.guard = _close_with_loop(loop, loop_clients)
+        await anext(loop_clients.guard)  # runs to the `yield` without suspending
+    return loop_clients
 
 
-async def _close_with_loop(loop: asyncio.AbstractEventLoop, home: _LoopClients) -> AsyncGenerator[None, None]:
-    """Stand open until the loop finishes its generators; then close what it used."""
+async def _close_with_loop(loop: asyncio.AbstractEventLoop, loop_clients: _LoopClients) -> AsyncGenerator[None, None]:
+    """Stay suspended until the loop closes its async generators, then close the clients and pools."""
     try:
         yield
     finally:
-        with _homes_lock:
-            _homes.pop(loop, None)
-        for pool in home.pools.values():
+        with _clients_lock:
+            _clients_of_loop.pop(loop, None)
+        for pool in loop_clients.pools.values():
             await pool.aclose()
 
 
-def _build(settings: Settings, home: _LoopClients) -> Any:
-    """Make a client; slow, so never on a loop. The home's lock is held, so that its pools are ours to change."""
+def _build(settings: Settings, loop_clients: _LoopClients) -> Any:
+    """Make a client; slow, so never on a loop. The loop_clients's lock is held, so that its pools are ours to change."""
     import httpx2
 
     given = settings.http_client
@@ -161,20 +161,20 @@ def _build(settings: Settings, home: _LoopClients) -> Any:
         max_retries=0,
         default_headers=settings.headers or None,
         default_query=settings.query or None,
-        http_client=given if given is not None else _pool(settings, home),
+        http_client=given if given is not None else _pool(settings, loop_clients),
         **known,
     )
 
 
-def _pool(settings: Settings, home: _LoopClients) -> httpx2.AsyncClient:
+def _pool(settings: Settings, loop_clients: _LoopClients) -> httpx2.AsyncClient:
     import httpx2
 
     url = urllib.parse.urlsplit(settings.base_url)
     key = (url.scheme, url.netloc, settings._network_reach)
-    if key not in home.pools:
+    if key not in loop_clients.pools:
         context = httpx2.create_ssl_context() if url.scheme == "https" else None
-        home.pools[key] = http_client(ssl_context=context, proxy=_environment_proxy(url))
-    return home.pools[key]
+        loop_clients.pools[key] = http_client(ssl_context=context, proxy=_environment_proxy(url))
+    return loop_clients.pools[key]
 
 
 def _environment_proxy(url: urllib.parse.SplitResult) -> str | None:
@@ -184,7 +184,7 @@ def _environment_proxy(url: urllib.parse.SplitResult) -> str | None:
     """
     if _is_loopback(url.hostname or ""):
         return None
-    import urllib.request  # brings in half of the standard library: not at the import of a model
+    import urllib.request  # imports many modules, so not at the import of a model
 
     named = urllib.request.getproxies()
     proxy = named.get(url.scheme) or named.get("all")

@@ -1,4 +1,4 @@
-"""From a host name to a connected socket: look-up beside the loop, then addresses with a staggered start (RFC 8305).
+"""Connects to a host name: name look-up in a thread, then staggered connects to its addresses (RFC 8305).
 
 Called by `network_backend`. Every socket is noted in the current `Upstream` from its birth, so that a canceller can
 stop a connect too. Must know nothing of HTTP.
@@ -17,18 +17,18 @@ from desist.runtime.daemon_thread import to_daemon_thread
 
 __all__ = ["Address", "connect", "resolve"]
 
-STAGGER = 0.25  #: seconds that an address has before the next one is tried beside it
+STAGGER = 0.25  #: seconds after which the next address is tried in parallel
 
 
 class Address(NamedTuple):
-    """Where a socket of `family` can connect to."""
+    """An address of a family."""
 
     family: int
     where: tuple[Any, ...]
 
 
 async def resolve(host: str, port: int) -> list[Address]:
-    """Return the addresses of `host`, families in turns. A cancel abandons the look-up.
+    """Return the addresses of `host` with alternating families. A cancel abandons the look-up.
 
     Raises:
         OSError: the name is unknown, or the look-up failed.
@@ -46,14 +46,14 @@ def _resolve(host: str, port: int) -> list[Address]:
 
 
 def _in_turns(addresses: list[Address]) -> list[Address]:
-    """Alternate the families, that of the first address first: a broken IPv6 then costs one stagger, not many."""
+    """Alternate the families, so that a broken IPv6 costs one stagger, not many."""
     first = [a for a in addresses if a.family == addresses[0].family]
     other = [a for a in addresses if a.family != addresses[0].family]
     return [a for pair in itertools.zip_longest(first, other) for a in pair if a is not None]
 
 
 async def connect(addresses: list[Address], local_address: str | None = None) -> socket.socket:
-    """Return a non-blocking socket that is connected to the first address that answers.
+    """Return a non-blocking socket that is connected to the first address that responds.
 
     Raises:
         OSError: none did; the error is the last one's.
@@ -75,7 +75,7 @@ async def connect(addresses: list[Address], local_address: str | None = None) ->
 async def _happy_eyeballs(
     addresses: list[Address], local_address: str | None, attempts: list[asyncio.Task[socket.socket]]
 ) -> asyncio.Task[socket.socket]:
-    """Return the first attempt that succeeded, or the last that failed; note each one in `attempts`."""
+    """Return the first attempt that succeeded, or the last that failed. Adds all attempts to `attempts`."""
     waiting = list(addresses)
     pending: set[asyncio.Task[socket.socket]] = set()
     while True:
@@ -93,13 +93,13 @@ async def _happy_eyeballs(
 
 
 def _discard(attempt: asyncio.Task[socket.socket]) -> None:
-    """Close the socket of an attempt that came in too late, and look at the error of one that failed."""
+    """Close the socket of a late attempt. Retrieve the error of a failed one, so that asyncio does not log it."""
     if not attempt.cancelled() and attempt.exception() is None:
         discard(attempt.result(), current_upstream())
 
 
 def discard(sock: socket.socket, holder: Upstream | None) -> None:
-    """Close a socket; before, forget it, so that no canceller can meet its number in another's hand."""
+    """Forget a socket, then close it: a canceller must not shut down a new socket that reuses the descriptor."""
     if holder is not None:
         holder.release(sock)
     sock.close()

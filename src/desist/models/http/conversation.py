@@ -1,4 +1,4 @@
-"""What of a conversation can be told to a model again. Called by the modules that write messages for a provider.
+"""Selects the messages of a conversation that can be sent to a model again. Called by the request modules.
 
 A conversation may hold what a cancel left: answers cut off before their first word, calls cut off in the middle. It
 may come from another provider, and a model may have called what doesn't exist: names and ids aren't all plain.
@@ -20,17 +20,17 @@ __all__ = ["NO_TEXT", "argument_object", "argument_text", "plain_id", "plain_nam
 
 _ODD = re.compile(r"[^a-zA-Z0-9_-]")
 LONGEST_NAME = 64  #: characters
-NO_TEXT = "(no text)"  #: what a user said who said nothing, where an API takes no blank text
+NO_TEXT = "(no text)"  #: sent in place of an empty user message, which some APIs refuse
 
 
 def sendable_messages(messages: Iterable[Message]) -> Iterator[Message]:
-    """Yield the messages that can be told again, each call with an id of its own.
+    """Yield the messages that can be sent, each tool call with a unique id.
 
     Left out are answers that say nothing and call nothing: cancelled before their first word, mostly. Some servers
     begin to count their calls anew with each answer: what was used before gets another id, in the results too.
     """
     taken: set[str] = set()
-    renamed: dict[str, str] = {}  # of the last calls
+    renamed: dict[str, str] = {}  # ids of the latest calls
     for number, message in enumerate(messages):
         if message.tool_calls:
             ids = {call.id for call in message.tool_calls}
@@ -55,12 +55,12 @@ def _free(base: str, used: Set[str]) -> str:
 
 
 def plain_name(name: str) -> str:
-    """Return the name of a tool in letters, digits, `_` and `-`: no provider takes others, even in what was said."""
+    """Return a tool name with only letters, digits, `_` and `-`: providers refuse others, even in the history."""
     return _ODD.sub("_", name)[:LONGEST_NAME] or "_"
 
 
 def plain_id(call_id: str) -> str:
-    """Return an id in the same characters; ids that differ stay different."""
+    """Return an id with the same characters. Different ids stay different."""
     plain = _ODD.sub("_", call_id)
     return plain if plain and plain == call_id else f"{plain}_{zlib.crc32(call_id.encode(errors='replace')):08x}"
 
@@ -86,7 +86,7 @@ def argument_object(call: ToolCall, *, cancelled: bool) -> dict[str, Any]:
 
 
 def _read(text: str) -> Any:
-    """Return what JSON text says, None where it isn't JSON."""
+    """Return the value of JSON text, or None for invalid JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

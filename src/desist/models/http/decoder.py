@@ -1,4 +1,4 @@
-"""From JSON to typed structures. Called by the readers of the protocols.
+"""Decodes JSON to typed structures. Called by the response modules.
 
 msgspec reads the usual event in a microsecond; what it refuses (half of a surrogate pair, a float for an int) gets a
 second, lenient reading.
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Decoder(Generic[T]):
-    """Reads JSON as a `shape`, a msgspec structure; `name` says in errors what was expected."""
+    """Decodes JSON to a msgspec structure. `name` is the expected thing, for error messages."""
 
     def __init__(self, shape: type[T], name: str) -> None:
         self._shape, self._name = shape, name

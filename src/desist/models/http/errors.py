@@ -1,6 +1,6 @@
-"""The SDKs' and the HTTP client's errors, said in ours. Called by `model`; the libraries are imported by then.
+"""Converts errors of the SDKs and the HTTP client to `ModelError`. Called by `model`, when they are imported.
 
-The key never appears in a message, whatever a server echoes, and no error keeps the request (and so the key) alive.
+The key never appears in a message, even if the server echoes it, and no error keeps a reference to the request.
 """
 
 from __future__ import annotations
@@ -14,50 +14,50 @@ from typing import Any
 from desist.exceptions import ModelError
 from desist.models.http.sdk import Sdk
 from desist.models.http.text import truncate
-from desist.models.retry import LONGEST_ASKED, ModelCallError, is_retryable, retry_after
+from desist.models.retry import LONGEST_RETRY_AFTER, ModelCallError, is_retryable, retry_after
 
-__all__ = ["RequestTarget", "foreign_errors", "reported_error", "translated"]
+__all__ = ["RequestTarget", "foreign_errors", "reported_error", "model_error"]
 
 #: A provider's error type or code that contains one of these words is worth another try.
 _RETRYABLE_WORDS = ("server_error", "api_error", "overloaded", "rate_limit", "timeout", "unavailable")
-SHORT_KEY = 6  #: characters; a shorter key is a placeholder, and would be found in ordinary words
+SHORT_KEY = 6  #: characters; a shorter key is a placeholder, and might be part of ordinary words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestTarget:
-    """Where a request went."""
+    """The server and key of a request, for messages."""
 
     sdk: Sdk
-    server: str  #: host and port, named in messages
-    key: str = field(repr=False)  #: cut out of messages
-    key_variable: str  #: the environment's variable for it
+    server: str  #: host and port
+    key: str = field(repr=False)  #: replaced in messages
+    key_variable: str  #: the environment variable of the key
 
 
 def foreign_errors(sdk: Sdk) -> tuple[type[Exception], ...]:
-    """Return the classes that `translated` takes."""
+    """Return the error classes that `model_error` converts."""
     import httpx2
 
     return (sdk.base_error, httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError)
 
 
-def translated(error: Exception, target: RequestTarget, *, clock: Callable[[], float] = time.time) -> ModelError:
-    """Return `error`, of a request to `target`, as a `ModelError`."""
+def model_error(error: Exception, target: RequestTarget, *, clock: Callable[[], float] = time.time) -> ModelError:
+    """Return a `ModelError` for an error of a request to `target`."""
     import httpx2
 
     sdk, server, key = target.sdk.module, target.server, target.key
     if isinstance(error, sdk.APIStatusError):
         return _refused(error, target, clock)
     cause = error.__cause__ if isinstance(error, sdk.APIConnectionError) else error
-    words = _without(key, truncate(str(cause or error))) or type(cause or error).__name__
+    message = _without(key, truncate(str(cause or error))) or type(cause or error).__name__
     if isinstance(error, sdk.APITimeoutError) or isinstance(cause, httpx2.TimeoutException):
-        return ModelError(f"{server} was too slow: {words}", retryable=True)
+        return ModelError(f"{server} was too slow: {message}", retryable=True)
     if isinstance(cause, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError | httpx2.InvalidURL):
-        return ModelError(f"the request to {server} can't be sent: {words}")
+        return ModelError(f"the request to {server} can't be sent: {message}")
     if isinstance(cause, httpx2.TooManyRedirects | httpx2.StreamError | httpx2.DecodingError):
-        return ModelError(f"the answer of {server} can't be read: {words}")
+        return ModelError(f"the answer of {server} can't be read: {message}")
     if isinstance(cause, httpx2.ConnectError | httpx2.ProxyError):
-        return ModelError(words if server in words else f"no connection with {server}: {words}", retryable=True)
-    return ModelError(f"the connection with {server} failed: {words}", retryable=isinstance(cause, httpx2.HTTPError))
+        return ModelError(message if server in message else f"no connection with {server}: {message}", retryable=True)
+    return ModelError(f"the connection with {server} failed: {message}", retryable=isinstance(cause, httpx2.HTTPError))
 
 
 def reported_error(error: Any) -> ModelError:
@@ -76,21 +76,21 @@ def reported_error(error: Any) -> ModelError:
 
 def _refused(error: Any, target: RequestTarget, clock: Callable[[], float]) -> ModelError:
     status = error.status_code
-    asked = retry_after(error.response.headers, clock=clock)
+    wait = retry_after(error.response.headers, clock=clock)
     retryable = is_retryable(status)
-    words = f"{target.server} answered {status} {_phrase(status)}: {_without(target.key, _message(error))}"
+    message = f"{target.server} answered {status} {_phrase(status)}: {_without(target.key, _message(error))}"
     if status in (401, 403):
-        words += f" (is {target.key_variable}, or api_key=, the right key for this server?)"
-    if retryable and asked is not None and asked > LONGEST_ASKED:
-        words += f" (it asks to wait {asked:.0f} s: that is too long to wait here)"
-    return ModelCallError(words, status_code=status, retryable=retryable, retry_after=asked)
+        message += f" (is {target.key_variable}, or api_key=, the right key for this server?)"
+    if retryable and wait is not None and wait > LONGEST_RETRY_AFTER:
+        message += f" (it asks to wait {wait:.0f} s: that is too long to wait here)"
+    return ModelCallError(message, status_code=status, retryable=retryable, retry_after=wait)
 
 
 def _message(error: Any) -> str:
     body = error.body
     if isinstance(body, dict):
-        told = body.get("error")  # the one SDK takes it out, the other doesn't
-        body = told if isinstance(told, dict) else body
+        inner = body.get("error")  # one SDK unwraps it, the other doesn't
+        body = inner if isinstance(inner, dict) else body
         body = body.get("message") or body.get("detail") or body
     return truncate(str(body)) if body else truncate(error.response.text) or "nothing more"
 

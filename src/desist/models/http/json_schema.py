@@ -1,4 +1,4 @@
-"""Structured output: from what a program wants, a Python type or a JSON schema, to a schema that a provider takes.
+"""Structured output: converts a Python type or a JSON schema to a schema for providers.
 
 Called by the models' `schema` modules, which put it into their request. A type with free keys (`dict[str, int]`) or
 values of any type can't be strict: it stays a plain schema.
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from desist.exceptions import ConfigurationError
-from desist.json_schema import open_places, strict_schema
+from desist.json_schema import non_strict_parts, strict_schema
 
 __all__ = ["OutputSchema", "output_schema"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputSchema:
-    """What an answer is to look like."""
+    """The requested format of a response."""
 
     name: str  #: letters, digits, `_` and `-`
     schema: dict[str, Any]
@@ -34,7 +34,7 @@ def output_schema(output_type: type[Any] | dict[str, Any]) -> OutputSchema:
     if isinstance(output_type, dict):
         return _named(str(output_type.get("title") or "answer"), output_type, strict=False)
     schema = _schema_of(output_type)
-    strict = not any(open_places(schema, output_type.__name__))
+    strict = not any(non_strict_parts(schema, output_type.__name__))
     return _named(output_type.__name__, strict_schema(schema, optional="required") if strict else schema, strict=strict)
 
 

@@ -1,4 +1,4 @@
-"""`HttpModel`: what all models behind an HTTP API have in common: key, address, retries, and one request at a time.
+"""`HttpModel`: the common part of models behind an HTTP API: key, base URL, retries, one request at a time.
 
 The models of `desist.models.openai` and `desist.models.anthropic` are its subclasses; they write the request and name
 the reader of what comes back. The rooms behind it: `clients`, `sdk` and `network_backend` carry the request,
@@ -23,7 +23,7 @@ from desist.cancel.upstream import upstream
 from desist.exceptions import ConfigurationError, UnsupportedError
 from desist.models.base import Model, ModelRequest
 from desist.models.http.clients import Settings, client_for
-from desist.models.http.errors import RequestTarget, foreign_errors, translated
+from desist.models.http.errors import RequestTarget, foreign_errors, model_error
 from desist.models.http.response_reader import Response, ResponseParser, read_answer, refuse_if_shut
 from desist.models.http.sdk import Sdk
 from desist.models.http.text import clean
@@ -36,7 +36,7 @@ __all__ = ["HttpModel"]
 
 @functools.cache
 def _parameters(cls: type[Any]) -> tuple[str, ...] | None:
-    """Return the names that `cls` takes, or None if it takes any."""
+    """Return the parameter names of `cls`, or None if any name is accepted."""
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     return None if takes_any else tuple(parameter.name for parameter in parameters)
@@ -44,7 +44,7 @@ def _parameters(cls: type[Any]) -> tuple[str, ...] | None:
 
 @dataclass
 class HttpModel(Model):
-    """A model behind an HTTP API. The subclass says which; the parameters here are those of all of them.
+    """A model behind an HTTP API. Subclasses define which; these parameters are common to all.
 
     Args:
         id: the provider's name of the model.
@@ -63,7 +63,7 @@ class HttpModel(Model):
     name: str | None = None
     provider: str | None = None
     _: KW_ONLY
-    base_url: str | None = field(default=None, repr=False)  # it may hold a password
+    base_url: str | None = field(default=None, repr=False)  # may contain a password
     api_key: str | None = field(default=None, repr=False)
     timeout: Any = None
     max_retries: int = 2
@@ -78,13 +78,13 @@ class HttpModel(Model):
     delay_between_retries: float = 1.0
     exponential_backoff: bool = False
 
-    #: What the subclass fills in.
+    #: Set by subclasses.
     _sdk: ClassVar[Sdk]
-    _own_url: ClassVar[str]  #: the provider's address
-    _sent: ClassVar[tuple[str, ...]] = ()  #: fields that are sent under their own names, where they aren't None
+    _own_url: ClassVar[str]  #: the provider's base URL
+    _sent: ClassVar[tuple[str, ...]] = ()  #: fields that are sent under their own names, unless None
 
     def __new__(cls, *_: object, **given: object) -> Self:
-        """Refuse parameters that this class doesn't have, before `__init__` does so in fewer words."""
+        """Refuse unknown parameters with a better message than that of `__init__`."""
         known = _parameters(cls)
         for name in given:
             if known is not None and name not in known:
@@ -100,14 +100,14 @@ class HttpModel(Model):
 
     @abstractmethod
     def _reader(self, request: ModelRequest) -> ResponseParser:
-        """Return a reader for one answer."""
+        """Return a reader for one response."""
 
     @abstractmethod
     def _call(self, client: Any, **sent: Any) -> AbstractAsyncContextManager[Response]:
-        """Return the SDK's call, not begun yet."""
+        """Return the coroutine of the SDK's call."""
 
     def check(self) -> None:
-        """Raise `ConfigurationError` if there is no key, or key or address can't be used."""
+        """Raise `ConfigurationError` if the key is missing, or key or base URL are invalid."""
         key, url = self._key(), urllib.parse.urlsplit(self._url())
         if not key:
             raise ConfigurationError(
@@ -121,7 +121,7 @@ class HttpModel(Model):
             raise ConfigurationError(f"base_url must look like {self._own_url}, not {redact(self._url())!r}")
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelResponse, None]:
-        """Yield the answer to `request` in pieces. Close it (`contextlib.aclosing`) when leaving early.
+        """Yield the response to `request` in pieces. Close the generator (`contextlib.aclosing`) when leaving early.
 
         Raises:
             ConfigurationError: as `check`.
@@ -135,11 +135,11 @@ class HttpModel(Model):
                 yield piece
 
     async def _attempt(self, body: dict[str, Any], request: ModelRequest) -> AsyncGenerator[ModelResponse, None]:
-        """Send one request and yield what it answers; its connection is closed or back in the pool afterwards."""
+        """Send one request and yield the response. Afterwards the connection is closed, or back in the pool."""
         client = await client_for(self._settings())
         with upstream() as connection:
             try:
-                # All of it as `extra_body`: the SDK's own path walks through every message, for nothing.
+                # All of it as `extra_body`: the SDK's own path copies every message.
                 sent = {"extra_body": body, "extra_headers": self.extra_headers, "extra_query": self.extra_query}
                 async with self._call(client, **sent) as response:
                     pieces = read_answer(response, connection, self._reader(request))
@@ -148,9 +148,9 @@ class HttpModel(Model):
                             yield piece
                 return
             except foreign_errors(self._sdk) as error:
-                failure = translated(error, self._request_target())
+                failure = model_error(error, self._request_target())
         refuse_if_shut(connection)
-        raise failure  # outside of the handler: it must not carry the request, and so the key, as its context
+        raise failure  # outside of the handler: its context must not refer to the request, which has the key
 
     def _body(self, request: ModelRequest) -> dict[str, Any]:
         """Return the request's JSON."""
@@ -174,7 +174,7 @@ class HttpModel(Model):
         )
 
     def _request_target(self) -> RequestTarget:
-        """Return where requests go: host and port, without the user and password that a URL may hold."""
+        """Return host and port of the base URL, without user and password."""
         url = urllib.parse.urlsplit(self._url())
         server = f"{url.hostname}:{url.port or (443 if url.scheme == 'https' else 80)}"
         return RequestTarget(sdk=self._sdk, server=server, key=self._key(), key_variable=self._variable("API_KEY"))
@@ -186,5 +186,5 @@ class HttpModel(Model):
         return self.base_url or os.environ.get(self._variable("BASE_URL")) or self._own_url
 
     def _variable(self, what: str) -> str:
-        """Return the name of the environment's variable, as the SDK has it."""
+        """Return the name of the environment variable of the key."""
         return f"{self._sdk.value.upper()}_{what}"

@@ -1,4 +1,4 @@
-"""The network under the SDK's HTTP client: httpcore's public backend interface, on sockets that a canceller can reach.
+"""Network backend of httpcore, on sockets that a canceller can shut down.
 
 Called by the connection pool of `transport`. Rules that it keeps:
 - while a stream works for a request, its raw socket is noted in that request's `Upstream`, and in no other's;
@@ -28,7 +28,7 @@ from desist.models.http.connect import connect, discard, resolve
 
 __all__ = ["CancellableBackend", "CancellableStream"]
 
-#: What a broken connection looks like from anyio.
+#: anyio's errors for a broken connection.
 _BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, ssl.SSLError, OSError)
 
 
@@ -42,7 +42,7 @@ class CancellableStream(httpcore2.AsyncNetworkStream):
         self._holder: Upstream | None = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Return up to `max_bytes`, b"" at the end; `timeout` in seconds."""
+        """Return up to `max_bytes`, or b"" at the end."""
         self._hold()
         try:
             async with asyncio.timeout(timeout):
@@ -55,7 +55,7 @@ class CancellableStream(httpcore2.AsyncNetworkStream):
             raise httpcore2.ReadError(f"{self._peer} broke the connection: {_format_error(error)}") from None
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send all of `buffer`; `timeout` in seconds."""
+        """Send the whole buffer."""
         if not buffer:
             return
         self._hold()
@@ -70,7 +70,7 @@ class CancellableStream(httpcore2.AsyncNetworkStream):
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.AsyncNetworkStream:
-        """Return the same connection under TLS; whatever ends the handshake early closes the socket."""
+        """Return the connection with TLS. The socket is closed if the handshake fails."""
         self._hold()
         try:
             async with asyncio.timeout(timeout):
@@ -95,15 +95,15 @@ class CancellableStream(httpcore2.AsyncNetworkStream):
         return stream
 
     async def aclose(self) -> None:
-        """Close it now; unsent bytes are dropped."""
+        """Close the connection at once. Unsent bytes are dropped."""
         holder, self._holder = self._holder, None
         if holder is not None:
             holder.release(self._sock)
-        if holder is None or not holder.shut:  # else the canceller was here
+        if holder is None or not holder.shut:  # otherwise the canceller has shut it down
             try:
                 self._sock.shutdown(socket.SHUT_RDWR)
             except OSError:
-                pass  # it is closed already, or the peer has gone
+                pass  # already closed, or the peer has closed it
         await self._stream.aclose()
 
     def get_extra_info(self, info: str) -> Any:
@@ -130,7 +130,7 @@ class CancellableStream(httpcore2.AsyncNetworkStream):
 
 
 class CancellableBackend(httpcore2.AsyncNetworkBackend):
-    """Opens `CancellableStream`s, on asyncio and on loops that are like it."""
+    """Opens `CancellableStream`s on asyncio and compatible loops."""
 
     async def connect_tcp(
         self,
@@ -140,7 +140,7 @@ class CancellableBackend(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Return a connection to `host`; `timeout` in seconds, for look-up and connect together."""
+        """Return a connection to `host`. `timeout` is for look-up and connect together."""
         peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             async with asyncio.timeout(timeout):
@@ -155,11 +155,11 @@ class CancellableBackend(httpcore2.AsyncNetworkBackend):
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> httpcore2.AsyncNetworkStream:
-        """Refused: no provider is reached this way."""
+        """Raise: Unix sockets are not supported."""
         raise httpcore2.UnsupportedProtocol(f"a Unix socket ({path}) can't be used as a model's address")
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; httpcore does so between its own connect retries, which are off."""
+        """Sleep. Only httpcore's own connect retries do this, which are disabled."""
         await asyncio.sleep(seconds)
 
 
@@ -177,7 +177,7 @@ async def _wrap(sock: socket.socket, peer: str, options: Iterable[Any]) -> Cance
 
 
 def _readable(sock: socket.socket) -> bool:
-    """Whether a read would not wait: on an idle connection that means that the peer has closed it."""
+    """Return whether a read would not block. On an idle connection this means that the peer has closed it."""
     try:
         sock.recv(1, socket.MSG_PEEK)
     except BlockingIOError:
@@ -190,5 +190,5 @@ def _readable(sock: socket.socket) -> bool:
 def _format_error(error: BaseException) -> str:
     cause = error.__cause__ or error
     if isinstance(cause, ConnectionError) and cause.errno:
-        return os.strerror(cause.errno)  # asyncio's own words repeat the address
+        return os.strerror(cause.errno)  # asyncio's message repeats the address
     return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__

@@ -1,4 +1,4 @@
-"""One response of a server, read to its end: streamed or whole, good or bad. Called by `model`.
+"""Reads one HTTP response to its end, streamed or not. Called by `model`.
 
 Knows the SDK's response only as "headers and bytes", and the protocol only as a `ResponseParser`, which each provider
 has its own of. Sends no request and retries nothing.
@@ -21,39 +21,39 @@ from desist.models.response import ModelResponse
 
 __all__ = ["Response", "ResponseParser", "read_answer", "refuse_if_shut"]
 
-SLICE = 0.001  #: seconds of uninterrupted parsing after which other tasks of the loop get their turn
-LAST_BYTES = 0.05  #: seconds that a server has to end its response after the last event, to have its connection reused
+SLICE = 0.001  #: seconds of parsing after which other tasks of the loop run
+LAST_BYTES = 0.05  #: seconds to wait for the end of the response after the last event, to reuse the connection
 
 
 class ResponseParser(Protocol):
-    """One answer as a provider's protocol has it. Its methods raise ModelError for what isn't an answer."""
+    """Parses one response of a provider's protocol. Raises ModelError for an invalid one."""
 
-    complete: bool  #: nothing is missing, even if the stream ends here
-    done: bool  #: the protocol's last event was seen: nothing more is to be read
+    complete: bool  #: the response is complete if the stream ends now
+    done: bool  #: the protocol's last event was received
 
     def take(self, event: bytes) -> ModelResponse | None:
-        """Return the piece in an event, or None if there is nothing to show in it."""
+        """Return the piece in an event, or None."""
 
     def whole(self, payload: bytes) -> Iterable[ModelResponse]:
-        """Return the pieces of an answer that came as one JSON document."""
+        """Return the pieces of a response that is one JSON document."""
 
     def rest(self) -> ModelResponse | None:
-        """Return what only the end tells, such as the usage."""
+        """Return the last piece, for instance with the usage."""
 
 
 class Response(Protocol):
-    """What is used of the SDK's response."""
+    """The used part of the SDK's response."""
 
     @property
     def headers(self) -> Any:
-        """A mapping, blind to case."""
+        """A case-insensitive mapping."""
 
     def iter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
-        """The body as it arrives."""
+        """The chunks of the body."""
 
 
 def refuse_if_shut(connection: Upstream) -> None:
-    """Raise `RunCancelled` if the canceller has shut this connection down: what is read from it now means nothing."""
+    """Raise `RunCancelled` if the canceller has shut this connection down: its data is incomplete."""
     if connection.shut:
         raise RunCancelled(current_token().reason)
 
@@ -61,7 +61,7 @@ def refuse_if_shut(connection: Upstream) -> None:
 async def read_answer(
     response: Response, connection: Upstream, reader: ResponseParser
 ) -> AsyncGenerator[ModelResponse, None]:
-    """Yield the pieces of an answer; the last one holds the usage, where the server told it.
+    """Yield the pieces of a response. The last one has the usage, if the server sent it.
 
     Raises:
         ModelResponseError: the body is no answer in the reader's protocol, or ended too early.
@@ -90,7 +90,7 @@ async def read_answer(
 async def _read_whole(
     first: bytes, body: Any, connection: Upstream, reader: ResponseParser
 ) -> AsyncGenerator[ModelResponse, None]:
-    """A server that doesn't stream: one JSON document."""
+    """Read a response that is one JSON document."""
     parts = [first]
     size = len(first)
     async for part in body:
@@ -111,7 +111,7 @@ async def _read_stream(
 ) -> AsyncGenerator[ModelResponse, None]:
     parser, take = SseParser(), reader.take
     last = received = first
-    started = perf_counter()  # not set anew by a read: one that finds bytes at hand doesn't let other tasks run
+    started = perf_counter()  # not reset by a read: a read of buffered bytes doesn't let other tasks run
     while not reader.done:
         for event in parser.feed(received) if received else parser.finish():
             try:
@@ -151,7 +151,7 @@ def _too_early(last: bytes) -> ModelResponseError:
 
 
 async def _drain(body: Any) -> None:
-    """Read the end of the response: only then the connection can serve the next request."""
+    """Read the end of the response, so that the connection can be reused."""
     try:
         async with asyncio.timeout(LAST_BYTES):
             async for _ in body:

@@ -1,4 +1,4 @@
-"""Which SDK writes a request: the packages of the providers, loaded when they are first needed.
+"""The SDKs of the providers, imported when they are first used.
 
 Called by `clients`, `errors` and `model`. An SDK is used for addresses, headers and its client's settings only: the
 connection is desist's, and so is the reading of what comes back. The two known ones name their errors alike.
@@ -15,14 +15,14 @@ __all__ = ["Sdk"]
 
 
 class Sdk(enum.Enum):
-    """An SDK, by the name of its package."""
+    """An SDK and the name of its package."""
 
     openai = "openai"
     anthropic = "anthropic"
 
     @property
     def module(self) -> Any:
-        """The package. The first time it takes half a second: not on a loop.
+        """The package. The first import takes half a second: do it in a thread.
 
         Raises:
             MissingExtraError: it isn't installed.
@@ -38,14 +38,14 @@ class Sdk(enum.Enum):
         return anthropic
 
     def client(self, **settings: Any) -> Any:
-        """Return an async client. It makes no spans of its own: a run has its own for every model call."""
+        """Return an async client that creates no spans: runs create one for each model call."""
         if self is Sdk.openai:
             return self.module.AsyncOpenAI(**settings)
         return self.module.AsyncAnthropic(open_telemetry=False, **settings)
 
     @property
     def base_error(self) -> type[Exception]:
-        """The class of all errors of the SDK; loaded already where there is one to be caught."""
+        """The base class of the SDK's errors."""
         name = "OpenAIError" if self is Sdk.openai else "AnthropicError"
         error: type[Exception] = getattr(self.module, name)
         return error

@@ -1,4 +1,4 @@
-"""Server-sent events from bytes that may be cut anywhere: the framing of a streamed answer, and nothing of its meaning.
+"""Parser for server-sent events from arbitrary chunks of bytes.
 
 Called by `response_reader`, and by the commands that follow a run of a server. Only `data` matters here:
 comments, event names, ids and retry fields are skipped.
@@ -10,20 +10,20 @@ from desist.exceptions import ModelResponseError
 
 __all__ = ["SseParser"]
 
-MAX_EVENT = 64 * 1024 * 1024  #: bytes; what is longer is no answer but an attack or a fault
+MAX_EVENT = 64 * 1024 * 1024  #: bytes; a longer event is refused
 _BOM = b"\xef\xbb\xbf"
 
 
 class SseParser:
-    """Takes bytes, gives the data of each complete event. Lines may end in LF, CR or CRLF."""
+    """Parses bytes into the data of events. Lines may end with LF, CR or CRLF."""
 
     __slots__ = ("_after_cr", "_data", "_first", "_size", "_tail")
 
     def __init__(self) -> None:
-        self._tail: list[bytes] = []  # pieces of the line that has no end yet
+        self._tail: list[bytes] = []  # pieces of the incomplete line
         self._size = 0
-        self._data: list[bytes] = []  # data lines of the event that has no end yet
-        self._after_cr = False  # the last byte was CR: an LF that follows belongs to it
+        self._data: list[bytes] = []  # data lines of the incomplete event
+        self._after_cr = False  # the last byte was CR: ignore a following LF
         self._first = True
 
     def feed(self, received: bytes) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Text that may go over a wire, and text short enough to be shown. Called by `wire`, `body` and `errors`."""
+"""Clean text for requests, and shorten text for error messages."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from desist.run.records.json_values import clean_text
 
 __all__ = ["clean", "clean_text", "truncate"]
 
-SHOWN = 300  #: characters of a foreign answer in an error message
+SHOWN = 300  #: characters of a response in an error message
 
 
 def clean(value: Any) -> Any:
-    """Return a JSON-like value with every text in it cleaned, keys too."""
+    """Return a JSON value with all strings cleaned, including keys."""
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, dict):
@@ -23,7 +23,7 @@ def clean(value: Any) -> Any:
 
 
 def truncate(received: bytes | str) -> str:
-    """Return the beginning of what was received, on one line, for an error message."""
+    """Return the beginning of a text on one line, for an error message."""
     if isinstance(received, bytes):
         received = received[: SHOWN * 4].decode(errors="replace")
     line = " ".join(received[: SHOWN * 4].split())

@@ -1,4 +1,4 @@
-"""The HTTP transport: httpcore's pool on our network, as an httpx transport. Public interfaces of both only.
+"""An httpx transport over httpcore's connection pool with our network backend. Uses public interfaces only.
 
 Called by `client`. Its one addition: a body that is over lets go of the socket *before* the connection returns to the
 pool, so that a late cancel can't shut down what serves another run by then.
@@ -24,7 +24,7 @@ __all__ = ["CancellableTransport"]
 MAX_CONNECTIONS = 1000
 MAX_IDLE = 100
 IDLE_SECONDS = 5.0
-PROBE_SECONDS = 60  #: of silence, after which the kernel asks whether the peer is still there
+PROBE_SECONDS = 60  #: of silence before TCP keepalive probes
 
 
 class CancellableTransport(httpx2.AsyncBaseTransport):
@@ -42,7 +42,7 @@ class CancellableTransport(httpx2.AsyncBaseTransport):
         )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send `request`; return the response once its headers are there."""
+        """Send a request. Return the response when its headers have arrived."""
         url = request.url
         with _translated():
             response = await self._pool.handle_async_request(
@@ -67,7 +67,7 @@ class CancellableTransport(httpx2.AsyncBaseTransport):
 
 
 class _Body(httpx2.AsyncByteStream):
-    """The body of a response, as it arrives."""
+    """The streamed body of a response."""
 
     def __init__(self, parts: Any) -> None:
         self._parts: AsyncIterable[bytes] = parts
@@ -105,7 +105,7 @@ def _translated() -> Iterator[None]:
 
 
 def _probes() -> list[tuple[int, int, int]]:
-    """Return socket options that find a dead peer: a stalled stream shows no other sign of it."""
+    """Return socket options that detect a dead peer, which a stalled stream does not show otherwise."""
     named = [("TCP_KEEPIDLE", PROBE_SECONDS), ("TCP_KEEPINTVL", PROBE_SECONDS), ("TCP_KEEPCNT", 5)]
     here = [(getattr(socket, name), value) for name, value in named if hasattr(socket, name)]
     return [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), *((socket.IPPROTO_TCP, name, value) for name, value in here)]

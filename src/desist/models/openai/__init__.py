@@ -1,4 +1,4 @@
-"""Models of OpenAI and of servers that speak one of its protocols. The names are loaded when they are first used."""
+"""Models of OpenAI and of compatible servers. The names are imported when they are first used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the two models of OpenAI share: key, address, organization. Called by `chat` and `responses`."""
+"""The common part of `OpenAIChat` and `OpenAIResponses`: key, base URL, organization."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["OpenAIModel"]
 
 @dataclass
 class OpenAIModel(HttpModel):
-    """A model of OpenAI, or of a server that speaks one of its protocols.
+    """A model of OpenAI or of a compatible server.
 
     Args:
         organization: default: OPENAI_ORG_ID.

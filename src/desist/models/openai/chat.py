@@ -1,4 +1,4 @@
-"""`OpenAIChat`: a model behind the chat completions API, of OpenAI or of any server that speaks it.
+"""`OpenAIChat`: a model behind the chat completions API of OpenAI or of a compatible server.
 
 Used by agents through `desist.models.base`. `body` and `structured_output` write the request, `chat_response` reads
 what comes back; everything else is in `desist.models.http`.
@@ -22,7 +22,7 @@ __all__ = ["OpenAIChat"]
 
 @dataclass
 class OpenAIChat(OpenAIModel):
-    """A chat model. Parameters without a description are the API's own, sent as they are; None isn't sent.
+    """A chat model. Parameters without a description are those of the API; None is not sent.
 
     Args:
         id: the provider's name of the model.

@@ -1,4 +1,4 @@
-"""From messages to the `messages` of a chat completion, valid for every compatible server. Called by `chat`."""
+"""Converts messages to the `messages` of a chat completion, for any compatible server. Called by `chat`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["wire_messages"]
 
 
 def wire_messages(messages: Iterable[Message], role_map: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-    """Return `messages` as the API wants them; `role_map` renames roles, for instance {"system": "developer"}."""
+    """Return the messages for the API. `role_map` renames roles, for instance {"system": "developer"}."""
     roles = role_map or {}
     return [_wire_message(message, roles.get(message.role, message.role)) for message in sendable_messages(messages)]
 

@@ -1,4 +1,4 @@
-"""What an OpenAI-compatible server sends as a chat completion: typed structures, and the pieces of an answer in them.
+"""Reads chat completions of OpenAI-compatible servers.
 
 `ChatResponseParser` is the `ResponseParser` of `desist.models.http.response_reader` for them. Must know nothing of
 connections.
@@ -41,7 +41,7 @@ class _Call(msgspec.Struct):
 class _Delta(msgspec.Struct):
     content: str | list[_Part] | None = None
     reasoning_content: str | None = None
-    reasoning: str | None = None  # the same, as some servers call it
+    reasoning: str | None = None  # the name of some servers
     refusal: str | None = None
     tool_calls: list[_Call] | None = None
 
@@ -69,7 +69,7 @@ class _Usage(msgspec.Struct):
 
 
 class Chunk(msgspec.Struct):
-    """A chunk of a streamed answer, or a whole answer, or an error."""
+    """A chunk of a streamed response, a whole response, or an error."""
 
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
@@ -83,7 +83,7 @@ decode = Decoder(Chunk, "a chat completion")
 
 
 def error_of(chunk: Chunk) -> ModelError | None:
-    """Return the error that a chunk reports in place of an answer, if it does."""
+    """Return the error in a chunk, or None."""
     told = chunk.error
     if not told and chunk.choices:
         told = next((choice.error for choice in chunk.choices if choice.error), None)
@@ -103,27 +103,27 @@ def _without_error(payload: bytes) -> Chunk:
 
 
 class ChatResponseParser:
-    """Turns chunks into pieces and remembers what only the end may tell: usage, refusal, whether it is complete."""
+    """Converts chunks to pieces, and collects usage, refusal and completeness for the end."""
 
     __slots__ = ("_call", "_call_ids", "complete", "done", "refused", "usage")
 
     def __init__(self) -> None:
-        self.complete = False  #: a finish reason was seen
-        self.done = False  #: the end mark was
+        self.complete = False  #: a finish reason was received
+        self.done = False  #: the end mark was received
         self.refused = False
         self.usage: Usage | None = None
         self._call = -1
         self._call_ids: str | None = None
 
     def take(self, event: bytes) -> ModelResponse | None:
-        """Return the piece in an event of a stream."""
+        """Return the piece in a stream event, or None."""
         if event.startswith(DONE):
             self.done = True
             return None
         return self.of(_without_error(event))
 
     def whole(self, payload: bytes) -> Iterator[ModelResponse]:
-        """Yield the piece in a whole answer; calls are numbered by their place."""
+        """Yield the piece of a whole response. Calls are numbered by position."""
         chunk = _without_error(payload)
         piece = self.of(chunk)
         if piece is None and not chunk.choices:
@@ -134,18 +134,18 @@ class ChatResponseParser:
             yield piece
 
     def rest(self) -> ModelResponse | None:
-        """Return the usage, if the server told it."""
+        """Return the usage, if the server sent it."""
         return None if self.usage is None else ModelResponse(usage=self.usage)
 
     def of(self, chunk: Chunk) -> ModelResponse | None:
-        """Return the piece in `chunk`, or None if there is nothing to show in it."""
+        """Return the piece in a chunk, or None."""
         if chunk.usage is not None:
             self.usage = _usage(chunk.usage)
         if not chunk.choices:
             return None
         choice = chunk.choices[0]
         if choice.index:
-            return None  # another alternative: only one was asked for
+            return None  # another choice: only one was requested
         delta = choice.delta or choice.message
         piece = ModelResponse() if delta is None else self._piece(delta)
         if choice.finish_reason:
@@ -169,7 +169,7 @@ class ChatResponseParser:
         )
 
     def _tool_call(self, call: _Call) -> ToolCallDelta:
-        """Some servers send no index: there, a new id begins a new call."""
+        """Return the index of a call. Some servers send none: then a new id starts a new call."""
         if call.index is not None:
             self._call = call.index
         elif self._call < 0 or (call.id and call.id != self._call_ids):

@@ -1,4 +1,4 @@
-"""`OpenAIResponses`: a model behind OpenAI's Responses API, or a server that speaks it.
+"""`OpenAIResponses`: a model behind the Responses API of OpenAI or of a compatible server.
 
 Used by agents through `desist.models.base`. `items` and `structured_output` write the request, `responses_response`
 reads what comes back; everything else is in `desist.models.http`.
@@ -23,7 +23,7 @@ __all__ = ["OpenAIResponses"]
 
 @dataclass
 class OpenAIResponses(OpenAIModel):
-    """A model behind the Responses API. Parameters without a description are the API's own, sent as they are.
+    """A model behind the Responses API. Parameters without a description are those of the API.
 
     Each request holds the whole conversation, and by default (`store=False`) the provider keeps nothing of it. A
     cancelled answer would not be stored there in any case. Reasoning goes from one request to the next in encrypted
@@ -116,7 +116,7 @@ class OpenAIResponses(OpenAIModel):
 
 
 def _tool(definition: dict[str, Any]) -> dict[str, Any]:
-    """Return a definition as this API has it: not nested, and strict only where it says so itself."""
+    """Return a tool definition for this API: not nested, and strict only if the tool is."""
     function = definition.get("function")
     return {"type": "function", "strict": False, **function} if isinstance(function, dict) else definition
 
@@ -126,5 +126,5 @@ def _choice(choice: str | dict[str, Any]) -> str | dict[str, Any]:
         return choice
     name = choice["function"].get("name") if isinstance(choice["function"], dict) else None
     if not isinstance(name, str):
-        raise ConfigurationError(f"tool_choice={choice!r} names no function")
+        raise ConfigurationError(f"tool_choice={choice!r} names no function: use the name of a tool")
     return {"type": "function", "name": name}

@@ -1,4 +1,4 @@
-"""From messages to the `input` of the Responses API: a list of items. Called by `responses`.
+"""Converts messages to the `input` items of the Responses API. Called by `responses`.
 
 Calls and their results are items of their own, tied by `call_id`. No item has an id of the provider's: nothing of the
 conversation needs to be stored there.
@@ -15,23 +15,23 @@ from desist.run.records.message import Message
 
 __all__ = ["PROVIDER", "input_items", "instructions"]
 
-#: Under this name a message keeps the reasoning that belongs to its answer, encrypted by the provider.
+#: The key of `Message.provider_data` for the encrypted reasoning of the response.
 PROVIDER = "openai.responses"
 
 
 def instructions(messages: list[Message]) -> str | None:
-    """Return the text of the system messages that a conversation begins with."""
+    """Return the text of the leading system messages."""
     texts = [clean_text(message.get_content_string()) for message in messages[: _leading(messages)]]
     return "\n\n".join(text for text in texts if text.strip()) or None
 
 
 def input_items(messages: list[Message]) -> list[dict[str, Any]]:
-    """Return all messages but those of `instructions` as items; answers that say nothing are left out."""
+    """Return all other messages as items, without empty responses."""
     return [item for message in sendable_messages(messages[_leading(messages) :]) for item in _items(message)]
 
 
 def _leading(messages: list[Message]) -> int:
-    """Return how many system messages a conversation begins with."""
+    """Return the number of leading system messages."""
     return next((n for n, message in enumerate(messages) if message.role not in ("system", "developer")), len(messages))
 
 

@@ -1,4 +1,4 @@
-"""What the Responses API sends: typed structures, and the pieces of an answer in them.
+"""Reads responses of the Responses API.
 
 `ResponsesParser` is the `ResponseParser` of `desist.models.http.response_reader` for them. Must know nothing of
 connections.
@@ -67,7 +67,7 @@ class _Answer(msgspec.Struct):
 
 
 class _Event(_Answer):
-    """An event of a stream; or, with the fields of `_Answer`, a whole answer."""
+    """A stream event or, with the fields of `_Answer`, a whole response."""
 
     type: str | None = None
     output_index: int | None = None
@@ -83,7 +83,7 @@ _decode = Decoder(_Event, "an event of the Responses API")
 
 
 class ResponsesParser:
-    """Turns events into pieces and remembers what only the end may tell."""
+    """Converts events to pieces, and collects what is known only at the end."""
 
     __slots__ = ("_called", "_reasoning", "_refused", "_spelled", "_usage", "complete", "done")
 
@@ -92,12 +92,12 @@ class ResponsesParser:
         self.done = False
         self._usage: Usage | None = None
         self._refused = False
-        self._called: set[int] = set()  # calls that were begun
-        self._spelled: set[int] = set()  # those whose arguments came in pieces
+        self._called: set[int] = set()  # started calls
+        self._spelled: set[int] = set()  # calls whose arguments arrived in pieces
         self._reasoning: list[dict[str, Any]] = []
 
     def take(self, event: bytes) -> ModelResponse | None:
-        """Return the piece in an event of a stream."""
+        """Return the piece in a stream event, or None."""
         if event.startswith(b"[DONE]"):
             self.done = True
             return None
@@ -110,7 +110,7 @@ class ResponsesParser:
         return None
 
     def whole(self, payload: bytes) -> Iterator[ModelResponse]:
-        """Yield the pieces of a whole answer."""
+        """Yield the pieces of a whole response."""
         told = _decode(payload)
         if told.output is None and not told.error:
             raise ModelResponseError(f"the server's answer has no output: {truncate(payload)}")
@@ -128,7 +128,7 @@ class ResponsesParser:
         yield self._end(told)
 
     def rest(self) -> ModelResponse | None:
-        """Return the usage, and the reasoning that the next request repeats."""
+        """Return the usage, and the reasoning to send with the next request."""
         if self._usage is None and not self._reasoning:
             return None
         return ModelResponse(usage=self._usage, provider_data={PROVIDER: self._reasoning} if self._reasoning else None)
@@ -222,7 +222,7 @@ _HANDLERS = {
 
 
 def _repeatable(item: _Item) -> dict[str, Any]:
-    """Return a reasoning item as the next request may hold it."""
+    """Return a reasoning item for the next request."""
     summary = [{"type": "summary_text", "text": part.text or ""} for part in item.summary or ()]
     known = {} if item.id is None else {"id": item.id}
     return {"type": "reasoning", **known, "summary": summary, "encrypted_content": item.encrypted_content}

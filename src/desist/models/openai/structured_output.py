@@ -1,4 +1,4 @@
-"""Structured output as the two APIs of OpenAI ask for it. Called by `chat` and `responses`."""
+"""Structured output for the two APIs of OpenAI. Called by `chat` and `responses`."""
 
 from __future__ import annotations
 

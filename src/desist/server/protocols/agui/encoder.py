@@ -102,7 +102,7 @@ class AGUIEncoder:
         """Return the frames for an event."""
         return _frames(self._encode(event))
 
-    def broken(self, error: Exception) -> bytes:
+    def error_frame(self, error: Exception) -> bytes:
         """Return the frames that end a stream after an error."""
         return _frames(self._end({"type": "RUN_ERROR", "message": str(error)}))
 
