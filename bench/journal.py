@@ -22,7 +22,7 @@ from desist.db.records.codec import encode_part
 from desist.db.records.rows import row_of
 from desist.db.tables.sql import SqlTables, TableNames
 from desist.db.writer import WriteJob
-from desist.run.component.cancellation import cancel
+from desist.run.cancel import cancel
 from desist.run.events.base import RunStatus
 from desist.run.outputs.agent import RunOutput
 from desist.run.storage.values import StoredRun

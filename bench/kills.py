@@ -25,7 +25,7 @@ from typing import Any
 from bench.table import Figure, Table
 from desist.db import PostgresDb, SqliteDb
 from desist.exceptions import StoreError
-from desist.run.component.cancellation import cancel
+from desist.run.cancel import cancel
 from desist.testing import LocalPostgres
 
 __all__ = ["main"]

@@ -12,7 +12,7 @@ from bench.chaos.notes import Notes
 from bench.chaos.run_store import open_db
 from bench.chaos.sites import Site
 from desist.exceptions import StoreError
-from desist.run.component.cancellation import cancel
+from desist.run.cancel import cancel
 
 __all__ = ["Audit"]
 

@@ -23,7 +23,7 @@ from bench.chaos.run_store import PATIENCE, open_db
 from bench.chaos.workflows import Works
 from desist.db.coordination import lease_keeper as attendant
 from desist.exceptions import DesistError, StoreError
-from desist.run.component.cancellation import cancel
+from desist.run.cancel import cancel
 
 #: Seconds between two looks for runs that were left by others.
 RESUME_EVERY = 0.5

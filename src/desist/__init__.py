@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from desist.cancel.token import CancelToken
     from desist.exceptions import DesistError, RunCancelled
     from desist.models.openai import OpenAIChat
-    from desist.run.component.cancellation import cancel_run
+    from desist.run.cancel import cancel_run
     from desist.run.events.base import RunStatus
     from desist.run.observability.live import cancel_all, quarantine, runs
     from desist.run.options.budget import Budget
@@ -53,7 +53,7 @@ _PLACES = {
     "Steps": "desist.workflow.steps",
     "Workflow": "desist.workflow.workflow",
     "cancel_all": "desist.run.observability.live",
-    "cancel_run": "desist.run.component.cancellation",
+    "cancel_run": "desist.run.cancel",
     "quarantine": "desist.run.observability.live",
     "runs": "desist.run.observability.live",
     "shield": "desist.cancel.shield",

@@ -19,7 +19,7 @@ from desist.cancel.status import RunStatus
 from desist.cancel.token import CancelToken, check_cancelled, deliver
 from desist.db import SqliteDb
 from desist.exceptions import RunCancelled
-from desist.run.component.cancellation import acancel, cancel
+from desist.run.cancel import acancel, cancel
 from desist.runtime.helper_threads import HelperThreads, interrupting_helpers
 from desist.testing import Gate
 from desist.workflow import Parallel, Step, StepInput, Workflow

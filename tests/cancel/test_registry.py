@@ -15,7 +15,7 @@ from desist.cancel.registry import registry as the_registry
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 from desist.exceptions import RunIdInUseError
-from desist.run.component.cancellation import cancel
+from desist.run.cancel import cancel
 from desist.run.execution.run import Run, new_id
 from desist.run.storage.store import MemoryStore
 from desist.workflow import Step, StepInput, Workflow

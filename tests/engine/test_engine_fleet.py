@@ -14,7 +14,7 @@ from engine_process import WorkerProcess
 
 from desist import RunStatus, Step, Workflow
 from desist.cancel.scope import Outcome
-from desist.run.component.cancellation import cancel
+from desist.run.cancel import cancel
 from desist.run.records.message import CANCELLED_RESULT
 from desist.testing import LoopbackProvider, Reply
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from workflow_descriptions import LEAVES, Node, Results, Script, Visit, content, visits
 
 from desist.cancel import RunStatus
-from desist.run.component.cancellation import cancel
+from desist.run.cancel import cancel
 
 CONTAINERS = ("steps", "parallel", "loop", "if", "else", "router", "workflow")
 GENERATED = settings(

@@ -1,7 +1,7 @@
 """Stopping: what code that is run by desist may use, and what a cancel is made of.
 
 In a tool or step: `check_cancelled()`, `sleep(seconds)`, `on_cancel(callback)`, `with shield():`, `current_token()`.
-From outside: `desist.run.component.cancellation`, or the `cancel` methods of workflows and agents.
+From outside: `desist.run.cancel`, or the `cancel` methods of workflows and agents.
 """
 
 from desist.cancel.reason import CancelReason, Source

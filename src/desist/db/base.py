@@ -16,11 +16,11 @@ from desist.db.events.pages import events_from_output
 from desist.db.migrations.report import SchemaReport
 from desist.db.store.pruning import PruneResult
 from desist.exceptions import ConfigurationError
-from desist.run.component.cancellation import cancel
+from desist.run.cancel import cancel
 from desist.run.component.load_session import load_session
 from desist.run.events.base import RunStatus
 from desist.run.execution.follow import follow_ended, follow_in_process, follow_shared
-from desist.run.options.strict import RejectUnknownOptions
+from desist.run.options.strict import reject_unknown_options
 from desist.run.outputs.session import Session
 from desist.run.outputs.workflow import WorkflowRunOutput
 from desist.run.storage.shared_store import shared_store
@@ -37,7 +37,8 @@ T = TypeVar("T")
 _KINDS = ("workflow", "agent")
 
 
-class BaseDb(RejectUnknownOptions):
+@reject_unknown_options
+class BaseDb:
     """A database of sessions and runs. Give it to an agent or workflow as `db=`.
 
     A session type is "workflow" or "agent"; None stands for whichever there is, a workflow's first. All methods may
@@ -163,7 +164,7 @@ class BaseDb(RejectUnknownOptions):
         scope: Literal["tree", "run"] = "tree",
         compensate: bool = False,
     ) -> CancelReceipt:
-        """Cancel a run that is recorded here, of whichever process. See `desist.run.component.cancellation.cancel`."""
+        """Cancel a run that is recorded here, of whichever process. See `desist.run.cancel.cancel`."""
         how = {"reason": reason, "by": by, "grace": grace, "force": force, "compensate": compensate}
         return cancel(run_id, scope=scope, db=self, **how)  # type: ignore[arg-type]  # one dict, several types
 
@@ -268,7 +269,8 @@ def _beside(
     return call
 
 
-class AsyncBaseDb(RejectUnknownOptions):
+@reject_unknown_options
+class AsyncBaseDb:
     """A database whose methods are awaited. They run beside the event loop, and a cancel leaves them at once."""
 
     def __init__(self, db: BaseDb) -> None:

@@ -16,7 +16,7 @@ from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 from desist.exceptions import ConfigurationError, RunIdInUseError
-from desist.run.component.cancellation import acancel
+from desist.run.cancel import acancel
 from desist.run.execution.follow import follow_in_process, follow_shared
 from desist.run.execution.run import new_id
 from desist.run.outputs.agent import RunOutput
@@ -274,7 +274,7 @@ class RunService:
     # -- stopping
 
     async def cancel(self, run_id: str, caller: Caller, **how: Any) -> CancelReceipt:
-        """Cancel a run by any id of its tree; see `desist.run.component.cancellation.cancel`, whose keywords it takes.
+        """Cancel a run by any id of its tree; see `desist.run.cancel.cancel`, whose keywords it takes.
 
         Raises:
             Refused: with 404 for a run that isn't there or isn't the caller's, 409 for one of another process whose

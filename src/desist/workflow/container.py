@@ -14,7 +14,7 @@ from desist.agent.agent import Agent
 from desist.exceptions import ConfigurationError
 from desist.run.events.workflow_base import BaseStepEvent
 from desist.run.execution.cleanup import CleanupHook
-from desist.run.options.strict import RejectUnknownOptions
+from desist.run.options.strict import reject_unknown_options
 from desist.workflow.checkpoints import checkpoint_started
 from desist.workflow.execution import Runnable, StepPosition, WorkflowExecution
 from desist.workflow.sequence import run_sequence
@@ -79,7 +79,8 @@ class ContainerRun:
 Ended = tuple[StepOutput, BaseStepEvent]
 
 
-class Container(RejectUnknownOptions):
+@reject_unknown_options
+class Container:
     """Steps under one name."""
 
     kind: ClassVar[StepType]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from desist.agent.agent import Agent
 from desist.calls.thread_call import InterruptMode
@@ -13,21 +13,19 @@ from desist.exceptions import ConfigurationError, StepError
 from desist.run.events.steps import StepCompletedEvent, StepOutputEvent, StepProgressEvent
 from desist.run.execution.cleanup import CleanupHook, bind_hook, check_hook
 from desist.run.options.idempotency import set_work_key
-from desist.run.options.strict import RejectUnknownOptions
+from desist.run.options.strict import reject_unknown_options
 from desist.tools.isolation import Isolation
 from desist.workflow.child_run import run_child
-from desist.workflow.execution import Runnable, StepPosition, WorkflowExecution
+from desist.workflow.execution import ChildWorkflow, Runnable, StepPosition, WorkflowExecution
 from desist.workflow.step_function import StepFunction, call_function
 from desist.workflow.step_state import StepState
 from desist.workflow.types import OnError, StepInput, StepOutput, StepType
 
-if TYPE_CHECKING:
-    from desist.workflow.workflow import Workflow
-
 __all__ = ["Step"]
 
 
-class Step(RejectUnknownOptions):
+@reject_unknown_options
+class Step:
     """One piece of work in a workflow.
 
     Parameters:
@@ -66,7 +64,7 @@ class Step(RejectUnknownOptions):
         agent: Agent | None = None,
         executor: Callable[..., Any] | None = None,
         *,
-        workflow: Workflow | None = None,
+        workflow: ChildWorkflow | None = None,
         description: str | None = None,
         step_id: str | None = None,
         max_retries: int = 3,
@@ -96,8 +94,8 @@ class Step(RejectUnknownOptions):
             raise ConfigurationError(
                 f"isolation=, grace= and interrupt= of step {name!r} are for executor=, not {what}"
             )
-        self.agent = agent
-        self.workflow = workflow
+        self.agent: Agent | None = agent
+        self.workflow: ChildWorkflow | None = workflow
         self.function = (
             StepFunction(executor, isolation=isolation, interrupt=interrupt, grace=grace)
             if executor is not None
@@ -240,7 +238,7 @@ def _check_work(name: str | None, **work: Any) -> None:
         raise ConfigurationError(f"agent= of step {name!r} must be an Agent, not {agent!r:.80}")
     if executor is not None and not callable(executor):
         raise ConfigurationError(f"executor= of step {name!r} must be callable, not {executor!r:.80}")
-    if workflow is not None and not hasattr(workflow, "open_as_child"):
+    if workflow is not None and not isinstance(workflow, ChildWorkflow):
         raise ConfigurationError(f"workflow= of step {name!r} must be a Workflow, not {workflow!r:.80}")
 
 

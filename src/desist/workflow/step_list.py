@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from desist.agent.agent import Agent
 from desist.exceptions import ConfigurationError
-from desist.workflow.execution import Runnable
+from desist.workflow.execution import ChildWorkflow, Runnable
 from desist.workflow.step import Step
 
 __all__ = ["MAX_NESTED", "check_tree", "coerce_steps"]
@@ -66,7 +66,7 @@ def _as_step(entry: Any, number: int, where: str) -> Runnable:
         return step
     if isinstance(entry, Agent):
         return Step(agent=entry)
-    if made and hasattr(entry, "open_as_child"):
+    if made and isinstance(entry, ChildWorkflow):
         return Step(workflow=entry)
     if made and callable(entry):
         return Step(executor=entry)

@@ -11,7 +11,7 @@ from postgres_databases import missing
 
 from desist.cancel.scope import Outcome
 from desist.db import PostgresDb
-from desist.run.component.cancellation import cancel
+from desist.run.cancel import cancel
 from desist.run.events.base import RunStatus
 from desist.testing import LocalPostgres
 

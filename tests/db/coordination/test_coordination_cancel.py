@@ -12,7 +12,7 @@ from journal_process import Worker
 
 from desist import Workflow
 from desist.cancel.scope import Outcome
-from desist.run.component.cancellation import cancel
+from desist.run.cancel import cancel
 from desist.run.events.base import RunStatus
 from desist.testing import LoopbackProvider, Reply
 from journal_worker import Db

@@ -24,7 +24,7 @@ from desist.db.coordination import transactions as asking
 from desist.db.process.identity import this_process
 from desist.db.records.cancel_request import CancelRequestRow
 from desist.exceptions import ConfigurationError, LeaseLostError
-from desist.run.component.cancellation import cancel
+from desist.run.cancel import cancel
 from desist.run.events.base import RunStatus
 from desist.run.storage.values import CancelRequest
 from desist.testing import Gate, assert_no_leaks

@@ -14,7 +14,7 @@ from desist import Workflow
 from desist.cancel.registry import registry
 from desist.db import PostgresDb, SqliteDb
 from desist.db.store.shared_table_store import as_found
-from desist.run.component.cancellation import cancel
+from desist.run.cancel import cancel
 from desist.run.events.base import RunStatus
 from desist.testing import Gate
 from journal_worker import open_db

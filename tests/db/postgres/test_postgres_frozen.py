@@ -15,7 +15,7 @@ from desist.db import PostgresDb
 from desist.db.backends.postgres import LOCKED
 from desist.db.process.identity import is_dead, this_process
 from desist.db.tables.postgres import FROZEN
-from desist.run.component.cancellation import cancel
+from desist.run.cancel import cancel
 from desist.run.events.base import RunStatus
 
 S = RunStatus

@@ -14,7 +14,7 @@ from desist import Workflow
 from desist.cancel.scope import Outcome
 from desist.db import PostgresDb
 from desist.exceptions import StoreError
-from desist.run.component.cancellation import cancel
+from desist.run.cancel import cancel
 from desist.run.events.base import RunStatus
 from desist.testing import Gate, LocalPostgres
 

@@ -20,7 +20,7 @@ from desist.db import PostgresDb
 from desist.db.backends.postgres_capacity import room
 from desist.db.backends.postgres_writer_connection import is_alive
 from desist.exceptions import StoreError
-from desist.run.component.cancellation import cancel
+from desist.run.cancel import cancel
 from desist.run.events.base import RunStatus
 from desist.testing import LocalPostgres
 

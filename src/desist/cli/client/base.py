@@ -26,7 +26,7 @@ class RunFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelOptions:
-    """How to cancel; see `desist.run.component.cancellation.cancel`."""
+    """How to cancel; see `desist.run.cancel.cancel`."""
 
     reason: str | None = None
     by: str | None = None

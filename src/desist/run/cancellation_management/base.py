@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from desist.exceptions import RunCancelled
-from desist.run.options.strict import RejectUnknownOptions
+from desist.run.options.strict import reject_unknown_options
 from desist.runtime.daemon_thread import to_daemon_thread
 
 __all__ = ["BaseRunCancellationManager", "CancelRequestResult", "ManagedRunState"]
@@ -36,7 +36,8 @@ class CancelRequestResult:
     before: ManagedRunState | None
 
 
-class BaseRunCancellationManager(RejectUnknownOptions):
+@reject_unknown_options
+class BaseRunCancellationManager:
     """Where processes that share no database tell one another which runs are to be stopped. All methods may block."""
 
     #: Seconds between two looks at what was asked for, in case nobody has called.

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from desist.cancel.receipt import CancelReceipt
 from desist.cancel.status import RunStatus
 from desist.exceptions import StoreError
-from desist.run.component.cancellation import cancel
+from desist.run.cancellation_management.cancel import cancel
 from desist.run.storage.queue_store import QueueStore
 from desist.runtime.daemon_thread import to_daemon_thread
 
@@ -95,7 +95,7 @@ class SubmittedRun:
         scope: Literal["tree", "run"] = "tree",
         compensate: bool = False,
     ) -> CancelReceipt:
-        """Cancel it; see `desist.run.component.cancellation.cancel`. While it waits for a worker it ends at once,
+        """Cancel it; see `desist.run.cancel.cancel`. While it waits for a worker it ends at once,
         and never begins.
         """
         return cancel(
