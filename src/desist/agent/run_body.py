@@ -108,6 +108,11 @@ class AgentRunBody:
         }
 
     @property
+    def common(self) -> dict[str, Any]:
+        """The fields that all events of the run carry."""
+        return self.conversation.common
+
+    @property
     def session(self) -> SessionUpdate | None:
         """The change of the session that the run makes."""
         return self.in_session.update if self.in_session is not None else None

@@ -1,4 +1,4 @@
-"""`/v1/agui`: where clients of AG-UI start runs and read them."""
+"""`/v1/agui`: the routes on which clients of AG-UI start and read runs."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from desist.server.tokens import Caller
 
 __all__ = ["agui_routes", "agui_stream"]
 
-_AWAY = "Seconds that they may be absent; else the server's. 0: a client that stops by leaving stops it at once."
-_LEFT = "What becomes of the run when its client, and whoever else may cancel it, has left."
+_AWAY = "Seconds that the client may be absent before the run is cancelled. 0: closing the stream cancels it at once."
+_LEFT = "Cancel the run, or let it continue, when its client and all others that may cancel it have left."
 
 
 def agui_routes(talk: ApiContext) -> APIRouter:
@@ -50,9 +50,10 @@ def _starting(routes: APIRouter, talk: ApiContext, kind: Kind) -> None:
         body: RunAgentInput,
         caller: MayRun,
         on_disconnect: Annotated[OnDisconnect, Query(description=_LEFT)] = "cancel",
-        away: Annotated[Seconds | None, Query(description=_AWAY)] = None,
+        # An AG-UI client has no other way to stop a run than to close the stream: its stop button does only that.
+        away: Annotated[Seconds, Query(description=_AWAY)] = 0.0,
     ) -> Response:
-        """Start a run, and read it. To stop it cancel it by its `runId`, or leave."""
+        """Start a run and stream its events. To stop the run, close the stream, or cancel the run by its `runId`."""
         talk.streams.check(caller)
         component = core.components.get(kind, component_id)
         wish = StartOptions(
