@@ -231,19 +231,7 @@ class AgentRunBody:
 
     def context(self, run: Run) -> RunContext:
         """Return the run context that tools and instructions get."""
-        parent = self.parent
-        return RunContext(
-            run_id=run.run_id,
-            session_id=parent.session_id,
-            user_id=parent.user_id,
-            workflow_id=parent.workflow_id,
-            workflow_name=parent.workflow_name,
-            workflow_run_id=parent.workflow_run_id,
-            session_state=parent.session_state,
-            dependencies=parent.dependencies,
-            metadata=parent.metadata,
-            cancel_token=run.token,
-        )
+        return self.parent.run_context(run.run_id, self.parent.workflow_run_id, run.token)
 
     def injected(self, run: Run) -> dict[str, Any]:
         """Return the parameters of tools that desist fills in, by name."""

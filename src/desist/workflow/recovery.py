@@ -11,12 +11,11 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from desist.exceptions import ConfigurationError, DesistError
+from desist.run.component.continuation import ContinuationOpener
 from desist.run.component.options import WorkflowOptions, validate_options
-from desist.run.execution.run import Run
 from desist.run.options.durable_limits import DurableLimits
 from desist.run.records.metrics import Usage
 from desist.run.storage.shared_store import SharedStore, shared_store
-from desist.run.storage.store import RunStore
 from desist.run.storage.values import StoredRun
 
 __all__ = ["Recovery", "checked_on_crash"]
@@ -24,20 +23,11 @@ __all__ = ["Recovery", "checked_on_crash"]
 log = logging.getLogger("desist.run")
 
 
-class Resumable(Protocol):
+class Resumable(ContinuationOpener, Protocol):
     """What `Recovery` needs of a workflow."""
 
     id: str
     on_crash: str
-
-    @property
-    def store(self) -> RunStore:
-        """Where runs are stored."""
-
-    def open_continuation(
-        self, earlier: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None, replay: bool = False
-    ) -> Run:
-        """Register a run that continues an earlier one."""
 
 
 class Recovery:

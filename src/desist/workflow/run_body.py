@@ -11,7 +11,6 @@ from desist.run.agent import BaseAgentRunEvent, RunOutput
 from desist.run.events.base import CancellationStage, RunStatus
 from desist.run.execution.cleanup import CleanupHook, bind_hook
 from desist.run.execution.session_binding import SessionBinding
-from desist.run.options.context import RunContext
 from desist.run.options.parent_context import ParentContext
 from desist.run.storage.values import SessionUpdate
 from desist.run.workflow import (
@@ -119,18 +118,7 @@ class WorkflowRunBody:
         if self.in_session is not None:
             await self.in_session.load(run.store)
         self.step_input.workflow_session = EarlierRuns(run.store, parent)
-        context = RunContext(
-            run_id=run.run_id,
-            session_id=parent.session_id,
-            user_id=parent.user_id,
-            workflow_id=parent.workflow_id,
-            workflow_name=parent.workflow_name,
-            workflow_run_id=parent.workflow_run_id or run.run_id,
-            session_state=parent.session_state,
-            dependencies=parent.dependencies,
-            metadata=parent.metadata,
-            cancel_token=run.token,
-        )
+        context = parent.run_context(run.run_id, parent.workflow_run_id or run.run_id, run.token)
         flow = WorkflowExecution(
             run,
             parent,

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from desist.exceptions import ConfigurationError, UnsupportedError
+from desist.run.component.continuation import ContinuationOpener
 from desist.run.component.options import WorkflowOptions, validate_options
 from desist.run.component.submitted_run import SubmittedRun
 from desist.run.execution.run import Run, new_id
@@ -22,7 +23,6 @@ from desist.run.outputs.input import check_input
 from desist.run.outputs.workflow import WorkflowRunOutput
 from desist.run.records.json_values import to_json_value
 from desist.run.storage.queue_store import ClaimedRun, queue_store
-from desist.run.storage.store import RunStore
 from desist.run.storage.values import StoredRun
 from desist.workflow.validation import checked_input
 
@@ -41,7 +41,7 @@ _NOT_SENDABLE = {
 _BUDGET = ("tokens", "tool_calls", "model_calls", "cost")
 
 
-class Submittable(Protocol):
+class Submittable(ContinuationOpener, Protocol):
     """What `Submission` needs of a workflow."""
 
     id: str
@@ -49,20 +49,11 @@ class Submittable(Protocol):
     on_crash: str
     input_schema: type[Any] | None
 
-    @property
-    def store(self) -> RunStore:
-        """Where runs are stored."""
-
     def check(self) -> None:
         """Raise ConfigurationError if the workflow can't run."""
 
     def parent_context(self, options: Mapping[str, Any]) -> ParentContext:
         """Return the context of a new run."""
-
-    def open_continuation(
-        self, earlier: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None, replay: bool = False
-    ) -> Run:
-        """Register a run that continues an earlier one."""
 
 
 class Submission:

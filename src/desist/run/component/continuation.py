@@ -20,10 +20,23 @@ from desist.run.storage.shared_store import shared_store
 from desist.run.storage.store import RunStore, read
 from desist.streams.follower import Follower
 
-__all__ = ["Continuable", "Continuation"]
+__all__ = ["Continuable", "Continuation", "ContinuationOpener"]
 
 
-class Continuable(Protocol):
+class ContinuationOpener(Protocol):
+    """An agent or workflow, as the services see it that continue or resume runs."""
+
+    @property
+    def store(self) -> RunStore:
+        """Where runs are stored."""
+
+    def open_continuation(
+        self, earlier: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None, replay: bool = False
+    ) -> Run:
+        """Register a run that continues an earlier one."""
+
+
+class Continuable(ContinuationOpener, Protocol):
     """What `Continuation` needs of an agent or workflow."""
 
     stream: bool
@@ -32,17 +45,8 @@ class Continuable(Protocol):
     def options_type(self) -> type:
         """The options of one run, a TypedDict."""
 
-    @property
-    def store(self) -> RunStore:
-        """Where runs are stored."""
-
     def get_run_output(self, run_id: str, session_id: str | None = None) -> Any:
         """Return the stored output of a run, or None."""
-
-    def open_continuation(
-        self, earlier: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None, replay: bool = False
-    ) -> Run:
-        """Register a run that continues an earlier one."""
 
     def terminal_events(self, output: Any) -> list[Any]:
         """Return the terminal event of a run that has ended, made from its output."""
