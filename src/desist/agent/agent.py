@@ -34,40 +34,40 @@ class Agent(Component):
     """A model with instructions and tools, run turn by turn.
 
     Parameters:
-        name: how it is called in events and logs.
+        name: the name in events and logs.
         model: the language model; `check()` of it is called before every run.
         id: a stable id; made from the name if None.
-        instructions: what the model is told first: text, lines, or a function (sync or async) that returns them.
-        description: who the agent is; first in the system message.
-        role: its role, told to the model.
-        expected_output: what a good answer looks like, told to the model.
+        instructions: for the system message: text, lines, or a function (sync or async) that returns them.
+        description: the first part of the system message.
+        role: its role, part of the system message.
+        expected_output: a description of a good answer, part of the system message.
         tools: callables, `Function`s, `Toolkit`s.
         tool_choice: "auto", "none", "required", or a function definition, as the provider has it.
-        tool_call_limit: how many calls a run may make; further ones are answered with an error.
+        tool_call_limit: how many tool calls a run may make; further calls get an error as result.
         markdown: ask for Markdown, and render it in `print_response`.
-        output_schema: a pydantic class or JSON schema; `output.content` is an object of it.
-        session_state: what tools share as `session_state`, at the beginning of a session. Each run works on the dict
-            that it is given, or a new one, and finds in it what the session's runs before it left.
-        overwrite_db_session_state: a run doesn't take what is stored, and replaces it at its end.
-        add_session_state_to_context: tell the model the state as it is when the run begins.
-        add_history_to_context: tell the model what was said in the session's last runs, also in stopped ones.
-        num_history_runs: in how many.
-        dependencies: what tools get as `dependencies`.
-        metadata: kept with the run.
-        retries: how often a failed run starts again, where the error says that it may help.
+        output_schema: a pydantic class or JSON schema; `output.content` is an instance.
+        session_state: the initial `session_state` of a session, shared by tools. Each run works on the dict that it is
+            given, or a new one, with the state that the earlier runs of the session left.
+        overwrite_db_session_state: a run ignores the stored state, and replaces it at its end.
+        add_session_state_to_context: put the state at the start of the run into the system message.
+        add_history_to_context: give the model the messages of the session's last runs, also of cancelled ones.
+        num_history_runs: how many runs that is.
+        dependencies: tools get it as `dependencies`.
+        metadata: stored with the run.
+        retries: how often a failed run starts again, if the error is retryable.
         delay_between_retries: seconds; a cancel ends the wait.
         exponential_backoff: double the delay each time.
         timeout: seconds after which a run is cancelled, with source `deadline`.
-        stall_timeout: seconds without a piece from the model after which it is cancelled, with source `stall`.
-        grace: seconds for cleanup after a cancel, before what is left is abandoned.
-        on_cancel: a function that cleans up after a cancel; it is given the output.
-        db: where runs and sessions are recorded, such as `SqliteDb(...)`. None keeps the last ones in memory; inside
-            a workflow they go where the workflow's go.
+        stall_timeout: seconds without a chunk from the model after which it is cancelled, with source `stall`.
+        grace: seconds for cleanup after a cancel, before calls that still run are abandoned.
+        on_cancel: a function that cleans up after a cancel, called with the output.
+        db: the database of runs and sessions, such as `SqliteDb(...)`. None keeps the last ones in memory; inside
+            a workflow they are stored with the workflow's.
         stream, stream_events: defaults of `run`.
         user_id, session_id: defaults of `run`. Without any session id, an agent with a `db`, or with its history in
-            the context, keeps one session for all its runs; else each run has a session of its own.
-        debug_mode: show the log of desist, from level DEBUG on, on standard error.
-        telemetry: accepted for programs that set it; nothing ever leaves the process.
+            the context, keeps one session for all its runs; else each run has its own.
+        debug_mode: write the log of desist, from level DEBUG on, to standard error.
+        telemetry: accepted for compatibility; desist sends nothing.
 
     Raises:
         ConfigurationError: a value can't be used; the message names it.

@@ -36,38 +36,38 @@ __all__ = ["Workflow"]
 
 
 class Workflow(Component):
-    """Steps that are run as one, and stopped as one.
+    """Steps that run, and are cancelled, as one run.
 
     Parameters:
-        name: how it is called in events and logs.
+        name: the name in events and logs.
         id: a stable id; made from the name if None.
-        description: what it is for.
+        description: its purpose.
         steps: steps, containers, agents, workflows, functions of a `StepInput`; or one container; or a function that
-            does everything itself, see `desist.workflow.workflow_function.WorkflowFunction`.
-        db: where runs and sessions are recorded, such as `SqliteDb(...)`; None keeps the last ones in memory.
-        session_state: what functions and tools share as `session_state`, at the beginning of a session. Each run
-            works on the dict that it is given, or a new one, and finds in it what the session's runs before it left.
-        overwrite_db_session_state: a run doesn't take what is stored, and replaces it at its end.
-        add_workflow_history_to_steps: tell agents what was asked and answered in the session's last runs.
-        num_history_runs: in how many.
-        dependencies: what they get as `dependencies`.
-        metadata: kept with the run.
+            is the whole workflow, see `desist.workflow.workflow_function.WorkflowFunction`.
+        db: the database of runs and sessions, such as `SqliteDb(...)`; None keeps the last ones in memory.
+        session_state: the initial `session_state` of a session, shared by functions and tools. Each run works on the
+            dict that it is given, or a new one, with the state that the earlier runs of the session left.
+        overwrite_db_session_state: a run ignores the stored state, and replaces it at its end.
+        add_workflow_history_to_steps: give agents the inputs and answers of the session's last runs.
+        num_history_runs: how many runs that is.
+        dependencies: functions and tools get it as `dependencies`.
+        metadata: stored with the run.
         timeout: seconds after which a run is cancelled, with source `deadline`.
-        grace: seconds for cleanup after a cancel, before what is left is abandoned.
-        on_cancel: a function that cleans up after a cancel; it is given the output.
-        on_crash: what becomes of a run whose process has died: "mark" gives it an end, as an error; "resume" leaves it
-            to `resume_lost_runs()`, in whichever process. For databases that outlive a process.
+        grace: seconds for cleanup after a cancel, before calls that still run are abandoned.
+        on_cancel: a function that cleans up after a cancel, called with the output.
+        on_crash: how a run ends whose process has died: "mark" ends it as an error; "resume" leaves it to
+            `resume_lost_runs()`, in any process. For databases that outlive a process.
         compensate: a cancel undoes finished steps, by their `compensate` functions.
-        input_schema: a pydantic class; the input is checked against it before anything runs, and becomes its object.
+        input_schema: a pydantic class; the input is validated before the run, and becomes an instance.
         stream, stream_events: defaults of `run`.
-        stream_executor_events: show what agents in steps tell, text too. False hides it; they run all the same.
+        stream_executor_events: emit the events of agents in steps, text included.
         store_events: keep the events in the output, as `output.events`.
-        events_to_skip: names of events that aren't kept. None: pieces of text aren't.
+        events_to_skip: names of events that are not stored. None: only text is left out.
         store_executor_outputs: keep the outputs of agents and workflows in steps, as `output.step_executor_runs`.
         user_id, session_id: defaults of `run`. Without any session id, a workflow with a `db` keeps one session for
             all its runs; without one, each run has a session of its own.
-        debug_mode: show the log of desist, from level DEBUG on, on standard error.
-        telemetry: accepted for programs that set it; nothing ever leaves the process.
+        debug_mode: write the log of desist, from level DEBUG on, to standard error.
+        telemetry: accepted for compatibility; desist sends nothing.
 
     Raises:
         ConfigurationError: a step or value can't be used; the message names it.
