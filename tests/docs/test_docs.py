@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import desist
-from desist.run.component.continuation import ContinuationMethods
+from desist.run.component.component import Component
 from desist.run.component.options import WorkflowOptions
 from desist.testing import LoopbackProvider, Reply
 
@@ -225,11 +225,7 @@ def _callables() -> dict[str, Any]:
     for place in (desist.Agent, desist.Workflow):
         short = place.__name__.lower()
         found |= {f"{short}.{name}": getattr(place, name) for name in vars(place) if callable(getattr(place, name))}
-        found |= {
-            f"{short}.{name}": getattr(ContinuationMethods, name)
-            for name in vars(ContinuationMethods)
-            if name[0] != "_"
-        }
+        found |= {f"{short}.{name}": getattr(Component, name) for name in vars(Component) if name[0] != "_"}
     cancel = importlib.import_module("desist.run.cancel").cancel
     return found | {
         "run": desist.Workflow.run,

@@ -251,8 +251,8 @@ def test_what_can_t_travel_is_refused(file_db: Any, given: dict[str, Any], words
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"on_cancel": print}, "on_cancel=: a function can't travel"),
-        ({"images": ["x"]}, "images=: media can't travel"),
+        ({"on_cancel": print}, "on_cancel=: a function can't be sent to another process"),
+        ({"images": ["x"]}, "images=: media can't be sent to another process"),
         ({"budget": Budget(cost=1, price=lambda model, usage: 1.0)}, "price="),
         ({"background": True}, "background"),
     ],

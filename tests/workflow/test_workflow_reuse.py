@@ -57,7 +57,7 @@ class Again:
         """Go on from there; return the output and the events."""
         workflow = workflow or self.workflow
         body = WorkflowRunBody(
-            workflow,
+            workflow.config(),
             StepInput(input="go"),
             ParentContext(workflow_id=workflow.id),
             has_reader=True,
@@ -206,7 +206,7 @@ def test_what_was_taken_can_be_undone(tale: Again, journal: Journal, mode: Mode)
     trial.finish()
     assert undone == ["one after None"]
     gate = tale.gate = Gate()
-    body = WorkflowRunBody(workflow, StepInput(), ParentContext(), has_reader=False, stream_events=False,
+    body = WorkflowRunBody(workflow.config(), StepInput(), ParentContext(), has_reader=False, stream_events=False,
                         before=journal.last(trial.run_id)["step_results"])  # fmt: skip
     body.bind_run_id(new_id(), None)
     run = Run.open(body, run_id=body.output.run_id, store=journal).start()

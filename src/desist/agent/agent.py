@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
+from desist.agent.config import AgentConfig, Instructions
 from desist.agent.run_body import AgentRunBody
-from desist.agent.system_message import Instructions
-from desist.agent.terminal_events import ending_of
+from desist.agent.terminal_events import terminal_event
 from desist.exceptions import ConfigurationError
 from desist.models.base import Model
 from desist.run.agent import RunOutput, RunOutputEvent
-from desist.run.cancel import CancelMethods
 from desist.run.component.awaitable import awaitable
-from desist.run.component.continuation import ContinuationMethods
-from desist.run.component.options import AgentOptions, apply_limits, validate_options
-from desist.run.component.sessions import SessionMethods
-from desist.run.execution.cleanup import check_hook
-from desist.run.execution.launch import refuse_background, start_run
+from desist.run.component.component import Component
+from desist.run.component.options import AgentOptions, apply_limits
 from desist.run.execution.run import Run, current_run, new_id
 from desist.run.execution.session_binding import SessionBinding
-from desist.run.observability.logging import enable_debug_log
 from desist.run.options.parent_context import ParentContext
-from desist.run.options.strict import RejectUnknownOptions
 from desist.run.outputs.input import check_input
 from desist.run.records.message import Message
-from desist.run.storage.store import Database, MemoryStore, RunStore, store_of
-from desist.runtime.background_loop import background_loop
+from desist.run.storage.store import Database, RunStore
 from desist.streams.reader import AsyncReader, SyncReader
 from desist.tools.resolve import resolve_tools
 
@@ -38,49 +30,53 @@ if TYPE_CHECKING:
 __all__ = ["Agent"]
 
 
-class Agent(SessionMethods, ContinuationMethods, CancelMethods, RejectUnknownOptions):
+class Agent(Component):
     """A model with instructions and tools, run turn by turn.
 
     Parameters:
-        name: how it is called in events and logs.
+        name: the name in events and logs.
         model: the language model; `check()` of it is called before every run.
         id: a stable id; made from the name if None.
-        instructions: what the model is told first: text, lines, or a function (sync or async) that returns them.
-        description: who the agent is; first in the system message.
-        role: its role, told to the model.
-        expected_output: what a good answer looks like, told to the model.
+        instructions: for the system message: text, lines, or a function (sync or async) that returns them.
+        description: the first part of the system message.
+        role: its role, part of the system message.
+        expected_output: a description of a good answer, part of the system message.
         tools: callables, `Function`s, `Toolkit`s.
         tool_choice: "auto", "none", "required", or a function definition, as the provider has it.
-        tool_call_limit: how many calls a run may make; further ones are answered with an error.
+        tool_call_limit: how many tool calls a run may make; further calls get an error as result.
         markdown: ask for Markdown, and render it in `print_response`.
-        output_schema: a pydantic class or JSON schema; `output.content` is an object of it.
-        session_state: what tools share as `session_state`, at the beginning of a session. Each run works on the dict
-            that it is given, or a new one, and finds in it what the session's runs before it left.
-        overwrite_db_session_state: a run doesn't take what is stored, and replaces it at its end.
-        add_session_state_to_context: tell the model the state as it is when the run begins.
-        add_history_to_context: tell the model what was said in the session's last runs, also in stopped ones.
-        num_history_runs: in how many.
-        dependencies: what tools get as `dependencies`.
-        metadata: kept with the run.
-        retries: how often a failed run starts again, where the error says that it may help.
+        output_schema: a pydantic class or JSON schema; `output.content` is an instance.
+        session_state: the initial `session_state` of a session, shared by tools. Each run works on the dict that it is
+            given, or a new one, with the state that the earlier runs of the session left.
+        overwrite_db_session_state: a run ignores the stored state, and replaces it at its end.
+        add_session_state_to_context: put the state at the start of the run into the system message.
+        add_history_to_context: give the model the messages of the session's last runs, also of cancelled ones.
+        num_history_runs: how many runs that is.
+        dependencies: tools get it as `dependencies`.
+        metadata: stored with the run.
+        retries: how often a failed run starts again, if the error is retryable.
         delay_between_retries: seconds; a cancel ends the wait.
         exponential_backoff: double the delay each time.
         timeout: seconds after which a run is cancelled, with source `deadline`.
-        stall_timeout: seconds without a piece from the model after which it is cancelled, with source `stall`.
-        grace: seconds for cleanup after a cancel, before what is left is abandoned.
-        on_cancel: a function that cleans up after a cancel; it is given the output.
-        db: where runs and sessions are recorded, such as `SqliteDb(...)`. None keeps the last ones in memory; inside
-            a workflow they go where the workflow's go.
+        stall_timeout: seconds without a chunk from the model after which it is cancelled, with source `stall`.
+        grace: seconds for cleanup after a cancel, before calls that still run are abandoned.
+        on_cancel: a function that cleans up after a cancel, called with the output.
+        db: the database of runs and sessions, such as `SqliteDb(...)`. None keeps the last ones in memory; inside
+            a workflow they are stored with the workflow's.
         stream, stream_events: defaults of `run`.
         user_id, session_id: defaults of `run`. Without any session id, an agent with a `db`, or with its history in
-            the context, keeps one session for all its runs; else each run has a session of its own.
-        debug_mode: show the log of desist, from level DEBUG on, on standard error.
-        telemetry: accepted for programs that set it; nothing ever leaves the process.
+            the context, keeps one session for all its runs; else each run has its own.
+        debug_mode: write the log of desist, from level DEBUG on, to standard error.
+        telemetry: accepted for compatibility; desist sends nothing.
 
     Raises:
         ConfigurationError: a value can't be used; the message names it.
         UnsupportedError: a parameter that desist doesn't have.
     """
+
+    _kind = "agent"
+    _described = "an Agent"
+    options_type = AgentOptions
 
     def __init__(
         self,
@@ -121,13 +117,6 @@ class Agent(SessionMethods, ContinuationMethods, CancelMethods, RejectUnknownOpt
     ) -> None:
         if model is not None and not isinstance(model, Model):
             raise ConfigurationError(f"model= of an Agent must be a Model such as OpenAIChat(...), not {model!r:.80}")
-        for label, seconds in (("timeout", timeout), ("stall_timeout", stall_timeout), ("grace", grace)):
-            if seconds is not None and seconds < 0:
-                raise ConfigurationError(f"{label}={seconds} of an Agent must not be negative")
-        if retries < 0:
-            raise ConfigurationError(f"retries={retries} of an Agent must not be negative")
-        if num_history_runs < 0:
-            raise ConfigurationError(f"num_history_runs={num_history_runs} of an Agent must not be negative")
         self.model = model
         self.name = name
         self.id = id or (name or "agent").lower().replace(" ", "-")
@@ -153,31 +142,17 @@ class Agent(SessionMethods, ContinuationMethods, CancelMethods, RejectUnknownOpt
         self.timeout = timeout
         self.stall_timeout = stall_timeout
         self.grace = grace
-        check_hook(on_cancel, "on_cancel= of an Agent")
         self.on_cancel = on_cancel
         self.db = db
-        self._memory = MemoryStore()
-        _ = self.store  # what is no database is an error now
         self.stream = stream
         self.stream_events = stream_events
         self.user_id = user_id
         self.session_id = session_id
         self.debug_mode = debug_mode
         self.telemetry = telemetry
-        if debug_mode:
-            enable_debug_log()
+        self._set_up()
         self._resolved: tuple[list[Any], dict[str, Function]] | None = None
-        self.functions()  # a tool that can't be described is an error now, not in the middle of a run
-
-    _kind = "agent"
-
-    def __repr__(self) -> str:
-        return f"<Agent {self.name or self.id}>"
-
-    @property
-    def store(self) -> RunStore:
-        """Where its own runs and sessions are recorded; those inside a workflow are there only if it has a `db`."""
-        return store_of(self.db, "an Agent") if self.db is not None else self._memory
+        self.functions()  # raises now, not during a run, if a tool can't be described
 
     # -- what a run needs
 
@@ -198,10 +173,36 @@ class Agent(SessionMethods, ContinuationMethods, CancelMethods, RejectUnknownOpt
             self._resolved = (list(self.tools), resolve_tools(self.tools))
         return self._resolved[1]
 
+    def config(self) -> AgentConfig:
+        """Return the settings of a run that is opened now."""
+        return AgentConfig(
+            agent=self,
+            id=self.id,
+            name=self.name,
+            model=self.require_model(),
+            functions=self.functions(),
+            instructions=self.instructions,
+            description=self.description,
+            role=self.role,
+            expected_output=self.expected_output,
+            markdown=self.markdown,
+            output_schema=self.output_schema,
+            tool_choice=self.tool_choice,
+            tool_call_limit=self.tool_call_limit,
+            add_session_state_to_context=self.add_session_state_to_context,
+            add_history_to_context=self.add_history_to_context,
+            num_history_runs=self.num_history_runs,
+            retries=self.retries,
+            delay_between_retries=self.delay_between_retries,
+            exponential_backoff=self.exponential_backoff,
+            stall_timeout=self.stall_timeout,
+            on_cancel=self.on_cancel,
+        )
+
     def body(self, input: Any, parent: ParentContext, *, has_reader: bool, stream_events: bool = False) -> AgentRunBody:
-        """Return what one run of this agent does. For steps; programs call `run`."""
+        """Return the body of one run of this agent. For steps; programs call `run`."""
         check_input(input, f"agent {self.name or self.id!r}", required=True)
-        return AgentRunBody(self, input, parent, has_reader=has_reader, stream_events=stream_events)
+        return AgentRunBody(self.config(), input, parent, has_reader=has_reader, stream_events=stream_events)
 
     def open(
         self,
@@ -233,13 +234,13 @@ class Agent(SessionMethods, ContinuationMethods, CancelMethods, RejectUnknownOpt
     ) -> Run:
         events = self.stream_events if stream_events is None else stream_events
         history = _either(options["add_history_to_context"], self.add_history_to_context)
-        place = self._parent_context(options, lasting=self.db is not None or history)
-        body = self.body(input, place, has_reader=stream, stream_events=stream and events)
+        parent = self._parent_context(options, lasting=self.db is not None or history)
+        body = self.body(input, parent, has_reader=stream, stream_events=stream and events)
         body.on_cancel = options["on_cancel"]
         body.add_history = history
         body.add_state = _either(options["add_session_state_to_context"], self.add_session_state_to_context)
         body.in_session = SessionBinding(
-            "agent", self.id, place, defaults=self.session_state, overwrite=self.overwrite_db_session_state
+            "agent", self.id, parent, defaults=self.session_state, overwrite=self.overwrite_db_session_state
         )
         if earlier is not None:
             body.continue_from(earlier)
@@ -247,7 +248,7 @@ class Agent(SessionMethods, ContinuationMethods, CancelMethods, RejectUnknownOpt
         apply_limits(run, options)
         return run
 
-    def _open_continuation(
+    def open_continuation(
         self,
         earlier: RunOutput,
         options: dict[str, Any],
@@ -256,29 +257,17 @@ class Agent(SessionMethods, ContinuationMethods, CancelMethods, RejectUnknownOpt
         stream_events: bool | None,
         replay: bool = False,
     ) -> Run:
+        """Register a run that continues an earlier one."""
         for name in ("session_id", "user_id", "metadata"):
             options[name] = getattr(earlier, name) if options[name] is None else options[name]
-        asked = earlier.input.input_content if earlier.input is not None else None
-        return self._open(asked, options, stream=stream, stream_events=stream_events, replay=replay, earlier=earlier)
+        input = earlier.input.input_content if earlier.input is not None else None
+        return self._open(input, options, stream=stream, stream_events=stream_events, replay=replay, earlier=earlier)
 
-    def _terminal_events(self, output: RunOutput) -> list[Any]:
-        return [ending_of(output)]
+    def terminal_events(self, output: RunOutput) -> list[Any]:
+        """Return the terminal event of a run that has ended, made from its output."""
+        return [terminal_event(output)]
 
-    def _parent_context(self, options: dict[str, Any], *, lasting: bool) -> ParentContext:
-        state = options["session_state"]
-        session_id, new = self._session_for(options["session_id"], lasting=lasting)
-        return ParentContext(
-            user_id=options["user_id"] or self.user_id,
-            session_id=session_id,
-            new_session=new,
-            session_state=state if state is not None else {},
-            dependencies=options["dependencies"] or self.dependencies,
-            metadata=options["metadata"] or self.metadata,
-        )
-
-    # -- running; going on with an earlier run is in `desist.run.component.continuation`
-
-    _options = AgentOptions
+    # -- running
 
     @overload
     def run(
@@ -315,11 +304,7 @@ class Agent(SessionMethods, ContinuationMethods, CancelMethods, RejectUnknownOpt
             UnsupportedError: an option that desist doesn't have.
             RunIdInUseError: a live run has this id.
         """
-        refuse_background("Agent.run", background)
-        background_loop.ensure_not_on_loop()
-        checked = validate_options("Agent.run()", options, AgentOptions)
-        wanted = self.stream if stream is None else stream
-        return self._open(input, checked, stream=wanted, stream_events=stream_events).start_and_wait(streamed=wanted)
+        return self._start(input, options, stream, stream_events, background)
 
     @overload
     def arun(
@@ -359,12 +344,9 @@ class Agent(SessionMethods, ContinuationMethods, CancelMethods, RejectUnknownOpt
             With `stream=True` an async iterator over events, called without await; else a coroutine. In the
             background that gives the output as it is before the run begins, `PENDING`.
         """
-        checked = validate_options("Agent.arun()", options, AgentOptions)
-        wanted = self.stream if stream is None else stream
-        open_run = functools.partial(self._open, input, checked)
-        return start_run(open_run, stream=wanted, stream_events=stream_events, background=background)
+        return self._astart(input, options, stream, stream_events, background)
 
-    # -- looking back, printing; sessions are in `desist.run.component.sessions`
+    # -- reading sessions, printing
 
     def get_session_messages(
         self, session_id: str | None = None, user_id: str | None = None, **chosen: Any

@@ -1,13 +1,15 @@
-"""One question to the model and its answer, piece by piece: the hot path of every run."""
+"""One request to the model and its answer, chunk by chunk: the hot path of every run."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
+from desist.agent.conversation import Conversation
 from desist.cancel.reason import CancelReason, Source
-from desist.models.base import ModelRequest
+from desist.models.base import Model, ModelRequest
 from desist.models.response import ModelResponse, ToolCallDelta
 from desist.run.agent import (
     ModelRequestCompletedEvent,
@@ -22,46 +24,61 @@ from desist.run.telemetry.gate import model_span
 from desist.runtime.timer_thread import reaper
 
 if TYPE_CHECKING:
-    from desist.agent.run_body import AgentRunBody
     from desist.run.execution.run import Run
 
 __all__ = ["ModelTurn"]
 
 
 class ModelTurn:
-    """Asks once. What has arrived is kept as it arrives, so that a cancel finds it."""
+    """One request. Chunks are recorded as they arrive, so that a cancel finds the partial answer.
 
-    def __init__(self, body: AgentRunBody, run: Run) -> None:
-        self.body, self.run = body, run
+    Parameters:
+        on_started: called when the request is announced, with the lock of the tree held.
+        emits_text: whether the run has a reader of text; else chunks are only recorded.
+        stall_timeout: seconds without a chunk after which the run is cancelled.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        run: Run,
+        conversation: Conversation,
+        *,
+        on_started: Callable[[ModelTurn], object],
+        emits_text: bool,
+        stall_timeout: float | None,
+    ) -> None:
+        self.model, self.run, self.conversation = model, run, conversation
+        self._on_started, self._emits_text, self._stall_timeout = on_started, emits_text, stall_timeout
         self.text: list[str] = []
         self.reasoning: list[str] = []
         self.calls: dict[int, ToolCall] = {}
         self.usage: Usage | None = None
         self.provider_data: dict[str, Any] | None = None
-        self._asked_at = self._heard_at = time.monotonic()
+        self._requested_at = self._last_chunk_at = time.monotonic()
         self._first: float | None = None
 
     async def request(self, request: ModelRequest) -> Message:
-        """Send the request, pass the pieces on, and return the whole answer."""
-        model = self.body.model
+        """Send the request, emit the chunks, and return the whole answer."""
+        model = self.model
         known: dict[str, Any] = {"model": model.id, "model_provider": model.provider}
         await self.run.confirm_ownership()
         for spending in self.run.spending:
             spending.model_call()
-        self.run.emit(ModelRequestStartedEvent(**self.body.common, **known), self._begin)
-        watch = _StallWatch(self, self.body.stall_timeout)
+        self.run.emit(ModelRequestStartedEvent(**self.conversation.common, **known), lambda: self._on_started(self))
+        watch = _StallWatch(self, self._stall_timeout)
         with model_span(self.run.spans, model.id, model.provider) as span:
             try:
-                async with aclosing(model.stream(request)) as pieces:  # type: ignore[type-var]
-                    async for piece in pieces:
-                        self._take(piece)
+                async with aclosing(model.stream(request)) as chunks:  # type: ignore[type-var]
+                    async for chunk in chunks:
+                        self._add(chunk)
             finally:
                 watch.end()
                 span.used(self.usage or Usage(), self._first)
         usage = self.usage or Usage()
         self.run.emit(
             ModelRequestCompletedEvent(
-                **self.body.common,
+                **self.conversation.common,
                 **known,
                 input_tokens=usage.input_tokens,
                 output_tokens=usage.output_tokens,
@@ -71,19 +88,16 @@ class ModelTurn:
                 cache_write_tokens=usage.cache_write_tokens,
                 time_to_first_token=self._first,
             ),
-            lambda: self.body.count(usage, self._first),
+            lambda: self.conversation.count(usage, self._first),
         )
         for spending in self.run.spending:
             spending.used(model.id, usage, len(self.text))
         return self.message()
 
-    def _begin(self) -> None:
-        self.body.turn = self
-
     def message(self, *, cancelled: bool = False) -> Message:
-        """Return what has arrived so far as one message. Some servers use an id twice: here it names one call."""
+        """Return what has arrived so far as one message. Call ids that a server used twice are replaced."""
         calls = [call for _, call in sorted(self.calls.items())]
-        taken = {call.id for message in self.body.model_messages() for call in message.tool_calls or ()}
+        taken = {call.id for message in self.conversation.model_messages() for call in message.tool_calls or ()}
         for call in calls:
             call.id = free_id(call.id, taken)
         return Message(
@@ -95,79 +109,80 @@ class ModelTurn:
             cancelled=cancelled,
         )
 
-    def _take(self, piece: ModelResponse) -> None:
-        self._heard_at = time.monotonic()
+    def _add(self, chunk: ModelResponse) -> None:
+        self._last_chunk_at = time.monotonic()
         if self._first is None:
-            self._first = self._heard_at - self._asked_at
-        text = piece.content
+            self._first = self._last_chunk_at - self._requested_at
+        text = chunk.content
         if text:
-            if self.body.has_reader:
-                self.run.emit(RunContentEvent(**self.body.common, content=text), lambda: self.text.append(text))
+            if self._emits_text:
+                self.run.emit(RunContentEvent(**self.conversation.common, content=text), lambda: self.text.append(text))
             else:
                 self.run.commit(lambda: self.text.append(text))
             for spending in self.run.spending:
                 spending.count_tokens()
-        if piece.reasoning_content:
-            self._take_reasoning(piece.reasoning_content)
-        if piece.tool_calls:
-            deltas = piece.tool_calls
-            self.run.commit(lambda: self._take_calls(deltas))
-        if piece.usage is not None:
-            self.usage = piece.usage
-        if piece.provider_data is not None:
-            self.provider_data = piece.provider_data
+        if chunk.reasoning_content:
+            self._add_reasoning(chunk.reasoning_content)
+        if chunk.tool_calls:
+            deltas = chunk.tool_calls
+            self.run.commit(lambda: self._add_tool_calls(deltas))
+        if chunk.usage is not None:
+            self.usage = chunk.usage
+        if chunk.provider_data is not None:
+            self.provider_data = chunk.provider_data
 
-    def _take_reasoning(self, text: str) -> None:
-        event = ReasoningContentDeltaEvent(**self.body.common, reasoning_content=text)
+    def _add_reasoning(self, text: str) -> None:
+        event = ReasoningContentDeltaEvent(**self.conversation.common, reasoning_content=text)
         self.run.emit(event, lambda: self.reasoning.append(text))
 
-    def _take_calls(self, deltas: list[ToolCallDelta]) -> None:
+    def _add_tool_calls(self, deltas: list[ToolCallDelta]) -> None:
         for delta in deltas:
             call = self.calls.get(delta.index)
             if call is None:
-                call = self.calls[delta.index] = ToolCall(id=f"call_{len(self.body.messages)}_{delta.index}", name="")
+                call = self.calls[delta.index] = ToolCall(
+                    id=f"call_{len(self.conversation.messages)}_{delta.index}", name=""
+                )
             call.id = delta.id or call.id
             call.name += delta.name or ""
             call.arguments += delta.arguments
 
     def on_stalled(self) -> None:
-        """No token for too long: cancel the run."""
-        limit = self.body.stall_timeout
-        text = f"the model sent nothing for {limit:g} s"
+        """Cancel the run. Called in the timer thread."""
+        text = f"the model sent nothing for {self._stall_timeout:g} s"
         self.run.cancel(CancelReason(source=Source.stall, text=text, by="desist"), reach="run")
 
     def describe_wait(self) -> str:
-        """Return what it waits for, and for how long."""
+        """Return a description of what the turn waits for, and for how long."""
         what = "first token" if self._first is None else "next token"
-        return f"model {self.body.model.id}: {what} for {time.monotonic() - self._heard_at:.1f} s"
+        return f"model {self.model.id}: {what} for {time.monotonic() - self._last_chunk_at:.1f} s"
 
     @property
     def last_chunk_at(self) -> float:
-        """When the last piece came, in seconds of `time.monotonic`."""
-        return self._heard_at
+        """The time of the last chunk, in seconds of `time.monotonic`."""
+        return self._last_chunk_at
 
 
 class _StallWatch:
-    """Looks, in the reaper's thread, whether pieces still come. A timer a stall, not a timer a piece."""
+    """Checks in the timer thread whether chunks still come. One timer for each timeout, not for each chunk."""
 
     def __init__(self, turn: ModelTurn, limit: float | None) -> None:
         self._turn, self._limit = turn, limit
-        self._over = False
+        self._ended = False
         if limit is not None:
             self._timer = reaper.call_at(turn.last_chunk_at + limit, self._check)
 
     def _check(self) -> None:
         assert self._limit is not None
-        if self._over:
+        if self._ended:
             return
-        due = self._turn.last_chunk_at + self._limit
-        if due <= time.monotonic():
+        deadline = self._turn.last_chunk_at + self._limit
+        if deadline <= time.monotonic():
             self._turn.on_stalled()
         else:
-            self._timer = reaper.call_at(due, self._check)
+            self._timer = reaper.call_at(deadline, self._check)
 
     def end(self) -> None:
-        """Look no more."""
-        self._over = True
+        """Stop checking. A check that runs at this moment may still cancel the run."""
+        self._ended = True
         if self._limit is not None:
             self._timer.cancel()

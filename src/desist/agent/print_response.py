@@ -1,6 +1,6 @@
 """`print_response` of agents and workflows: run and show it in the terminal, live.
 
-Imported when it is first called, because rich is. How it looks is the business of `desist.console`.
+Imported on the first call, because rich is slow to import. `desist.console` renders the run.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ class _Component(Protocol):
 
 
 def print_response(component: _Component, input: Any, **options: Any) -> None:
-    """Run it and show it: steps, text, tool calls, the end. A failed run is shown, not raised.
+    """Run a component and render the run: steps, text, tool calls, the end. A failed run is rendered, not raised.
 
     Raises:
         ConfigurationError: a value can't be used; nothing has run.
-        KeyboardInterrupt: Ctrl-C. The run is cancelled, and its end is shown first.
+        KeyboardInterrupt: Ctrl-C. Raised after the run was cancelled and its end rendered.
     """
     show(*_begun(component.run, input, **options))
 
 
 async def aprint_response(component: _Component, input: Any, **options: Any) -> None:
-    """Do the same on the caller's event loop. A cancelled task cancels the run and shows its end."""
+    """Do the same on the caller's event loop. A cancelled task cancels the run and renders its end."""
     await show_async(*_begun(component.arun, input, **options))
 
 
@@ -56,11 +56,11 @@ def _begun(
 
     Parameters:
         start: `run` or `arun`.
-        input: what it is given.
-        stream: show text as it comes; False: when it, or its step, is complete.
+        input: the input of the run.
+        stream: render text as it arrives; False: when the text of a step is complete.
         markdown: render text as Markdown, if the console is a terminal.
-        console: where to; None for the standard output.
-        show_time: say how long things took.
+        console: the console to write to; None for the standard output.
+        show_time: show durations.
         show_step_details: show steps and tool calls too, not only text and the end.
         run_options: those of `start`.
     """

@@ -1,4 +1,4 @@
-"""Structured answers: what the model wrote, read as the class that was asked for."""
+"""Parsing the text of a model as the requested structure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def parse_answer(schema: type[Any] | dict[str, Any], text: str) -> Any:
     """Return `text` as an object of `schema`: a pydantic class, or a JSON schema, for which it is a dict.
 
     Raises:
-        ModelResponseError: the model wrote something else; asking again may help.
+        ModelResponseError: the text does not fit the schema; another request may help.
     """
     fenced = _FENCE.match(text)
     text = fenced.group(1) if fenced else text

@@ -1,4 +1,4 @@
-"""The last event of an agent's run, made of its output: told when it ends, and again to who asks much later."""
+"""The terminal event of an agent's run, made from its output: when the run ends, and for later readers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from desist.run.agent import RunCancelledEvent, RunCompletedEvent, RunErrorEvent, RunOutput
 from desist.run.events.base import RunStatus
 
-__all__ = ["cancelled", "completed", "ending_of", "failed"]
+__all__ = ["cancelled", "completed", "failed", "terminal_event"]
 
 
 def completed(output: RunOutput, common: Mapping[str, Any]) -> RunCompletedEvent:
-    """Return the event of a run that ended well. `common` is what every event of the run carries."""
+    """Return the event of a completed run. `common` has the fields that all events of the run carry."""
     return RunCompletedEvent(
         **common,
         content=output.content,
@@ -25,7 +25,7 @@ def completed(output: RunOutput, common: Mapping[str, Any]) -> RunCompletedEvent
 
 
 def cancelled(output: RunOutput, common: Mapping[str, Any]) -> RunCancelledEvent:
-    """Return the event of a run that was cancelled; its content is what was said by then."""
+    """Return the event of a run that was cancelled; its content is the partial text."""
     reason = output.cancel.reason if output.cancel else None
     return RunCancelledEvent(**common, content=output.content, reason=reason, cancel=output.cancel)
 
@@ -35,8 +35,8 @@ def failed(output: RunOutput, common: Mapping[str, Any], error_type: str | None 
     return RunErrorEvent(**common, content=output.error, error_type=error_type)
 
 
-def ending_of(output: RunOutput) -> Any:
-    """Return the last event of a run that has ended, made of its record."""
+def terminal_event(output: RunOutput) -> Any:
+    """Return the terminal event of a run that has ended."""
     make: Any = {RunStatus.completed: completed, RunStatus.cancelled: cancelled}.get(output.status, failed)
     return make(
         output,

@@ -1,51 +1,69 @@
-"""The tool calls of one turn: all at the same time, each an answer for the model whatever becomes of it."""
+"""The tool calls of one turn. They run in parallel, and each gets a result for the model, also if it fails."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from desist.agent.conversation import Conversation
 from desist.calls.dispatch import call_user_code
 from desist.exceptions import RetryAgentRun, StopAgentRun, ToolError, TooManyAbandonedError
 from desist.run.agent import ToolCallCompletedEvent, ToolCallErrorEvent, ToolCallStartedEvent
 from desist.run.execution.parallel import run_parallel
 from desist.run.options.idempotency import set_work_key, tool_call_keys
 from desist.run.records.message import Message, ToolCall, ToolExecution
-from desist.run.records.tool_results import missing_tool_results
 from desist.run.telemetry.gate import tool_span
 
 if TYPE_CHECKING:
-    from desist.agent.run_body import AgentRunBody
     from desist.run.execution.run import Run
     from desist.tools.bound_call import BoundCall
     from desist.tools.function import Function
 
-__all__ = ["ToolCallBatch", "missing_tool_results"]
+__all__ = ["ToolCallBatch"]
 
 
 class ToolCallBatch:
-    """Carries out what the model asked for in one turn."""
+    """Runs the tool calls that the model requested in one turn.
 
-    def __init__(self, body: AgentRunBody, run: Run) -> None:
-        self.body, self.run = body, run
-        self.stop = False  #: a tool said that the run ends here
+    Parameters:
+        injected: returns the parameters that desist fills in, by name. Called once for each tool call.
+        attempt: the number of the run's attempt, part of the idempotency keys.
+        limit: how many tool calls the run may make; None for any number.
+    """
 
-    async def execute_all(self, wishes: list[ToolCall]) -> None:
+    def __init__(
+        self,
+        functions: Mapping[str, Function],
+        run: Run,
+        conversation: Conversation,
+        *,
+        injected: Callable[[], dict[str, Any]],
+        attempt: int,
+        limit: int | None,
+    ) -> None:
+        self.functions, self.run, self.conversation = functions, run, conversation
+        self._injected, self._attempt, self._limit = injected, attempt, limit
+        self.stop = False  #: whether a tool ends the run after this turn
+
+    async def execute_all(self, tool_calls: list[ToolCall]) -> None:
         """Run all calls and add their results to the messages, in the order of the calls."""
-        executions = [self._execution(wish) for wish in wishes]
-        self.run.commit(lambda: self.body.executions.extend(executions))
-        pairs = list(zip(wishes, executions, strict=True))
-        keys = [f"{self.run.key}:{name}:{self.body.attempt}" for name in tool_call_keys(wishes, self.body.messages)]
+        executions = [self._execution(tool_call) for tool_call in tool_calls]
+        self.run.commit(lambda: self.conversation.executions.extend(executions))
+        pairs = list(zip(tool_calls, executions, strict=True))
+        keys = [
+            f"{self.run.key}:{name}:{self._attempt}" for name in tool_call_keys(tool_calls, self.conversation.messages)
+        ]
         calls = [self._keyed(*pair, key) for pair, key in zip(pairs, keys, strict=True)]
         await run_parallel(self.run, calls)
-        results = [_result(wish, execution) for wish, execution in pairs]
-        self.run.commit(lambda: self.body.messages.extend(results))
+        results = [_result(*pair) for pair in pairs]
+        self.run.commit(lambda: self.conversation.messages.extend(results))
         for result in results:
             self.run.checkpoint("message", result)
 
     def _execution(self, tool_call: ToolCall) -> ToolExecution:
-        function = self.body.functions.get(tool_call.name)
+        function = self.functions.get(tool_call.name)
         return ToolExecution(
             tool_call_id=tool_call.id,
             tool_name=tool_call.name,
@@ -67,11 +85,11 @@ class ToolCallBatch:
         except ToolError as error:
             self._failed(execution, error)
             return
-        execution.tool_args = dict(bound.arguments)  # what the model passed: what is filled in is nobody else's
+        execution.tool_args = dict(bound.arguments)  # without the injected ones
         for spending in self.run.spending:
             spending.tool_call()
         self.run.emit(
-            ToolCallStartedEvent(**self.body.common, tool=execution),
+            ToolCallStartedEvent(**self.conversation.common, tool=execution),
             lambda: setattr(execution, "started_at", time.time()),
         )
         try:
@@ -96,31 +114,29 @@ class ToolCallBatch:
             self._completed(execution, value)
 
     def _bind(self, tool_call: ToolCall, execution: ToolExecution) -> tuple[Function, BoundCall]:
-        body = self.body
-        function = body.functions.get(tool_call.name)
+        function = self.functions.get(tool_call.name)
         if function is None:
-            names = ", ".join(sorted(body.functions)) or "none"
+            names = ", ".join(sorted(self.functions)) or "none"
             raise ToolError(f"there is no tool named {tool_call.name!r}; the tools are: {names}")
-        limit = body.agent.tool_call_limit
-        body.tool_calls += 1
-        if limit is not None and body.tool_calls > limit:
-            raise ToolError(f"the limit of {limit} tool calls is reached: answer with what you have")
-        return function, function.bind(tool_call.arguments, body.injected(self.run))
+        self.conversation.tool_calls += 1
+        if self._limit is not None and self.conversation.tool_calls > self._limit:
+            raise ToolError(f"the limit of {self._limit} tool calls is reached: answer with what you have")
+        return function, function.bind(tool_call.arguments, self._injected())
 
     async def _invoke(self, function: Function, bound: BoundCall) -> str:
-        """Call the tool, wherever it belongs, and return its result as text."""
+        """Call the tool in a thread, on the loop or in a process, and return its result as text."""
         from desist.tools.result import result_text
 
         limit = function.timeout
         try:
             async with asyncio.timeout(limit):
-                told: dict[str, Any] = {"name": function.name, "interrupt": function.interrupt}
+                how: dict[str, Any] = {"name": function.name, "interrupt": function.interrupt}
                 if function.is_async:
-                    return result_text(await call_user_code(bound.invoke, is_async=True, **told))
+                    return result_text(await call_user_code(bound.invoke, is_async=True, **how))
                 if function.isolation == "process":
                     return result_text(await bound.invoke_isolated())
-                call = lambda: result_text(bound.invoke())  # noqa: E731  # the text is made beside the loop too
-                text: str = await call_user_code(call, is_async=False, **told)
+                call = lambda: result_text(bound.invoke())  # noqa: E731  # the text is made in the thread too
+                text: str = await call_user_code(call, is_async=False, **how)
                 return text
         except TimeoutError as error:
             if limit is not None and not str(error):
@@ -131,18 +147,18 @@ class ToolCallBatch:
         def record() -> None:
             execution.result, execution.tool_call_error, execution.ended_at = text, False, time.time()
 
-        self.run.emit(ToolCallCompletedEvent(**self.body.common, tool=execution, content=text), record)
+        self.run.emit(ToolCallCompletedEvent(**self.conversation.common, tool=execution, content=text), record)
         self.run.checkpoint("tool", execution)
         self.stop = self.stop or execution.stop_after_tool_call
 
     def _failed(self, execution: ToolExecution, error: BaseException) -> None:
-        words = str(error) or type(error).__name__
-        text = words if isinstance(error, ToolError | TooManyAbandonedError) else f"{type(error).__name__}: {words}"
+        message = str(error) or type(error).__name__
+        text = message if isinstance(error, ToolError | TooManyAbandonedError) else f"{type(error).__name__}: {message}"
 
         def record() -> None:
             execution.result, execution.tool_call_error, execution.ended_at = text, True, time.time()
 
-        self.run.emit(ToolCallErrorEvent(**self.body.common, tool=execution, error=text), record)
+        self.run.emit(ToolCallErrorEvent(**self.conversation.common, tool=execution, error=text), record)
         self.run.checkpoint("tool", execution)
 
 

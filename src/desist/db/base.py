@@ -20,7 +20,7 @@ from desist.run.cancel import cancel
 from desist.run.component.load_session import load_session
 from desist.run.events.base import RunStatus
 from desist.run.execution.follow import follow_ended, follow_in_process, follow_shared
-from desist.run.options.strict import RejectUnknownOptions
+from desist.run.options.strict import reject_unknown_options
 from desist.run.outputs.session import Session
 from desist.run.outputs.workflow import WorkflowRunOutput
 from desist.run.storage.shared_store import shared_store
@@ -37,7 +37,8 @@ T = TypeVar("T")
 _KINDS = ("workflow", "agent")
 
 
-class BaseDb(RejectUnknownOptions):
+@reject_unknown_options
+class BaseDb:
     """A database of sessions and runs. Give it to an agent or workflow as `db=`.
 
     A session type is "workflow" or "agent"; None stands for whichever there is, a workflow's first. All methods may
@@ -268,7 +269,8 @@ def _beside(
     return call
 
 
-class AsyncBaseDb(RejectUnknownOptions):
+@reject_unknown_options
+class AsyncBaseDb:
     """A database whose methods are awaited. They run beside the event loop, and a cancel leaves them at once."""
 
     def __init__(self, db: BaseDb) -> None:

@@ -1,6 +1,6 @@
-"""The session state of branches that run side by side: a copy for each, and the way back.
+"""The session state of parallel branches: a copy for each, and the merge.
 
-Made and merged by `Parallel`. It knows dicts and values, nothing of runs.
+Created and merged by `Parallel`. Knows dicts and values, nothing of runs.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _NOTHING: Any = object()
 
 
 class BranchStates:
-    """One state, a copy of it for each branch, and what becomes of the changes.
+    """A state, a copy for each branch, and the merge of their changes.
 
-    Each branch that finished gives what it changed, in the order of the branches; a dict is merged key by key. Where
-    two changed one thing in different ways, the later branch wins, and `conflicts` tells it.
+    The changes of finished branches are merged in the order of the branches, dicts key by key. If two branches changed
+    one value in different ways, the later branch wins, and `conflicts` names the value.
     """
 
     def __init__(self, state: State, names: Sequence[str], where: str) -> None:
@@ -43,16 +43,16 @@ class BranchStates:
         return self._copies[name]
 
     def finished(self, name: str) -> None:
-        """What this branch changed counts."""
+        """Record that a branch has finished, so that its changes are merged."""
         self._finished.add(name)
 
     def in_order(self, items: Iterable[T], name: Callable[[T], str | None]) -> list[T]:
-        """Return what belongs to branches in their order."""
+        """Return the values of finished branches, in the order of the branches."""
         order = {known: number for number, known in enumerate(self._names)}
         return sorted(items, key=lambda item: order.get(name(item) or "", len(order)))
 
     def merge(self) -> None:
-        """Put the changes of the branches that finished into the state; once, whoever asks first."""
+        """Merge the changes of finished branches into the state. Only the first call has an effect."""
         with self._lock:
             if self._merged:
                 return
@@ -89,15 +89,15 @@ class BranchStates:
 
 
 def copy_state(state: State, shared: set[str] | None = None, path: str = "session_state") -> State:
-    """Return a deep copy of a state. What can't be copied is shared, and said in the log.
+    """Return a deep copy of a state. Values that can't be copied are shared, and logged.
 
     Parameters:
-        shared: where what is shared is noted; what stands there isn't said again.
+        shared: the names of shared values, extended here; each is logged once.
     """
     shared = set() if shared is None else shared
     try:
         return copy.deepcopy(state)
-    except Exception:  # a value's own code; found out below, value by value
+    except Exception:  # raised by a value's own code; below each value is copied by itself
         return {key: _copied(value, shared, f"{path}[{key!r}]") for key, value in list(state.items())}
 
 
@@ -115,7 +115,7 @@ def _copied(value: Any, shared: set[str], path: str) -> Any:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values are alike. Values that can't say so are, if they are pickled alike."""
+    """Return whether two values are equal. If they can't be compared, their pickles are."""
     if one is other:
         return True
     if one is _NOTHING or other is _NOTHING or type(one) is not type(other):
@@ -124,7 +124,7 @@ def _same(one: Any, other: Any) -> bool:
         if bool(one == other):
             return True
         return not isinstance(one, str | int | float) and pickle.dumps(one) == pickle.dumps(other)
-    except Exception:  # a value's own code
+    except Exception:  # raised by a value's own code
         return _pickled_alike(one, other)
 
 

@@ -1,7 +1,7 @@
-"""Recording steps while the run goes on, so that a crash loses none that has ended, and forgets none that has begun.
+"""Storing started and finished steps during the run, so that they survive a crash.
 
-Called where steps begin and end. What has begun is recorded of containers and of steps whose work is a run: what had
-finished in those can be taken over later, and a tool that was called isn't called again.
+The start is stored of containers and of steps with a child run: finished work inside them can be reused later, and a
+tool call that was made is not made again.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ __all__ = ["checkpoint_started", "checkpoint_step"]
 
 
 def checkpoint_step(run: Run, output: StepOutput, above: StepState) -> None:
-    """Record what a step made, and which container it stands in."""
+    """Store the output of a step, and its position."""
     run.checkpoint("step", output, _encode_position(above))
 
 
 def checkpoint_started(run: Run, progress: StepState) -> None:
-    """Record that a step has begun; the run that does its work is known by now, if there is one."""
+    """Store that a step has begun, with the id of its child run, if it has one."""
     made = StepOutput(
         step_name=progress.common["step_name"],
         step_id=progress.common["step_id"],

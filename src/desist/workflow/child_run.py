@@ -1,15 +1,17 @@
-"""A step whose work is a run of its own: an agent's, or a nested workflow's. It is bound to the step's run.
+"""Running the agent or workflow of a step as a child run, bound to the run of the workflow.
 
-Its reader is the outer run's; it is cancelled with it, and by its own id takes it along, unless the step says
-`on_cancel="skip"`.
+The child's events go to the outer run's reader. A cancel of the outer run cancels the child; a cancel of the child's id
+cancels the outer run too, unless the step has `on_cancel="skip"`.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, Protocol
 
+from desist.agent.agent import Agent
 from desist.cancel.reason import Source
 from desist.cancel.status import RunStatus
 from desist.exceptions import StepError
@@ -18,24 +20,37 @@ from desist.run.execution.run import Run
 from desist.run.options.parent_context import ParentContext
 from desist.run.outputs.input import input_text
 from desist.workflow.checkpoints import checkpoint_started
-from desist.workflow.execution import WorkflowExecution
+from desist.workflow.execution import ChildWorkflow, WorkflowExecution
 from desist.workflow.sessions import with_history
 from desist.workflow.step_state import StepState
 from desist.workflow.types import StepInput, StepOutput
 
-if TYPE_CHECKING:
-    from desist.workflow.step import Step
+__all__ = ["ChildStep", "run_child"]
 
-__all__ = ["run_child"]
+
+class ChildStep(Protocol):
+    """A step with an agent or a workflow."""
+
+    name: str
+    step_id: str
+    agent: Agent | None
+    workflow: ChildWorkflow | None
+    on_cancel: Literal["skip"] | Callable[..., Any] | None
+    timeout: float | None
+    add_workflow_history: bool | None
+    num_history_runs: int
+
+    def timeout_error(self) -> StepError:
+        """Return the error of a step that took longer than its timeout."""
 
 
 async def run_child(
-    step: Step, step_input: StepInput, flow: WorkflowExecution, progress: StepState, before: StepOutput | None
+    step: ChildStep, step_input: StepInput, flow: WorkflowExecution, progress: StepState, before: StepOutput | None
 ) -> StepOutput:
-    """Run the step's agent or workflow, and wait for it.
+    """Run the agent or workflow of a step, and wait for its end.
 
     Raises:
-        StepError: it failed, or took longer than the step's timeout.
+        StepError: the child failed, or took longer than the timeout of the step.
     """
     if step.agent is not None:
         run = await _open_agent(step, step_input, flow, progress, before)
@@ -43,12 +58,12 @@ async def run_child(
         run = _open_workflow(step, step_input, flow, progress, before)
     made = run.body.output
 
-    def note() -> None:  # now, not when it has ended: a cancel must find it
+    def record() -> None:  # before the child starts, so that a cancel finds it
         progress.child_output, progress.child_body = made, run.body
         progress.child_begun = getattr(run.body, "started_steps", [])
         flow.child_runs.append(made)
 
-    flow.run.commit(note)
+    flow.run.commit(record)
     checkpoint_started(flow.run, progress)
     run.set_deadline(step.timeout, f"the timeout of step {step.name!r}", reach="own")
     await run.start(asyncio.get_running_loop()).wait_async()
@@ -57,24 +72,25 @@ async def run_child(
             raise step.timeout_error()
         return _cancelled(step, made, flow)
     if made.status is RunStatus.error:
-        words = str(run.error) or type(run.error).__name__  # the content may be what was said before the error
-        error = StepError(f"step {step.name!r}: {words}")
+        message = str(run.error) or type(run.error).__name__  # not the content, which may be partial text
+        error = StepError(f"step {step.name!r}: {message}")
         error.retryable = getattr(run.error, "retryable", True)
         raise error
     return _output(made)
 
 
 async def _open_agent(
-    step: Step, step_input: StepInput, flow: WorkflowExecution, progress: StepState, before: StepOutput | None
+    step: ChildStep, step_input: StepInput, flow: WorkflowExecution, progress: StepState, before: StepOutput | None
 ) -> Run:
     assert step.agent is not None
-    wanted, num_runs = flow.history
+    enabled, num_runs = flow.history
     if step.add_workflow_history is not None:
-        wanted, num_runs = step.add_workflow_history, step.num_history_runs
-    asked = input_text(content_text(_child_input(step_input)))
-    message = await with_history(asked, step_input, enabled=wanted, num_runs=num_runs)
-    place = _parent_context(step, flow, progress)
-    body = step.agent.body(message, place, has_reader=flow.listened, stream_events=flow.stream_events)
+        enabled, num_runs = step.add_workflow_history, step.num_history_runs
+    text = input_text(content_text(_child_input(step_input)))
+    message = await with_history(text, step_input, enabled=enabled, num_runs=num_runs)
+    body = step.agent.body(
+        message, _parent_context(step, flow, progress), has_reader=flow.listened, stream_events=flow.stream_events
+    )
     earlier = flow.earlier_runs.get(before.step_run_id or "") if before is not None else None
     if earlier is not None:
         body.continue_from(earlier)
@@ -82,10 +98,10 @@ async def _open_agent(
 
 
 def _open_workflow(
-    step: Step, step_input: StepInput, flow: WorkflowExecution, progress: StepState, before: StepOutput | None
+    step: ChildStep, step_input: StepInput, flow: WorkflowExecution, progress: StepState, before: StepOutput | None
 ) -> Run:
     assert step.workflow is not None
-    asked = StepInput(
+    child_input = StepInput(
         input=_child_input(step_input),
         additional_data=step_input.additional_data,
         images=step_input.images,
@@ -93,23 +109,23 @@ def _open_workflow(
         audio=step_input.audio,
         files=step_input.files,
     )
-    place = _parent_context(step, flow, progress)
-    place = replace(
-        place,
+    parent = _parent_context(step, flow, progress)
+    parent = replace(
+        parent,
         workflow_id=step.workflow.id,
         workflow_name=step.workflow.name,
-        nested_depth=place.nested_depth + 1,
+        nested_depth=parent.nested_depth + 1,
     )
     earlier = before.steps or () if before is not None else ()
-    return step.workflow.open_as_child(asked, place, flow, skip=step.on_cancel == "skip", before=earlier)
+    return step.workflow.open_as_child(child_input, parent, flow, skip=step.on_cancel == "skip", before=earlier)
 
 
 def _child_input(step_input: StepInput) -> Any:
-    """Return what it is asked: the content of the step before, or the workflow's input."""
+    """Return the input of the child: the content of the previous step, or the workflow's input."""
     return step_input.input if step_input.previous_step_content is None else step_input.previous_step_content
 
 
-def _parent_context(step: Step, flow: WorkflowExecution, progress: StepState) -> ParentContext:
+def _parent_context(step: ChildStep, flow: WorkflowExecution, progress: StepState) -> ParentContext:
     return replace(
         flow.place,
         new_session=False,  # steps before this one may have run in it
@@ -121,9 +137,9 @@ def _parent_context(step: Step, flow: WorkflowExecution, progress: StepState) ->
     )
 
 
-def _cancelled(step: Step, made: Any, flow: WorkflowExecution) -> StepOutput:
-    """The child alone was cancelled: never done. The workflow goes with it, or the step says skip."""
-    flow.check()  # its branch was stopped
+def _cancelled(step: ChildStep, made: Any, flow: WorkflowExecution) -> StepOutput:
+    """Return the output of a child that was cancelled alone, or cancel the run, as the step's `on_cancel` says."""
+    flow.check()  # raises if the branch was stopped
     if step.on_cancel != "skip":
         flow.run.stop(Source.child, made.cancel.reason if made.cancel else None)
         flow.run.check()

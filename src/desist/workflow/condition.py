@@ -1,4 +1,4 @@
-"""`Condition`: steps that run if something holds, and others if it doesn't."""
+"""`Condition`: steps that run if an evaluator returns true, and others if not."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["Condition"]
 
 
 class Condition(Container):
-    """Steps that run if the evaluator says so. Its content is that of the last step; if none ran, what it was given.
+    """Steps that run if the evaluator returns true. Its content is that of the last step, or its input if none ran.
 
     Parameters:
-        steps: steps, containers, agents, workflows or functions, for the case that it holds.
+        steps: steps, containers, agents, workflows or functions, for the case true.
         evaluator: True or False, or a function, sync or async, of the `StepInput`, which may ask for `session_state`
-            and `run_context` by name. One that raises fails the run.
-        else_steps: what runs if it doesn't hold; None: nothing.
-        name: how it is called.
-        description: what it is for.
+            and `run_context` by name. An exception fails the run.
+        else_steps: steps for the case false; None for no steps.
+        name: the name in events and logs.
+        description: its purpose.
 
     Raises:
-        ConfigurationError: no steps, something that isn't one, or an evaluator that can't be asked.
+        ConfigurationError: no steps, an entry of another kind, or an evaluator that can't be called.
     """
 
     kind = StepType.CONDITION
@@ -48,11 +48,11 @@ class Condition(Container):
         self._holds = None if isinstance(evaluator, bool) else Predicate(evaluator, f"evaluator= of {where}")
 
     def children(self) -> Sequence[Runnable]:
-        """Return the steps in it, for either case."""
+        """Return the steps of both cases."""
         return [*self.steps, *self.else_steps]
 
     async def work(self, stage: ContainerRun) -> Ended:
-        """Ask, and run the steps of the branch. An earlier run that had decided isn't asked again."""
+        """Evaluate, and run the steps of the branch. The decision of an earlier run is reused."""
         decided = stage.before.chosen if stage.before is not None else None
         if decided is not None:
             holds = decided == ["if"]

@@ -1,6 +1,6 @@
-"""What all containers share: how one begins and ends, fails, names what is in it, and runs it.
+"""`Container`: the base of all containers: begin, end, failure, and running the steps inside.
 
-A container itself says only which of its steps run, in which order, with what input: in `work`.
+A subclass only decides, in `work`, which of its steps run, in which order, with which input.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from desist.agent.agent import Agent
 from desist.exceptions import ConfigurationError
 from desist.run.events.workflow_base import BaseStepEvent
 from desist.run.execution.cleanup import CleanupHook
-from desist.run.options.strict import RejectUnknownOptions
+from desist.run.options.strict import reject_unknown_options
 from desist.workflow.checkpoints import checkpoint_started
 from desist.workflow.execution import Runnable, StepPosition, WorkflowExecution
 from desist.workflow.sequence import run_sequence
@@ -27,25 +27,25 @@ __all__ = ["Container", "ContainerRun"]
 
 @dataclass(slots=True)
 class ContainerRun:
-    """One performance of a container."""
+    """One execution of a container."""
 
     given: StepInput
     flow: WorkflowExecution
     spot: StepPosition
     progress: StepState
-    before: StepOutput | None  #: what it had made when an earlier run was stopped in it
+    before: StepOutput | None  #: its partial output in the run that is continued
 
     @property
     def previous_output(self) -> list[StepOutput]:
-        """What its steps had made by then."""
+        """The outputs of its steps in the earlier run."""
         return (self.before.steps or []) if self.before is not None else []
 
     def emit(self, event: type[BaseStepEvent], **told: Any) -> None:
-        """Tell the reader, by an event of this container."""
+        """Emit an event of this container."""
         self.flow.run.emit(event(**self.progress.common, **told))
 
     def begin(self, event: type[BaseStepEvent], chosen: list[str] | None = None, **told: Any) -> None:
-        """Tell that it has begun, and note what it has decided to do."""
+        """Emit the started event, and record the decision of the container."""
 
         def note() -> None:
             self.progress.started_event_sent, self.progress.chosen = True, chosen
@@ -61,7 +61,7 @@ class ContainerRun:
         return await run_sequence(steps, step_input or self.given, self.flow, self.progress, self.spot, earlier)
 
     def ended(self, event: type[BaseStepEvent], outputs: Sequence[StepOutput], **told: Any) -> Ended:
-        """Return what the container made, with the content of its last step, and the event that tells it."""
+        """Return the output of the container, with the content of its last step, and its completed event."""
         made = StepOutput(
             content=outputs[-1].content if outputs else None,
             success=all(output.success for output in outputs),
@@ -75,11 +75,12 @@ class ContainerRun:
         return made, event(**self.progress.common, **told)
 
 
-#: What a container made, and the event that tells it.
+#: The output of a container, and its completed event.
 Ended = tuple[StepOutput, BaseStepEvent]
 
 
-class Container(RejectUnknownOptions):
+@reject_unknown_options
+class Container:
     """Steps under one name."""
 
     kind: ClassVar[StepType]
@@ -98,16 +99,16 @@ class Container(RejectUnknownOptions):
         return f"<{self.kind.value} {self.name}>"
 
     def children(self) -> Sequence[Runnable]:
-        """Return the steps in it."""
+        """Return the steps inside."""
         return self.steps
 
     def agents(self) -> Iterator[Agent]:
-        """Name the agents in it."""
+        """Yield the agents inside."""
         for step in self.children():
             yield from step.agents()
 
     def cleanups(self, output: StepOutput, known: dict[str, Any], *, compensate: bool) -> Iterator[CleanupHook]:
-        """A container has no hooks; its steps have."""
+        """Yield nothing: a container has no hooks of its own."""
         yield from ()
 
     async def execute(
@@ -118,7 +119,7 @@ class Container(RejectUnknownOptions):
         above: StepState,
         before: StepOutput | None = None,
     ) -> StepOutput:
-        """Run what is in it; note it in `above` while it runs and when it has ended."""
+        """Run the container; record its state in `above` while it runs and when it has ended."""
         progress = flow.begin(self, position, above, self.kind, emit_started=False)
         stage = ContainerRun(step_input, flow, position, progress, before)
         try:
@@ -132,5 +133,5 @@ class Container(RejectUnknownOptions):
         return flow.end(progress, above, made, event)
 
     async def work(self, stage: ContainerRun) -> Ended:
-        """Run the steps that are due. Says that it has begun (`stage.begin`) as soon as it knows what."""
+        """Run the steps that are due. Calls `stage.begin` as soon as these are known."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What the steps of one run share, and what a step is to whoever runs it."""
+"""`WorkflowExecution`: one run of a workflow, as its steps see it. And the protocols of steps and child workflows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from desist.run.events.steps import StepErrorEvent, StepStartedEvent
 from desist.run.events.workflow_base import BaseStepEvent, StepIndex
@@ -23,14 +23,14 @@ from desist.workflow.types import StepInput, StepOutput, StepType
 if TYPE_CHECKING:
     from desist.agent.agent import Agent
 
-__all__ = ["Runnable", "StepPosition", "WorkflowExecution"]
+__all__ = ["ChildWorkflow", "Runnable", "StepPosition", "WorkflowExecution"]
 
 log = logging.getLogger("desist.workflow")
 
 
 @dataclass(slots=True, frozen=True)
 class StepPosition:
-    """Where a step stands among the others."""
+    """The position of a step among the others."""
 
     index: StepIndex
     parent_step_id: str | None = None
@@ -51,20 +51,42 @@ class Runnable(Protocol):
         parent: StepState,
         previous_output: StepOutput | None = None,
     ) -> StepOutput:
-        """Do the step; note it in `parent` while it runs and when it has ended.
+        """Run the step; record its state in `parent` while it runs and when it has ended.
 
-        `previous_output` is what it had made when an earlier run was stopped in it: what finished inside is taken as it
-        is.
+        `previous_output` is the partial output of the run that is continued; the finished work in it is reused.
         """
 
     def children(self) -> Sequence[Runnable]:
         """Return the steps in it."""
 
     def agents(self) -> Iterator[Agent]:
-        """Name the agents in it, so that what they lack is known before anything runs."""
+        """Yield the agents in it, so that they can be checked before the run starts."""
 
     def cleanups(self, output: StepOutput, known: dict[str, Any], *, compensate: bool) -> Iterator[CleanupHook]:
-        """Name the hooks that are due for what it made: its compensation, or what is to be done when interrupted."""
+        """Yield its compensation, or the hooks of an interrupted step."""
+
+
+@runtime_checkable
+class ChildWorkflow(Protocol):
+    """A workflow, as a step runs it."""
+
+    id: str
+    name: str | None
+    steps: list[Runnable]
+
+    def check(self, inside: tuple[object, ...] = ()) -> None:
+        """Raise ConfigurationError if the workflow can't run; see `check_tree`."""
+
+    def open_as_child(
+        self,
+        step_input: StepInput,
+        parent: ParentContext,
+        flow: WorkflowExecution,
+        *,
+        skip: bool,
+        before: Sequence[StepOutput] = (),
+    ) -> Run:
+        """Register a run of this workflow as a child of the current run."""
 
 
 @dataclass(slots=True)
@@ -74,24 +96,25 @@ class WorkflowExecution:
     run: Run
     place: ParentContext
     context: RunContext
-    common: dict[str, Any]  #: what every event carries
-    listened: bool
+    common: dict[str, Any]  #: the fields that all events of the run carry
+    listened: bool  #: whether the events of agents have a reader
     stream_events: bool
-    history: tuple[bool, int] = (False, 0)  #: whether agents are told what the session's last runs said; how many
-    earlier_runs: Mapping[str, Any] = field(default_factory=dict)  #: of agents, by id, of the run that is continued
+    history: tuple[bool, int] = (False, 0)  #: whether agents get the session's last runs, and how many
+    earlier_runs: Mapping[str, Any] = field(default_factory=dict)  #: outputs of agents of the continued run, by run id
     child_runs: list[Any] = field(default_factory=list)
     started_steps: list[tuple[Runnable, StepState]] = field(default_factory=list)  #: in the order in which they began
 
     def with_state(self, state: dict[str, Any]) -> WorkflowExecution:
-        """Return the same run as a branch sees it that has a session state of its own."""
+        """Return this execution for a branch with a session state of its own."""
         place, context = replace(self.place, session_state=state), replace(self.context, session_state=state)
         return replace(self, place=place, context=context)
 
     def check(self) -> None:
-        """Let nothing new start: the run was cancelled, or the branch at hand was stopped by its siblings.
+        """Raise if no new work may start.
 
         Raises:
-            RunCancelled, CancelledError: it must not.
+            RunCancelled: the run was cancelled.
+            CancelledError: the current branch was stopped by its siblings.
         """
         self.run.check()
         if self.branch_cancelled():
@@ -99,14 +122,18 @@ class WorkflowExecution:
 
     @staticmethod
     def branch_cancelled() -> bool:
-        """Whether the branch at hand was stopped by its siblings, though something in it may have swallowed that."""
+        """Return whether the current branch was stopped by its siblings, also if its code swallowed the cancel."""
         branch = current_branch()
         return branch is not None and branch.stop_requested
 
     def begin(
         self, step: Runnable, position: StepPosition, parent: StepState, kind: StepType, *, emit_started: bool = True
     ) -> StepState:
-        """Note that a step begins, and tell it; a container that has to think first tells it later (`told`)."""
+        """Record that a step begins.
+
+        Parameters:
+            emit_started: emit the started event now; a container emits its own, when it knows what it will run.
+        """
         common = {
             **self.common,
             "step_id": step.step_id,
@@ -131,10 +158,10 @@ class WorkflowExecution:
         return progress
 
     def end(self, progress: StepState, parent: StepState, output: StepOutput, event: BaseStepEvent) -> StepOutput:
-        """It has ended: tell it and keep what it made."""
+        """Record the output of a step that has ended, and emit `event`."""
         name = progress.common["step_name"]
 
-        def keep() -> None:
+        def record() -> None:
             parent.open.remove(progress)
             parent.done.append(output)
             progress.output = output
@@ -142,7 +169,7 @@ class WorkflowExecution:
             if parent.forks is not None and not output.cancelled:
                 parent.forks.finished(name)
 
-        self.run.emit(event, keep)
+        self.run.emit(event, record)
         checkpoint_step(self.run, output, parent)
         log.debug("run %s: %s has ended: %s", self.run.run_id, name, event.event, extra=self.run.ids)
         if self.run.spans is not None:
@@ -150,16 +177,16 @@ class WorkflowExecution:
         return output
 
     def fail(self, progress: StepState, parent: StepState, message: str) -> StepOutput:
-        """It has failed: close what is open below it, and keep what was done."""
+        """Record that a step has failed, with the finished work in it; end the open steps below it."""
         progress.merge_branches()
         for event, keep in progress.cancel_open_steps(message):
             self.run.emit(event, keep) if event is not None else self.run.commit(keep)
         return self.end(progress, parent, progress.failed(message), StepErrorEvent(**progress.common, error=message))
 
     def reuse(self, step: Runnable, output: StepOutput, parent: StepState) -> StepOutput:
-        """Take what an earlier run made as made by this one: nothing is told, but it can be undone.
+        """Record the output of an earlier run as this run's. Nothing is emitted, but the step can be compensated.
 
-        It is recorded again: this run may be continued itself.
+        The output is stored again, because this run may be continued too.
         """
 
         def note() -> None:

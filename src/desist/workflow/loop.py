@@ -1,4 +1,4 @@
-"""`Loop`: steps again and again, until they say that it is enough."""
+"""`Loop`: steps that run again and again, until a condition holds."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ __all__ = ["Loop"]
 
 
 class Loop(Container):
-    """Steps that run in rounds. Its content is that of the last step of the last round.
+    """Steps that run in rounds. Its content is the content of the last step of the last round.
 
     Parameters:
         steps: steps, containers, agents, workflows or functions: one round.
-        name: how it is called.
-        description: what it is for.
-        max_iterations: how many rounds at most.
-        end_condition: a function, sync or async, that is given the outputs of each round (`list[StepOutput]`), and may
-            ask for `session_state` and `run_context` by name; true ends the loop. One that raises fails the run.
-        forward_iteration_output: each round begins with what the round before made; else with what the loop was given.
+        name: the name in events and logs.
+        description: its purpose.
+        max_iterations: the maximum number of rounds.
+        end_condition: a function, sync or async, called with the outputs of each round (`list[StepOutput]`), and may
+            ask for `session_state` and `run_context` by name; true ends the loop. An exception fails the run.
+        forward_iteration_output: each round gets the output of the previous round as input; else the input of the loop.
 
     Raises:
-        ConfigurationError: no steps, something that isn't one, or a value that can't be used.
+        ConfigurationError: no steps, an entry of another kind, or a value that can't be used.
     """
 
     kind = StepType.LOOP
@@ -85,7 +85,7 @@ class Loop(Container):
     async def _round(
         self, stage: ContainerRun, step_input: StepInput, number: int, before: list[StepOutput], followed: bool
     ) -> list[StepOutput]:
-        """Run one round; one that an earlier run had finished, and followed by another, is taken as it is."""
+        """Run one round. A round that an earlier run had finished, and followed by another, is reused."""
         if followed:
             return [
                 stage.flow.reuse(step, output, stage.progress) for step, output in zip(self.steps, before, strict=True)

@@ -1,4 +1,4 @@
-"""What each step of a workflow used. Called when a run ends."""
+"""The metrics of each step of a workflow, computed when a run ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["metrics_of"]
 
 
 def metrics_of(outputs: Iterable[StepOutput], found: dict[str, StepMetrics] | None = None) -> dict[str, StepMetrics]:
-    """Return what the steps that made `outputs` used, by name, those inside others too. Rounds of a loop are added."""
+    """Return the metrics of steps by name, also of steps inside others. The rounds of a loop are added up."""
     found = {} if found is None else found
     for output in outputs:
         name = output.step_name or ""
@@ -35,7 +35,7 @@ def _add(step: StepMetrics, output: StepOutput) -> None:
 
 
 def _used(output: StepOutput) -> Iterator[RunMetrics]:
-    """Yield what the agents used that did the step, or what is inside it."""
+    """Yield the metrics of the agents of a step, and of the steps inside it."""
     if isinstance(output.metrics, RunMetrics):
         yield output.metrics
     else:

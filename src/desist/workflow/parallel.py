@@ -1,4 +1,4 @@
-"""`Parallel`: steps side by side."""
+"""`Parallel`: steps that run at the same time."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ __all__ = ["Parallel"]
 
 
 class Parallel(Container):
-    """Steps that run at the same time, each with the same input; ended when the last one has.
+    """Steps that run at the same time, each with the same input. It ends when the last step has ended.
 
-    Its content is that of all branches, each under its name (`=== name ===`), in their order. Each branch works on a
-    copy of the session state; what they changed is merged in their order when all have ended.
+    Its content is the contents of all branches, each under its name (`=== name ===`), in order. Each branch works on a
+    copy of the session state; their changes are merged in order when all have ended.
 
     Parameters:
-        steps: steps, containers, agents, workflows or functions: the branches. A text in the first place is the name.
-        name: how it is called.
-        description: what it is for.
-        siblings: what a branch that fails for good (`on_error="fail"`) does to the others: "cancel" stops them
-            (default); "spare" lets them end first. Either way the run fails then.
+        steps: steps, containers, agents, workflows or functions: the branches. A text as first argument is the name.
+        name: the name in events and logs.
+        description: its purpose.
+        siblings: the effect of a branch that fails the run (`on_error="fail"`) on the others: "cancel" cancels them
+            (default); "spare" lets them end first.
 
     Raises:
-        ConfigurationError: no steps, something that isn't one, or two names.
+        ConfigurationError: no steps, an entry of another kind, or two names.
     """
 
     kind = StepType.PARALLEL
@@ -56,7 +56,7 @@ class Parallel(Container):
         self.siblings = siblings
 
     async def work(self, stage: ContainerRun) -> Ended:
-        """Run all branches and wait for all, whatever happens."""
+        """Run all branches and wait for all of them, also after an error or a cancel."""
         names, count = [step.name for step in self.steps], len(self.steps)
         earlier = self._load_earlier(stage, names)
         forks = BranchStates(stage.flow.place.session_state, names, self.name)
@@ -108,7 +108,7 @@ async def _shielded_branch(branch: Coroutine[Any, Any, StepOutput]) -> StepOutpu
 
 
 def _first_failure(ends: list[StepOutput | Exception]) -> list[StepOutput]:
-    """Return the outputs, or raise the error of the first branch that has one."""
+    """Return the outputs, or raise the error of the first branch that failed."""
     outputs = []
     for end in ends:
         if isinstance(end, Exception):

@@ -1,6 +1,6 @@
-"""`PreviousOutputs`: what the steps before have made, as each step sees it.
+"""`PreviousOutputs`: the outputs of previous steps, as each step sees them.
 
-The views of steps that follow one another share one log: a step costs the same, however many came before it.
+The views of consecutive steps share one log, so that a step costs the same, however many steps came before.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ __all__ = ["PreviousOutputs"]
 
 
 class PreviousOutputs(Mapping[str, StepOutput]):
-    """Outputs by step name, in the order in which they ended; a name that comes again stands where it came last."""
+    """Outputs by step name, in the order in which they ended; a repeated name has its last position."""
 
     __slots__ = ("_count", "_log", "_places")
 
     def __init__(self) -> None:
-        self._log: list[tuple[str, StepOutput, int]] = []  #: name, output, how many names there are up to here
+        self._log: list[tuple[str, StepOutput, int]] = []  #: name, output, number of names up to here
         self._places: dict[str, list[int]] = {}
-        self._count = 0  #: how much of the log is seen from here
+        self._count = 0  #: how much of the log this view has
 
     @classmethod
     def of(cls, made: Mapping[str, StepOutput]) -> PreviousOutputs:
@@ -35,7 +35,7 @@ class PreviousOutputs(Mapping[str, StepOutput]):
         return view
 
     def then(self, name: str, output: StepOutput) -> PreviousOutputs:
-        """Return these outputs and one more. Only the first to go on from here can share the log."""
+        """Return these outputs and one more. Only the first call on a view can share its log."""
         log, places = self._log, self._places
         if self._count < len(log):
             log = log[: self._count]

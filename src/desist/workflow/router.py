@@ -17,19 +17,19 @@ __all__ = ["Router"]
 
 
 class Router(Container):
-    """Choices, and a function that says which of them run, in which order. Its content is that of the last one.
+    """Choices, and a function that selects which of them run, in which order. Its content is that of the last one.
 
     Parameters:
         choices: steps, containers, agents, workflows or functions; a list of them is one choice, a sequence, named
             after its steps: "a + b".
         selector: a function, sync or async, of the `StepInput`. It returns a choice, its name, or a list of these, and
-            may ask for `session_state`, `run_context` and `step_choices` (the list of them) by name. One that raises,
-            or names nothing that can be chosen, fails the run.
-        name: how it is called.
-        description: what it is for.
+            may ask for `session_state`, `run_context` and `step_choices` (the list of them) by name. An exception,
+            or a name that is no choice, fails the run.
+        name: the name in events and logs.
+        description: its purpose.
 
     Raises:
-        ConfigurationError: no choices, something that isn't one, or a selector that can't be asked.
+        ConfigurationError: no choices, an entry of another kind, or a selector that can't be called.
     """
 
     kind = StepType.ROUTER
@@ -50,12 +50,12 @@ class Router(Container):
         self.choices = self.steps
         self.selector = selector
         self._select = Predicate(selector, f"selector= of Router {self.name!r}")
-        self._given = list(given)  # as they were written: a selector may return them
+        self._given = list(given)  # as the program gave them, because a selector may return them
         self._by_name = {step.name: step for step in self.steps}
         self._by_id = {id(one): step for step, raw in zip(self.steps, self._given, strict=True) for one in (step, raw)}
 
     async def work(self, stage: ContainerRun) -> Ended:
-        """Ask, and run what was chosen. An earlier run that had chosen isn't asked again."""
+        """Select, and run the selected steps. The selection of an earlier run is reused."""
         decided = stage.before.chosen if stage.before is not None else None
         if decided is None:
             decided = await self._select.answer(stage.given, stage.flow, step_choices=list(self.steps))
@@ -76,7 +76,7 @@ class Router(Container):
         )
 
     def _named(self, answer: Any) -> Iterator[Runnable]:
-        """Yield the steps that a selector has meant."""
+        """Yield the steps that a selector has returned or named."""
         step = self._by_name.get(answer) if isinstance(answer, str) else self._by_id.get(id(answer))
         if step is not None:
             yield step

@@ -1,4 +1,4 @@
-"""Running steps one after the other, each with what the ones before it made."""
+"""Running steps one after the other, each with the outputs of the previous ones."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ async def run_sequence(
     position: StepPosition | None = None,
     before: Sequence[StepOutput] = (),
 ) -> list[StepOutput]:
-    """Run the steps in their order; stop early where one says so. Return what they made.
+    """Run the steps in order; end early after a step with `stop`. Return their outputs.
 
     Parameters:
-        spot: where the container stands that they are in; None for the workflow itself.
-        before: what an earlier run of these steps made before it was stopped, in their order. What finished is taken
-            as it is; the first that didn't runs again, with what had finished inside it; those after it run anew.
+        spot: the position of the container around the steps; None for the workflow itself.
+        before: the outputs of an earlier, interrupted run of these steps, in order. Finished steps are reused; the
+            first unfinished step runs again, with the finished work inside it.
 
     Raises:
-        ConfigurationError: `before` is of other steps than these.
+        ConfigurationError: `before` has the outputs of other steps.
     """
     _check_before(steps, before, above.common.get("step_name"))
     outputs: list[StepOutput] = []
@@ -64,7 +64,7 @@ def next_input(step_input: StepInput, name: str, output: StepOutput) -> StepInpu
 
 
 def child_position(number: int, outer: StepPosition | None, above: StepState, flow: WorkflowExecution) -> StepPosition:
-    """Return where the step stands that is the `number`-th in the container at `outer`, or in the workflow."""
+    """Return the position of the `number`-th step in the container at `outer`, or in the workflow."""
     if outer is None:
         return StepPosition(number, flow.place.step_id, flow.place.nested_depth)
     prefix = outer.index if isinstance(outer.index, tuple) else (outer.index,)
@@ -72,14 +72,14 @@ def child_position(number: int, outer: StepPosition | None, above: StepState, fl
 
 
 def _both(had: list[object] | None, made: list[object] | None) -> list[object] | None:
-    """Append what a step made; what it only passed on stands there once."""
+    """Append the media of a step's output; media that the step only passed on are not repeated."""
     if not made or made is had:
         return had
     return [*(had or ()), *(item for item in made if not any(item is known for known in had or ()))]
 
 
 def _check_before(steps: Sequence[Runnable], before: Sequence[StepOutput], where: str | None) -> None:
-    """Refuse outputs of other steps: the workflow has changed since."""
+    """Raise if outputs are of other steps, because the workflow has changed."""
     place = f"{where!r}" if where else "the workflow"
     for number, output in enumerate(before):
         if number >= len(steps):

@@ -1,11 +1,11 @@
-"""`Step`: one agent, function or nested workflow, tried again where that may help."""
+"""`Step`: one agent, function or nested workflow, with retries."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from desist.agent.agent import Agent
 from desist.calls.base import InterruptMode
@@ -13,51 +13,49 @@ from desist.exceptions import ConfigurationError, StepError
 from desist.run.events.steps import StepCompletedEvent, StepOutputEvent, StepProgressEvent
 from desist.run.execution.cleanup import CleanupHook, bind_hook, check_hook
 from desist.run.options.idempotency import set_work_key
-from desist.run.options.strict import RejectUnknownOptions
+from desist.run.options.strict import reject_unknown_options
 from desist.tools.isolation import Isolation
 from desist.workflow.child_run import run_child
-from desist.workflow.execution import Runnable, StepPosition, WorkflowExecution
+from desist.workflow.execution import ChildWorkflow, Runnable, StepPosition, WorkflowExecution
 from desist.workflow.step_function import StepFunction, call_function
 from desist.workflow.step_state import StepState
 from desist.workflow.types import OnError, StepInput, StepOutput, StepType
 
-if TYPE_CHECKING:
-    from desist.workflow.workflow import Workflow
-
 __all__ = ["Step"]
 
 
-class Step(RejectUnknownOptions):
+@reject_unknown_options
+class Step:
     """One piece of work in a workflow.
 
     Parameters:
-        name: how it is called; the name of the agent, function or workflow if None.
-        agent: who does it, or:
-        workflow: a workflow that does it, as a run inside this one, or:
+        name: the name in events and logs; that of the agent, function or workflow if None.
+        agent: the agent that does the work, or:
+        workflow: a workflow that does the work, as a child run, or:
         executor: a function of a `StepInput`, sync or async, plain or a generator. It may also ask, by name, for
             `session_state`, `run_context`, `dependencies`, `cancel_token`. It returns a `StepOutput` or any value.
-        description: what it is for.
-        step_id: a stable id; made anew if None.
-        max_retries: how often it is tried again after an error that says that this may help.
+        description: its purpose.
+        step_id: a stable id; a new one if None.
+        max_retries: how often the step is tried again after an error that is retryable.
         skip_on_failure: another way to say on_error="skip".
-        on_error: "skip" records a failure and goes on (default); "fail" ends the run.
-        on_cancel: a function that cleans up when this step is interrupted; it is given the `StepOutput` with what was
-            done by then. Or "skip": when this step's agent or workflow alone is cancelled (`scope="run"`), go on with
+        on_error: "skip" records a failure and runs the next step (default); "fail" ends the run.
+        on_cancel: a function that cleans up when this step is interrupted, called with the partial
+            `StepOutput`. Or "skip": when this step's agent or workflow alone is cancelled (`scope="run"`), run
             the next step instead of cancelling the workflow.
-        compensate: a function that undoes this step; it is given its `StepOutput`. Called when a run is cancelled
+        compensate: a function that undoes this step, called with its `StepOutput`. Called when a run is cancelled
             with `compensate=True`, for each step that has begun, the last one first.
-        timeout: seconds after which the step fails, as `on_error` says. The workflow isn't cancelled by that.
-        isolation: "process" runs a sync executor in a process of its own, which a cancel kills whatever it does. The
-            function, what it asks for and what it returns are pickled; it works on copies.
+        timeout: seconds after which the step fails, as `on_error` says. The workflow is not cancelled.
+        isolation: "process" runs a sync executor in a worker process, which a cancel kills. The function, its
+            arguments and its result are pickled; it works on copies.
         grace: seconds between SIGTERM and SIGKILL for such a process; None: the grace of the run.
-        interrupt: how a cancel may stop a sync executor: "auto", by all means; "cooperative", by its token only;
-            "never", not at all: the run waits for it, unless the cancel is forced.
-        add_workflow_history: tell the agent what was asked and answered in the session's last runs; None: as the
-            workflow says. A function finds it in its `StepInput`.
-        num_history_runs: in how many.
+        interrupt: how a cancel may stop a sync executor: "auto", in every way; "cooperative", by its token only;
+            "never", not at all: the run waits for the executor, unless the cancel is forced.
+        add_workflow_history: give the agent the inputs and answers of the session's last runs; None: as set on the
+            workflow. A function finds them in its `StepInput`.
+        num_history_runs: how many runs that is.
 
     Raises:
-        ConfigurationError: no executor, or more than one, or one that can't run as asked.
+        ConfigurationError: no executor, more than one, or an option that the executor doesn't support.
     """
 
     def __init__(
@@ -66,7 +64,7 @@ class Step(RejectUnknownOptions):
         agent: Agent | None = None,
         executor: Callable[..., Any] | None = None,
         *,
-        workflow: Workflow | None = None,
+        workflow: ChildWorkflow | None = None,
         description: str | None = None,
         step_id: str | None = None,
         max_retries: int = 3,
@@ -96,8 +94,8 @@ class Step(RejectUnknownOptions):
             raise ConfigurationError(
                 f"isolation=, grace= and interrupt= of step {name!r} are for executor=, not {what}"
             )
-        self.agent = agent
-        self.workflow = workflow
+        self.agent: Agent | None = agent
+        self.workflow: ChildWorkflow | None = workflow
         self.function = (
             StepFunction(executor, isolation=isolation, interrupt=interrupt, grace=grace)
             if executor is not None
@@ -125,18 +123,18 @@ class Step(RejectUnknownOptions):
         return f"<Step {self.name}>"
 
     def children(self) -> Sequence[Runnable]:
-        """Return the steps of its workflow, if it is one."""
+        """Return the steps of the nested workflow, if there is one."""
         return self.workflow.steps if self.workflow is not None else ()
 
     def agents(self) -> Iterator[Agent]:
-        """Name the agent, if it is one, and those of its workflow."""
+        """Yield the agent, and those of the nested workflow."""
         if self.agent is not None:
             yield self.agent
         for step in self.children():
             yield from step.agents()
 
     def cleanups(self, output: StepOutput, known: dict[str, Any], *, compensate: bool) -> Iterator[CleanupHook]:
-        """Name the hooks that are due for what it made: its compensation, or what is to be done when interrupted."""
+        """Yield its compensation, or the hook of an interrupted step."""
         if compensate and self.compensate is not None:
             yield bind_hook(self.name, "compensate", self.compensate, output, known)
         elif not compensate and output.cancelled and callable(self.on_cancel):
@@ -150,7 +148,7 @@ class Step(RejectUnknownOptions):
         above: StepState,
         before: StepOutput | None = None,
     ) -> StepOutput:
-        """Do the step; note it in `above` while it runs and when it has ended."""
+        """Run the step; record its state in `above` while it runs and when it has ended."""
         kind, executor_type = self._kind()
         progress = flow.begin(self, position, above, kind)
         worker = self.agent or self.workflow
@@ -197,8 +195,8 @@ class Step(RejectUnknownOptions):
                 last = attempt == self.max_retries or not getattr(error, "retryable", True)
                 if last or flow.branch_cancelled():
                     raise
-                words = f"attempt {attempt + 1} of {self.max_retries + 1} failed: {error or type(error).__name__}"
-                event = StepProgressEvent(**progress.common, attempt=attempt + 2, content=words)
+                message = f"attempt {attempt + 1} of {self.max_retries + 1} failed: {error or type(error).__name__}"
+                event = StepProgressEvent(**progress.common, attempt=attempt + 2, content=message)
                 flow.run.emit(event, progress.content_pieces.clear)
         raise AssertionError("unreachable")
 
@@ -220,17 +218,17 @@ class Step(RejectUnknownOptions):
         self, error: BaseException, flow: WorkflowExecution, progress: StepState, above: StepState
     ) -> StepOutput:
         """Record the failure; go on, or fail the run."""
-        words = str(error) or type(error).__name__
-        output = flow.fail(progress, above, words)
+        message = str(error) or type(error).__name__
+        output = flow.fail(progress, above, message)
         if self.on_error is OnError.skip:
             return output
-        failure = error if isinstance(error, StepError) else StepError(f"step {self.name!r}: {words}")
-        failure.retryable = False  # whoever runs this workflow need not try again what was tried
+        failure = error if isinstance(error, StepError) else StepError(f"step {self.name!r}: {message}")
+        failure.retryable = False  # the outer step must not repeat the retries
         raise failure from (None if failure is error else error)
 
 
 def _check_work(name: str | None, **work: Any) -> None:
-    """A step has exactly one of an agent, an executor, a workflow, and it is what it is given as."""
+    """Check that a step has exactly one of an agent, an executor, a workflow, of the right type."""
     given = [f"{key}=" for key, value in work.items() if value is not None]
     if len(given) != 1:
         how = f"both {' and '.join(given)}" if given else "neither agent= nor executor= nor workflow="
@@ -240,7 +238,7 @@ def _check_work(name: str | None, **work: Any) -> None:
         raise ConfigurationError(f"agent= of step {name!r} must be an Agent, not {agent!r:.80}")
     if executor is not None and not callable(executor):
         raise ConfigurationError(f"executor= of step {name!r} must be callable, not {executor!r:.80}")
-    if workflow is not None and not hasattr(workflow, "open_as_child"):
+    if workflow is not None and not isinstance(workflow, ChildWorkflow):
         raise ConfigurationError(f"workflow= of step {name!r} must be a Workflow, not {workflow!r:.80}")
 
 

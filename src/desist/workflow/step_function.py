@@ -1,6 +1,6 @@
-"""Calling a function of the user's: sync or async, plain or a generator, with the parameters that it asks for by name.
+"""Calling user functions: sync or async, plain or generators, with the parameters that they ask for by name.
 
-Called by steps, by containers that ask a question (`Predicate`), and by a workflow whose `steps` is a function.
+Called by steps, by containers that decide something (`Predicate`), and by a workflow whose `steps` is a function.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from desist.workflow.types import StepOutput
 
 __all__ = ["Predicate", "StepFunction", "call_function", "function_name"]
 
-#: How deep the outputs may be nested that a function returns.
+#: The maximum nesting of outputs that a function returns.
 MAX_OUTPUTS = 32
-#: What a function may ask for by name, beside what it is about.
+#: The parameters that a function may ask for by name, besides its input.
 _KNOWN = ("session_state", "run_context", "cancel_token", "dependencies")
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """Return what a function, partial or callable object is called."""
+    """Return the name of a function, partial or callable object."""
     while isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__name__", None) or type(function).__name__
 
 
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what `inspect` can look at: the `__call__` of an object, the function of a partial."""
+    """Return the function to inspect: the `__call__` of an object, the function of a partial."""
     while isinstance(function, functools.partial):
         function = function.func
     if inspect.isroutine(function):
@@ -50,7 +50,7 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class StepFunction:
-    """A step's function, looked at once."""
+    """A step's function, inspected once."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class StepFunction:
             raise ConfigurationError(f"{whose}: grace={self.grace!r} needs isolation='process'")
 
     def arguments(self, flow: WorkflowExecution, **more: Any) -> dict[str, Any]:
-        """Return what the function asks for by name, beside its input; `more` is known here alone."""
+        """Return the arguments that the function asks for by name; `more` are those of the caller."""
         known = {
             "session_state": flow.context.session_state,
             "run_context": flow.context,
@@ -93,7 +93,7 @@ class StepFunction:
         return {name: value for name, value in known.items() if name in self.wanted}
 
     async def invoke(self, begin: Callable[[], Any], *, is_async: bool) -> Any:
-        """Call `begin`, which calls the function, where it belongs; and wait for what it returns, if it must be."""
+        """Call `begin` in a thread or on the loop, and await its result if it is awaitable."""
         made = await call_user_code(begin, name=self.name, is_async=is_async, interrupt=self.interrupt)
         if inspect.isawaitable(made):
             waiting = made
@@ -104,7 +104,7 @@ class StepFunction:
 async def call_function(
     call: StepFunction, args: tuple[Any, ...], arguments: dict[str, Any], flow: WorkflowExecution, progress: StepState
 ) -> StepOutput:
-    """Call it and return what it made. Sync functions run in a worker thread, or in a process if the step says so."""
+    """Call the function and return its output. Sync functions run in a thread or worker process."""
     pieces = _GeneratorOutput(flow, progress)
     if call.isolation == "process":
         return await _call_isolated(call, args, arguments, pieces)
@@ -152,7 +152,7 @@ async def _drain_async(items: AsyncIterator[Any], pieces: _GeneratorOutput) -> N
 
 
 class _GeneratorOutput:
-    """What a generator yields: events pass through, a StepOutput or a run's output is the result, the rest is text."""
+    """Handle a yielded value: an event is emitted, a StepOutput or run output is the result, other values are text."""
 
     def __init__(self, flow: WorkflowExecution, progress: StepState) -> None:
         self._flow, self._progress = flow, progress
@@ -181,11 +181,11 @@ def _as_output(made: Any) -> StepOutput:
     if not isinstance(made, StepOutput):
         return StepOutput(content=made)
     _check_depth(made)
-    return copy.copy(made)  # the function may return what another step made, or one object again and again
+    return copy.copy(made)  # the function may return the output of another step, or the same object again
 
 
 def _check_depth(made: StepOutput) -> None:
-    """Raise `ConfigurationError` if outputs are nested so deep in one another that they couldn't be stored and read."""
+    """Raise `ConfigurationError` if outputs are nested too deep to be stored and read."""
     level = {id(made): made}
     for _ in range(MAX_OUTPUTS + 1):
         level = {id(one): one for output in level.values() for one in output.steps or () if isinstance(one, StepOutput)}
@@ -197,14 +197,15 @@ def _check_depth(made: StepOutput) -> None:
 
 
 class Predicate:
-    """A function of the user's that decides something for a container: an evaluator, a selector, an end condition.
+    """A user function that decides something for a container: an evaluator, a selector, an end condition.
 
     Parameters:
-        function: sync or async; it is given what it decides about, if it takes that, and what it asks for by name.
-        what: what it is called in errors, as "evaluator= of Condition 'x'".
+        function: sync or async, called with the value to decide about, if it has a parameter for it, and with the
+            parameters that it asks for by name.
+        what: its description in errors, as "evaluator= of Condition 'x'".
 
     Raises:
-        ConfigurationError: it can't be called, or is a generator; an expression in a string isn't supported.
+        ConfigurationError: not a callable, or a generator; an expression in a string is not supported.
     """
 
     def __init__(self, function: Any, what: str) -> None:
@@ -220,10 +221,10 @@ class Predicate:
             raise ConfigurationError(f"{what} must return its answer: {self._call.name!r} is a generator")
 
     async def answer(self, subject: Any, flow: WorkflowExecution, **more: Any) -> Any:
-        """Ask it, wherever it belongs.
+        """Call the function, in a thread or on the loop.
 
         Raises:
-            StepError: it raised; the message names the container. Not tried again.
+            StepError: the function raised; the message names the container. Not retryable.
         """
         call = self._call
         arguments = call.arguments(flow, **more)

@@ -1,4 +1,4 @@
-"""What may stand in a list of steps, what it becomes, and what can be known of it before anything runs."""
+"""Converting and checking lists of steps."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any, NoReturn
 
 from desist.agent.agent import Agent
 from desist.exceptions import ConfigurationError
-from desist.workflow.execution import Runnable
+from desist.workflow.execution import ChildWorkflow, Runnable
 from desist.workflow.step import Step
 
 __all__ = ["MAX_NESTED", "check_tree", "coerce_steps"]
 
-#: How deep containers and workflows may be nested: what they make is nested as deep, and must be stored and read.
+#: The maximum nesting of containers and workflows: their outputs are nested as deep, and must be stored and read.
 MAX_NESTED = 32
 
 
 def coerce_steps(entries: Any, where: str, label: str = "steps") -> list[Runnable]:
-    """Return the entries as steps: steps and containers as they are, anything else that can work as a step of its name.
+    """Return the entries as steps: an agent, workflow or function becomes a step of its name.
 
     Raises:
-        ConfigurationError: an entry is something else, or is in the list twice by name; the message says where.
+        ConfigurationError: an entry of another kind, or two entries of one name; the message says where.
     """
     if isinstance(entries, str | bytes) or not isinstance(entries, Sequence):
         raise ConfigurationError(f"{label}= of {where} must be a list, not {entries!r:.80}")
@@ -38,9 +38,9 @@ def coerce_steps(entries: Any, where: str, label: str = "steps") -> list[Runnabl
 
 
 def _is_deeper(steps: Sequence[Runnable], most: int) -> bool:
-    """Whether more than `most` containers and workflows are inside of one another here.
+    """Return whether more than `most` containers and workflows are nested in one another.
 
-    One that contains itself, by a later change, isn't deep: `check_tree` has a better word for that.
+    A container that contains itself, after a later change, is not reported here but by `check_tree`.
     """
     level = {id(step): step for step in steps}
     seen = set(level)
@@ -66,7 +66,7 @@ def _as_step(entry: Any, number: int, where: str) -> Runnable:
         return step
     if isinstance(entry, Agent):
         return Step(agent=entry)
-    if made and hasattr(entry, "open_as_child"):
+    if made and isinstance(entry, ChildWorkflow):
         return Step(workflow=entry)
     if made and callable(entry):
         return Step(executor=entry)
@@ -78,11 +78,11 @@ def _as_step(entry: Any, number: int, where: str) -> Runnable:
 
 
 def check_tree(steps: Sequence[Runnable], where: str, inside: tuple[object, ...] = ()) -> None:
-    """Find out what is wrong with steps and all that is in them, before anything runs.
+    """Check steps and everything inside them, before a run.
 
     Parameters:
-        where: whose steps these are, in words.
-        inside: the steps and workflows that they are inside of.
+        where: the owner of the steps, for the message.
+        inside: the steps and workflows around them.
 
     Raises:
         ConfigurationError: a workflow or container contains itself, is empty or nested too deep, or an agent lacks

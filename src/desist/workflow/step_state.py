@@ -1,7 +1,7 @@
-"""How far a step is: what has finished below it, what it has said. A cancel reads it and changes nothing that is done.
+"""`StepState`: the progress of a step: finished steps inside it, and its text so far.
 
-One `StepState` a step that runs, in a tree like the steps'. Changed only through the run (`emit`, `commit`), so that
-nothing is added after the outcome is decided.
+Each running step has a `StepState`, in a tree like the tree of the steps. Changed only through the run
+(`emit`, `commit`), so that nothing is added after the cancel decision.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ __all__ = ["StepState"]
 
 @dataclass(slots=True, eq=False)
 class StepState:
-    """A step that has begun and not ended."""
+    """A step that has begun."""
 
-    common: dict[str, Any]  #: what its events carry
+    common: dict[str, Any]  #: the fields that its events carry
     step_type: str
-    above: StepState | None = None  #: what it stands in
+    above: StepState | None = None  #: the step around it
     executor_type: str | None = None
     executor_name: str | None = None
-    started_event_sent: bool = False  #: its first event is out; a cancel that comes before has nothing to close
-    done: list[StepOutput] = field(default_factory=list)  #: what finished below it
+    started_event_sent: bool = False  #: whether its started event was emitted; else a cancel emits no end
+    done: list[StepOutput] = field(default_factory=list)  #: outputs of finished steps below
     open: list[StepState] = field(default_factory=list)
-    content_pieces: list[str] = field(default_factory=list)  #: pieces of a function's text
-    output: StepOutput | None = None  #: what it made, once it has ended
-    child_output: Any = None  #: the output of the agent's or workflow's run that does the step
-    child_body: RunBody | None = None  #: of that run
-    child_begun: list[Any] = field(default_factory=list)  #: what has begun in the workflow's run that does the step
-    chosen: list[str] | None = None  #: what a Condition or Router has decided
-    forks: BranchStates | None = None  #: of a Parallel: the state of each branch
-    round: int = 0  #: of a Loop: which one it is in, from 1 on
+    content_pieces: list[str] = field(default_factory=list)  #: text that a function has yielded
+    output: StepOutput | None = None  #: its output, once it has ended
+    child_output: Any = None  #: the output of its child run
+    child_body: RunBody | None = None  #: the body of its child run
+    child_begun: list[Any] = field(default_factory=list)  #: the started steps of its child workflow
+    chosen: list[str] | None = None  #: the decision of a Condition or Router
+    forks: BranchStates | None = None  #: of a Parallel: the session states of its branches
+    round: int = 0  #: of a Loop: the number of the current round, from 1 on
     began_at: float = field(default_factory=time.monotonic)  #: seconds of `time.monotonic`
 
     def path(self) -> str:
-        """Return its place for an idempotency key: `1-check`, and in the second round of a Loop `0-Loop#2.1-check`."""
+        """Return its path for an idempotency key: `1-check`; in the second round of a Loop, `0-Loop#2.1-check`."""
         index = self.common.get("step_index", 0)
         own = (
             f"{index[-1] if isinstance(index, tuple) else index}-{escape_key_part(self.common.get('step_name') or '')}"
@@ -57,7 +57,7 @@ class StepState:
         return f"{above.path()}{f'#{above.round}' if above.round else ''}.{own}"
 
     def partial(self) -> Any:
-        """Return what it has said by now."""
+        """Return the content that has arrived so far."""
         if self.child_output is not None:
             told = self.child_output.content
             return told if told is not None or self.child_body is None else self.child_body.partial_content()
@@ -71,7 +71,7 @@ class StepState:
         return told[-1] if told else None
 
     def interrupted(self) -> StepOutput:
-        """Return the step as a cancel leaves it: finished parts as they are, itself cancelled."""
+        """Return the output of a cancelled step, with the finished steps inside it."""
         below = [*self.done, *(child.interrupted() for child in self.open)]
         if self.forks is not None:
             below = self.forks.in_order(below, lambda output: output.step_name)
@@ -93,22 +93,22 @@ class StepState:
         )
 
     def failed(self, message: str) -> StepOutput:
-        """Return the step as an error leaves it."""
+        """Return the output of a failed step."""
         output = self.interrupted()
         output.cancelled, output.error = False, message
         return output
 
     def merge_branches(self) -> None:
-        """Nothing finishes below it any more: let what finished in branches count, the innermost first."""
+        """Merge the states of finished branches, the innermost first. Called when nothing runs below any more."""
         for child in self.open:
             child.merge_branches()
         if self.forks is not None:
             self.forks.merge()
 
     def cancel_open_steps(self, reason: str | None) -> Iterator[tuple[StepCancelledEvent | None, Callable[[], None]]]:
-        """Close what is open below it, the innermost first: for each the event, if any, and what moves it to `done`.
+        """Yield for each open step below, the innermost first, its event or None and a function that ends it.
 
-        Each move must be made before the next one is asked for.
+        The function must be called before the next pair is requested.
         """
         for child in list(self.open):
             yield from child.cancel_open_steps(reason)

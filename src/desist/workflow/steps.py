@@ -1,4 +1,4 @@
-"""`Steps`: some steps under one name."""
+"""`Steps`: a sequence of steps under one name."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Steps(Container):
     """A sequence of steps that is itself a step. Its content is that of the last one.
 
     Parameters:
-        name: how it is called.
-        description: what it is for.
+        name: the name in events and logs.
+        description: its purpose.
         steps: steps, containers, agents, workflows or functions.
 
     Raises:
-        ConfigurationError: no steps, or something that isn't one.
+        ConfigurationError: no steps, or an entry of another kind.
     """
 
     kind = StepType.STEPS
@@ -33,7 +33,7 @@ class Steps(Container):
         super().__init__(name, description, steps or [])
 
     async def work(self, stage: ContainerRun) -> Ended:
-        """Run the steps in their order."""
+        """Run the steps in order."""
         count = len(self.steps)
         stage.begin(self.started, steps_count=count)
         outputs = await stage.sequence(self.steps)

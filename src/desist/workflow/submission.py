@@ -1,7 +1,7 @@
-"""Leaving a run to the workers: `Submission` is a base of `Workflow`.
+"""Queueing runs for workers. `Workflow.submit`, `submitted` and `open_from_queue` are the public methods.
 
-What is submitted travels as the workflow's id and JSON, through the database that workers share. It knows nothing of
-who drives: a worker finds the record, and opens the run as `open_from_queue` says.
+A queued run is the id of its workflow and JSON, in the database that the workers share. A worker claims the record and
+opens the run with `open_from_queue`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import Any, Protocol
 
 from desist.exceptions import ConfigurationError, UnsupportedError
-from desist.run.component.awaitable import awaitable
+from desist.run.component.continuation import ContinuationOpener
 from desist.run.component.options import WorkflowOptions, validate_options
 from desist.run.component.submitted_run import SubmittedRun
 from desist.run.execution.run import Run, new_id
@@ -23,7 +23,6 @@ from desist.run.outputs.input import check_input
 from desist.run.outputs.workflow import WorkflowRunOutput
 from desist.run.records.json_values import to_json_value
 from desist.run.storage.queue_store import ClaimedRun, queue_store
-from desist.run.storage.store import RunStore
 from desist.run.storage.values import StoredRun
 from desist.workflow.validation import checked_input
 
@@ -31,100 +30,78 @@ __all__ = ["Submission"]
 
 log = logging.getLogger("desist.run")
 
-#: What of a run's options can't be written down for another process, and why.
-_STAYS = {
-    "on_cancel": "a function can't travel: give it to the Workflow",
-    **dict.fromkeys(("images", "videos", "audio", "files"), "media can't travel: put where they are into the input"),
+#: The options of a run that can't be sent to another process, and why.
+_NOT_SENDABLE = {
+    "on_cancel": "a function can't be sent to another process: give it to the Workflow",
+    **dict.fromkeys(
+        ("images", "videos", "audio", "files"),
+        "media can't be sent to another process: put URLs or paths into the input",
+    ),
 }
 _BUDGET = ("tokens", "tool_calls", "model_calls", "cost")
 
 
-class Submission:
-    """What a workflow can do with runs that workers drive."""
+class Submittable(ContinuationOpener, Protocol):
+    """What `Submission` needs of a workflow."""
 
     id: str
     name: str | None
     on_crash: str
     input_schema: type[Any] | None
 
-    @property
-    def store(self) -> RunStore:
-        """Where runs are recorded."""
-        raise NotImplementedError
-
     def check(self) -> None:
-        """Find out what would keep it from running."""
-        raise NotImplementedError
+        """Raise ConfigurationError if the workflow can't run."""
 
-    def _parent_context(self, options: dict[str, Any]) -> ParentContext:
-        raise NotImplementedError
+    def parent_context(self, options: Mapping[str, Any]) -> ParentContext:
+        """Return the context of a new run."""
 
-    def _open_continuation(
-        self, earlier: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None, replay: bool = False
-    ) -> Run:
-        raise NotImplementedError
 
-    def submit(self, input: Any = None, **options: Unpack[WorkflowOptions]) -> SubmittedRun:
-        """Leave a run to the workers that have this workflow; return at once, with what stops it and waits for it.
+class Submission:
+    """Queues runs of one workflow for workers, and opens queued runs in workers."""
 
-        It is durable when this returns: it waits, `PENDING`, until a worker takes it, however long that takes. Workers
-        are started with `desist worker`, or are a `desist.engine.Worker` of some process.
+    def __init__(self, workflow: Submittable) -> None:
+        self._workflow = workflow
 
-        Parameters:
-            input: as for `run`; a pydantic object travels as its fields.
-            options: as for `run`, if JSON can hold them. `timeout` counts from the start of the run, `deadline` from
-                now on. Of a `budget`, `cost` can't travel: it needs a function.
-
-        Returns:
-            SubmittedRun: with `run_id`, `status`, `wait`, `result`, `cancel`; `await` it for the output.
-
-        Raises:
-            ConfigurationError: the workflow has no database that processes share, or something can't travel.
-            UnsupportedError: an option that desist doesn't have, or that can't travel.
-            RunIdInUseError: there is a run with this id, live or ended.
-            StoreError: it isn't known to be recorded.
-        """
-        what, where = f"workflow {self.id!r}", "Workflow.submit()"
-        store = queue_store(self.store)
+    def submit(self, input: Any, options: Mapping[str, Any]) -> SubmittedRun:
+        """Check and queue a run; see `Workflow.submit`."""
+        workflow = self._workflow
+        what, where = f"workflow {workflow.id!r}", "Workflow.submit()"
+        store = queue_store(workflow.store)
         if store is None:
             raise ConfigurationError(f"submit() of {what} needs a database that its workers share: db=PostgresDb(...)")
-        given = validate_options(where, options, WorkflowOptions)
-        for name, why in _STAYS.items():
-            if given[name] is not None:
+        checked = validate_options(where, options, WorkflowOptions)
+        for name, why in _NOT_SENDABLE.items():
+            if checked[name] is not None:
                 raise UnsupportedError(f"{where} can't take {name}=: {why}")
         check_input(input, what, required=False)
-        asked = _require_json(checked_input(self.input_schema, input, what), f"the input of {what}")
-        self.check()
-        run = self._queued(asked, given)
-        store.queue_run(run, _packed(given, where))
+        sendable = _require_json(checked_input(workflow.input_schema, input, what), f"the input of {what}")
+        workflow.check()
+        run = self._queued(sendable, checked)
+        store.queue_run(run, _packed(checked, where))
         log.info("workflow run %s waits for a worker", run.run_id, extra={"run_id": run.run_id})
-        return SubmittedRun(run.run_id, store=store, workflow_id=self.id, session_id=run.session_id)
+        return SubmittedRun(run.run_id, store=store, workflow_id=workflow.id, session_id=run.session_id)
 
-    asubmit = awaitable(submit)
-
-    def submitted(self, run_id: str) -> SubmittedRun:
-        """Return what stops and waits for a run of this workflow that was submitted before, here or elsewhere.
-
-        Raises:
-            ConfigurationError: there is no such run, or no database that processes share.
-        """
-        store = queue_store(self.store)
+    def find(self, run_id: str) -> SubmittedRun:
+        """Return the handle of a run that was submitted before."""
+        workflow = self._workflow
+        store = queue_store(workflow.store)
         found = store.load_run(run_id) if store is not None else None
-        if store is None or found is None or found.owner_id != self.id:
-            raise ConfigurationError(f"there is no run {run_id!r} of workflow {self.id!r} in its database")
-        return SubmittedRun(run_id, store=store, workflow_id=self.id, session_id=found.session_id)
+        if store is None or found is None or found.owner_id != workflow.id:
+            raise ConfigurationError(f"there is no run {run_id!r} of workflow {workflow.id!r} in its database")
+        return SubmittedRun(run_id, store=store, workflow_id=workflow.id, session_id=found.session_id)
 
     def _queued(self, input: Any, options: dict[str, Any]) -> StoredRun:
-        """Return the run as it is recorded while it waits."""
-        place, run_id = self._parent_context(options), options["run_id"] or new_id()
+        """Return the run as it is stored while it is queued."""
+        workflow = self._workflow
+        parent, run_id = workflow.parent_context(options), options["run_id"] or new_id()
         output = WorkflowRunOutput(
             input=input,
-            workflow_id=self.id,
-            workflow_name=self.name,
+            workflow_id=workflow.id,
+            workflow_name=workflow.name,
             run_id=run_id,
-            session_id=place.session_id,
-            user_id=place.user_id,
-            metadata=_require_json(place.metadata, "metadata="),
+            session_id=parent.session_id,
+            user_id=parent.user_id,
+            metadata=_require_json(parent.metadata, "metadata="),
             additional_data=_require_json(options["additional_data"], "additional_data="),
         )
         return StoredRun(
@@ -133,33 +110,31 @@ class Submission:
             status=output.status,
             output=output,
             root_run_id=run_id,
-            session_id=place.session_id,
-            owner_id=self.id,
-            user_id=place.user_id,
-            resumable=self.on_crash == "resume",
+            session_id=parent.session_id,
+            owner_id=workflow.id,
+            user_id=parent.user_id,
+            resumable=workflow.on_crash == "resume",
         )
 
     # -- for workers
 
-    def open_from_queue(self, claimed: ClaimedRun) -> Run:
-        """Register a run that this process has taken, and that is to be started here. For workers.
-
-        Raises:
-            DesistError: it can't go on: the steps are others now, or the input doesn't fit any more.
-        """
+    def open(self, claimed: ClaimedRun) -> Run:
+        """Register a claimed run, to be started here; see `Workflow.open_from_queue`."""
         run_id = claimed.run.run_id
-        given = {"run_id": run_id, **_unpacked(claimed.options)}
-        options = validate_options("Workflow.submit()", given, WorkflowOptions)
-        if claimed.run.options is not None:  # it has begun before: its limits are those that it was started with
+        values = {"run_id": run_id, **_unpacked(claimed.options)}
+        options = validate_options("Workflow.submit()", values, WorkflowOptions)
+        if claimed.run.options is not None:  # started before: the limits of the first start hold
             options["kept"] = claimed.run.options.with_price(None)
         options["first_event"] = claimed.run.next_event
-        run = self._open_continuation(claimed.run.output, options, stream=True, stream_events=True, replay=True)
-        run.body.output.continued_from = None  # it is the same run
+        run = self._workflow.open_continuation(
+            claimed.run.output, options, stream=True, stream_events=True, replay=True
+        )
+        run.body.output.continued_from = None  # the same run, not a new one that continues it
         return run
 
 
 def _packed(options: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the options that aren't part of the record, as JSON can hold them."""
+    """Return the options that are not part of the stored run, as JSON values."""
     packed: dict[str, Any] = {}
     for name in ("session_state", "dependencies"):
         if options[name] is not None:
@@ -172,7 +147,7 @@ def _packed(options: Mapping[str, Any], where: str) -> dict[str, Any]:
     budget: Budget | None = options["budget"]
     if budget is not None:
         if budget.price is not None:
-            raise UnsupportedError(f"{where} can't take a budget with price=: a function can't travel")
+            raise UnsupportedError(f"{where} can't take a budget with price=: a function can't be stored")
         packed["budget"] = {name: getattr(budget, name) for name in _BUDGET if getattr(budget, name) is not None}
     return packed
 
@@ -183,22 +158,22 @@ def _unpacked(packed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _require_json(value: Any, what: str) -> Any:
-    """Return a value made of what JSON has.
+    """Return a value as JSON values.
 
     Raises:
-        ConfigurationError: something in it would arrive as something else; the message says what and where.
+        ConfigurationError: a part of the value would change its type or value; the message says which.
     """
     made = to_json_value(value)
     wrong = _changed(value.model_dump(mode="json") if hasattr(value, "model_dump") else value, made, "")
     if wrong:
         raise ConfigurationError(
-            f"{what} can't travel to another process: {wrong}. Give text, numbers, lists and dicts"
+            f"{what} can't be sent to another process: {wrong}. Give text, numbers, lists and dicts"
         )
     return made
 
 
 def _changed(value: Any, made: Any, path: str) -> str | None:
-    """Say which part of a value isn't what became of it, or None."""
+    """Return a description of the first part of a value that differs from its JSON value, or None."""
     if isinstance(value, dict) and isinstance(made, dict):
         for key, item in value.items():
             if not isinstance(key, str):

@@ -1,4 +1,4 @@
-"""The last event of a workflow's run, made of its output: told when it ends, and again to who asks much later."""
+"""The terminal event of a workflow's run, made from its output: when the run ends, and for later readers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["cancelled", "completed", "failed", "terminal_event"]
 
 
 def completed(output: WorkflowRunOutput, common: Mapping[str, Any]) -> WorkflowCompletedEvent:
-    """Return the event of a run that ended well. `common` is what every event of the run carries."""
+    """Return the event of a completed run. `common` has the fields that all events of the run carry."""
     return WorkflowCompletedEvent(
         **common,
         content=output.content,
@@ -26,7 +26,7 @@ def completed(output: WorkflowRunOutput, common: Mapping[str, Any]) -> WorkflowC
 
 
 def cancelled(output: WorkflowRunOutput, common: Mapping[str, Any]) -> WorkflowCancelledEvent:
-    """Return the event of a run that was cancelled; its content is what was said by then, as text."""
+    """Return the event of a run that was cancelled; its content is the partial content, as text."""
     return WorkflowCancelledEvent(
         **common,
         reason=output.cancel.reason if output.cancel else None,
@@ -43,7 +43,7 @@ def failed(output: WorkflowRunOutput, common: Mapping[str, Any], error_type: str
 
 
 def terminal_event(output: WorkflowRunOutput) -> Any:
-    """Return the last event of a run that has ended, made of its record."""
+    """Return the terminal event of a run that has ended."""
     make: Any = {RunStatus.completed: completed, RunStatus.cancelled: cancelled}.get(output.status, failed)
     return make(
         output,

@@ -1,4 +1,4 @@
-"""What goes into a step and what comes out of it."""
+"""The inputs and outputs of steps."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["OnError", "StepInput", "StepOutput", "StepType", "WorkflowExecutionI
 
 
 class OnError(str, Enum):
-    """What a workflow does when a step has failed for good."""
+    """The effect of a step that has failed, after its retries, on the workflow."""
 
     fail = "fail"  #: the run ends with `ERROR`
     skip = "skip"  #: the failure is recorded, and the next step runs
 
 
 class StepType(str, Enum):
-    """What kind of step made an output."""
+    """The kind of step that made an output."""
 
     FUNCTION = "Function"
     STEP = "Step"
@@ -38,7 +38,7 @@ class StepType(str, Enum):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class StepOutput(Record):
-    """What a step made. Function steps may return one, to say more than its content."""
+    """The output of a step. A function step may return one, to set more than its content."""
 
     step_name: str | None = None
     step_id: str | None = None
@@ -56,21 +56,21 @@ class StepOutput(Record):
     success: bool = True
     error: str | None = None
     stop: bool = False  #: end the workflow after this step
-    cancelled: bool = False  #: interrupted: `content` is what it had said by then
-    steps: list[StepOutput] | None = None  #: of a container, what its steps made; of a Loop, of all its rounds
-    chosen: list[str] | None = None  #: of a Condition, "if" or "else" or nothing; of a Router, names of its choices
-    conflicts: list[str] | None = None  #: of a Parallel: where branches changed the state in different ways
+    cancelled: bool = False  #: interrupted: `content` is partial
+    steps: list[StepOutput] | None = None  #: of a container, the outputs of its steps; of a Loop, of all rounds
+    chosen: list[str] | None = None  #: of a Condition, "if", "else" or nothing; of a Router, names of choices
+    conflicts: list[str] | None = None  #: of a Parallel: values that branches changed in different ways
 
     _revivers: ClassVar[Mapping[str, Reviver]]
 
     @property
     def finished(self) -> bool:
-        """Whether it ended well; a later run of the workflow can take it as it is."""
+        """Whether the step completed, so that a later run of the workflow can reuse its output."""
         return self.success and not self.cancelled
 
 
 def _outputs(values: Any) -> list[StepOutput]:
-    if isinstance(values, str):  # an older version cut what was nested deep, and put text in its place
+    if isinstance(values, str):  # an older version replaced deeply nested outputs by text
         values = [values]
     return [_output(value) for value in values]
 
@@ -86,7 +86,7 @@ StepOutput._revivers = {"steps": _outputs}
 
 @dataclass(kw_only=True)
 class WorkflowExecutionInput:
-    """What a workflow was asked, for a workflow whose `steps` is a function."""
+    """The input of a workflow whose `steps` is a function."""
 
     input: Any | None = None
     additional_data: dict[str, Any] | None = None
@@ -94,14 +94,14 @@ class WorkflowExecutionInput:
     videos: list[Any] | None = None
     audio: list[Any] | None = None
     files: list[Any] | None = None
-    workflow_session: Any = None  #: the session as it was before this run: what a `WorkflowSession` has
+    workflow_session: Any = None  #: the session before this run, with the attributes of a `WorkflowSession`
 
     def get_workflow_history(self, num_runs: int | None = None) -> list[tuple[str, str]]:
-        """Return what was asked and answered in the session's last runs, the oldest first; None for all."""
+        """Return the inputs and answers of the session's last runs, the oldest first; None for all."""
         return self.workflow_session.get_workflow_history(num_runs) if self.workflow_session is not None else []
 
     def get_workflow_history_context(self, num_runs: int | None = None) -> str | None:
-        """Return the same as text for a model, or None if there is nothing to tell."""
+        """Return the same as text for a model, or None if there are no such runs."""
         session = self.workflow_session
         return session.get_workflow_history_context(num_runs) if session is not None else None
 
@@ -112,38 +112,38 @@ class WorkflowExecutionInput:
 
 @dataclass(kw_only=True)
 class StepInput(WorkflowExecutionInput):
-    """What a step works on."""
+    """The input of a step."""
 
     previous_step_content: Any | None = None
-    previous_step_outputs: Mapping[str, StepOutput] = field(default_factory=dict)  #: by step name, in their order
+    previous_step_outputs: Mapping[str, StepOutput] = field(default_factory=dict)  #: by step name, in order
 
     def get_step_output(self, name: str) -> StepOutput | None:
-        """Return what the step of this name made, also inside a container, or None. Of several, the last one."""
+        """Return the output of the step of this name, also inside a container, or None. Of several, the last one."""
         found = self.previous_step_outputs.get(name)
         return found or _inside(self.previous_step_outputs.values(), name)
 
     def get_step_content(self, name: str) -> Any | None:
-        """Return the content that the step of this name made, or None; of a Parallel, a dict by branch name."""
+        """Return the content of the step of this name, or None; of a Parallel, a dict by branch name."""
         output = self.get_step_output(name)
         return _content(output) if output else None
 
     def get_last_step_content(self) -> Any | None:
-        """Return the content of the step before this one, or None; of a Parallel, its branches' content joined."""
+        """Return the content of the previous step, or None; of a Parallel, the joined contents of its branches."""
         last = next(reversed(list(self.previous_step_outputs)), None)
         return None if last is None else self.previous_step_outputs[last].content
 
     def get_all_previous_content(self) -> str:
-        """Return the contents of all steps before, each under its name."""
+        """Return the contents of all previous steps, each under its name."""
         return joined((name, output.content) for name, output in self.previous_step_outputs.items()) or ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values; None fields are left out, and the session is."""
+        """Return the fields as plain JSON values, without None fields and the session."""
         told = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "workflow_session"}
         return {name: to_json_value(value) for name, value in told.items() if value is not None}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> StepInput:
-        """Build an input from a dict such as `to_dict()` returns. Keys that there aren't are ignored.
+        """Build an input from a dict such as `to_dict()` returns. Unknown keys are ignored.
 
         Raises:
             DesistError: the outputs of earlier steps can't be read.
@@ -157,7 +157,7 @@ class StepInput(WorkflowExecutionInput):
 
 
 def joined(contents: Iterable[tuple[str | None, Any]]) -> str | None:
-    """Return contents as one text, each under its name; those that are None are left out. None for nothing."""
+    """Return contents as one text, each under its name, without those that are None. None if nothing is left."""
     told = [f"=== {name} ===\n{content_text(content)}" for name, content in contents if content is not None]
     return "\n\n".join(told) if told else None
 

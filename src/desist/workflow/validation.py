@@ -1,4 +1,4 @@
-"""What a workflow says of its input and of the events that it keeps, checked before anything runs."""
+"""Checks of a workflow's input, input schema and event names, before a run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["checked_input", "checked_names", "checked_schema"]
 
 
 def checked_schema(schema: Any, what: str) -> Any:
-    """Return a schema that inputs can be checked against, or None.
+    """Return the checked input schema, or None.
 
     Raises:
-        ConfigurationError: it isn't a pydantic class.
+        ConfigurationError: the schema is not a pydantic class.
     """
     if schema is not None and not (isinstance(schema, type) and hasattr(schema, "model_validate")):
         raise ConfigurationError(f"input_schema= of {what} must be a pydantic class, not {schema!r:.80}")
@@ -24,10 +24,10 @@ def checked_schema(schema: Any, what: str) -> Any:
 
 
 def checked_input(schema: Any, value: Any, what: str) -> Any:
-    """Return the input as an object of the schema; without a schema, as it is.
+    """Return the input as an object of the schema; without a schema, unchanged.
 
     Raises:
-        ConfigurationError: it doesn't fit; the message says where.
+        ConfigurationError: the input does not fit the schema; the message says where.
     """
     if schema is None or isinstance(value, schema):
         return value

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Unpack, overload
 
 from desist.exceptions import ConfigurationError
-from desist.run.cancel import CancelMethods
-from desist.run.component.continuation import ContinuationMethods
-from desist.run.component.options import WorkflowOptions, apply_limits, validate_options
-from desist.run.execution.cleanup import check_hook
-from desist.run.execution.launch import refuse_background, start_run
+from desist.run.component.awaitable import awaitable
+from desist.run.component.component import Component
+from desist.run.component.options import WorkflowOptions, apply_limits
+from desist.run.component.submitted_run import SubmittedRun
 from desist.run.execution.run import Run, current_run, new_id
 from desist.run.execution.session_binding import SessionBinding
-from desist.run.observability.logging import enable_debug_log
 from desist.run.options.parent_context import ParentContext
-from desist.run.options.strict import RejectUnknownOptions
 from desist.run.outputs.input import check_input
-from desist.run.storage.store import Database, MemoryStore, RunStore, store_of
+from desist.run.records.metrics import Usage
+from desist.run.storage.queue_store import ClaimedRun
+from desist.run.storage.store import Database, RunStore
 from desist.run.workflow import WorkflowRunOutput
-from desist.runtime.background_loop import background_loop
 from desist.streams.reader import AsyncReader, SyncReader
 from desist.workflow.branch_state import copy_state
+from desist.workflow.config import WorkflowConfig
 from desist.workflow.execution import Runnable, WorkflowExecution
 from desist.workflow.recovery import Recovery, checked_on_crash
 from desist.workflow.run_body import WorkflowRunBody
-from desist.workflow.sessions import WorkflowSessions
 from desist.workflow.step_list import check_tree, coerce_steps
 from desist.workflow.submission import Submission
 from desist.workflow.terminal_events import terminal_event
@@ -38,44 +35,48 @@ from desist.workflow.workflow_function import WorkflowFunction
 __all__ = ["Workflow"]
 
 
-class Workflow(WorkflowSessions, ContinuationMethods, Recovery, Submission, CancelMethods, RejectUnknownOptions):
-    """Steps that are run as one, and stopped as one.
+class Workflow(Component):
+    """Steps that run, and are cancelled, as one run.
 
     Parameters:
-        name: how it is called in events and logs.
+        name: the name in events and logs.
         id: a stable id; made from the name if None.
-        description: what it is for.
+        description: its purpose.
         steps: steps, containers, agents, workflows, functions of a `StepInput`; or one container; or a function that
-            does everything itself, see `desist.workflow.workflow_function.WorkflowFunction`.
-        db: where runs and sessions are recorded, such as `SqliteDb(...)`; None keeps the last ones in memory.
-        session_state: what functions and tools share as `session_state`, at the beginning of a session. Each run
-            works on the dict that it is given, or a new one, and finds in it what the session's runs before it left.
-        overwrite_db_session_state: a run doesn't take what is stored, and replaces it at its end.
-        add_workflow_history_to_steps: tell agents what was asked and answered in the session's last runs.
-        num_history_runs: in how many.
-        dependencies: what they get as `dependencies`.
-        metadata: kept with the run.
+            is the whole workflow, see `desist.workflow.workflow_function.WorkflowFunction`.
+        db: the database of runs and sessions, such as `SqliteDb(...)`; None keeps the last ones in memory.
+        session_state: the initial `session_state` of a session, shared by functions and tools. Each run works on the
+            dict that it is given, or a new one, with the state that the earlier runs of the session left.
+        overwrite_db_session_state: a run ignores the stored state, and replaces it at its end.
+        add_workflow_history_to_steps: give agents the inputs and answers of the session's last runs.
+        num_history_runs: how many runs that is.
+        dependencies: functions and tools get it as `dependencies`.
+        metadata: stored with the run.
         timeout: seconds after which a run is cancelled, with source `deadline`.
-        grace: seconds for cleanup after a cancel, before what is left is abandoned.
-        on_cancel: a function that cleans up after a cancel; it is given the output.
-        on_crash: what becomes of a run whose process has died: "mark" gives it an end, as an error; "resume" leaves it
-            to `resume_lost_runs()`, in whichever process. For databases that outlive a process.
+        grace: seconds for cleanup after a cancel, before calls that still run are abandoned.
+        on_cancel: a function that cleans up after a cancel, called with the output.
+        on_crash: how a run ends whose process has died: "mark" ends it as an error; "resume" leaves it to
+            `resume_lost_runs()`, in any process. For databases that outlive a process.
         compensate: a cancel undoes finished steps, by their `compensate` functions.
-        input_schema: a pydantic class; the input is checked against it before anything runs, and becomes its object.
+        input_schema: a pydantic class; the input is validated before the run, and becomes an instance.
         stream, stream_events: defaults of `run`.
-        stream_executor_events: show what agents in steps tell, text too. False hides it; they run all the same.
+        stream_executor_events: emit the events of agents in steps, text included.
         store_events: keep the events in the output, as `output.events`.
-        events_to_skip: names of events that aren't kept. None: pieces of text aren't.
+        events_to_skip: names of events that are not stored. None: only text is left out.
         store_executor_outputs: keep the outputs of agents and workflows in steps, as `output.step_executor_runs`.
         user_id, session_id: defaults of `run`. Without any session id, a workflow with a `db` keeps one session for
             all its runs; without one, each run has a session of its own.
-        debug_mode: show the log of desist, from level DEBUG on, on standard error.
-        telemetry: accepted for programs that set it; nothing ever leaves the process.
+        debug_mode: write the log of desist, from level DEBUG on, to standard error.
+        telemetry: accepted for compatibility; desist sends nothing.
 
     Raises:
         ConfigurationError: a step or value can't be used; the message names it.
         UnsupportedError: a parameter that desist doesn't have.
     """
+
+    _kind = "workflow"
+    _described = "a Workflow"
+    options_type = WorkflowOptions
 
     def __init__(
         self,
@@ -108,11 +109,6 @@ class Workflow(WorkflowSessions, ContinuationMethods, Recovery, Submission, Canc
         debug_mode: bool = False,
         telemetry: bool = True,
     ) -> None:
-        for label, seconds in (("timeout", timeout), ("grace", grace)):
-            if seconds is not None and seconds < 0:
-                raise ConfigurationError(f"{label}={seconds} of a Workflow must not be negative")
-        if num_history_runs < 0:
-            raise ConfigurationError(f"num_history_runs={num_history_runs} of a Workflow must not be negative")
         self.name = name
         self.id = id or (name or "workflow").lower().replace(" ", "-")
         self.description = description
@@ -122,8 +118,6 @@ class Workflow(WorkflowSessions, ContinuationMethods, Recovery, Submission, Canc
         entries: Any = [steps] if hasattr(steps, "execute") else steps or []
         self.steps: list[Runnable] = coerce_steps(entries, f"workflow {self.id!r}")
         self.db = db
-        self._memory = MemoryStore()
-        _ = self.store  # what is no database is an error now
         self.session_state = session_state
         self.overwrite_db_session_state = overwrite_db_session_state
         self.add_workflow_history_to_steps = add_workflow_history_to_steps
@@ -132,7 +126,6 @@ class Workflow(WorkflowSessions, ContinuationMethods, Recovery, Submission, Canc
         self.metadata = metadata
         self.timeout = timeout
         self.grace = grace
-        check_hook(on_cancel, "on_cancel= of a Workflow")
         self.on_cancel = on_cancel
         self.on_crash = checked_on_crash(on_crash, f"workflow {self.id!r}", db)
         self.compensate = compensate
@@ -147,24 +140,33 @@ class Workflow(WorkflowSessions, ContinuationMethods, Recovery, Submission, Canc
         self.session_id = session_id
         self.debug_mode = debug_mode
         self.telemetry = telemetry
-        if debug_mode:
-            enable_debug_log()
-
-    def __repr__(self) -> str:
-        return f"<Workflow {self.name or self.id}>"
-
-    @property
-    def store(self) -> RunStore:
-        """Where runs and sessions are recorded."""
-        return store_of(self.db, "a Workflow") if self.db is not None else self._memory
+        self._set_up()
 
     # -- what a run needs
 
+    def config(self) -> WorkflowConfig:
+        """Return the settings of a run that is opened now."""
+        return WorkflowConfig(
+            workflow=self,
+            id=self.id,
+            name=self.name,
+            steps=self.steps,
+            program=self.program,
+            compensate=self.compensate,
+            resumable=self.on_crash == "resume",
+            on_cancel=self.on_cancel,
+            history=(self.add_workflow_history_to_steps, self.num_history_runs),
+            stream_executor_events=self.stream_executor_events,
+            store_events=self.store_events,
+            events_to_skip=self.events_to_skip,
+            store_executor_outputs=self.store_executor_outputs,
+        )
+
     def check(self, inside: tuple[object, ...] = ()) -> None:
-        """Find out what would keep it from running, as far as that can be known before; see `check_tree`.
+        """Check the steps and everything in them before a run; see `check_tree`.
 
         Raises:
-            ConfigurationError: what is missing or wrong, and in which step.
+            ConfigurationError: something is missing or wrong; the message says what, and in which step.
         """
         what = f"workflow {self.id!r}"
         if not self.steps and self.program is None:
@@ -180,13 +182,13 @@ class Workflow(WorkflowSessions, ContinuationMethods, Recovery, Submission, Canc
         skip: bool,
         before: Sequence[StepOutput] = (),
     ) -> Run:
-        """Register a run of this workflow that a step of another one does. For steps; programs call `run`."""
-        asked = checked_input(self.input_schema, step_input.input, f"workflow {self.id!r}")
+        """Register a run of this workflow for a step of another one. For steps; programs call `run`."""
+        input = checked_input(self.input_schema, step_input.input, f"workflow {self.id!r}")
         for key, value in copy_state(self.session_state or {}).items():
             parent.session_state.setdefault(key, value)
         body = WorkflowRunBody(
-            self,
-            replace(step_input, input=asked),
+            self.config(),
+            replace(step_input, input=input),
             parent,
             has_reader=flow.listened,
             stream_events=flow.stream_events,
@@ -221,14 +223,14 @@ class Workflow(WorkflowSessions, ContinuationMethods, Recovery, Submission, Canc
         self.check()
         events = self.stream_events if stream_events is None else stream_events
         media = {kind: options[kind] for kind in ("images", "videos", "audio", "files")}
-        given = StepInput(input=input, additional_data=options["additional_data"], **media)
-        place = self._parent_context(options)
-        body = WorkflowRunBody(self, given, place, has_reader=stream, stream_events=stream and events)
+        step_input = StepInput(input=input, additional_data=options["additional_data"], **media)
+        parent = self.parent_context(options)
+        body = WorkflowRunBody(self.config(), step_input, parent, has_reader=stream, stream_events=stream and events)
         if earlier is not None:
             body.continue_from(earlier)
         body.on_cancel, body.first_event_index = options["on_cancel"], options.get("first_event", 0)
         body.in_session = SessionBinding(
-            "workflow", self.id, place, defaults=self.session_state, overwrite=self.overwrite_db_session_state
+            "workflow", self.id, parent, defaults=self.session_state, overwrite=self.overwrite_db_session_state
         )
         run = self._register(body, options["run_id"] or new_id(), replay=replay)
         if "kept" not in options:
@@ -236,7 +238,7 @@ class Workflow(WorkflowSessions, ContinuationMethods, Recovery, Submission, Canc
         apply_limits(run, options)
         return run
 
-    def _open_continuation(
+    def open_continuation(
         self,
         earlier: WorkflowRunOutput,
         options: dict[str, Any],
@@ -245,32 +247,31 @@ class Workflow(WorkflowSessions, ContinuationMethods, Recovery, Submission, Canc
         stream_events: bool | None,
         replay: bool = False,
     ) -> Run:
+        """Register a run that continues an earlier one."""
         for name in ("session_id", "user_id", "metadata", "additional_data"):
             options[name] = getattr(earlier, name) if options[name] is None else options[name]
         return self._open(
             earlier.input, options, stream=stream, stream_events=stream_events, replay=replay, earlier=earlier
         )
 
-    def _terminal_events(self, output: WorkflowRunOutput) -> list[Any]:
+    def terminal_events(self, output: WorkflowRunOutput) -> list[Any]:
+        """Return the terminal event of a run that has ended, made from its output."""
         return [terminal_event(output)]
 
-    def _parent_context(self, options: dict[str, Any]) -> ParentContext:
-        state = options["session_state"]
-        session_id, new = self._session_for(options["session_id"], lasting=self.db is not None)
-        return ParentContext(
-            user_id=options["user_id"] or self.user_id,
-            session_id=session_id,
-            new_session=new,
-            workflow_id=self.id,
-            workflow_name=self.name,
-            session_state=state if state is not None else {},
-            dependencies=options["dependencies"] or self.dependencies,
-            metadata=options["metadata"] or self.metadata,
-        )
+    def parent_context(self, options: Mapping[str, Any]) -> ParentContext:
+        """Return the context of a new run. For services."""
+        lasting = self.db is not None
+        return self._parent_context(options, lasting=lasting, workflow_id=self.id, workflow_name=self.name)
 
-    # -- running; going on with an earlier run is in `desist.run.component.continuation`
+    @property
+    def _recovery(self) -> Recovery:
+        return Recovery(self)
 
-    _options = WorkflowOptions
+    @property
+    def _submission(self) -> Submission:
+        return Submission(self)
+
+    # -- running
 
     @overload
     def run(
@@ -312,11 +313,7 @@ class Workflow(WorkflowSessions, ContinuationMethods, Recovery, Submission, Canc
             UnsupportedError: an option that desist doesn't have.
             RunIdInUseError: a live run has this id.
         """
-        refuse_background("Workflow.run", background)
-        background_loop.ensure_not_on_loop()
-        checked = validate_options("Workflow.run()", options, WorkflowOptions)
-        wanted = self.stream if stream is None else stream
-        return self._open(input, checked, stream=wanted, stream_events=stream_events).start_and_wait(streamed=wanted)
+        return self._start(input, options, stream, stream_events, background)
 
     @overload
     def arun(
@@ -358,12 +355,89 @@ class Workflow(WorkflowSessions, ContinuationMethods, Recovery, Submission, Canc
             With `stream=True` an async iterator over events, called without await; else a coroutine. In the
             background that gives the output as it is before the run begins, `PENDING`.
         """
-        checked = validate_options("Workflow.arun()", options, WorkflowOptions)
-        wanted = self.stream if stream is None else stream
-        open_run = functools.partial(self._open, input, checked)
-        return start_run(open_run, stream=wanted, stream_events=stream_events, background=background)
+        return self._astart(input, options, stream, stream_events, background)
 
-    # -- printing; looking back is in `desist.workflow.sessions`
+    # -- queueing and resuming
+
+    def submit(self, input: Any = None, **options: Unpack[WorkflowOptions]) -> SubmittedRun:
+        """Queue a run for the workers that have this workflow; return at once.
+
+        The run is durable when this method returns. It stays `PENDING` until a worker takes it, however long that
+        takes. Workers are started with `desist worker`, or as a `desist.engine.Worker` in a process.
+
+        Parameters:
+            input: as for `run`; a pydantic object is stored as its fields.
+            options: as for `run`, if JSON can hold them. `timeout` counts from the start of the run, `deadline` from
+                now. The `cost` of a `budget` can't be stored, because it needs a function.
+
+        Returns:
+            SubmittedRun: with `run_id`, `status`, `wait`, `result`, `cancel`; `await` it for the output.
+
+        Raises:
+            ConfigurationError: the workflow has no database that processes share, or a value can't be stored.
+            UnsupportedError: an option that desist doesn't have, or that can't be stored.
+            RunIdInUseError: there is a run with this id, live or ended.
+            StoreError: the run is not confirmed as stored.
+        """
+        return self._submission.submit(input, options)
+
+    def submitted(self, run_id: str) -> SubmittedRun:
+        """Return the handle of a run of this workflow that was submitted before, by any process.
+
+        Raises:
+            ConfigurationError: there is no such run, or no database that processes share.
+        """
+        return self._submission.find(run_id)
+
+    def open_from_queue(self, claimed: ClaimedRun) -> Run:
+        """Register a run that this process has claimed, to be started here. For workers.
+
+        Raises:
+            DesistError: the run can't be resumed: the steps have changed, or the input is not valid any more.
+        """
+        return self._submission.open(claimed)
+
+    def resume_lost_runs(self, *, price: Callable[[str, Usage], float] | None = None) -> list[str]:
+        """Resume this workflow's runs whose processes have died, in the background; return their ids.
+
+        For a workflow with `on_crash="resume"`; call it when a worker starts, and now and then. Finished steps are
+        reused, the first unfinished one runs again. A run that was cancelled is ended instead. Each run is resumed by
+        one process only. After its fifth crash it is not resumed again, and ends as an error.
+
+        A run keeps the limits that it was started with: its deadline and timeouts, counted from its start; its budget,
+        less what is known to be spent.
+
+        Parameters:
+            price: the price of a model call, as for `Budget`. For runs whose budget limits the cost: without `price`
+                they are not resumed, and end as an error.
+
+        Raises:
+            ConfigurationError: runs of this workflow can't be resumed.
+            StoreError: the database can't be used.
+        """
+        return self._recovery.resume(price)
+
+    asubmit = awaitable(submit)
+    aresume_lost_runs = awaitable(resume_lost_runs)
+
+    # -- reading runs
+
+    def get_run(self, run_id: str, session_id: str | None = None) -> WorkflowRunOutput | None:
+        """Return the output of a run, live or ended, or None."""
+        found: WorkflowRunOutput | None = self.get_run_output(run_id, session_id)
+        return found
+
+    def get_chat_history(
+        self, session_id: str | None = None, last_n_runs: int | None = None
+    ) -> list[WorkflowRunOutput]:
+        """Return the outputs of a session's last ended runs, the oldest first; None for all."""
+        session = self.get_session(session_id)
+        return session.get_chat_history(last_n_runs) if session is not None else []
+
+    aget_run = awaitable(get_run)
+    aget_chat_history = awaitable(get_chat_history)
+
+    # -- printing
 
     def print_response(self, input: Any = None, *, stream: bool = True, markdown: bool = True, **options: Any) -> None:
         """Run and show it in the terminal, live. Takes the options of `run`, and `console=` (rich)."""

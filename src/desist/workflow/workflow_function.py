@@ -1,9 +1,9 @@
-"""A workflow whose `steps` is a function: it does everything itself, and what it yields is streamed."""
+"""A workflow whose `steps` is one function. Its yielded values are streamed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from desist.run.options.idempotency import set_work_key
 from desist.workflow.execution import WorkflowExecution
@@ -11,28 +11,25 @@ from desist.workflow.step_function import StepFunction, call_function
 from desist.workflow.step_state import StepState
 from desist.workflow.types import StepInput, StepOutput, WorkflowExecutionInput
 
-if TYPE_CHECKING:
-    from desist.workflow.workflow import Workflow
-
 __all__ = ["WorkflowFunction"]
 
 
 class WorkflowFunction:
-    """The function. Agents and workflows that it runs are children of the workflow's run.
+    """The function. Agents and workflows that it runs become children of the workflow's run.
 
     Parameters:
-        function: `f(workflow, execution_input)`, sync or async, plain or a generator; it may leave one out, and ask
-            for `session_state`, `run_context`, `dependencies` and `cancel_token` by name.
+        function: `f(workflow, execution_input)`, sync or async, plain or a generator; either may be left out. It
+            may ask for `session_state`, `run_context`, `dependencies` and `cancel_token` by name.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.call = StepFunction(function, what="workflow function")
 
     async def run(
-        self, workflow: Workflow, step_input: StepInput, flow: WorkflowExecution, progress: StepState
+        self, workflow: Any, step_input: StepInput, flow: WorkflowExecution, progress: StepState
     ) -> StepOutput:
-        """Call it; return what it returned, or the text that it yielded."""
-        asked = WorkflowExecutionInput(
+        """Call the function; return its return value, or the text that it yielded."""
+        execution_input = WorkflowExecutionInput(
             input=step_input.input,
             additional_data=step_input.additional_data,
             images=step_input.images,
@@ -40,9 +37,9 @@ class WorkflowFunction:
             audio=step_input.audio,
             files=step_input.files,
         )
-        arguments = self.call.arguments(flow, workflow=workflow, execution_input=asked)
+        arguments = self.call.arguments(flow, workflow=workflow, execution_input=execution_input)
         args: tuple[Any, ...] = ()
         if not {"workflow", "execution_input"} & arguments.keys():
-            args = (workflow, asked)[max(0, 2 - len(self.call.wanted - arguments.keys())) :]
+            args = (workflow, execution_input)[max(0, 2 - len(self.call.wanted - arguments.keys())) :]
         set_work_key(f"{flow.run.key}:0:1")
         return await call_function(self.call, args, arguments, flow, progress)

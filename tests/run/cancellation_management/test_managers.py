@@ -214,7 +214,7 @@ def test_redis_is_gone() -> None:
         output = Workflow("W", steps=[lambda given: "done"]).run("x")
         assert (output.status, output.content) == (S.completed, "done")
         assert output.store_error is not None and "cancellation manager" in output.store_error
-        with pytest.raises(StoreError, match="run redis_is_gone: the cancel isn't known to be noted"):
+        with pytest.raises(StoreError, match="run redis_is_gone: the cancellation manager did not confirm the request"):
             cancel("redis_is_gone")
     finally:
         set_cancellation_manager(None)

@@ -97,9 +97,13 @@ def continue_shaped(client: httpx2.Client) -> Asked:
     return Asked(client, STARTER, "POST", f"/workflows/story/runs/{_earlier(client)}/continue", "stream=false")
 
 
-def start_agui(client: httpx2.Client) -> Asked:
+def start_agui(client: httpx2.Client, query: str = "") -> Asked:
     asked = {"threadId": "t", "runId": "r", "messages": [{"id": "m", "role": "user", "content": "go"}]}
-    return Asked(client, STARTER, "POST", "/v1/agui/workflows/story", asked)
+    return Asked(client, STARTER, "POST", f"/v1/agui/workflows/story{query}", asked)
+
+
+def start_agui_away(client: httpx2.Client) -> Asked:
+    return start_agui(client, f"?away={client.app.state.core.limits.away}")  # type: ignore[attr-defined]
 
 
 def start_shaped(client: httpx2.Client) -> Asked:
@@ -141,7 +145,7 @@ WAITING: dict[str, Callable[[httpx2.Client], Asked]] = {
     "POST /v1/runs": start_v1,
     "GET /v1/runs/{run_id}/events?present=true": start_and_follow,
     "POST /v1/runs/{run_id}/continue": continue_v1,
-    "POST /v1/agui/workflows/{component_id}": start_agui,
+    "POST /v1/agui/workflows/{component_id}?away=": start_agui_away,
     "POST /workflows/{component_id}/runs": start_shaped,
     "POST /workflows/{component_id}/runs stream=false": wait_shaped,
     "POST /workflows/{component_id}/runs/{run_id}/continue": continue_shaped,
@@ -250,6 +254,13 @@ def test_the_starter_that_leaves_ends_its_run(waiting: str) -> None:
         assert timer(client, run_id) is not None
         gate.open()
         assert ends(client, run_id) == "COMPLETED"
+
+
+def test_closing_a_stream_of_agui_cancels_at_once() -> None:
+    """A stop button of AG-UI closes the stream: without `?away=` that ends the run, whatever the server's grace is."""
+    with serving(LONG, start_agui) as (client, run_id, asked, _):
+        asked.leave()
+        assert ends(client, run_id) == "client_disconnected"
 
 
 @pytest.mark.parametrize("secret", [STARTER, STOPPER])

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from desist.agent.terminal_events import ending_of as agent_ending
+from desist.agent.terminal_events import terminal_event as agent_ending
 from desist.db.events.delta import MADE_BY_STEPS, PIECE, delta_decode, delta_encode, full_event
 from desist.db.records.codec import decode_step
 from desist.db.tables.base import EventRow

@@ -1,5 +1,5 @@
-"""The thread that asks the cancellation manager on behalf of this process: for its own runs, and for those of others
-that were cancelled from here. Called by `ownership`.
+"""The thread that calls the cancellation manager for the runs of this process, and for runs of other processes that
+this process has cancelled. Used by `ownership`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ __all__ = ["CANCELLED", "CancelWatch", "ManagerThread", "decode_request"]
 
 log = logging.getLogger("desist.run")
 
-#: What a manager says of a run that is to be stopped.
+#: The states of a run that has a cancel request.
 CANCELLED = ("asked", "cancelling")
 
 
 class CancelWatch:
-    """A run of another process that was cancelled from here."""
+    """A run of another process that this process has cancelled. `latch` is set when the run has ended."""
 
     def __init__(self, run_id: str, record: CancelRecord) -> None:
         self.run_id, self.record, self.latch = run_id, record, Latch()
@@ -44,19 +44,20 @@ class CancelWatch:
 
 
 class ManagerThread:
-    """That thread; it ends when another manager is set."""
+    """The manager's thread. All attributes but the queue are used by this thread only. It ends on `close`."""
 
     def __init__(self, manager: BaseRunCancellationManager) -> None:
         self.manager = manager
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._told: dict[str, tuple[str | None, str | None] | None] = {}  #: runs of this process, and what was obeyed
+        #: Runs of this process, each with the request that was applied last.
+        self._applied: dict[str, tuple[str | None, str | None] | None] = {}
         self._watches: list[CancelWatch] = []
-        self._called = False
+        self._poll_queued = False  #: set by any thread of the manager's; a race costs one more poll
         threading.Thread(target=self._work, name="desist-manager", daemon=True).start()
-        manager.listen(self._call)
+        manager.listen(self._queue_poll)
 
     def do(self, work: Callable[[Future[Any]], None]) -> Future[Any]:
-        """Have `work(future)` done in the thread; what it raises is the future's."""
+        """Run `work(future)` in the thread. An exception becomes the future's. Callable from any thread."""
         future: Future[Any] = Future()
 
         def job() -> None:
@@ -73,62 +74,62 @@ class ManagerThread:
         self._jobs.put(None)
 
     def _work(self) -> None:
-        look_at = 0.0
+        poll_at = 0.0
         while True:
-            busy = self._told or self._watches
+            busy = self._applied or self._watches
             try:
-                job = self._jobs.get(timeout=max(0.0, look_at - time.monotonic()) if busy else None)
+                job = self._jobs.get(timeout=max(0.0, poll_at - time.monotonic()) if busy else None)
                 if job is None:
                     return
                 job()
             except queue.Empty:
                 pass
-            if time.monotonic() >= look_at:
+            if time.monotonic() >= poll_at:
                 self._poll()
-                look_at = time.monotonic() + self.manager.look_every
+                poll_at = time.monotonic() + self.manager.look_every
 
-    def _call(self) -> None:
-        if not self._called:
-            self._called = True
+    def _queue_poll(self) -> None:
+        if not self._poll_queued:
+            self._poll_queued = True
             self._jobs.put(self._poll)
 
     def _poll(self) -> None:
-        self._called = False
+        self._poll_queued = False
         try:
-            for run_id in list(self._told):
-                self._obey(run_id)
+            for run_id in list(self._applied):
+                self._apply_request(run_id)
             for watch in list(self._watches):
                 self._check_watch(watch)
         except Exception as error:
-            log.debug("the cancellation manager can't be asked: %s", error)
+            log.debug("polling the cancellation manager failed: %s", error)
 
-    def _obey(self, run_id: str) -> None:
-        noted, run = self.manager.get_state(run_id), _live(run_id)
-        if noted is None or run is None or noted.state not in CANCELLED:
+    def _apply_request(self, run_id: str) -> None:
+        state, run = self.manager.get_state(run_id), _live(run_id)
+        if state is None or run is None or state.state not in CANCELLED:
             return
-        told = (noted.request, noted.last)
-        if self._told.get(run_id, told) != told:
-            self._told[run_id] = told
-            run.apply_cancel_request(decode_request(noted.request))
-            if noted.last not in (None, noted.request):
-                run.apply_cancel_request(decode_request(noted.last))
+        request = (state.request, state.last)
+        if self._applied.get(run_id, request) != request:
+            self._applied[run_id] = request
+            run.apply_cancel_request(decode_request(state.request))
+            if state.last not in (None, state.request):
+                run.apply_cancel_request(decode_request(state.last))
 
     # -- runs of this process
 
     def claim(self, run_id: str) -> ClaimResult:
         run = _live(run_id)
         self.manager.register_run(run_id)
-        self._told[run_id] = None
+        self._applied[run_id] = None
         if run is not None:
             run.settled.add_done_callback(lambda: self._ended(run))
-        noted = self.manager.get_state(run_id)
-        return ClaimResult(decode_request(noted.request) if noted is not None and noted.state in CANCELLED else None)
+        state = self.manager.get_state(run_id)
+        return ClaimResult(decode_request(state.request) if state is not None and state.state in CANCELLED else None)
 
     def _ended(self, run: Any) -> None:
         record = None if run.record is None else msgspec.json.encode(run.record).decode()
 
         def work(done: Future[None]) -> None:
-            self._told.pop(run.run_id, None)
+            self._applied.pop(run.run_id, None)
             self.manager.finish(run.run_id, run.scope.status.value, record)
             done.set_result(None)
 
@@ -148,14 +149,14 @@ class ManagerThread:
         return watch
 
     def _check_watch(self, watch: CancelWatch) -> None:
-        noted = self.manager.get_state(watch.run_id)
-        if noted is not None and noted.state != "ended":
+        state = self.manager.get_state(watch.run_id)
+        if state is not None and state.state != "ended":
             return
         self._watches.remove(watch)
-        if noted is not None and noted.status is not None:
-            watch.status = RunStatus(noted.status)
-        if noted is not None and noted.record is not None:
-            known = msgspec.json.decode(noted.record, type=CancelRecord)
+        if state is not None and state.status is not None:
+            watch.status = RunStatus(state.status)
+        if state is not None and state.record is not None:
+            known = msgspec.json.decode(state.record, type=CancelRecord)
             for one in fields(CancelRecord):
                 setattr(watch.record, one.name, getattr(known, one.name))
         watch.latch.set()
@@ -166,7 +167,7 @@ def _live(run_id: str) -> Any:
 
 
 def decode_request(text: str | None) -> CancelRequest:
-    """Return a request from its JSON; a manager that keeps none says only that there is one."""
+    """Return a request from its JSON. A manager of the plain API stores no JSON; its request has no reason."""
     if text:
         return msgspec.json.decode(text, type=CancelRequest)
     return CancelRequest(reason=CancelReason(source=Source.user))

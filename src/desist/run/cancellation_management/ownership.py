@@ -1,7 +1,7 @@
-"""Runs whose cancels go through a manager: what `Asking` needs of a shared store, for stores that aren't shared.
+"""Ownership of runs whose cancels go through a manager, for stores that processes do not share.
 
-A run registers with the manager when it starts and asks it before it ends; another process asks it to stop the run. All
-that is asked of the manager by runs of this process is asked in one thread, so that none of them ever waits for it.
+A run registers with the manager when it starts, and asks the manager before it ends whether the run was cancelled. All
+calls of the manager for runs of this process are made by one thread, so that no run's loop ever blocks on the manager.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import msgspec
 from desist.cancel.receipt import CancelReceipt, CancelRecord
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
-from desist.exceptions import ConfigurationError, StoreError
+from desist.exceptions import StoreError
 from desist.run.cancellation_management.client_thread import CANCELLED, ManagerThread, decode_request
 from desist.run.storage.shared_store import ClaimResult
 from desist.run.storage.store import RunStore
@@ -32,34 +32,38 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ManagedOwnership",
-    "get_cancellation_manager",
+    "get_manager",
     "has_cancellation_manager",
     "managed_ownership",
     "request_cancel",
-    "set_cancellation_manager",
+    "set_manager",
 ]
 
 log = logging.getLogger("desist.run")
 
-#: Seconds that a cancel waits for a run that is just ending, and the pause between two looks.
+#: Seconds that a cancel waits for a run that is about to end, and the seconds between two polls.
 FINISH_TIMEOUT, PAUSE = 5.0, 0.01
 #: Seconds that a cancel waits for an answer of the manager.
-ANSWER = 10.0
+ANSWER_TIMEOUT = 10.0
 
 
 class ManagedOwnership:
-    """A store that isn't shared, with a manager beside it: the part of `SharedStore` that runs use."""
+    """The methods of `SharedStore` that runs use, for a store that processes do not share, and a manager."""
 
     def __init__(self, manager_thread: ManagerThread, store: RunStore) -> None:
         self._manager_thread, self._store = manager_thread, store
 
     def claim_run(self, run: StoredRun) -> Future[ClaimResult]:
-        """Record that a run starts, and register it."""
+        """Store that a run starts, and register the run with the manager."""
         self._store.save_run(run)
         return self._manager_thread.do(lambda done: done.set_result(self._manager_thread.claim(run.run_id)))
 
     def end_run(self, run_id: str, decide: Callable[[], StoredRun | None]) -> Future[CancelRequest | None]:
-        """Ask whether a run was cancelled; if not, decide, record, and answer when that is done."""
+        """End a run unless the manager has a cancel of it.
+
+        `decide` is called in the manager's thread, after the manager has confirmed that no cancel came. From then on
+        the manager accepts no cancel, until `abort_finish` (if `decide` returns None) or the end of the run.
+        """
         manager = self._manager_thread.manager
 
         def work(done: Future[CancelRequest | None]) -> None:
@@ -79,24 +83,24 @@ class ManagedOwnership:
         return self._manager_thread.do(work)
 
     def retry_in_background(self, run: StoredRun, error: BaseException) -> None:
-        """An end was told without being recorded: record it."""
+        """Store an end that was announced before it was stored."""
         self._store.save_run(run)
 
     def is_owned_elsewhere(self, run_id: str) -> bool:
-        """There are no leases: no process takes a run from another one."""
+        """Return False: without leases no process takes a run from another one."""
         return False
 
-    poll_is_overdue = False  #: the manager is heard, and polled, by the clerk
+    poll_is_overdue = False  #: `ManagerThread` polls the manager by itself
 
     def poll_now(self) -> None:
-        """There is nothing to look for."""
+        """Do nothing."""
 
     def may_be_lost(self, run_id: str) -> bool:
-        """The same."""
+        """Return False; see `is_owned_elsewhere`."""
         return False
 
     def record_cancel(self, run_id: str, request: CancelRequest) -> None:
-        """Have it known that a run is being cancelled from here."""
+        """Pass on to the manager, without waiting, that this process is cancelling a run."""
         text = msgspec.json.encode(request).decode()
 
         def work(done: Future[None]) -> None:
@@ -119,67 +123,59 @@ def _pass_on(saved: Future[None], done: Future[Any]) -> None:
 _manager_thread: ManagerThread | None = None
 
 
-def set_cancellation_manager(manager: BaseRunCancellationManager | None) -> None:
-    """Have cancels of runs that start from now on go through a manager; None: only through this process.
+def set_manager(manager: BaseRunCancellationManager | None) -> None:
+    """Start a thread for a manager, which is used by runs that start from now on; None for no manager.
 
-    Runs whose agent or workflow has a database that processes share don't use it: that one knows more.
-
-    Raises:
-        ConfigurationError: it isn't a manager.
+    Not thread-safe: called by programs when they start. The thread of the previous manager ends after its queued work.
     """
-    from desist.run.cancellation_management.base import BaseRunCancellationManager
-    from desist.run.cancellation_management.in_memory import InMemoryRunCancellationManager
-
     global _manager_thread
-    if manager is not None and not isinstance(manager, BaseRunCancellationManager):
-        raise ConfigurationError(f"a cancellation manager is a BaseRunCancellationManager, not {manager!r:.80}")
-    before, plain = _manager_thread, manager is None or isinstance(manager, InMemoryRunCancellationManager)
-    _manager_thread = None if manager is None or plain else ManagerThread(manager)
+    before, _manager_thread = _manager_thread, None if manager is None else ManagerThread(manager)
     if before is not None:
         before.close()
 
 
-def get_cancellation_manager() -> BaseRunCancellationManager:
-    """Return the manager that was set, or one that knows the runs of this process."""
-    from desist.run.cancellation_management.in_memory import InMemoryRunCancellationManager
-
-    return InMemoryRunCancellationManager() if _manager_thread is None else _manager_thread.manager
+def get_manager() -> BaseRunCancellationManager | None:
+    """Return the manager that was set, or None."""
+    return None if _manager_thread is None else _manager_thread.manager
 
 
 def has_cancellation_manager() -> bool:
-    """Whether a manager was set."""
+    """Return whether a manager was set."""
     return _manager_thread is not None
 
 
 def managed_ownership(store: RunStore) -> ManagedOwnership | None:
-    """Return what a run of this store asks: the manager, if one was set; else None."""
+    """Return the ownership of a run of this store, or None if no manager was set."""
     return None if _manager_thread is None else ManagedOwnership(_manager_thread, store)
 
 
 def request_cancel(run_id: str, request: CancelRequest) -> CancelReceipt | None:
-    """Cancel a run of another process; None if there is no manager. Blocks for an answer.
+    """Cancel a run of another process. Block for the manager's answer. Return None if there is no manager.
 
     Raises:
-        StoreError: the manager doesn't answer, or the process of a run that was about to end has died.
+        StoreError: the manager does not answer, or the process of a run that was about to end has died.
     """
-    clerk = _manager_thread
-    if clerk is None:
+    manager_thread = _manager_thread
+    if manager_thread is None:
         return None
-    text, until = msgspec.json.encode(request).decode(), time.monotonic() + FINISH_TIMEOUT
+    text, deadline = msgspec.json.encode(request).decode(), time.monotonic() + FINISH_TIMEOUT
     while True:
         try:
-            before = _answer(lambda: clerk.manager.request_cancel(run_id, text).before)
+            before = _answer(lambda: manager_thread.manager.request_cancel(run_id, text).before)
         except Exception as error:
-            raise StoreError(f"run {run_id}: the cancel isn't known to be noted: {error}") from error
+            raise StoreError(f"run {run_id}: the cancellation manager did not confirm the request: {error}") from error
         if before is None or before.state != "ending":
-            return _receipt(clerk, run_id, request, before)
-        if time.monotonic() > until:
-            raise StoreError(f"run {run_id} was about to end and doesn't go on: whether it was cancelled isn't known")
+            return _receipt(manager_thread, run_id, request, before)
+        if time.monotonic() > deadline:
+            raise StoreError(
+                f"run {run_id}: its owner began to finish and then stopped responding; it is unknown whether the "
+                "cancel took effect: check the run's status later"
+            )
         time.sleep(PAUSE)
 
 
 def _answer(ask: Callable[[], ManagedRunState | None]) -> ManagedRunState | None:
-    """Return what a manager answers; one that doesn't isn't waited for without end: its client may have no timeout."""
+    """Call `ask` in a thread and return its answer. The wait is bounded, because a manager may have no timeout."""
     answer: Future[ManagedRunState | None] = Future()
 
     def work() -> None:
@@ -190,11 +186,11 @@ def _answer(ask: Callable[[], ManagedRunState | None]) -> ManagedRunState | None
 
     threading.Thread(target=work, name="desist-manager-cancel", daemon=True).start()
     try:
-        return answer.result(ANSWER)
+        return answer.result(ANSWER_TIMEOUT)
     except TimeoutError:
-        if answer.done():  # it was the manager's own
+        if answer.done():  # raised by the manager
             raise
-        raise StoreError(f"the cancellation manager hasn't answered for {ANSWER:g} s") from None
+        raise StoreError(f"the cancellation manager has not answered for {ANSWER_TIMEOUT:g} s") from None
 
 
 def _receipt(
@@ -216,16 +212,16 @@ def _receipt(
 
 
 def _reset_after_fork() -> None:
-    """In a forked child the thread is missing: a new one for the same manager."""
+    """Start a new thread for the same manager: a forked child has no threads of its parent."""
     global _manager_thread
     if _manager_thread is not None:
         _manager_thread = ManagerThread(_manager_thread.manager)
 
 
-def _leave() -> None:
+def _close_at_exit() -> None:
     if _manager_thread is not None:
         _manager_thread.close()
 
 
-register_at_exit(_leave)
+register_at_exit(_close_at_exit)
 os.register_at_fork(after_in_child=_reset_after_fork)

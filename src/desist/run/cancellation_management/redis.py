@@ -1,6 +1,6 @@
-"""`RedisRunCancellationManager`: a hash in Redis for each run, and a channel to call whoever has it.
+"""`RedisRunCancellationManager`: a hash in Redis for each run, and a channel that notifies processes.
 
-Each change is one script, so that a cancel and an end compete in Redis. A call is a hint: what counts is in the hash.
+Each change is one script, so that a cancel and an end compete in Redis. A notification is only a hint to read the hash.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ __all__ = ["RedisRunCancellationManager"]
 
 log = logging.getLogger("desist.run")
 
-#: Seconds for which a cancel of a run that nobody knows is kept, and for which the end of a run is.
+#: Seconds for which the cancel of an unknown run is stored, and for which the end of a run is.
 INTENT_TTL, ENDED_TTL = 60, 3600
-#: Seconds after which listening is tried again.
+#: Seconds until another attempt to listen.
 AGAIN = 1.0
 
 _READ = "local known = redis.call('HMGET', KEYS[1], 'state', 'request', 'status', 'record', 'last') "
@@ -59,8 +59,8 @@ class RedisRunCancellationManager(BaseRunCancellationManager):
 
     Parameters:
         redis_client: a `redis.Redis` of the program's. One is enough: async code is served from beside its loop.
-        key_prefix: what the keys begin with.
-        ttl_seconds: for how long a run is known that nobody has looked at since.
+        key_prefix: the prefix of the keys.
+        ttl_seconds: seconds after which a run is deleted if nothing has changed.
     """
 
     look_every = 1.0
@@ -82,25 +82,25 @@ class RedisRunCancellationManager(BaseRunCancellationManager):
         return None if state is None else ManagedRunState(state, *rest)
 
     def register_run(self, run_id: str) -> None:
-        """A run starts here. A cancel that came before it stays."""
+        """Register a run that starts here. An earlier cancel of its id is kept."""
         self._do(_BEGIN, run_id, self._ttl)
 
     def cancel_run(self, run_id: str) -> bool:
-        """Note that a run is to be stopped; return whether it will be: False for one that isn't known or has ended."""
+        """Cancel a run; return whether it ends, or has ended, `CANCELLED`. False for an unknown run."""
         before = self.request_cancel(run_id, "").before
         return before is not None and (before.state in ("running", "cancelling") or before.status == "CANCELLED")
 
     def is_cancelled(self, run_id: str) -> bool:
-        """Whether that is noted."""
+        """Return whether there is a cancel of a run."""
         noted = self.get_state(run_id)
         return noted is not None and noted.state in ("asked", "cancelling")
 
     def cleanup_run(self, run_id: str) -> None:
-        """Forget a run."""
+        """Delete a run."""
         self._client.delete(f"{self._prefix}run:{run_id}")
 
     def get_active_runs(self) -> dict[str, bool]:
-        """Return the runs of all processes that have not ended, each with whether it is to be stopped."""
+        """Return the runs of all processes that have not ended, each with whether there is a cancel of it."""
         start = f"{self._prefix}run:"
         states = {
             name[len(start) :]: _text(self._client.hget(name, "state"))
@@ -112,33 +112,33 @@ class RedisRunCancellationManager(BaseRunCancellationManager):
         }
 
     def request_cancel(self, run_id: str, request: str) -> CancelRequestResult:
-        """Note a cancel, unless the run has ended or is just ending, and call its process."""
+        """Store a cancel, unless the run has ended or has begun to finish, and notify its process."""
         return CancelRequestResult(self._do(_ASK, run_id, request, self._channel, INTENT_TTL, run_id))
 
     def get_state(self, run_id: str) -> ManagedRunState | None:
-        """Return what is known of a run."""
+        """Return the state of a run, or None."""
         return self._do("return known", run_id)
 
     def acknowledge(self, run_id: str, request: str) -> None:
-        """A run is being cancelled by its own process."""
+        """Store that the process of a run is cancelling it."""
         self._do(_OBEYED, run_id, request)
 
     def begin_finish(self, run_id: str) -> ManagedRunState:
-        """A run is about to end: from now on no cancel is taken. Return what was known just before."""
+        """Refuse cancels of a run from now on, because it is about to end. Return the state just before."""
         return self._do(_BEGIN_END, run_id) or ManagedRunState("running")
 
     def abort_finish(self, run_id: str) -> None:
-        """It didn't end after all."""
+        """Accept cancels again, because the run did not end."""
         self._do(_GO_ON, run_id)
 
     def finish(self, run_id: str, status: str, record: str | None) -> None:
-        """A run has ended; that is known for an hour."""
+        """Store the end of a run, for an hour."""
         self._do(_END, run_id, status, record or "", ENDED_TTL, self._channel, run_id)
 
-    # -- hearing calls
+    # -- notifications
 
     def listen(self, called: Callable[[], None]) -> None:
-        """Call `called()` whenever something was noted, from a thread of the manager's."""
+        """Call `called()` after each change, from a thread of the manager's."""
         self._stop = stop = threading.Event()
 
         def work() -> None:
@@ -154,13 +154,13 @@ class RedisRunCancellationManager(BaseRunCancellationManager):
     def _receive(self, called: Callable[[], None], stop: threading.Event) -> None:
         with self._client.pubsub(ignore_subscribe_messages=True) as calls:
             calls.subscribe(self._channel)
-            called()  # what came while nobody listened
+            called()  # for notifications that were missed
             while not stop.is_set():
                 if calls.get_message(timeout=0.5) is not None:
                     called()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._stop.set()
 
 

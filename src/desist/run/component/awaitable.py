@@ -1,4 +1,4 @@
-"""From a method that may wait for a disk to its awaitable form: the same code, run beside the loop."""
+"""Making an async method from a method that may block: the same code, run in a thread."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ T = TypeVar("T")
 
 
 def awaitable(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """Return the awaitable form of a method. A cancel leaves it at once; a write that had begun is still made."""
+    """Return the async form of a method. A cancel ends the wait at once; a write that has begun is completed."""
 
     async def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await to_daemon_thread(lambda: method(self, *args, **kwargs), "desist-db-call")
 
     call.__name__ = f"a{method.__name__}"
     call.__qualname__ = f"a{method.__name__}"
-    call.__doc__ = f"Do what `{method.__name__}` does, beside the event loop."
+    call.__doc__ = f"Do what `{method.__name__}` does, in another thread."
     return call

@@ -13,7 +13,7 @@ from desist.run.storage.values import StoredSession
 
 __all__ = ["load_session"]
 
-#: What a kind's session is made of: a record and runs.
+#: Makes the session of a kind from a stored session and runs.
 _MAKERS: dict[str, Callable[[StoredSession, list[Any]], Session]] = {
     "agent": AgentSession.of,
     "workflow": WorkflowSession.of,
@@ -23,7 +23,7 @@ _MAKERS: dict[str, Callable[[StoredSession, list[Any]], Session]] = {
 def load_session(
     store: RunStore, session_id: str, kind: str, user_id: str | None = None, owner_id: str | None = None
 ) -> Any:
-    """Return a session with its runs, or None. One that was never written, but has runs, is made of them.
+    """Return a session with its runs, or None. A session that was never stored, but has runs, is made from them.
 
     Parameters:
         kind: "agent" or "workflow".

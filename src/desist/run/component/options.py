@@ -1,4 +1,4 @@
-"""What can be said about one run, as keywords of `run`, `arun` and `print_response` alike."""
+"""The options of one run: keywords of `run`, `arun` and `print_response`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["AgentOptions", "RunOptions", "WorkflowOptions", "apply_limits", "val
 
 
 class RunOptions(TypedDict, total=False):
-    """One run of an agent or workflow. What is left out, or None, is as the agent or workflow has it."""
+    """Options of agents and workflows. An option that is left out, or None, is as set on the agent or workflow."""
 
-    run_id: str | None  #: an id for the run; a cancel that came before, for this id, holds
+    run_id: str | None  #: an id for the run; an earlier cancel of this id applies
     user_id: str | None
     session_id: str | None
     session_state: dict[str, Any] | None
@@ -27,32 +27,32 @@ class RunOptions(TypedDict, total=False):
     metadata: dict[str, Any] | None
     timeout: float | None  #: seconds after which the run is cancelled, with source `deadline`
     deadline: dt.datetime | float | None  #: the same as a time: an aware datetime, or seconds since the epoch
-    budget: Budget | None  #: what the run and all that it starts may spend; past it the run is cancelled
-    on_cancel: Callable[..., Any] | None  #: cleans up if the run is cancelled; it is given the output
+    budget: Budget | None  #: limits for the run and all runs that it starts; beyond them it is cancelled
+    on_cancel: Callable[..., Any] | None  #: called with the output if the run is cancelled
 
 
 class AgentOptions(RunOptions, total=False):
-    """One run of an agent."""
+    """Options of an agent's run."""
 
     add_history_to_context: bool | None
     add_session_state_to_context: bool | None
 
 
 class WorkflowOptions(RunOptions, total=False):
-    """One run of a workflow."""
+    """Options of a workflow's run."""
 
-    additional_data: dict[str, Any] | None  #: what steps find as `step_input.additional_data`
-    images: list[Any] | None  #: what function steps find as `step_input.images`, and so on; agents aren't given them
+    additional_data: dict[str, Any] | None  #: steps get it as `step_input.additional_data`
+    images: list[Any] | None  #: function steps get it as `step_input.images`, and so on; agents do not
     videos: list[Any] | None
     audio: list[Any] | None
     files: list[Any] | None
 
 
 def validate_options(where: str, values: Mapping[str, Any], kind: type) -> dict[str, Any]:
-    """Return all options of `kind`, None where nothing is given.
+    """Return all options of `kind`, None for those that are left out.
 
     Raises:
-        UnsupportedError: an option that there isn't, by name.
+        UnsupportedError: an unknown option; the message names it.
         ConfigurationError: a value can't be used.
     """
     known = kind.__annotations__
@@ -64,15 +64,15 @@ def validate_options(where: str, values: Mapping[str, Any], kind: type) -> dict[
 
 
 def apply_limits(run: Run, options: Mapping[str, Any]) -> None:
-    """Put what `options` say on a run that hasn't started: its limits, and whether others may know its id."""
+    """Set the limits of a run that has not started, and whether its id must be claimed before it starts."""
     if options["run_id"] is not None:
         run.require_claim()
-    kept: DurableLimits | None = options.get("kept")
-    if kept is not None:  # it goes on: its limits are those that it was started with
-        run.options.spent = kept.spent
-        for limit in kept.limits:
+    durable: DurableLimits | None = options.get("kept")
+    if durable is not None:  # a resumed run: the limits of its first start hold
+        run.options.spent = durable.spent
+        for limit in durable.limits:
             run.set_deadline(limit.seconds, limit.what, until=limit.until)
-        run.set_budget(kept.budget)
+        run.set_budget(durable.budget)
         return
     run.set_deadline(options["timeout"], "the timeout of this run")
     run.set_deadline(seconds_until(options["deadline"]), "the deadline of this run")

@@ -1,4 +1,4 @@
-"""A run that was submitted, as whoever submitted it sees it: any process may drive it, and it can be stopped from here.
+"""`SubmittedRun`: the handle of a queued run, which any process may execute and which this one can cancel.
 
 Made by `Workflow.submit`. It holds nothing but the run's id and where it is recorded; another one for the same run, in
 another process, says the same.
@@ -21,9 +21,9 @@ __all__ = ["SubmittedRun"]
 
 
 class SubmittedRun:
-    """A run that some worker drives. `await` it for its output.
+    """A run that a worker executes. `await` it for its output.
 
-    Whoever waits may leave: the run goes on. `cancel` stops it, queued or running, wherever it is.
+    Leaving a wait does not cancel the run. `cancel` cancels it, queued or running, in any process.
     """
 
     __slots__ = ("_store", "run_id", "session_id", "workflow_id")
@@ -34,21 +34,21 @@ class SubmittedRun:
 
     @property
     def status(self) -> RunStatus:
-        """Where it stands now: `PENDING` until a worker has it. Looks into the database.
+        """The status now: `PENDING` until a worker has the run. Reads the database.
 
         Raises:
-            StoreError: it can't be read, or the run was deleted.
+            StoreError: the run can't be read, or was deleted.
         """
         return self._output().status  # type: ignore[no-any-return]
 
     def _output(self) -> Any:
         found = self._store.load_run(self.run_id)
         if found is None:
-            raise StoreError(f"run {self.run_id} isn't recorded any more: it was deleted")
+            raise StoreError(f"run {self.run_id} was deleted")
         return found.output
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait in this thread until it has ended, for at most `timeout` seconds; return whether it has."""
+        """Wait in this thread until the run has ended, for at most `timeout` seconds; return whether it has ended."""
         watch = self._store.watch_end(self.run_id)
         try:
             return watch.latch.wait(timeout)
@@ -56,17 +56,17 @@ class SubmittedRun:
             self._store.remove_watch(watch)
 
     def result(self, timeout: float | None = None) -> Any:
-        """Wait until it has ended; return its output, whatever its status is.
+        """Wait until the run has ended; return its output, with any status.
 
         Parameters:
             timeout: seconds to wait at most; None for as long as it takes.
 
         Raises:
-            TimeoutError: it hasn't ended by then. It goes on.
-            StoreError: it was deleted.
+            TimeoutError: the run has not ended by then. It is not cancelled.
+            StoreError: the run was deleted.
         """
         if not self.wait(timeout):
-            raise TimeoutError(f"run {self.run_id} hasn't ended within {timeout:g} s, and goes on")
+            raise TimeoutError(f"run {self.run_id} has not ended within {timeout:g} s; it is still running")
         return self._output()
 
     async def _wait(self) -> Any:
@@ -81,7 +81,7 @@ class SubmittedRun:
         return self._wait().__await__()
 
     async def aresult(self, timeout: float | None = None) -> Any:
-        """Do what `result` does, on this loop."""
+        """Do what `result` does, on the event loop."""
         async with asyncio.timeout(timeout):
             return await self._wait()
 
@@ -95,9 +95,7 @@ class SubmittedRun:
         scope: Literal["tree", "run"] = "tree",
         compensate: bool = False,
     ) -> CancelReceipt:
-        """Cancel it; see `desist.run.cancel.cancel`. While it waits for a worker it ends at once,
-        and never begins.
-        """
+        """Cancel the run; see `desist.run.cancel.cancel`. A queued run ends at once and never starts."""
         return cancel(
             self.run_id,
             reason=reason,

@@ -1,6 +1,6 @@
 """The events of an agent's run: one small dataclass each, built on the hot path. `desist.run.agent` is their face.
 
-Made by the agent and its driver, read by consumers, store and server. They know nothing of workflows but ids.
+Made by the agent's run, read by programs, the store and the server. They know nothing of workflows but ids.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class RunStartedEvent(BaseAgentRunEvent):
 @agent_event
 @record_class
 class RunContentEvent(BaseAgentRunEvent):
-    """A piece of the answer."""
+    """A part of the text of the answer."""
 
     event: str = RunEvent.run_content.value
     workflow_agent: bool = False
@@ -84,7 +84,7 @@ class RunContentEvent(BaseAgentRunEvent):
 @agent_event
 @record_class
 class RunContentCompletedEvent(BaseAgentRunEvent):
-    """The answer's text is complete; the run isn't yet."""
+    """The text of the answer is complete; the run has not ended yet."""
 
     event: str = RunEvent.run_content_completed.value
 
@@ -92,7 +92,7 @@ class RunContentCompletedEvent(BaseAgentRunEvent):
 @agent_event
 @record_class
 class IntermediateRunContentEvent(BaseAgentRunEvent):
-    """A piece of text that isn't the final answer."""
+    """Text that is not part of the final answer."""
 
     event: str = RunEvent.run_intermediate_content.value
     content_type: str = "str"
@@ -103,7 +103,7 @@ class IntermediateRunContentEvent(BaseAgentRunEvent):
 @agent_event
 @record_class
 class RunCompletedEvent(BaseAgentRunEvent):
-    """Terminal: the run ended well; `content` is the whole answer."""
+    """Terminal: the run completed; `content` is the whole answer."""
 
     event: str = RunEvent.run_completed.value
     content_type: str = "str"
@@ -168,7 +168,7 @@ class RunCancelledEvent(BaseAgentRunEvent):
 @agent_event
 @record_class
 class RunPausedEvent(BaseAgentRunEvent):
-    """The run waits for a human. It isn't terminal: the run goes on, or is cancelled."""
+    """The run waits for a human. Not terminal: the run continues later, or is cancelled."""
 
     event: str = RunEvent.run_paused.value
     requirements: list[Any] | None = None
@@ -179,7 +179,7 @@ class RunPausedEvent(BaseAgentRunEvent):
 @agent_event
 @record_class
 class RunContinuedEvent(BaseAgentRunEvent):
-    """A paused or cancelled run goes on."""
+    """A paused or cancelled run continues."""
 
     event: str = RunEvent.run_continued.value
 
@@ -265,7 +265,7 @@ class ToolCallErrorEvent(_ToolCallEvent):
 @agent_event
 @record_class
 class ToolCallCancelledEvent(_ToolCallEvent):
-    """A tool call was stopped, or given up: `tool.abandoned` says which."""
+    """A tool call was cancelled, or abandoned: `tool.abandoned` says which."""
 
     event: str = RunEvent.tool_call_cancelled.value
     reason: str | None = None
@@ -292,7 +292,7 @@ class ReasoningStepEvent(BaseAgentRunEvent):
 @agent_event
 @record_class
 class ReasoningContentDeltaEvent(BaseAgentRunEvent):
-    """A piece of reasoning text."""
+    """A part of the reasoning text."""
 
     event: str = RunEvent.reasoning_content_delta.value
     reasoning_content: str = ""
@@ -312,7 +312,7 @@ class ReasoningCompletedEvent(BaseAgentRunEvent):
 @agent_event
 @record_class
 class ModelRequestStartedEvent(BaseAgentRunEvent):
-    """A request goes to a model."""
+    """A request was sent to a model."""
 
     event: str = RunEvent.model_request_started.value
     model: str | None = None

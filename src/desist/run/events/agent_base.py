@@ -1,4 +1,4 @@
-"""What every event of an agent is made of: the names, the base class, the input, and the user's own event.
+"""The base of an agent's events: their names, the base class, the input, and the custom event.
 
 The events themselves are in `agent`; `desist.run.agent` is the face of both. `event` holds the plain string,
 so that it compares equal to a member of `RunEvent` and is JSON already.
@@ -64,7 +64,7 @@ class RunEvent(str, Enum):
 
 @record_class
 class RunInput(Record):
-    """What a run was asked: text, data or messages, and media."""
+    """The input of a run: text, data or messages, and media."""
 
     input_content: Any
     images: list[Any] | None = None
@@ -75,7 +75,7 @@ class RunInput(Record):
 
 @record_class
 class BaseAgentRunEvent(BaseRunOutputEvent):
-    """What every event of an agent carries. Inside a workflow `workflow_run_id` is the root's id."""
+    """The base of all events of an agent. Inside a workflow `workflow_run_id` is the root's id."""
 
     created_at: int = field(default_factory=now)
     event: str = ""
@@ -102,7 +102,7 @@ class BaseAgentRunEvent(BaseRunOutputEvent):
 @agent_event
 @dataclass(kw_only=True, eq=False, repr=False, init=False)
 class CustomEvent(CustomFields, BaseAgentRunEvent):
-    """An event of the user's own: takes any keyword, and may be subclassed as a dataclass."""
+    """An event of the program: takes any keyword, and may be subclassed as a dataclass."""
 
     event: str = RunEvent.custom_event.value
     workflow_name: str | None = None

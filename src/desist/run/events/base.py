@@ -1,6 +1,6 @@
-"""What the events and outputs of agents and workflows share: their base, the stages, the record of a cancel.
+"""The base of all events, the stages of a cancel, and names that events and outputs share.
 
-Imported by every event module, by the drivers and by the store. It knows neither agents nor workflows.
+Imported by every module of events. It knows neither agents nor workflows.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def now() -> int:
     return int(time.time())
 
 
-#: What a stream sets on an event: not a field, so that it isn't part of what the event says.
+#: The attributes that a stream sets on an event. They are not fields, so they are not part of its content.
 _OF_STREAMS = ("event_index", "event_at", "missed_events")
 
 
 class CancellationStage(str, Enum):
-    """Where a run stood when it was cancelled; None on an output means that nobody knows."""
+    """The stage of a run when it was cancelled; None on an output if unknown."""
 
     pending = "PENDING"  #: it never started
     executing = "EXECUTING"
@@ -48,17 +48,17 @@ class CancellationStage(str, Enum):
 
 
 class BaseRunOutputEvent(Record):
-    """Base of every event of a stream. Not a dataclass itself: what stands here isn't a field.
+    """Base of every event of a stream. Not a dataclass itself: the attributes here are not fields.
 
     A terminal event of a run, and every event of a workflow, has a `status`, a real `RunStatus`.
     """
 
     event: str = ""
     run_id: str | None = None
-    event_index: int | None = None  #: place in a resumable stream; set per event, never sent by `to_dict`
-    event_at: float | None = None  #: when it was told there, in seconds since the epoch; set and sent likewise
-    missed_events: int | None = None  #: how many before it were dropped, because they weren't read; likewise
-    is_content: ClassVar[bool] = False  #: a piece of text: an undelivered backlog of these is dropped at cancel
+    event_index: int | None = None  #: number in a resumable stream; set per event, never sent by `to_dict`
+    event_at: float | None = None  #: when it was emitted, in seconds since the epoch; set and sent likewise
+    missed_events: int | None = None  #: how many events before it were dropped because they were not read; likewise
+    is_content: ClassVar[bool] = False  #: text: undelivered events of this kind are dropped at a cancel
     is_terminal: ClassVar[bool] = False  #: the last event of its run
     is_cancelled: ClassVar[bool] = False
     is_error: ClassVar[bool] = False
@@ -73,10 +73,10 @@ class BaseRunOutputEvent(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Build the event from a dict; see `Record.from_dict`. What a stream adds is set as well.
+        """Build the event from a dict; see `Record.from_dict`. The attributes of a stream are set too.
 
         Raises:
-            DesistError: a value isn't of the shape its field needs; the message names class and field.
+            DesistError: a field's value has the wrong shape; the message names class and field.
         """
         event = super().from_dict(data)
         for name in _OF_STREAMS:
@@ -86,7 +86,7 @@ class BaseRunOutputEvent(Record):
 
 
 class CustomFields(BaseRunOutputEvent):
-    """What makes an event take any keyword; mixed in before an event class whose fields all have defaults.
+    """A mixin that makes an event take any keyword; listed before an event class whose fields all have defaults.
 
     Raises:
         UnsupportedError: a keyword would hide a method or constant of the event.
@@ -109,13 +109,13 @@ class CustomFields(BaseRunOutputEvent):
         return super()._fields(path) | {name: to_json_value(value, inside) for name, value in self._extras().items()}
 
     def _extras(self) -> dict[str, Any]:
-        """Return what was set beside the fields, None left out."""
+        """Return the attributes that are not fields, without those that are None."""
         known = {*names_of(type(self)), *_OF_STREAMS}
         return {name: value for name, value in vars(self).items() if value is not None and name not in known}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Build the event from a dict; unlike elsewhere, keys that aren't fields are kept as attributes."""
+        """Build the event from a dict; other than in most classes, keys that are not fields become attributes."""
         event = super().from_dict(data)
         known = names_of(cls)
         for name, value in data.items():
@@ -128,9 +128,9 @@ class CustomFields(BaseRunOutputEvent):
 
 
 def content_text(content: Any) -> str:
-    """Return a content as text: a string as it is, None as "", everything else as JSON."""
+    """Return a content as text: a string unchanged, None as "", any other value as JSON."""
     if content is None or isinstance(content, str):
         return content or ""
-    import json  # on first use: outputs are text nearly always
+    import json  # imported on first use: most outputs are text
 
     return json.dumps(to_json_value(content), ensure_ascii=False, indent=2)

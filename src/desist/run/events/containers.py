@@ -90,7 +90,7 @@ class ParallelExecutionCompletedEvent(BaseStepEvent):
 @workflow_event
 @record_class
 class ConditionExecutionStartedEvent(BaseStepEvent):
-    """A condition was decided."""
+    """A condition was evaluated."""
 
     event: str = WorkflowRunEvent.condition_execution_started.value
     condition_result: bool | None = None
@@ -111,7 +111,7 @@ class ConditionExecutionCompletedEvent(BaseStepEvent):
 @workflow_event
 @record_class
 class RouterExecutionStartedEvent(BaseStepEvent):
-    """A router chose."""
+    """A router has selected its steps."""
 
     event: str = WorkflowRunEvent.router_execution_started.value
     selected_steps: list[str] = field(default_factory=list)
@@ -120,7 +120,7 @@ class RouterExecutionStartedEvent(BaseStepEvent):
 @workflow_event
 @record_class
 class RouterExecutionCompletedEvent(BaseStepEvent):
-    """What a router chose ended."""
+    """The steps that a router selected ended."""
 
     event: str = WorkflowRunEvent.router_execution_completed.value
     selected_steps: list[str] = field(default_factory=list)

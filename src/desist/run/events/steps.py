@@ -1,4 +1,4 @@
-"""The events of a step. What a step makes is a `StepOutput`, which lives on the workflow's floor: `Any` here."""
+"""The events of a step. The output of a step is a `StepOutput`, a class of `desist.workflow`, and `Any` here."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class StepStartedEvent(BaseStepEvent):
 @workflow_event
 @record_class
 class StepCompletedEvent(BaseStepEvent):
-    """A step ended well; `step_response` is its `StepOutput`."""
+    """A step completed; `step_response` is its `StepOutput`."""
 
     event: str = WorkflowRunEvent.step_completed.value
     content: Any | None = None
@@ -49,7 +49,7 @@ class StepCompletedEvent(BaseStepEvent):
 @workflow_event
 @record_class
 class StepCancelledEvent(BaseStepEvent):
-    """A step was interrupted; `content` is what it had said by then. Its run's end is told by a later event."""
+    """A step was interrupted; `content` is partial. A later event is the end of its run."""
 
     event: str = WorkflowRunEvent.step_cancelled.value
     content: Any | None = None
@@ -60,7 +60,7 @@ class StepCancelledEvent(BaseStepEvent):
 @workflow_event
 @record_class
 class StepErrorEvent(BaseStepEvent):
-    """A step failed; the workflow may go on."""
+    """A step failed; the workflow may continue."""
 
     event: str = WorkflowRunEvent.step_error.value
     error: str | None = None
@@ -69,7 +69,7 @@ class StepErrorEvent(BaseStepEvent):
 @workflow_event
 @record_class
 class StepProgressEvent(BaseStepEvent):
-    """A step told how far it is."""
+    """A step reported its progress."""
 
     event: str = WorkflowRunEvent.step_progress.value
     attempt: int = 1
@@ -80,7 +80,7 @@ class StepProgressEvent(BaseStepEvent):
 @workflow_event
 @record_class
 class StepOutputEvent(BaseStepEvent):
-    """What a function step made: a `StepOutput`, its parts within reach."""
+    """The output of a function step: a `StepOutput`, with its fields as properties."""
 
     event: str = WorkflowRunEvent.step_output.value
     step_output: Any | None = None
@@ -142,7 +142,7 @@ class StepPausedEvent(BaseStepEvent):
 @workflow_event
 @record_class
 class StepContinuedEvent(BaseStepEvent):
-    """A paused step goes on."""
+    """A paused step continues."""
 
     event: str = WorkflowRunEvent.step_continued.value
 
@@ -163,7 +163,7 @@ class StepExecutorPausedEvent(BaseStepEvent):
 @workflow_event
 @record_class
 class StepExecutorContinuedEvent(BaseStepEvent):
-    """The agent or team of a step goes on."""
+    """The agent or team of a step continues."""
 
     event: str = WorkflowRunEvent.step_executor_continued.value
     executor_id: str | None = None
@@ -175,7 +175,7 @@ class StepExecutorContinuedEvent(BaseStepEvent):
 @workflow_event
 @record_class
 class StepOutputReviewEvent(BaseStepEvent):
-    """A step's output waits for a human's eye."""
+    """A step's output waits for a human's review."""
 
     event: str = WorkflowRunEvent.step_output_review.value
     output_review_message: str | None = None

@@ -31,7 +31,7 @@ class WorkflowStartedEvent(BaseWorkflowRunOutputEvent):
 @workflow_event
 @record_class
 class WorkflowCompletedEvent(BaseWorkflowRunOutputEvent):
-    """Terminal: the run ended well. `run_output` is for readers in this process and is never sent."""
+    """Terminal: the run completed. `run_output` is for readers in this process and is never sent."""
 
     event: str = WorkflowRunEvent.workflow_completed.value
     content: Any | None = None
@@ -89,7 +89,7 @@ class WorkflowErrorEvent(BaseWorkflowRunOutputEvent):
 @workflow_event
 @record_class
 class WorkflowPausedEvent(BaseWorkflowRunOutputEvent):
-    """The run waits for a human. It isn't terminal: the run goes on, or is cancelled."""
+    """The run waits for a human. Not terminal: the run continues later, or is cancelled."""
 
     event: str = WorkflowRunEvent.workflow_paused.value
     paused_step_index: int | None = None

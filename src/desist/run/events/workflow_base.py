@@ -1,4 +1,4 @@
-"""What every event of a workflow is made of: the names, the two base classes, and the user's own event.
+"""The base of a workflow's events: their names, the two base classes, and the custom event.
 
 The events themselves are in `workflow` (the run), `steps` and `containers`; `desist.run.workflow`
 is the face of all. `event` holds the plain string, which compares equal to a member of `WorkflowRunEvent`.
@@ -17,7 +17,7 @@ from desist.run.records.record import Reviver, record_class
 
 __all__ = ["BaseStepEvent", "BaseWorkflowRunOutputEvent", "CustomEvent", "StepIndex", "WorkflowRunEvent"]
 
-#: The place of a step among its siblings; a tuple inside a container, the outermost place first.
+#: The position of a step among its siblings; a tuple inside a container, the outermost position first.
 StepIndex = int | tuple[int, ...]
 
 
@@ -61,7 +61,7 @@ class WorkflowRunEvent(str, Enum):
 
 @record_class
 class BaseWorkflowRunOutputEvent(BaseRunOutputEvent):
-    """What every event of a workflow carries. `run_id` is the run that can be cancelled by it."""
+    """The base of all events of a workflow. `run_id` is the run that can be cancelled by it."""
 
     created_at: int = field(default_factory=now)
     event: str = ""
@@ -82,7 +82,7 @@ def _index(value: Any) -> StepIndex:
 
 @record_class
 class BaseStepEvent(BaseWorkflowRunOutputEvent):
-    """Base of the events of a step or container: which one it was."""
+    """Base of the events of a step or container."""
 
     step_name: str | None = None
     step_index: StepIndex | None = None
@@ -93,6 +93,6 @@ class BaseStepEvent(BaseWorkflowRunOutputEvent):
 @workflow_event
 @dataclass(kw_only=True, eq=False, repr=False, init=False)
 class CustomEvent(CustomFields, BaseWorkflowRunOutputEvent):
-    """An event of the user's own: takes any keyword, and may be subclassed as a dataclass."""
+    """An event of the program: takes any keyword, and may be subclassed as a dataclass."""
 
     event: str = WorkflowRunEvent.custom_event.value

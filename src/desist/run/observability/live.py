@@ -1,7 +1,7 @@
-"""What runs in this process now, what each run is blocked in, what was given up and still runs; and stopping many.
+"""The live runs of this process, what each waits for, abandoned calls that still run; and cancelling many runs.
 
-Called by programs, the console and the command line. Everything is found out when it is asked for: a run records
-nothing for it while it runs. Other processes are not seen from here.
+Called by programs, the console and the command line. Everything is computed on request: a live run
+records nothing for this module. Runs of other processes are not visible here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _ROW = re.compile(r'^ *File "(?P<file>[^"]*)", line (?P<line>\d+), in (?P<name>.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveRunInfo:
-    """A run that lives, as it was when `runs()` looked."""
+    """A live run, at the moment of the call of `runs()`."""
 
     run_id: str
     root_run_id: str
@@ -51,10 +51,10 @@ class LiveRunInfo:
     session_id: str | None
     user_id: str | None
     workflow_id: str | None
-    steps: tuple[str, ...]  #: names of the steps that are open, the outermost first
+    steps: tuple[str, ...]  #: names of open steps, the outermost first
     cancel: CancelRecord | None  #: if it is being cancelled
     blocked_in: tuple[str, ...]  #: what it waits for, in words
-    grace_left: float | None = None  #: seconds until what doesn't end is given up, if it is being cancelled
+    grace_left: float | None = None  #: seconds until running calls are abandoned, if it is being cancelled
 
     @property
     def is_root(self) -> bool:
@@ -64,7 +64,7 @@ class LiveRunInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbandonedCallInfo:
-    """Work that was given up and still runs."""
+    """An abandoned call that still runs."""
 
     name: str
     kind: str  #: "thread" or "task"
@@ -85,7 +85,7 @@ def runs(
     """Return the live runs of this process, the oldest first; children too. Costs nothing until it is called.
 
     Parameters:
-        session_id, workflow_id, user_id: only runs of these. None doesn't filter.
+        session_id, workflow_id, user_id: only runs of these. None does not filter.
         older_than: only runs that began so many seconds ago.
 
     Raises:
@@ -98,7 +98,7 @@ def runs(
 def tree(run_id: str) -> list[LiveRunInfo]:
     """Return the live runs of one tree of this process, by the id of its root, the oldest first; none: [].
 
-    Children count that no event of the tree tells of, such as agents that a tool calls.
+    Children without events in the tree, such as agents that a tool calls, are included.
     """
     return [_info(run) for run in _live() if run.ids["root_run_id"] == run_id]
 
@@ -114,7 +114,7 @@ def cancel_all(
     grace: float | None = None,
     force: bool = False,
 ) -> list[CancelReceipt]:
-    """Cancel all trees whose root fits, in this process. Returns at once; `receipt.wait()` waits.
+    """Cancel all trees of this process whose root matches. Returns at once; `receipt.wait()` waits.
 
     Without a filter that is every run there is; a filter that is None is no filter. `runs(...)` with the same
     filters, and `is_root`, says beforehand what it would stop. A run that starts meanwhile may be missed.
@@ -122,9 +122,9 @@ def cancel_all(
     Parameters:
         session_id, workflow_id, user_id: only runs of these.
         older_than: only runs that began so many seconds ago.
-        reason: why, in free words.
-        by: who asks.
-        grace: seconds for cleanup, before what is left is abandoned; None for each run's own.
+        reason: the reason, as free text.
+        by: the name of the requester.
+        grace: seconds for cleanup, before running calls are abandoned; None for each run's own.
         force: leave no time for cleanup.
 
     Returns:
@@ -148,7 +148,7 @@ def cancel_live(run_ids: Iterable[str], how: CancelRequest) -> list[CancelReceip
 
 
 def quarantine() -> list[AbandonedCallInfo]:
-    """Return the work that was given up and still runs: its threads can't be stopped, but they can be seen."""
+    """Return the abandoned calls that still run. Their threads can't be stopped."""
     found: list[AbandonedCallInfo] = []
     seen: set[int] = set()
     for run in dict.fromkeys([*_live(), *runs_with_abandoned_work()]):
@@ -179,7 +179,7 @@ def _live() -> list[Run]:
 
 
 class _Filter:
-    """Which runs are meant."""
+    """A filter of live runs."""
 
     def __init__(
         self, session_id: str | None, workflow_id: str | None, user_id: str | None, older_than: float | None

@@ -1,4 +1,4 @@
-"""What `debug_mode=True` does: the log of desist, shown on standard error."""
+"""The effect of `debug_mode=True`: the log of desist on standard error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["enable_debug_log"]
 
 
 def enable_debug_log() -> None:
-    """Show the log of desist from level DEBUG on, unless the program has set up a handler for it."""
+    """Write the log of desist, from level DEBUG on, to standard error, unless the program has set a handler."""
     log = logging.getLogger("desist")
     log.setLevel(logging.DEBUG)
     if not log.hasHandlers():

@@ -1,6 +1,6 @@
-"""A run and a receipt as plain JSON values: what the server's `/v1` tells of them, and the command line of a database.
+"""Runs and receipts as plain JSON values, for the server's `/v1` and for the command line.
 
-Called by both, so that a run looks the same wherever it is asked for.
+Used by both, so that a run has the same fields everywhere.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from desist.run.storage.values import StoredRun
 
 __all__ = ["ASKED", "receipt_summary", "run_summary"]
 
-#: Characters of an input that are told.
+#: The maximum length of an input in a summary.
 ASKED = 200
 
 
 def run_summary(run: StoredRun) -> dict[str, Any]:
-    """Return a run in short, without its output; its open steps, if it lives in this process."""
+    """Return a summary of a run, without its output, with its open steps if it is live in this process."""
     output, live = run.output, registry.get(run.run_id)
     return {
         "run_id": run.run_id,
@@ -51,7 +51,7 @@ def _duration(run: StoredRun) -> float | None:
 
 
 def _format_input(input: Any) -> str | None:
-    """Return the beginning of an input as text: a RunInput's, or what a workflow was given."""
+    """Return the beginning of an input as text: a RunInput's, or the input of a workflow."""
     value = getattr(input, "input_content", input)
     if value is None:
         return None
@@ -60,7 +60,7 @@ def _format_input(input: Any) -> str | None:
 
 
 def receipt_summary(receipt: CancelReceipt) -> dict[str, Any]:
-    """Return a receipt as it is now."""
+    """Return the present state of a receipt."""
     record = receipt.record
     known = to_json_value(dataclasses.asdict(record)) if record is not None else {}
     status = receipt.status

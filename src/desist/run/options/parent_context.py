@@ -1,19 +1,22 @@
-"""Where a run stands: its session, and the workflow and step that it was started by."""
+"""What a run inherits: its session, and the workflow and step that started it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
+from desist.cancel.token import CancelToken
+from desist.run.options.context import RunContext
+
 __all__ = ["ParentContext"]
 
 
 @dataclass(slots=True, kw_only=True)
 class ParentContext:
-    """What a run inherits from where it was started. All ids are None where there is nothing to name."""
+    """What a run inherits from its starter. An id is None if there is no such workflow, step or session."""
 
     session_id: str | None = None
-    new_session: bool = False  #: the session begins with this run: there is nothing to load
+    new_session: bool = False  #: the session begins with this run, so nothing is loaded
     user_id: str | None = None
     workflow_id: str | None = None
     workflow_name: str | None = None
@@ -25,3 +28,18 @@ class ParentContext:
     session_state: dict[str, Any] = field(default_factory=dict)
     dependencies: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
+
+    def run_context(self, run_id: str, workflow_run_id: str | None, token: CancelToken) -> RunContext:
+        """Return the context of a run that tools, functions and hooks get. The session state is shared, not copied."""
+        return RunContext(
+            run_id=run_id,
+            session_id=self.session_id,
+            user_id=self.user_id,
+            workflow_id=self.workflow_id,
+            workflow_name=self.workflow_name,
+            workflow_run_id=workflow_run_id,
+            session_state=self.session_state,
+            dependencies=self.dependencies,
+            metadata=self.metadata,
+            cancel_token=token,
+        )

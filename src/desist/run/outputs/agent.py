@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 from desist.run.events.agent import agent_event_from_dict
 from desist.run.events.agent_base import BaseAgentRunEvent, RunInput
-from desist.run.events.base import CancellationStage, CancelRecord, RunStatus, content_text, now
+from desist.run.events.base import CancellationStage, CancelRecord, RunStatus, now
 from desist.run.events.registry import output_class
+from desist.run.outputs.run_output import BaseRunOutput
 from desist.run.records.message import Message, ToolExecution
 from desist.run.records.metrics import RunMetrics
-from desist.run.records.record import Record, Reviver, list_of, record_class, reviver
+from desist.run.records.record import Reviver, list_of, record_class, reviver
 
 __all__ = ["RunOutput"]
 
@@ -21,7 +22,7 @@ _messages = list_of(reviver(Message))
 
 @output_class
 @record_class
-class RunOutput(Record):
+class RunOutput(BaseRunOutput):
     """All that came of an agent's run. Of a cancelled run `content` is the partial text, `cancel` the cancel record."""
 
     run_id: str | None = None
@@ -76,17 +77,3 @@ class RunOutput(Record):
         "cancellation_stage": CancellationStage,
         "cancel": reviver(CancelRecord),
     }
-
-    @property
-    def is_paused(self) -> bool:
-        """Whether the run waits for a human."""
-        return self.status is RunStatus.paused
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether the run ended cancelled; while it is being stopped this is still False."""
-        return self.status is RunStatus.cancelled
-
-    def get_content_as_string(self) -> str:
-        """Return the content as text: a string as it is, None as "", everything else as indented JSON."""
-        return content_text(self.content)

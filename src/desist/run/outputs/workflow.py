@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, ClassVar
 
-from desist.run.events.base import BaseRunOutputEvent, CancellationStage, CancelRecord, RunStatus, content_text, now
+from desist.run.events.base import BaseRunOutputEvent, CancellationStage, CancelRecord, RunStatus, now
 from desist.run.events.codec import event_from_dict
 from desist.run.events.registry import output_class, output_from_dict
 from desist.run.outputs.agent import RunOutput
+from desist.run.outputs.run_output import BaseRunOutput
 from desist.run.records.metrics import RunMetrics
 from desist.run.records.record import Record, Reviver, list_of, record_class, reviver
 
@@ -47,7 +48,7 @@ class WorkflowMetrics(Record):
 
 @output_class
 @record_class
-class WorkflowRunOutput(Record):
+class WorkflowRunOutput(BaseRunOutput):
     """All that came of a workflow's run. Of a cancelled run `content` is the partial text, `cancel` the cancel record.
 
     `step_results` holds a `StepOutput` per step, or a list of them for a container; read back from a dict they are
@@ -98,17 +99,3 @@ class WorkflowRunOutput(Record):
         "cancellation_stage": CancellationStage,
         "cancel": reviver(CancelRecord),
     }
-
-    @property
-    def is_paused(self) -> bool:
-        """Whether the run waits for a human."""
-        return self.status is RunStatus.paused
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether the run ended cancelled; while it is being stopped this is still False."""
-        return self.status is RunStatus.cancelled
-
-    def get_content_as_string(self) -> str:
-        """Return the content as text: a string as it is, None as "", everything else as indented JSON."""
-        return content_text(self.content)

@@ -1,8 +1,8 @@
-"""What a run tells, on its way into a store that other processes read.
+"""`EventBuffer`: the events of a run on their way into a store that other processes read.
 
-Made by a run that has a stream of its own, and whose store is shared. Numbering an event is putting it here: that is
-done with the lock of the tree held, in the task that a cancel interrupts, so it only appends. The store's writer takes
-what has gathered, some milliseconds later. It must not know what an event is.
+Made by a run that has a stream of its own, and whose store is shared. Numbering an event
+appends it here, with the lock of the tree held, in the task that a cancel interrupts; so it does nothing else. The
+store's writer takes the gathered events some milliseconds later. This module does not know the classes of events.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ __all__ = ["EventBuffer"]
 
 log = logging.getLogger("desist.run")
 
-#: How many events of a run may wait for a database that doesn't take them.
+#: How many events of a run may wait for a database that does not accept them.
 LIMIT = 100_000
 
 
 class EventBuffer:
-    """The events of one stream that aren't stored yet.
+    """The events of one stream that are not stored yet.
 
     Parameters:
-        run_id: whose stream it is.
-        wake: told once when there is something to take, and again after it was taken. Must not block.
+        run_id: the run of the stream.
+        wake: called when there is something to take, once until it was taken. Must not block.
     """
 
     __slots__ = ("_asked", "_dropped", "_ended", "_last", "_pending", "_wake", "run_id", "written")
@@ -37,12 +37,12 @@ class EventBuffer:
         self._last: list[tuple[int, Any]] = []  #: the terminal event and those before it that belong to the end
         self._asked = self._ended = False
         self._dropped = 0
-        self.written: Any = None  #: for the store: what it made of the last events, so that it is made once
+        self.written: Any = None  #: for the store: the encoded last events, so that they are encoded once
 
     # -- the run's side, with the lock of the tree held
 
     def number(self, event: Any, index: int) -> None:
-        """Tell an event its place in the stream, and when that was, and take it. After the end it was taken before."""
+        """Set the number and time of an event, and append it. Once the last events are here, none is appended."""
         event.event_index, event.event_at = index, time.time()
         if self._ended:
             return
@@ -61,10 +61,10 @@ class EventBuffer:
             log.error(words, self.run_id, self._dropped, extra={"run_id": self.run_id})
 
     def end(self, last: Iterable[Any], first: int) -> None:
-        """Take the last events, the terminal one at their end. Only the end of the run stores them: `take_all`.
+        """Append the last events, ending with the terminal one. Only the end of the run stores them: `take_all`.
 
-        They are kept apart from what waits to be stored: a flush that is on its way must not take them. It would store
-        a terminal event of a run whose record has no end, and the process may die before that is written.
+        They are kept apart from the other events, because a concurrent flush must not take them: it would store a
+        terminal event of a run whose record has no end, and the process may die before the end is stored.
         """
         for index, event in enumerate(last, first):
             event.event_at = time.time()
@@ -74,10 +74,10 @@ class EventBuffer:
     # -- the store's side
 
     def take(self) -> list[tuple[int, Any]]:
-        """Return what has gathered, with its places, and forget it here. The last events are never among it."""
-        self._asked = False  # first: what comes from now on asks anew
+        """Remove and return the gathered events with their numbers. The last events are never among them."""
+        self._asked = False  # first, so that events from now on wake the writer again
         return [self._pending.popleft() for _ in range(len(self._pending))]
 
     def take_all(self) -> list[tuple[int, Any]]:
-        """Return what has gathered and the last events. For the transaction that stores the end of the run, only."""
+        """Return the gathered events and the last ones. Only for the transaction that stores the end of the run."""
         return [*self.take(), *self._last]

@@ -1,4 +1,4 @@
-"""The store in memory: what a workflow or agent without a `db` records in, and what `InMemoryDb` stands on."""
+"""`MemoryStore`: the store of a workflow or agent without a `db`, and of `InMemoryDb`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MemoryStore:
     """Runs and sessions of this process, in memory.
 
     Parameters:
-        keep: how many ended runs, and how many sessions, are kept; the oldest go first. None: all. Live runs are
+        keep: how many ended runs, and how many sessions, are kept; the oldest are removed. None: all. Live runs are
             always kept.
     """
 
@@ -38,7 +38,7 @@ class MemoryStore:
     # -- runs
 
     def save_run(self, run: StoredRun) -> None:
-        """Record a run."""
+        """Store a run."""
         with self._lock:
             if run.session is not None:
                 self.update_session(run.session)
@@ -54,15 +54,15 @@ class MemoryStore:
                 self._leave(self._ended.popitem(last=False)[1])
 
     def add_part(self, run_id: str, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
-        """Do nothing: the output of a live run is held as it is, and grows."""
+        """Do nothing: the store has the output object of a live run itself."""
 
     def load_run(self, run_id: str) -> StoredRun | None:
-        """Return a run, or None if it isn't known (any more)."""
+        """Return a run, or None if there is none."""
         with self._lock:
             return self._live_run.get(run_id) or self._ended.get(run_id)
 
     def delete_run(self, run_id: str) -> bool:
-        """Forget an ended run; return whether it was there."""
+        """Delete an ended run; return whether it existed."""
         with self._lock:
             run = self._ended.pop(run_id, None)
             if run is not None:
@@ -92,13 +92,13 @@ class MemoryStore:
         return fitting if limit is None else fitting[max(0, len(fitting) - limit) :]
 
     def list_runs(self, query: RunQuery) -> list[StoredRun]:
-        """Return the runs that are meant, the newest first."""
+        """Return the matching runs, the newest first."""
         with self._lock:
             known = [*self._live_run.values(), *self._ended.values()]
         return query.newest([_return_unchanged(run) for run in known if query.places(run)])
 
     def _leave(self, run: StoredRun) -> None:
-        """A run isn't kept any more; a session without runs needs no list."""
+        """Remove a run from the list of its session, and an empty list."""
         runs = self._by_session.get(run.session_id or "")
         if runs is not None:
             runs.pop(run.run_id, None)
@@ -114,7 +114,7 @@ class MemoryStore:
             return _copy(held) if held is not None else None
 
     def save_session(self, session: StoredSession) -> None:
-        """Record a session as it is given."""
+        """Store a session."""
         with self._lock:
             key = session.session_id, session.kind
             self._sessions[key] = _copy(session)
@@ -123,12 +123,12 @@ class MemoryStore:
                 self._sessions.popitem(last=False)
 
     def update_session(self, change: SessionUpdate) -> None:
-        """Apply a change to what is held."""
+        """Apply a change to the stored session."""
         with self._lock:
             self.save_session(change.apply(self._sessions.get((change.session_id, change.kind))))
 
     def claim_session(self, session: StoredSession) -> set[str | None]:
-        """Make a session for its user, if there is none; return the other users of its id."""
+        """Create a session for its user, if there is none; return the other users of its id."""
         with self._lock:
             held = {kind: self._sessions.get((session.session_id, kind)) for kind in ("workflow", "agent")}
             holders = {one.user_id for one in held.values() if one is not None}
@@ -139,7 +139,7 @@ class MemoryStore:
             return others
 
     def reserve_run(self, run: StoredRun) -> bool:
-        """Record a run that is about to start here, if there is none with its id."""
+        """Store a run that is about to start here, if there is none with its id."""
         with self._lock:
             free = self.load_run(run.run_id) is None
             if free:
@@ -147,7 +147,7 @@ class MemoryStore:
             return free
 
     def end_reservation(self, run_id: str) -> None:
-        """The reserved run is live here now; if it isn't, its start has failed and it is forgotten."""
+        """End a reservation: if the run is not live here, its start has failed, and it is deleted."""
         with self._lock:
             run = self._live_run.get(run_id)
             if run is not None and registry.get(run_id) is None:
@@ -155,7 +155,7 @@ class MemoryStore:
                 self._leave(run)
 
     def delete_session(self, session_id: str, kind: str | None = None) -> bool:
-        """Forget a session and its ended runs, of one kind or of all; return whether anything was there."""
+        """Delete a session and its ended runs, of one kind or of all; return whether any existed."""
         with self._lock:
             keys = [key for key in self._sessions if key[0] == session_id and kind in (None, key[1])]
             for key in keys:
@@ -173,7 +173,7 @@ class MemoryStore:
         user_id: str | None = None,
         limit: int | None = None,
     ) -> list[StoredSession]:
-        """Return copies of the sessions that fit, the one that changed last first."""
+        """Return copies of the matching sessions, the one that changed last first."""
         wanted = (("kind", kind), ("owner_id", owner_id), ("user_id", user_id))
         with self._lock:
             held = sorted(self._sessions.values(), key=lambda session: session.updated_at, reverse=True)
@@ -185,7 +185,7 @@ class MemoryStore:
 
 
 def _return_unchanged(run: StoredRun) -> StoredRun:
-    """Return a run with the status that it has now: of a live one only the start was recorded."""
+    """Return a run with its present status: of a live run only the start was stored."""
     return run if run.status.is_final else replace(run, status=run.output.status)
 
 

@@ -1,7 +1,7 @@
-"""A store in which runs wait for a worker, seen from below. `desist.db.store.queue_part` is one, `desist.engine` uses
-it.
+"""`QueueStore`: the protocol of a store in which runs wait for a worker. `desist.db.store.queue_part` implements the
+protocol, `desist.engine` uses it.
 
-Whoever submits a run needs nothing but the store: the record says that it waits, and workers find it there.
+Submitting a run needs only the store: the run is stored as queued, and workers find it there.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class QueuedRun:
     run_id: str
     workflow_id: str
     since: float  #: when it was submitted; seconds since the epoch
-    workers: int  #: how many live workers have its workflow. 0: it waits for one that has
+    workers: int  #: how many live workers have its workflow
 
     @property
     def waits_for(self) -> str:
-        """Say what it waits for."""
+        """Return the reason of the wait, as text."""
         if self.workers == 0:
             return f"a worker that has {self.workflow_id!r}"
         return "its turn at the worker that has it" if self.workers == 1 else f"its turn at {self.workers} workers"
@@ -41,43 +41,43 @@ class QueuedRun:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedRun:
-    """A run that is this process's from now on, and is to be started here."""
+    """A run that this process has claimed, to be started here."""
 
-    run: StoredRun  #: as far as it has come
-    options: dict[str, Any] = field(default_factory=dict)  #: how it was asked for
+    run: StoredRun  #: the run, with the outputs of its finished steps
+    options: dict[str, Any] = field(default_factory=dict)  #: the options that it was submitted with
 
 
 class CompletionWatch(Protocol):
-    """A run of any process, watched until it has ended."""
+    """A watch of a run of any process, until the run has ended."""
 
     status: RunStatus | None  #: None: there is no such run
-    latch: Latch  #: set when it has ended, or was deleted
+    latch: Latch  #: set when the run has ended, or was deleted
 
 
 class QueueStore(SharedStore, Protocol):
-    """What the queue needs of a store. What blocks does so until it is durable, and raises `StoreError`."""
+    """The queue of a store. Methods that block return when the change is durable, and raise `StoreError`."""
 
     def queue_run(self, run: StoredRun, options: dict[str, Any]) -> None:
-        """Record a run that some worker is to drive. Blocks.
+        """Store a run for the workers. Blocks.
 
         Raises:
             RunIdInUseError: there is a run with this id.
         """
 
     def take_queued(self, run_id: str) -> ClaimedRun | None:
-        """Take a run that waits, or whose process has died; None if it isn't to be driven here. Blocks."""
+        """Claim a queued run, or a run whose process has died; None if another process has it. Blocks."""
 
     def watch_end(self, run_id: str) -> CompletionWatch:
-        """Watch a run until it has ended, whichever process works on it."""
+        """Watch a run of any process until it has ended."""
 
     def remove_watch(self, watch: CompletionWatch) -> None:
-        """Nobody waits any more."""
+        """Remove a watch."""
 
     def queued_runs(self, limit: int = 1000) -> list[QueuedRun]:
-        """Return the runs that wait for a worker, those that have waited longest first. Blocks."""
+        """Return the queued runs, the longest wait first. Blocks."""
 
 
 def queue_store(store: Any) -> QueueStore | None:
-    """Return the store if runs can wait in it for a worker."""
+    """Return the store if it is a `QueueStore`, else None."""
     found: QueueStore | None = store if getattr(store, "shared", False) else None
     return found

@@ -1,7 +1,8 @@
-"""A store that several processes use, seen from below: each may look at a run, and cancel it, but one works on it.
+"""`SharedStore`: the protocol of a store that processes share. Each may read and cancel a run; one process owns it.
 
-The record is the truth. A run claims it when it starts, and asks before it ends otherwise than cancelled: so that its
-end and a cancel from another process compete in one place. `desist.db.store.shared_table_store` is one.
+The stored record decides. A run claims its record when it starts, and confirms its end there unless it was cancelled,
+so that the end and a cancel from another process compete in one place. `desist.db.store.shared_table_store` implements
+the protocol.
 """
 
 from __future__ import annotations
@@ -23,90 +24,93 @@ __all__ = ["ClaimResult", "SharedStore", "refuse_on_loop", "shared_store"]
 
 @dataclass(frozen=True, slots=True)
 class ClaimResult:
-    """What became of the wish to work on a run."""
+    """The result of a claim."""
 
-    request: CancelRequest | None = None  #: a cancel that came before
-    refused: str | None = None  #: why another process works on it
+    request: CancelRequest | None = None  #: an earlier cancel
+    refused: str | None = None  #: why another process owns the run
 
 
 class SharedStore(RunStore, Protocol):
-    """What runs need of it. All methods may be called from any thread; none that returns a future blocks."""
+    """The methods that runs use. All may be called from any thread; those that return a future do not block."""
 
     shared: bool
 
     def claim_run(self, run: StoredRun) -> Future[ClaimResult]:
-        """Record that a run starts here. From then on, what other processes ask for is carried out by this one."""
+        """Claim a run that starts here. From then on this process applies the cancels of other processes."""
 
     def end_run(self, run_id: str, decide: Callable[[], StoredRun | None]) -> Future[CancelRequest | None]:
-        """Record the end of a run, unless it was cancelled; return the cancel if it was, or None.
+        """Store the end of a run unless it was cancelled; return the cancel request, or None.
 
         Parameters:
-            decide: called while no other process can decide about the run. It returns the run as it ended, or None:
-                it doesn't end now. It is quick, and not called if there is a cancel.
+            decide: called while no other process can change the run. It returns the ended run, or None if the run
+                does not end now. It must not block, and is not called if there is a cancel.
         """
 
     def events_added(self, recorder: EventBuffer) -> None:
-        """A run has told something: store it soon. Called with the lock of its tree held; doesn't wait."""
+        """Store the events of a run soon. Called with the lock of the tree held; must not block."""
 
     def follow_run(self, run_id: str, after: int) -> Follower[Any]:
-        """Return a stream of what a run of whichever process tells after the event of that number; -1 for all.
+        """Return the events of a run of any process after the event of this number; -1 for all.
 
-        Nothing is read before the first event is asked for: then it is a `ConfigurationError` if there is no such run.
+        Nothing is read before the first event is requested, which raises `ConfigurationError` if there is no such run.
         """
 
     def retry_in_background(self, run: StoredRun, error: BaseException) -> None:
-        """An end was told without being recorded: tell it so here, and record it when that is possible."""
+        """Store an end that was announced before it was stored, as soon as that is possible."""
 
     def is_owned_elsewhere(self, run_id: str) -> bool:
-        """Whether another process has taken a run that lives here, which this one doesn't know yet.
+        """Return whether another process has taken over a run that is live here.
 
-        Quick, unless this process was frozen for so long that it may be: then it looks.
+        Does not block, unless this process was frozen long enough for that: then the store is read.
         """
 
     @property
     def poll_is_overdue(self) -> bool:
-        """Whether this process hasn't looked for so long what others did to its runs that it must have been frozen."""
+        """Whether the last poll was so long ago that this process must have been frozen."""
 
     def poll_now(self) -> None:
-        """Look now, and carry out what others ask for; stop what they have taken. Blocks, but waits for no server."""
+        """Poll now: apply the cancels of other processes, and stop the runs that they have taken over.
+
+        Blocks, but never waits for a database server.
+        """
 
     def may_be_lost(self, run_id: str) -> bool:
-        """Whether `is_owned_elsewhere` would have to look. Quick."""
+        """Return whether `is_owned_elsewhere` would have to read the store. Does not block."""
 
     def record_cancel(self, run_id: str, request: CancelRequest) -> None:
-        """Record that a run is being cancelled from here, so that it isn't taken up again after a crash."""
+        """Store that this process is cancelling a run, so that the run is not resumed after a crash."""
 
     def request_cancel(self, run_id: str, request: CancelRequest) -> CancelReceipt:
-        """Cancel a run of whichever process, by any id of its tree. Durable when this returns; blocks till then.
+        """Cancel a run of any process, by any id of its tree. Blocks until the request is durable.
 
         Raises:
-            StoreError: it isn't known to be recorded.
+            StoreError: the request is not confirmed as stored.
         """
 
     def take_orphans(self, kind: str, owner_id: str) -> list[StoredRun]:
-        """Take the runs of a workflow that were left by processes that died and may go on; as far as they had come.
+        """Take over the resumable runs of a workflow whose processes have died; return them with their checkpoints.
 
-        They are this process's from now on, and are to be started here. Blocks.
+        This process owns them from then on, and must start them. Blocks.
         """
 
     def give_back(self, run: StoredRun) -> Future[CancelRequest | None]:
-        """Let another process go on with a run of this one; if it was cancelled, end it and return the request.
+        """Hand over a run of this process to another one; if the run was cancelled, end it and return the request.
 
-        Of `run` only what it has told counts: what it has done is recorded.
+        Only the events of `run` are stored; its checkpoints are stored already.
         """
 
     def fail_claimed_run(self, run_id: str, message: str) -> None:
-        """End a run that was taken as failed. Blocks."""
+        """End a run that this process has taken over, as failed. Blocks."""
 
 
 def shared_store(store: Any) -> SharedStore | None:
-    """Return the store if several processes may use it."""
+    """Return the store if it is a `SharedStore`, else None."""
     found: SharedStore | None = store if getattr(store, "shared", False) else None
     return found
 
 
 def refuse_on_loop(run_id: str) -> None:
-    """Raise `RuntimeError` if this thread runs an event loop, which asking about a run elsewhere would block."""
+    """Raise `RuntimeError` if this thread runs an event loop, which a request to the store would block."""
     if asyncio._get_running_loop() is not None:
         raise RuntimeError(
             f"cancel() would block this event loop: run {run_id!r} isn't known to be live in this process, so that its "

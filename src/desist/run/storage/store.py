@@ -1,7 +1,7 @@
-"""Where runs and sessions are recorded, seen from below: a protocol. `MemoryStore` is used when no other is given.
+"""`RunStore`: the protocol of a store of runs and sessions. `MemoryStore` is the default.
 
-A run is saved when it starts and before its end is told ("stored before shown"). A store that writes elsewhere does
-so in a writer of its own and returns a future; it never runs inside the task that a cancel interrupts.
+A run is stored when it starts, and before its end is announced. A store that writes to a disk or network does so in a
+writer of its own and returns a future; it never writes inside the task that a cancel interrupts.
 """
 
 from __future__ import annotations
@@ -32,33 +32,33 @@ T = TypeVar("T")
 
 
 class RunStore(Protocol):
-    """What runs need of a database. All methods may be called from any thread.
+    """The store of runs and sessions. All methods may be called from any thread.
 
-    What saves must not block: it returns None when it is done, or a future. The future ends when the change is
-    durable, and in any case within a bounded time: with an error, if it isn't known to be durable by then.
+    Methods that save must not block: they return None when the change is stored, or a future. The future ends when the
+    change is durable, and always within a bounded time: with an error if the change is not confirmed by then.
     """
 
-    blocking: bool  #: whether what loads may wait for a disk or a network: then it is done beside the loop
+    blocking: bool  #: whether loading may block on a disk or network; async code then loads in a thread
 
     def save_run(self, run: StoredRun) -> Future[None] | None:
-        """Record a run, replacing what is known of its id, and apply `run.session` together with it.
+        """Store a run, replacing an earlier record of its id, and apply `run.session` in the same transaction.
 
-        Of a run that has ended the parts are dropped.
+        The checkpoints of a run that has ended are deleted.
         """
 
     def add_part(self, run_id: str, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
-        """Record what has finished while the run goes on. Never waits; what comes after the run's end is dropped.
+        """Store a checkpoint of a live run. Never blocks. A checkpoint after the run's end is dropped.
 
         Parameters:
-            value: of the class that `kind` says. It doesn't change any more.
-            at: of a step, where it stands among the others.
+            value: of the class that `kind` names. Must not change any more.
+            at: of a step, its position.
         """
 
     def load_run(self, run_id: str) -> StoredRun | None:
-        """Return a run, or None if it isn't known."""
+        """Return a run, or None if there is none."""
 
     def delete_run(self, run_id: str) -> bool:
-        """Forget a run; return whether it was there."""
+        """Delete a run; return whether it existed."""
 
     def session_runs(
         self,
@@ -72,40 +72,40 @@ class RunStore(Protocol):
         """Return the last `limit` runs of a session, the oldest first.
 
         Parameters:
-            kind, owner_id: only those of a kind, of a workflow or agent. None doesn't filter.
-            ended_only: leave out those that still run.
+            kind, owner_id: only runs of this kind, of this workflow or agent. None does not filter.
+            ended_only: leave out live runs.
         """
 
     def list_runs(self, query: RunQuery) -> list[StoredRun]:
-        """Return the runs that are meant, live ones too, the newest first."""
+        """Return the matching runs, live ones too, the newest first."""
 
     def load_session(self, session_id: str, kind: str) -> StoredSession | None:
         """Return a session, which the caller may change, or None."""
 
     def save_session(self, session: StoredSession) -> Future[None] | None:
-        """Record a session as it is given."""
+        """Store a session."""
 
     def update_session(self, change: SessionUpdate) -> Future[None] | None:
-        """Apply a change to the session as it is stored then; make the session if there is none."""
+        """Apply a change to the stored session; create the session if there is none."""
 
     def claim_session(self, session: StoredSession) -> set[str | None]:
-        """Make a session for its user, if there is none with its id, of any kind; return the other users of that id.
+        """Create a session for its user, if there is none of any kind with its id; return the other users of that id.
 
-        One conditional write: of two users that claim one new id at the same moment one gets it, and the other one is
-        told whose it is. Blocks.
+        One conditional write: of two users that claim a new id at the same moment, one gets it, and the call of the
+        other returns that user. Blocks.
         """
 
     def reserve_run(self, run: StoredRun) -> bool:
-        """Record a run that is about to start in this process, if there is none with its id; return whether so.
+        """Store a run that is about to start in this process; return False if there is one with its id.
 
         One conditional write, as above. Blocks. `end_reservation` is called afterwards, in any case.
         """
 
     def end_reservation(self, run_id: str) -> None:
-        """The reserved run is live here now; if it isn't, its start has failed and it is forgotten."""
+        """End a reservation: if the run is not live here, its start has failed, and it is deleted."""
 
     def delete_session(self, session_id: str, kind: str | None = None) -> bool:
-        """Forget a session and its runs, of one kind or of all; return whether anything was there."""
+        """Delete a session and its runs, of one kind or of all; return whether any existed."""
 
     def list_sessions(
         self,
@@ -115,22 +115,22 @@ class RunStore(Protocol):
         user_id: str | None = None,
         limit: int | None = None,
     ) -> list[StoredSession]:
-        """Return the sessions that fit, the one that changed last first."""
+        """Return the matching sessions, the one that changed last first."""
 
 
 class Database(Protocol):
-    """What programs give as `db=`: something with a store behind it, such as `desist.db.SqliteDb`."""
+    """A value of `db=`: an object with a store, such as `desist.db.SqliteDb`."""
 
     @property
     def store(self) -> RunStore:
-        """Where runs and sessions are recorded."""
+        """The store of runs and sessions."""
 
 
 def store_of(db: Database | RunStore, where: str) -> RunStore:
-    """Return the store behind what a program gave as `db=`: a database of `desist.db`, or a store itself.
+    """Return the store of a value of `db=`: a database of `desist.db`, or a store itself.
 
     Raises:
-        ConfigurationError: it is neither; the message names `where`.
+        ConfigurationError: the value is neither; the message names `where`.
     """
     store: Any = getattr(db, "store", db)
     if not callable(getattr(store, "save_run", None)):
@@ -140,5 +140,5 @@ def store_of(db: Database | RunStore, where: str) -> RunStore:
 
 
 async def read(store: RunStore, work: Callable[[], T]) -> T:
-    """Return `work()`, which loads from `store`: beside the loop if that may block. A cancel leaves it at once."""
+    """Return `work()`, which loads from `store`; in a thread if that may block. A cancel ends the wait at once."""
     return await to_daemon_thread(work, "desist-db-read") if store.blocking else work()

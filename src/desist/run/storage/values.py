@@ -1,4 +1,4 @@
-"""What a store holds: runs and sessions, as values. Every store makes and takes these; none of them is known here."""
+"""The values that a store stores: runs, sessions, and changes of them. Used by every store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PartKind = Literal["message", "tool", "step", "begun", "again", "spent"]
 
 @dataclass(slots=True, kw_only=True)
 class StoredSession:
-    """A session as it is stored. It has no copies of its runs: those are records of their own."""
+    """A stored session. Its runs are stored separately."""
 
     session_id: str
     kind: str  #: "workflow" or "agent"
@@ -48,7 +48,7 @@ def other_users(holders: set[str | None], speakers: set[str | None], user_id: st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequest:
-    """A cancel as it was asked for: what a process needs that must carry it out for another one."""
+    """A cancel request, as a process needs it to apply the cancel for another process."""
 
     reason: CancelReason
     reach: Reach = "tree"
@@ -59,9 +59,9 @@ class CancelRequest:
 
 @dataclass(slots=True, kw_only=True)
 class SessionUpdate:
-    """What somebody changes in a session. A store applies it to what it holds at that moment, in one transaction.
+    """A change of a session. A store applies it to the stored session in one transaction.
 
-    Runs of one session may end side by side: each changes the keys of the state that it changed, and no others.
+    Runs of one session may end at the same time: each writes only the keys of the state that it has changed.
     """
 
     session_id: str
@@ -74,7 +74,7 @@ class SessionUpdate:
     metadata: dict[str, Any] | None = None
 
     def apply(self, held: StoredSession | None) -> StoredSession:
-        """Return the session with the change made; `held` is what the store has, and is left as it is."""
+        """Return the session with the change; `held` is the stored session, and is not modified."""
         data = dict(held.session_data) if held else {}
         state = dict(data.get("session_state") or {})
         for key in self.before.keys() - self.after.keys():
@@ -96,13 +96,13 @@ class SessionUpdate:
     def _changed(self, key: str, value: Any) -> bool:
         try:
             return key not in self.before or bool(self.before[key] != value)
-        except Exception:  # a value of the user's that can't be compared
+        except Exception:  # raised by a value that can't be compared
             return True
 
 
 @dataclass(slots=True, kw_only=True)
 class StoredRun:
-    """A run as it is stored: where it belongs, how it stands, and its output (`RunOutput`, `WorkflowRunOutput`)."""
+    """A stored run: its ids, its status, and its output (`RunOutput`, `WorkflowRunOutput`)."""
 
     run_id: str
     kind: str  #: "workflow" or "agent"
@@ -114,30 +114,32 @@ class StoredRun:
     owner_id: str | None = None  #: of the workflow or agent
     user_id: str | None = None
     created_at: float = field(default_factory=time.time)  #: when it was opened; seconds since the epoch
-    resumable: bool = False  #: when its process has died, its workflow goes on with it
+    resumable: bool = False  #: whether its workflow resumes it if its process has died
     process: str | None = (
-        None  #: which process runs it; see `desist.db.process.identity`. Set by stores that outlive one.
+        None  #: the process that runs it; see `desist.db.process.identity`. Set by stores that outlive one.
     )
-    session: SessionUpdate | None = None  #: what it changes in its session, to be stored together with it
-    recorder: EventBuffer | None = None  #: what it has told, to be stored with it; its last event with its end
+    session: SessionUpdate | None = None  #: its change of the session, stored in the same transaction
+    recorder: EventBuffer | None = (
+        None  #: its unwritten events, stored with it; the terminal event is stored with the end
+    )
     options: DurableLimits | None = None  #: its limits
-    next_event: int = 0  #: where the numbers of its events go on, in a process that takes it up again
+    next_event: int = 0  #: the number of its next event, for a process that resumes it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunQuery:
-    """Which runs are asked for. None doesn't filter. Runs that were started in another one are never meant."""
+    """A filter of runs. None does not filter. Child runs never match."""
 
-    owners: frozenset[tuple[str, str]] | None = None  #: kind and id of the workflows and agents whose runs are meant
+    owners: frozenset[tuple[str, str]] | None = None  #: kind and id of the workflows and agents
     session_id: str | None = None
     user_id: str | None = None
     status: RunStatus | None = None
     created_before: float | None = None  #: seconds since the epoch
-    after: tuple[float, str] | None = None  #: time and id of the run after which the list goes on, to older ones
+    after: tuple[float, str] | None = None  #: time and id of the last run of the previous page
     limit: int | None = None
 
     def places(self, run: Any) -> bool:
-        """Whether a run, or its row, is of the right owner, session and time. Its status is another question."""
+        """Return whether a run, or its row, matches by owner, session and time. The status is not checked."""
         if run.parent_run_id is not None:
             return False
         if self.owners is not None and (run.kind, run.owner_id) not in self.owners:
@@ -149,11 +151,11 @@ class RunQuery:
         return self.session_id in (None, run.session_id) and self.user_id in (None, run.user_id)
 
     def matches(self, run: StoredRun) -> bool:
-        """Whether a run is meant."""
+        """Return whether a run matches."""
         return self.status in (None, run.status) and self.places(run)
 
     def newest(self, runs: Iterable[StoredRun]) -> list[StoredRun]:
-        """Return those that are meant, each once, the newest first. Of two with one id the first counts."""
+        """Return the matching runs, each once, the newest first. Of two with one id the first is returned."""
         once = {run.run_id: run for run in reversed(list(runs))}
         fitting = [run for run in once.values() if self.matches(run)]
         return sorted(fitting, key=lambda run: (run.created_at, run.run_id), reverse=True)[: self.limit]

@@ -18,9 +18,7 @@ from desist.server.tokens import Caller
 
 __all__ = ["agui_routes", "agui_stream"]
 
-_AWAY = (
-    "Seconds without clients before the run is cancelled. Default: the server's limit. 0: a disconnect cancels at once."
-)
+_AWAY = "Seconds that the client may be absent before the run is cancelled. 0: closing the stream cancels it at once."
 _LEFT = "What happens to the run when its client, and all others that may cancel it, have disconnected."
 
 
@@ -52,9 +50,10 @@ def _start_routes(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
         body: RunAgentInput,
         caller: MayRun,
         on_disconnect: Annotated[OnDisconnect, Query(description=_LEFT)] = "cancel",
-        away: Annotated[Seconds | None, Query(description=_AWAY)] = None,
+        # An AG-UI client has no other way to stop a run than to close the stream: its stop button does only that.
+        away: Annotated[Seconds, Query(description=_AWAY)] = 0.0,
     ) -> Response:
-        """Start a run and follow it. To stop it, cancel its `runId` or disconnect."""
+        """Start a run and stream its events. To stop the run, close the stream, or cancel the run by its `runId`."""
         api.streams.check(caller)
         component = service.components.get(kind, component_id)
         options = StartOptions(

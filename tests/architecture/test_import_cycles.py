@@ -1,0 +1,89 @@
+"""No module of desist imports itself through others, imports for annotations and inside functions included."""
+
+from __future__ import annotations
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import desist
+
+ROOT = Path(desist.__file__).parent
+
+#: Edges of cycles that remain, (importer, imported). Cutting one means removing its line here.
+ALLOWED = {
+    ("desist.db.coordination.lease_keeper", "desist.db.store.shared_table_store"),
+    ("desist.db.events.flusher", "desist.db.store.shared_table_store"),
+    ("desist.db.store.stored_follower", "desist.db.store.shared_table_store"),
+    ("desist.run.execution.body", "desist.run.execution.run"),
+    ("desist.run.execution.call_interruption", "desist.run.execution.interruption"),
+    ("desist.testing.provider.connection", "desist.testing.provider.server"),
+    ("desist.tools.bound_call", "desist.tools.function"),
+    ("desist.tools.function_call", "desist.tools.function"),
+    ("desist.tools.toolkit", "desist.tools.function"),
+}
+
+
+def module_name(path: Path) -> str:
+    """Return the dotted name of a source file."""
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(source: str, modules: set[str]) -> set[str]:
+    """Return the modules that a source text imports anywhere, under `TYPE_CHECKING` and in functions too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            assert node.level == 0, "desist has absolute imports only"
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= whole & modules or {node.module}
+    return found & modules
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Return the imports of each module of desist."""
+    files = {module_name(path): path for path in ROOT.rglob("*.py")}
+    return {name: imports_of(path.read_text(), set(files)) - {name} for name, path in files.items()}
+
+
+def cycle_of(graph: dict[str, set[str]]) -> list[str]:
+    """Return the modules of one cycle, or []."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(reversed(error.args[1]))  # each imports the next
+    return []
+
+
+def without(graph: dict[str, set[str]], edges: set[tuple[str, str]]) -> dict[str, set[str]]:
+    """Return the graph without some edges."""
+    return {name: {other for other in imports if (name, other) not in edges} for name, imports in graph.items()}
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """The import graph has no cycle but through the edges that are listed above."""
+    assert not cycle_of(without(import_graph(), ALLOWED))
+
+
+@pytest.mark.parametrize("edge", sorted(ALLOWED), ids=lambda edge: edge[0])
+def test_each_allowed_edge_still_closes_a_cycle(edge: tuple[str, str]) -> None:
+    """An edge that was cut, or closes no cycle any more, is no longer in the list."""
+    assert cycle_of(without(import_graph(), ALLOWED - {edge}))
+
+
+def test_imports_for_annotations_and_in_functions_count() -> None:
+    """A cycle through an import under `TYPE_CHECKING` or inside a function is found."""
+    modules = {"a", "b", "p", "p.c"}
+    annotation = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from p import c, name\n"
+    graph = {
+        "a": imports_of(annotation, modules),
+        "p.c": imports_of("def f():\n    import b\n", modules),
+        "b": {"a"},
+    }
+    assert graph["a"] == {"p.c"}
+    assert sorted(set(cycle_of(graph))) == ["a", "b", "p.c"]
