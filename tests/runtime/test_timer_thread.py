@@ -42,6 +42,7 @@ def test_a_timer_that_is_taken_back_does_nothing() -> None:
     assert called == [] and gone() is None
 
 
+@pytest.mark.loud
 @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
 def test_a_timer_that_fails_harms_no_other(error: type[BaseException]) -> None:
     """Whatever it raises is logged; the thread goes on."""

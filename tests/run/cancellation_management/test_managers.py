@@ -202,6 +202,7 @@ async def test_async(manager: RedisRunCancellationManager, worker: Worker) -> No
     assert worker.hear("end")["status"] == "CANCELLED"
 
 
+@pytest.mark.loud
 def test_redis_is_gone() -> None:
     """Without Redis a run goes on and says that its end isn't known to be true everywhere; a cancel is no receipt."""
     import redis

@@ -118,6 +118,7 @@ class _Watch(logging.Handler):
             self._event.set()
 
 
+@pytest.mark.loud
 def test_a_hook_that_fails_is_a_warning_with_its_traceback(log: pytest.LogCaptureFixture) -> None:
     """An on_cancel callback that raises is warned of, with its run's id; the cancel goes on."""
     gate = Gate()
