@@ -145,7 +145,7 @@ async def _close_with_loop(loop: asyncio.AbstractEventLoop, loop_clients: _LoopC
 
 
 def _build(settings: Settings, loop_clients: _LoopClients) -> Any:
-    """Make a client; slow, so never on a loop. With the lock of `loop_clients` held, so that its pools can change."""
+    """Create a client. Slow: call it in a thread. Hold the lock of `loop_clients`, whose pools are changed."""
     import httpx2
 
     given = settings.http_client
