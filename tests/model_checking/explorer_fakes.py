@@ -64,7 +64,7 @@ class Story:
 
     kind = "agent"
     has_reader = True
-    first_event = 0
+    first_event_index = 0
 
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name = world, name
