@@ -1,4 +1,4 @@
-"""A conversation with a worker on this loop: the call goes out, frames come in, without a thread."""
+"""The connection to a worker on this loop: one call is sent, frames are received, without a thread."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from desist.exceptions import ToolError
 
 __all__ = ["OnItem", "WorkerConnection", "answer_value", "worker_died_error"]
 
-#: Bytes of a result from which it isn't unpickled on the loop.
+#: Size in bytes from which a result is unpickled in a worker thread and not on the loop.
 LARGE = 262_144
 
 OnItem = Callable[[Any], object]
 
 
 class WorkerConnection:
-    """Asks a worker and listens to it."""
+    """The connection of one call to its worker. Used on one loop."""
 
     def __init__(self, worker: WorkerProcess, name: str) -> None:
         self._worker, self._name = worker, name
         self._loop = asyncio.get_running_loop()
-        # Its number may be that of a socket which was closed while this loop listened at it. The loop would take that
-        # for listening, and hear nothing for ever.
+        # The descriptor may have the number of a socket that was closed while this loop watched it. The loop would take
+        # the new socket for watched, and never report that it is readable.
         self._loop.remove_reader(worker.socket)
         self._loop.remove_writer(worker.socket)
 
     async def ready(self) -> None:
-        """Wait until the worker can be asked. Raises `EOFError` if it has ended instead."""
+        """Wait until the worker accepts calls. Raises `EOFError` if it has ended."""
         if not self._worker.ready:
             await self._frame()
             self._worker.ready = True
 
     async def call(self, call: bytes, main: str | None, run_id: str | None, on_item: OnItem) -> tuple[bytes, bytearray]:
-        """Send a call and return the last frame of the answer. Raises `EOFError` if there is none."""
+        """Send a call and return the last frame of the answer. Raises `EOFError` if the worker has ended."""
         worker = self._worker
         settings = current_settings()
         extra = {MARK: worker.mark}
@@ -76,14 +76,14 @@ class WorkerConnection:
 
 
 async def answer_value(kind: bytes, answer: bytearray, name: str) -> Any:
-    """Return what an answer says, or raise it."""
+    """Return the result in an answer, or raise its exception."""
     if kind == b"V":
         return await _unpacked(answer, name)
     if kind == b"X":
         raise raised(answer, name)
     if kind == b"U":
         raise ToolError(f"{name!r} failed in its process: {answer.decode()}")
-    raise ToolError(f"{name!r} failed: its process was told to end by a SIGTERM from outside")
+    raise ToolError(f"{name!r} failed: its process received a SIGTERM from outside")
 
 
 async def _unpacked(body: bytearray, name: str) -> Any:
@@ -93,13 +93,13 @@ async def _unpacked(body: bytearray, name: str) -> Any:
 
 
 async def worker_died_error(worker: WorkerProcess) -> None:
-    """Wait until a process that was told to end is gone, and how it ended is known."""
+    """Wait until a killed process has been reaped, so that its status is known."""
     loop = asyncio.get_running_loop()
-    over: asyncio.Future[None] = loop.create_future()
+    reaped: asyncio.Future[None] = loop.create_future()
 
     def set_result() -> None:
-        if not over.done():
-            over.set_result(None)
+        if not reaped.done():
+            reaped.set_result(None)
 
     def wake() -> None:
         try:
@@ -108,4 +108,4 @@ async def worker_died_error(worker: WorkerProcess) -> None:
             pass
 
     worker.then(wake)
-    await over
+    await reaped

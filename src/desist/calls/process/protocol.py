@@ -1,9 +1,10 @@
-"""What goes between a call's process and ours: frames, and the pickles in them. `worker_main` is the other end.
+"""The protocol of worker processes: frames, and the pickles in them. `worker_main` is the other end.
 
-A frame is one byte of kind, eight of length, and the body. To the worker: `P`, what to import ahead, and `C`, a call.
-From it: `R`, ready; `I`, an item of a generator, then `E` at its end; `V`, a value; `X`, an exception; `U`, words on
-what can't be pickled; `T`, ended by a SIGTERM. In lower case: the worker ends now and takes no more calls.
-Functions are pickled as the names that they are imported by; so are those that a decorator made a tool of.
+A frame is one byte of kind, eight of length, and the body. To the worker: `P`, modules to import in advance, and `C`, a
+call. From the worker: `R`, ready; `I`, an item of a generator, then `E` at its end; `V`, a value; `X`, an exception;
+`U`, the reason why something can't be pickled; `T`, ended by a SIGTERM. In lower case: the worker ends now and takes no
+more calls.
+Functions are pickled by their import name, tools that a decorator made of functions too.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def frame(kind: bytes, body: bytes = b"") -> bytes:
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles functions by name, and notes the modules that are needed."""
+    """A pickler that pickles functions by name and collects the modules that are needed."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, protocol=5)
@@ -49,7 +50,7 @@ class _Pickler(pickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows our main module by the name that it has in a worker, too."""
+    """An unpickler that also knows the main module of this process by its name in a worker."""
 
     def find_class(self, module: str, name: str) -> Any:
         return super().find_class("__main__" if module == "__mp_main__" else module, name)
@@ -73,7 +74,10 @@ def check_importable(function: Callable[..., Any], whose: str, *, defined: bool 
     if not defined:
         return
     found = _named(function)
-    if function in (found, getattr(found, "entrypoint", None)):  # itself, or what `@tool` made of it
+    if function in (
+        found,
+        getattr(found, "entrypoint", None),
+    ):  # the function itself, or the tool that `@tool` made of it
         return
     raise ConfigurationError(
         f"{whose} can't run in a process of its own: {module}.{path} is something else there than here; {advice}"
@@ -81,7 +85,7 @@ def check_importable(function: Callable[..., Any], whose: str, *, defined: bool 
 
 
 def _named(function: Callable[..., Any]) -> Any:
-    """Return what is there under the name of a function, or None."""
+    """Return the object with the name of a function in its module, or None."""
     found: Any = sys.modules.get(function.__module__)
     for part in function.__qualname__.split("."):
         found = getattr(found, part, None)
@@ -89,7 +93,7 @@ def _named(function: Callable[..., Any]) -> Any:
 
 
 def main_module() -> str:
-    """Return how a worker can import our main module: "module:" and its name, or "path:" and its file.
+    """Return how a worker can import the main module of this process: "module:" and its name, or "path:" and its file.
 
     Raises:
         ConfigurationError: it has neither: an interactive session, `python -c`, or a program read from stdin.

@@ -1,9 +1,9 @@
-"""The script of a worker: a supervisor that forks the worker proper, and outlives all that the worker starts.
+"""The script of a worker: a supervisor that forks the worker proper and outlives all processes of the worker.
 
-Started by `worker` as a file, not as a module, so that nothing of desist is imported here. The supervisor leads the
-session and the process group; it is a subreaper, so whatever the tool starts, in whatever session, becomes its child
-when its own parent dies. When the worker ends, or the parent asks or is gone, it kills its children until it has none
-left: then nothing is. The user's code can't hold it up, because none runs in it.
+Started by `worker_process` as a file and not as a module, so that nothing of desist is imported here. The supervisor
+leads the session and the process group; it is a subreaper, so every process that a call starts, in any session, becomes
+its child when the process's own parent dies. When the worker ends, the parent requests it or the parent is gone, the
+supervisor kills its children until it has none. No user code runs in it that could delay this.
 
 Arguments: the descriptors of the two sockets (requests; control) and the process id of the parent.
 """
@@ -25,7 +25,7 @@ def main() -> None:
     requests, control, parent = (int(word) for word in sys.argv[1:4])
     for descriptor in (requests, control):
         os.set_inheritable(descriptor, False)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is for the group: for the worker and what that started
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SIGTERM to the group is for the worker and its processes
     _prctl(_SUBREAPER, 1)
     own = os.getpid()
     worker = os.fork()
@@ -54,9 +54,9 @@ def _work(requests: int) -> None:
 
 
 def _watch(worker: int, control: int, parent: int) -> None:
-    """Wait until the worker has ended, the parent has asked for its end, or the parent is gone.
+    """Wait until the worker has ended, the parent has requested its end, or the parent is gone.
 
-    That shows in two ways, because a program that the parent forked may hold the other end of `control`.
+    The end of the parent shows in two ways, because a program that it forked may hold the other end of `control`.
     """
     poll = select.poll()
     poll.register(os.pidfd_open(worker), select.POLLIN)
@@ -70,9 +70,10 @@ def _watch(worker: int, control: int, parent: int) -> None:
 
 
 def _kill_remaining(worker: int) -> int:
-    """Kill all that is left, and return how the worker ended, as `waitpid` tells it.
+    """Kill all remaining processes and return the status of the worker as `waitpid` does.
 
-    Only direct children are killed: they can't be mistaken, and theirs become ours.
+    Only direct children are killed: their numbers can't be reused before they are reaped here, and their children
+    become children of this process.
     """
     ended = 0
     own = f"/proc/self/task/{os.getpid()}/children"

@@ -1,4 +1,4 @@
-"""The worker's loop: takes calls, makes them in the main thread, sends back what came of them.
+"""The loop of a worker process: it receives calls, makes them in the main thread and sends the results.
 
 Loaded by `supervisor` in the worker proper, by its path: it may import nothing of desist but, when first needed, its
 exceptions. `protocol` is the other end and describes the frames. One SIGTERM raises `RunCancelled` in the call and ends
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
     from typing import Any
 
 HEAD = struct.Struct("!cQ")
-#: Where the worker is: a SIGTERM means something else in each.
+#: The state of the worker: a SIGTERM is handled differently in each.
 IDLE, CALLING, SENDING = 0, 1, 2
 _LIMITS = [value for name, value in sorted(vars(resource).items()) if name.startswith("RLIMIT_")]
 
 
 class ProcessWorkerMain:
-    """One process that does calls, one at a time."""
+    """A process that makes calls, one at a time. All in the main thread; SIGTERM interrupts it there."""
 
     def __init__(self, requests: int) -> None:
         self.line = requests
         self.where = IDLE
-        self.told = False  #: a SIGTERM came
-        self.heard = True  #: somebody reads what is sent
+        self.terminated = False  #: a SIGTERM was received
+        self.connected = True  #: the parent reads the frames
         self.settings: tuple[list[str], str, dict[str, str]] | None = None
         self.main: str | None = None
 
     def serve(self) -> None:
-        """Do calls until the other end closes."""
+        """Make calls until the parent closes the connection."""
         signal.signal(signal.SIGTERM, self._on_term)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         self._send(b"R")
-        while not self.told and (frame := self._receive()) is not None:
+        while not self.terminated and (frame := self._receive()) is not None:
             kind, body = frame
             if kind == b"P":
                 self._preload(body)
@@ -52,34 +52,34 @@ class ProcessWorkerMain:
     def _on_term(self, *_: Any) -> None:
         if self.where == IDLE:
             os._exit(0)
-        if self.told:
+        if self.terminated:
             return
-        self.told = True
+        self.terminated = True
         if self.where == CALLING:
             raise _exceptions().RunCancelled(None)
 
     # -- one call
 
     def _call(self, body: bytes) -> bool:
-        """Make a call and answer it; return whether this process is fit for another."""
+        """Make a call and send its result; return whether this process is fit for another call."""
         limits = _limits()
         try:
             settings, extra, main, call = pickle.loads(body)
             self._settle(settings, extra)
-            _exceptions()  # now, and not for the first time in a signal handler
+            _exceptions()  # imported now, and not for the first time in a signal handler
             if main is not None:
                 self._import_main(main)
             kind, answer = self._made(call)
         except BaseException as error:
             kind, answer = self._failed(error)
         self.where = SENDING
-        fit = not self.told and _limits() == limits and not _children()
+        fit = not self.terminated and _limits() == limits and not _children()
         _flush()
         self._answer(kind if fit else kind.lower(), answer)
         if fit:
             signal.signal(signal.SIGTERM, self._on_term)
             self.where = IDLE
-        return fit and not self.told
+        return fit and not self.terminated
 
     def _made(self, call: bytes) -> tuple[bytes, bytes]:
         function, args, kwargs = pickle.loads(call)
@@ -99,7 +99,7 @@ class ProcessWorkerMain:
         return _packed(b"V", value, "its result")
 
     def _stream(self, items: Iterator[Any]) -> None:
-        """Send each item as it is made. A SIGTERM while one is sent is raised where the generator stands."""
+        """Send each item as it is produced. A SIGTERM while an item is sent is raised inside the generator."""
         try:
             while True:
                 self.where = CALLING
@@ -112,7 +112,7 @@ class ProcessWorkerMain:
                 if kind == b"U":
                     raise _exceptions().ToolError(body.decode())
                 self._send(kind, body)
-                if self.told:
+                if self.terminated:
                     cancelled = _exceptions().RunCancelled(None)
                     if hasattr(items, "throw"):
                         items.throw(cancelled)
@@ -120,12 +120,12 @@ class ProcessWorkerMain:
         finally:
             self.where = SENDING
             if hasattr(items, "close"):
-                items.close()  # does nothing if it has ended
+                items.close()  # does nothing if the generator has ended
 
     def _failed(self, error: BaseException) -> tuple[bytes, bytes]:
-        """Return the frame of an exception: itself, if it can be pickled, and its words in any case."""
+        """Return the frame of an exception: the exception if it can be pickled, and its text in any case."""
         self.where = SENDING
-        if self.told and isinstance(error, _exceptions().RunCancelled):
+        if self.terminated and isinstance(error, _exceptions().RunCancelled):
             return b"T", b""
         import traceback
 
@@ -145,10 +145,10 @@ class ProcessWorkerMain:
         except MemoryError:
             os._exit(1)
 
-    # -- the world around a call
+    # -- the settings of a call
 
     def _settle(self, settings: tuple[list[str], str, dict[str, str]] | None, extra: dict[str, str]) -> None:
-        """Take over the parent's path, folder and environment; None: as the last time, whatever a call made of it.
+        """Take over path, directory and environment of the parent. None: those of the last call, undoing its changes.
 
         `extra` is added to the environment.
         """
@@ -166,17 +166,17 @@ class ProcessWorkerMain:
             os.environ.update(environment)
 
     def _preload(self, body: bytes) -> None:
-        """Import what the calls of other workers needed, while nobody waits."""
+        """Import the modules that calls of other workers needed, while no call waits."""
         settings, extra, names = pickle.loads(body)
         self._settle(settings, extra)
         for name in names:
             try:
                 __import__(name)
             except Exception:
-                pass  # the call that needs it will say
+                pass  # the call that needs the module raises the error
 
     def _import_main(self, main: str) -> None:
-        """Import the parent's main module, under another name: what is guarded by `__name__` doesn't run again."""
+        """Import the main module of the parent under another name: code guarded by `__name__` doesn't run again."""
         if self.main == main:
             return
         import runpy
@@ -199,7 +199,7 @@ class ProcessWorkerMain:
     # -- frames
 
     def _send(self, kind: bytes, body: bytes = b"") -> None:
-        if not self.heard:
+        if not self.connected:
             return
         head = HEAD.pack(kind, len(body))
         try:
@@ -208,8 +208,8 @@ class ProcessWorkerMain:
             else:
                 self._write(head)
                 self._write(body)
-        except OSError:  # nobody reads any more; what the call does it does to its end
-            self.heard = False
+        except OSError:  # the parent reads no more; the call runs to its end
+            self.connected = False
 
     def _write(self, data: bytes) -> None:
         left = memoryview(data)
@@ -260,7 +260,7 @@ def _limits() -> list[tuple[int, int]]:
 
 
 def _children() -> bool:
-    """Whether processes are left over, of this process or, orphaned, of its supervisor."""
+    """Whether this process or its supervisor has child processes left."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         return True
@@ -286,10 +286,10 @@ def _flush() -> None:
 
 
 def serve(requests: int) -> None:
-    """Do calls until the parent closes its end. Then exit handlers run; what the interpreter takes apart is left."""
+    """Make calls until the parent closes its end. Then exit handlers run; the interpreter isn't finalized."""
     try:
         with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("500")  # a machine that is out of memory takes this process, not its parent
+            file.write("500")  # out of memory, the system kills this process and not its parent
     except OSError:
         pass
     code = 0

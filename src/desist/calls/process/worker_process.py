@@ -1,6 +1,6 @@
-"""One worker process as its parent holds it: started, told to end, killed, reaped.
+"""One worker process as its parent sees it: start, termination, kill, reaping.
 
-Made by the pool's keeper thread, which also reaps it; stopped from any thread. It must not know of loops or runs.
+The thread of the pool creates and reaps it; any thread may stop it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from desist.calls.blocking_syscalls import kill
 __all__ = ["Settings", "WorkerProcess", "current_settings"]
 
 SCRIPT = Path(__file__).with_name("supervisor.py")
-#: The name of the environment variable by which whatever a worker starts can be known.
+#: The environment variable that marks all processes that a worker starts.
 MARK = "DESIST_WORKER"
 
-#: `sys.path`, the working folder and the environment: what a worker takes over from its parent with a call.
+#: `sys.path`, the working directory and the environment, which a worker takes over from its parent with a call.
 Settings = tuple[list[str], str, dict[str, str]]
 
 
 def current_settings() -> Settings:
-    """Return what a worker should take over now."""
+    """Return the settings of this process."""
     try:
         folder = os.getcwd()
     except FileNotFoundError:
@@ -39,20 +39,25 @@ def current_settings() -> Settings:
 
 
 class WorkerProcess:
-    """A supervisor with a worker below it, in a session and process group of their own."""
+    """A supervisor with a worker below it, in a session and process group of their own.
+
+    The lock orders signals against reaping: a signal is sent only while `dead` is false, and the process isn't reaped
+    meanwhile, so its number can't belong to another process. Nothing waits with the lock held but for a process that
+    has ended already.
+    """
 
     def __init__(self) -> None:
-        """Start it; it isn't waited for. Raises `OSError` if the system can't."""
+        """Start the process without waiting for it. Raises `OSError` if the system can't start one."""
         self.lock = threading.Lock()
         self.mark = secrets.token_hex(8)
         self.ready = False  #: its first frame was read
-        self.settings: Settings | None = None  #: what it was last sent
+        self.settings: Settings | None = None  #: the settings that it was sent last
         self.idle_since = time.monotonic()
-        self.stopping = False  #: told to end, or let go: it takes no more calls
-        self.status: int | None = None  #: how it ended, as `waitpid` says
+        self.stopping = False  #: it is being ended, and gets no more calls
+        self.status: int | None = None  #: its status of `waitpid`, None if the supervisor was killed
         self.dead = False
         self._in_use = False
-        self._then: list[Callable[[], None]] = []
+        self._on_exit: list[Callable[[], None]] = []
         ours, theirs = socket.socketpair()
         control, control_theirs = socket.socketpair()
         passed = (theirs.fileno(), control_theirs.fileno())
@@ -73,10 +78,10 @@ class WorkerProcess:
         """The supervisor's process id, which is also that of the session and group."""
         return self._popen.pid
 
-    # -- its end
+    # -- its end; each of these may be called again and from several threads
 
     def terminate(self) -> None:
-        """SIGTERM to the group; nothing that it sends is read any more."""
+        """Send SIGTERM to the group, and read nothing more from the worker."""
         with self.lock:
             self.stopping = True
             if not self.dead:
@@ -84,14 +89,14 @@ class WorkerProcess:
                 os.killpg(self.pid, signal.SIGTERM)
 
     def close_after_call(self) -> None:
-        """Let it finish what it does and end then; nothing that it sends is read any more."""
+        """Let the worker end after its current call, and read nothing more from it."""
         with self.lock:
             self.stopping = True
             if not self.dead:
                 self._close_requests()
 
     def kill(self) -> None:
-        """SIGKILL to the worker and to all that it started, wherever they went: the supervisor does it."""
+        """Have the supervisor send SIGKILL to the worker and to all processes that it started, in any session."""
         with self.lock:
             self.stopping = True
             if not self.dead:
@@ -99,7 +104,7 @@ class WorkerProcess:
                     self._control.send(b"K")
 
     def kill_group(self) -> None:
-        """SIGKILL to the group with the supervisor, if that doesn't answer."""
+        """Send SIGKILL to the group with the supervisor, if the supervisor doesn't react."""
         with self.lock:
             self.stopping = True
             if not self.dead:
@@ -110,57 +115,57 @@ class WorkerProcess:
             self.socket.shutdown(socket.SHUT_RDWR)
 
     def then(self, callback: Callable[[], None]) -> None:
-        """Call `callback()` when nothing of it is left: from the keeper's thread, at once if it is so."""
+        """Call `callback()` once when no process is left: in the thread of the pool, or here if that is so now."""
         with self.lock:
             if not self.dead:
-                self._then.append(callback)
+                self._on_exit.append(callback)
                 return
         callback()
 
     def reap(self) -> None:
-        """It has ended: take note, close what belongs to it. Called by the keeper, when `pidfd` is readable."""
-        said = b""
+        """Reap the process and close its descriptors. Once, in the thread of the pool, when `pidfd` is readable."""
+        status = b""
         with contextlib.suppress(OSError):
-            said = self._control.recv(64)
+            status = self._control.recv(64)
         with self.lock:
             self._popen.wait()
             self.stopping = self.dead = True
             if not self._in_use:
                 self.socket.close()
-            callbacks, self._then = self._then, []
-        if said:
-            self.status = int(said)
+            callbacks, self._on_exit = self._on_exit, []
+        if status:
+            self.status = int(status)
         else:
             kill_marked(self.mark)  # the supervisor itself was killed
         self._control.close()
         os.close(self.pidfd)
-        for callback in callbacks:
+        for callback in callbacks:  # last, and without the lock: they notify runs
             callback()
 
-    # -- whose turn it is to close the socket: a loop may still be reading it when the process is gone
+    # -- the socket is closed by `reap` or, if a loop still reads it when the process has ended, by `unuse`
 
     def use(self) -> None:
-        """A call begins to read and write the socket."""
+        """Reserve the socket for a call."""
         with self.lock:
             self._in_use = True
 
     def unuse(self) -> None:
-        """It has stopped doing so."""
+        """Release the socket after a call. On the thread of the loop that read it."""
         with self.lock:
             self._in_use = False
             if self.dead:
                 self.socket.close()
 
     def reset_after_fork(self) -> None:
-        """Forget it in a program that was forked off: it belongs to the parent."""
-        self._popen.returncode = 0  # or the destructor would look for a child that isn't ours
+        """Close the descriptors in a forked child; the process belongs to the parent."""
+        self._popen.returncode = 0  # or the destructor would wait for a process that isn't a child of this one
         self.socket.close()
         self._control.close()
         with contextlib.suppress(OSError):
             os.close(self.pidfd)
 
     def exit_description(self) -> str:
-        """Say how it ended."""
+        """Return a phrase that says how the process ended."""
         status = self.status
         if status is None:
             return "was killed together with its supervisor"
@@ -184,14 +189,17 @@ def _start(passed: tuple[int, int], mark: str) -> subprocess.Popen[bytes]:
 
 
 def kill_marked(mark: str) -> None:
-    """Kill whatever still carries the mark of a worker in its environment."""
-    sign = f"{MARK}={mark}".encode()
+    """Kill all processes with the mark of a worker in their environment.
+
+    Repeated, as a process may have forked between the reading of `/proc` and its kill.
+    """
+    entry = f"{MARK}={mark}".encode()
     for _ in range(5):
         found = []
         for name in os.listdir("/proc"):
             if name.isdecimal():
                 with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
-                    if sign in file.read().split(b"\0"):
+                    if entry in file.read().split(b"\0"):
                         found.append(int(name))
         if not kill(found):
             return
