@@ -61,7 +61,7 @@ def test_a_flush_that_is_on_its_way_takes_no_terminal_event(
     shared: Shared, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What waits to be stored when a run ends, and is stored before the end of its record, isn't its terminal event."""
-    monkeypatch.setattr("desist.db.events.flusher.GATHER", 3600.0)  # only this test flushes
+    monkeypatch.setattr("desist.db.events.flusher.FLUSH_INTERVAL", 3600.0)  # only this test flushes
     half = Half(shared)
     held, let_go = threading.Event(), threading.Event()
     half.writer.put(lambda tables: held.set() or let_go.wait(30))

@@ -1,24 +1,26 @@
-"""Events as rows, and back: many in one row, told shortly. What is written when is known to `flusher` and
-`transactions`.
+"""Events as rows, and back: a row has many events, one JSON line each, compressed together. Pure.
+
+`flusher` and `transactions` decide what is written when.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from desist.agent.terminal_events import terminal_event as agent_ending
-from desist.db.events.delta import MADE_BY_STEPS, PIECE, delta_decode, delta_encode, full_event
+from desist.db.events.old_rows import decode_old_row
 from desist.db.records.codec import decode_step
 from desist.db.tables.base import EventRow
 from desist.exceptions import DesistError
 from desist.run.events.base import CustomFields
 from desist.run.events.codec import event_from_dict
 from desist.run.outputs.workflow import WorkflowRunOutput
-from desist.run.records.json_values import names_of, to_json_line
+from desist.run.records.json_values import names_of, to_json_line, to_json_value
 from desist.workflow.terminal_events import terminal_event as workflow_ending
 
 __all__ = [
@@ -34,11 +36,18 @@ __all__ = [
 
 log = logging.getLogger("desist.db")
 
+#: Fields of events that have what steps made.
+MADE_BY_STEPS = frozenset({"all_results", "iteration_results", "step_output", "step_response", "step_results"})
+#: Said where an event is a piece of text although not all of its kind are.
+PIECE = "is_content"
+#: zlib's level. Higher ones take more time for hardly less room: see `bench/event_rows.py`.
+LEVEL = 3
 #: How many events a row has at most.
 MAX_EVENTS_PER_ROW = 250
 #: What another process tells of a run has the next number that is a multiple of this: the one that has died may have
 #: told events that it didn't come to store, and whoever has seen those must not miss what comes now.
 OWNER_STRIDE = 1_000_000_000
+_decode_line = msgspec.json.Decoder(dict[str, Any]).decode
 #: What the last event has from the record of its run, and is not stored a second time.
 _FROM_RECORD = frozenset(
     {
@@ -78,24 +87,44 @@ def rows_of(run_id: str, events: Sequence[tuple[int, Any]], epoch: int) -> list[
 
 
 def _row(run_id: str, batch: Sequence[tuple[int, Any]], epoch: int) -> EventRow:
-    body = to_json_line(list(delta_encode(event for _, event in batch))).decode()
-    return EventRow(run_id, batch[0][0], batch[-1][0], epoch, 0, body)
+    return EventRow(run_id, batch[0][0], batch[-1][0], epoch, 0, packed=_pack(_plain(event) for _, event in batch))
 
 
 def terminal_row(run_id: str, number: int, event: Any, epoch: int) -> EventRow:
     """Return the last event of a run as a row: without what stands in the record of the run."""
-    body = {name: value for name, value in full_event(event).items() if name not in _FROM_RECORD}
-    return EventRow(run_id, number, number, epoch, 1, to_json_line([body]).decode())
+    data = {name: value for name, value in _plain(event).items() if name not in _FROM_RECORD}
+    return EventRow(run_id, number, number, epoch, 1, packed=_pack([data]))
+
+
+def _pack(events: Iterable[dict[str, Any]]) -> bytes:
+    return zlib.compress(b"\n".join(map(to_json_line, events)), LEVEL)
+
+
+def _plain(event: Any) -> dict[str, Any]:
+    """Return all of an event, as plain values."""
+    data = to_json_value(event)
+    if not isinstance(data, dict):  # a value in it is being changed, or has no JSON
+        data = {"run_id": event.run_id, "content": data}
+    data["event"] = str(data.get("event") or event.event or type(event).__name__)
+    if event.is_content and not type(event).is_content:
+        data[PIECE] = True
+    if event.event_at is not None:
+        data["event_at"] = round(event.event_at, 2)
+    return data
 
 
 def decoded(row: EventRow) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the events of a row as dicts, each with its number. What can't be read is left out, and said."""
+    """Yield the events of a row as dicts, each with its number. A row that can't be read is left out, and logged."""
     try:
-        items = msgspec.json.decode(row.body, type=list[dict[str, Any]])
-    except ValueError as error:
+        if row.packed is not None:
+            items: Iterable[dict[str, Any]] = [_decode_line(line) for line in zlib.decompress(row.packed).split(b"\n")]
+        else:
+            items = decode_old_row(msgspec.json.decode(row.body, type=list[dict[str, Any]]), MADE_BY_STEPS)
+    except (ValueError, zlib.error) as error:
         log.error("events %d to %d of run %s can't be read: %s", row.first_event, row.last_event, row.run_id, error)
         return
-    yield from enumerate(delta_decode(items), row.first_event)
+    for number, data in enumerate(items, row.first_event):
+        yield number, {name: value for name, value in data.items() if value is not None}
 
 
 def is_content_delta(data: dict[str, Any]) -> bool:

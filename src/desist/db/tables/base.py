@@ -82,7 +82,8 @@ class EventRow:
     last_event: int
     epoch: int
     terminal: int  #: 1: it is the last event of the stream, alone in its row
-    body: str  #: JSON
+    body: str = ""  #: JSON, in rows of an older version
+    packed: bytes | None = None  #: JSON lines, compressed; None in rows of an older version
 
 
 class Tables(Protocol):

@@ -16,7 +16,7 @@ from typing import Any
 
 from desist.db.tables.base import FINAL, EventRow
 from desist.db.tables.sql import SqlTables, TableNames
-from desist.db.tables.sql_events import EVENT, refuse_terminal
+from desist.db.tables.sql_events import EVENT, MARKS, refuse_terminal
 from desist.run.storage.values import StoredSession
 
 __all__ = ["FROZEN", "PostgresTables", "PostgresWriteTables"]
@@ -27,6 +27,8 @@ ADDRESS = re.compile("desist_[0-9a-f]{20}")
 FROZEN = 2.0
 #: Rows of events that go into one statement.
 MANY = 500
+#: One of them. The type of a column of VALUES is that of its first row, and NULL has none.
+_EVENT_MARKS = f"({MARKS[:-1]}CAST(? AS BYTEA))"
 
 
 class PostgresTables(SqlTables):
@@ -93,7 +95,7 @@ class PostgresWriteTables(PostgresTables):
         done = 0
         for start in range(0, len(rows), MANY):
             some = rows[start : start + MANY]
-            marks = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(some))
+            marks = ", ".join([_EVENT_MARKS] * len(some))
             done += self._do(
                 f"INSERT INTO {self._names.events} ({EVENT}) SELECT v.* FROM (VALUES {marks}) AS v ({EVENT})"
                 f" JOIN {self._names.runs} AS r ON r.run_id = v.run_id AND r.epoch = v.epoch WHERE {where}",

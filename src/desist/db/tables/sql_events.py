@@ -11,6 +11,7 @@ from desist.db.tables.base import FINAL, EventRow
 __all__ = ["EVENT", "EventStatements", "refuse_terminal"]
 
 EVENT = ", ".join(EventRow.__slots__)  # the columns
+MARKS = ", ".join("?" * len(EventRow.__slots__))
 
 
 def refuse_terminal(rows: Sequence[EventRow]) -> None:
@@ -44,7 +45,7 @@ class EventStatements:
         refuse_terminal(rows)
         names = self._names
         statement = (
-            f"INSERT INTO {names.events} ({EVENT}) SELECT ?, ?, ?, ?, ?, ? FROM {names.runs}"
+            f"INSERT INTO {names.events} ({EVENT}) SELECT {MARKS} FROM {names.runs}"
             f" WHERE run_id = ? AND epoch = ? AND status NOT IN {FINAL} {self.share}"
         )
         return sum(self._do(statement, (*astuple(row), row.run_id, row.epoch)) for row in rows) == len(rows)
@@ -56,7 +57,7 @@ class EventStatements:
         """
         names = self._names
         statement = (
-            f"INSERT INTO {names.events} ({EVENT}) SELECT ?, ?, ?, ?, ?, ? FROM {names.runs}"
+            f"INSERT INTO {names.events} ({EVENT}) SELECT {MARKS} FROM {names.runs}"
             f" WHERE run_id = ? AND epoch = ? AND status IN {FINAL}"
             f" AND NOT EXISTS (SELECT 1 FROM {names.events} WHERE run_id = ? AND terminal = 1)"
         )
