@@ -298,7 +298,7 @@ def test_a_broken_processor_harms_no_run(traced: Trace, caplog: pytest.LogCaptur
     traced.provider.add_span_processor(_Broken())
     output = Agent(ScriptedModel([Call("clock", {"city": "Rome"}), "noon"]), tools=[clock]).run("go")
     assert output.content == "noon"
-    assert {record.levelname for record in caplog.records if record.name == "desist.run.telemetry.spans"} == {"WARNING"}
+    assert {record.levelname for record in caplog.records if record.name == "desist.run.telemetry"} == {"WARNING"}
 
 
 def test_without_a_provider_nothing_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
