@@ -292,5 +292,5 @@ def test_what_was_undone_is_not_taken_over() -> None:
     reader = workflow.run("go", stream=True)
     stage.gate.wait_reached()
     assert workflow.cancel(reader.run_id, compensate=True).wait(10)
-    with pytest.raises(RunStateError, match="undid"):
+    with pytest.raises(RunStateError, match="its cancel undid"):
         workflow.continue_run(run_id=reader.run_id)

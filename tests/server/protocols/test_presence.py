@@ -32,6 +32,8 @@ TOKENS = [
 ]
 
 
+#: The grace of the server of a test, for a route that has one of its own.
+_away = [0.0]
 #: The requests of a test that are open.
 _open: list[Asked] = []
 
@@ -103,7 +105,7 @@ def start_agui(client: httpx2.Client, query: str = "") -> Asked:
 
 
 def start_agui_away(client: httpx2.Client) -> Asked:
-    return start_agui(client, f"?away={client.app.state.core.limits.away}")  # type: ignore[attr-defined]
+    return start_agui(client, f"?away={_away[0]}")
 
 
 def start_shaped(client: httpx2.Client) -> Asked:
@@ -170,7 +172,7 @@ FOLLOWING: dict[str, Callable[[str], tuple[str, str, Any]]] = {
 @contextlib.contextmanager
 def serving(away: float, waiting: Callable[[httpx2.Client], Asked]) -> Iterator[tuple[httpx2.Client, str, Asked, Gate]]:
     """Serve, and have the starter wait for a run that is at its gate: the boss's client, run, request, gate."""
-    gate = Gate()
+    gate, _away[0] = Gate(), away
     with served(story(gate), tokens=TOKENS, limits=Limits(away=away), a2a=True, mcp=True) as client:
         client.headers["Authorization"] = f"Bearer {BOSS}"
         asked = waiting(client)
