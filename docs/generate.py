@@ -1,6 +1,6 @@
-"""Writes into the docs what comes from the code: the diagram of statuses and its table, and the HTTP reference.
+"""Write into the docs what is generated from the code: the state diagrams and their tables, and the HTTP reference.
 
-`python docs/generate.py` writes; with `--check` it only says whether the docs are up to date (exit code 1: not).
+`python docs/generate.py` writes; with `--check` it only reports whether the docs are up to date (exit code 1: not).
 """
 
 from __future__ import annotations
@@ -9,17 +9,28 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from desist.cancel.run_phase import PHASE_MOVES, diagrams
 from desist.cancel.status import MOVES, diagram
 
 PAGE = Path(__file__).with_name("design.md")
 HTTP = Path(__file__).with_name("http.md")
-START, END = "<!-- generated: statuses -->", "<!-- /generated -->"
+START, END = "<!-- generated: {} -->", "<!-- /generated -->"
 
 
 def statuses() -> str:
     """Return the diagram and the table of moves as Markdown."""
     rows = "\n".join(f"| `{at.value}` | {signal.value} | `{to.value}` |" for (at, signal), to in MOVES.items())
     return f"```mermaid\n{diagram()}\n```\n\n| status | signal | becomes |\n|---|---|---|\n{rows}\n"
+
+
+def phases() -> str:
+    """Return the diagrams of the internal states and the table of moves as Markdown."""
+    drawn = "\n".join(f"{machine}:\n\n```mermaid\n{diagram}\n```\n" for machine, diagram in diagrams().items())
+    rows = "\n".join(
+        f"| `{type(at).__name__}` | {at.value} | {event.value} | {to.value} |"
+        for (at, event), to in PHASE_MOVES.items()
+    )
+    return f"{drawn}\n| state of | state | event | becomes |\n|---|---|---|---|\n{rows}\n"
 
 
 def http_reference() -> str:
@@ -80,9 +91,14 @@ def _type(schema: dict[str, Any]) -> str:
 
 def pages() -> dict[Path, str]:
     """Return each page as it should be."""
-    before, _, rest = PAGE.read_text().partition(START)
-    _, _, after = rest.partition(END)
-    return {PAGE: f"{before}{START}\n{statuses()}{END}{after}", HTTP: http_reference()}
+    page = PAGE.read_text()
+    for name, made in (("statuses", statuses()), ("phases", phases())):
+        start = START.format(name)
+        before, found, rest = page.partition(start)
+        if not found:
+            raise SystemExit(f"{PAGE.name} has no line {start!r}, where the generated part goes")
+        page = f"{before}{start}\n{made}{END}{rest.partition(END)[2]}"
+    return {PAGE: page, HTTP: http_reference()}
 
 
 def main() -> int:

@@ -31,9 +31,12 @@ class RunHandle(Protocol):
     """What the floors below know of a run."""
 
     run_id: str
-    scope: Scope
     record: CancelRecord | None
     settled: Latch
+
+    @property
+    def scope(self) -> Scope[RunHandle]:
+        """The run as the decisions see it."""
 
     @property
     def root(self) -> RunHandle:
