@@ -246,7 +246,7 @@ class CallSpan:
 
 def _described(run: Run) -> tuple[str, dict[str, Any]]:
     """Return the name and the first attributes of a run's span."""
-    output = run.body.output
+    output: Any = run.body.output
     attributes: dict[str, Any] = {RUN_ID: run.run_id}
     if output.session_id is not None:
         attributes[CONVERSATION] = output.session_id
