@@ -1,4 +1,4 @@
-"""Write the generated parts of the docs: statuses, import rules, the HTTP reference.
+"""Write the generated parts of the docs: states, import rules, the HTTP reference.
 
 `python docs/generate.py` writes them. With `--check` the script reports pages that are out of date and exits with 1.
 A generated part stands between `<!-- generated: NAME -->` and `<!-- /generated -->`.
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from desist.cancel.run_phase import PHASE_MOVES, diagrams
 from desist.cancel.status import MOVES, diagram
 
 DOCS = Path(__file__).parent
@@ -50,7 +51,17 @@ def layers() -> str:
     return next(layers for package, layers, _ in _contracts() if package == "desist")
 
 
-PARTS = {"statuses": statuses, "contracts": contracts, "layers": layers}
+def phases() -> str:
+    """Return the diagrams of the internal states and the table of moves as Markdown."""
+    drawn = "\n".join(f"{machine}:\n\n```mermaid\n{diagram}\n```\n" for machine, diagram in diagrams().items())
+    rows = "\n".join(
+        f"| `{type(at).__name__}` | {at.value} | {event.value} | {to.value} |"
+        for (at, event), to in PHASE_MOVES.items()
+    )
+    return f"{drawn}\n| state of | state | event | becomes |\n|---|---|---|---|\n{rows}\n"
+
+
+PARTS = {"statuses": statuses, "phases": phases, "contracts": contracts, "layers": layers}
 
 
 def http_reference() -> str:

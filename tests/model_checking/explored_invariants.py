@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from explorer_fakes import Ghost, Stepped, Violation
 
-from desist.cancel.scope import BodyState, CleanupState, Outcome
+from desist.cancel.run_phase import BodyState, CleanupState
+from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 
 S = RunStatus

@@ -10,7 +10,7 @@ from explorer_fakes import Deaf, Durable, Event, Ghost, Stepped, Story, Violatio
 
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import Abandoned, CancelRecord
-from desist.cancel.scope import BodyState, CleanupState
+from desist.cancel.run_phase import BodyState, CleanupState, GraceState
 from desist.cancel.status import RunStatus
 from desist.run.execution.run import Run
 from desist.runtime.timer_thread import Timer
@@ -117,12 +117,8 @@ class World(Moves):
         for name, run in self.runs.items():
             if run.settled.is_set:
                 scope = run.scope
-                scope.body, scope.failed, scope.grace_expired, scope.cleanup = (
-                    BodyState.ended,
-                    False,
-                    False,
-                    CleanupState.none,
-                )
+                scope.body, scope.cleanup, scope.grace = BodyState.ended, CleanupState.none, GraceState.none
+                scope.failed = False
                 run.error, run.interruption.grace_deadline, run.interruption.forced = None, 0.0, False
                 scope.work.clear()
                 ghost.left[name], ghost.refused[name], ghost.began[name] = 0, False, True
@@ -147,8 +143,8 @@ class World(Moves):
             tuple(sorted([work.name for work in scope.work])),
             scope.body,
             scope.failed,
-            scope.grace_expired,
-            scope.finalizing,
+            scope.grace,
+            scope.end,
             record and (record.settled_at is not None, tuple([item.name for item in record.abandoned])),
             run.error is not None,
             run.body.output.status,
@@ -168,14 +164,14 @@ class World(Moves):
     def _thaw_run(self, run: Stepped, frozen: tuple[Any, ...]) -> None:
         scope = run.scope
         run.limits._timers.clear()
-        (status, reason, adopted, children, works, body, failed, given_up, concluding) = frozen[:9]
+        (status, reason, adopted, children, works, body, failed, grace, end) = frozen[:9]
         (record, error, told, settled, delivered, token, due, more, queue) = frozen[9:]
         scope.status, scope.reason = status, self._reason(reason)
         parent = self.runs_of[run.run_id][0]
         scope.parent = self.runs[parent].scope if adopted and parent else None
         scope.children = {name: self.runs[name].scope for name in children}
         scope.work = {self.works[name] for name in works}
-        scope.body, scope.failed, scope.grace_expired, scope.finalizing = body, failed, given_up, concluding
+        scope.body, scope.failed, scope.grace, scope.end = body, failed, grace, end
         scope.cleanup, run.interruption.forced = more
         run.record = None
         if record is not None:

@@ -10,7 +10,7 @@ from explored_invariants import STOPPED, Invariants
 from explorer_fakes import Event, Stepped, Violation
 
 from desist.cancel.reason import CancelReason, Source
-from desist.cancel.scope import BodyState, CleanupState
+from desist.cancel.run_phase import BodyState, CleanupState
 from desist.cancel.status import RunStatus
 from desist.exceptions import RunCancelled
 from desist.run.execution import run as driver

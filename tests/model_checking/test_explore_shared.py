@@ -19,6 +19,7 @@ from explorer import explore
 from explorer_fakes import Violation
 
 from desist.cancel.reason import CancelReason, Source
+from desist.cancel.run_phase import EndState
 from desist.cancel.scope import Scope
 from desist.cancel.status import RunStatus
 from desist.exceptions import LeaseLostError
@@ -126,7 +127,6 @@ class Shared(World):
         confirmation = run.ownership.confirmation
         ours = (self.cancel, self.ended, self.taken, self.told_there, self.heard_here, self.silent)
         asking = (
-            run.scope.awaiting_confirmation,
             confirmation._closing is not None,
             confirmation._decided_unconfirmed,
             confirmation._store_error is not None,
@@ -138,7 +138,7 @@ class Shared(World):
         self.cancel, self.ended, self.taken, self.told_there, self.heard_here, self.silent = state[2]
         run = self.runs["R"]
         confirmation = run.ownership.confirmation
-        run.scope.awaiting_confirmation, closing, confirmation._decided_unconfirmed, refused = state[3]
+        closing, confirmation._decided_unconfirmed, refused = state[3]
         status = self.ghost.closing["R"]
         confirmation._closing = [self.event(status.value, "R")] if closing and status else None
         confirmation._store_error = TimeoutError() if refused else None
@@ -187,7 +187,7 @@ def decide_without_the_lock_here(patch: pytest.MonkeyPatch) -> None:
     """The writer takes the end for decided, whatever was decided here meanwhile."""
 
     def confirm(self: Scope) -> bool:
-        self.status, self.finalizing = S.completed, True
+        self.status, self.end = S.completed, EndState.finalizing
         return True
 
     patch.setattr(Scope, "confirm", confirm)

@@ -13,7 +13,8 @@ from explored_state import World
 from explorer import explore
 
 from desist.cancel.reason import Source
-from desist.cancel.scope import BodyState, NextAction, Scope
+from desist.cancel.run_phase import BodyState
+from desist.cancel.scope import NextAction, Scope
 from desist.cancel.status import RunStatus
 from desist.exceptions import RunCancelled
 from desist.run.execution.emitter import Emitter

@@ -15,7 +15,8 @@ from explored_state import World
 from explorer import explore
 
 from desist.cancel.reason import CancelReason, Source
-from desist.cancel.scope import BodyState, NextAction, Scope
+from desist.cancel.run_phase import BodyState
+from desist.cancel.scope import NextAction, Scope
 from desist.cancel.status import RunStatus
 from desist.run.execution.finalizer import Finalizer
 from desist.run.execution.run import Run

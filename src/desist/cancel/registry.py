@@ -33,9 +33,12 @@ class RunHandle(Protocol):
     """A run as this package and the packages below `desist.run` see it."""
 
     run_id: str
-    scope: Scope
     record: CancelRecord | None
     settled: Latch
+
+    @property
+    def scope(self) -> Scope[RunHandle]:
+        """The run as the decisions see it."""
 
     @property
     def root(self) -> RunHandle:

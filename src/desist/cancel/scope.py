@@ -1,8 +1,8 @@
 """The tree of runs and every decision about it. Pure: no loop, no thread, no lock, no I/O.
 
-A `Scope` is one run as the decisions see it. Whoever calls holds the lock of the tree, so each method is one step;
-what must be done about a decision (interrupt, store, tell) is returned, never done here. The tests walk every
-interleaving of these methods on small trees.
+A `Scope` is one run as the decisions see it. The caller holds the lock of the tree, so each method is one step. What
+follows from a decision (interrupt, store, emit) is returned, never done here. The tests walk every interleaving of
+these methods on small trees.
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from desist.cancel.reason import CancelReason, Source
+from desist.cancel.run_phase import BodyState, CleanupState, EndState, GraceState, PhaseEvent, apply_event
 from desist.cancel.status import RunStatus, Transition, apply_transition
 
-__all__ = ["CancelDecision", "CleanupState", "NextAction", "Outcome", "Reach", "Scope"]
+__all__ = ["CancelDecision", "NextAction", "Outcome", "Reach", "Scope"]
 
-#: How far a request goes: the whole tree; or the run it names and what hangs below it; or, from inside the library,
-#: "own": the same, and whoever started that run deals with it (a timeout of a step, a reader that left).
+#: The class of the run that a scope belongs to. This package must not know it.
+Owner = TypeVar("Owner", covariant=True)
+
+#: How far a request goes: the whole tree; or the named run and those below it; or, from inside the library, "own": the
+#: same, and the code that started the run handles it (a timeout of a step, a reader that left).
 Reach = Literal["tree", "run", "own"]
 
 
@@ -36,71 +40,49 @@ class NextAction(Enum):
     """What a run's owner must do now."""
 
     wait = "wait"
-    clean_up = "tidy"  #: the work is gone: run the hooks that clean up
-    confirm_end = (
-        "ask"  #: all is through: ask the store, where another process may have cancelled it, whether that counts
-    )
-    cancel_children = "reap"  #: the body is through, children aren't: cancel and join them
-    finalize = "conclude"  #: the outcome is decided and nothing is left running: record it, tell it
+    clean_up = "clean up"  #: all work has ended: run the cleanup hooks
+    confirm_end = "confirm end"  #: all work has ended: ask the store, where another process may have cancelled the run
+    cancel_children = "cancel children"  #: the body has ended before its children: cancel and join them
+    finalize = "finalize"  #: the outcome is decided and nothing is left running: store and emit the end
 
 
 #: What a cancel can still decide about.
 _OPEN = (RunStatus.running, RunStatus.pending, RunStatus.paused)
 
 
-class BodyState(Enum):
-    """Where the work itself stands."""
-
-    waiting = "waiting"
-    running = "running"
-    ended = "ended"
-
-
-class CleanupState(Enum):
-    """Where cleaning up stands."""
-
-    none = "none"
-    due = "due"  #: there are hooks for the case of a cancel
-    running = "running"
-    done = "done"
-
-
 @dataclass(slots=True)
-class CancelDecision:
-    """The answer to a request: the run that it decided about, and whom to interrupt, children first."""
+class CancelDecision(Generic[Owner]):
+    """The answer to a request: the run that it decided about, and the runs to interrupt, children first."""
 
     outcome: Outcome
-    target: Scope
-    cancelled: list[Scope] = field(default_factory=list)
+    target: Scope[Owner]
+    cancelled: list[Scope[Owner]] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
-class Scope:
+class Scope(Generic[Owner]):
     """One run in the tree."""
 
     run_id: str
-    parent: Scope | None = None
-    bound: bool = False  #: a step of the parent stands and falls with it
+    parent: Scope[Owner] | None = None
+    bound: bool = False  #: a step of the parent waits for it, and is cancelled with it
     detached: bool = False  #: ... unless that step says on_cancel="skip"
     status: RunStatus = RunStatus.pending
     reason: CancelReason | None = None
-    children: dict[str, Scope] = field(default_factory=dict)  #: those that haven't told their end
-    work: set[Any] = field(default_factory=set)  #: blocking calls that still run
+    children: dict[str, Scope[Owner]] = field(default_factory=dict)  #: those that haven't settled
+    work: set[Any] = field(default_factory=set)  #: calls that still run
     body: BodyState = BodyState.waiting
-    failed: bool = False
+    failed: bool = False  #: whether the body raised
     cleanup: CleanupState = CleanupState.none
-    grace_expired: bool = False  #: the grace is over: what still runs is abandoned
-    finalizing: bool = False  #: somebody records and tells the end
-    needs_confirmation: bool = (
-        False  #: other processes may cancel it: whether it ends otherwise is decided where its record is
-    )
-    awaiting_confirmation: bool = False  #: it waits for that; a cancel from here still counts
-    owner: Any = None
+    grace: GraceState = GraceState.none
+    end: EndState = EndState.open
+    needs_confirmation: bool = False  #: the store decides whether it completes: other processes may cancel it
+    owner: Owner = None  # type: ignore[assignment]  # tests of the decisions alone have no owners
 
-    def add_child(self, child: Scope) -> None:
+    def add_child(self, child: Scope[Owner]) -> None:
         """Make `child` part of this tree. Under a cancelled run it is born cancelled; it never starts (guarantee 4)."""
         if self.status in (RunStatus.completed, RunStatus.error):
-            return  # a stray of a run that is over: it stands alone
+            return  # the parent has already ended: the child becomes a root of its own
         child.parent = self
         if not self.finalizing:
             self.children[child.run_id] = child
@@ -109,7 +91,7 @@ class Scope:
             child._cancel_subtree(self.reason.derived(Source.parent))
 
     @property
-    def root(self) -> Scope:
+    def root(self) -> Scope[Owner]:
         """The run at the top of the tree."""
         scope = self
         while scope.parent is not None:
@@ -117,25 +99,46 @@ class Scope:
         return scope
 
     @property
+    def grace_expired(self) -> bool:
+        """Whether the grace is over: what still runs is abandoned."""
+        return self.grace is GraceState.expired
+
+    @property
+    def finalizing(self) -> bool:
+        """Whether the end is being stored, or is stored: no cancel, child or grace changes it any more."""
+        return self.end is EndState.finalizing or self.end is EndState.settled
+
+    def require_cleanup(self) -> None:
+        """Have the cleanup hooks run before the end. For a cancelled run that has started; once."""
+        self.cleanup = apply_event(self.run_id, self.cleanup, PhaseEvent.require_cleanup)
+
+    def end_cleanup(self) -> None:
+        """Note that the cleanup hooks have ended."""
+        self.cleanup = apply_event(self.run_id, self.cleanup, PhaseEvent.end_cleanup)
+
+    @property
     def accepts_results(self) -> bool:
         """Whether content, results and new work are still taken from this run."""
         return self.status is RunStatus.running
 
     def begin(self) -> bool:
-        """The body wants to start. False: it was cancelled before, and must not."""
+        """Start the body; return False if the run was cancelled before, and the body must not start."""
         if self.status is not RunStatus.pending:
             return False
         self.status = apply_transition(self.run_id, self.status, Transition.start)
-        self.body = BodyState.running
+        self.body = apply_event(self.run_id, self.body, PhaseEvent.begin)
         return True
 
-    def request(self, reason: CancelReason, reach: Reach = "tree") -> CancelDecision:
-        """THE decision: cancel against completion."""
+    def request(self, reason: CancelReason, reach: Reach = "tree") -> CancelDecision[Owner]:
+        """Decide about a cancel request: THE decision, cancel against completion.
+
+        A second request changes nothing: its answer says so, and names the same target.
+        """
         target = self.root if reach == "tree" else self
         if target.status.is_final or target.status is RunStatus.cancelling:
             return CancelDecision(_answer(target.status), target)
         hits = target._cancel_subtree(reason)
-        scope = target
+        scope: Scope[Owner] = target
         while reach == "run" and (parent := scope._parent_that_must_stop(reason)) is not None:
             for sibling in list(parent.children.values()):
                 hits += sibling._cancel_subtree(reason.derived(Source.sibling))
@@ -144,8 +147,8 @@ class Scope:
             scope = parent
         return CancelDecision(Outcome.accepted, target, hits)
 
-    def _parent_that_must_stop(self, reason: CancelReason) -> Scope | None:
-        """Return the parent if it can't go on without this run, which was cancelled by itself (guarantee 8)."""
+    def _parent_that_must_stop(self, reason: CancelReason) -> Scope[Owner] | None:
+        """Return the parent if it can't go on without this run, which was cancelled alone (guarantee 8)."""
         parent = self.parent
         if parent is None or self.detached:
             return None
@@ -153,9 +156,9 @@ class Scope:
             return None
         return parent if self.bound or reason.source is Source.user else None
 
-    def _cancel_subtree(self, reason: CancelReason) -> list[Scope]:
-        """Cancel this run and all below it; return those that it decided, children first."""
-        hits: list[Scope] = []
+    def _cancel_subtree(self, reason: CancelReason) -> list[Scope[Owner]]:
+        """Cancel this run and all below it; return those that were live, children first."""
+        hits: list[Scope[Owner]] = []
         open_, below = [self], reason.derived(Source.parent)
         while open_:  # no recursion: a tree may be deeper than Python's stack
             scope = open_.pop()
@@ -167,22 +170,25 @@ class Scope:
         return hits
 
     def _mark_cancelling(self, reason: CancelReason) -> None:
+        if self.status not in _OPEN:
+            apply_transition(self.run_id, self.status, Transition.cancel)  # raises
+        # Without a look into the tables, because there may be thousands: each live status and state has this move.
         if self.body is BodyState.waiting:
             self.body = BodyState.ended
-        if self.status not in _OPEN:
-            apply_transition(
-                self.run_id, self.status, Transition.cancel
-            )  # an error: not asked each time, for there may be thousands
+        self.grace = GraceState.running
         self.status = RunStatus.cancelling
         self.reason = reason  # from here on its tokens say so, too
 
     def end_body(self, *, failed: bool = False) -> None:
-        """The body is through: it returned, raised, or was unwound by a cancel."""
-        self.body = BodyState.ended
+        """Note that the body has ended: it returned, raised, or was unwound by a cancel."""
+        self.body = apply_event(self.run_id, self.body, PhaseEvent.end_body)
         self.failed = failed
 
     def advance(self) -> NextAction:
-        """Say what is due. Decides completion and failure, once the children have told their end."""
+        """Return the next action for this run. Decides completion and failure once all children have settled.
+
+        An action is returned once: the state that led to it is left.
+        """
         if self.finalizing or not (self.body is BodyState.ended or self.grace_expired):
             return NextAction.wait
         if self.children:
@@ -191,57 +197,58 @@ class Scope:
             if not self.grace_expired and (self.work or self.cleanup is CleanupState.running):
                 return NextAction.wait
             if not self.grace_expired and self.cleanup is CleanupState.due:
-                self.cleanup = CleanupState.running
+                self.cleanup = apply_event(self.run_id, self.cleanup, PhaseEvent.clean_up)
                 return NextAction.clean_up
         elif self.needs_confirmation:
-            if self.awaiting_confirmation:
+            if self.end is EndState.confirming:
                 return NextAction.wait
-            self.awaiting_confirmation = True
+            self.end = apply_event(self.run_id, self.end, PhaseEvent.ask)
             return NextAction.confirm_end
         else:
-            self._end()
-        self.finalizing = True
+            self._decide_outcome()
+        self.end = apply_event(self.run_id, self.end, PhaseEvent.finalize)
         return NextAction.finalize
 
-    def _end(self) -> None:
-        self.status = apply_transition(
-            self.run_id, self.status, Transition.fail if self.failed else Transition.complete
-        )
+    def _decide_outcome(self) -> None:
+        signal = Transition.fail if self.failed else Transition.complete
+        self.status = apply_transition(self.run_id, self.status, signal)
 
     def confirm(self) -> bool:
-        """Decide completion or failure, unless something came in between.
+        """Decide completion or failure, unless a cancel or a child came in between; return whether that was decided.
 
-        Called while whoever holds the record lets no other process decide.
+        Called while the store holds the record, so that no other process decides. After False, `advance` asks again.
         """
-        self.awaiting_confirmation = False
+        if self.end is EndState.confirming:
+            self.end = apply_event(self.run_id, self.end, PhaseEvent.answer)
         if self.status is not RunStatus.running or self.children or self.finalizing:
             return False
-        self._end()
-        self.finalizing = True
+        self._decide_outcome()
+        self.end = apply_event(self.run_id, self.end, PhaseEvent.finalize)
         return True
 
-    def cancel_children(self) -> list[Scope]:
-        """Cancel the children that outlive the body; return whom to interrupt."""
+    def cancel_children(self) -> list[Scope[Owner]]:
+        """Cancel the children that outlive the body; return the runs to interrupt."""
         reason = CancelReason(source=Source.parent, text="the run that it was started in has ended")
         return [hit for child in list(self.children.values()) for hit in child._cancel_subtree(reason)]
 
-    def expire_grace(self) -> list[Scope]:
-        """The grace is over: give up what still runs; return those runs, children first."""
+    def expire_grace(self) -> list[Scope[Owner]]:
+        """Expire the grace of cancelled runs that aren't finalizing; return those, children first. Each only once."""
         stopping = (scope for scope in self.walk() if scope.status is RunStatus.cancelling)
         late = [scope for scope in stopping if not (scope.finalizing or scope.grace_expired)]
         for scope in late:
-            scope.grace_expired = True
+            scope.grace = apply_event(scope.run_id, scope.grace, PhaseEvent.expire)
         return late
 
     def settle(self) -> None:
-        """The end is stored and told."""
+        """Note that the end is stored; the caller emits it in the same step."""
         if self.status is RunStatus.cancelling:
             self.status = apply_transition(self.run_id, self.status, Transition.settle)
+        self.end = apply_event(self.run_id, self.end, PhaseEvent.settle)
         if self.parent is not None:
             self.parent.children.pop(self.run_id, None)
 
-    def walk(self) -> Iterator[Scope]:
-        """All live runs from here down, children first."""
+    def walk(self) -> Iterator[Scope[Owner]]:
+        """Return an iterator over the live runs from here down, children first."""
         found, open_ = [], [self]
         while open_:
             scope = open_.pop()

@@ -1,9 +1,10 @@
-"""What is run: a body does the work and tells its story. `desist.run.execution.run` decides how it ends."""
+"""The body of a run: what an agent or a workflow implements. `desist.run.execution.run` decides how it ends."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from desist.cancel.receipt import CancelRecord
 from desist.cancel.status import RunStatus
 from desist.run.execution.cleanup import CleanupHook
 from desist.run.storage.values import SessionUpdate
@@ -11,19 +12,33 @@ from desist.run.storage.values import SessionUpdate
 if TYPE_CHECKING:
     from desist.run.execution.run import Run
 
-__all__ = ["RunBody"]
+__all__ = ["BodyOutput", "RunBody"]
+
+
+class BodyOutput(Protocol):
+    """The output of a run, as far as every body has it. Other fields belong to the body."""
+
+    status: RunStatus
+    content: Any
+    session_id: str | None
+    continued_from: str | None
+    cancel: CancelRecord | None
+    store_error: str | None
 
 
 class RunBody(Protocol):
-    """What is run. It says how its story is told; it never decides how it ends.
+    """The work of a run, its events and its output. It never decides how the run ends.
 
-    One with an attribute `on_event`, a function, has it called with every event, whether a reader sees it or not.
+    If it has an attribute `on_event`, a function, that is called with every event, visible to a reader or not.
     """
 
     kind: str  #: "workflow" or "agent"
-    output: Any  #: RunOutput or WorkflowRunOutput; changed only through `Run.emit` and `Run.commit`
-    has_reader: bool  #: whether anybody hears what it tells
-    first_event_index: int  #: the number of its first event; not 0 for a run that was taken up again
+    has_reader: bool  #: whether a reader of this process gets its events
+    first_event_index: int  #: the number of its first event; not 0 for a resumed run
+
+    @property
+    def output(self) -> BodyOutput:
+        """The output: a RunOutput or WorkflowRunOutput. Changed only through `Run.emit` and `Run.commit`."""
 
     @property
     def session(self) -> SessionUpdate | None:
@@ -33,7 +48,7 @@ class RunBody(Protocol):
         """Return the first event."""
 
     async def execute(self, run: Run) -> None:
-        """Do it. Returning means completed, if no cancel came first; an exception means failed."""
+        """Do the work. Returning means completed, if no cancel came first; an exception means failed."""
 
     def terminal_events(self, status: RunStatus, error: BaseException | None) -> list[Any]:
         """Finish the output and return the closing events, the terminal one last. Must not fail or block."""
@@ -42,13 +57,13 @@ class RunBody(Protocol):
         """Return the hooks that clean up after a cancel, in the order in which they are to run."""
 
     def partial_content(self) -> Any:
-        """Return what it has said by now. With the lock of the tree held; must not block."""
+        """Return the content so far. With the lock of the tree held; must not block."""
 
     def describe_activity(self) -> str:
-        """Return what it is at: the names of tools or steps."""
+        """Return what is running: the names of tools or steps."""
 
     def enable_all_events(self) -> None:
-        """Nobody reads along, but all that it tells is recorded: show everything. Before it is started."""
+        """Enable all events, because they are stored. Called before `execute`."""
 
     def is_visible(self, event: Any) -> bool:
-        """Whether the reader of this run sees the event: its own, or one of a bound child."""
+        """Whether a reader of this run gets the event: one of its own, or of a bound child."""

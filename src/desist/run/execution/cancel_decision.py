@@ -27,7 +27,7 @@ class Decision:
 
     receipt: CancelReceipt
     run: Run  #: the highest run that the request was about
-    cancelled: list[Scope] = field(default_factory=list)  #: to be interrupted, children first
+    cancelled: list[Scope[Run]] = field(default_factory=list)  #: to be interrupted, children first
     grace: float = 0.0  #: seconds
     replaced_handover: bool = False  #: a run that was to be handed over is cancelled for good
 

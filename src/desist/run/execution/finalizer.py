@@ -9,7 +9,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from desist.cancel.scope import CleanupState
+from desist.cancel.run_phase import CleanupState
 from desist.cancel.status import RunStatus
 from desist.cancel.token import CancelToken
 from desist.run.execution.cleanup import run_cleanups
@@ -79,7 +79,7 @@ class Finalizer:
         if task is not None and not task.cancelled():
             task.exception()  # retrieved: asyncio would log it
         with self._run.lock:
-            self._run.scope.cleanup = CleanupState.done
+            self._run.scope.end_cleanup()
         self._run.advance()
 
     def stop_cleanup(self) -> None:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from desist.calls.base import Call
 from desist.cancel.reason import Source
 from desist.cancel.receipt import Abandoned
-from desist.cancel.scope import BodyState, CleanupState, Scope
+from desist.cancel.run_phase import BodyState, CleanupState
+from desist.cancel.scope import Scope
 from desist.cancel.status import RunStatus
 from desist.exceptions import RunCancelled
 from desist.run.execution.call_interruption import CallInterruption, do_all, interrupt_all
@@ -62,7 +63,7 @@ class Interruption:
 
     # -- interrupting
 
-    def interrupt(self, cancelled: Iterable[Scope], force: bool = False, grace: float | None = None) -> None:
+    def interrupt(self, cancelled: Iterable[Scope[Run]], force: bool = False, grace: float | None = None) -> None:
         """Interrupt the work of cancelled runs, children first. From any thread, without the lock; returns at once."""
         interrupt_all([CallInterruption([scope.owner for scope in cancelled], grace, force)])
 
@@ -96,7 +97,7 @@ class Interruption:
         if run.scope.status is RunStatus.cancelling and not run.scope.finalizing:
             run.body.output.status, run.body.output.cancel = RunStatus.cancelling, run.record
 
-    def stop_children(self, cancelled: list[Scope]) -> None:
+    def stop_children(self, cancelled: list[Scope[Run]]) -> None:
         """Interrupt children that outlived the body: each has its own grace. Without the lock."""
         for scope in cancelled:
             scope.owner.interruption.start_grace(scope.owner.grace, False)
@@ -254,7 +255,7 @@ class Interruption:
                     top.upstream_closed += count
 
 
-def apply_decision(cancelled: list[Scope]) -> None:
+def apply_decision(cancelled: list[Scope[Run]]) -> None:
     """Note a decision in outputs and channels. With the lock held, in the step that decided: quick for many runs.
 
     Parameters:
@@ -269,7 +270,7 @@ def apply_decision(cancelled: list[Scope]) -> None:
     if top.scope.reason.source is not Source.lease_lost:  # else another process resumes the run
         for run in runs:
             if run.tasks.loop is not None:  # else it never started: there is nothing to clean up
-                run.scope.cleanup = CleanupState.due
+                run.scope.require_cleanup()
     run_ids = {run.run_id for run in runs}
     for emitter in {run.emitter.stream_owner for run in runs}:
         emitter.discard_content(run_ids)

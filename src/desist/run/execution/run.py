@@ -100,7 +100,7 @@ class Run:
         #: What other processes see of it, and may cancel it through; None: only this process knows it.
         self.shared: RunCoordinator | None = shared_store(store) or managed_ownership(store)
         self.lock: threading.Lock = parent.lock if parent else threading.Lock()  #: one for the whole tree
-        self.scope = Scope(self.run_id, bound=bound, owner=self, needs_confirmation=self.shared is not None)
+        self.scope: Scope[Run] = Scope(self.run_id, bound=bound, owner=self, needs_confirmation=self.shared is not None)
         self.token: CancelToken = parent.token.child() if parent else CancelToken()
         self.token.decided, self.token.ids = self.scope, self.ids
         self.tasks = RunTasks()
@@ -279,7 +279,7 @@ class Run:
         caller gets an action. What two threads do about different actions of one run never overlaps: each action is
         due only after the work of the one before it has called this method again.
         """
-        cancelled: list[Scope] = []
+        cancelled: list[Scope[Run]] = []
         with self.lock:
             action = self.scope.advance()
             if action is NextAction.cancel_children:
@@ -355,8 +355,7 @@ class Run:
     @property
     def root(self) -> Run:
         """The run at the top of the tree."""
-        root: Run = self.scope.root.owner
-        return root
+        return self.scope.root.owner
 
     @property
     def record(self) -> CancelRecord | None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt
 from desist.cancel.registry import registry
-from desist.cancel.scope import CleanupState, Outcome
+from desist.cancel.run_phase import CleanupState
+from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 from desist.run.cancellation_management.ownership import ManagedOwnership
 from desist.run.execution.end_confirmation import EndConfirmation
@@ -140,7 +141,7 @@ class StoreOwnership:
         run.record.by, run.record.requested_at = reason.by, reason.requested_at
         for scope in run.scope.walk():
             if scope.cleanup is CleanupState.none and not scope.finalizing and scope.owner.tasks.loop is not None:
-                scope.cleanup = CleanupState.due
+                scope.require_cleanup()
         return True
 
     def record_cancel(self, request: CancelRequest) -> None:

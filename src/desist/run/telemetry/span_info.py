@@ -16,4 +16,4 @@ class SpanInfo:
 
     kind: str  #: "workflow" or "agent"
     output: Any  #: RunOutput or WorkflowRunOutput; names, ids and the model are read from it
-    scope: Scope  #: the run's id, the run at the top of its tree, and the reason of a cancel
+    scope: Scope[Any]  #: the run's id, the run at the top of its tree, and the reason of a cancel
