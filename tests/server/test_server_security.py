@@ -105,7 +105,7 @@ def test_without_tokens_only_this_machine() -> None:
 
 def test_open_to_others_needs_tokens() -> None:
     """Serving beyond this machine without tokens is an error, before anything listens."""
-    with pytest.raises(ConfigurationError, match="give tokens"):
+    with pytest.raises(ConfigurationError, match="set tokens"):
         serve(create_app(workflows=[story(Gate())]), host="0.0.0.0")
 
 
