@@ -87,3 +87,23 @@ def test_imports_for_annotations_and_in_functions_count() -> None:
     }
     assert graph["a"] == {"p.c"}
     assert sorted(set(cycle_of(graph))) == ["a", "b", "p.c"]
+
+
+def test_no_lazy_name_of_a_package_is_a_module_beside_it() -> None:
+    """A name that a package loads late is never shadowed by a module of the same name that was imported before."""
+    clashes = []
+    for init in ROOT.rglob("__init__.py"):
+        source = init.read_text()
+        if "lazy_names(" not in source:
+            continue
+        beside = {path.stem if path.is_file() else path.name for path in init.parent.iterdir()}
+        clashes += [f"{module_name(init)}.{name}" for name in late_names(source) if name in beside]
+    assert clashes == []
+
+
+def late_names(source: str) -> set[str]:
+    """Return the names in `__all__` of a package."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            return {item.value for item in ast.walk(node.value) if isinstance(item, ast.Constant)}
+    return set()

@@ -13,7 +13,7 @@ from desist.lazy import lazy_names
 
 if TYPE_CHECKING:
     from desist.server.app import create_app
-    from desist.server.serve import serve
+    from desist.server.http_server import serve
     from desist.server.settings import Limits
     from desist.server.tokens import Token
 
@@ -21,7 +21,7 @@ _MODULES = {
     "Limits": "desist.server.settings",
     "Token": "desist.server.tokens",
     "create_app": "desist.server.app",
-    "serve": "desist.server.serve",
+    "serve": "desist.server.http_server",
 }
 _NEEDED = ("fastapi", "multipart", "python_multipart", "starlette", "uvicorn")
 
