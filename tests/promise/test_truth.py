@@ -29,8 +29,8 @@ from desist import Agent, Step, Steps, Workflow, cancel_run
 from desist.cancel import CancelReason, CancelReceipt, Outcome, RunStatus, Source
 from desist.cancel.registry import RunRegistry, registry
 from desist.exceptions import ModelError
-from desist.run.cancellation_management import acancel_run
 from desist.run.cancel import cancel
+from desist.run.cancellation_management import acancel_run
 from desist.run.events.base import CancellationStage
 from desist.run.events.codec import to_json
 from desist.testing import Call, Gate, ScriptedModel
