@@ -23,6 +23,8 @@ from desist.run.events.workflow_base import CustomEvent
 from desist.run.records.json_values import to_json_value
 from desist.run.storage.event_buffer import EventBuffer
 
+PLACES = ["sqlite", "postgres"]
+
 
 @dataclass(kw_only=True, eq=False, repr=False, init=False)
 class Mine(CustomEvent):
