@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from events_workflows import PIECES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_tables import Db, execute
+from raw_tables import Db, execute, open_db
 
 from desist import Loop, Parallel, Step, StepOutput, Workflow
 from desist.db.events.rows import MAX_EVENTS_PER_ROW, decoded, event_of, rows_of
@@ -21,6 +22,8 @@ from desist.run.events.workflow import WorkflowStartedEvent
 from desist.run.events.workflow_base import CustomEvent
 from desist.run.records.json_values import to_json_value
 from desist.run.storage.event_buffer import EventBuffer
+
+PLACES = ["sqlite", "postgres"]
 
 
 @dataclass(kw_only=True, eq=False, repr=False, init=False)
@@ -194,6 +197,27 @@ def test_rows_of_an_older_version(db: Db, place: str) -> None:
     assert events[-1].content == "x"
     execute(place, f"UPDATE desist_events SET packed = NULL, body = '{TERMINAL}' WHERE terminal = 1")
     assert [event.event for event in db.follow(run_id, 4)] == ["WorkflowCompleted"]
+
+
+def test_a_database_of_an_older_version(db: Db, place: str) -> None:
+    """Tables that stand at step 6, with rows of that version, are brought to step 7 when they are opened, and read."""
+    run_id = Workflow("W", steps=[lambda _: "x"], db=db).run("go").run_id
+    db.close()  # type: ignore[attr-defined]
+    execute(place, "DELETE FROM desist_events WHERE terminal = 0")
+    execute(place, "ALTER TABLE desist_events DROP COLUMN packed")
+    execute(place, "UPDATE desist_schema SET version = 6")
+    execute(place, f"UPDATE desist_events SET first_event = 5, last_event = 5, body = '{TERMINAL}'")
+    execute(place, f"INSERT INTO desist_events VALUES ('{run_id}', 0, 4, 1, 0, '{OLD}')")
+    with closing(open_db(place)) as again:
+        events: list[Any] = list(again.follow(run_id))
+        assert [getattr(event, "content", None) for event in events if event.event == "RunContent"] == [
+            "half ",
+            "a story",
+            "!",
+        ]
+        assert (events[-1].event, events[-1].content) == ("WorkflowCompleted", "x")
+        fresh = Workflow("W", steps=[lambda _: "y"], db=again).run("go").run_id
+        assert list(again.follow(fresh))[-1].content == "y"
 
 
 TERMINAL = '[{"event":"WorkflowCompleted","run_id":"r","status":"COMPLETED"}]'

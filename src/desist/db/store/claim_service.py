@@ -99,7 +99,7 @@ class ClaimService:
             return chosen[0]
 
         def work(tables: SharedTables) -> CancelRequest | None:
-            epoch = self._epoch_for_end(run_id)
+            epoch = self._leases.epoch_of(run_id)
             if epoch is None:  # its start could not be recorded
                 run = choose()
                 if run is not None:
@@ -114,16 +114,20 @@ class ClaimService:
         done.add_done_callback(lambda ended: self._on_end_stored(run_id, chosen, ended.exception()))
         return done
 
-    def _epoch_for_end(self, run_id: str) -> int | None:
-        """Return the epoch in which this process may end a run; None for one that it hasn't claimed.
+    def _finish(self, tables: SharedTables, run: StoredRun, epoch: int) -> list[str]:
+        """Write the end of a run; return the addresses of those who wait for it.
 
         Raises:
-            LeaseLostError: the claim was refused; the message names the owner.
+            LeaseLostError: another process has the run. After a refused claim the message names the owner. A record
+                that has ended in the same way is no error: a run that was cancelled between being taken and begun.
         """
-        owned = self._leases.owned.get(run_id)
-        if owned is not None and owned.refused is not None:
-            raise LeaseLostError(owned.refused)
-        return owned.epoch if owned is not None else None
+        owned = self._leases.owned.get(run.run_id)
+        try:
+            return transactions.finish_run(tables, run, epoch)
+        except LeaseLostError as error:
+            if owned is not None and owned.refused is not None:
+                raise LeaseLostError(owned.refused) from error
+            raise
 
     def _on_end_stored(self, run_id: str, chosen: list[StoredRun | None], error: BaseException | None) -> None:
         run = chosen[0] if chosen else None
@@ -137,9 +141,9 @@ class ClaimService:
         text = None if run.status.is_final else encode(run.output)
 
         def work(tables: SharedTables) -> list[str]:
-            epoch = self._epoch_for_end(run.run_id) if run.status.is_final else None
+            epoch = self._leases.epoch_of(run.run_id) if run.status.is_final else None
             if epoch is not None:
-                return transactions.finish_run(tables, run, epoch)
+                return self._finish(tables, run, epoch)
             transactions.replace_run(tables, run, text)
             return []
 
