@@ -40,7 +40,7 @@ log = logging.getLogger("desist.db")
 MADE_BY_STEPS = frozenset({"all_results", "iteration_results", "step_output", "step_response", "step_results"})
 #: Said where an event is a piece of text although not all of its kind are.
 PIECE = "is_content"
-#: zlib's level. Higher ones take more time for hardly less room: see `bench/event_rows.py`.
+#: The level of zlib: see `bench/event_rows.py`.
 LEVEL = 3
 #: How many events a row has at most.
 MAX_EVENTS_PER_ROW = 250
