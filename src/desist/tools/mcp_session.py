@@ -30,7 +30,7 @@ MARK = "DESIST_MCP_SERVER"
 #: Seconds to wait for a server to end by itself after its session has ended, before its processes are killed.
 GRACE = 1.0
 #: Seconds to wait for the session's task after the kill.
-PATIENCE = 5.0
+EXIT_TIMEOUT = 5.0
 #: How many times to search for processes, because new ones may start while others are killed.
 ROUNDS = 5
 
@@ -120,7 +120,7 @@ class MCPSession:
         try:
             await asyncio.wait({over}, timeout=GRACE)
             await to_daemon_thread(self.kill, "desist-mcp-kill")
-            await asyncio.wait({over}, timeout=PATIENCE)
+            await asyncio.wait({over}, timeout=EXIT_TIMEOUT)
         except BaseException:
             self.kill()
             raise

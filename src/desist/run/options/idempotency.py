@@ -46,7 +46,7 @@ def idempotency_key() -> str:
     """
     work = _current.get()
     if work is None:
-        raise ConfigurationError("idempotency_key() was called outside of a tool or function step: call it in one")
+        raise ConfigurationError("idempotency_key() is available in tools and function steps only: call it in one of them")
     return work.key
 
 
@@ -79,22 +79,22 @@ def escape_key_part(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:_LONGEST]
 
 
-def tool_call_keys(wishes: Sequence[ToolCall], before: Iterable[Message]) -> list[str]:
+def tool_call_keys(calls: Sequence[ToolCall], before: Iterable[Message]) -> list[str]:
     """Return a key for each of the calls that a model requests.
 
     Calls of one tool with the same arguments are numbered. A cancelled call is not counted, so the same call has the
     same key when the model requests it again.
 
     Parameters:
-        wishes: the requested calls.
+        calls: the requested calls.
         before: the earlier messages of this run.
     """
     messages = list(before)
     answered = {one.tool_call_id for one in messages if one.role == "tool" and not one.cancelled}
     made = Counter(_name(call) for one in messages for call in one.tool_calls or () if call.id in answered)
     names = []
-    for wish in wishes:
-        name = _name(wish)
+    for call in calls:
+        name = _name(call)
         made[name] += 1
         names.append(f"{name}.{made[name]}")
     return names
