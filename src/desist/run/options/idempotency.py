@@ -46,7 +46,9 @@ def idempotency_key() -> str:
     """
     work = _current.get()
     if work is None:
-        raise ConfigurationError("idempotency_key() is available in tools and function steps only: call it in one of them")
+        raise ConfigurationError(
+            "idempotency_key() is available in tools and function steps only: call it in one of them"
+        )
     return work.key
 
 
