@@ -330,7 +330,7 @@ class CancelTokenish:
         (takes_kwargs, r"takes \*\*kwargs"),
         (takes_object, "'threading.Lock' of 'x' can't be resolved"),
         (takes_class, "parameter 'x' .*CancelTokenish.* has no JSON schema"),
-        (hides_model_parameter, "'files' is filled in by desist"),
+        (hides_model_parameter, "'files' is injected by desist"),
         (max, "no readable signature|takes"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The public place of `Message`; the class lives in `desist.run.records.message`, because a run's record holds it."""
+"""Public import path of `Message`. The class is defined in `run.records`, because the output of a run has messages."""
 
 from desist.run.records.message import Message, Role, ToolCall
 

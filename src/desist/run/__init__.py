@@ -1,4 +1,4 @@
-"""Runs: their statuses, events and outputs, what drives them, and how they are cancelled."""
+"""Runs: statuses, events and outputs, execution, and cancellation."""
 
 from desist.run.events.base import RunStatus
 from desist.run.options.context import RunContext

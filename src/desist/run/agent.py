@@ -1,6 +1,6 @@
-"""The public face of an agent's events and output; the classes live in `agent_base`, `agent`, `agent`.
+"""Public import path of an agent's events and output.
 
-Imported by programs that read a run. Nothing is defined here but the name of "any event of an agent".
+The classes are defined in `events.agent_base`, `events.agent` and `outputs.agent`; `RunOutputEvent` is defined here.
 """
 
 from typing import TypeAlias
@@ -34,7 +34,7 @@ from desist.run.events.agent_base import BaseAgentRunEvent, CustomEvent, RunEven
 from desist.run.events.base import CancelRecord, RunStatus
 from desist.run.outputs.agent import RunOutput
 
-#: Any event of an agent's stream; works with `isinstance`.
+#: Any event of an agent's stream. Supports `isinstance`.
 RunOutputEvent: TypeAlias = BaseAgentRunEvent
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The public face of what all runs' events and outputs share."""
+"""Public import path of the names that events and outputs of all runs share."""
 
 from desist.run.events.base import (
     Abandoned,

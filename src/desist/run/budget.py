@@ -1,4 +1,4 @@
-"""The public face of `Budget`."""
+"""Public import path of `Budget`."""
 
 from desist.run.options.budget import Budget, BudgetMeter, BudgetUsage
 

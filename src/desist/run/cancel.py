@@ -1,4 +1,4 @@
-"""The public face of the functions that cancel a run by its id."""
+"""Public import path of the functions that cancel a run by id."""
 
 from desist.run.cancellation_management.cancel import acancel, acancel_run, cancel, cancel_run
 

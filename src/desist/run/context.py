@@ -1,4 +1,4 @@
-"""The public face of `RunContext`."""
+"""Public import path of `RunContext`."""
 
 from desist.run.options.context import RunContext, idempotency_key
 

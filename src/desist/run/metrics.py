@@ -1,4 +1,4 @@
-"""The public face of usage and metrics."""
+"""Public import path of `Usage` and `RunMetrics`."""
 
 from desist.run.records.metrics import RunMetrics, Usage
 

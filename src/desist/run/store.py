@@ -1,4 +1,4 @@
-"""The public face of the protocols that a store of runs follows."""
+"""Public import path of the protocols that a store of runs implements."""
 
 from desist.run.storage.store import (
     Database,

@@ -1,4 +1,4 @@
-"""The public face of `SubmittedRun`."""
+"""Public import path of `SubmittedRun`."""
 
 from desist.run.component.submitted_run import SubmittedRun
 

@@ -1,7 +1,7 @@
-"""The public face of a workflow's events and output.
+"""Public import path of a workflow's events and output.
 
-The classes live in `workflow_base`, `workflow`, `steps`, `containers` and `workflow`.
-Imported by programs that read a run. Nothing is defined here but the name of "any event of a workflow".
+The classes are defined in `events.workflow_base`, `events.workflow`, `events.steps`, `events.containers` and
+`outputs.workflow`; `WorkflowRunOutputEvent` is defined here.
 """
 
 from typing import TypeAlias
@@ -45,7 +45,7 @@ from desist.run.events.workflow import (
 from desist.run.events.workflow_base import BaseStepEvent, BaseWorkflowRunOutputEvent, CustomEvent, WorkflowRunEvent
 from desist.run.outputs.workflow import WorkflowMetrics, WorkflowRunOutput
 
-#: Any event of a workflow itself; works with `isinstance`. The events of its agents are `RunOutputEvent`s.
+#: Any event of the workflow itself. Supports `isinstance`. Events of the workflow's agents are `RunOutputEvent`s.
 WorkflowRunOutputEvent: TypeAlias = BaseWorkflowRunOutputEvent
 
 __all__ = [

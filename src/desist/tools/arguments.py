@@ -1,4 +1,4 @@
-"""Reads the JSON text in which a model writes a tool's arguments. Called by `function`; knows nothing of schemas."""
+"""Parse the JSON text of a tool's arguments. Called by `function`; validation against the schema is in `parameters`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ __all__ = ["parse_arguments", "shortened"]
 
 
 def parse_arguments(arguments: str | Mapping[str, Any] | None, tool: str) -> dict[str, Any]:
-    """Return the arguments as a dict. No text at all, and null, mean no arguments.
+    """Return the arguments as a dict. Empty text and null mean no arguments.
 
     Raises:
-        ToolError: malformed JSON, something that isn't an object, or text that isn't valid Unicode; the message is
-            meant for the model.
+        ToolError: malformed JSON, a value that isn't an object, or invalid Unicode. The message is for the model.
     """
     if arguments is None:
         return {}
@@ -48,5 +47,5 @@ def _refuse_constant(name: str) -> Any:
 
 
 def shortened(text: str, limit: int = 120) -> str:
-    """Return `text`, cut in its middle to `limit` characters."""
+    """Return `text` shortened to about `limit` characters by cutting its middle."""
     return text if len(text) <= limit else f"{text[: limit // 2]} ... {text[-limit // 3 :]}"

@@ -20,7 +20,7 @@ __all__ = ["BoundCall", "check_hook"]
 
 
 class BoundCall:
-    """A call, to be invoked once. `arguments` came from the model; `kwargs` also has the injected values.
+    """A call that is invoked once. `arguments` are from the model; `kwargs` also has the injected values.
 
     `result` is the tool's return value, for a `post_hook`.
     """
@@ -153,7 +153,7 @@ def check_hook(hook: Callable[..., Any], tool: str, *, tool_is_async: bool) -> N
 
 
 def _resolve_injected(key: str, default: Any, injected: Mapping[str, Any]) -> Any:
-    """Return the value to inject: the run's, the current token, EMPTY to keep the default, or None."""
+    """Return the value to inject: the run's value, the current token, EMPTY to keep the default, or None."""
     if key in injected:
         return injected[key]
     if key == "cancel_token":

@@ -52,7 +52,7 @@ def tool(
 
     Raises:
         ConfigurationError: the object can't be a tool.
-        UnsupportedError: an option that desist doesn't have.
+        UnsupportedError: an unknown option.
     """
     unknown = {name: value for name, value in options.items() if name not in _OPTIONS}
     refuse_unknown("@tool", unknown, unless_off=NOT_YET)

@@ -1,6 +1,6 @@
-"""What a docstring says of a function and of each of its parameters.
+"""Parse docstrings in Google, NumPy and Sphinx style for the descriptions of a tool and its parameters.
 
-Google, NumPy and Sphinx styles are understood. Called by `function`; knows nothing of tools or JSON.
+Called by `function`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ __all__ = ["Docstring", "parse_docstring"]
 
 _PARAMETERS = ("Args", "Arguments", "Parameters", "Params", "Other Parameters", "Keyword Args", "Keyword Arguments")
 _RESULTS = ("Returns", "Return", "Yields", "Yield", "Raises", "Raise", "Exceptions", "Warns")
-_ROLE = re.compile(r"^(?=:[\w:]+:`)", re.MULTILINE)  #: a line that begins with :class:`Name`, which is no field
+_ROLE = re.compile(
+    r"^(?=:[\w:]+:`)", re.MULTILINE
+)  #: a line that begins with a role such as :class:`Name`, which is not a field
 
 
 @dataclass(slots=True)
@@ -33,7 +35,7 @@ class Docstring:
 def parse_docstring(text: str | None) -> Docstring:
     """Split a docstring into its description and the descriptions of the parameters.
 
-    Never raises: text without sections, or with sections that can't be parsed, is the description as a whole.
+    Never raises. If the text has no sections, or sections that can't be parsed, all of it is the description.
     """
     text = inspect.cleandoc(text or "")
     found = (
@@ -53,7 +55,7 @@ def parse_docstring(text: str | None) -> Docstring:
 
 
 def _parsed(text: str) -> Iterator[docstring_parser.Docstring]:
-    if ":" not in text and "---" not in text:  # no sections: the library isn't even imported
+    if ":" not in text and "---" not in text:  # no sections: avoid the import of the library
         return
     from docstring_parser import ParseError
 
@@ -66,7 +68,7 @@ def _parsed(text: str) -> Iterator[docstring_parser.Docstring]:
 
 @cache
 def _parsers() -> tuple[Callable[[str], docstring_parser.Docstring], ...]:
-    """Return a parser for each style. That of Google takes any text as "Raises:", and an example as description."""
+    """Return a parser for each style. The sections of the Google parser are limited to those named above."""
     from docstring_parser import google, numpydoc, rest
 
     multiple, single = google.SectionType.MULTIPLE, google.SectionType.SINGULAR

@@ -1,4 +1,4 @@
-"""Web and news search that asks DuckDuckGo: `WebSearchTools` with its engine chosen."""
+"""Web and news search with DuckDuckGo: `WebSearchTools` with a fixed search engine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ __all__ = ["DuckDuckGoTools"]
 
 
 class DuckDuckGoTools(WebSearchTools):
-    """Gives an agent `web_search` and `search_news` of DuckDuckGo."""
+    """The tools `web_search` and `search_news`, which search with DuckDuckGo."""
 
     _own_name, _own_backend = "duckduckgo", "duckduckgo"

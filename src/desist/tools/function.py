@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NOT_YET", "Function", "FunctionCall"]
 
-#: Parameters of the API that desist follows which are not supported yet.
+#: Parameters that are not supported yet. They are accepted if switched off.
 NOT_YET = frozenset(
     {
         "approval_type",
@@ -94,15 +94,15 @@ class Function:
             post_hook: called after the tool; `call.result` is its value. Not called if the tool raised.
             timeout: seconds that a call may take; None for no limit.
             on_cancel: called with the `ToolExecution` of an interrupted call, for cleanup.
-            isolation: "process" runs a sync tool in a process of its own, which a cancel always kills. Function,
-                arguments and result are pickled. None: that of the toolkit, or "thread".
+            isolation: "process" runs a sync tool in a worker process, which a cancel can always kill. Function,
+                arguments and result are pickled. None: the toolkit's isolation, or "thread".
             grace: seconds between SIGTERM and SIGKILL for such a process; None: the grace of the run.
-            interrupt: how a cancel interrupts a sync tool. "auto": by all means. "cooperative": by its token only.
-                "never": not at all; the run waits for the tool, unless the cancel is forced.
+            interrupt: how a cancel interrupts a sync tool. "auto": by every available means. "cooperative": by its
+                token only. "never": not at all; the run waits for the tool, unless the cancel is forced.
 
         Raises:
             ConfigurationError: an option is invalid.
-            UnsupportedError: a parameter that desist doesn't have.
+            UnsupportedError: an unknown parameter.
         """
         refuse_unknown("Function", unsupported, unless_off=NOT_YET)
         self._static = isinstance(entrypoint, staticmethod)
@@ -137,8 +137,9 @@ class Function:
 
     @classmethod
     def from_callable(cls, function: Callable[..., Any], name: str | None = None, **options: Any) -> Function:
-        """Return a tool for a callable. `options` are those of `Function`. A `Function` without options is returned as
-        is.
+        """Return a tool for a callable. `options` are those of `Function`.
+
+        A `Function` without options is returned unchanged.
 
         Raises:
             ConfigurationError: the object can't be a tool.

@@ -1,6 +1,6 @@
-"""The tools of an MCP server, for an agent: a toolkit that is connected before the agent is made. Extra `mcp`.
+"""`MCPTools`: a toolkit with the tools of an MCP server, connected before the agent is created. Needs the extra `mcp`.
 
-A call that is cancelled is left at once, and the server is told. What the server then does can't be known.
+A cancelled call returns at once and notifies the server. Whether the server stops its work is up to the server.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ Transport = Literal["stdio", "streamable-http", "sse"]
 class MCPTools(Toolkit):
     """The tools of one MCP server.
 
-    Use it as a context manager, `async with` or `with`, or call `connect()` and `close()`. While it is connected an
-    agent can be made with it. Runs of sync and of async code can use it.
+    Use the toolkit as a context manager (`async with` or `with`), or call `connect()` and `close()`. Create agents with
+    it while it is connected. Both sync and async runs can use it.
     """
 
     def __init__(
@@ -47,39 +47,40 @@ class MCPTools(Toolkit):
         exclude_tools: Sequence[str] | None = None,
         **toolkit: Any,
     ) -> None:
-        """Say where the server is: by exactly one of `command`, `url` and `session`.
+        """Create the toolkit. Pass exactly one of `command`, `url` and `session`.
 
         Args:
-            command: starts a server that speaks over stdin and stdout; it and all that it starts end with `close()`.
-            url: where a server is asked over HTTP.
-            env: variables for the command, beside a few safe ones such as PATH.
-            headers: for the URL.
-            transport: "stdio" for a command; for a URL "streamable-http", or "sse" for an old server.
-            session: a `ClientSession` of the MCP SDK, which is the caller's to close.
-            timeout_seconds: for connecting, and for each call.
-            tool_name_prefix: put before the names of the tools, with `_`.
-            include_tools, exclude_tools: names as agents see them, with the prefix.
-            toolkit: what `Toolkit` takes.
+            command: command line of a server that uses stdin and stdout. `close()` ends the server and all its child
+                processes.
+            url: URL of an HTTP server.
+            env: environment variables for the command, in addition to a few safe ones such as PATH.
+            headers: HTTP headers for the URL.
+            transport: "stdio" for a command; "streamable-http" for a URL, or "sse" for an old server.
+            session: a `ClientSession` of the MCP SDK. The caller must close it.
+            timeout_seconds: timeout of connecting, and of each call.
+            tool_name_prefix: prefix of the tool names, followed by `_`.
+            include_tools, exclude_tools: tool names, including the prefix.
+            toolkit: other options of `Toolkit`.
 
         Raises:
             MissingExtraError: the MCP SDK isn't installed.
-            ConfigurationError: something here can't work.
+            ConfigurationError: invalid or contradictory arguments.
         """
         if importlib.util.find_spec("mcp") is None:
             raise MissingExtraError("MCPTools", "mcp")
-        if sum(given is not None for given in (command, url, session)) != 1:
+        if sum(target is not None for target in (command, url, session)) != 1:
             raise ConfigurationError("MCPTools needs exactly one of command=, url= and session=")
         fitting = {"stdio"} if command is not None else {"streamable-http", "sse"} if url is not None else set()
         if transport is not None and transport not in fitting:
             known = " or ".join(sorted(fitting)) or "none"
-            raise ConfigurationError(f"MCPTools: transport={transport!r} doesn't fit: leave it out, or give {known}")
+            raise ConfigurationError(f"MCPTools: transport={transport!r} can't be used here: omit it, or use {known}")
         if (env and command is None) or (headers and url is None):
-            raise ConfigurationError("MCPTools: env= goes with command=, headers= with url=")
-        given = {"include_tools": include_tools, "exclude_tools": exclude_tools, "timeout": timeout_seconds}
-        super().__init__(tools=[], **{"name": "mcp", **given, **toolkit})
-        self._command, self._url, self._given = shlex.split(command or ""), url, session
+            raise ConfigurationError("MCPTools: env= needs command=, and headers= needs url=")
+        options = {"include_tools": include_tools, "exclude_tools": exclude_tools, "timeout": timeout_seconds}
+        super().__init__(tools=[], **{"name": "mcp", **options, **toolkit})
+        self._command, self._url, self._client_session = shlex.split(command or ""), url, session
         if command is not None and not self._command:
-            raise ConfigurationError("MCPTools: command= is empty")
+            raise ConfigurationError("MCPTools: command= is empty: pass the command line of a server")
         self._env, self._headers = dict(env or {}), dict(headers or {})
         self._transport = transport or "streamable-http"
         self._prefix = f"{tool_name_prefix}_" if tool_name_prefix else ""
@@ -89,10 +90,10 @@ class MCPTools(Toolkit):
     # -- connecting
 
     async def connect(self) -> None:
-        """Connect, and learn which tools there are.
+        """Connect to the server and load its tools.
 
         Raises:
-            ConfigurationError: the server can't be reached in time, or a tool of it can't be offered.
+            ConfigurationError: the connection failed or timed out, or a tool is invalid.
         """
         if self._session is not None:
             return
@@ -114,15 +115,15 @@ class MCPTools(Toolkit):
             raise
 
     async def close(self) -> None:
-        """End the session; return when the server, if it was started here, and all its processes are gone."""
+        """End the session. If this toolkit started the server, wait until all processes of the server have ended."""
         session, self._session = self._session, None
         self._registered.clear()
         if session is not None:
             await session.leave()
 
     def _new_session(self) -> MCPSession:
-        if self._given is not None:
-            return MCPSession(lambda: contextlib.nullcontext(self._given), loop=asyncio.get_running_loop())
+        if self._client_session is not None:
+            return MCPSession(lambda: contextlib.nullcontext(self._client_session), loop=asyncio.get_running_loop())
         if self._url is not None:
             return MCPSession(by_url(self._url, self._headers, self._transport))
         make, mark = by_command(self._command, self._env)
@@ -142,8 +143,8 @@ class MCPTools(Toolkit):
         await self.close()
 
     def __enter__(self) -> Self:
-        if self._given is not None:
-            raise ConfigurationError("MCPTools: session= lives on a loop: use `async with`")
+        if self._client_session is not None:
+            raise ConfigurationError("MCPTools: session= belongs to an event loop: use `async with`")
         background_loop.ensure_not_on_loop()
         asyncio.run_coroutine_threadsafe(self.connect(), background_loop.loop()).result()
         return self
@@ -156,13 +157,13 @@ class MCPTools(Toolkit):
     # -- tools
 
     def get_functions(self) -> dict[str, Function]:
-        """Return the tools on offer, by name.
+        """Return the selected tools by name.
 
         Raises:
-            ConfigurationError: it isn't connected.
+            ConfigurationError: the toolkit isn't connected.
         """
         if self._session is None:
-            raise ConfigurationError(f"MCPTools: {self._where} isn't connected: make the agent inside `async with`")
+            raise ConfigurationError(f"MCPTools: {self._where} isn't connected: create the agent inside `async with`")
         return super().get_functions()
 
     def _function(self, tool: Any) -> Function:
@@ -178,7 +179,7 @@ class MCPTools(Toolkit):
 
     async def _call(self, name: str, arguments: dict[str, Any]) -> str:
         if self._session is None:
-            raise ToolError(f"{self._where} isn't connected any more")
+            raise ToolError(f"{self._where} is no longer connected")
         try:
             result = await self._session.call(name, arguments)
         except Exception as error:
@@ -190,13 +191,13 @@ class MCPTools(Toolkit):
 
 
 def _format_error(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):  # as task groups raise them
+    while isinstance(error, BaseExceptionGroup):  # raised by task groups of the SDK
         error = error.exceptions[0]
     return str(error) or type(error).__name__
 
 
 def _block_text(block: Any) -> str:
-    """Return a part of a result as text; what isn't text is named."""
+    """Return one content block of a result as text. For other content, return its type in brackets."""
     if block.type == "text":
         return str(block.text)
     if block.type == "resource" and getattr(block.resource, "text", None) is not None:

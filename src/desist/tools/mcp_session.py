@@ -1,7 +1,7 @@
-"""A session with an MCP server, entered and left by one task on one loop, used from any.
+"""A session with an MCP server. One task on one loop enters and exits the session; any loop may call its tools.
 
-Called by `MCPTools`. It starts the server if that is a command, and ends all that the server started: each process is
-known by a mark in its environment, whatever group or session it has put itself into.
+Called by `MCPTools`. The session starts the server if it is a command, and kills all processes that the server has
+started: they are recognised by a variable in their environment, even in another process group or session.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ __all__ = ["MCPSession", "by_command", "by_url"]
 T = TypeVar("T")
 
 MARK = "DESIST_MCP_SERVER"
-#: Seconds that a server may take to end when its session has ended; then it is killed.
+#: Seconds to wait for a server to end by itself after its session has ended, before its processes are killed.
 GRACE = 1.0
-#: Seconds after which a session that isn't left by then is given up.
-PATIENCE = 5.0
-#: How often it is looked for processes that were started while others were killed.
+#: Seconds to wait for the session's task after the kill.
+EXIT_TIMEOUT = 5.0
+#: How many times to search for processes, because new ones may start while others are killed.
 ROUNDS = 5
 
 _open: weakref.WeakSet[MCPSession] = weakref.WeakSet()
@@ -41,9 +41,9 @@ class MCPSession:
     """One session.
 
     Parameters:
-        make: returns what is entered: a client of the SDK, or what has its `list_tools` and `call_tool`.
-        loop: where it lives; None for the home loop.
-        mark: of the processes that belong to it.
+        make: returns a context manager whose value has `list_tools` and `call_tool`, like a client of the SDK.
+        loop: the loop of the session's task; None for the background loop.
+        mark: value of the environment variable that identifies the server's processes; None if there are none.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class MCPSession:
         self._client: Any = None
 
     async def enter(self) -> list[Any]:
-        """Begin it; return the tools. A cancel on the way leaves nothing behind."""
+        """Start the session and return the server's tools. If cancelled, end the session and its server."""
         opened: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         here = asyncio.get_running_loop()
 
@@ -70,7 +70,7 @@ class MCPSession:
         def on_connected(tools: list[Any] | None, error: BaseException | None) -> None:
             try:
                 here.call_soon_threadsafe(set_result, tools, error)
-            except RuntimeError:  # that loop is closed: nobody waits
+            except RuntimeError:  # the caller's loop is closed, so there is no waiter
                 pass
 
         _open.add(self)
@@ -95,7 +95,7 @@ class MCPSession:
             self._client = None
 
     async def call(self, name: str, arguments: dict[str, Any]) -> Any:
-        """Call a tool. A cancel leaves the call at once, and tells the server."""
+        """Call a tool. A cancel ends the call at once and notifies the server."""
         return await self._there(self._call(name, arguments))
 
     async def _call(self, name: str, arguments: dict[str, Any]) -> Any:
@@ -104,23 +104,23 @@ class MCPSession:
         return await self._client.call_tool(name, arguments)
 
     async def _there(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do something on the session's loop. A cancellation goes along."""
+        """Run a coroutine on the session's loop. A cancellation is passed on to the coroutine."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     async def leave(self) -> None:
-        """End it, and its server; return when all processes are gone. May be called again."""
+        """End the session and its server. Return when all processes have ended. Does nothing before `enter`."""
         living, self._client = self._living, None
         if living is None:
             return
         over = asyncio.wrap_future(living)
         try:
             self._loop.call_soon_threadsafe(self._leave.set)
-        except RuntimeError:  # the loop it lived on is closed, and so is what it had there
+        except RuntimeError:  # the session's loop is closed, and the session with it
             return
         try:
             await asyncio.wait({over}, timeout=GRACE)
             await to_daemon_thread(self.kill, "desist-mcp-kill")
-            await asyncio.wait({over}, timeout=PATIENCE)
+            await asyncio.wait({over}, timeout=EXIT_TIMEOUT)
         except BaseException:
             self.kill()
             raise
@@ -128,7 +128,7 @@ class MCPSession:
             _open.discard(self)
 
     def end_now(self) -> None:
-        """End it from another thread, without waiting for its server: the program ends."""
+        """End the session from another thread at the end of the program, without waiting for the server."""
         try:
             self._loop.call_soon_threadsafe(self._leave.set)
         except RuntimeError:
@@ -137,7 +137,7 @@ class MCPSession:
         concurrent.futures.wait([self._living], timeout=GRACE)
 
     def kill(self) -> None:
-        """Kill the processes that belong to it, and those that they start meanwhile."""
+        """Kill the server's processes, including those that they start meanwhile. Blocks until they have ended."""
         for _ in range(ROUNDS if self._mark is not None else 0):
             found = _marked(self._mark)
             if not found:
@@ -152,7 +152,7 @@ class MCPSession:
 
 
 def _await_end(pid: int) -> None:
-    """Wait until a killed process has ended. Its exit status is left for whoever has started it."""
+    """Wait until a killed process has ended. The exit status is left for the parent process to collect."""
     try:
         descriptor = os.pidfd_open(pid)
     except OSError:
@@ -171,7 +171,7 @@ def _mark_of(process: psutil.Process) -> str | None:
     try:
         return process.environ().get(MARK) if process.status() != psutil.STATUS_ZOMBIE else None
     except (psutil.Error, OSError):
-        return None  # gone, or another user's
+        return None  # ended, or owned by another user
 
 
 def _end_all() -> None:
@@ -193,7 +193,7 @@ async def _all_tools(client: Any) -> list[Any]:
 
 
 def by_command(command: list[str], env: dict[str, str]) -> tuple[Callable[[], Any], str]:
-    """Return what enters a session with a server that is started, and the mark of its processes."""
+    """Return a `make` that starts a server, and the mark of the server's processes."""
     mark = uuid.uuid4().hex
 
     def make() -> Any:
@@ -216,7 +216,7 @@ def _has_stderr() -> bool:
 
 
 def by_url(url: str, headers: dict[str, str], transport: str) -> Callable[[], Any]:
-    """Return what enters a session with a server that is asked over HTTP."""
+    """Return a `make` that connects to a server over HTTP."""
 
     @asynccontextmanager
     async def entered() -> AsyncIterator[Any]:

@@ -1,6 +1,6 @@
-"""Makes a JSON schema of a callable's parameters, and turns a model's arguments into theirs, through pydantic.
+"""Create the JSON schema of a callable's parameters, and validate and convert a model's arguments, with pydantic.
 
-Called by `function`. A parameter without an annotation takes any JSON value. pydantic is imported on first use.
+Called by `function`. A parameter without an annotation accepts any JSON value. pydantic is imported on first use.
 """
 
 from __future__ import annotations
@@ -19,63 +19,63 @@ __all__ = ["ParameterSchema"]
 
 #: Keywords whose values are data, not schemas.
 _DATA = ("default", "const", "enum", "examples", "example")
-#: How many mistakes a model is told at once.
+#: Maximum number of validation errors in one message to the model.
 _MOST_ERRORS = 5
 
 
 class ParameterSchema:
-    """What one tool takes: `schema` for the model, `validate` for its answer."""
+    """The parameters of one tool: `schema` describes them to the model, `validate` checks the model's arguments."""
 
     def __init__(self, function: Callable[..., Any], tool: str, docstring: Docstring, *, open_ended: bool) -> None:
-        """Read `function`. `open_ended` allows `**kwargs`, which then take what the signature doesn't name.
+        """Read the signature of `function`. `open_ended` allows `**kwargs`, which accept any other argument.
 
         Raises:
-            ConfigurationError: a parameter that has no JSON form, or isn't allowed.
+            ConfigurationError: a parameter has no JSON schema or isn't allowed.
         """
         self.tool = tool
         self.signature: Signature = read_signature(function, tool)
         if self.signature.takes_more and not open_ended:
             raise ConfigurationError(
-                f"tool '{tool}' takes **kwargs, which a model can't know: name them, or give the tool `parameters`"
+                f"tool '{tool}' takes **kwargs, which have no JSON schema: name the parameters, or pass parameters="
             )
-        self._asked = {one.name: one for one in self.signature.parameters if one.injected is None}
-        self._adapter = _adapter(self._asked, tool, "allow" if self.signature.takes_more else "forbid")
+        self._shown = {one.name: one for one in self.signature.parameters if one.injected is None}
+        self._adapter = _adapter(self._shown, tool, "allow" if self.signature.takes_more else "forbid")
         self.schema = self._described(docstring)
         properties = self.schema["properties"]
-        #: Parameters for which null can only mean "take the default".
+        #: Parameters for which null can only mean "use the default".
         self._null_is_default = {
             name
-            for name, one in self._asked.items()
+            for name, one in self._shown.items()
             if _default(one) is not EMPTY and not takes_null(properties.get(name, {}))
         }
 
     def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments as the function wants them.
+        """Return the arguments, converted to the annotated types.
 
         Raises:
-            ToolError: they don't fit; the message is meant for the model.
+            ToolError: an argument is missing, unknown or invalid. The message is for the model.
         """
         from pydantic import ValidationError
 
-        given = {
+        passed = {
             name: value for name, value in arguments.items() if value is not None or name not in self._null_is_default
         }
         try:
-            values: dict[str, Any] = self._adapter.validate_python(given)
+            values: dict[str, Any] = self._adapter.validate_python(passed)
         except ValidationError as error:
             raise ToolError(f"tool '{self.tool}': {self._explained(error)}") from error
-        for name, one in self._asked.items():
+        for name, one in self._shown.items():
             if name not in values and _is_field(one.default) and (default := _default(one)) is not EMPTY:
                 values[name] = default
         return values
 
     def _described(self, docstring: Docstring) -> dict[str, Any]:
-        """Return the JSON schema, with defaults, descriptions, and without pydantic's titles."""
+        """Return the JSON schema with defaults and descriptions, and without pydantic's titles."""
         schema: dict[str, Any] = self._adapter.json_schema()
         _drop_titles(schema)
         schema.setdefault("properties", {})
         schema.pop("description", None)
-        for name, one in self._asked.items():
+        for name, one in self._shown.items():
             prop = schema["properties"].get(name)
             if prop is None:  # renamed by an alias
                 continue
@@ -104,7 +104,7 @@ class ParameterSchema:
 
 
 def _adapter(parameters: Mapping[str, Parameter], tool: str, extra: str) -> Any:
-    """Return the pydantic adapter of a typed dict: unlike a model's fields, its keys may have any name."""
+    """Return a pydantic adapter for a `TypedDict`. Unlike a model's fields, its keys may have any name."""
     from pydantic import PydanticUserError, TypeAdapter
     from pydantic.errors import PydanticSchemaGenerationError
     from typing_extensions import TypedDict  # pydantic refuses that of typing before 3.12
@@ -125,7 +125,7 @@ def _adapter(parameters: Mapping[str, Parameter], tool: str, extra: str) -> Any:
 
 
 def _blamed(parameters: Mapping[str, Parameter]) -> str:
-    """Return the first parameter that pydantic can't read by itself."""
+    """Return a description of the first parameter that has no JSON schema."""
     from pydantic import TypeAdapter
 
     for name, one in parameters.items():
@@ -143,7 +143,7 @@ def _is_field(default: Any) -> bool:
 
 
 def _default(parameter: Parameter) -> Any:
-    """Return the default, also that of a `= Field(...)`, or EMPTY."""
+    """Return the default of a parameter, or of its `Field(...)`; EMPTY if there is none."""
     from pydantic_core import PydanticUndefined
 
     default = parameter.default
@@ -166,7 +166,7 @@ def _jsonable(value: Any) -> Any:
 
 
 def _annotated_text(annotation: Any) -> str | None:
-    """Return the words of `Annotated[int, "how many"]` or `Annotated[int, Doc("how many")]`."""
+    """Return the text of `Annotated[int, "how many"]` or `Annotated[int, Doc("how many")]`."""
     for item in getattr(annotation, "__metadata__", ()):
         text = getattr(item, "documentation", item)
         if isinstance(text, str):
@@ -175,7 +175,7 @@ def _annotated_text(annotation: Any) -> str | None:
 
 
 def _drop_titles(node: Any, *, names: bool = False) -> None:
-    """Take pydantic's generated titles away; `names` says that the keys here are names, not keywords."""
+    """Remove pydantic's generated titles. `names`: the keys of `node` are names of parameters, not schema keywords."""
     if isinstance(node, list):
         for item in node:
             _drop_titles(item)

@@ -1,4 +1,4 @@
-"""Makes of what a user calls tools what an agent works with: `Function`s by name. Called by the agent, once."""
+"""Convert the `tools` of an agent to `Function`s by name. Called once per agent."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["resolve_tools", "tool_instructions"]
 
 
 def resolve_tools(tools: Iterable[Any] | None) -> dict[str, Function]:
-    """Return the tools by name: callables, `Function`s and `Toolkit`s, their schemas checked.
+    """Return the `Function`s by name for callables, `Function`s and `Toolkit`s, and check their schemas.
 
     Raises:
-        ConfigurationError: something that is no tool, a tool that can't be described, or two of one name.
+        ConfigurationError: an object is not a tool, a tool has no schema, or two tools have the same name.
     """
     found: dict[str, Function] = {}
     for item in tools or ():
@@ -31,7 +31,7 @@ def resolve_tools(tools: Iterable[Any] | None) -> dict[str, Function]:
 
 
 def tool_instructions(functions: Mapping[str, Function]) -> list[str]:
-    """Return the words for the system prompt that tools and their toolkits want added, each once."""
+    """Return the instructions of tools and their toolkits for the system prompt, without duplicates."""
     wanted: dict[str, None] = {}
     for function in functions.values():
         for holder in (function.owning_toolkit, function):
@@ -44,5 +44,5 @@ def _functions(item: Any) -> list[Function]:
     if isinstance(item, Toolkit):
         return list(item.get_functions().values())
     if isinstance(item, Mapping):
-        raise ConfigurationError(f"a tool can't be a dict, which desist couldn't call: pass a function, got {item!r}")
+        raise ConfigurationError(f"a tool can't be a dict, which is not callable: pass a function, got {item!r}")
     return [Function.from_callable(item)]

@@ -1,4 +1,4 @@
-"""Turns what a tool returned into the text that a model reads. Called by the agent and by `FunctionCall`."""
+"""Convert a tool's return value to text for the model. Called by the agent and by `BoundCall`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["result_text"]
 
 
 def result_text(value: Any) -> str:
-    """Return `value` as text: a str as it is, None as "", an iterator's pieces joined, everything else as JSON.
+    """Return `value` as text: a str unchanged, None as "", the items of an iterator joined, other values as JSON.
 
-    What has no JSON form becomes its `str()`. The text is always valid Unicode: lone surrogates are replaced. An event
-    is no text: it goes to whoever reads the run.
+    A value without a JSON form becomes its `str()`. Lone surrogates are replaced, so that the text is valid Unicode.
+    An event is emitted to the stream of the run and becomes "".
     """
     if isinstance(value, str):
         return clean_text(value)
@@ -50,7 +50,7 @@ def _json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a JSON form of what msgspec doesn't know: pydantic models, and anything as its `str()`."""
+    """Return a JSON form for types that msgspec doesn't support: a pydantic model's dump, else `str(value)`."""
     pydantic = sys.modules.get("pydantic")
     if pydantic is not None and isinstance(value, pydantic.BaseModel):
         return value.model_dump(mode="json")

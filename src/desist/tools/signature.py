@@ -1,6 +1,6 @@
-"""Reads a callable: its parameters with their types, which of them desist fills in, whether it is async.
+"""Inspect a callable: its parameters and their types, which parameters are injected, and whether it is async.
 
-Called by `parameters` and `function`. Resolves annotations, but doesn't know what pydantic makes of them.
+Called by `parameters` and `function`. Annotations are resolved here, and converted to a schema in `parameters`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["EMPTY", "INJECTED", "Parameter", "Signature", "is_async", "read_sign
 
 EMPTY: Any = inspect.Parameter.empty
 
-#: Parameters of these names are filled in by desist; the model never sees them.
+#: Names of parameters that desist injects and never shows to the model.
 INJECTED = frozenset(
     [
         "agent",
@@ -35,15 +35,15 @@ INJECTED = frozenset(
         "cancel_token",
     ]
 )
-#: The same for parameters of these types, whatever their names.
+#: Types of parameters that are injected whatever their names, with the key of the value.
 _INJECTED_TYPES = {"RunContext": "run_context", "CancelToken": "cancel_token"}
-#: Types that only a model can mean: with an injected name they are a mistake that would go unnoticed.
+#: Types that no injected value has: with an injected name they are a mistake that would go unnoticed.
 _MODEL_TYPES = (str, int, float, bool, list[str], list[int], list[float], list[bool])
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter. `annotation` is `Any` where there is none; `injected` is the key of what is filled in."""
+    """One parameter. `annotation` is `Any` if there is none; `injected` is the key of the injected value."""
 
     name: str
     annotation: Any
@@ -54,14 +54,14 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a callable takes; `takes_more` says that it has `**kwargs`."""
+    """The parameters of a callable. `takes_more` is whether it has `**kwargs`."""
 
     parameters: tuple[Parameter, ...]
     takes_more: bool
 
 
 def unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the plain function inside a partial, a method or a callable object; decorators are left on."""
+    """Return the function inside a partial, a method or a callable object. Decorators are not unwrapped."""
     while isinstance(function, functools.partial):
         function = function.func
     if inspect.ismethod(function):
@@ -72,17 +72,17 @@ def unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether a call gives a coroutine or an async generator: through partials, methods and `async __call__` too."""
+    """Return whether a call returns a coroutine or an async generator, also for partials, methods and `__call__`."""
     function = unwrap(function)
     return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def read_signature(function: Callable[..., Any], tool: str) -> Signature:
-    """Return what `function` takes.
+    """Return the signature of `function`.
 
     Raises:
-        ConfigurationError: no signature, `*args`, an annotation that can't be resolved, or an injected name on a
-            parameter that only a model could fill.
+        ConfigurationError: no signature, `*args`, an annotation that can't be resolved, or an injected name with a
+            type that no injected value has.
     """
     try:
         found = inspect.signature(function).parameters.values()
@@ -91,7 +91,7 @@ def read_signature(function: Callable[..., Any], tool: str) -> Signature:
     parameters = []
     for parameter in found:
         if parameter.kind is parameter.VAR_POSITIONAL:
-            raise ConfigurationError(f"tool '{tool}' takes *{parameter.name}, which JSON can't name: use a list")
+            raise ConfigurationError(f"tool '{tool}' takes *{parameter.name}, which JSON can't express: use a list")
         if parameter.kind is not parameter.VAR_KEYWORD:
             parameters.append(_read(parameter, function, tool))
     return Signature(tuple(parameters), any(parameter.kind is parameter.VAR_KEYWORD for parameter in found))
@@ -111,7 +111,7 @@ def _read(parameter: inspect.Parameter, function: Callable[..., Any], tool: str)
             ) from error
     if key and annotation in _MODEL_TYPES:
         raise ConfigurationError(
-            f"tool '{tool}': '{parameter.name}' is filled in by desist and never shown to the model, "
+            f"tool '{tool}': '{parameter.name}' is injected by desist and never shown to the model, "
             f"but is annotated {parameter.annotation!r}: rename the parameter"
         )
     return Parameter(
@@ -124,7 +124,7 @@ def _read(parameter: inspect.Parameter, function: Callable[..., Any], tool: str)
 
 
 def _resolved(annotation: Any, function: Callable[..., Any]) -> Any:
-    """Return the annotation with its strings evaluated in the module, and the closure, of the function."""
+    """Return the annotation with its strings evaluated in the function's module and closure."""
     if annotation is EMPTY:
         return Any
     plain = inspect.unwrap(unwrap(function))
@@ -149,7 +149,7 @@ def _filled(cell: types.CellType) -> bool:
 
 
 def _injected_by_type(annotation: Any) -> str | None:
-    """Return the key for a type of ours, also inside `X | None` and `Annotated`."""
+    """Return the key of an injected type, also inside `X | None` and `Annotated`."""
     if isinstance(annotation, type):
         return next((_INJECTED_TYPES[c.__name__] for c in annotation.__mro__ if _is_injectable(c)), None)
     if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
@@ -162,6 +162,6 @@ def _is_injectable(candidate: type) -> bool:
 
 
 def _injected_by_text(annotation: Any) -> str | None:
-    """The same for a string, whose name may be imported under TYPE_CHECKING only."""
-    words = re.findall(r"\w+", annotation) if isinstance(annotation, str) else []
-    return next((_INJECTED_TYPES[word] for word in words if word in _INJECTED_TYPES), None)
+    """Return the key of an injected type for a string whose name may be imported under TYPE_CHECKING only."""
+    names = re.findall(r"\w+", annotation) if isinstance(annotation, str) else []
+    return next((_INJECTED_TYPES[name] for name in names if name in _INJECTED_TYPES), None)

@@ -1,4 +1,4 @@
-"""The parts of a tool and of a toolkit that other files of this package read. `Function` and `Toolkit` have them."""
+"""Protocols of a tool and a toolkit, implemented by `Function` and `Toolkit`, for other modules of this package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["OwningToolkit", "ToolSpec"]
 
 
 class ToolSpec(Protocol):
-    """What a call reads of its tool."""
+    """The attributes of a tool that a call reads."""
 
     @property
     def name(self) -> str:
@@ -49,7 +49,7 @@ class ToolSpec(Protocol):
 
 
 class OwningToolkit(Protocol):
-    """What a tool reads of the toolkit that it is registered in."""
+    """The attributes of a toolkit that its tools read."""
 
     name: str
     instructions: str | None

@@ -47,13 +47,13 @@ class Toolkit:
             stop_after_tool_call_tools: names of tools after which the agent's run ends.
             show_result_tools: names of tools whose result is shown to the reader.
             timeout: seconds that a call may take, for tools without a timeout.
-            isolation: "thread" or "process", for sync tools without an isolation. For "process" the toolkit is pickled
-                with each call, without its tools.
+            isolation: "thread" or "process", for sync tools without an isolation. With "process" the toolkit is pickled
+                for each call, without its tools.
             auto_register: False to register all tools with `register()`.
 
         Raises:
             ConfigurationError: an unknown or duplicate tool name, or an object that can't be a tool.
-            UnsupportedError: a parameter that desist doesn't have.
+            UnsupportedError: an unknown parameter.
         """
         refuse_unknown(f"toolkit '{name}'", unsupported, unless_off=NOT_YET)
         self.name = name
@@ -152,7 +152,7 @@ class Toolkit:
                 )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state to pickle: everything but the tools, which the other process imports by name."""
+        """Return the state to pickle: all attributes except the tools, which the other process imports by name."""
         return vars(self) | {"_registered": {}}
 
     def __repr__(self) -> str:
@@ -160,7 +160,7 @@ class Toolkit:
 
 
 def _to_function(function: Callable[..., Any], name: str | None = None) -> Function:
-    """Return a `Function`. One that gets another name is copied."""
+    """Return a `Function` for the callable. A `Function` is copied if it is renamed."""
     if isinstance(function, Function) and name is not None:
         function = function.copy()
         function.name = name

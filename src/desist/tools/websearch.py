@@ -1,4 +1,4 @@
-"""Web and news search for agents, through `ddgs` (the extra `web`). Sync and blocking: agents run it in a thread."""
+"""Web and news search with `ddgs` (the extra `web`). The tools block, so agents run them in a worker thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["WebSearchTools"]
 
 
 class WebSearchTools(Toolkit):
-    """Gives an agent `web_search` and `search_news`."""
+    """The tools `web_search` and `search_news`."""
 
     _own_name, _own_backend = "websearch", "auto"
 
@@ -30,28 +30,28 @@ class WebSearchTools(Toolkit):
         backend: str | None = None,
         **toolkit: Any,
     ) -> None:
-        """Set up the search.
+        """Create the toolkit.
 
         Args:
             enable_search: offer `web_search`.
             enable_news: offer `search_news`.
-            modifier: words put before every query.
-            fixed_max_results: how many results to return, whatever the model asks for.
+            modifier: text before every query.
+            fixed_max_results: number of results to return, whatever the model requests.
             proxy: URL of a proxy.
             timeout: seconds to wait for each search engine.
             verify_ssl: whether to check certificates.
             timelimit: how old results may be: "d", "w", "m" or "y".
             region: country and language, like "us-en".
-            backend: search engines, separated by commas; "auto" for any. None: what the class is for.
+            backend: search engines, separated by commas; "auto" for any. None: the default of the class.
             toolkit: options of `Toolkit`: `include_tools`, `instructions` and so on.
 
         Raises:
             MissingExtraError: `ddgs` isn't installed.
-            ConfigurationError: both tools are switched off, or a number isn't above 0.
+            ConfigurationError: both tools are disabled, or a number isn't above 0.
         """
         _ddgs(type(self).__name__)
         if not (enable_search or enable_news):
-            raise ConfigurationError(f"{type(self).__name__}: enable_search and enable_news are both off")
+            raise ConfigurationError(f"{type(self).__name__}: enable_search and enable_news are both off: enable one")
         _above_zero("fixed_max_results", fixed_max_results)
         _above_zero("timeout", timeout)
         self.modifier = modifier
@@ -82,16 +82,16 @@ class WebSearchTools(Toolkit):
         return self._found("news", query, max_results)
 
     def _found(self, kind: str, query: str, max_results: int) -> str:
-        """Search. Raises `ToolError`, in words for the model, where the search fails or finds nothing."""
+        """Search and return the results as JSON. Raises `ToolError` if the search fails or finds nothing."""
         if not query.strip():
-            raise ToolError("the query is empty: say what to search for")
+            raise ToolError("the query is empty: pass the text to search for")
         if max_results < 1:
             raise ToolError(f"max_results must be at least 1, got {max_results}")
         ddgs = _ddgs(type(self).__name__)
-        words = f"{self.modifier} {query}" if self.modifier else query
+        text = f"{self.modifier} {query}" if self.modifier else query
         try:
             search = getattr(ddgs.DDGS(**self._client), kind)
-            results = search(words, max_results=self.fixed_max_results or max_results, **self._options)
+            results = search(text, max_results=self.fixed_max_results or max_results, **self._options)
         except Exception as error:
             raise ToolError(f"the search for {query!r} failed: {error}") from error
         return json.dumps(results, ensure_ascii=False, default=str)

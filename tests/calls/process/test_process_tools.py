@@ -165,9 +165,9 @@ def test_local_tools_are_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"isolation": "fork"}, "isolation='fork' isn't known"),
-        ({"interrupt": "maybe"}, "interrupt='maybe' isn't known"),
-        ({"isolation": "process", "interrupt": "cooperative"}, "has no meaning in a process"),
+        ({"isolation": "fork"}, "isolation='fork' is unknown"),
+        ({"interrupt": "maybe"}, "interrupt='maybe' is unknown"),
+        ({"isolation": "process", "interrupt": "cooperative"}, "has no effect with isolation='process'"),
         ({"isolation": "process", "grace": -1}, "grace=-1 must be 0 seconds or more"),
     ],
 )

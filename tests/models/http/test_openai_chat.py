@@ -337,7 +337,7 @@ def test_key_and_address_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(
     ("given", "words"),
-    [({"api_key": "sk-\u2013abc"}, "character at 3"), ({"api_key": "k", "base_url": "localhost:1"}, "base_url must")],
+    [({"api_key": "sk-\u2013abc"}, "at index 3"), ({"api_key": "k", "base_url": "localhost:1"}, "base_url must")],
 )
 def test_what_cant_be_used_is_refused(given: dict[str, str], words: str) -> None:
     """A key that no header can hold and an address without a scheme are refused, and the key isn't shown."""

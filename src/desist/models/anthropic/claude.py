@@ -34,7 +34,7 @@ class Claude(HttpModel):
         id: the provider's name of the model.
         base_url: with or without "/v1"; default: ANTHROPIC_BASE_URL, else Anthropic's.
         api_key: default: ANTHROPIC_API_KEY.
-        max_tokens: the longest answer, thinking included; the API wants to be told.
+        max_tokens: maximum tokens of the response, including thinking. Required by the API.
         thinking: the API's object, for instance {"type": "adaptive"}. Of type "enabled" it isn't sent while the last
             answer is one with tool calls of another provider's: the API wants to see the thinking before them.
         effort: "low", "medium", "high" and so on.
@@ -91,8 +91,8 @@ class Claude(HttpModel):
         body: dict[str, Any] = {"messages": wire}
         if self.thinking is not None and (kind != "enabled" or thought_before_calls(wire)):
             body["thinking"] = self.thinking
-        told = [system_text(request.messages), format_instructions(request.response_format)]
-        system = "\n\n".join(text for text in told if text)
+        texts = [system_text(request.messages), format_instructions(request.response_format)]
+        system = "\n\n".join(text for text in texts if text)
         if system:
             cached = [{"type": "text", "text": system, "cache_control": _CACHED}]
             body["system"] = cached if self.cache_system_prompt else system

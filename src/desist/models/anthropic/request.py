@@ -21,8 +21,8 @@ PROVIDER = "anthropic"
 
 def system_text(messages: Iterable[Message]) -> str | None:
     """Return the text of all system messages, without repetitions, which a history of several runs has."""
-    told = [clean_text(m.get_content_string()) for m in messages if m.role in ("system", "developer")]
-    return "\n\n".join(dict.fromkeys(text for text in told if text.strip())) or None
+    texts = [clean_text(m.get_content_string()) for m in messages if m.role in ("system", "developer")]
+    return "\n\n".join(dict.fromkeys(text for text in texts if text.strip())) or None
 
 
 def wire_messages(messages: Iterable[Message], *, thinking: bool = False) -> list[dict[str, Any]]:

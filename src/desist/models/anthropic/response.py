@@ -90,36 +90,36 @@ class MessagesParser:
 
     def take(self, event: bytes) -> ModelResponse | None:
         """Return the piece in a stream event, or None."""
-        told = _decode(event)
-        kind = told.type
+        decoded = _decode(event)
+        kind = decoded.type
         if kind == "content_block_delta":
-            return None if told.delta is None else self._piece(told.index or 0, told.delta)
+            return None if decoded.delta is None else self._piece(decoded.index or 0, decoded.delta)
         if kind == "content_block_start":
-            return None if told.content_block is None else self._begin(told.index or 0, told.content_block)
+            return None if decoded.content_block is None else self._begin(decoded.index or 0, decoded.content_block)
         if kind == "message_start":
-            self._count(told.message.usage if told.message else None)
+            self._count(decoded.message.usage if decoded.message else None)
         elif kind == "message_delta":
-            self._count(told.usage)
-            return self._end(told.delta.stop_reason if told.delta else None)
+            self._count(decoded.usage)
+            return self._end(decoded.delta.stop_reason if decoded.delta else None)
         elif kind == "message_stop":
             self.done = self.complete = True
-        elif told.error:
-            raise reported_error(told.error)
+        elif decoded.error:
+            raise reported_error(decoded.error)
         return None
 
     def whole(self, payload: bytes) -> Iterator[ModelResponse]:
         """Yield the pieces of a whole response."""
-        told = _decode(payload)
-        if told.error:
-            raise reported_error(told.error)
-        if told.content is None:
-            raise ModelResponseError(f"the server's answer has no content: {truncate(payload)}")
-        self._count(told.usage)
-        for index, block in enumerate(told.content):
+        decoded = _decode(payload)
+        if decoded.error:
+            raise reported_error(decoded.error)
+        if decoded.content is None:
+            raise ModelResponseError(f"the server's response has no content: {truncate(payload)}")
+        self._count(decoded.usage)
+        for index, block in enumerate(decoded.content):
             piece = self._begin(index, block)
             if piece is not None:
                 yield piece
-        yield self._end(told.stop_reason) or ModelResponse(finish_reason="stop")
+        yield self._end(decoded.stop_reason) or ModelResponse(finish_reason="stop")
 
     def rest(self) -> ModelResponse | None:
         """Return the usage, and the thinking to send with the next request."""
@@ -168,11 +168,11 @@ class MessagesParser:
 def _usage(usage: _Usage) -> Usage:
     """Return the usage. The API counts cached input separately; `input_tokens` here includes it."""
     read, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
-    asked, answered = (usage.input_tokens or 0) + read + written, usage.output_tokens or 0
+    input_tokens, output_tokens = (usage.input_tokens or 0) + read + written, usage.output_tokens or 0
     return Usage(
-        input_tokens=asked,
-        output_tokens=answered,
-        total_tokens=asked + answered,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        total_tokens=input_tokens + output_tokens,
         reasoning_tokens=(usage.output_tokens_details or _OutputDetails()).thinking_tokens or 0,
         cache_read_tokens=read,
         cache_write_tokens=written,

@@ -1,7 +1,7 @@
 """Structured output for the Messages API. Called by `claude`.
 
-The API takes closed schemas without limits on values. Limits are moved into the descriptions, for the model to read;
-who parses the answer checks them. What can't be closed is asked for in words.
+The API accepts closed schemas without limits on values. Limits are moved to the descriptions for the model, and are
+checked when the response is parsed. A schema that can't be closed is described to the model as text.
 """
 
 from __future__ import annotations

@@ -148,9 +148,9 @@ def _build(settings: Settings, loop_clients: _LoopClients) -> Any:
     """Create a client. Slow: call it in a thread. Hold the lock of `loop_clients`, whose pools are changed."""
     import httpx2
 
-    given = settings.http_client
-    if given is not None and not isinstance(given, httpx2.AsyncClient):
-        kind = f"{type(given).__module__}.{type(given).__qualname__}"
+    custom = settings.http_client
+    if custom is not None and not isinstance(custom, httpx2.AsyncClient):
+        kind = f"{type(custom).__module__}.{type(custom).__qualname__}"
         raise UnsupportedError(f"http_client must be an httpx2.AsyncClient, not a {kind}")
     known: dict[str, Any] = {} if settings.timeout is None else {"timeout": settings.timeout}
     if settings.organization is not None:
@@ -161,7 +161,7 @@ def _build(settings: Settings, loop_clients: _LoopClients) -> Any:
         max_retries=0,
         default_headers=settings.headers or None,
         default_query=settings.query or None,
-        http_client=given if given is not None else _pool(settings, loop_clients),
+        http_client=custom if custom is not None else _pool(settings, loop_clients),
         **known,
     )
 
@@ -180,7 +180,7 @@ def _pool(settings: Settings, loop_clients: _LoopClients) -> httpx2.AsyncClient:
 def _environment_proxy(url: urllib.parse.SplitResult) -> str | None:
     """Return the proxy that the environment names for `url`, by the rules of the standard library.
 
-    Never one for this machine itself: a model on loopback would be asked through a stranger.
+    None for a loopback address, so that requests to a model on this machine never leave the machine.
     """
     if _is_loopback(url.hostname or ""):
         return None

@@ -50,14 +50,14 @@ def model_error(error: Exception, target: RequestTarget, *, clock: Callable[[], 
     cause = error.__cause__ if isinstance(error, sdk.APIConnectionError) else error
     message = _without(key, truncate(str(cause or error))) or type(cause or error).__name__
     if isinstance(error, sdk.APITimeoutError) or isinstance(cause, httpx2.TimeoutException):
-        return ModelError(f"{server} was too slow: {message}", retryable=True)
+        return ModelError(f"{server} did not respond in time: {message}", retryable=True)
     if isinstance(cause, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError | httpx2.InvalidURL):
         return ModelError(f"the request to {server} can't be sent: {message}")
     if isinstance(cause, httpx2.TooManyRedirects | httpx2.StreamError | httpx2.DecodingError):
-        return ModelError(f"the answer of {server} can't be read: {message}")
+        return ModelError(f"the response of {server} can't be read: {message}")
     if isinstance(cause, httpx2.ConnectError | httpx2.ProxyError):
-        return ModelError(message if server in message else f"no connection with {server}: {message}", retryable=True)
-    return ModelError(f"the connection with {server} failed: {message}", retryable=isinstance(cause, httpx2.HTTPError))
+        return ModelError(message if server in message else f"can't connect to {server}: {message}", retryable=True)
+    return ModelError(f"the connection to {server} failed: {message}", retryable=isinstance(cause, httpx2.HTTPError))
 
 
 def reported_error(error: Any) -> ModelError:
@@ -82,7 +82,7 @@ def _refused(error: Any, target: RequestTarget, clock: Callable[[], float]) -> M
     if status in (401, 403):
         message += f" (is {target.key_variable}, or api_key=, the right key for this server?)"
     if retryable and wait is not None and wait > LONGEST_RETRY_AFTER:
-        message += f" (it asks to wait {wait:.0f} s: that is too long to wait here)"
+        message += f" (the server asks to wait {wait:.0f} s, longer than the limit of {LONGEST_RETRY_AFTER:.0f} s)"
     return ModelCallError(message, status_code=status, retryable=retryable, retry_after=wait)
 
 
@@ -92,7 +92,7 @@ def _message(error: Any) -> str:
         inner = body.get("error")  # one SDK unwraps it, the other doesn't
         body = inner if isinstance(inner, dict) else body
         body = body.get("message") or body.get("detail") or body
-    return truncate(str(body)) if body else truncate(error.response.text) or "nothing more"
+    return truncate(str(body)) if body else truncate(error.response.text) or "no message"
 
 
 def _without(key: str, text: str) -> str:

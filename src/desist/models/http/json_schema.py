@@ -48,4 +48,4 @@ def _schema_of(output_type: type[Any]) -> dict[str, Any]:
     try:
         return pydantic.TypeAdapter(output_type).json_schema()
     except pydantic.errors.PydanticUserError as error:
-        raise ConfigurationError(f"no JSON schema can be made of {output_type!r}: {error}") from None
+        raise ConfigurationError(f"{output_type!r} has no JSON schema: {error}") from None

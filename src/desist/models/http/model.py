@@ -83,14 +83,14 @@ class HttpModel(Model):
     _own_url: ClassVar[str]  #: the provider's base URL
     _sent: ClassVar[tuple[str, ...]] = ()  #: fields that are sent under their own names, unless None
 
-    def __new__(cls, *_: object, **given: object) -> Self:
+    def __new__(cls, *_: object, **kwargs: object) -> Self:
         """Refuse unknown parameters with a better message than that of `__init__`."""
         known = _parameters(cls)
-        for name in given:
+        for name in kwargs:
             if known is not None and name not in known:
                 raise UnsupportedError(
                     f"{cls.__name__} has no parameter {name!r}; it has: {', '.join(known)}. "
-                    "What the API has besides can be sent with extra_body={...}."
+                    "Pass other parameters of the API in extra_body={...}."
                 )
         return super().__new__(cls)
 
@@ -112,11 +112,13 @@ class HttpModel(Model):
         if not key:
             raise ConfigurationError(
                 f"the model {self.id!r} needs a key: set {self._variable('API_KEY')}, or pass"
-                f" {type(self).__name__}(api_key=...) (a server that asks for none takes any text)"
+                f" {type(self).__name__}(api_key=...) (any text if the server needs no key)"
             )
         if not (key.isascii() and key.isprintable()):
             at = next(i for i, c in enumerate(key) if not (c.isascii() and c.isprintable()))
-            raise ConfigurationError(f"the key of {self.id!r} has a character at {at} that no HTTP header can hold")
+            raise ConfigurationError(
+                f"the API key of {self.id!r} has an invalid character at index {at}: use printable ASCII only"
+            )
         if url.scheme not in ("http", "https") or not url.hostname:
             raise ConfigurationError(f"base_url must look like {self._own_url}, not {redact(self._url())!r}")
 

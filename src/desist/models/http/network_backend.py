@@ -50,9 +50,9 @@ class CancellableStream(httpcore2.AsyncNetworkStream):
         except anyio.EndOfStream:
             return b""
         except TimeoutError:
-            raise httpcore2.ReadTimeout(f"{self._peer} sent nothing for {timeout} s") from None
+            raise httpcore2.ReadTimeout(f"{self._peer} sent no data for {timeout} s") from None
         except _BROKEN as error:
-            raise httpcore2.ReadError(f"{self._peer} broke the connection: {_format_error(error)}") from None
+            raise httpcore2.ReadError(f"the connection to {self._peer} was lost: {_format_error(error)}") from None
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send the whole buffer."""
@@ -63,9 +63,9 @@ class CancellableStream(httpcore2.AsyncNetworkStream):
             async with asyncio.timeout(timeout):
                 await self._stream.send(buffer)
         except TimeoutError:
-            raise httpcore2.WriteTimeout(f"{self._peer} took nothing for {timeout} s") from None
+            raise httpcore2.WriteTimeout(f"{self._peer} accepted no data for {timeout} s") from None
         except _BROKEN as error:
-            raise httpcore2.WriteError(f"{self._peer} broke the connection: {_format_error(error)}") from None
+            raise httpcore2.WriteError(f"the connection to {self._peer} was lost: {_format_error(error)}") from None
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
@@ -86,7 +86,9 @@ class CancellableStream(httpcore2.AsyncNetworkStream):
             raise httpcore2.ConnectTimeout(f"{self._peer} didn't finish the TLS handshake in {timeout} s") from None
         except _BROKEN as error:
             await self._abort()
-            raise httpcore2.ConnectError(f"no TLS with {self._peer}: {_format_error(error)}") from None
+            raise httpcore2.ConnectError(
+                f"the TLS handshake with {self._peer} failed: {_format_error(error)}"
+            ) from None
         except BaseException:
             await self._abort()
             raise
@@ -156,7 +158,7 @@ class CancellableBackend(httpcore2.AsyncNetworkBackend):
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> httpcore2.AsyncNetworkStream:
         """Raise: Unix sockets are not supported."""
-        raise httpcore2.UnsupportedProtocol(f"a Unix socket ({path}) can't be used as a model's address")
+        raise httpcore2.UnsupportedProtocol(f"Unix sockets are not supported, got {path!r}: use a URL with a host")
 
     async def sleep(self, seconds: float) -> None:
         """Sleep. Only httpcore's own connect retries do this, which are disabled."""

@@ -64,8 +64,8 @@ async def read_answer(
     """Yield the pieces of a response. The last one has the usage, if the server sent it.
 
     Raises:
-        ModelResponseError: the body is no answer in the reader's protocol, or ended too early.
-        ModelError: the provider reported an error in place of an answer.
+        ModelResponseError: the body is not a response in the parser's protocol, or ended too early.
+        ModelError: the provider reported an error instead of a response.
         RunCancelled: the canceller shut the connection down.
     """
     body: Any = response.iter_bytes()
@@ -97,7 +97,7 @@ async def _read_whole(
         parts.append(part)
         size += len(part)
         if size > MAX_EVENT:
-            raise ModelResponseError(f"the server sent an answer of more than {MAX_EVENT} bytes")
+            raise ModelResponseError(f"the server sent a response of more than {MAX_EVENT} bytes")
     refuse_if_shut(connection)
     for piece in reader.whole(b"".join(parts)):
         yield piece
@@ -146,7 +146,7 @@ async def _read_stream(
 
 
 def _too_early(last: bytes) -> ModelResponseError:
-    text = "the stream ended before the answer was complete (no finish reason, no end mark); last received: "
+    text = "the stream ended before the response was complete (no finish reason, no end mark); last received: "
     return ModelResponseError(text + repr(truncate(last[-300:])), retryable=True)
 
 

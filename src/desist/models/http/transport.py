@@ -113,13 +113,13 @@ def _probes() -> list[tuple[int, int, int]]:
 
 def _proxy(url: str) -> httpcore2.Proxy:
     try:
-        told = httpx2.Proxy(url)
+        proxy = httpx2.Proxy(url)
     except (ValueError, httpx2.InvalidURL) as error:
-        raise ConfigurationError(f"the proxy of the environment can't be used: {error}") from None
-    if told.url.scheme.startswith("socks"):
+        raise ConfigurationError(f"the proxy in the environment is invalid: {error}") from None
+    if proxy.url.scheme.startswith("socks"):
         try:
             import socksio  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
         except ImportError:
             raise ConfigurationError("a SOCKS proxy needs the package socksio: pip install socksio") from None
-    at = httpcore2.URL(scheme=told.url.raw_scheme, host=told.url.raw_host, port=told.url.port, target=b"/")
-    return httpcore2.Proxy(at, auth=told.raw_auth, headers=told.headers.raw, ssl_context=told.ssl_context)
+    at = httpcore2.URL(scheme=proxy.url.raw_scheme, host=proxy.url.raw_host, port=proxy.url.port, target=b"/")
+    return httpcore2.Proxy(at, auth=proxy.raw_auth, headers=proxy.headers.raw, ssl_context=proxy.ssl_context)

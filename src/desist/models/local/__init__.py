@@ -1,7 +1,7 @@
-"""A real language model in a child process, for demos, tests and work without a provider.
+"""A language model in a child process, for demos, tests and use without a provider.
 
-The face of the room: programs import `LocalChat` from here. `weights` finds and checks the file, `install` gets what
-is missing, `server_process` and `server` own the child that runs `server_main.py`, `chat` is the `Model`.
+Programs import `LocalChat` from here. `weights` finds and checks the model file, `install` installs missing packages,
+`server_process` and `server` manage the child process that runs `server_main.py`, and `chat` has the `Model`.
 """
 
 from desist.models.local.chat import LocalChat

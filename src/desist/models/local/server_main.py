@@ -1,9 +1,8 @@
-"""The script that runs in the child process: it loads the model and serves it until its parent goes away.
+"""The script of the child process. It loads the model and serves it until the parent process ends.
 
-Started by `server_process` as a file, not as a module, so that nothing of desist is imported here. Its settings, the
-API key among them, arrive as one line of JSON on stdin, because other users of the machine can read argv. It answers
-with one
-line of JSON on stdout: `{"address": ...}` or `{"error": ...}`.
+Started by `server_process` as a file, not as a module, so that nothing of desist is imported here. The settings,
+including the API key, are read from stdin as one line of JSON, because other users of the machine can read argv. The
+script writes one line of JSON to stdout: `{"address": ...}` or `{"error": ...}`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import Any
 def main() -> None:
     """Serve until stdin ends or the parent dies."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the runtime prints must not be taken for an answer
+    os.dup2(2, 1)  # stdout is for the one line of JSON: redirect other output of the runtime to stderr
     config = json.loads(os.read(0, 65536))
     threading.Thread(target=die_with_parent, args=(config["parent"],), daemon=True).start()
     try:
@@ -33,10 +32,10 @@ def main() -> None:
 
 
 def die_with_parent(parent: int) -> None:
-    """End this process at once when stdin ends or the process `parent` is gone.
+    """End this process at once when stdin is closed or the process `parent` has ended.
 
-    Two signs, because a program that the parent forked may hold the other end of our stdin. PR_SET_PDEATHSIG is no
-    help: it fires when the *thread* that started us ends.
+    stdin alone is not enough, because a program forked by the parent may hold the other end. PR_SET_PDEATHSIG can't be
+    used, because it fires when the *thread* that started this process ends.
     """
     poll = select.poll()
     poll.register(0, select.POLLIN | select.POLLHUP)
@@ -52,8 +51,9 @@ def die_with_parent(parent: int) -> None:
 def serve(config: dict[str, Any]) -> Any:
     """Load the model and open its port.
 
-    One thread, because more collapse as soon as another program wants a core; small batches, because a request can
-    be given up only between batches; a key and no web page, because any page in a browser may try this port.
+    One thread by default, because several become slow as soon as another program uses a core. Small batches, because a
+    request can be cancelled only between batches. A key and no web page, because any page in a browser can send
+    requests to this port.
     """
     import xllamacpp
 

@@ -1,7 +1,7 @@
-"""One child process that runs the local model: started, awaited, measured, killed.
+"""`ModelServerProcess`: start, await, measure and kill one child process that runs the local model.
 
-Called by `server`, which decides when there is one. Everything here blocks and belongs in a thread, save what says
-that it doesn't. It must not know of event loops, runs or messages.
+Called by `server`, which decides when to start a child. All functions block and must be called in a thread, unless
+their docstring says that they don't.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from desist.models.local.weights import MODEL_ID
 
 __all__ = ["ModelServerProcess", "ServerAddress", "ServerSettings"]
 
-SLOTS = 2  #: requests answered at a time; `n_ctx` is split between them
-BATCH = 64  #: tokens of a prompt between two looks at whether its reader is still there
+SLOTS = 2  #: number of concurrent requests; `n_ctx` is split between them
+BATCH = 64  #: tokens of a prompt between two checks for a closed connection
 READY_SECONDS = 120.0
 SCRIPT = Path(__file__).with_name("server_main.py")
 
@@ -41,9 +41,9 @@ _alive: weakref.WeakSet[ModelServerProcess] = weakref.WeakSet()
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """What a server is started with. Equal settings share one server in a process.
+    """Settings of a server. `LocalServer.shared` returns the same server for equal settings.
 
-    `n_ctx` tokens of context are split between two slots; `port` 0 is any free one; `api_key` None is a random one.
+    `n_ctx` tokens of context are split between two slots. `port` 0 is any free port; `api_key` None is a random key.
     """
 
     weights: str | None = None
@@ -55,32 +55,32 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         if self.n_ctx < SLOTS * 256:
-            raise ConfigurationError(f"n_ctx={self.n_ctx!r} is too small: {SLOTS} slots share it, so use 512 or more")
+            raise ConfigurationError(f"n_ctx={self.n_ctx!r} is too small for {SLOTS} slots: use {SLOTS * 256} or more")
         if self.threads < 1:
             raise ConfigurationError(f"threads={self.threads!r} must be 1 or more")
 
     @property
     def slot_context(self) -> int:
-        """Tokens that a prompt and its answer may have together."""
+        """Maximum number of tokens of a prompt and its response together."""
         return self.n_ctx // SLOTS
 
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """Where a running server is, and the key that it asks for."""
+    """The URL of a running server, and the API key that it requires."""
 
     base_url: str
     api_key: str = field(repr=False)
 
 
 class ModelServerProcess:
-    """A child that runs `server_main.py`. Created running; `wait_ready` tells when it can be asked."""
+    """A child that runs `server_main.py`. Started by the constructor; call `wait_ready` before sending requests."""
 
     def __init__(self, settings: ServerSettings, weights: Path) -> None:
         """Start the child.
 
         Raises:
-            ConfigurationError: the port is taken.
+            ConfigurationError: the port is in use.
         """
         if settings.port:
             _require_free_port(settings.host, settings.port)
@@ -108,14 +108,14 @@ class ModelServerProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether the child runs and is ours: false in a program that was forked off. Doesn't block."""
+        """Whether the child runs and belongs to this process: false in a forked process. Doesn't block."""
         return self.owner == os.getpid() and not self.ended.done()
 
     def wait_ready(self, timeout: float = READY_SECONDS) -> ServerAddress:
-        """Block until the model is loaded, at most `timeout` seconds, and return its address.
+        """Block until the model is loaded, at most `timeout` seconds, and return the server's address.
 
         Raises:
-            ModelError: the child died, could not load the model, or took too long; it is dead then.
+            ModelError: the child died, could not load the model, or took too long. The child is killed.
         """
         answer = self._read_line(time.monotonic() + timeout)
         if "address" in answer:
@@ -126,7 +126,7 @@ class ModelServerProcess:
         )
 
     def kill(self) -> None:
-        """Kill the child and wait until it is gone; takes some 50 ms. Harmless when it is gone already."""
+        """Kill the child and wait until it has ended, about 50 ms. Does nothing if the child has ended already."""
         if not self.alive:
             return
         self._popen.kill()
@@ -134,19 +134,19 @@ class ModelServerProcess:
             self.ended.result(10)
 
     def cpu_seconds(self) -> float:
-        """Return the CPU seconds, user and system, that the child has used; doesn't block.
+        """Return the CPU seconds, user and system, that the child has used. Doesn't block.
 
         Raises:
-            ModelError: the child is gone.
+            ModelError: the child has ended.
         """
         try:
             times = psutil.Process(self.pid).cpu_times()
         except psutil.Error:
-            raise ModelError("the local model's process is gone, so its CPU time is unknown") from None
+            raise ModelError("the local model's process has ended, so its CPU time is unknown") from None
         return float(times.user + times.system)
 
     def describe_end(self) -> str:
-        """Say how the child ended, with what it last wrote to stderr."""
+        """Return how the child ended, with the last lines of its stderr."""
         if not self.ended.done():
             return "it is still running"
         code = self.ended.result()
@@ -154,8 +154,8 @@ class ModelServerProcess:
         return f"its process {how}{self._log_tail()}"
 
     def reset_after_fork(self) -> None:
-        """Forget the child in a program that was forked off: it belongs to the parent."""
-        self._popen.returncode = 0  # or the destructor would look for a child that isn't ours
+        """Forget the child in a forked process, because the child belongs to the parent process."""
+        self._popen.returncode = 0  # otherwise the destructor would wait for a child of another process
         for pipe in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
             if pipe is not None:
                 pipe.close()
@@ -174,7 +174,7 @@ class ModelServerProcess:
             "api_key": self._key,
         }
         assert self._popen.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # died already: wait_ready says so
+        with contextlib.suppress(BrokenPipeError):  # the child has died already: `wait_ready` raises
             self._popen.stdin.write(json.dumps(config).encode() + b"\n")
 
     def _watch(self) -> None:
@@ -189,22 +189,22 @@ class ModelServerProcess:
                 pipe.close()
 
     def _read_line(self, deadline: float) -> dict[str, str]:
-        """Read the child's one line; empty if it ended without one."""
+        """Return the child's one line of JSON, or an empty dict if the child ended without one."""
         assert self._popen.stdout is not None
-        heard = b""
+        received = b""
         with self._popen.stdout as pipe:
             poll = select.poll()
             poll.register(pipe, select.POLLIN)
-            while not heard.endswith(b"\n"):
+            while not received.endswith(b"\n"):
                 if not poll.poll(max(0, deadline - time.monotonic()) * 1000):
-                    return {"error": "it was not ready in time"}
+                    return {"error": "the model was not loaded in time"}
                 piece = pipe.read(4096)
                 if not piece:
                     with contextlib.suppress(TimeoutError):
                         self.ended.result(10)
                     return {}
-                heard += piece
-        answer: dict[str, str] = json.loads(heard)
+                received += piece
+        answer: dict[str, str] = json.loads(received)
         return answer
 
     def _log_tail(self) -> str:

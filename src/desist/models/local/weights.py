@@ -1,7 +1,7 @@
-"""The file that holds the local model: where it is, whether it is the one that we know, what to do if it isn't there.
+"""Find the file with the local model's weights and check its hash.
 
-Called by `chat` before a run, by `server` before a start and by the command line. It imports neither the runtime nor
-the package that carries the weights (whose own dependencies aren't installed), and must not know of processes.
+Called by `chat` before a run, by `server` before a start, and by the command line. This module imports neither the
+runtime nor the package with the weights, whose dependencies aren't installed.
 """
 
 from __future__ import annotations
@@ -54,26 +54,26 @@ class MissingLocalModelError(MissingExtraError):
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A file with weights. `sha256` is what it must have, or None for a file of the user's own choice."""
+    """A file with weights. `sha256` is the required hash, or None for a file that the user chose."""
 
     path: Path
     sha256: str | None
 
 
 def refuse_missing_runtime() -> None:
-    """Raise `MissingLocalModelError` if the runtime can't be imported; it isn't imported here."""
+    """Raise `MissingLocalModelError` if the runtime isn't installed. The runtime is not imported."""
     if importlib.util.find_spec(RUNTIME) is None:
         raise MissingLocalModelError("its runtime: xllamacpp is not installed")
 
 
 def find_weights(path: str | os.PathLike[str] | None = None) -> Weights:
-    """Find the weights: `path`, else the file that DESIST_LOCAL_WEIGHTS names, else the packaged file.
+    """Return the weights: `path`, else the file that DESIST_LOCAL_WEIGHTS names, else the packaged file.
 
-    Cheap: the file's first bytes are read, its hash isn't.
+    Fast, because only the first bytes of the file are read; `check_weights` checks the hash.
 
     Raises:
         MissingLocalModelError: there is no packaged file.
-        ConfigurationError: the named file isn't there or isn't a GGUF file.
+        ConfigurationError: the named file can't be read or isn't a GGUF file.
     """
     named = path if path is not None else os.environ.get(ENVIRONMENT) or None
     if named is not None:
@@ -87,12 +87,12 @@ def find_weights(path: str | os.PathLike[str] | None = None) -> Weights:
 
 
 def check_weights(weights: Weights) -> None:
-    """Compare the file's hash with the expected one: 0.1-0.3 s, once in a process for a file that doesn't change.
+    """Compare the file's hash with the required one. Takes 0.1-0.3 s, once per process for an unchanged file.
 
-    The verdict is kept in memory only: a note on disk that says "checked" could be forged, and needs tidying.
+    The result is cached in memory only, because a result on disk could be forged.
 
     Raises:
-        ConfigurationError: the file is not the known one.
+        ConfigurationError: the hash differs.
     """
     if weights.sha256 is None:
         return
@@ -105,9 +105,9 @@ def check_weights(weights: Weights) -> None:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != weights.sha256:
             raise ConfigurationError(
-                f"the weights {weights.path} have the sha256 {found}, not {weights.sha256}: the file is damaged or not "
-                f"the one that desist knows. Install it again: {COMMANDS[1]} --force-reinstall. To use a file of "
-                f"your own, set {ENVIRONMENT} to its path."
+                f"the weights {weights.path} have the sha256 {found}, not {weights.sha256}: the file is damaged or "
+                f"unknown. Install it again: {COMMANDS[1]} --force-reinstall. To use your own file, set {ENVIRONMENT} "
+                "to its path."
             )
         _checked.add(key)
 

@@ -84,14 +84,14 @@ decode = Decoder(Chunk, "a chat completion")
 
 def error_of(chunk: Chunk) -> ModelError | None:
     """Return the error in a chunk, or None."""
-    told = chunk.error
-    if not told and chunk.choices:
-        told = next((choice.error for choice in chunk.choices if choice.error), None)
-    if not told and chunk.object == "error":
-        told = {"message": chunk.message, "code": chunk.code}
-    if not told:
+    error = chunk.error
+    if not error and chunk.choices:
+        error = next((choice.error for choice in chunk.choices if choice.error), None)
+    if not error and chunk.object == "error":
+        error = {"message": chunk.message, "code": chunk.code}
+    if not error:
         return None
-    return reported_error(told)
+    return reported_error(error)
 
 
 def _without_error(payload: bytes) -> Chunk:
@@ -127,7 +127,7 @@ class ChatResponseParser:
         chunk = _without_error(payload)
         piece = self.of(chunk)
         if piece is None and not chunk.choices:
-            raise ModelResponseError(f"the server's answer has no choices: {truncate(payload)}")
+            raise ModelResponseError(f"the server's response has no choices: {truncate(payload)}")
         if piece is not None:
             for index, call in enumerate(piece.tool_calls or ()):
                 call.index = index
@@ -186,11 +186,11 @@ class ChatResponseParser:
 def _usage(usage: _Usage) -> Usage:
     read = usage.prompt_tokens_details or _Details()
     written = usage.completion_tokens_details or _Details()
-    asked, answered = usage.prompt_tokens or 0, usage.completion_tokens or 0
+    input_tokens, output_tokens = usage.prompt_tokens or 0, usage.completion_tokens or 0
     return Usage(
-        input_tokens=asked,
-        output_tokens=answered,
-        total_tokens=usage.total_tokens or asked + answered,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        total_tokens=usage.total_tokens or input_tokens + output_tokens,
         reasoning_tokens=written.reasoning_tokens or 0,
         cache_read_tokens=read.cached_tokens or 0,
         cache_write_tokens=read.cache_write_tokens or 0,

@@ -84,9 +84,9 @@ class OpenAIResponses(OpenAIModel):
 
     def _build_request(self, request: ModelRequest) -> dict[str, Any]:
         body: dict[str, Any] = {"input": input_items(request.messages)}
-        told = instructions(request.messages)
-        if told is not None:
-            body["instructions"] = told
+        text = instructions(request.messages)
+        if text is not None:
+            body["instructions"] = text
         if request.tools:
             body["tools"] = [_tool(definition) for definition in request.tools]
             if request.tool_choice is not None:

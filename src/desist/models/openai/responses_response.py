@@ -101,20 +101,20 @@ class ResponsesParser:
         if event.startswith(b"[DONE]"):
             self.done = True
             return None
-        told = _decode(event)
-        handle = _HANDLERS.get(told.type or "")
+        decoded = _decode(event)
+        handle = _HANDLERS.get(decoded.type or "")
         if handle is not None:
-            return handle(self, told)
-        if told.error and told.type is None:
-            raise reported_error(told.error)
+            return handle(self, decoded)
+        if decoded.error and decoded.type is None:
+            raise reported_error(decoded.error)
         return None
 
     def whole(self, payload: bytes) -> Iterator[ModelResponse]:
         """Yield the pieces of a whole response."""
-        told = _decode(payload)
-        if told.output is None and not told.error:
-            raise ModelResponseError(f"the server's answer has no output: {truncate(payload)}")
-        for index, item in enumerate(told.output or ()):
+        decoded = _decode(payload)
+        if decoded.output is None and not decoded.error:
+            raise ModelResponseError(f"the server's response has no output: {truncate(payload)}")
+        for index, item in enumerate(decoded.output or ()):
             text = "".join(part.text or part.refusal or "" for part in item.content or ())
             thought = "\n\n".join(part.text or "" for part in item.summary or ())
             if item.type == "message" and text:
@@ -125,7 +125,7 @@ class ResponsesParser:
             calls = self._item_done(index, item)
             if calls is not None:
                 yield calls
-        yield self._end(told)
+        yield self._end(decoded)
 
     def rest(self) -> ModelResponse | None:
         """Return the usage, and the reasoning to send with the next request."""
@@ -231,11 +231,11 @@ def _repeatable(item: _Item) -> dict[str, Any]:
 def _usage(usage: _Usage) -> Usage:
     read = usage.input_tokens_details or _InputDetails()
     written = usage.output_tokens_details or _OutputDetails()
-    asked, answered = usage.input_tokens or 0, usage.output_tokens or 0
+    input_tokens, output_tokens = usage.input_tokens or 0, usage.output_tokens or 0
     return Usage(
-        input_tokens=asked,
-        output_tokens=answered,
-        total_tokens=usage.total_tokens or asked + answered,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        total_tokens=usage.total_tokens or input_tokens + output_tokens,
         reasoning_tokens=written.reasoning_tokens or 0,
         cache_read_tokens=read.cached_tokens or 0,
         cache_write_tokens=read.cache_write_tokens or 0,

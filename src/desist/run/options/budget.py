@@ -1,4 +1,4 @@
-"""How much a run may spend, counted over its whole tree; past that it is cancelled, with source `budget`."""
+"""Budgets: limits on what a run and its descendants may spend. A run over its budget is cancelled, source `budget`."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["Budget", "BudgetMeter", "BudgetUsage"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """Limits of a run and all that it starts. None: no limit.
+    """Limits of a run and its descendants. None: no limit.
 
     Parameters:
-        tokens: input and output together, as providers count them; while an answer streams, a piece of text counts
-            as a token, so that it can be stopped in the middle.
-        tool_calls: calls that may start.
-        model_calls: requests that may be sent.
+        tokens: input and output tokens together, as reported by providers. While a response streams, each piece of
+            text counts as one token, so that the response can be cancelled midway.
+        tool_calls: number of tool calls that may start.
+        model_calls: number of requests that may be sent.
         cost: in the unit of `price`.
-        price: what a model call costs, from the model's id and its `Usage`. Needed for `cost`.
+        price: function that returns the cost of a model call from the model's id and the `Usage`. Required for `cost`.
 
     Raises:
-        ConfigurationError: a limit is negative, nothing is limited, or `cost` has no `price`.
+        ConfigurationError: a limit is negative, no limit is set, or `cost` is set without `price`.
     """
 
     tokens: int | None = None
@@ -43,14 +43,14 @@ class Budget:
             if limit is not None and limit < 0:
                 raise ConfigurationError(f"{name}={limit} of a Budget must not be negative")
         if all(limit is None for limit in limits.values()):
-            raise ConfigurationError("a Budget must limit something: tokens=, tool_calls=, model_calls= or cost=")
+            raise ConfigurationError("a Budget must limit something: pass tokens=, tool_calls=, model_calls= or cost=")
         if self.cost is not None and self.price is None:
-            raise ConfigurationError("cost= of a Budget needs price=, a function of a model's id and its Usage")
+            raise ConfigurationError("cost= of a Budget needs price=: a function of a model's id and its Usage")
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetUsage:
-    """What was spent by a moment."""
+    """The amounts spent so far."""
 
     tokens: int = 0
     tool_calls: int = 0
@@ -63,17 +63,19 @@ class _BudgetOwner(Protocol):
         """Cancel the run."""
 
     def checkpoint(self, kind: Any, value: Any) -> None:
-        """Record something, so that a crash doesn't lose it."""
+        """Record a value, so that it survives a crash."""
 
 
 class BudgetMeter:
-    """What a run and its tree have spent of its budget. Their loops may differ, so it has a lock of its own.
+    """Counts what a run and its descendants spend, and cancels the run when its budget is exceeded.
+
+    Thread-safe: descendants may run on other event loops.
 
     Parameters:
-        run: it is cancelled past the budget.
-        budget: what it may spend.
-        before: what was spent before, by those who worked on the run until they died.
-        kept: record what is spent, for those who may go on with the run.
+        run: the run to cancel.
+        budget: the limits.
+        before: amounts spent by earlier owners of the run, which have crashed.
+        checkpointed: whether to record the amounts, so that another process can resume the run with them.
     """
 
     __slots__ = ("_budget", "_checkpointed", "_lock", "_run", "cost", "model_calls", "pieces", "tokens", "tool_calls")
@@ -85,7 +87,7 @@ class BudgetMeter:
         self._lock = threading.Lock()
         before = before or BudgetUsage()
         self.tokens, self.tool_calls, self.model_calls = before.tokens, before.tool_calls, before.model_calls
-        self.pieces = 0  #: of answers that still stream
+        self.pieces = 0  #: pieces of text of the responses that are streaming now
         self.cost = before.cost
 
     def _keep(self) -> None:
@@ -93,7 +95,7 @@ class BudgetMeter:
             self._run.checkpoint("spent", BudgetUsage(self.tokens, self.tool_calls, self.model_calls, self.cost))
 
     def model_call(self) -> None:
-        """A request is about to be sent."""
+        """Count a model call. Call this before the request is sent."""
         with self._lock:
             self._refuse_spent()
             self.model_calls += 1
@@ -101,20 +103,20 @@ class BudgetMeter:
         self._keep()
 
     def tool_call(self) -> None:
-        """A tool is about to be called."""
+        """Count a tool call. Call this before the tool is called."""
         with self._lock:
             self.tool_calls += 1
             self._hold("tool_calls", self.tool_calls, self._budget.tool_calls)
         self._keep()
 
     def count_tokens(self) -> None:
-        """A piece of text has arrived."""
+        """Count a received piece of text as one token."""
         with self._lock:
             self.pieces += 1
             self._hold("tokens", self.tokens + self.pieces, self._budget.tokens)
 
     def used(self, model: str, usage: Usage, pieces: int) -> None:
-        """An answer is complete: its pieces become what the provider counted."""
+        """Replace the pieces of a complete response by the tokens that the provider reported, and add its cost."""
         price = self._budget.price
         cost = price(model, usage) if price is not None else 0.0
         with self._lock:
@@ -126,7 +128,7 @@ class BudgetMeter:
         self._keep()
 
     def _refuse_spent(self) -> None:
-        """No new request with nothing left to pay it."""
+        """Cancel the run if its tokens or its cost have reached the limit, so that no new request is sent."""
         budget = self._budget
         if budget.tokens is not None and self.tokens >= budget.tokens:
             self._stop("tokens", self.tokens, budget.tokens)

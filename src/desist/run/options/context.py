@@ -1,4 +1,4 @@
-"""What a tool, a function step or a hook may know of the run that it works for."""
+"""`RunContext`: the data of a run for tools, function steps and hooks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["RunContext", "idempotency_key"]
 
 @dataclass(slots=True, kw_only=True)
 class RunContext:
-    """The run at hand. Ask for it by a parameter named `run_context`."""
+    """The current run. Injected into a parameter named `run_context`."""
 
     run_id: str
     session_id: str | None = None
@@ -21,12 +21,12 @@ class RunContext:
     workflow_id: str | None = None
     workflow_name: str | None = None
     workflow_run_id: str | None = None
-    session_state: dict[str, Any] = field(default_factory=dict)  #: shared by the steps of a run
+    session_state: dict[str, Any] = field(default_factory=dict)  #: shared by all steps of a run
     dependencies: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
-    cancel_token: CancelToken = field(default_factory=CancelToken)  #: says that the work must stop
+    cancel_token: CancelToken = field(default_factory=CancelToken)  #: cancelled when the work must stop
 
     @property
     def idempotency_key(self) -> str:
-        """A name for the tool call or function step at hand; see `idempotency_key()`."""
+        """The key of the current tool call or function step; see `idempotency_key()`."""
         return idempotency_key()

@@ -1,4 +1,4 @@
-"""When a run must be over, as programs say it: seconds from now, or a time."""
+"""Convert a run's deadline to the seconds that are left."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["seconds_until"]
 
 
 def seconds_until(deadline: dt.datetime | float | None) -> float | None:
-    """Return how many seconds are left until `deadline`: an aware datetime, or seconds since the epoch.
+    """Return the seconds that are left until `deadline`, an aware datetime or seconds since the epoch.
 
     Raises:
-        ConfigurationError: it is something else, such as a datetime without a time zone.
+        ConfigurationError: `deadline` has another type, or is a datetime without a time zone.
     """
     if deadline is None:
         return None

@@ -1,7 +1,7 @@
-"""What was said of a run when it was started and holds for all of it, in whichever process it goes on: its limits.
+"""Limits of a run that stay in force when another process resumes the run: deadlines and budget.
 
-Recorded with the run, taken up by who resumes it. What a program gives as a function isn't: `on_cancel`, the price of a
-budget's cost. Those are as the workflow has them, which goes on with the run.
+Stored with the run and read by the process that resumes it. Functions (`on_cancel`, `price` of a budget) are not
+stored: the process that resumes the run provides them.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ __all__ = ["Deadline", "DurableLimits"]
 class Deadline:
     """A time at which a run is cancelled."""
 
-    seconds: float  #: as it was said
-    what: str  #: for messages
+    seconds: float  #: as passed by the caller
+    what: str  #: name for messages
     until: float  #: seconds since the epoch
 
 
 @dataclass(slots=True)
 class DurableLimits:
-    """The limits of a run."""
+    """The deadlines and the budget of a run."""
 
     limits: list[Deadline] = field(default_factory=list)
     budget: Budget | None = None
-    spent: BudgetUsage | None = None  #: of the budget, by those who worked on it before
+    spent: BudgetUsage | None = None  #: amounts spent by earlier owners of the run
 
     def text(self) -> str | None:
-        """Return them as JSON, None if there are none. The price of a cost is left out."""
+        """Return the limits as JSON, or None if there are none. The budget's `price` is omitted."""
         if not self.limits and self.budget is None:
             return None
         known: dict[str, Any] = {"limits": self.limits}
@@ -49,7 +49,7 @@ class DurableLimits:
 
     @classmethod
     def of(cls, text: str | None) -> DurableLimits:
-        """Return them from their JSON; `with_price` gives them the price that a limit of the cost needs."""
+        """Return the limits from JSON. A budget with a cost needs `with_price` before it is used."""
         known: dict[str, Any] = msgspec.json.decode(text) if text else {}
         limits = msgspec.convert(known.get("limits", []), list[Deadline])
         spent = msgspec.convert(known["spent"], BudgetUsage) if "spent" in known else None
@@ -59,20 +59,20 @@ class DurableLimits:
         return cls(limits, Budget(**budget) if budget else None, spent)
 
     def with_price(self, price: Callable[[str, Usage], float] | None) -> DurableLimits:
-        """Return them with a price, if they need one.
+        """Return the limits with `price` in the budget, if the budget limits the cost.
 
         Raises:
-            ConfigurationError: there is none: the cost couldn't be limited any more.
+            ConfigurationError: `price` is None, but the budget limits the cost.
         """
         if self.budget is None or self.budget.cost is None:
             return self
         if price is None:
             raise ConfigurationError(
-                f"its budget limits the cost to {self.budget.cost:g}, and what a model call costs isn't known here:"
-                " resume_lost_runs(price=...)"
+                f"the run's budget limits the cost to {self.budget.cost:g}, but no price function was passed:"
+                " call resume_lost_runs(price=...)"
             )
         return replace(self, budget=replace(self.budget, price=price))
 
 
 def _unknown(model: str, usage: Usage) -> float:
-    raise ConfigurationError("what a model call costs isn't known here")
+    raise ConfigurationError("the budget limits the cost, but has no price function: call resume_lost_runs(price=...)")

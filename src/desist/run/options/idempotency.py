@@ -1,7 +1,7 @@
-"""Names for pieces of work that have effects, so that whoever has the effect can tell that it was asked for before.
+"""Idempotency keys of tool calls and function steps, so that an external service can recognise a repeated request.
 
-A key is made of the run, the step and the attempt, and of nothing that differs when the same step runs again after a
-crash: the number of resumptions isn't in it. Set by steps and by agents for their tool calls; asked for by programs.
+A key consists of the run, the step and the attempt. A step that runs again after a crash has the same key: the number
+of resumptions is not part of it. Steps and agents set the key; programs read it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from desist.run.records.message import Message, ToolCall
 
 __all__ = ["child_key", "escape_key_part", "idempotency_key", "set_work_key", "tool_call_keys"]
 
-_LONGEST = 24  #: letters of a name that are shown
+_LONGEST = 24  #: maximum length of a name in a key
 
 
 class _WorkUnit:
-    """What is done now, and how many runs were started in it."""
+    """The current tool call or function step, and the number of runs started in it."""
 
     __slots__ = ("key", "runs")
 
@@ -36,32 +36,34 @@ _current: contextvars.ContextVar[_WorkUnit | None] = contextvars.ContextVar("des
 
 
 def idempotency_key() -> str:
-    """Return a name for the tool call or function step that this code belongs to: `run:step:attempt`.
+    """Return the key of the current tool call or function step: `run:step:attempt`.
 
-    It is the same when a step that a crash has interrupted runs again in another process, and another one for each
-    step, each round of a loop, each branch, each tool call, and each time that something is tried again after an error.
+    The key stays the same when a step that a crash interrupted runs again in another process. It differs for each
+    step, loop iteration, branch and tool call, and for each retry after an error.
 
     Raises:
-        ConfigurationError: asked for outside of a tool or function step, or in one with `isolation="process"`.
+        ConfigurationError: called outside of a tool or function step, or in one with `isolation="process"`.
     """
     work = _current.get()
     if work is None:
-        raise ConfigurationError("idempotency_key() is for the code of tools and function steps, called in one of them")
+        raise ConfigurationError(
+            "idempotency_key() is available in tools and function steps only: call it in one of them"
+        )
     return work.key
 
 
 def set_work_key(key: str | None) -> None:
-    """Say what is done from now on, in this context."""
+    """Set the key of the current work in this context; None for no work."""
     _current.set(None if key is None else _WorkUnit(key))
 
 
 def child_key(run_id: str, parent_key: str | None, *, bound: bool) -> str:
-    """Return what the keys of a run's work begin with.
+    """Return the prefix of the keys of a run's work.
 
     Parameters:
-        run_id: its own id, which counts where there is nothing better: another one after a crash.
-        parent_key: that of the run that it was started in; None for one that stands alone.
-        bound: it does the step at hand, all of it.
+        run_id: id of the run, the prefix if nothing better is known: a child run has a new id after a crash.
+        parent_key: prefix of the parent run; None for a run without a parent.
+        bound: whether the run does all the work of the current step.
     """
     work = _current.get()
     if parent_key is None:
@@ -75,25 +77,26 @@ def child_key(run_id: str, parent_key: str | None, *, bound: bool) -> str:
 
 
 def escape_key_part(name: str) -> str:
-    """Return a name as part of a key: letters, digits, `_` and `-`, so that it may be sent in a header."""
+    """Return a name as part of a key: letters, digits, `_` and `-` only, so that the key is valid in a header."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:_LONGEST]
 
 
-def tool_call_keys(wishes: Sequence[ToolCall], before: Iterable[Message]) -> list[str]:
-    """Return a name for each of the calls that a model wants now.
+def tool_call_keys(calls: Sequence[ToolCall], before: Iterable[Message]) -> list[str]:
+    """Return a key for each of the calls that a model requests.
 
-    Calls of one tool with the same arguments are numbered. A call that was stopped isn't counted: when the model wants
-    it again, it is the same call.
+    Calls of one tool with the same arguments are numbered. A cancelled call is not counted, so the same call has the
+    same key when the model requests it again.
 
     Parameters:
-        before: what was said in this run by now.
+        calls: the requested calls.
+        before: the earlier messages of this run.
     """
     messages = list(before)
     answered = {one.tool_call_id for one in messages if one.role == "tool" and not one.cancelled}
     made = Counter(_name(call) for one in messages for call in one.tool_calls or () if call.id in answered)
     names = []
-    for wish in wishes:
-        name = _name(wish)
+    for call in calls:
+        name = _name(call)
         made[name] += 1
         names.append(f"{name}.{made[name]}")
     return names
@@ -101,7 +104,7 @@ def tool_call_keys(wishes: Sequence[ToolCall], before: Iterable[Message]) -> lis
 
 def _name(call: ToolCall) -> str:
     try:
-        given: Any = msgspec.json.encode(msgspec.json.decode(call.arguments or "{}"), order="deterministic")
+        arguments: Any = msgspec.json.encode(msgspec.json.decode(call.arguments or "{}"), order="deterministic")
     except ValueError:
-        given = call.arguments.encode("utf-8", "replace")
-    return f"{escape_key_part(call.name)}.{hashlib.sha256(given).hexdigest()[:12]}"
+        arguments = call.arguments.encode("utf-8", "replace")
+    return f"{escape_key_part(call.name)}.{hashlib.sha256(arguments).hexdigest()[:12]}"

@@ -1,4 +1,4 @@
-"""What a run inherits: its session, and the workflow and step that started it."""
+"""`ParentContext`: the session, workflow and step that a run inherits."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["ParentContext"]
 
 @dataclass(slots=True, kw_only=True)
 class ParentContext:
-    """What a run inherits from its starter. An id is None if there is no such workflow, step or session."""
+    """Values that a run inherits from its parent. An id is None if there is no such workflow, step or session."""
 
     session_id: str | None = None
-    new_session: bool = False  #: the session begins with this run, so nothing is loaded
+    new_session: bool = False  #: this run is the first of the session, so no session is loaded
     user_id: str | None = None
     workflow_id: str | None = None
     workflow_name: str | None = None
@@ -30,7 +30,7 @@ class ParentContext:
     metadata: dict[str, Any] | None = None
 
     def run_context(self, run_id: str, workflow_run_id: str | None, token: CancelToken) -> RunContext:
-        """Return the context of a run that tools, functions and hooks get. The session state is shared, not copied."""
+        """Return the `RunContext` for tools, functions and hooks. The session state is shared, not copied."""
         return RunContext(
             run_id=run_id,
             session_id=self.session_id,

@@ -1,4 +1,4 @@
-"""Refusing unknown parameters by name: a parameter without effect is worse than a missing one."""
+"""Reject unknown parameters by name, because ignoring a parameter silently is worse than an error."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ T = TypeVar("T")
 
 
 def refuse_unknown(where: str, unknown: Mapping[str, Any], *, unless_off: Collection[str] = ()) -> None:
-    """Raise `UnsupportedError` naming the parameters that `where` does not have, if there are any.
+    """Raise `UnsupportedError` with the names of the unknown parameters, if there are any.
 
     Parameters:
-        unless_off: parameters that are accepted if switched off, because desist then does what they ask for: nothing.
+        where: name of the function or class, for the message.
+        unknown: the unknown parameters and their values.
+        unless_off: parameters that are accepted with None, False or an empty value.
     """
     refused = [name for name, value in unknown.items() if name not in unless_off or value not in (None, False, [], ())]
     if refused:
@@ -27,7 +29,7 @@ def refuse_unknown(where: str, unknown: Mapping[str, Any], *, unless_off: Collec
 
 
 def reject_unknown_options(kind: type[T]) -> type[T]:
-    """Raise `UnsupportedError` for an unknown keyword of a class or its subclasses, before `__init__`. A decorator."""
+    """Decorate a class to raise `UnsupportedError` for unknown keywords before `__init__` is called."""
 
     def __new__(cls: type, *args: Any, **kwargs: Any) -> Any:
         accepted, takes_any = _accepted(cls)

@@ -1,4 +1,4 @@
-"""The output of an agent's run: what `Agent.run` returns and the store keeps. `desist.run.agent` is its face."""
+"""The output of an agent's run, returned by `Agent.run` and stored. Public import path: `desist.run.agent`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _messages = list_of(reviver(Message))
 @output_class
 @record_class
 class RunOutput(BaseRunOutput):
-    """All that came of an agent's run. Of a cancelled run `content` is the partial text, `cancel` the cancel record."""
+    """The result of an agent's run. For a cancelled run, `content` is the partial text, `cancel` the cancel record."""
 
     run_id: str | None = None
     agent_id: str | None = None
@@ -61,9 +61,9 @@ class RunOutput(BaseRunOutput):
     requirements: list[Any] | None = None
     workflow_step_id: str | None = None
     cancel: CancelRecord | None = None
-    continued_from: str | None = None  #: id of the run that this one goes on with
-    error: str | None = None  #: of a run that failed, what went wrong
-    store_error: str | None = None  #: why its end isn't known to be stored
+    continued_from: str | None = None  #: id of the run that this run continues
+    error: str | None = None  #: error message of a failed run
+    store_error: str | None = None  #: why the run's end is not confirmed as stored
 
     _revivers: ClassVar[Mapping[str, Reviver]] = {
         "input": reviver(RunInput),

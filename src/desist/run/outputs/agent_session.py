@@ -1,4 +1,4 @@
-"""`AgentSession`: what an agent and its users said to each other. `desist.session` is its face."""
+"""`AgentSession`: the runs of a conversation with an agent. Public import path: `desist.session`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["AgentSession"]
 
 @record_class
 class AgentSession(Session):
-    """The runs of an agent that belong together."""
+    """The runs of an agent that belong to one conversation."""
 
     session_id: str
     user_id: str | None = None
@@ -41,7 +41,7 @@ class AgentSession(Session):
 
     @classmethod
     def of(cls, stored: StoredSession, runs: list[Any]) -> Self:
-        """Return the session that a store holds, with its runs."""
+        """Return a session from its stored form and its runs."""
         return cls(agent_id=stored.owner_id, runs=runs, **from_stored(stored))
 
     def get_messages(
@@ -53,33 +53,33 @@ class AgentSession(Session):
         skip_roles: Iterable[str] = (),
         skip_statuses: Iterable[RunStatus] = (),
     ) -> list[Message]:
-        """Return what was said in the runs, valid as the beginning of a request: every call has its result.
+        """Return the messages of the ended runs. Every call has its result, so a request may begin with them.
 
         Parameters:
-            agent_id: only in runs of this agent.
-            last_n_runs: only in the last runs; None for all.
-            limit: only the last messages. A result is never parted from its call: there may be fewer.
-            skip_roles: leave out messages of these roles.
-            skip_statuses: leave out runs that stand so.
+            agent_id: only runs of this agent.
+            last_n_runs: only the last runs; None for all.
+            limit: only the last messages; fewer if the first of them would be a result without its call.
+            skip_roles: omit messages with these roles.
+            skip_statuses: omit runs with these statuses.
         """
         skipped, roles = set(skip_statuses), set(skip_roles)
         runs = [run for run in self.runs if agent_id in (None, run.agent_id)]
         ended = [run for run in runs if run.status.is_final and run.status not in skipped]
         if last_n_runs is not None:
             ended = ended[max(0, len(ended) - last_n_runs) :]
-        told = messages_of_runs(ended)
+        messages = messages_of_runs(ended)
         if limit is not None:
-            told = told[max(0, len(told) - limit) :]
-            while told and told[0].role == "tool":
-                told.pop(0)
-        return [message for message in told if message.role not in roles]
+            messages = messages[max(0, len(messages) - limit) :]
+            while messages and messages[0].role == "tool":
+                messages.pop(0)
+        return [message for message in messages if message.role not in roles]
 
     def get_chat_history(self, last_n_runs: int | None = None) -> list[Message]:
-        """Return what the user and the agent said, without tool calls and their results."""
-        told = self.get_messages(last_n_runs=last_n_runs, skip_roles=("tool",))
-        return [message for message in told if message.content]
+        """Return the messages with text of the user and the agent, without tool results."""
+        messages = self.get_messages(last_n_runs=last_n_runs, skip_roles=("tool",))
+        return [message for message in messages if message.content]
 
     def get_tool_calls(self, num_calls: int | None = None) -> list[Any]:
-        """Return the calls of tools in its runs, the last one first."""
+        """Return the tool calls of the session's runs, newest first."""
         calls = [call for run in reversed(self.runs) for call in reversed(run.tools or [])]
         return calls[:num_calls]

@@ -1,6 +1,6 @@
-"""What was said before, for the next run: messages for a model, and the story of a workflow's runs as text.
+"""History of earlier runs for the next run: messages for a model, and a workflow's runs as text.
 
-Made of stored outputs, by agents, steps and sessions. It knows no store and never asks one.
+Created from loaded outputs; this module does not access a store. Used by agents, steps and sessions.
 """
 
 from __future__ import annotations
@@ -17,53 +17,55 @@ if TYPE_CHECKING:
 
 __all__ = ["STOPPED", "history_context", "messages_of_runs", "run_messages", "workflow_history"]
 
-#: What stands in the history for an answer that never came.
+#: Text in the history in place of a missing answer.
 STOPPED = "[This was stopped before there was an answer.]"
 FAILED = "[This failed before there was an answer.]"
-#: What follows a text that was cut off, where the history is told as text.
+#: Suffix of a partial answer in a history in text form.
 CUT_OFF = "[stopped here]"
 
 
 def run_messages(run: RunOutput, used_ids: set[str] | None = None) -> list[Message]:
-    """Return what was said in one run, without system messages, so that anything may follow.
+    """Return the messages of one run without system messages, so that any message may follow.
 
-    Every call has its result, and an answer stands at the end: what was said before a cancel, or a note that nothing
-    was. A run in which nobody said anything gives nothing.
+    Every call has its result. The last message is the answer: the text before a cancel, or a note that there was no
+    answer. The list is empty for a run without messages.
 
     Parameters:
-        taken: ids of calls that were told before; see `normalize_history`.
+        run: an ended run.
+        used_ids: ids of earlier calls; see `normalize_history`.
     """
-    said = [message for message in run.messages or [] if message.role not in ("system", "developer")]
-    said = normalize_history(said, used_ids=used_ids)
-    said = [one for one in said if one.content or one.tool_calls or one.role in ("user", "tool")]
-    if said and said[-1].role != "assistant":
-        said.append(Message("assistant", _closing(run), cancelled=run.is_cancelled))
-    return said
+    messages = [message for message in run.messages or [] if message.role not in ("system", "developer")]
+    messages = normalize_history(messages, used_ids=used_ids)
+    messages = [one for one in messages if one.content or one.tool_calls or one.role in ("user", "tool")]
+    if messages and messages[-1].role != "assistant":
+        messages.append(Message("assistant", _closing(run), cancelled=run.is_cancelled))
+    return messages
 
 
 def _closing(run: RunOutput) -> str:
-    """Return what stands for the answer where the model gave none: a tool's result that was the answer, or a note."""
+    """Return the answer of a run whose model gave none: the content that a tool's result became, or a note."""
     if run.status is RunStatus.completed:
         return content_text(run.content) or "[There was no answer.]"
     return FAILED if run.status is RunStatus.error else STOPPED
 
 
 def messages_of_runs(runs: Iterable[RunOutput]) -> list[Message]:
-    """Return the messages of several runs, one after the other; an id names one call in all of them.
+    """Return the messages of several runs in order. The ids of their tool calls are made unique.
 
-    A run that another one has gone on with isn't told: the other has the same question, and what was done.
+    A run that another run has continued is omitted: the other run has the same question and the work done before.
     """
-    taken: set[str] = set()
-    told = list(runs)
-    continued = {run.continued_from for run in told if run.continued_from is not None}
-    return [message for run in told if run.run_id not in continued for message in run_messages(run, taken)]
+    used_ids: set[str] = set()
+    all_runs = list(runs)
+    continued = {run.continued_from for run in all_runs if run.continued_from is not None}
+    return [message for run in all_runs if run.run_id not in continued for message in run_messages(run, used_ids)]
 
 
 def workflow_history(runs: Sequence[Any], num_runs: int | None = None) -> list[tuple[str, str]]:
-    """Return what was asked and what was answered in the last ended runs of a workflow, the oldest first.
+    """Return pairs of input and answer of the last ended runs of a workflow, oldest first.
 
     Parameters:
-        num_runs: how many; None for all.
+        runs: outputs of the workflow.
+        num_runs: number of runs; None for all.
     """
     ended = [run for run in runs if run.status.is_final]
     if num_runs is not None:
@@ -72,18 +74,18 @@ def workflow_history(runs: Sequence[Any], num_runs: int | None = None) -> list[t
 
 
 def history_context(runs: Sequence[Any], num_runs: int | None = None) -> str | None:
-    """Return the same as text for a model, or None if there is nothing to tell."""
-    told = workflow_history(runs, num_runs)
-    if not told:
+    """Return `workflow_history` as text for a model, or None if there are no ended runs."""
+    pairs = workflow_history(runs, num_runs)
+    if not pairs:
         return None
     rounds = "\n\n".join(
-        f"[run {number}]\nUser: {asked}\nAnswer: {answer}" for number, (asked, answer) in enumerate(told, 1)
+        f"[run {number}]\nUser: {question}\nAnswer: {answer}" for number, (question, answer) in enumerate(pairs, 1)
     )
     return f"<workflow_history>\n{rounds}\n</workflow_history>"
 
 
 def _answer(run: Any) -> str:
-    """Return a run's content; of one that was stopped or has failed, what it had said, marked."""
+    """Return a run's content: marked as partial if the run was cancelled, a note if the run failed."""
     text = content_text(run.content)
     if run.status is RunStatus.cancelled:
         return f"{text}\n{CUT_OFF}" if text else STOPPED

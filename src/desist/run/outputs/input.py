@@ -1,4 +1,4 @@
-"""What a run may be asked: text, a dict, a list, or a pydantic object; and the same as text for a model."""
+"""Check a run's input (text, a dict, a list or a pydantic object) and convert it to text for a model."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ __all__ = ["check_input", "input_text"]
 
 
 def check_input(value: Any, what: str, *, required: bool) -> None:
-    """Refuse an input of a type that can't be told to a model.
+    """Check that `value` has a type that can be sent to a model.
 
     Raises:
-        ConfigurationError: names `what` and the type that was given.
+        ConfigurationError: the type is not supported, or `value` is None and required. The message names `what`.
     """
     if value is None:
         if required:
-            raise ConfigurationError(f"{what} needs an input: give a text, a dict, a list or a pydantic object")
+            raise ConfigurationError(f"{what} needs an input: pass a text, a dict, a list or a pydantic object")
         return
     if not isinstance(value, str | dict | list) and not hasattr(value, "model_dump"):
         raise ConfigurationError(
             f"{what} can't take an input of type {type(value).__name__}: "
-            "give a text, a dict, a list or a pydantic object"
+            "pass a text, a dict, a list or a pydantic object"
         )
 
 
 def input_text(value: Any) -> str:
-    """Return an input as text; invalid Unicode is replaced, so that it can be sent."""
+    """Return an input as text. Invalid Unicode is replaced, so that the text can be sent."""
     text = value if isinstance(value, str) else content_text(value)
     try:
         text.encode()

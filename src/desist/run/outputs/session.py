@@ -1,6 +1,6 @@
-"""What sessions of agents and workflows share: runs that belong together, their state and name.
+"""Base class of the sessions of agents and workflows: runs that belong together, with a shared state and a name.
 
-A session has its runs, but isn't stored with copies of them: whoever loads one puts the runs in.
+A session is stored without its runs. The caller that loads a session also loads its runs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _KEPT_TOKENS = ("input_tokens", "output_tokens", "total_tokens", "reasoning_toke
 
 
 class Session(Record):
-    """What sessions of agents and workflows share. Not a dataclass itself: the fields stand in the subclasses."""
+    """Base of `AgentSession` and `WorkflowSession`, which define the fields. Not a dataclass itself."""
 
     kind: ClassVar[str] = ""
     session_id: str
@@ -32,13 +32,13 @@ class Session(Record):
 
     @property
     def session_state(self) -> dict[str, Any]:
-        """What functions and tools of its runs share."""
+        """The state that functions and tools of the session's runs share."""
         state: dict[str, Any] = self.session_data.setdefault("session_state", {})
         return state
 
     @property
     def session_name(self) -> str | None:
-        """How somebody called it."""
+        """The name that was given to the session, or None."""
         return self.session_data.get("session_name")
 
     def get_run(self, run_id: str) -> Any | None:
@@ -46,20 +46,20 @@ class Session(Record):
         return next((run for run in self.runs if run.run_id == run_id), None)
 
     def upsert_run(self, run: Any) -> None:
-        """Put a run in, in the place of the one with its id. Changes this object; a store is told by the database."""
-        for place, known in enumerate(self.runs):
+        """Add a run, or replace the run with the same id. Changes this object only, not the store."""
+        for index, known in enumerate(self.runs):
             if known.run_id == run.run_id:
-                self.runs[place] = run
+                self.runs[index] = run
                 return
         self.runs.append(run)
 
     def last_runs(self, count: int | None = None) -> list[Any]:
-        """Return the last `count` ended runs, the oldest first."""
+        """Return the last `count` ended runs, oldest first; None for all."""
         ended = [run for run in self.runs if run.status.is_final]
         return ended if count is None else ended[max(0, len(ended) - count) :]
 
     def metrics(self) -> RunMetrics:
-        """Return what all runs used together: tokens, calls and seconds."""
+        """Return the sums of tokens, calls and seconds of all runs."""
         total = RunMetrics(duration=0.0)
         for run in self.runs:
             for used in _used(run):
@@ -69,7 +69,7 @@ class Session(Record):
         return total
 
     def to_stored(self) -> StoredSession:
-        """Return what is stored of it: everything but the runs."""
+        """Return the stored form: all fields except the runs."""
         return StoredSession(
             session_id=self.session_id,
             kind=self.kind,
@@ -82,7 +82,7 @@ class Session(Record):
 
     @property
     def owner_id(self) -> str | None:
-        """The id of the workflow or agent that made it."""
+        """The id of the workflow or agent that created the session."""
         raise NotImplementedError
 
 
@@ -96,7 +96,7 @@ def _used(run: Any) -> Iterable[RunMetrics]:
 
 
 def from_stored(stored: StoredSession) -> dict[str, Any]:
-    """Return the fields that a stored session has in common with any session."""
+    """Return the fields of a stored session that all kinds of sessions share."""
     return {
         "session_id": stored.session_id,
         "user_id": stored.user_id,

@@ -1,4 +1,4 @@
-"""The output of a workflow's run: what `Workflow.run` returns and a store keeps. Its face is `desist.run.workflow`."""
+"""The output of a workflow's run, returned by `Workflow.run` and stored. Public import path: `desist.run.workflow`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["StepMetrics", "WorkflowMetrics", "WorkflowRunOutput"]
 
 @record_class
 class StepMetrics(Record):
-    """What the steps of one name used, in all the times that they ran."""
+    """Usage of the steps with one name, summed over all executions."""
 
     step_name: str | None = None
     executor_type: str | None = None
     executor_name: str | None = None
-    runs: int = 0  #: how often it ran
-    duration: float | None = None  #: seconds, of all times together
-    metrics: RunMetrics | None = None  #: tokens, calls and seconds of the agents in it; None: there were none
+    runs: int = 0  #: number of executions
+    duration: float | None = None  #: seconds, summed over all executions
+    metrics: RunMetrics | None = None  #: tokens, calls and seconds of the step's agents; None if there were none
 
     _revivers: ClassVar[Mapping[str, Reviver]] = {"metrics": reviver(RunMetrics)}
 
@@ -38,7 +38,7 @@ def _steps(value: Mapping[str, Any]) -> dict[str, StepMetrics]:
 
 @record_class
 class WorkflowMetrics(Record):
-    """What a workflow used: its steps by their names, also those inside others, and the seconds of it all."""
+    """Usage of a workflow's run: its steps by name, including nested steps, and its duration."""
 
     steps: dict[str, StepMetrics] = field(default_factory=dict)
     duration: float | None = None  #: seconds
@@ -49,10 +49,10 @@ class WorkflowMetrics(Record):
 @output_class
 @record_class
 class WorkflowRunOutput(BaseRunOutput):
-    """All that came of a workflow's run. Of a cancelled run `content` is the partial text, `cancel` the cancel record.
+    """The result of a workflow's run. For a cancelled run, `content` is the partial text, `cancel` the cancel record.
 
-    `step_results` holds a `StepOutput` per step, or a list of them for a container; read back from a dict they are
-    plain dicts, which the workflow's floor turns into `StepOutput`s.
+    `step_results` has a `StepOutput` per step, or a list of them for a container. After `from_dict` they are plain
+    dicts, which `desist.workflow` converts to `StepOutput`s.
     """
 
     input: Any | None = None
@@ -85,10 +85,10 @@ class WorkflowRunOutput(BaseRunOutput):
     paused_step_name: str | None = None
     pause_kind: str | None = None
     cancel: CancelRecord | None = None
-    continued_from: str | None = None  #: id of the run that this one goes on with
-    additional_data: dict[str, Any] | None = None  #: what the run was given
-    error: str | None = None  #: of a run that failed, what went wrong
-    store_error: str | None = None  #: why its end isn't known to be stored
+    continued_from: str | None = None  #: id of the run that this run continues
+    additional_data: dict[str, Any] | None = None  #: as passed to the run
+    error: str | None = None  #: error message of a failed run
+    store_error: str | None = None  #: why the run's end is not confirmed as stored
 
     _revivers: ClassVar[Mapping[str, Reviver]] = {
         "step_executor_runs": list_of(output_from_dict),

@@ -1,4 +1,4 @@
-"""`WorkflowSession`: the runs of a workflow that belong together. `desist.session` is its face."""
+"""`WorkflowSession`: the runs of a workflow that belong together. Public import path: `desist.session`."""
 
 from __future__ import annotations
 
@@ -43,26 +43,26 @@ class WorkflowSession(Session):
 
     @classmethod
     def of(cls, stored: StoredSession, runs: list[Any]) -> Self:
-        """Return the session that a store holds, with its runs."""
+        """Return a session from its stored form and its runs."""
         name = next((run.workflow_name for run in reversed(runs) if run.workflow_name), None)
         return cls(workflow_id=stored.owner_id, workflow_name=name, runs=runs, **from_stored(stored))
 
     def get_workflow_history(self, num_runs: int | None = None) -> list[tuple[str, str]]:
-        """Return what was asked and what was answered in the last ended runs, the oldest first; None for all."""
+        """Return pairs of input and answer of the last `num_runs` ended runs, oldest first; None for all."""
         return workflow_history(self.runs, num_runs)
 
     def get_workflow_history_context(self, num_runs: int | None = None) -> str | None:
-        """Return the same as text for a model, or None if there is nothing to tell."""
+        """Return the history as text for a model, or None if there are no ended runs."""
         return history_context(self.runs, num_runs)
 
     def get_messages(self, last_n_runs: int | None = None) -> list[Message]:
-        """Return each run as a question and an answer. A stopped run's answer is what it had said, marked."""
+        """Return a user message and an assistant message per ended run. A partial answer is marked as such."""
         return [
             message
-            for asked, answer in workflow_history(self.runs, last_n_runs)
-            for message in (Message("user", asked), Message("assistant", answer))
+            for question, answer in workflow_history(self.runs, last_n_runs)
+            for message in (Message("user", question), Message("assistant", answer))
         ]
 
     def get_chat_history(self, last_n_runs: int | None = None) -> list[WorkflowRunOutput]:
-        """Return the last ended runs, the oldest first."""
+        """Return the last `last_n_runs` ended runs, oldest first; None for all."""
         return self.last_runs(last_n_runs)

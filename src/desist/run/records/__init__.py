@@ -1,1 +1,1 @@
-"""Values that are stored and sent: no events, no execution."""
+"""Values that are stored and sent. Events and execution are in other packages."""

@@ -1,7 +1,7 @@
-"""Fresh ids of runs and messages. Called by whatever makes one; knows nothing of either.
+"""New ids for runs and messages.
 
-Randomness is drawn from the system for many ids at a time: each draw lets go of the interpreter lock, and at a cancel
-of many runs other threads would take it between any two of them.
+`os.urandom` is called once for many ids. Each call releases the GIL, so when many runs are cancelled at once, one call
+per id would let another thread run between any two of them.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections import deque
 
 __all__ = ["new_id", "new_uuid"]
 
-_SIZE, _MANY = 16, 64  # bytes of an id, and how many are drawn at once
-_drawn: deque[bytes] = deque()  #: each is used once: taking one is atomic
-os.register_at_fork(after_in_child=_drawn.clear)
+_SIZE, _MANY = 16, 64  # bytes per id, and ids per call of `os.urandom`
+_drawn: deque[bytes] = deque()  #: unused random bytes. `pop` is atomic, so no two threads get the same item
+os.register_at_fork(after_in_child=_drawn.clear)  # parent and child must not use the same bytes
 
 
 def new_uuid() -> uuid.UUID:
@@ -29,5 +29,5 @@ def new_uuid() -> uuid.UUID:
 
 
 def new_id() -> str:
-    """Return a fresh id, as text."""
+    """Return a new id as text."""
     return str(new_uuid())

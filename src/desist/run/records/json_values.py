@@ -1,8 +1,8 @@
-"""Turns any Python value into plain JSON values, and those into one line of JSON text.
+"""Convert any Python value to plain JSON values, and plain values to one line of JSON text.
 
-Called by records (events, outputs), by the store and by the server. It must not know what an event is: it sees
-dataclasses, objects with `to_dict` or `model_dump`, and everything else. It never fails on a value: what has no
-JSON form becomes its `str()`.
+Called by records (events, outputs), the store and the server. This module doesn't depend on events: it handles
+dataclasses, objects with `to_dict` or `model_dump`, and built-in types. Conversion never fails: a value without a JSON
+form is replaced by its `str()`.
 """
 
 from __future__ import annotations
@@ -18,41 +18,42 @@ import msgspec
 
 __all__ = ["clean_text", "dump", "fields_of", "names_of", "to_json_line", "to_json_value"]
 
-Path = tuple[int, ...]  #: ids of the containers around a value: stops at cycles and at absurd depth
+Path = tuple[int, ...]  #: ids of the containers around a value, to detect cycles and to limit the depth
 
-#: How deep values may be nested in a record of a program's or of ours, and records in one another.
+#: Maximum depth of values within one record, and of records within records.
 _MAX_DEPTH, _MAX_RECORDS = 60, 40
-#: Stands in a path after the id of a record.
+#: Marker that follows the id of a record in a path.
 _RECORD = 0
 _encoder = msgspec.json.Encoder()
 _names: dict[type, tuple[str, ...]] = {}
 
 
 def to_json_value(value: Any, path: Path = ()) -> Any:
-    """Return `value` made of dict, list, str, int, float, bool and None only. Never fails.
+    """Return `value` converted to dict, list, str, int, float, bool and None. Never fails.
 
-    None fields of objects are left out; None in lists and dicts stays. Bytes become base64, sets sorted lists, times
+    None fields of objects are omitted; None in lists and dicts is kept. Bytes become base64, sets sorted lists, times
     ISO text, a `timedelta` seconds, NaN and infinities None, lone surrogates U+FFFD, integers beyond 64 bits text.
-    A container that holds itself, or is nested deeper than 60 in the record around it, becomes text where that shows.
-    A record that is inside of 40 others keeps only those of its fields that aren't containers, so that what is stored
-    can always be read back.
+    A container that contains itself, or is nested more than 60 levels deep in its record, becomes text.
+    A record inside 40 other records keeps only the fields that aren't containers, so that stored JSON can always be
+    read back.
 
     Args:
-        value: anything.
-        path: ids of the containers around it; leave it out.
+        value: any object.
+        path: ids of the containers around `value`; for internal use.
     """
     return _BY_TYPE.get(type(value), _other)(value, path)
 
 
 def dump(value: Any) -> bytes:
-    """Return the plain form of `value` as one line of JSON; see `to_json_line`."""
+    """Return `value`, converted by `to_json_value`, as one line of JSON."""
     return to_json_line(to_json_value(value))
 
 
 def to_json_line(value: Any) -> bytes:
-    """Return a value that is plain already as one line of compact JSON, UTF-8, non-ASCII kept.
+    """Return a plain value as one line of compact JSON in UTF-8.
 
-    Characters that some readers take for the end of a line (U+0085, U+2028, U+2029) are escaped.
+    U+0085, U+2028 and U+2029 are escaped, because some readers treat them as line ends. Other non-ASCII characters
+    are not.
     """
     raw = _encoder.encode(value)
     if raw.isascii():
@@ -63,7 +64,7 @@ def to_json_line(value: Any) -> bytes:
 
 
 def names_of(kind: type) -> tuple[str, ...]:
-    """Return the names of a dataclass's fields, those in its `_not_serialized` left out; remembered per class."""
+    """Return the names of a dataclass's fields except those in `_not_serialized`. Cached per class."""
     names = _names.get(kind)
     if names is None:
         unsent = getattr(kind, "_not_serialized", ())
@@ -72,7 +73,7 @@ def names_of(kind: type) -> tuple[str, ...]:
 
 
 def fields_of(value: Any, path: Path = ()) -> dict[str, Any]:
-    """Return the plain fields of a dataclass instance that aren't None."""
+    """Return the fields of a dataclass instance that aren't None, converted to plain values."""
     inside = (*path, id(value), _RECORD)
     inmost = len(path) >= _MAX_RECORDS and path.count(_RECORD) >= _MAX_RECORDS
     found = {}
@@ -153,7 +154,7 @@ def _too_deep(value: object, path: Path) -> bool:
 
 
 def _str(value: object) -> str:
-    """The last resort: the value's own text, or its type where even that fails."""
+    """Return `str(value)`, or the name of its type if `str` fails."""
     try:
         return clean_text(str(value))
     except Exception:
@@ -161,7 +162,7 @@ def _str(value: object) -> str:
 
 
 def _other(value: Any, path: Path) -> Any:
-    """Convert what isn't of a built-in type; its own `to_dict` or `model_dump` goes first."""
+    """Convert a value whose type is not in `_BY_TYPE`: an enum, a subclass of a built-in type, or any other object."""
     if isinstance(value, Enum):
         return to_json_value(value.value, path)
     if isinstance(value, type) or (id(value) in path if _is_record(value) else _too_deep(value, path)):
@@ -176,7 +177,7 @@ def _other(value: Any, path: Path) -> Any:
 
 
 def _is_record(value: object) -> bool:
-    """Whether a value counts how deep it is itself; see `fields_of`."""
+    """Whether `value` is a record, whose depth `fields_of` limits."""
     return hasattr(value, "_to_plain") or dataclasses.is_dataclass(value)
 
 
@@ -192,7 +193,7 @@ def _object(value: Any, path: Path) -> Any:
 
 
 def _sparse(made: Any, method: str) -> Any:
-    """Leave None out of what an object says of itself; a pydantic model's None is kept: it is user data."""
+    """Omit None from the result of a `to_dict`. None in a pydantic model's dump is user data and is kept."""
     if method == "to_dict" and isinstance(made, dict):
         return {key: item for key, item in made.items() if item is not None}
     return made
@@ -215,7 +216,7 @@ _BY_TYPE: dict[type, _Convert] = {
 
 _DEEPER = (_list, _dict, _other)
 
-# In this order: a bool is an int, a datetime is a date.
+# Checked in this order with `isinstance`: a str enum is a str, a datetime is a date.
 _BY_BASE: tuple[tuple[type | tuple[type, ...], _Convert], ...] = (
     (str, lambda value, path: clean_text(str.__str__(value))),
     (int, lambda value, path: _whole(int.__int__(value), path)),

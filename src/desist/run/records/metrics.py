@@ -1,4 +1,4 @@
-"""What a run used: tokens and seconds."""
+"""Token usage and durations of runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["RunMetrics", "Usage"]
 
 @dataclass(slots=True, kw_only=True)
 class Usage:
-    """Tokens of one model call, as the provider counted them; 0 where it didn't say."""
+    """Tokens of one model call as reported by the provider; 0 if not reported."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -19,7 +19,7 @@ class Usage:
     cache_write_tokens: int = 0
 
     def add(self, other: Usage) -> None:
-        """Count `other` in."""
+        """Add `other` to this usage."""
         self.input_tokens += other.input_tokens
         self.output_tokens += other.output_tokens
         self.total_tokens += other.total_tokens
@@ -30,7 +30,7 @@ class Usage:
 
 @dataclass(slots=True, kw_only=True)
 class RunMetrics(Usage):
-    """Tokens of a run over all its model calls, and its seconds."""
+    """Tokens of all model calls of a run, and the run's duration."""
 
     model_calls: int = 0
     tool_calls: int = 0

@@ -1,6 +1,6 @@
-"""`Record`: what events and outputs share. They are dataclasses that go to plain dicts and JSON and come back.
+"""`Record`: base of events and outputs, dataclasses that convert to plain dicts and JSON and back.
 
-Subclassed by events and outputs here and by step outputs on the workflow's floor. A record knows nothing of streams.
+Subclassed by events and outputs, and by the step outputs in `desist.workflow`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ T = TypeVar("T")
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(dataclasses.field,))
 def record_class(kind: type[T]) -> type[T]:
-    """Make a `Record` a dataclass with keywords only, whose `__init__` is compiled when it is first called.
+    """Make a `Record` a keyword-only dataclass whose `__init__` is compiled at the first call.
 
-    Compiling is nine tenths of what a dataclass costs at import, and a program uses few of some sixty events.
+    Compilation is nine tenths of a dataclass's import time, and a program uses few of some sixty event classes.
     """
     made = dataclasses.dataclass(kw_only=True, eq=False, repr=False, init=False, match_args=False)(kind)
 
     def __init__(self: Any, **values: Any) -> None:
         _compile_init(made)
-        made.__init__(self, **values)  # it isn't this one any more
+        made.__init__(self, **values)  # `_compile_init` has replaced this function
 
     __init__.__qualname__ = f"{made.__qualname__}.__init__"
     made.__init__ = __init__  # type: ignore[method-assign]
@@ -38,7 +38,7 @@ def record_class(kind: type[T]) -> type[T]:
 
 
 def _compile_init(kind: type) -> None:
-    """Give a record's class the `__init__` that a dataclass would have. Doing it twice, in a race, does no harm."""
+    """Give a record's class the `__init__` that a dataclass would have. Two threads may do this at the same time."""
     known: dict[str, Any] = {"_unset": object()}
     params, body = [], []
     for field in dataclasses.fields(kind):
@@ -55,7 +55,7 @@ def _compile_init(kind: type) -> None:
             params.append(name)
         body.append(f"    self.{name} = {value}\n")
     source = f"def __init__(self, *, {', '.join(params)}):\n{''.join(body)}"
-    # Compiled first: `exec` of a text makes Python forget a Ctrl-C that ended the program.
+    # Compile first: `exec` of a string makes Python lose a KeyboardInterrupt that ends the program.
     exec(compile(source, "<init>", "exec"), known)
     init = known["__init__"]
     init.__qualname__ = f"{kind.__qualname__}.__init__"
@@ -66,39 +66,40 @@ def _compile_init(kind: type) -> None:
 class Record:
     """Base of dataclasses that are stored and sent.
 
-    Subclasses say what is never sent (`_not_serialized`) and how fields that aren't plain come back (`_revivers`).
+    Subclasses define the fields that are never sent (`_not_serialized`) and the functions that rebuild fields from
+    plain values (`_revivers`).
     """
 
     _not_serialized: ClassVar[frozenset[str]] = frozenset()
     _revivers: ClassVar[Mapping[str, Reviver]] = {}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values; None fields are left out."""
+        """Return the fields as plain JSON values. None fields are omitted."""
         return self._fields(())
 
     def to_json(self) -> str:
-        """Return `to_dict()` as one line of compact JSON; non-ASCII is kept."""
+        """Return `to_dict()` as one line of compact JSON. Non-ASCII characters are not escaped."""
         return to_json_line(self._to_plain(())).decode()
 
     def _fields(self, path: Path) -> dict[str, Any]:
-        """Return the plain fields; `path` names the containers around, so that cycles are seen."""
+        """Return the plain fields. `path` has the ids of the containers around this record, to detect cycles."""
         return fields_of(self, path)
 
     def _to_plain(self, path: Path) -> Any:
-        """Return what is sent: `_fields`, or what a subclass of the user's makes of it in its `to_dict`."""
+        """Return the plain form: `_fields`, or the result of `to_dict` if a user's subclass overrides it."""
         if type(self).to_dict is Record.to_dict:
             return self._fields(path)
         return to_json_value(self.to_dict(), (*path, id(self)))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Build the record from a dict such as `to_dict()` returns.
+        """Create a record from a dict as returned by `to_dict()`.
 
-        Keys that the class doesn't have are ignored, so that an older program reads what a newer one wrote. What was
-        `Any` comes back as the plain value it was sent as.
+        Unknown keys are ignored, so that an older program can read the records of a newer one. A field of type `Any`
+        keeps the plain value.
 
         Raises:
-            DesistError: a value isn't of the shape its field needs; the message names class and field.
+            DesistError: a value doesn't fit its field; the message names class and field.
         """
         known: dict[str, Any] = {}
         for name in names_of(cls):
@@ -117,7 +118,7 @@ class Record:
             raise DesistError(f"{cls.__name__}.{name} can't be read from {value!r:.200}: {error}") from error
 
     def _values(self) -> dict[str, Any]:
-        """Return what compares and prints: the fields that dataclasses would take."""
+        """Return the fields that `__eq__` and `__repr__` use."""
         fields = dataclasses.fields(self)  # type: ignore[arg-type]  # subclasses are dataclasses
         return {f.name: getattr(self, f.name, None) for f in fields if f.compare}
 
@@ -129,12 +130,12 @@ class Record:
     __hash__ = None  # type: ignore[assignment]  # records are mutable
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{name}={_short(value)}" for name, value in self._values().items() if value not in (None, ""))
-        return f"{type(self).__name__}({told})"
+        text = ", ".join(f"{name}={_short(value)}" for name, value in self._values().items() if value not in (None, ""))
+        return f"{type(self).__name__}({text})"
 
 
 def _short(value: Any) -> str:
-    """Return a value for `repr`: asyncio takes that of every task's result, and an output may hold 10,000 steps."""
+    """Return a short `repr`: asyncio calls `repr` on every task's result, and an output may have 10,000 steps."""
     if isinstance(value, list | tuple | dict | set) and len(value) > 5:
         return f"<{type(value).__name__} of {len(value)}>"
     if isinstance(value, str | bytes) and len(value) > 200:
@@ -143,7 +144,7 @@ def _short(value: Any) -> str:
 
 
 def reviver(kind: type) -> Reviver:
-    """Return a function that builds a `kind` from its plain form, and takes one that is a `kind` already as it is."""
+    """Return a function that creates a `kind` from its plain form, and returns a `kind` unchanged."""
     own = getattr(kind, "from_dict", None)
 
     def revive(value: Any) -> Any:

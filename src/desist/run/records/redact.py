@@ -1,7 +1,7 @@
-"""Credentials taken out of text that is shown: addresses, connection strings, keys. For messages, findings and `repr`.
+"""Remove credentials from displayed text: URLs, connection strings, keys.
 
-What isn't sure to be harmless goes: a message may lose more than the secret. Called by whoever shows what a program's
-user or another library wrote; never for what is sent or stored.
+Used for error messages, findings and `repr` that contain text of the user or of another library, never for data that
+is sent or stored. Ambiguous text is removed too: a message may lose more than the secret.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import re
 __all__ = ["redact"]
 
 HIDDEN = "***"
-#: Of databases, users put anything into the password: all up to the last "@" of the line.
+#: The password of a database URL may contain any character, so it extends to the last "@" of the line.
 _DATABASE = re.compile(r"\b((?:postgres|postgresql|redis|rediss|mysql|amqp)(?:\+\w+)?://)([^\n]*)@", re.IGNORECASE)
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)([^\s\"'<>]+)", re.IGNORECASE)
-#: The same where the scheme was forgotten.
+#: Credentials in a URL without a scheme.
 _BARE = re.compile(r"(?<![\w/:@])([^\s:/@\"'<>*]+):(?!//)[^\s@\"'<>]+@")
-#: `password=...` in a connection string, `?token=...` in an address; not `max_tokens=5`.
+#: `password=...` in a connection string, `?token=...` in a URL; not `max_tokens=5`.
 _FIELD = re.compile(
     r"""((?<![\w-])[\w-]*?(?:password|passwd|pwd|secret|api[_-]?key|access[_-]?key|client[_-]?key|token|signature)
     \s*=\s*)('(?:\\.|[^'\\])*(?:'|$)|"(?:\\.|[^"\\])*(?:"|$)|[^\s&;,'"]+)""",
@@ -28,7 +28,7 @@ _KEY = re.compile(r"\b(sk|pk|rk)-[\w-]{8,}")
 
 
 def redact(text: str) -> str:
-    """Return a text without the credentials in it."""
+    """Return `text` with its credentials replaced by `***`."""
     if "@" in text:
         text = _DATABASE.sub(_of_database, text)
         text = _BARE.sub(rf"\g<1>:{HIDDEN}@", _URL.sub(_of_url, text))
@@ -38,13 +38,13 @@ def redact(text: str) -> str:
 
 
 def _of_database(found: re.Match[str]) -> str:
-    """Keep the user's name: it says whom the server refused."""
+    """Hide the password. The user name is kept, because it shows which user the server refused."""
     user, colon, _ = found[2].partition(":")
     return f"{found[1]}{user}:{HIDDEN}@" if colon else f"{found[1]}{user}@"
 
 
 def _of_url(found: re.Match[str]) -> str:
-    """Hide user and password: a token may stand in the place of either."""
+    """Hide user and password, because either may be a token."""
     scheme, rest = found[1], found[2]
     if _DATABASE.match(found[0]):
         return found[0]
@@ -52,6 +52,6 @@ def _of_url(found: re.Match[str]) -> str:
     if "@" in authority:
         return f"{scheme}{HIDDEN}@{authority.rpartition('@')[2]}{rest[len(authority) :]}"
     port = authority.rpartition(":")[2]
-    if ":" in authority and "@" in rest and not port.isdigit():  # "/" or "?" in a password: no address at all
+    if ":" in authority and "@" in rest and not port.isdigit():  # "/" or "?" in a password: not a valid URL
         return f"{scheme}{HIDDEN}@{rest.rpartition('@')[2]}"
     return found[0]

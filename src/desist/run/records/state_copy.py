@@ -1,4 +1,4 @@
-"""Copies of state, so that runs and stores share nothing. A session's state holds whatever a program put there."""
+"""Copy session state, so that runs and stores share no objects. The state may contain any object of the program."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ __all__ = ["copy_state"]
 
 
 def copy_state(state: dict[Any, Any]) -> dict[Any, Any]:
-    """Return a deep copy of a dict; values that can't be copied (a lock, a connection) are shared.
+    """Return a deep copy of a dict. Values that can't be copied (a lock, a connection) are shared.
 
-    Abandoned work may change a dict while it is copied: then it is copied again.
+    If another thread (abandoned work, for example) changes the dict meanwhile, the copy is started again.
     """
     while True:
         try:
             items = list(state.items())
             break
-        except RecursionError:  # a RuntimeError, too, and trying again doesn't help
+        except RecursionError:  # a subclass of RuntimeError; a retry would fail again
             raise
-        except RuntimeError:  # it changed size meanwhile
+        except RuntimeError:  # the dict changed its size during the iteration
             continue
     return {key: _value(value) for key, value in items}
 
@@ -30,13 +30,13 @@ def _value(value: Any) -> Any:
     if isinstance(value, dict):
         try:
             return copy_state(value)
-        except RecursionError:  # nested deeper than Python's stack: what is in it is shared
+        except RecursionError:  # nested too deeply for Python's stack: share the value
             return value
     for _ in range(3):
         try:
             return copy.deepcopy(value)
         except RuntimeError:
             continue
-        except Exception:  # any class may refuse to be copied, with any error
+        except Exception:  # a class may refuse to be copied with any exception
             break
     return value
