@@ -26,14 +26,14 @@ Row = tuple[str, str | Text, str]
 #: The requester to show if the record names nobody.
 _WHO = {
     Source.user: "a call of cancel()",
-    Source.parent: "the run that it was part of",
-    Source.child: "a part of it that was cancelled",
+    Source.parent: "its parent run",
+    Source.child: "a cancelled child run",
     Source.sibling: "another branch",
     Source.deadline: "a deadline",
     Source.stall: "the stall limit: no token for too long",
     Source.budget: "a budget",
-    Source.consumer_closed: "the reader, which left",
-    Source.client_disconnected: "the client, which is gone",
+    Source.consumer_closed: "the reader, which stopped reading",
+    Source.client_disconnected: "the client, which disconnected",
     Source.interrupt: "Ctrl-C",
     Source.shutdown: "the shutdown of the program",
     Source.lease_lost: "another worker, which owns the run now",

@@ -15,7 +15,7 @@ __all__ = ["moment_rows", "receipt"]
 _BAR = 20
 #: Milliseconds from which the delay of the model's stop is shown; the model is sampled every 20 ms.
 _SLOW_MS = 50.0
-_WHO = {"interrupt": "you, with Ctrl-C", "consumer_closed": "the reader, which left"}
+_WHO = {"interrupt": "you, with Ctrl-C", "consumer_closed": "the reader, which stopped reading"}
 
 
 def receipt(facts: StopMeasurement, encoding: str = "utf-8") -> RenderableType:
