@@ -32,7 +32,7 @@ def receipt_panel(receipt: ReceiptInfo, encoding: str = "utf-8") -> RenderableTy
         title = "accepted: it is being cancelled"
     rows: list[Row] = [("run", receipt.run_id, "bold"), *cancel_record_rows(receipt.plain())]
     if not receipt.is_settled:
-        rows.append(("now", "CANCELLING: it will end as CANCELLED; --wait waits for that", "yellow"))
+        rows.append(("now", "CANCELLING: it ends CANCELLED; --wait waits for the end", "yellow"))
     return end_panel(title, rows, style, encoding)
 
 
