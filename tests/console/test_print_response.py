@@ -205,7 +205,7 @@ def test_the_async_twin_shows_the_end_of_a_cancelled_task() -> None:
 
     asyncio.run(main())
     assert "Once" in said(console)
-    assert "the reader, which left" in said(console)
+    assert "the reader, which stopped reading" in said(console)
 
 
 @pytest.mark.parametrize(

@@ -26,28 +26,28 @@ def terminal(width: int = 40) -> tuple[Console, io.StringIO]:
 
 
 def test_branches_that_run_at_once_are_told_one_after_the_other() -> None:
-    """The first voice is heard live, the second when the first has ended, both whole."""
+    """The first speaker is rendered live, the second when the first has ended, both whole."""
     console, file = plain()
-    voices = SpeakerQueue(PlainScreen(console))
+    speakers = SpeakerQueue(PlainScreen(console))
     for key, text in [("a", "one "), ("b", "1 "), ("a", "two"), ("b", "2")]:
-        voices.add_text(key, text)
+        speakers.add_text(key, text)
     assert file.getvalue() == "one two"
-    voices.line("b", Text("done b"))
-    voices.end("b")
+    speakers.line("b", Text("done b"))
+    speakers.end("b")
     assert file.getvalue() == "one two"
-    voices.end("a")
+    speakers.end("a")
     assert file.getvalue() == "one two\n1 2\ndone b\n"
 
 
-def test_held_voices_speak_when_they_have_ended() -> None:
+def test_held_speakers_are_rendered_when_they_have_ended() -> None:
     """Without streaming a step's text comes in one piece, lines stay in their order."""
     console, file = plain()
-    voices = SpeakerQueue(PlainScreen(console), held=True)
-    voices.add_text("a", "one ")
-    voices.line("a", Text("tool"))
-    voices.add_text("a", "two")
+    speakers = SpeakerQueue(PlainScreen(console), held=True)
+    speakers.add_text("a", "one ")
+    speakers.line("a", Text("tool"))
+    speakers.add_text("a", "two")
     assert file.getvalue() == ""
-    voices.end("a")
+    speakers.end("a")
     assert file.getvalue() == "one \ntool\ntwo\n"
 
 

@@ -295,7 +295,7 @@ def test_waits_that_can_t_end_say_what_is_missing(provider: LoopbackProvider, cl
         provider.wait_request(timeout=0.01)
     post(client, provider)
     exchange = provider.wait_request()
-    with pytest.raises(TimeoutError, match="it is over, and 3 tokens"):
+    with pytest.raises(TimeoutError, match="the generation has ended before 3 tokens"):
         exchange.wait_sent(3)
     with pytest.raises(TimeoutError, match="still open"):
         exchange.wait_closed(timeout=0.01)

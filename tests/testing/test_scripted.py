@@ -53,7 +53,7 @@ def test_a_script_that_ran_out_is_an_error_unless_repeated() -> None:
     assert [say(twice) for _ in range(3)] == ["a", "b", "a"]
     with pytest.raises(ConfigurationError, match="empty"):
         ScriptedModel([])
-    with pytest.raises(ConfigurationError, match="no turn"):
+    with pytest.raises(ConfigurationError, match="3 is not a turn"):
         say(ScriptedModel([3]))
 
 

@@ -1,4 +1,4 @@
-"""Completion of run ids in a shell: from a database that is a file, because that is quick; never from a server."""
+"""Shell completion of run ids, from a SQLite file only: a server or another database would be too slow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST = 50
 
 
 def run_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Return the newest runs whose ids begin like that, each with what it is. A mistake is no reason to disturb."""
+    """Return the newest runs whose ids start with `incomplete`, with a description. Errors return no runs."""
     try:
         return _found(ctx.params.get("db"), incomplete)
     except Exception:
@@ -21,12 +21,12 @@ def run_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 
 
 def _found(db: str | None, incomplete: str) -> list[tuple[str, str]]:
-    place = db or os.environ.get("DESIST_DB") or "desist.db"
-    if "://" in place.removeprefix("sqlite:///") or not os.path.isfile(place.removeprefix("sqlite:///")):
+    target = db or os.environ.get("DESIST_DB") or "desist.db"
+    if "://" in target.removeprefix("sqlite:///") or not os.path.isfile(target.removeprefix("sqlite:///")):
         return []
     import sqlite3
 
-    path = os.path.abspath(os.path.expanduser(place.removeprefix("sqlite:///")))
+    path = os.path.abspath(os.path.expanduser(target.removeprefix("sqlite:///")))
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0.2)
     try:
         rows: list[Any] = connection.execute(

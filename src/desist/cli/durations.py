@@ -1,4 +1,4 @@
-"""Spans of time as people type them: `90`, `90s`, `10m`, `2h`, `1.5d`."""
+"""Parse durations of options: `90`, `90s`, `10m`, `2h`, `1.5d`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0
 
 
 def parse_duration(text: str | float) -> float:
-    """Return a span in seconds.
+    """Return a duration in seconds.
 
     Raises:
-        typer.BadParameter: it isn't one.
+        typer.BadParameter: the text isn't a duration.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw]?)", str(text).strip())
     if found is None:
@@ -24,5 +24,5 @@ def parse_duration(text: str | float) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-#: The type of such an option.
+#: The type of an option that takes a duration.
 Span = Annotated[float | None, typer.Option(parser=parse_duration, metavar="TIME")]

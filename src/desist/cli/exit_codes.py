@@ -1,4 +1,4 @@
-"""The exit codes of all commands, and the errors that have one of their own. Documented in `docs/operations.md`."""
+"""The exit codes of all commands, and errors with their own exit code. Documented in `docs/operations.md`."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ __all__ = ["ExitCode", "NothingFound", "Unreachable", "code_of"]
 
 
 class ExitCode(IntEnum):
-    """What a command says to whoever started it."""
+    """The exit code of a command."""
 
     ok = 0
     error = 1
-    usage = 2  #: typer's own: an option or value that can't be used
-    nothing = 3  #: there is no such run, or none fits
-    otherwise = 4  #: the run has ended, and not as it was asked: it was too late to cancel it, or somebody stopped it
-    waiting = 5  #: the time that was given is over, and it hasn't settled
-    hung_up = 129  #: the terminal is gone
+    usage = 2  #: from typer: an invalid option or value
+    nothing = 3  #: no run has this id, or no run matches
+    otherwise = 4  #: the run has ended differently: too late for the cancel, or cancelled by someone else
+    waiting = 5  #: the run has not settled within the timeout
+    hung_up = 129  #: SIGHUP: the terminal was closed
     interrupted = 130  #: Ctrl-C
     terminated = 143  #: SIGTERM
 
 
 class NothingFound(DesistError):
-    """There is no such run."""
+    """No run was found."""
 
     exit_code = ExitCode.nothing
 
 
 class Unreachable(DesistError):
-    """A server doesn't answer: it may be there again in a moment."""
+    """A server doesn't respond; a later attempt may succeed."""
 
 
 def code_of(error: DesistError) -> int:

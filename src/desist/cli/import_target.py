@@ -1,4 +1,4 @@
-"""Workflows and agents by the names of their places: `module:name`, `file.py:name`. For commands."""
+"""Import a workflow or agent named on the command line: `module:name` or `file.py:name`."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def load(target: str) -> Any:
     """Return the workflow or agent that `target` names.
 
     Raises:
-        ConfigurationError: there is none there; the message says what there is.
+        ConfigurationError: the target doesn't exist; the message lists the names that do.
     """
-    place, _, name = target.rpartition(":")
-    if not place or not name:
+    source, _, name = target.rpartition(":")
+    if not source or not name:
         raise ConfigurationError(f"{target!r} names no object: write module:name, or file.py:name")
-    module = _module(place)
-    return _named(module, place, name)
+    module = _module(source)
+    return _named(module, source, name)
 
 
 def load_only(target: str) -> Any:
-    """Return the same; without a name, the only workflow there is in the file or module, else the only agent.
+    """Return the workflow or agent that `target` names; without a name, the only workflow, else the only agent.
 
     Raises:
-        ConfigurationError: there is none there, or more than one.
+        ConfigurationError: the file or module has none, or more than one.
     """
     if ":" in target:
         return load(target)
@@ -91,7 +91,7 @@ def _file(path: Path, source: str) -> ModuleType:
 
 
 def _broken(source: str, error: Exception) -> ConfigurationError:
-    """Return what is wrong with somebody's program, and where: the innermost line outside of the import system."""
+    """Return the error for a module that fails to import, with the innermost line outside the import system."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
     where = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""

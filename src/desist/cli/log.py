@@ -1,4 +1,4 @@
-"""The log, where a command writes it on the terminal: a line a message, no control characters, no credentials."""
+"""The log handler for the terminal: one line per message, without control characters or credentials."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["terminal_handler"]
 
 
 class _Lines(logging.Formatter):
-    """A line for each message; tracebacks keep theirs."""
+    """Formats each message as one line; a traceback keeps its lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # logging's name
-        """Return the message. Ids and errors in it may be a stranger's."""
+        """Return the message, sanitized: ids and errors in a message may be untrusted."""
         from desist.console.format import escaped
         from desist.run.records.redact import redact
 
@@ -21,7 +21,7 @@ class _Lines(logging.Formatter):
     def formatException(  # logging's name
         self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
     ) -> str:
-        """Return the traceback."""
+        """Return the traceback, sanitized."""
         from desist.console.format import clean
         from desist.run.records.redact import redact
 

@@ -1,8 +1,8 @@
-"""How a run looks in a terminal: its text as it streams, its steps, its end.
+"""Render a run in a terminal: the streamed text, the steps and the result.
 
 Used by `print_response` of agents and workflows and by the command line. It reads events and writes to a rich
-`Console`; it starts nothing and decides nothing. rich is imported in this room only, so nothing below the command
-line may import it at its top.
+`Console`; it never starts or cancels a run. Below the command line, rich is imported in this package only, so no other
+package there may import this one at module level.
 """
 
 from desist.console.end_panel import cancel_rows, end_panel, format_counts

@@ -1,6 +1,6 @@
-"""The end of a run, in words: who stopped it, why, what was kept, what could not be stopped.
+"""Render the result of a cancelled run: the requester, the reason, the content kept, the calls abandoned.
 
-Used by the view and by the command line's receipt.
+Used by `RunView` and by the command line's receipt.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from desist.run.events.base import Abandoned, CancelRecord, content_text
 
 __all__ = ["ResultCounts", "Row", "cancel_rows", "end_panel", "format_counts", "format_requester"]
 
-#: A label, what is said, and in which style; a `Text` has its own.
+#: A label, a value and the style of the value; a `Text` has its own style.
 Row = tuple[str, str | Text, str]
 
-#: Who asked, where the record doesn't name anybody.
+#: The requester to show if the record names nobody.
 _WHO = {
     Source.user: "a call of cancel()",
-    Source.parent: "the run that it was part of",
-    Source.child: "a part of it that was cancelled",
+    Source.parent: "its parent run",
+    Source.child: "a cancelled child run",
     Source.sibling: "another branch",
     Source.deadline: "a deadline",
     Source.stall: "the stall limit: no token for too long",
     Source.budget: "a budget",
-    Source.consumer_closed: "the reader, which left",
-    Source.client_disconnected: "the client, which is gone",
+    Source.consumer_closed: "the reader, which stopped reading",
+    Source.client_disconnected: "the client, which disconnected",
     Source.interrupt: "Ctrl-C",
     Source.shutdown: "the shutdown of the program",
     Source.lease_lost: "another worker, which owns the run now",
@@ -41,7 +41,7 @@ _WHO = {
 
 
 class ResultCounts:
-    """What a stopped run keeps: counts over its step results, or over its text alone."""
+    """The content that a cancelled run kept, counted over its step results, or over its text if it has no steps."""
 
     def __init__(self, content: Any, results: Iterable[Any] | None) -> None:
         self.finished = 0
@@ -78,7 +78,7 @@ def format_counts(counts: ResultCounts) -> str:
 
 
 def cancel_rows(record: CancelRecord | None, counts: ResultCounts) -> list[Row]:
-    """Return who, why, how fast, what was kept, what was abandoned."""
+    """Return the rows of a cancel: requester, reason, latency, content kept, calls abandoned."""
     rows: list[Row] = []
     if record is not None:
         rows.append(("who", format_requester(record.source, record.by), "bold"))
@@ -95,7 +95,7 @@ def cancel_rows(record: CancelRecord | None, counts: ResultCounts) -> list[Row]:
 
 
 def abandoned_rows(abandoned: Sequence[Abandoned]) -> list[Row]:
-    """Name what could not be stopped, or say that there is nothing."""
+    """Return one row for each abandoned call, or one row that says "nothing"."""
     if not abandoned:
         return [("abandoned", "nothing", "")]
     end = "could not be stopped; its result is thrown away"
@@ -103,19 +103,19 @@ def abandoned_rows(abandoned: Sequence[Abandoned]) -> list[Row]:
 
 
 def format_requester(source: Source, by: str | None) -> str:
-    """Return who asked for a cancel."""
-    word = _WHO[source]
+    """Return the display name of the requester of a cancel."""
+    label = _WHO[source]
     named = by if by and by != "desist" else None
     if named is None:
-        return word
-    return one_line(named) if source is Source.user else f"{one_line(named)} ({word})"
+        return label
+    return one_line(named) if source is Source.user else f"{one_line(named)} ({label})"
 
 
 def end_panel(title: str, rows: Sequence[Row], style: str, encoding: str = "utf-8") -> RenderableType:
-    """Return a panel of rows; it fits any width."""
+    """Return a panel of rows that adapts to the width of the console."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
-    for label, words, look in rows:
-        grid.add_row(label, words if isinstance(words, Text) else Text(clean(words, encoding), style=look))
+    for label, value, row_style in rows:
+        grid.add_row(label, value if isinstance(value, Text) else Text(clean(value, encoding), style=row_style))
     return Panel(grid, title=Text(title, style=f"bold {style}"), title_align="left", border_style=style, box=ROUNDED)

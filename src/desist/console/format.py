@@ -1,4 +1,4 @@
-"""The small words of the display: signs, durations, counts, text made safe for a terminal."""
+"""Format small values for display: symbols, durations, counts; and sanitize text for a terminal."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = [
     "signs_for",
 ]
 
-#: Everything that moves cursors and changes terminals; tab and line feed are left. Models and tools write this text.
+#: Escape sequences and control characters, except tab and line feed. Text from models and tools is untrusted.
 _CONTROL = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-#: Line and paragraph separators and marks of the writing direction can make a text look like another one.
+#: Line and paragraph separators and bidirectional controls, which can make a text look like a different one.
 _MISLEADING = re.compile("[\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, slots=True)
 class Symbols:
-    """The signs in front of lines."""
+    """The symbols at the start of lines."""
 
     done: str
     stopped: str
@@ -47,18 +47,18 @@ ASCII = Symbols("+", "#", "x", "=", ">", "*", "-", "|/-\\")
 
 
 def signs_for(console: Console) -> Symbols:
-    """Return the signs that the console can show."""
+    """Return the symbols that the console's encoding supports."""
     return UNICODE if console.encoding.lower().startswith("utf") else ASCII
 
 
 def clean(text: str, encoding: str = "utf-8") -> str:
-    """Return a text without what controls a terminal, and with "?" for what the encoding doesn't have."""
+    """Return a text without control sequences, with "?" for each character that the encoding lacks."""
     text = _MISLEADING.sub(" ", _CONTROL.sub("", text.replace("\r\n", "\n")))
     return text.encode(encoding, "replace").decode(encoding)
 
 
 def escaped(text: str) -> str:
-    """Return a text with `\\uXXXX` for all that controls a terminal, line feeds too. JSON stays JSON of the same."""
+    """Return a text with control characters, line feeds too, as `\\uXXXX`. The value of a JSON text doesn't change."""
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

@@ -1,6 +1,6 @@
-"""A view of one run: it takes the run's events and tells them to a screen.
+"""`RunView` renders the events of one run on a screen.
 
-Works for agents and workflows alike; it must not know who is cancelled, only what the events say.
+It serves agents and workflows alike. All state comes from the events: a view never reads the run itself.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ __all__ = ["RunView"]
 
 
 class RunView:
-    """Shows a run. Use it as a context manager around the reading, and give it every event.
+    """Render a run. Use the view as a context manager around the reading loop, and pass every event to `take`.
 
     Parameters:
-        console: where to.
-        run_id: the run whose end is the end.
-        asked: the input, to show at the top; "" for none.
-        stream: show text as it comes, not when it is complete.
-        markdown: render it as Markdown; in a terminal only.
-        show_time: say how long things took.
-        show_step_details: show steps and tool calls, not only text and the end.
-        show_end: draw the end; the command line draws its own.
-        hint: words at the foot, while it runs; or what returns them, in the thread that draws.
-        screen: what to write to; None chooses by the console.
+        console: the console to write to.
+        run_id: the run whose terminal event ends the view.
+        input: the input of the run, shown at the top; "" for none.
+        stream: show text as it arrives; otherwise when it is complete.
+        markdown: render text as Markdown, if the console is a terminal.
+        show_time: show durations.
+        show_step_details: show steps and tool calls, beside the text and the result.
+        show_end: show the result; the command line renders its own.
+        hint: text of the status line while the run is live, or a function that returns the text; it is called by
+            the thread that draws.
+        screen: makes the screen from the function that returns the status line; None chooses one by the console.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class RunView:
         self.ended = False  #: whether the run's terminal event was seen
         self.pieces = 0  #: of streamed text
         self._screen = screen(self.status) if screen else screen_for(console, markdown=markdown, status=self.status)
-        self._voices = SpeakerQueue(self._screen, held=not stream)
+        self._speakers = SpeakerQueue(self._screen, held=not stream)
 
     def __enter__(self) -> RunView:
         self._began = time.monotonic()
@@ -93,7 +94,7 @@ class RunView:
     # -- while it runs
 
     def status(self) -> RenderableType | None:
-        """Return the line at the foot. Called by the thread that refreshes."""
+        """Return the status line. Called by the thread that refreshes."""
         if self.ended:
             return None
         now = time.monotonic()
@@ -120,7 +121,7 @@ class RunView:
         if event.run_id != self._run_id:
             outer = getattr(event, "parent_step_id", None)
             if outer:
-                self._voices.end(outer)  # a nested workflow: its steps speak, not the step that runs it
+                self._speakers.end(outer)  # a nested workflow: its steps emit text, the step that runs it does not
             return
         name = getattr(event, "workflow_name", None) or getattr(event, "agent_name", None)
         if name and self._details:
@@ -129,18 +130,18 @@ class RunView:
     def _content(self, event: Any) -> None:
         if event.content is not None:
             self.pieces += 1
-            self._voices.add_text(self._key(event), content_text(event.content))
+            self._speakers.add_text(self._key(event), content_text(event.content))
 
     def _agent_ended(self, event: Any) -> None:
         key = self._key(event)
         if event.is_error:
-            self._voices.line(key, self._mark("failed", f"{event.agent_name or 'agent'}: {event.content}"))
-        elif not event.is_cancelled and not self._voices.has_spoken(key) and event.content is not None:
-            self._voices.add_text(key, content_text(event.content))
+            self._speakers.line(key, self._mark("failed", f"{event.agent_name or 'agent'}: {event.content}"))
+        elif not event.is_cancelled and not self._speakers.has_spoken(key) and event.content is not None:
+            self._speakers.add_text(key, content_text(event.content))
 
     def _step_output(self, event: Any) -> None:
-        """A piece of a generator's text; or all that a function made, which is told only if its pieces weren't."""
-        if event.is_content or not self._voices.has_spoken(self._key(event)):
+        """Show a piece of a generator's text; or the whole output of a function, unless its pieces were shown."""
+        if event.is_content or not self._speakers.has_spoken(self._key(event)):
             self._content(event)
 
     # -- steps
@@ -155,9 +156,9 @@ class RunView:
             heading: RenderableType = Text(f"{indent}{self._signs.asked} {name}", style="cyan")
         else:
             heading = Group(Text(""), Rule(Text(name, style="bold cyan"), align="left", style="cyan"))
-        self._voices.line(step.key, heading)
+        self._speakers.line(step.key, heading)
         if event.event != "StepStarted":
-            self._voices.end(step.key)  # of a container, the steps in it speak; it speaks again when it has ended
+            self._speakers.end(step.key)  # a container emits no text while its steps run; its end is a new speaker
 
     def _step_ended(self, event: Any) -> None:
         self._close_step(event, "done", "")
@@ -174,14 +175,14 @@ class RunView:
         if step is None:
             return
         if self._details:
-            words = [f"{'  ' * step.depth}{step.name}"]
+            parts = [f"{'  ' * step.depth}{step.name}"]
             if state != "done":
-                words.append(state)
+                parts.append(state)
             if self._show_time:
-                words.append(seconds(step.seconds))
-            words += [more] if more else []
-            self._voices.line(step.key, self._mark(state, f" {self._signs.dot} ".join(words)))
-        self._voices.end(step.key)
+                parts.append(seconds(step.seconds))
+            parts += [more] if more else []
+            self._speakers.line(step.key, self._mark(state, f" {self._signs.dot} ".join(parts)))
+        self._speakers.end(step.key)
 
     def _mark(self, state: str, text: str) -> Text:
         sign, style = {
@@ -201,11 +202,11 @@ class RunView:
         if not self._details or event.tool is None:
             return
         call = event.tool
-        given = ", ".join(f"{name}={one_line(repr(value), 40)}" for name, value in (call.tool_args or {}).items())
-        words = f"{self._signs.tool} {call.tool_name}({given})"
+        arguments = ", ".join(f"{name}={one_line(repr(value), 40)}" for name, value in (call.tool_args or {}).items())
+        text = f"{self._signs.tool} {call.tool_name}({arguments})"
         if self._show_time and call.duration is not None:
             what = f"{what} {self._signs.dot} {seconds(call.duration)}"
-        self._voices.line(self._key(event), Text(f"{self._safe(words, 160)} {what}", style=style))
+        self._speakers.line(self._key(event), Text(f"{self._safe(text, 160)} {what}", style=style))
 
     def _tool_done(self, event: Any) -> None:
         self._tool(event, self._signs.done, "magenta")
@@ -214,11 +215,11 @@ class RunView:
         self._tool(event, f"{self._signs.failed} {self._safe(event.error or 'failed')}", "red")
 
     def _tool_cancelled(self, event: Any) -> None:
-        given_up = event.tool is not None and event.tool.abandoned
-        self._tool(event, f"{self._signs.stopped} {'abandoned' if given_up else 'cancelled'}", "yellow")
+        abandoned = event.tool is not None and event.tool.abandoned
+        self._tool(event, f"{self._signs.stopped} {'abandoned' if abandoned else 'cancelled'}", "yellow")
 
     def _paused(self, event: Any) -> None:
-        self._voices.line(self._key(event), Text(f"{self._signs.waits} waits for a human", style="yellow"))
+        self._speakers.line(self._key(event), Text(f"{self._signs.waits} waits for a human", style="yellow"))
 
     # -- the end
 
@@ -226,7 +227,7 @@ class RunView:
         self.ended = True
         if not (event.is_error or event.is_cancelled) and getattr(event, "agent_name", None) is not None:
             self._agent_ended(event)
-        self._voices.end_all()
+        self._speakers.end_all()
         self._screen.stop()
         if self._show_end:
             if self._console.is_terminal:
@@ -241,8 +242,8 @@ class RunView:
             return end_panel(title, rows, "yellow", self._console.encoding)
         after = f" after {took}" if self._show_time else ""
         if event.is_error:
-            words = getattr(event, "error", None) or event.content or "no reason was given"
-            return self._mark("failed", f"failed{after}: {words}")
+            message = getattr(event, "error", None) or event.content or "no reason was given"
+            return self._mark("failed", f"failed{after}: {message}")
         parts = [f"completed in {took}" if self._show_time else "completed"]
         finished = self._steps.finished
         if finished:

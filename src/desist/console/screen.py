@@ -1,7 +1,7 @@
-"""Where a view writes: a terminal with a live region at its foot, or a plain stream without one control code.
+"""The output of a view: a terminal with a live region at the bottom, or a plain stream without control codes.
 
-Finished text is printed once, above the live region, which holds the open line and the status. A screen knows
-nothing of runs.
+Finished text is printed once, above the live region, which holds the open line and the status line. A screen has no
+notion of runs.
 """
 
 from __future__ import annotations
@@ -26,50 +26,50 @@ SETTLE_SECONDS, SETTLE_CHARACTERS = 0.06, 2000
 
 
 class Screen(Protocol):
-    """What a view writes to."""
+    """The output of a view."""
 
     def start(self) -> None:
-        """Begin."""
+        """Start the screen."""
 
     def write(self, text: str) -> None:
         """Write a piece of streamed text."""
 
     def line(self, what: RenderableType) -> None:
-        """Write something finished, on a line of its own."""
+        """Write a finished renderable on a line of its own."""
 
     def end_text(self) -> None:
-        """The streamed text has ended: whatever follows begins on a new line."""
+        """End the streamed text: the next output begins on a new line."""
 
     def stop(self) -> None:
-        """End; twice is as good as once."""
+        """Stop the screen. A second call has no effect."""
 
 
 def screen_for(console: Console, *, markdown: bool, status: Callable[[], RenderableType | None]) -> Screen:
-    """Return the screen that fits the console."""
+    """Return a live screen for a terminal, otherwise a plain one."""
     if console.is_terminal and not console.is_dumb_terminal and not console.is_jupyter:
         return LiveScreen(console, markdown=markdown, status=status)
     return PlainScreen(console)
 
 
 class PlainScreen:
-    """A file, a pipe, a dumb terminal: text as it comes, lines in between."""
+    """A screen on a file, a pipe or a dumb terminal: text is written as it arrives."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._column = 0
 
     def start(self) -> None:
-        """Nothing to do."""
+        """Do nothing: a plain stream needs no setup."""
 
     def write(self, text: str) -> None:
-        """Write it as it is."""
+        """Write the text at once."""
         text = clean(text, self._console.encoding)
         if text:
             self._console.out(text, end="", highlight=False)
             self._column = 0 if text.endswith("\n") else 1
 
     def line(self, what: RenderableType) -> None:
-        """Write it, and end the line."""
+        """Write a renderable and end the line."""
         self.end_text()
         self._console.print(what, highlight=False, soft_wrap=isinstance(what, Text))
 
@@ -85,7 +85,7 @@ class PlainScreen:
 
 
 class LiveScreen:
-    """A terminal. `moving=False` leaves the live region out, for a recording."""
+    """A screen on a terminal. `moving=False` omits the live region, for a recording."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class LiveScreen:
             self._live.start(refresh=True)
 
     def write(self, text: str) -> None:
-        """Add to the open text; print what is finished, some times a second."""
+        """Append to the open text; print the finished lines, a few times a second."""
         self._prose.open += clean(text, self._console.encoding)
         now = time.monotonic()
         if now - self._settled_at >= SETTLE_SECONDS or len(self._prose.open) > SETTLE_CHARACTERS:
@@ -117,16 +117,16 @@ class LiveScreen:
             self._print(self._prose.settle(self._console.width))
 
     def line(self, what: RenderableType) -> None:
-        """Print it above the live region."""
+        """Print a renderable above the live region."""
         self.end_text()
         self._print([what])
 
     def end_text(self) -> None:
-        """Print what is open."""
+        """Print the open text."""
         self._print([*self._prose.settle(self._console.width), *self._prose.finish()])
 
     def stop(self) -> None:
-        """Print what is open and take the live region away."""
+        """Print the open text and remove the live region."""
         self.end_text()
         if self._live is not None:
             self._live.stop()
@@ -136,14 +136,14 @@ class LiveScreen:
             self._console.print(Group(*renderables), highlight=False)
 
     def _foot(self) -> RenderableType:
-        """Return the live region. Called by the thread that refreshes, too."""
+        """Return the live region. Also called by the thread that refreshes."""
         status = self._status()
         parts: list[RenderableType] = [Tail(self._prose.preview())] if self._prose.open.strip() else []
         return Group(*parts, *([Text(""), status] if status is not None else []))
 
 
 class LiveRegion:
-    """The live region, made anew whenever it is drawn: also when a line is printed above it."""
+    """The live region. It is rebuilt at each draw, also when a line is printed above it."""
 
     def __init__(self, make: Callable[[], RenderableType]) -> None:
         self._make = make
@@ -153,7 +153,7 @@ class LiveRegion:
 
 
 class Tail:
-    """The last lines of something, as many as the terminal has room for."""
+    """The last lines of a renderable, as many as fit the terminal."""
 
     def __init__(self, whole: RenderableType) -> None:
         self._whole = whole

@@ -1,4 +1,4 @@
-"""Reading a run into a view, to its end: also when Ctrl-C or a cancelled task ends the reading."""
+"""Read a run into a view up to its terminal event, also if Ctrl-C or a cancelled task interrupts the reading."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["show", "show_async"]
 
 
 def show(reader: SyncReader[Any], view: RunView, also: Callable[[Any], None] | None = None) -> None:
-    """Show a run. Ctrl-C cancels it (the reader does), shows how it ended, and is raised again.
+    """Show a run. On Ctrl-C the reader cancels the run; the result is shown, and KeyboardInterrupt is raised again.
 
     Parameters:
         reader: the run's events, with `stream_events`.
-        view: where to show them.
-        also: called with every event, before it is shown.
+        view: the view to render them.
+        also: called with each event before the view renders it.
     """
 
     def take(event: Any) -> None:
@@ -32,13 +32,13 @@ def show(reader: SyncReader[Any], view: RunView, also: Callable[[Any], None] | N
                 for event in reader:
                     take(event)
         except KeyboardInterrupt:
-            for event in reader:  # the run has settled: only its closing events are left
+            for event in reader:  # the run has settled: only its last events remain
                 take(event)
             raise
 
 
 async def show_async(reader: AsyncReader[Any], view: RunView) -> None:
-    """Show a run that is read on this loop. A cancelled task cancels it, shows how it ended, and is cancelled."""
+    """Show a run that is read on this loop. If the task is cancelled, cancel the run, show the result and re-raise."""
     with view:
         try:
             async with reader:

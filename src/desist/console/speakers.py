@@ -1,6 +1,7 @@
-"""Who speaks: one at a time, so that branches that run at once don't mix their words.
+"""`SpeakerQueue` serializes the text of concurrent branches, so that their output doesn't interleave.
 
-The first that spoke is heard live; what the others say waits until it has ended. Keys are ids of steps or runs.
+The first speaker is rendered live; the output of the others is held until the first has ended. A speaker's key is the
+id of a step or a run.
 """
 
 from __future__ import annotations
@@ -22,65 +23,65 @@ class _Speaker:
 
 
 class SpeakerQueue:
-    """The voices of one run. `held` tells a voice's text when it has ended, in one piece."""
+    """The speakers of one run. With `held`, a speaker's text is rendered in one piece once the speaker has ended."""
 
     def __init__(self, screen: Screen, *, held: bool = False) -> None:
         self._screen = screen
         self._held = held
-        self._voices: dict[object, _Speaker] = {}
+        self._speakers: dict[object, _Speaker] = {}
 
     def has_spoken(self, key: str) -> bool:
-        """Whether the voice has said anything yet."""
-        voice = self._voices.get(key)
-        return voice is not None and voice.spoke
+        """Return whether the speaker has emitted any text."""
+        speaker = self._speakers.get(key)
+        return speaker is not None and speaker.spoke
 
     def add_text(self, key: str, text: str) -> None:
-        """Add to a voice's text."""
-        voice = self._voice(key)
-        voice.spoke = voice.spoke or bool(text)
+        """Append to a speaker's text."""
+        speaker = self._speaker(key)
+        speaker.spoke = speaker.spoke or bool(text)
         if self._held or not self._is_front(key):
-            voice.waiting.append(text)
+            speaker.waiting.append(text)
         else:
             self._screen.write(text)
 
     def line(self, key: str, what: RenderableType) -> None:
-        """Add a finished line, such as a tool call."""
-        voice = self._voice(key)
-        if self._is_front(key) and not voice.waiting:
+        """Append a finished line, such as a tool call."""
+        speaker = self._speaker(key)
+        if self._is_front(key) and not speaker.waiting:
             self._screen.line(what)
         else:
-            voice.waiting.append(what)
+            speaker.waiting.append(what)
 
     def end(self, key: str) -> None:
-        """The voice has ended; the next one is heard. Its key is free: a container speaks again when it has ended."""
-        self._voice(key).ended = True
-        self._voices = {object() if known == key else known: voice for known, voice in self._voices.items()}
-        while self._voices:
-            front = next(iter(self._voices))
-            voice = self._voices[front]
-            if voice.ended or not self._held:
-                self._print_waiting(voice)
-            if not voice.ended:
+        """End a speaker and render the next one. The key becomes free: the end of a container uses its key again."""
+        self._speaker(key).ended = True
+        self._speakers = {object() if known == key else known: speaker for known, speaker in self._speakers.items()}
+        while self._speakers:
+            front = next(iter(self._speakers))
+            speaker = self._speakers[front]
+            if speaker.ended or not self._held:
+                self._print_waiting(speaker)
+            if not speaker.ended:
                 return
             self._screen.end_text()
-            del self._voices[front]
+            del self._speakers[front]
 
     def end_all(self) -> None:
-        """Everything has ended."""
-        for voice in self._voices.values():
-            voice.ended = True
+        """End all speakers and render the rest of their output."""
+        for speaker in self._speakers.values():
+            speaker.ended = True
         self.end("")
 
-    def _print_waiting(self, voice: _Speaker) -> None:
-        for item in voice.waiting:
+    def _print_waiting(self, speaker: _Speaker) -> None:
+        for item in speaker.waiting:
             if isinstance(item, str):
                 self._screen.write(item)
             else:
                 self._screen.line(item)
-        voice.waiting.clear()
+        speaker.waiting.clear()
 
-    def _voice(self, key: str) -> _Speaker:
-        return self._voices.setdefault(key, _Speaker())
+    def _speaker(self, key: str) -> _Speaker:
+        return self._speakers.setdefault(key, _Speaker())
 
     def _is_front(self, key: str) -> bool:
-        return next(iter(self._voices), None) == key
+        return next(iter(self._speakers), None) == key

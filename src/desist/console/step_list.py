@@ -1,4 +1,4 @@
-"""The steps of a run as a view sees them: which ones run, since when, how many have finished."""
+"""The steps of a run as its events show them: which are running, since when, and how many have finished."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 __all__ = ["CONTAINERS", "StepList", "StepRow"]
 
-#: Containers whose beginning and end is told like a step's.
+#: Containers that emit started and completed events like a step.
 CONTAINERS = ("Parallel", "Loop", "Condition", "Router", "Steps")
 
 
 @dataclass(slots=True)
 class StepRow:
-    """One step that has begun."""
+    """One step that has started."""
 
-    key: str  #: whose voice it is
+    key: str  #: the key of its speaker
     name: str
     depth: int
     began: float = field(default_factory=time.monotonic)
@@ -24,20 +24,20 @@ class StepRow:
 
 
 class StepList:
-    """All steps of one run. Times are of the events' arrival."""
+    """All steps of one run. Times are the arrival times of the events."""
 
     def __init__(self) -> None:
         self._open: dict[str, StepRow] = {}
         self.finished = 0
 
     def begin(self, event: Any) -> StepRow:
-        """Note a step that begins."""
+        """Record the start of a step."""
         step = StepRow(event.step_id or event.run_id or "", event.step_name or "step", event.nested_depth)
         self._open[step.key] = step
         return step
 
     def end(self, event: Any, state: str) -> StepRow | None:
-        """Note a step's end; None for one that wasn't seen to begin."""
+        """Record the end of a step; return None if its start was not seen."""
         step = self._open.pop(event.step_id or event.run_id or "", None)
         if step is not None:
             step.seconds = time.monotonic() - step.began
@@ -45,5 +45,5 @@ class StepList:
         return step
 
     def running(self) -> list[str]:
-        """Return the names of the steps that run. From any thread."""
+        """Return the names of the running steps. Thread-safe."""
         return [step.name for step in list(self._open.values())]

@@ -1,7 +1,7 @@
-"""Streamed text, cut into what is finished for good and what may still change.
+"""Split streamed text into a finished part and an open part that may still change.
 
-Only the open rest is drawn again and again; so a text of any length costs the same per token. `PlainTextFlow` is for
-plain text, `MarkdownFlow` for Markdown. They know widths, not consoles.
+Only the open part is redrawn, so the cost per token doesn't grow with the length of the text. `PlainTextFlow` is for
+plain text, `MarkdownFlow` for Markdown. Neither needs a console, only a width.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from rich.text import Text
 
 __all__ = ["MarkdownFlow", "PlainTextFlow", "TextFlow"]
 
-#: Characters after which a Markdown block is cut though it hasn't ended.
+#: The length in characters from which an unfinished Markdown block is split.
 LONGEST_BLOCK = 4000
 
 
 class TextFlow(Protocol):
-    """A text that grows."""
+    """A growing text."""
 
-    open: str  #: what may still change
+    open: str  #: the part that may still change
 
     def settle(self, width: int) -> list[RenderableType]:
-        """Take what is finished out of `open` and return it."""
+        """Remove the finished part from `open` and return it."""
 
     def finish(self) -> list[RenderableType]:
-        """The text has ended: return the rest."""
+        """End the text and return the rest."""
 
     def preview(self) -> RenderableType:
-        """Return `open` as it would look now."""
+        """Return the rendering of `open`."""
 
 
 class PlainTextFlow:
@@ -44,11 +44,11 @@ class PlainTextFlow:
         """Return the finished lines."""
         head, newline, rest = self.open.rpartition("\n")
         start = open_line(rest, width)
-        told: list[RenderableType] = [Text(head)] if newline else []
+        rendered: list[RenderableType] = [Text(head)] if newline else []
         if start:
-            told.append(Text(rest[:start].rstrip(" ")))
+            rendered.append(Text(rest[:start].rstrip(" ")))
         self.open = rest[start:]
-        return told
+        return rendered
 
     def finish(self) -> list[RenderableType]:
         """Return the last line."""
@@ -70,7 +70,7 @@ def open_line(text: str, width: int) -> int:
         elif used + size > width:
             start = word if word > start else index
             used = cell_len(text[start:index])
-            if used + size > width:  # the word alone is too long: it is cut
+            if used + size > width:  # a single word wider than the line is split
                 start, used = index, 0
         used += size
     return start
@@ -92,10 +92,10 @@ class MarkdownFlow:
         return self._render(block)
 
     def _cut(self, fence: str | None) -> list[RenderableType]:
-        """Cut a block that won't end: at a line's end, else at a space, else anywhere."""
+        """Split a block that exceeds the limit: at the end of a line, else at a space, else anywhere."""
         end = (self.open.rfind("\n") + 1) or (self.open.rfind(" ") + 1) or len(self.open)
         block, rest = self.open[:end], self.open[end:]
-        if fence is not None:  # close the fence here and open it again there
+        if fence is not None:  # close the fence in this block and reopen it in the next
             block, rest = f"{block}\n{fence[:3]}", f"{fence}\n{rest}"
         self.open = rest
         return self._render(block)
@@ -103,9 +103,9 @@ class MarkdownFlow:
     def finish(self) -> list[RenderableType]:
         """Return the last block."""
         block, self.open = self.open, ""
-        told = self._render(block)
+        rendered = self._render(block)
         self._first = True
-        return told
+        return rendered
 
     def preview(self) -> RenderableType:
         """Return the open block."""
@@ -121,7 +121,7 @@ class MarkdownFlow:
 
 
 def last_boundary(text: str) -> tuple[int, str | None]:
-    """Return where the last finished block ends (0: nowhere), and the line of a fence that is still open at the end."""
+    """Return the end of the last finished block (0 if none), and the line of a fence still open at the end."""
     end, at, fence = 0, 0, None
     for line in text.splitlines(keepends=True):
         at += len(line)

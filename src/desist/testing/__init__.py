@@ -1,6 +1,6 @@
-"""Parts for tests of programs that use desist: a provider and a Postgres on loopback, a scripted model, gates, counts.
+"""Tools for tests of programs that use desist: a loopback provider and Postgres, a scripted model, gates, leak checks.
 
-No test framework is imported, and nothing here is used by the library itself.
+The package imports no test framework, and the rest of the library doesn't use it, except `desist demo`.
 """
 
 from desist.testing.gates import Gate

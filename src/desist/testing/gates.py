@@ -1,7 +1,7 @@
-"""`Gate`: a place where work waits until the test lets it go on, and the test learns that it got there.
+"""`Gate`: code under test waits at a gate until the test opens it; the test can wait until the gate was reached.
 
-For scripted models, tools and steps, in threads and on loops alike; instead of sleeps. Stands on the cancel token
-only, so that a sync tool which waits here is interrupted at once.
+A gate replaces sleeps in scripted models, tools and steps, in threads and on event loops. Blocking waits use the cancel
+token, so a cancel interrupts a sync tool that waits at a gate at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Gate"]
 
 
 class Gate:
-    """Shut until `open()`, then open for good. All methods are safe from any thread."""
+    """A barrier that is shut until `open()` and then stays open. All methods are thread-safe."""
 
     def __init__(self, name: str = "gate") -> None:
         self.name = name
@@ -29,16 +29,16 @@ class Gate:
 
     @property
     def is_open(self) -> bool:
-        """Whether waiting ends at once."""
+        """Whether the gate is open: waiting returns at once."""
         return self._open
 
     @property
     def reached(self) -> int:
-        """How many times something came here, whether it had to wait or not."""
+        """How many times code has reached the gate, whether it had to wait or not."""
         return self._reached
 
     def open(self) -> None:
-        """Let everything through that waits here, or comes later."""
+        """Open the gate: release all waiters, present and future."""
         with self._changed:
             self._open = True
             wakers, self._wakers = self._wakers, []
@@ -46,7 +46,7 @@ class Gate:
             wake()
 
     def wait_reached(self, times: int = 1, timeout: float = 10.0) -> None:
-        """Block this thread until something came here for the `times`-th time.
+        """Block this thread until the gate has been reached `times` times.
 
         On an event loop, call it through `asyncio.to_thread`.
 
@@ -62,7 +62,7 @@ class Gate:
                 self._changed.wait(left)
 
     async def wait(self) -> None:
-        """Wait on the running loop until the gate opens. A cancellation ends it, as any await."""
+        """Wait on the running loop until the gate opens. The wait can be cancelled like any await."""
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[None] = loop.create_future()
 
@@ -73,7 +73,7 @@ class Gate:
         def wake() -> None:
             try:
                 loop.call_soon_threadsafe(settle)
-            except RuntimeError:  # that loop is closed: nobody waits there any more
+            except RuntimeError:  # the loop is closed: it has no waiter any more
                 pass
 
         if self._arrive(wake):
@@ -84,35 +84,35 @@ class Gate:
             self._remove_waiter(wake)
 
     def wait_blocking(self, timeout: float | None = None) -> None:
-        """Wait in this thread until the gate opens: for sync tools and steps. Not on an event loop.
+        """Block this thread until the gate opens. For sync tools and steps; not on an event loop.
 
         Raises:
-            RunCancelled: the run that this code works for was cancelled; at once.
+            RunCancelled: at once when the run of this code is cancelled.
             TimeoutError: after `timeout` seconds.
-            RuntimeError: called on an event loop.
+            RuntimeError: if called on an event loop.
         """
         if asyncio._get_running_loop() is not None:
             raise RuntimeError(f"{self!r}: wait_blocking() would block this event loop: await gate.wait() instead")
-        token, bell = current_token(), threading.Event()
-        if self._arrive(bell.set):
+        token, opened = current_token(), threading.Event()
+        if self._arrive(opened.set):
             token.check()
             return
-        forget = token.on_cancel(bell.set)
+        remove_callback = token.on_cancel(opened.set)
         call = current_call.call
         if call is not None:
-            call.in_token_wait = True  # the token wakes it: no exception need be sent into its thread
+            call.in_token_wait = True  # the token wakes this thread: no exception has to be raised in it
         try:
-            if not bell.wait(timeout):
+            if not opened.wait(timeout):
                 raise TimeoutError(f"{self!r} was not opened within {timeout} s")
             token.check()
         finally:
             if call is not None:
                 call.in_token_wait = token.cancelled
-            forget()
-            self._remove_waiter(bell.set)
+            remove_callback()
+            self._remove_waiter(opened.set)
 
     def _arrive(self, wake: Callable[[], object]) -> bool:
-        """Count an arrival; return True if the gate is open, else keep `wake` for when it opens."""
+        """Count an arrival. Return True if the gate is open; otherwise register `wake`, to be called by `open()`."""
         with self._changed:
             self._reached += 1
             if not self._open:

@@ -1,6 +1,6 @@
-"""Counts what a process holds, and says what is left over: threads, files, sockets, tasks, children.
+"""Count the resources of this process and report leaks: threads, files, sockets, tasks, child processes.
 
-For tests: `with assert_no_leaks(): ...`, or `async with` where tasks of this loop must get the chance to end.
+For tests: `with assert_no_leaks(): ...`, or `async with` if tasks of the running loop need time to end.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ import psutil
 
 __all__ = ["Census", "assert_no_leaks", "census"]
 
-_POLL = 0.01  # seconds between two counts while waiting for things to go
-_LOOKS = 3  #: at least
+_POLL = 0.01  # seconds between two counts while resources are being released
+_MIN_COUNTS = 3  #: counts before a leak is reported, on a busy machine too
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """What the process holds. `names` says which, by kind; sockets are counted among the files too."""
+    """The resources of the process. `names` lists them by kind. A socket counts as a file, too."""
 
     threads: int
     fds: int
     sockets: int
-    tasks: int  #: asyncio tasks that aren't done, of any loop in any thread
+    tasks: int  #: unfinished asyncio tasks of all loops in all threads
     children: int  #: child processes, of any depth
     names: dict[str, list[str]] = field(default_factory=dict, compare=False, repr=False)
 
 
 def census() -> Census:
-    """Count now. Takes some 20 ms: it looks at every object that the garbage collector knows."""
+    """Return the current counts. Takes about 20 ms: every object known to the garbage collector is inspected."""
     files = _files()
     names = {
         "threads": [thread.name for thread in threading.enumerate()],
@@ -51,13 +51,13 @@ def census() -> Census:
 
 
 class assert_no_leaks:
-    """Fail if the block leaves more behind than it found. Waits up to `settle` seconds for things to go.
+    """Fail if more resources are in use after the block than before. Waits up to `settle` seconds for their release.
 
-    What may stay is named by kind: `assert_no_leaks(threads=1)` allows one more thread, such as the one that
-    desist's own loop starts at the first sync run.
+    The keywords allow additional resources by kind: `assert_no_leaks(threads=1)` allows one more thread, such as that
+    of desist's own loop, which the first sync run starts.
 
     Raises:
-        AssertionError: with the names of what is there now and wasn't before. Not if the block itself failed.
+        AssertionError: names the new resources. Not raised if the block itself failed.
     """
 
     def __init__(
@@ -81,10 +81,10 @@ class assert_no_leaks:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if error is not None:
             return
-        over = self._clock()
-        while (left := self._left()) and not over():
+        is_over = self._clock()
+        while (left := self._left()) and not is_over():
             time.sleep(_POLL)
-        self._judge(left)
+        self._report(left)
 
     async def __aenter__(self) -> None:
         self.__enter__()
@@ -94,18 +94,18 @@ class assert_no_leaks:
     ) -> None:
         if error is not None:
             return
-        over = self._clock()
-        while (left := self._left()) and not over():
+        is_over = self._clock()
+        while (left := self._left()) and not is_over():
             await asyncio.sleep(_POLL)
-        self._judge(left)
+        self._report(left)
 
     def _clock(self) -> Callable[[], bool]:
-        """Return what says when to look no more. On a busy machine one look may take longer than the time for all."""
-        deadline, looks = time.monotonic() + self._settle, itertools.count(1)
-        return lambda: next(looks) >= _LOOKS and time.monotonic() >= deadline
+        """Return a function that tells whether time is up. At least `_MIN_COUNTS` counts are made: one may be slow."""
+        deadline, counts = time.monotonic() + self._settle, itertools.count(1)
+        return lambda: next(counts) >= _MIN_COUNTS and time.monotonic() >= deadline
 
     def _left(self) -> list[str]:
-        """Return a line for each kind of which there is too much."""
+        """Return a line for each kind of resource that exceeds its limit."""
         assert self._before is not None
         gc.collect()
         now, lines = census(), []
@@ -119,13 +119,13 @@ class assert_no_leaks:
                 lines.append(f"{kind}: {before} before, {after} after (allowed: {allowed} more); new: {new}")
         return lines
 
-    def _judge(self, left: list[str]) -> None:
+    def _report(self, left: list[str]) -> None:
         if left:
             raise AssertionError(f"left behind after {self._settle} s:\n  " + "\n  ".join(left))
 
 
 def _files() -> list[str]:
-    """Return the open files as "number target"; the numbers only where the system doesn't tell more."""
+    """Return the open files as "number target"; where the system doesn't provide the target, as a number."""
     try:
         numbers = os.listdir("/proc/self/fd")
     except OSError:
@@ -134,7 +134,7 @@ def _files() -> list[str]:
         return sockets + [str(i) for i in range(process.num_fds() - len(sockets))]
     found = []
     for number in numbers:
-        with contextlib.suppress(OSError):  # the listing's own is gone by now
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself is closed by now
             found.append(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")
     return found
 

@@ -1,6 +1,7 @@
-"""`LocalPostgres`: a real Postgres on loopback, made for a test from the binaries that are installed, then thrown away.
+"""`LocalPostgres`: a temporary Postgres server on loopback, made from the installed binaries, for a test.
 
-For tests and benchmarks, ours and yours. It is never durable (`fsync=off`), and takes anybody on this machine in.
+For tests and benchmarks, desist's own too. The server isn't durable (`fsync=off`) and accepts any user of this machine
+without a password.
 """
 
 from __future__ import annotations
@@ -23,25 +24,25 @@ from desist.exceptions import ConfigurationError
 
 __all__ = ["LocalPostgres"]
 
-#: Seconds in which a server must have started or stopped, on a machine that does other things, too.
+#: Seconds for a server to start or stop on a busy machine.
 PATIENCE = 60.0
 LOOPBACK = "127.0.0.1"
 _SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "crash": signal.SIGQUIT}
-_CAN_START = ("PATH", "LD_LIBRARY_PATH")
+_INHERITED_VARIABLES = ("PATH", "LD_LIBRARY_PATH")
 
 
 class LocalPostgres:
-    """A server with a folder of its own; `with LocalPostgres() as server: ... server.url`.
+    """A Postgres server with its own data folder: `with LocalPostgres() as server: ... server.url`.
 
-    It runs as another user if this process is root's, which Postgres refuses. The server listens on a free port of
-    loopback and on a Unix socket in its folder.
+    If this process runs as root, which Postgres refuses, the server runs as a different user. The server listens on a
+    free port of loopback and on a Unix socket in its folder.
 
     Parameters:
-        host: the address to listen at. If it isn't loopback, whoever is in its networks is let in.
-        settings: of `postgresql.conf`, beside ours.
+        host: the address to listen on. If it isn't loopback, every host of its networks may connect.
+        settings: additional settings of `postgresql.conf`.
 
     Raises:
-        ConfigurationError: Postgres isn't installed here, or doesn't start; the message has its words.
+        ConfigurationError: Postgres isn't installed or doesn't start; the message has its output.
     """
 
     def __init__(self, *, host: str = LOOPBACK, settings: Mapping[str, object] | None = None) -> None:
@@ -50,11 +51,11 @@ class LocalPostgres:
             raise ConfigurationError("no initdb in PATH or /usr/lib/postgresql: install Postgres (Debian: postgresql)")
         self.host, self.port = host, _free_port(host)
         self._binaries, self._settings = found, dict(settings or {})
-        self._who = _somebody()
+        self._account = _unprivileged_account()
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._ready = threading.Event()
-        self._said: deque[str] = deque(maxlen=200)
+        self._lines: deque[str] = deque(maxlen=200)
         self.folder = Path(tempfile.mkdtemp(prefix="desist-postgres-"))
         try:
             self._make()
@@ -64,7 +65,7 @@ class LocalPostgres:
 
     @staticmethod
     def binaries() -> Path | None:
-        """Return the folder with Postgres' programs, those of the newest version; None if it isn't installed."""
+        """Return the folder of the newest installed Postgres programs; None if Postgres isn't installed."""
         known = shutil.which("initdb")
         if known is not None:
             return Path(known).parent
@@ -72,8 +73,8 @@ class LocalPostgres:
         return max((path.parent for path in found), key=lambda path: float(path.parent.name), default=None)
 
     def _make(self) -> None:
-        if self._who:
-            os.chown(self.folder, self._who["user"], self._who["group"])
+        if self._account:
+            os.chown(self.folder, self._account["user"], self._account["group"])
         self._do("initdb", "-D", self._data, "-U", "desist", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
         if self.host != LOOPBACK:
             with (self.folder / "data" / "pg_hba.conf").open("a") as rules:
@@ -85,18 +86,20 @@ class LocalPostgres:
 
     def _do(self, program: str, *arguments: str) -> None:
         command = [str(self._binaries / program), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, **self._how())
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=PATIENCE, **self._process_options()
+        )
         if done.returncode:
             raise ConfigurationError(f"{program} failed: {done.stderr.strip() or done.stdout.strip()}")
 
-    def _how(self) -> dict[str, Any]:
-        environment = {name: os.environ[name] for name in _CAN_START if name in os.environ}
-        return {"cwd": self.folder, "env": {**environment, "LC_ALL": "C"}, **self._who}
+    def _process_options(self) -> dict[str, Any]:
+        environment = {name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ}
+        return {"cwd": self.folder, "env": {**environment, "LC_ALL": "C"}, **self._account}
 
     # -- running
 
     def start(self) -> None:
-        """Start it and wait until it takes connections."""
+        """Start the server and wait until it accepts connections."""
         settings = {
             "port": self.port,
             "listen_addresses": self.host,
@@ -107,37 +110,41 @@ class LocalPostgres:
             "log_min_messages": "log",
             **self._settings,
         }
-        given = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         self._ready.clear()
-        command = [str(self._binaries / "postgres"), "-D", self._data, *given]
+        command = [str(self._binaries / "postgres"), "-D", self._data, *options]
         self._process = process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            **self._how(),
+            **self._process_options(),
         )
         self._reader = threading.Thread(target=self._read, args=(process,), name="local-postgres", daemon=True)
         self._reader.start()
         if not self._ready.wait(PATIENCE) or process.poll() is not None:
-            words = self.log()
+            log = self.log()
             self.stop("crash")
-            raise ConfigurationError(f"Postgres didn't start: {words}")
+            raise ConfigurationError(f"Postgres didn't start: {log}")
 
     def _read(self, process: subprocess.Popen[str]) -> None:
-        """Read what it says: its pipe must not fill."""
+        """Read the server's log, so that its pipe doesn't fill up."""
         assert process.stderr is not None
         with process.stderr:
             for line in process.stderr:
-                self._said.append(line.rstrip())
+                self._lines.append(line.rstrip())
                 if "ready to accept connections" in line:
                     self._ready.set()
         process.wait()
-        self._ready.set()  # it won't be
+        self._ready.set()  # the server has ended: wake `start()`, which checks for that
 
     def stop(self, how: Literal["smart", "fast", "crash"] = "fast") -> None:
-        """Stop it and wait for its end: when all have left, at once, or as if the machine had lost its power."""
+        """Stop the server and wait for its end.
+
+        Parameters:
+            how: "smart" waits for all clients, "fast" disconnects them, "crash" simulates a loss of power.
+        """
         process = self._process
         if process is None or self._reader is None:
             return
@@ -150,28 +157,28 @@ class LocalPostgres:
         self._process = self._reader = None
 
     def restart(self, how: Literal["fast", "crash"] = "fast") -> None:
-        """Stop it, and start it again with what it holds."""
+        """Stop the server and start it again with the same data."""
         self.stop(how)
         self.start()
 
     def log(self) -> str:
-        """Return the last lines that it has said."""
-        return "\n".join(self._said)
+        """Return the last lines of the server's log."""
+        return "\n".join(self._lines)
 
     # -- using it
 
     @property
     def url(self) -> str:
-        """Where it is, as a URL of the database `postgres`."""
+        """The URL of the database `postgres`."""
         return self.url_of("postgres")
 
     def url_of(self, database: str, schema: str | None = None) -> str:
-        """Return the URL of a database; with `schema`, of one in which tables are made there."""
+        """Return the URL of a database; with `schema`, that schema is its search path."""
         at = f"postgresql://desist@{self.host}:{self.port}/{database}"
         return at if schema is None else f"{at}?options=-csearch_path%3D{schema}"
 
     def do(self, statement: str, *values: object, url: str | None = None) -> list[tuple[Any, ...]]:
-        """Execute a statement in a connection of its own; return its rows."""
+        """Execute a statement in a new connection; return the rows."""
         import psycopg
 
         with psycopg.connect(url or self.url, autocommit=True) as connection:
@@ -179,12 +186,12 @@ class LocalPostgres:
             return done.fetchall() if done.description else []
 
     def new_schema(self, name: str) -> str:
-        """Make an empty schema and return the URL at which it is the place of tables."""
+        """Create an empty schema and return a URL with that schema as the search path."""
         self.do(f'CREATE SCHEMA "{name}"')
         return self.url_of("postgres", name)
 
     def close(self) -> None:
-        """Stop it and delete all it holds."""
+        """Stop the server and delete its data."""
         self.stop("crash")
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -200,8 +207,8 @@ class LocalPostgres:
         self.close()
 
 
-def _somebody() -> dict[str, Any]:
-    """Return how to run a program as somebody who isn't root; nothing if this process isn't root's."""
+def _unprivileged_account() -> dict[str, Any]:
+    """Return the `Popen` options for running as an unprivileged user; empty if this process isn't root's."""
     if os.geteuid() != 0:
         return {}
     for name in ("postgres", "nobody"):

@@ -1,7 +1,7 @@
-"""`ScriptedModel`: a model without a network that says what the test wrote, and waits where the test wants.
+"""`ScriptedModel`: a model without a network that follows a script written by the test.
 
-A script is a list of turns, one for each call of the model; a turn is a list of pieces. Floor: above `models`; it
-knows nothing of agents.
+A script is a list of turns, one for each call of the model; a turn is a list of pieces. The module imports from
+`models` and below; it has no notion of agents.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _FAIR = 8  # pieces between two yields to the loop
 
 
 class ToolCalls(tuple[Call, ...]):
-    """The calls that one turn makes: `ToolCalls(Call("search", {"q": "x"}), Call("clock"))`."""
+    """The tool calls of one turn: `ToolCalls(Call("search", {"q": "x"}), Call("clock"))`."""
 
     def __new__(cls, *calls: Call) -> ToolCalls:
-        """Hold `calls` in order."""
+        """Return the calls as a tuple, in order."""
         return super().__new__(cls, calls)
 
 
 class ScriptedModel(Model):
-    """A model that plays a script.
+    """A model that follows a script.
 
     A turn is a text (streamed word by word), a `Call` or `ToolCalls`, a pydantic object or a mapping (sent as
     JSON), an exception (raised), a `Gate` (waited at), a list of all these as pieces, or `f(request)` that returns
@@ -46,7 +46,7 @@ class ScriptedModel(Model):
     Args:
         script: one text, or the list of turns.
         delay: seconds between pieces.
-        repeat: begin the script again at its end.
+        repeat: start the script again at its end.
 
     Raises:
         ConfigurationError: the script is empty.
@@ -62,12 +62,12 @@ class ScriptedModel(Model):
             raise ConfigurationError("ScriptedModel: the script is empty: give it at least one turn")
         self._delay, self._repeat = delay, repeat
         self._lock = threading.Lock()
-        self.requests: list[ModelRequest] = []  #: what was asked, as it was then
-        self.cancelled = 0  #: answers that were cut off: by a cancellation, or by closing the stream
-        self.completed = 0  #: answers that were sent to their end
+        self.requests: list[ModelRequest] = []  #: the requests so far, each a copy from the moment of its arrival
+        self.cancelled = 0  #: answers that were interrupted by a cancellation or by closing the stream
+        self.completed = 0  #: answers that were sent completely
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelResponse, None]:
-        """Answer with the next turn of the script. Raises ModelError when there is none, or what the turn raises."""
+        """Answer with the next turn of the script. Raises ModelError if there is none, or the exception of the turn."""
         turn = self._next(request)
         try:
             async with contextlib.aclosing(self._play(turn, request)) as pieces:
@@ -97,7 +97,7 @@ class ScriptedModel(Model):
             turn = turn(request)
             if inspect.isawaitable(turn):
                 turn = await turn
-        words, calls, sent = 0, 0, 0
+        word_count, calls, sent = 0, 0, 0
         for piece in _pieces(turn):
             if isinstance(piece, Gate):
                 await piece.wait()
@@ -107,14 +107,14 @@ class ScriptedModel(Model):
             await self._pause(sent)
             sent += 1
             if isinstance(piece, str):
-                words += len(piece.split())
+                word_count += len(piece.split())
                 yield ModelResponse(content=piece)
             else:
                 for delta in _deltas(calls, piece):
                     yield ModelResponse(tool_calls=[delta])
-                calls, words = calls + 1, words + len(piece.arguments_text().split())
+                calls, word_count = calls + 1, word_count + len(piece.arguments_text().split())
         reason = "tool_calls" if calls else "stop"
-        yield ModelResponse(finish_reason=reason, usage=_usage(request, words))
+        yield ModelResponse(finish_reason=reason, usage=_usage(request, word_count))
 
     async def _pause(self, sent: int) -> None:
         if self._delay and sent:
@@ -124,9 +124,9 @@ class ScriptedModel(Model):
 
 
 def _pieces(turn: Any) -> Iterator[Any]:
-    """Yield what a turn is made of: texts, calls, gates and exceptions.
+    """Yield the pieces of a turn: texts, calls, gates and exceptions.
 
-    A text alone is cut into words; a text in a list is a piece as it is.
+    A text as a turn is split into words; a text in a list is one piece.
     """
     if isinstance(turn, str):
         yield from split_words(turn)
@@ -145,7 +145,10 @@ def _pieces(turn: Any) -> Iterator[Any]:
             else:
                 yield from _pieces(piece)
     else:
-        raise ConfigurationError(f"ScriptedModel: {turn!r} is no turn: see the class for what a turn can be")
+        raise ConfigurationError(
+            f"ScriptedModel: {turn!r} is not a turn: use a text, Call, ToolCalls, Gate, mapping, model or exception,"
+            " or a list of them"
+        )
 
 
 def _deltas(index: int, call: Call) -> Iterator[ToolCallDelta]:
@@ -155,5 +158,5 @@ def _deltas(index: int, call: Call) -> Iterator[ToolCallDelta]:
 
 
 def _usage(request: ModelRequest, output_tokens: int) -> Usage:
-    asked = sum(len(message.get_content_string().split()) for message in request.messages)
-    return Usage(input_tokens=asked, output_tokens=output_tokens, total_tokens=asked + output_tokens)
+    input_tokens = sum(len(message.get_content_string().split()) for message in request.messages)
+    return Usage(input_tokens=input_tokens, output_tokens=output_tokens, total_tokens=input_tokens + output_tokens)

@@ -1,4 +1,4 @@
-"""What `desist doctor` looks at: the machine, what is installed, models, places. Each look is a list of findings."""
+"""The checks of `desist doctor`: the machine, the installed extras, models, connections. Each yields `CheckResult`s."""
 
 from desist.cli.checks.connections import places
 from desist.cli.checks.extras import extras

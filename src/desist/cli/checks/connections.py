@@ -1,4 +1,4 @@
-"""Whether the database, the server and the port that are meant can be used."""
+"""Check whether the configured database, server and port can be used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["places"]
 
 
 def places(db: str | None, server: str | None, token: str | None, port: int, *, offline: bool) -> Iterator[CheckResult]:
-    """Look at a database and a server, typed or in the environment, and at a port of this machine."""
+    """Check a database and a server, from options or the environment, and a port of this machine."""
     yield _database(db or os.environ.get("DESIST_DB") or ("desist.db" if Path("desist.db").is_file() else None))
     if not offline:
         token = token or os.environ.get("DESIST_TOKEN") or None
@@ -35,11 +35,11 @@ def _database(database: str | None) -> CheckResult:
             db.close()
     except DesistError as error:
         return CheckResult("places", "database", State.broken, str(error))
-    words = f"{display_name(database)}: version {report.version}"
+    text = f"{display_name(database)}: version {report.version}"
     if report.is_good:
-        return CheckResult("places", "database", State.ok, words)
+        return CheckResult("places", "database", State.ok, text)
     return CheckResult(
-        "places", "database", State.broken, "; ".join([f"{words}, wanted {report.wanted}", *report.problems])
+        "places", "database", State.broken, "; ".join([f"{text}, wanted {report.wanted}", *report.problems])
     )
 
 
@@ -58,8 +58,8 @@ def _server(url: str | None, token: str | None) -> CheckResult:
     except DesistError as error:
         return CheckResult("places", "server", State.broken, str(error))
     closing = health.get("status") == "closing"
-    words = f"{url} is ending, and takes no new runs" if closing else f"{url} answers"
-    return CheckResult("places", "server", State.weak if closing else State.ok, words)
+    text = f"{url} is shutting down: no new runs are accepted" if closing else f"{url} answers"
+    return CheckResult("places", "server", State.weak if closing else State.ok, text)
 
 
 def _port(port: int) -> CheckResult:
@@ -68,5 +68,7 @@ def _port(port: int) -> CheckResult:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
     except OSError as error:
-        return CheckResult("places", f"port {port}", State.weak, f"{error.strerror}: serve on another one, with --port")
+        return CheckResult(
+            "places", f"port {port}", State.weak, f"{error.strerror}: pass another port to desist serve with --port"
+        )
     return CheckResult("places", f"port {port}", State.ok, "free for desist serve")

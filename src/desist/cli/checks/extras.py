@@ -1,4 +1,4 @@
-"""Which extras are installed: read from the package's own metadata, so that none is forgotten here."""
+"""Check which extras are installed. The list comes from the package's own metadata, so it is always complete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NEED = re.compile(r"(?P<name>[\w.-]+)(?:\[[^]]*\])?\s*(?P<version>[^;]*);.*extr
 
 
 def extras() -> Iterator[CheckResult]:
-    """Look at each extra; one that is installed in part is weak."""
+    """Check each extra; a partly installed one is weak."""
     needs: dict[str, list[tuple[str, str]]] = {}
     for line in importlib.metadata.requires("desist") or ():
         found = _NEED.match(line)
@@ -26,14 +26,14 @@ def extras() -> Iterator[CheckResult]:
 
 def _extra(extra: str, parts: list[tuple[str, str]]) -> CheckResult:
     known = {name: _version(name) for name, _ in parts}
-    words = ", ".join(f"{name} {version}" for name, version in known.items() if version is not None)
+    installed = ", ".join(f"{name} {version}" for name, version in known.items() if version is not None)
     missing = [f"{name}{wanted}" for name, wanted in parts if known[name] is None]
     if not missing:
-        return CheckResult("extras", extra, State.ok, words)
+        return CheckResult("extras", extra, State.ok, installed)
     install = f"pip install 'desist[{extra}]'"
-    if not words:
+    if not installed:
         return CheckResult("extras", extra, State.absent, install)
-    return CheckResult("extras", extra, State.weak, f"{words}; missing: {', '.join(missing)}: {install}")
+    return CheckResult("extras", extra, State.weak, f"{installed}; missing: {', '.join(missing)}: {install}")
 
 
 def _version(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Whether models can be reached that are set up. Their lists of models are asked for; a prompt only on request."""
+"""Check whether configured models can be reached. Providers are asked for their models; a prompt is sent on request."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from desist.cli.checks.result import CheckResult, State
 
 __all__ = ["models"]
 
-PATIENCE = 5.0  #: seconds
+TIMEOUT = 5.0  #: seconds for a provider's answer
 _OPENAI, _ANTHROPIC = "https://api.openai.com/v1", "https://api.anthropic.com"
 
 
 def models(ask: str | None) -> Iterator[CheckResult]:
-    """Look at the providers that the environment names; `ask` is a model to send a prompt to."""
+    """Check the providers configured in the environment. `ask` is the id of a model to send a prompt to."""
     yield _openai()
     yield _anthropic()
     yield _local()
@@ -25,9 +25,9 @@ def models(ask: str | None) -> Iterator[CheckResult]:
 def _openai() -> CheckResult:
     key, base = os.environ.get("OPENAI_API_KEY"), os.environ.get("OPENAI_BASE_URL")
     if not key and not base:
-        return CheckResult("models", "openai", State.absent, "OPENAI_API_KEY isn't set")
+        return CheckResult("models", "openai", State.absent, "set OPENAI_API_KEY to use one")
     if not key:
-        return CheckResult("models", "openai", State.broken, f"OPENAI_BASE_URL is {base}, and OPENAI_API_KEY isn't set")
+        return CheckResult("models", "openai", State.broken, f"OPENAI_BASE_URL is {base}, but OPENAI_API_KEY isn't set")
     url = f"{(base or _OPENAI).rstrip('/')}/models"
     return _reached("openai", url, {"Authorization": f"Bearer {key}"})
 
@@ -35,7 +35,7 @@ def _openai() -> CheckResult:
 def _anthropic() -> CheckResult:
     key = os.environ.get("ANTHROPIC_API_KEY")
     if not key:
-        return CheckResult("models", "anthropic", State.absent, "ANTHROPIC_API_KEY isn't set")
+        return CheckResult("models", "anthropic", State.absent, "set ANTHROPIC_API_KEY to use one")
     base = os.environ.get("ANTHROPIC_BASE_URL") or _ANTHROPIC
     headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
     return _reached("anthropic", f"{base.rstrip('/')}/v1/models", headers)
@@ -45,14 +45,14 @@ def _reached(name: str, url: str, headers: dict[str, str]) -> CheckResult:
     import httpx2
 
     try:
-        answer = httpx2.get(url, headers=headers, timeout=PATIENCE)
+        answer = httpx2.get(url, headers=headers, timeout=TIMEOUT)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         return CheckResult("models", name, State.broken, f"{url} can't be reached: {error or type(error).__name__}")
     if answer.status_code in (401, 403):
-        return CheckResult("models", name, State.broken, f"{url} refuses the key: {answer.status_code}")
+        return CheckResult("models", name, State.broken, f"{url} rejects the key: {answer.status_code}")
     if answer.status_code >= 500:
         return CheckResult("models", name, State.broken, f"{url} fails: {answer.status_code}")
-    lists = "and takes the key" if answer.is_success else f"and lists no models ({answer.status_code})"
+    lists = "and accepts the key" if answer.is_success else f"and lists no models ({answer.status_code})"
     return CheckResult("models", name, State.ok, f"{url} answers {lists}")
 
 
@@ -75,7 +75,7 @@ def _prompt(model: str) -> CheckResult:
     from desist.models.openai import OpenAIChat
 
     output = Agent(OpenAIChat(id=model, max_tokens=5), name="doctor").run("Say: ok", timeout=30.0)
-    words = str(output.content or "")[:200]
+    answer = str(output.content or "")[:200]
     if output.status.value == "COMPLETED":
-        return CheckResult("models", model, State.ok, f"it said {words!r}")
-    return CheckResult("models", model, State.broken, f"{output.status.value}: {words}")
+        return CheckResult("models", model, State.ok, f"it answered {answer!r}")
+    return CheckResult("models", model, State.broken, f"{output.status.value}: {answer}")

@@ -1,4 +1,4 @@
-"""What stopping things needs of Python and the system: tried, not looked up in a table of versions."""
+"""Check the features of Python and the system that cancels depend on, by using each of them."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ __all__ = ["machine"]
 
 
 def machine() -> Iterator[CheckResult]:
-    """Look at Python and the system."""
+    """Check Python and the system."""
     from importlib.metadata import version
 
     python = f"desist {version('desist')}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     old = sys.version_info < (3, 11)
     yield CheckResult("machine", "python", State.broken if old else State.ok, python)
-    for name, look, lost in _LOOKS:
+    for name, check, consequence in _CHECKS:
         try:
-            found = look()
+            found = check()
         except Exception as error:
-            yield CheckResult("machine", name, State.weak, f"{lost} ({type(error).__name__}: {error})")
+            yield CheckResult("machine", name, State.weak, f"{consequence} ({type(error).__name__}: {error})")
         else:
             yield CheckResult("machine", name, State.ok, found)
 
 
 def _pidfd() -> str:
     os.close(os.pidfd_open(os.getpid()))
-    return "the end of child processes is seen at once"
+    return "the end of child processes is detected at once"
 
 
 def _check_audit_hook() -> str:
     if not callable(sys.addaudithook):
         raise OSError("no audit hooks")
-    return "what a thread is blocked in can be taken away: sockets, child processes"
+    return "a thread blocked on a socket or a child process can be interrupted"
 
 
 def _raise_in_thread() -> str:
@@ -79,12 +79,12 @@ def _sqlite() -> str:
     return f"SQLite {sqlite3.sqlite_version}"
 
 
-#: Name, what tries it, what is lost without it.
-_LOOKS: tuple[tuple[str, Callable[[], str], str], ...] = (
-    ("pidfd", _pidfd, "the end of child processes is polled for"),
-    ("audit hooks", _check_audit_hook, "threads that wait for a socket or a child process can't be freed"),
-    ("thread interrupts", _raise_in_thread, "a thread in Python code can't be interrupted, and is abandoned"),
-    ("unix datagrams", _datagram, "a cancel from another process is found by polling, within 0.25 s"),
+#: The name of a feature, a function that tries it, and the consequence of its absence.
+_CHECKS: tuple[tuple[str, Callable[[], str], str], ...] = (
+    ("pidfd", _pidfd, "the end of child processes is detected by polling"),
+    ("audit hooks", _check_audit_hook, "a thread blocked on a socket or a child process can't be interrupted"),
+    ("thread interrupts", _raise_in_thread, "a thread in Python code can't be interrupted and is abandoned"),
+    ("unix datagrams", _datagram, "a cancel from another process is detected by polling, within 0.25 s"),
     ("process groups", _groups, "isolation='process' doesn't work"),
     ("sqlite", _sqlite, "SqliteDb doesn't work"),
 )

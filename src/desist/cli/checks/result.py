@@ -1,4 +1,4 @@
-"""One thing that was looked at."""
+"""The result of one check."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ["CheckResult", "State"]
 
 
 class State(str, Enum):
-    """How it is."""
+    """The state of a checked feature or connection."""
 
     ok = "ok"
-    absent = "absent"  #: not installed, not set up: nothing is wrong with that
-    weak = "weak"  #: it works, and something is lost
-    broken = "broken"  #: it is set up, and doesn't work
+    absent = "absent"  #: not installed or not configured, which is no error
+    weak = "weak"  #: usable with a limitation
+    broken = "broken"  #: configured, but not usable
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What was found."""
+    """The result of one check. `words` is the message."""
 
     area: str
     name: str
@@ -29,5 +29,5 @@ class CheckResult:
     words: str
 
     def __post_init__(self) -> None:
-        """Take credentials out of what was found: addresses of the environment have them, and errors repeat those."""
+        """Redact credentials: URLs in the environment may contain them, and errors repeat those URLs."""
         object.__setattr__(self, "words", redact(self.words))

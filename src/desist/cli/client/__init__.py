@@ -1,6 +1,6 @@
-"""Depots: where runs are, as commands see them. A database, or a server; commands don't know which.
+"""Clients of the commands: access to runs in a database or on a server, behind one protocol, `RunClient`.
 
-`open_client` makes one of what was typed. What a depot says is in the shape of the server's `/v1`, as plain values.
+`open_client` makes a client from the options. Clients return plain values with the fields of the server's `/v1` API.
 """
 
 from desist.cli.client.base import CancelOptions, RunClient, RunFilter

@@ -1,4 +1,4 @@
-"""What commands can ask of a depot, and how they say what they mean."""
+"""`RunClient`, the protocol of all clients, and its parameters: a filter of runs and the options of a cancel."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ __all__ = ["CancelOptions", "RunClient", "RunFilter"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFilter:
-    """Which runs are meant. What is None or empty doesn't filter. Runs inside of others are never meant."""
+    """A filter of root runs. A field that is None or empty matches every run."""
 
     statuses: Sequence[str] = ()
     workflow: str | None = None  #: its name or id
     agent: str | None = None
     session_id: str | None = None
     user_id: str | None = None
-    older_than: float | None = None  #: seconds since they began
+    older_than: float | None = None  #: seconds since the start of the run
     limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelOptions:
-    """How to cancel; see `desist.run.cancel.cancel`."""
+    """The options of a cancel; see `desist.run.cancel.cancel`."""
 
     reason: str | None = None
     by: str | None = None
@@ -37,38 +37,40 @@ class CancelOptions:
 
 
 class RunClient(Protocol):
-    """A place where runs are. Its methods wait, and are called from any thread.
+    """Access to runs. All methods block and are thread-safe.
 
-    They raise `NothingFound` for a run that isn't there, `Unreachable` for a server that doesn't answer, and other
-    `DesistError`s for what can't be done.
+    They raise `NothingFound` for an unknown run, `Unreachable` if the server doesn't respond, and other `DesistError`s
+    for requests that fail.
     """
 
-    name: str  #: what it is, for people
+    name: str  #: display name, without credentials
 
     def runs(self, run_filter: RunFilter) -> list[RunInfo]:
-        """Return the runs that are meant, the newest first."""
+        """Return the matching runs, newest first."""
 
     def run(self, run_id: str) -> RunInfo:
         """Return a run with its output."""
 
     def steps(self, run: RunInfo) -> list[str]:
-        """Return the names of the open steps of a live run, the outermost first. To be asked again and again."""
+        """Return the names of the open steps of a live run, the outermost first. Suitable for polling."""
 
     def life(self, run_id: str) -> LiveInfo:
-        """Return what lives of a run now, as far as that can be seen from here."""
+        """Return the live state of a run, as far as it is visible to this client."""
 
-    def cancel(self, run_id: str, how: CancelOptions) -> ReceiptInfo:
-        """Cancel a run, and return the receipt without waiting. For an unknown run its outcome is `unknown`."""
+    def cancel(self, run_id: str, options: CancelOptions) -> ReceiptInfo:
+        """Cancel a run and return the receipt without waiting. For an unknown run the outcome is `unknown`."""
 
     def settled(self, receipt: ReceiptInfo, seconds: float | None) -> ReceiptInfo:
-        """Wait until a cancelled run has settled, for some seconds at most; return the receipt as it is then."""
+        """Wait until a cancelled run has settled, for at most `seconds`; return the receipt as of then."""
 
     def events(self, run_id: str, *, after: int | None, follow: bool) -> Generator[dict[str, Any], None, None]:
-        """Return the events of a run after an index, as dicts with `event_index`: until it has ended, or with
-        `follow=False` those that there are. None is lost or told twice, though a server be lost meanwhile.
+        """Return the events of a run after an index, as dicts with `event_index`.
 
-        Close it when it is left, and not at the end of the program: it may hold what other threads use.
+        Ends with the run, or with `follow=False` after the present events. No event is lost or duplicated, even if the
+        connection to the server is lost.
+
+        Close the generator as soon as it isn't needed: it may hold resources that other threads use.
         """
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release all resources."""

@@ -1,4 +1,4 @@
-"""A database as a depot: its runs, of whichever process."""
+"""`DatabaseClient`: the runs of all processes in a database."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ __all__ = ["DatabaseClient"]
 
 
 class DatabaseClient:
-    """The runs in a database."""
+    """A client of a database."""
 
     def __init__(self, db: BaseDb, name: str) -> None:
         self.db, self.name = db, name
         self._lock = threading.Lock()
-        self._stories: dict[str, RunTree] = {}
+        self._trees: dict[str, RunTree] = {}
 
     def runs(self, run_filter: RunFilter) -> list[RunInfo]:
-        """Return the runs that are meant. A live one is asked for by each status: a store filters by one at a time."""
+        """Return the matching runs. A store filters by one status at a time, so each status is one query."""
         found = {}
         for status in run_filter.statuses or (None,):
             query = RunQuery(
@@ -53,48 +53,48 @@ class DatabaseClient:
         return RunInfo.of_stored(found, whole=True)
 
     def steps(self, run: RunInfo) -> list[str]:
-        """Return what its stored events say."""
+        """Return the open steps, derived from the stored events."""
         return self._run_tree(run.run_id).open_steps()
 
     def life(self, run_id: str) -> LiveInfo:
-        """Return what its stored events say, and what a run waits for that no worker has.
+        """Return the live state derived from the stored events; for a queued run, what it waits for.
 
-        What another process is blocked in can't be seen from here.
+        The calls in which another process is blocked are not visible in the database.
         """
         queued = self.db.queued_runs() if isinstance(self.db, SqlDb) else []
         waits = [run.waits_for for run in queued if run.run_id == run_id]
         return LiveInfo(blocked_in=waits, tokens=self._run_tree(run_id).tokens)
 
     def _run_tree(self, run_id: str) -> RunTree:
-        """Return what was told so far; what was read before isn't read again."""
+        """Return the tree of the events so far. Only new events are read."""
         with self._lock:
-            story = self._stories.setdefault(run_id, RunTree())
-            for event in self._stored_events(run_id, story.last.get("event_index")):
-                story.take({**to_json_value(event), "event_index": event.event_index})
-        return story
+            tree = self._trees.setdefault(run_id, RunTree())
+            for event in self._stored_events(run_id, tree.last.get("event_index")):
+                tree.take({**to_json_value(event), "event_index": event.event_index})
+        return tree
 
-    def cancel(self, run_id: str, how: CancelOptions) -> ReceiptInfo:
-        """Cancel a run of whichever process; the request is durable when this returns."""
+    def cancel(self, run_id: str, options: CancelOptions) -> ReceiptInfo:
+        """Cancel a run of any process. The request is durable when this returns."""
         receipt = self.db.cancel(
             run_id,
-            reason=how.reason,
-            by=how.by,
-            grace=how.grace,
-            force=how.force,
-            scope=how.scope,
-            compensate=how.compensate,
+            reason=options.reason,
+            by=options.by,
+            grace=options.grace,
+            force=options.force,
+            scope=options.scope,
+            compensate=options.compensate,
         )
         return ReceiptInfo.of_request(receipt)
 
     def settled(self, receipt: ReceiptInfo, seconds: float | None) -> ReceiptInfo:
-        """Wait until it has settled."""
+        """Wait until the run has settled."""
         if receipt.asked is None or not receipt:
             return receipt
         receipt.asked.wait(seconds)
         return ReceiptInfo.of_request(receipt.asked)
 
     def events(self, run_id: str, *, after: int | None, follow: bool) -> Generator[dict[str, Any], None, None]:
-        """Return the events of a run, of whichever process."""
+        """Return the events of a run of any process."""
         if self.db.store.load_run(run_id) is None:
             raise NothingFound(f"there is no run {run_id!r} in {self.name}")
         for event in self._followed(run_id, after) if follow else self._stored_events(run_id, after):
@@ -105,7 +105,7 @@ class DatabaseClient:
             yield from reader
 
     def _stored_events(self, run_id: str, after: int | None) -> Iterator[Any]:
-        store: Any = self.db.store  # what `open_database` opens is shared by processes, and has pages
+        store: Any = self.db.store  # a store opened by `open_database` is shared by processes and has pages
         last, more = -1 if after is None else after, True
         while more:
             with store.backend.reading() as tables:
@@ -115,14 +115,14 @@ class DatabaseClient:
             last, more = page.last, page.more
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the database."""
         self.db.close()
 
 
 def _owners(run_filter: RunFilter) -> frozenset[tuple[str, str]] | None:
-    """Return whose runs are meant: a name stands for the id that is made from it, too."""
-    asked = [("workflow", run_filter.workflow), ("agent", run_filter.agent)]
-    named = [(kind, name) for kind, name in asked if name is not None]
-    if not named:
+    """Return the owners that a filter matches. A name also matches the id derived from it."""
+    names = [("workflow", run_filter.workflow), ("agent", run_filter.agent)]
+    owners = [(kind, name) for kind, name in names if name is not None]
+    if not owners:
         return None
-    return frozenset(pair for kind, name in named for pair in ((kind, name), (kind, name.lower().replace(" ", "-"))))
+    return frozenset(pair for kind, name in owners for pair in ((kind, name), (kind, name.lower().replace(" ", "-"))))

@@ -1,4 +1,4 @@
-"""Asking a server: one client, its token, and its problems as our errors. Knows HTTP, not runs."""
+"""`HttpClient`: requests to a desist server, with a token, and problem responses as exceptions."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from desist.models.http.sse import SseParser
 
 __all__ = ["HttpClient", "ServerRefusal"]
 
-#: Seconds to connect, and to wait for an answer; an answer that waits for a run's end has its own.
-CONNECT, PATIENCE = 5.0, 30.0
+#: Seconds to connect, and to wait for a response; a request that waits for the end of a run has its own timeout.
+CONNECT_TIMEOUT, READ_TIMEOUT = 5.0, 30.0
 
 
 class ServerRefusal(DesistError):
-    """The server refuses. `status` is the HTTP status, `problem` what it says."""
+    """The server refused a request. `status` is the HTTP status, `problem` the problem details of the response."""
 
     def __init__(self, message: str, status: int, problem: dict[str, Any]) -> None:
         super().__init__(message)
@@ -29,14 +29,14 @@ class ServerRefusal(DesistError):
 
 
 class HttpClient:
-    """A server.
+    """An HTTP client of a desist server.
 
     Parameters:
-        url: where it is.
-        token: a secret of it; None sends none.
+        url: the base URL of the server.
+        token: the bearer token; None sends none.
 
     Raises:
-        ConfigurationError: the url can't be one.
+        ConfigurationError: the URL is invalid.
     """
 
     def __init__(self, url: str, token: str | None) -> None:
@@ -48,18 +48,18 @@ class HttpClient:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.url = url.rstrip("/")
         self._client = httpx2.Client(
-            base_url=self.url, headers=headers, timeout=httpx2.Timeout(PATIENCE, connect=CONNECT)
+            base_url=self.url, headers=headers, timeout=httpx2.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT)
         )
 
-    def json(self, method: str, path: str, *, read_timeout: float = PATIENCE, **request: Any) -> Any:
-        """Return what the server answers.
+    def json(self, method: str, path: str, *, read_timeout: float = READ_TIMEOUT, **request: Any) -> Any:
+        """Send a request and return the JSON of the response.
 
         Raises:
-            Unreachable: it doesn't.
-            NothingFound: there is no such thing.
-            Refusal: it doesn't do that.
+            Unreachable: the server doesn't respond.
+            NothingFound: the server responds with 404.
+            ServerRefusal: the server responds with another error.
         """
-        timeout = httpx2.Timeout(read_timeout, connect=CONNECT)
+        timeout = httpx2.Timeout(read_timeout, connect=CONNECT_TIMEOUT)
         with self._our_errors():
             answer = self._client.request(method, path, timeout=timeout, **request)
             self._check(answer)
@@ -67,15 +67,15 @@ class HttpClient:
 
     @contextlib.contextmanager
     def stream(self, method: str, path: str, *, silence: float, **request: Any) -> Iterator[Iterator[dict[str, Any]]]:
-        """Give the server-sent events of an answer that goes on, each as the dict that is its data.
+        """Open a stream of server-sent events; yield their data as dicts.
 
         Parameters:
-            silence: seconds without a byte after which the server counts as lost.
+            silence: seconds without a byte after which the connection counts as lost.
 
         Raises:
-            DesistError: when they are read: the data of one isn't a JSON object.
+            DesistError: while reading, if the data of an event isn't a JSON object.
         """
-        timeout = httpx2.Timeout(PATIENCE, connect=CONNECT, read=silence)
+        timeout = httpx2.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT, read=silence)
         with self._our_errors(), self._client.stream(method, path, timeout=timeout, **request) as answer:
             if answer.is_error:
                 answer.read()
@@ -84,7 +84,7 @@ class HttpClient:
 
     def _events(self, answer: httpx2.Response) -> Iterator[dict[str, Any]]:
         parser = SseParser()
-        with self._our_errors():  # where they are read: whoever reads them may want to ask again
+        with self._our_errors():  # errors while reading are converted too: the caller may reconnect
             for received in answer.iter_bytes():
                 yield from map(_decoded, parser.feed(received))
 
@@ -93,25 +93,25 @@ class HttpClient:
             return
         try:
             problem = answer.json()
-            words = str(problem["detail"])
+            detail = str(problem["detail"])
         except (ValueError, KeyError, TypeError):
-            problem, words = {}, answer.reason_phrase
+            problem, detail = {}, answer.reason_phrase
         if answer.status_code == 404:
-            raise NothingFound(f"{self.url}: {words}")
+            raise NothingFound(f"{self.url}: {detail}")
         if answer.status_code in (401, 403):
-            words += " (a token is given in DESIST_TOKEN, or with --token)"
-        raise ServerRefusal(f"{self.url}: {words}", answer.status_code, problem)
+            detail += " (pass a token with --token or DESIST_TOKEN)"
+        raise ServerRefusal(f"{self.url}: {detail}", answer.status_code, problem)
 
     @contextlib.contextmanager
     def _our_errors(self) -> Iterator[None]:
         try:
             yield
         except httpx2.HTTPError as error:
-            words = str(error) or type(error).__name__
-            raise Unreachable(f"{self.url} doesn't answer: {words}") from error
+            detail = str(error) or type(error).__name__
+            raise Unreachable(f"{self.url} doesn't answer: {detail}") from error
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close all connections."""
         self._client.close()
 
 

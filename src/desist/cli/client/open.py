@@ -1,4 +1,4 @@
-"""From what was typed, or stands in the environment, to a depot."""
+"""Open a client or a database from options and environment variables."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _DEFAULT = "desist.db"
 
 
 def open_client(db: str | None, server: str | None, token: str | None) -> RunClient:
-    """Return where the runs are: what was typed, else what DESIST_SERVER or DESIST_DB says, else `desist.db` here.
+    """Return a client for --db or --server, else for DESIST_SERVER or DESIST_DB, else for `desist.db` in this folder.
 
     Raises:
-        ConfigurationError: two places, none, or one that can't be.
+        ConfigurationError: both or neither are set, or the value is invalid.
         StoreError: the database can't be opened.
     """
     if db is not None and server is not None:
@@ -31,7 +31,7 @@ def open_client(db: str | None, server: str | None, token: str | None) -> RunCli
     if db is None and server is None:
         db, server = os.environ.get("DESIST_DB") or None, os.environ.get("DESIST_SERVER") or None
         if db is not None and server is not None:
-            raise ConfigurationError("DESIST_DB and DESIST_SERVER are both set: say --db or --server")
+            raise ConfigurationError("DESIST_DB and DESIST_SERVER are both set: pass --db or --server to choose one")
     if server is not None:
         from desist.cli.client.http import HttpClient
         from desist.cli.client.server import ServerClient
@@ -39,8 +39,8 @@ def open_client(db: str | None, server: str | None, token: str | None) -> RunCli
         return ServerClient(HttpClient(server, token or os.environ.get("DESIST_TOKEN") or None))
     from desist.cli.client.database import DatabaseClient
 
-    place = db or default_database()
-    return DatabaseClient(open_database(place), display_name(place))
+    target = db or default_database()
+    return DatabaseClient(open_database(target), display_name(target))
 
 
 def default_database() -> str:
@@ -52,10 +52,10 @@ def default_database() -> str:
 
 
 def open_database(target: str, *, new: bool = False) -> BaseDb:
-    """Return a database that is there; with `new`, a file is made if there is none.
+    """Return an existing database; with `new`, a missing file is created.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: the database doesn't exist, or `target` is invalid.
         StoreError: it can't be opened.
     """
     if target.startswith(_POSTGRES):
@@ -84,5 +84,5 @@ def _postgres(url: str) -> BaseDb:
 
 
 def display_name(target: str) -> str:
-    """Return a place without its password, for people."""
+    """Return a file or URL for display, without its password."""
     return redact(target)

@@ -1,4 +1,4 @@
-"""What a run has told so far, made of its events: the steps as a tree, the text, the end. Pure."""
+"""`RunTree`: the state of a run derived from its events: a tree of steps, the text, the last event. No I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from desist.run.events.base import content_text
 
 __all__ = ["Node", "RunTree"]
 
-#: Characters of text that are kept: more than any screen shows.
+#: Characters of text that are kept, more than a screen can show.
 KEPT = 20_000
 
 _BEGINS = {"StepStarted", *(f"{kind}ExecutionStarted" for kind in CONTAINERS)}
@@ -34,27 +34,27 @@ class Node:
 
     @property
     def duration(self) -> float | None:
-        """Seconds that it took, or has taken so far."""
+        """Seconds taken, up to now for a running node."""
         if self.seconds is not None or self.began_at is None or self.status != "RUNNING":
             return self.seconds
         return max(0.0, time.time() - self.began_at)
 
 
 class RunTree:
-    """The story of one run; give it every event, in order."""
+    """The state of one run. Pass every event to `take`, in order."""
 
     def __init__(self) -> None:
         self.steps: list[Node] = []
         self.text = ""
-        self.tokens = 0  #: of the model calls that have ended
+        self.tokens = 0  #: used by the model calls that have ended
         self.last: dict[str, Any] = {}  #: the last event
         self._known: dict[str, Node] = {}
-        self._spoke: str | None = None  #: who spoke last
-        self._heard: set[str] = set()
-        self._untold: list[Node] = []  #: the last step that was seen, if nobody tells its end
+        self._last_speaker: str | None = None  #: the key of the step or run that emitted text last
+        self._speakers: set[str] = set()  #: keys of all that have emitted text
+        self._unannounced: list[Node] = []  #: the last step, if it emitted no started event
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """Take one event."""
+        """Apply one event."""
         self.last = dict(event)
         name = str(event.get("event"))
         if event.get("step_name") and str(event.get("step_id")) not in self._known:
@@ -71,17 +71,17 @@ class RunTree:
             self.tokens += int(event.get("total_tokens") or 0)
 
     def open_steps(self) -> list[str]:
-        """Return the names of the steps that run, the outermost first."""
+        """Return the names of the running steps, the outermost first."""
         return [node.name for node in list(self._known.values()) if node.status == "RUNNING"]
 
     def _begin(self, event: Mapping[str, Any], *, announced: bool) -> None:
-        """A step is there. A run without `stream_events` tells neither that it begins nor that it ends."""
-        for node in self._untold:
+        """Add a step. A run without `stream_events` emits neither a started nor a completed event for it."""
+        for node in self._unannounced:
             node.status = "" if node.status == "RUNNING" else node.status
         at = event.get("event_at") or event.get("created_at")
         node = Node(str(event.get("step_name") or "step"), began_at=float(at) if at else None)
         self._known[str(event.get("step_id"))] = node
-        self._untold = [] if announced else [node]
+        self._unannounced = [] if announced else [node]
         above = self._known.get(str(event.get("parent_step_id")))
         (above.inside if above is not None else self.steps).append(node)
 
@@ -109,20 +109,20 @@ class RunTree:
         node.note = "abandoned" if call.get("abandoned") else str(event.get("error") or "")
 
     def _step_output(self, event: Mapping[str, Any]) -> None:
-        """A piece of what a function says; the last one has it all again."""
-        said = event.get("step_output") or {}
+        """Apply a piece of a function's output; the last event repeats the whole output."""
+        output = event.get("step_output") or {}
         node = self._known.get(str(event.get("step_id")))
-        if "step_name" in said and node in self._untold:
-            self._end({**event, "step_response": said}, "StepCompleted")
-        if "step_name" not in said or str(event.get("step_id")) not in self._heard:
-            self._add_text(event, said.get("content"))
+        if "step_name" in output and node in self._unannounced:
+            self._end({**event, "step_response": output}, "StepCompleted")
+        if "step_name" not in output or str(event.get("step_id")) not in self._speakers:
+            self._add_text(event, output.get("content"))
 
     def _add_text(self, event: Mapping[str, Any], content: Any) -> None:
         if content is None:
             return
         key = str(event.get("step_id") or event.get("run_id"))
-        if self._spoke not in (None, key) and self.text:
+        if self._last_speaker not in (None, key) and self.text:
             self.text += "\n\n"
-        self._spoke = key
-        self._heard.add(key)
+        self._last_speaker = key
+        self._speakers.add(key)
         self.text = (self.text + content_text(content))[-KEPT:]

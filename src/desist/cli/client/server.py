@@ -1,4 +1,4 @@
-"""A server as a depot: its runs, over `/v1`."""
+"""`ServerClient`: the runs of a server, over its `/v1` API."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from desist.cli.exit_codes import NothingFound, Unreachable
 
 __all__ = ["ServerClient"]
 
-#: Runs of one page; seconds that one answer may wait for a run's end; without a line, not even a ping.
+#: Runs per page; seconds that one request waits for the end of a run; seconds without a line, not even a ping.
 PAGE, WAIT, SILENCE = 200, 20.0, 60.0
-#: Seconds of silence that say: these were all events so far.
+#: Seconds of silence after which all present events have been received.
 NOTHING_NEW = 0.5
-#: Seconds between two tries to reach a lost server again, at most; and after which it is given up.
-BACK_OFF, PATIENCE = 2.0, 60.0
+#: The longest delay between two attempts to reconnect, and the time after which reconnecting fails, in seconds.
+BACK_OFF, RECONNECT_TIMEOUT = 2.0, 60.0
 
 
 class ServerClient:
-    """The runs of a server."""
+    """A client of a server."""
 
     def __init__(self, http: HttpClient) -> None:
         self.http, self.name = http, http.url
 
     def runs(self, run_filter: RunFilter) -> list[RunInfo]:
-        """Return the runs that are meant, page by page."""
+        """Return the matching runs, read page by page."""
         found: dict[str, RunInfo] = {}
         for status in run_filter.statuses or (None,):
             found.update({run.run_id: run for run in self._pages(run_filter, status)})
@@ -40,7 +40,7 @@ class ServerClient:
     def _pages(self, run_filter: RunFilter, status: str | None) -> Iterator[RunInfo]:
         left, cursor = run_filter.limit, None
         while left is None or left > 0:
-            asked = {
+            fields = {
                 "status": status,
                 "workflow": run_filter.workflow,
                 "agent": run_filter.agent,
@@ -50,7 +50,7 @@ class ServerClient:
                 "limit": PAGE if left is None else min(left, PAGE),
                 "cursor": cursor,
             }
-            params = {name: value for name, value in asked.items() if value is not None}
+            params = {name: value for name, value in fields.items() if value is not None}
             page = self.http.json("GET", "/v1/runs", params=params)
             yield from map(RunInfo.of, page["runs"])
             cursor = page["next"]
@@ -63,22 +63,22 @@ class ServerClient:
         return RunInfo.of(self.http.json("GET", path_of(run_id)))
 
     def steps(self, run: RunInfo) -> list[str]:
-        """Return what the server has said."""
+        """Return the open steps that the server sent with the run."""
         return run.steps
 
     def life(self, run_id: str) -> LiveInfo:
-        """Return what lives of a run there."""
+        """Return the live state of a run on the server."""
         try:
             return LiveInfo.of(self.http.json("GET", path_of(run_id, "/live")))
         except NothingFound:
             return LiveInfo()
 
-    def cancel(self, run_id: str, how: CancelOptions) -> ReceiptInfo:
+    def cancel(self, run_id: str, options: CancelOptions) -> ReceiptInfo:
         """Cancel a run."""
-        return self._request_cancel(run_id, how, 0.0)
+        return self._request_cancel(run_id, options, 0.0)
 
-    def _request_cancel(self, run_id: str, how: CancelOptions, wait: float) -> ReceiptInfo:
-        body = {name: value for name, value in asdict(how).items() if value not in (None, False)}
+    def _request_cancel(self, run_id: str, options: CancelOptions, wait: float) -> ReceiptInfo:
+        body = {name: value for name, value in asdict(options).items() if value not in (None, False)}
         try:
             answer = self.http.json(
                 "POST", path_of(run_id, "/cancel"), json=body, params={"wait": wait}, read_timeout=wait + 30.0
@@ -92,7 +92,7 @@ class ServerClient:
         return ReceiptInfo.of(answer)
 
     def settled(self, receipt: ReceiptInfo, seconds: float | None) -> ReceiptInfo:
-        """Ask for the same cancel again, which changes nothing, and let the server wait."""
+        """Repeat the cancel request, which has no further effect, and let the server wait for the end of the run."""
         end = None if seconds is None else time.monotonic() + seconds
         while receipt and not receipt.is_settled:
             left = WAIT if end is None else min(WAIT, end - time.monotonic())
@@ -103,18 +103,21 @@ class ServerClient:
         return receipt
 
     def events(self, run_id: str, *, after: int | None, follow: bool) -> Generator[dict[str, Any], None, None]:
-        """Return the events of a run. A lost server is tried again, from the last event on: none is lost or doubled."""
-        pause, heard_at, ended = 0.0, time.monotonic(), False
+        """Return the events of a run.
+
+        A lost connection is reopened after the last event, so that no event is lost or duplicated.
+        """
+        pause, received_at, ended = 0.0, time.monotonic(), False
         while not ended:
             try:
                 for event in self._stream(run_id, after, SILENCE if follow else NOTHING_NEW):
-                    after, pause, heard_at = event.get("event_index", after), 0.0, time.monotonic()
+                    after, pause, received_at = event.get("event_index", after), 0.0, time.monotonic()
                     yield event
                 ended = True
             except Unreachable:
                 if not follow:
-                    return  # these were all
-                if time.monotonic() - heard_at > SILENCE + PATIENCE:
+                    return  # all present events were received
+                if time.monotonic() - received_at > SILENCE + RECONNECT_TIMEOUT:
                     raise
                 time.sleep(pause)
                 pause = min(BACK_OFF, pause * 2 or 0.25)
@@ -125,7 +128,7 @@ class ServerClient:
             yield from events
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close all connections."""
         self.http.close()
 
 

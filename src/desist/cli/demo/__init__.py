@@ -1,1 +1,1 @@
-"""`desist demo`."""
+"""The parts of `desist demo`: its workflow, its measurements, its receipt."""

@@ -1,6 +1,6 @@
-"""A model that doesn't know when to stop: whenever the story is over, it is asked for the next chapter.
+"""`ContinuingModel`: a model whose answer doesn't end: when the story ends, the next chapter is requested.
 
-A small model ends a "very long story" after some hundred words, and there would be nothing to cancel. Demo only.
+A small model ends a "very long story" after a few hundred words: too early to be cancelled. For the demo only.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from desist.models.response import ModelResponse
 
 __all__ = ["ContinuingModel"]
 
-#: Characters of what was written that the model is shown again.
+#: Characters of the text so far that are sent with the next request.
 MEMORY = 1500
 
 
 class ContinuingModel(Model):
-    """Goes on where `inner` ends, for at most `chapters` requests, one after the other."""
+    """Continues the answer of `inner`, with at most `chapters` consecutive requests."""
 
     def __init__(self, inner: Model, chapters: int = 200) -> None:
         self._inner, self._chapters = inner, chapters
         self.id, self.name, self.provider = inner.id, inner.name, inner.provider
 
     def check(self) -> None:
-        """Raise what the model itself raises."""
+        """Check the inner model; its exceptions are raised."""
         self._inner.check()
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelResponse, None]:
-        """Answer without an end. Raises what the model itself raises."""
+        """Stream chapter after chapter. Exceptions of the inner model are raised."""
         *before, notes = request.messages
         first = Message("user", f"Write the first chapter of the story. Notes: {notes.content}")
-        asked = replace(request, messages=[*before, first])
+        current = replace(request, messages=[*before, first])
         for _ in range(self._chapters):
-            said = ""
-            answer: Any = self._inner.stream(asked)
+            text = ""
+            answer: Any = self._inner.stream(current)
             async with contextlib.aclosing(answer) as pieces:
                 async for piece in pieces:
                     if piece.content:
-                        said += piece.content
+                        text += piece.content
                         yield ModelResponse(content=piece.content)
             yield ModelResponse(content="\n\n")
-            more = [Message("assistant", said[-MEMORY:] or "..."), Message("user", "Go on with the next chapter.")]
-            asked = replace(request, messages=[*before, first, *more])
+            more = [Message("assistant", text[-MEMORY:] or "..."), Message("user", "Go on with the next chapter.")]
+            current = replace(request, messages=[*before, first, *more])
         yield ModelResponse(finish_reason="length")

@@ -1,4 +1,4 @@
-"""What the demo found out about its own stop: measured, not claimed. `receipt` draws it, `--json` prints it."""
+"""Measure the cancel of the demo. `receipt` renders the result, `--json` prints it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from desist.exceptions import ModelError
 
 __all__ = ["CpuMeter", "DemoCancel", "StopMeasurement", "gather"]
 
-#: Seconds within which the model must be idle after the stop.
-PATIENCE = 5.0
+#: Seconds within which the model must be idle after the cancel.
+IDLE_TIMEOUT = 5.0
 
 
 class DemoCancel:
-    """Asks for the cancel, from the timer's thread or the keyboard's, and keeps the receipt."""
+    """Cancels the run, in the thread of the timer or the keyboard, and keeps the receipt."""
 
     def __init__(self, play: DemoWorkflow, run_id: str) -> None:
         self._play, self._run_id = play, run_id
         self.receipt: CancelReceipt | None = None
-        self.answered: float | None = None  #: seconds that the accepted request took to be decided and answered
+        self.answered: float | None = None  #: seconds from the accepted request to the receipt
 
     def cancel(self, reason: str, by: str) -> None:
-        """Cancel the run. Only the first request counts."""
+        """Cancel the run. Only the first request is measured."""
         begin = time.perf_counter()
         receipt = self._play.workflow.cancel(self._run_id, reason=reason, by=by)
         if receipt.outcome is Outcome.accepted:
@@ -36,15 +36,15 @@ class DemoCancel:
 
 
 class CpuMeter:
-    """The CPU seconds of the local model: while it writes, and in the second after the stop."""
+    """Measures the CPU time of the local model: while it generates, and in the second after the cancel."""
 
     def __init__(self, play: DemoWorkflow) -> None:
         self._play = play
         self._began, self._used_before = time.monotonic(), self._used()
         self._ended, self._used_then = self._began, self._used_before
-        self.before: float | None = None  #: CPU seconds a second
+        self.before: float | None = None  #: CPU seconds per second, while it generates
         self.after: float | None = None
-        self.idle_after: float | None = None  #: seconds until it computed nothing
+        self.idle_after: float | None = None  #: seconds until the model was idle
 
     def _used(self) -> float | None:
         if self._play.server is None:
@@ -55,17 +55,17 @@ class CpuMeter:
             return None
 
     def stopped(self) -> None:
-        """The terminal event is here."""
+        """Record the CPU time at the terminal event."""
         self._ended, self._used_then = time.monotonic(), self._used()
         if self._used_then is not None and self._used_before is not None:
             self.before = (self._used_then - self._used_before) / max(self._ended - self._began, 0.01)
 
     def watch(self) -> None:
-        """Watch the model for one second. Blocks."""
+        """Measure the model for one second. Blocks."""
         if self._play.server is None or self._used_then is None:
             return
         try:
-            self.idle_after = asyncio.run(self._play.server.wait_idle(timeout=PATIENCE))
+            self.idle_after = asyncio.run(self._play.server.wait_idle(timeout=IDLE_TIMEOUT))
         except TimeoutError:
             self.idle_after = None
         time.sleep(max(0.0, self._ended + 1.0 - time.monotonic()))
@@ -75,39 +75,39 @@ class CpuMeter:
 
 @dataclass(kw_only=True)
 class StopMeasurement:
-    """One run of the demo. Times `*_ms` are counted from the request, by the clock of the record."""
+    """The measurements of one run of the demo. Times `*_ms` are relative to the request, by the clock of the record."""
 
     model: str
     scripted: bool
     run_id: str
-    status: str | None  #: as the last event tells it
-    stored_status: str | None  #: as the store has it
+    status: str | None  #: from the terminal event
+    stored_status: str | None  #: from the store
     error: str | None = None
     source: str | None = None
     reason: str | None = None
     by: str | None = None
     requested_at: float | None = None
-    answered_ms: float | None = None  #: cancel() had decided, interrupted and returned; None for Ctrl-C
-    delivered_ms: float | None = None  #: the work was told, and its connections were shut
-    settled_ms: float | None = None  #: all work was gone
-    terminal_event_ms: float | None = None  #: the reader had the last event
+    answered_ms: float | None = None  #: cancel() returned; None for Ctrl-C
+    delivered_ms: float | None = None  #: the calls were interrupted and their connections closed
+    settled_ms: float | None = None  #: all work had stopped
+    terminal_event_ms: float | None = None  #: the reader received the terminal event
     upstream_closed: int = 0
     finished_steps: int = 0
     interrupted_steps: int = 0
     characters: int = 0
-    pieces: int = 0  #: of text that were shown; for the local model nearly the number of tokens
+    pieces: int = 0  #: rendered pieces of text; for the local model about the number of tokens
     abandoned: list[str] = field(default_factory=list)
-    model_stopped: bool | None = None  #: None where it can't be measured: a provider's machine
+    model_stopped: bool | None = None  #: None if it can't be measured, on a provider's machine
     model_idle_ms: float | None = None  #: after the last event, in steps of 20 ms
-    cpu_before: float | None = None  #: CPU seconds a second while it wrote
+    cpu_before: float | None = None  #: CPU seconds per second while it wrote
     cpu_after: float | None = None  #: CPU seconds in the second after the last event
-    ok: bool = False  #: cancelled, stored as such, the model not known to go on, nothing abandoned
+    ok: bool = False  #: cancelled and stored as such, the model not known to continue, nothing abandoned
 
 
 def gather(
     play: DemoWorkflow, terminal: Any, seen_at: float, stop: DemoCancel, meter: CpuMeter, pieces: int
 ) -> StopMeasurement:
-    """Put together what is known after the terminal event, which was seen at `seen_at` (seconds since the epoch)."""
+    """Return all measurements after the terminal event, received at `seen_at` (seconds since the epoch)."""
     stored = play.workflow.get_run(terminal.run_id)
     kept = ResultCounts(
         terminal.content if terminal.is_cancelled else None, getattr(terminal, "step_results", None) or []
@@ -140,11 +140,11 @@ def _add_cancel(facts: StopMeasurement, record: CancelRecord, stop: DemoCancel, 
     facts.source, facts.reason, facts.by = record.source.value, record.reason, record.by
     facts.requested_at = record.requested_at
     facts.answered_ms = _ms(stop.answered)
-    asked = record.requested_at
-    if asked is not None:
-        facts.delivered_ms = _ms(record.delivered_at - asked if record.delivered_at is not None else None)
-        facts.settled_ms = _ms(record.settled_at - asked if record.settled_at is not None else None)
-        facts.terminal_event_ms = _ms(seen_at - asked)
+    requested = record.requested_at
+    if requested is not None:
+        facts.delivered_ms = _ms(record.delivered_at - requested if record.delivered_at is not None else None)
+        facts.settled_ms = _ms(record.settled_at - requested if record.settled_at is not None else None)
+        facts.terminal_event_ms = _ms(seen_at - requested)
     facts.upstream_closed = record.upstream_closed
     facts.abandoned = [f"{item.kind} {item.name}" for item in record.abandoned]
 

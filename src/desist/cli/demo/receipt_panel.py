@@ -1,4 +1,4 @@
-"""The demo's receipt: the facts of a stop, as a panel. Its rows of times are every receipt's of the command line."""
+"""The demo's receipt as a panel. All receipts of the command line use its rows of times."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from desist.console.format import count
 __all__ = ["moment_rows", "receipt"]
 
 _BAR = 20
-#: Milliseconds from which on it is told how long the model went on; it is sampled every 20.
+#: Milliseconds from which the delay of the model's stop is shown; the model is sampled every 20 ms.
 _SLOW_MS = 50.0
-_WHO = {"interrupt": "you, with Ctrl-C", "consumer_closed": "the reader, which left"}
+_WHO = {"interrupt": "you, with Ctrl-C", "consumer_closed": "the reader, which stopped reading"}
 
 
 def receipt(facts: StopMeasurement, encoding: str = "utf-8") -> RenderableType:
-    """Return what is shown at the end: the receipt of a cancelled run, else one line."""
+    """Return the receipt of a cancelled run, otherwise one line about its end."""
     if facts.status == "ERROR":
         return Text(f"error: {facts.error}", style="red")
     if facts.status != "CANCELLED":
@@ -43,7 +43,7 @@ def _cause(facts: StopMeasurement) -> list[Row]:
 def moment_rows(
     decided: float | None, settled: float | None, upstream_closed: int, delivered: float | None = None
 ) -> list[Row]:
-    """Return what happened when after the request. Times are milliseconds; what isn't known is left out."""
+    """Return a row for each known moment after the request. Times are in milliseconds."""
     rows: list[Row] = []
     closed = f", {count(upstream_closed, 'connection')} to the model closed" if upstream_closed else ""
     moments = (
@@ -51,9 +51,9 @@ def moment_rows(
         ("settled", settled, "all work was gone"),
         ("told", delivered, "stored, and the last event read"),
     )
-    for label, at, words in moments:
+    for label, at, text in moments:
         if at is not None:
-            rows.append((label, Text.assemble((f"{_ms(at):>7}", "bold cyan"), "  ", words), ""))
+            rows.append((label, Text.assemble((f"{_ms(at):>7}", "bold cyan"), "  ", text), ""))
     return rows
 
 

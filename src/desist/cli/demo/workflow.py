@@ -1,4 +1,4 @@
-"""What the demo runs: a workflow of two steps that writes a story far longer than anybody waits for."""
+"""The workflow of the demo: two steps that write a story, too long to wait for."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ under the last one. Smoke curled out of the little machine. "Stop," said Ember. 
 
 @dataclass(frozen=True, slots=True)
 class DemoWorkflow:
-    """A workflow to run, and what is known of the model behind it."""
+    """A workflow and its model."""
 
     workflow: Workflow
-    label: str  #: the model, for people
-    server: LocalServer | None = None  #: of the local model: its CPU time can be measured
+    label: str  #: display name of the model
+    server: LocalServer | None = None  #: the server of the local model, whose CPU time can be measured
     script: ScriptedModel | None = None
 
 
 def local_play() -> DemoWorkflow:
-    """Return the story, to be written by the local model; it must be installed."""
+    """Return the workflow with the local model, which must be installed."""
     from desist.models.local import LocalChat
 
     notes = LocalChat(max_tokens=40, temperature=0.3)
@@ -67,10 +67,10 @@ def local_play() -> DemoWorkflow:
 
 
 def openai_play(name: str) -> DemoWorkflow:
-    """Return the story, to be written by an OpenAI-compatible provider's model `name`.
+    """Return the workflow with the model `name` of an OpenAI-compatible provider.
 
     Raises:
-        ConfigurationError: there is no key.
+        ConfigurationError: no API key is set.
     """
     from desist.models.openai import OpenAIChat
 
@@ -80,7 +80,7 @@ def openai_play(name: str) -> DemoWorkflow:
 
 
 def scripted_play(delay: float = 0.03) -> DemoWorkflow:
-    """Return the story as a script, `delay` seconds a word: not a model, for looking at the terminal only."""
+    """Return the workflow with a script instead of a model, `delay` seconds per word: for trying the display only."""
     from desist.testing.scripted import ScriptedModel
 
     chapters = "".join(_SCRIPTED_CHAPTER.format(number=number) for number in range(1, 101))

@@ -1,5 +1,4 @@
-"""A run that a command has started and shows: here (`local_run`) or on a server (`remote_run`), its signals, its view,
-its end.
+"""Runs in the foreground of a command, in this process (`local_run`) or on a server (`remote_run`), and their signals.
 
-Nothing is imported here: a run of this process needs nothing of HTTP.
+This package imports nothing, so that a run in this process doesn't load the HTTP client.
 """

@@ -1,4 +1,4 @@
-"""What a command needs of a run that it has started, wherever that runs."""
+"""`ForegroundRun`: the protocol of a run that a command has started, in this process or on a server."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["ForegroundRun", "SentEvent", "revived"]
 
 @dataclass(frozen=True, slots=True)
 class SentEvent:
-    """One event."""
+    """One event, with the JSON that a server sent, if any."""
 
     event: Any
-    sent: dict[str, Any] | None = None  #: as a server told it
+    sent: dict[str, Any] | None = None  #: the JSON from the server
 
     def plain(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return the event as JSON values."""
         if self.sent is not None:
             return self.sent
         data: dict[str, Any] = to_json_value(self.event)
@@ -30,39 +30,39 @@ class SentEvent:
 
 
 class ForegroundRun(Protocol):
-    """A run that is at work."""
+    """A live run that a command shows."""
 
     run_id: str
     began_at: float  #: seconds of `time.monotonic`
 
     def events(self) -> Generator[SentEvent, None, None]:
-        """Return its events to their end. Closing them before stops the run."""
+        """Return the events up to the terminal event. Closing the generator earlier cancels the run."""
 
     def stop(self, source: Source, text: str, *, force: bool) -> str | None:
-        """Cancel it, from any thread; return why that couldn't be asked for, or None."""
+        """Cancel the run; return None, or the error if the request failed. Thread-safe."""
 
     def doing(self) -> str:
-        """Say, while it is being stopped, what has been done and what it waits for. From any thread."""
+        """Return the progress of a cancel: what was closed, what the run waits for. Thread-safe."""
 
     def output(self) -> dict[str, Any]:
-        """Return what came of it, once it has ended."""
+        """Return the output of the ended run."""
 
     def close(self) -> None:
-        """Let go of what was opened for it."""
+        """Release all resources."""
 
 
 def revived(data: Mapping[str, Any]) -> Any:
-    """Return an event as it was before it was sent: of its own run, not of the run whose stream it came in."""
+    """Return an event from its JSON, with the id of its own run instead of the run whose stream contained it."""
     event = event_from_dict(data)
     event.run_id = data.get("event_run_id") or _inner_run(data) or event.run_id
-    for name in ("step_output", "step_response", "step_results"):  # what only the workflow's floor knows
+    for name in ("step_output", "step_response", "step_results"):  # types that the codec can't import
         if getattr(event, name, None) is not None:
             setattr(event, name, _steps(getattr(event, name)))
     return event
 
 
 def _inner_run(data: Mapping[str, Any]) -> str | None:
-    """Return something that stands for the run of an event of a part: its end isn't the end of the whole."""
+    """Return an id for the inner run of an event, so that its end isn't taken for the end of the whole run."""
     agent = data.get("parent_run_id") or data.get("workflow_run_id") if "agent_id" in data else None
     inside = agent or data.get("parent_step_id")
     return str(data.get("step_id") or inside) if inside else None

@@ -1,4 +1,4 @@
-"""A run of this process."""
+"""`LocalRun`: a foreground run in this process."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["LocalRun"]
 
 
 class LocalRun:
-    """A run of a workflow or agent that was loaded here.
+    """A run of a workflow or agent that this process has loaded.
 
     Parameters:
         component: the workflow or agent.
-        reader: its events.
+        reader: the reader of the run's events.
     """
 
     def __init__(self, component: Any, reader: SyncReader[Any]) -> None:
@@ -31,30 +31,30 @@ class LocalRun:
         self.began_at = time.monotonic()
 
     def events(self) -> Generator[SentEvent, None, None]:
-        """Return its events. Leaving them cancels the run, and waits until that is settled and stored."""
+        """Return the events. Closing the generator cancels the run and waits until its end is stored."""
         with self._reader:
             for event in self._reader:
                 yield SentEvent(event)
 
     def stop(self, source: Source, text: str, *, force: bool) -> str | None:
-        """Cancel it."""
+        """Cancel the run."""
         registry.cancel(self.run_id, CancelReason(source=source, text=text, by="desist"), force=force)
         return None
 
     def doing(self) -> str:
-        """Say what was closed, and what it waits for."""
+        """Return what was closed, and what the run waits for."""
         tree = [run for run in runs() if run.root_run_id == self.run_id]
         root = next((run for run in tree if run.run_id == self.run_id), None)
-        said = []
+        parts = []
         if root is not None and root.cancel is not None and root.cancel.upstream_closed:
-            said.append(f"{count(root.cancel.upstream_closed, 'connection')} closed")
+            parts.append(f"{count(root.cancel.upstream_closed, 'connection')} closed")
         waits = tree[-1].blocked_in[:1] if tree else ()
-        return ", ".join([*said, *(f"waits for {what}" for what in waits)])
+        return ", ".join([*parts, *(f"waits for {call}" for call in waits)])
 
     def output(self) -> dict[str, Any]:
-        """Return its output."""
+        """Return the stored output."""
         stored = self._component.store.load_run(self.run_id)
         return {} if stored is None else dict(to_json_value(stored.output))
 
     def close(self) -> None:
-        """Nothing to do: a database writes what is left when the program ends."""
+        """Do nothing: the database flushes pending writes at the end of the program."""

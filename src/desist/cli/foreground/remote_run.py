@@ -1,4 +1,4 @@
-"""A run on a server. It lives there, and stops when nobody follows it any more: so does a run at a terminal."""
+"""`RemoteRun`: a foreground run on a server. The server cancels the run when its last reader has disconnected."""
 
 from __future__ import annotations
 
@@ -21,33 +21,34 @@ __all__ = ["RemoteRun"]
 
 
 class RemoteRun:
-    """A run that a server has begun.
+    """A run that this command has started on a server.
 
     Parameters:
-        http: the server.
-        path, body: how to ask for the run; the answer is its events.
+        http: the client of the server.
+        path, body: the request that starts the run; the response is the stream of its events.
 
     Raises:
-        Unreachable: the server doesn't answer. If it has begun the run all the same, that stops, as nobody follows it.
-        NothingFound, DesistError: it doesn't begin such a run.
+        Unreachable: the server doesn't respond. If the run has been started nevertheless, the server cancels
+            it, because it has no reader.
+        NothingFound, DesistError: the server refuses to start the run.
     """
 
     def __init__(self, http: HttpClient, path: str, body: dict[str, Any]) -> None:
-        self._http, self._depot = http, ServerClient(http)
-        self._said: dict[str, Any] = {}
+        self._http, self._client = http, ServerClient(http)
+        self._receipt: dict[str, Any] = {}
         self.began_at = time.monotonic()
         self._stack = contextlib.ExitStack()
-        asked = {**body, "stream": True, "on_disconnect": "cancel"}
+        request = {**body, "stream": True, "on_disconnect": "cancel"}
         with contextlib.ExitStack() as stack:
-            self._stream = stack.enter_context(http.stream("POST", path, silence=SILENCE, json=asked))
+            self._stream = stack.enter_context(http.stream("POST", path, silence=SILENCE, json=request))
             self._first = next(self._stream, None)
             if self._first is None:
-                raise DesistError(f"{http.url} began no run")
+                raise DesistError(f"{http.url} returned no events: the run was not started")
             self._stack = stack.pop_all()
         self.run_id = str(self._first["run_id"])
 
     def events(self) -> Generator[SentEvent, None, None]:
-        """Return its events; a lost server is tried again, and no event is lost or told twice."""
+        """Return the events. A lost connection is reopened, and no event is lost or duplicated."""
         with self._stack:
             for data in self._all():
                 yield SentEvent(revived(data), data)
@@ -61,25 +62,25 @@ class RemoteRun:
                 last = data.get("event_index", last)
                 yield data
         except Unreachable:
-            yield from self._depot.events(self.run_id, after=last, follow=True)
+            yield from self._client.events(self.run_id, after=last, follow=True)
 
     def stop(self, source: Source, text: str, *, force: bool) -> str | None:
-        """Ask the server to cancel it."""
+        """Cancel the run on the server."""
         try:
-            receipt = self._depot.cancel(self.run_id, CancelOptions(reason=text, by=login(), force=force))
-            self._said = receipt.plain()
+            receipt = self._client.cancel(self.run_id, CancelOptions(reason=text, by=login(), force=force))
+            self._receipt = receipt.plain()
         except DesistError as error:
             return f"{error}; the run is stopped when nobody has followed it for 5 s"
         return None
 
     def doing(self) -> str:
-        """Say what the receipt says."""
-        closed = self._said.get("upstream_closed")
-        return f"{count(closed, 'connection')} closed" if closed else self._said.get("outcome", "asking the server")
+        """Return what was closed, according to the receipt, or the outcome."""
+        closed = self._receipt.get("upstream_closed")
+        return f"{count(closed, 'connection')} closed" if closed else self._receipt.get("outcome", "asking the server")
 
     def output(self) -> dict[str, Any]:
-        """Return its output."""
-        return self._depot.run(self.run_id).output or {}
+        """Return the output, read from the server."""
+        return self._client.run(self.run_id).output or {}
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,4 +1,4 @@
-"""The end of a run that a command has shown: its steps as a tree, and how it ended."""
+"""Render the result of a foreground run: its steps as a tree, and its end."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["end_of"]
 
 
 def end_of(event: Any, duration: float, console: Console) -> RenderableType:
-    """Return what is shown at the end.
+    """Return the renderable of a run's result.
 
     Parameters:
-        event: the last one of the run.
-        took: seconds.
+        event: the terminal event of the run.
+        duration: seconds that the run took.
     """
     results = getattr(event, "step_results", None)
     parts: list[RenderableType] = []
@@ -43,10 +43,11 @@ def _last(event: Any, counts: ResultCounts, duration: float, encoding: str) -> R
         rows.insert(-1 if rows[-1][0] == "abandoned" else len(rows), ("kept", format_counts(counts), "green"))
         return end_panel(f"cancelled after {seconds(duration)}", rows, "yellow", encoding)
     if event.is_error or not event.is_terminal:
-        words = getattr(event, "error", None) or getattr(event, "content", None) or "no reason was given"
+        message = getattr(event, "error", None) or getattr(event, "content", None) or "no reason was given"
         return Text(
-            f"{sign_of('ERROR', encoding)} failed after {seconds(duration)}: {clean(str(words), encoding)}", style="red"
+            f"{sign_of('ERROR', encoding)} failed after {seconds(duration)}: {clean(str(message), encoding)}",
+            style="red",
         )
     used = format_usage({"metrics": to_json_value(getattr(event, "metrics", None) or {})})
-    words = [f"{sign_of('COMPLETED', encoding)} completed in {seconds(duration)}", *([used] if used else [])]
-    return Text(" · ".join(words), style="green")
+    parts = [f"{sign_of('COMPLETED', encoding)} completed in {seconds(duration)}", *([used] if used else [])]
+    return Text(" · ".join(parts), style="green")

@@ -1,7 +1,7 @@
-"""Signals while a command shows a run: Ctrl-C, SIGTERM, a terminal that is gone.
+"""`Signals`: handle SIGINT, SIGTERM and SIGHUP while a command shows a run.
 
-They must not be raised in the middle of whatever the main thread is at - drawing, or holding the lock that a cancel
-needs. So they are handed to a thread, which asks for the cancel; the main thread reads on to the run's end.
+A signal must not raise in the main thread, which may be drawing or may hold a lock that the cancel needs. The handler
+passes the signal to a thread, which requests the cancel; the main thread continues to read up to the terminal event.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from desist.cli.exit_codes import ExitCode
 __all__ = ["Signals", "code_after"]
 
 _CODES = {signal.SIGINT: ExitCode.interrupted, signal.SIGTERM: ExitCode.terminated, signal.SIGHUP: ExitCode.hung_up}
-#: From this one on, a signal is raised in the main thread: whatever that waits for, somebody wants to leave.
-_ENOUGH = 3
+#: From this signal on, the handler raises in the main thread, so that the user can always leave.
+_RAISE_FROM = 3
 
 
 def code_after(number: int) -> ExitCode:
@@ -29,10 +29,10 @@ def code_after(number: int) -> ExitCode:
 
 
 class Signals:
-    """Takes signals inside its block. Main thread only.
+    """Handles signals inside its block. Main thread only.
 
-    Until `to` was called they are raised: as `KeyboardInterrupt`, or as `SystemExit`. Signals that whoever started the
-    program has it ignore stay ignored.
+    Until `to` is called, a signal raises `KeyboardInterrupt` or `SystemExit`. Signals that were ignored when the
+    program was started stay ignored.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Signals:
         self._thread.start()
         for number in _CODES:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a script's job in the background
-                self._before[number] = signal.signal(number, self._came)
+                self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -59,12 +59,12 @@ class Signals:
         os.close(self._reader)
 
     def to(self, on_signal: Callable[[int, int], object]) -> None:
-        """From now on, call `on_signal(signal, count)` in a thread, with how many have come."""
+        """From now on, call `on_signal(signal, count)` in a thread; `count` is the number of signals so far."""
         self._on_signal = on_signal
 
-    def _came(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
-        if self._on_signal is not None and self._count < _ENOUGH:
+        if self._on_signal is not None and self._count < _RAISE_FROM:
             os.write(self._writer, bytes([number]))
         elif number == signal.SIGINT:
             raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""What commands show of runs: a table of many, a card of one, a receipt. Takes what a depot says; asks nothing."""
+"""Render runs for commands: a table of many, the details of one, a receipt. Pure functions of a client's values."""
 
 from desist.cli.render.console import output_console
 from desist.cli.render.receipts import format_receipt, receipt_panel

@@ -1,4 +1,4 @@
-"""Where commands write: the terminal; or a pipe, as wide as the text is, so that nothing is cut off for a program."""
+"""The consoles of commands. A pipe gets very wide lines, so that no text is truncated for a program."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from desist.console.format import clean
 
 __all__ = ["Paper", "output_console"]
 
-#: Columns of a pipe: of a table, and of everything else.
+#: Columns of a pipe, for a table and for other output.
 WIDE, NARROW = 10_000, 100
 
 
 class Paper(Console):
-    """A console on which text has no power over the terminal, wherever it comes from. Every command writes on one."""
+    """A console that removes control sequences from all text. Every command writes to one."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Return the pieces, the text of each cleaned; what Rich itself does to the terminal isn't text."""
+        """Return the segments with sanitized text. Rich's own control segments pass unchanged."""
         for piece in super().render(renderable, options):
             if piece.control or (piece.text.isascii() and piece.text.isprintable()):
                 yield piece
@@ -28,7 +28,7 @@ class Paper(Console):
 
 
 def output_console(*, stderr: bool = False, wide: bool = False) -> Console:
-    """Return a console; `wide` for a table."""
+    """Return a console; with `wide`, for a table."""
     console = Paper(stderr=stderr, highlight=False)
     if console.is_terminal:
         return console

@@ -1,4 +1,4 @@
-"""An event as a few words."""
+"""Format an event as one line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def style_of_event(name: str) -> str:
 
 
 def format_event(event: dict[str, Any]) -> str:
-    """Return where it happened, and what was said."""
+    """Return the source of an event and its content."""
     tool = event.get("tool") or {}
     cancel = event.get("cancel") or {}
     content = event.get("content")

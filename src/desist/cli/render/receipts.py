@@ -1,4 +1,4 @@
-"""A receipt of a cancel: as a panel, in the words of the demo's, and as one line."""
+"""Render a cancel receipt: as a panel like the demo's, and as one line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TITLES = {
 
 
 def receipt_panel(receipt: ReceiptInfo, encoding: str = "utf-8") -> RenderableType:
-    """Return what became of one request."""
+    """Return the panel of a receipt; one line if the cancel was not accepted."""
     if not receipt:
         return Text(f"{receipt.run_id}  {format_receipt(receipt)}", style="yellow")
     title, style = _TITLES[receipt.outcome]
@@ -32,12 +32,12 @@ def receipt_panel(receipt: ReceiptInfo, encoding: str = "utf-8") -> RenderableTy
         title = "accepted: it is being cancelled"
     rows: list[Row] = [("run", receipt.run_id, "bold"), *cancel_record_rows(receipt.plain())]
     if not receipt.is_settled:
-        rows.append(("now", "CANCELLING: whatever it still does, it ends CANCELLED; --wait waits for that", "yellow"))
+        rows.append(("now", "CANCELLING: it ends CANCELLED; --wait waits for the end", "yellow"))
     return end_panel(title, rows, style, encoding)
 
 
 def cancel_record_rows(record: dict[str, Any]) -> list[Row]:
-    """Return who, why, how fast, what was cleaned up, what was abandoned: of a receipt or a run's cancel record."""
+    """Return the rows of a receipt or a cancel record: requester, reason, times, cleanup, abandoned calls."""
     rows: list[Row] = []
     if record.get("source"):
         who = format_requester(Source(record["source"]), record.get("by"))
@@ -48,10 +48,10 @@ def cancel_record_rows(record: dict[str, Any]) -> list[Row]:
     moments = {name: _after(began, record.get(f"{name}_at")) for name in ("delivered", "settled")}
     rows += moment_rows(moments["delivered"], moments["settled"], record.get("upstream_closed") or 0)
     for hook in record.get("cleanup") or ():
-        words = f"{one_line(hook['name'])}: {hook['status']}" + (
+        text = f"{one_line(hook['name'])}: {hook['status']}" + (
             f" ({one_line(hook['error'])})" if hook.get("error") else ""
         )
-        rows.append((hook["kind"], words, "" if hook["status"] == "done" else "red"))
+        rows.append((hook["kind"], text, "" if hook["status"] == "done" else "red"))
     if record.get("settled_at") is not None:
         rows += _abandoned(record.get("abandoned") or [])
     return rows
@@ -69,13 +69,13 @@ def _abandoned(items: list[dict[str, Any]]) -> list[Row]:
 
 
 def format_receipt(receipt: ReceiptInfo) -> str:
-    """Return one line."""
+    """Return a receipt as one line."""
     if receipt.outcome == "unknown":
-        kept = "; one that starts with this id within a minute is cancelled" if receipt.asked is not None else ""
-        return f"there is no such run{kept}"
+        pending = "; one that starts with this id within a minute is cancelled" if receipt.asked is not None else ""
+        return f"there is no such run{pending}"
     if receipt.outcome == "finished":
         return f"too late: it had ended {receipt.status}"
-    words = {"accepted": "accepted", "already_cancelling": "was being cancelled already"}
-    said = words.get(receipt.outcome, "was cancelled already")
-    given_up = f", {count(len(receipt.abandoned), 'thing')} abandoned" if receipt.abandoned else ""
-    return f"{said}: {receipt.status}{given_up}"
+    texts = {"accepted": "accepted", "already_cancelling": "was being cancelled already"}
+    text = texts.get(receipt.outcome, "was cancelled already")
+    abandoned = f",  {count(len(receipt.abandoned), 'thing')} abandoned" if receipt.abandoned else ""
+    return f"{text}: {receipt.status}{abandoned}"

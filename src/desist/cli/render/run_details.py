@@ -1,4 +1,4 @@
-"""One run, whole: how it stands, how it was stopped, its steps as a tree, what it used, what it said."""
+"""Render the details of one run: status, cancel record, tree of steps, usage, text."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from desist.run.events.base import content_text
 
 __all__ = ["card", "format_usage", "step_tree"]
 
-#: Characters of its text that are shown.
+#: The most characters of a run's text that are shown.
 SHOWN = 2000
 
 
 def card(run: RunInfo, life: LiveInfo, console: Console) -> RenderableType:
-    """Return what is known of a run."""
+    """Return the details of a run."""
     parts: list[RenderableType] = [_head(run, console), _facts(run, life)]
     output = run.output or {}
     if run.cancel is not None:
@@ -36,9 +36,9 @@ def card(run: RunInfo, life: LiveInfo, console: Console) -> RenderableType:
     if output.get("error"):
         parts.append(Text(f"error: {clean(str(output['error']))}", style="red"))
     if output.get("store_error"):
-        words = clean(str(output["store_error"]))
-        known = "can't be read" in words
-        parts.append(Text(words if known else f"its end may not be stored: {words}", style="bold red"))
+        message = clean(str(output["store_error"]))
+        unreadable = "can't be read" in message
+        parts.append(Text(message if unreadable else f"its end may not be stored: {message}", style="bold red"))
     if output.get("step_results") or output.get("tools"):
         parts += [Text(""), step_tree(output, console.encoding, live=run.is_live)]
     text = content_text(output.get("content"))
@@ -55,8 +55,8 @@ def _facts(run: RunInfo, life: LiveInfo) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
-    for label, words in _rows(run, life):
-        grid.add_row(label, Text(clean(words)))
+    for label, value in _rows(run, life):
+        grid.add_row(label, Text(clean(value)))
     return grid
 
 
@@ -76,8 +76,8 @@ def _rows(run: RunInfo, life: LiveInfo) -> Iterator[tuple[str, str]]:
     yield "began", f"{began}, {ago(run.age)}"
     if run.duration is not None and not run.is_live:
         yield "took", seconds(run.duration)
-    for place in life.blocked_in:
-        yield "waits for", one_line(place)
+    for call in life.blocked_in:
+        yield "waits for", one_line(call)
     for one in life.left:
         yield "abandoned", f"{one['kind']} {one_line(one['name'])!r} still runs, in {one_line(one.get('where') or '?')}"
     used = format_usage(run.output or {})
@@ -86,7 +86,7 @@ def _rows(run: RunInfo, life: LiveInfo) -> Iterator[tuple[str, str]]:
 
 
 def format_usage(output: dict[str, Any]) -> str:
-    """Return tokens and calls, over all steps; of a run that lives, of the steps that have finished."""
+    """Return the tokens and calls of all steps; for a live run, of the finished steps."""
     metrics = output.get("metrics") or {}
     used = [metrics, *(step.get("metrics") or {} for step in (metrics.get("steps") or {}).values())]
     if not metrics:
@@ -106,15 +106,15 @@ def _step_metrics(steps: Iterable[Any]) -> Iterator[dict[str, Any]]:
 
 
 def step_tree(output: dict[str, Any], encoding: str = "utf-8", *, live: bool = False) -> Tree:
-    """Return the steps, each with its sign; of an agent, its tool calls. `live`: what isn't finished goes on."""
+    """Return the steps of a workflow, or the tool calls of an agent. With `live`, unfinished steps count as running."""
     tree = Tree(Text("steps" if output.get("step_results") else "tool calls", style="dim"), guide_style="dim")
     _add(tree, output.get("step_results") or (), encoding, live)
     for call in output.get("tools") or ():
-        given = ", ".join(
+        arguments = ", ".join(
             f"{name}={one_line(repr(value), 30)}" for name, value in (call.get("tool_args") or {}).items()
         )
         status = "CANCELLED" if call.get("cancelled") else "ERROR" if call.get("tool_call_error") else "COMPLETED"
-        tree.add(_line(f"{call.get('tool_name')}({given})", status, call.get("duration"), "", encoding))
+        tree.add(_line(f"{call.get('tool_name')}({arguments})", status, call.get("duration"), "", encoding))
     return tree
 
 
@@ -140,12 +140,12 @@ def _status(step: dict[str, Any], live: bool) -> str:
 
 
 def _line(name: str, status: str, duration: float | None, more: str, encoding: str) -> Text:
-    said = [one_line(name, 80), *([seconds(duration)] if duration is not None else []), *([more] if more else [])]
-    return Text.assemble((f"{sign_of(status, encoding)} ", style_of(status)), " · ".join(said))
+    parts = [one_line(name, 80), *([seconds(duration)] if duration is not None else []), *([more] if more else [])]
+    return Text.assemble((f"{sign_of(status, encoding)} ", style_of(status)), " · ".join(parts))
 
 
 def _text(text: str, encoding: str) -> list[RenderableType]:
     shown = Padding(Text(clean(text[:SHOWN], encoding)), (0, 0, 0, 2))
     if len(text) <= SHOWN:
         return [shown]
-    return [shown, Text(f"  … {count(len(text), 'character')} in all: --json has them", style="dim")]
+    return [shown, Text(f"  … {count(len(text), 'character')} in all: use --json to see them", style="dim")]

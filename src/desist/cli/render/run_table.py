@@ -1,4 +1,4 @@
-"""Many runs, one a line."""
+"""Render many runs as a table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["ago", "format_reason", "run_table"]
 
 
 def run_table(runs: Sequence[RunInfo], console: Console) -> Table:
-    """Return the table."""
+    """Return a table with one line per run."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("RUN", "STATUS", "WHAT", "BEGAN"):
         table.add_column(name, no_wrap=True)
@@ -31,7 +31,7 @@ def run_table(runs: Sequence[RunInfo], console: Console) -> Table:
 
 
 def format_reason(run: RunInfo) -> Text:
-    """Return who stopped a run, and why."""
+    """Return the requester of a cancel and the reason."""
     record = run.cancel or {}
     parts = [record.get("by") or record.get("source"), record.get("reason")]
     return Text(one_line(": ".join(str(part) for part in parts if part), 80))

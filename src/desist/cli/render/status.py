@@ -1,4 +1,4 @@
-"""A status as a shape and a word: told apart without colour, too."""
+"""Render a status as a symbol and a word, so that it can be recognized without colour."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from rich.text import Text
 
 __all__ = ["sign_of", "status_text", "style_of"]
 
-#: Sign, its ASCII form, style.
-_LOOKS = {
+#: Symbol, its ASCII form, style.
+_STYLES = {
     "PENDING": ("○", "o", "dim"),
     "RUNNING": ("●", "*", "cyan"),
     "PAUSED": ("⏸", "=", "magenta"),
@@ -19,16 +19,16 @@ _LOOKS = {
 
 
 def sign_of(status: str, encoding: str = "utf-8") -> str:
-    """Return the sign of a status."""
-    sign, plain, _ = _LOOKS.get(status, ("·", "-", ""))
+    """Return the symbol of a status."""
+    sign, plain, _ = _STYLES.get(status, ("·", "-", ""))
     return sign if encoding.lower().startswith("utf") else plain
 
 
 def style_of(status: str) -> str:
     """Return the style of a status."""
-    return _LOOKS.get(status, ("", "", ""))[2]
+    return _STYLES.get(status, ("", "", ""))[2]
 
 
 def status_text(status: str, encoding: str = "utf-8") -> Text:
-    """Return sign and word."""
+    """Return the symbol and the word of a status."""
     return Text(f"{sign_of(status, encoding)} {status}", style=style_of(status))

@@ -1,1 +1,1 @@
-"""Keys, broken pipes and recordings of a terminal."""
+"""Key presses, broken pipes and recordings of a terminal."""

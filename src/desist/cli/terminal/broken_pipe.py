@@ -1,4 +1,4 @@
-"""A reader of our output that has left, noticed at once, not at the next line: `desist events --follow | head -1`."""
+"""Detect at once that the reader of stdout has gone, not at the next write: `desist events --follow | head -1`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["exit_on_broken_pipe", "watch_reader"]
 
 
 @contextlib.contextmanager
-def watch_reader(left: Callable[[], object]) -> Iterator[None]:
-    """Inside the block, call `left()` once, in a thread, when nobody can read what we write any more."""
+def watch_reader(on_closed: Callable[[], object]) -> Iterator[None]:
+    """Inside the block, call `on_closed()` once, in a thread, when the reader of stdout has gone."""
     fd = _pipe()
     if fd is None:
         yield
         return
     ended, end = os.pipe()
-    watcher = threading.Thread(target=_watch, args=(fd, ended, left), name="desist-reader", daemon=True)
+    watcher = threading.Thread(target=_watch, args=(fd, ended, on_closed), name="desist-reader", daemon=True)
     watcher.start()
     try:
         yield
@@ -44,20 +44,20 @@ def _pipe() -> int | None:
     return fd if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else None
 
 
-def _watch(fd: int, ended: int, left: Callable[[], object]) -> None:
+def _watch(fd: int, ended: int, on_closed: Callable[[], object]) -> None:
     poll = select.poll()
-    poll.register(fd, 0)  # errors and hang-ups are told unasked
+    poll.register(fd, 0)  # errors and hang-ups are always reported
     poll.register(ended, select.POLLIN)
     ready = dict(poll.poll())
     if ended not in ready:
-        left()
+        on_closed()
 
 
 @contextlib.contextmanager
 def exit_on_broken_pipe() -> Iterator[None]:
-    """Inside the block, end the program when the reader has left: exit code 1, as for a pipe that is written to.
+    """Inside the block, exit with code 1 when the reader of stdout has gone, as a write to the pipe would.
 
-    Main thread only. It isn't raised as an error of I/O: whatever reads a socket just then would try again.
+    Main thread only. Raises SystemExit instead of an OSError, after which a client that reads a socket would reconnect.
     """
     main = threading.get_ident()
     before = signal.signal(signal.SIGUSR1, _leave)

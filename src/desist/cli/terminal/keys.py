@@ -1,6 +1,6 @@
-"""Key presses, while something else runs. Knows terminals, not runs.
+"""Read key presses in a thread, while the main thread works.
 
-Ctrl-C stays Ctrl-C. The terminal is put back as it was when the block ends, however it ends.
+Ctrl-C still sends SIGINT. The terminal's settings are restored at the end of the block, also after an exception.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ except ImportError:  # not a POSIX system: no keys there
 
 __all__ = ["each_key", "keys_of", "watch_keys"]
 
-#: One key: a sequence that a special key sends, or a character.
+#: One key: the escape sequence of a special key, or a character.
 _KEY = re.compile(r"\x1b(?:\[[0-9;]*[A-Za-z~]|O[A-Za-z])|[\s\S]")
 _NAMES = {
     **dict.fromkeys(("\x1b[A", "\x1bOA"), "up"),
@@ -36,17 +36,17 @@ _NAMES = {
 
 @contextlib.contextmanager
 def watch_keys(pressed: Callable[[], object]) -> Iterator[bool]:
-    """Call `pressed()` once, from a thread, when a key is pressed; the block gets whether keys are watched at all.
+    """Call `pressed()` once, in a thread, when a key is pressed; yield whether keys are watched.
 
-    They are if standard input is a terminal and this program is in its foreground. What was typed before counts for
-    nothing, and what is typed later doesn't reach the shell.
+    Keys are watched if stdin is a terminal and this program is in its foreground. Earlier input is discarded, and input
+    inside the block doesn't reach the shell.
     """
-    told = False
+    called = False
 
     def once(key: str) -> None:
-        nonlocal told
-        if not told:
-            told = True
+        nonlocal called
+        if not called:
+            called = True
             pressed()
 
     with each_key(once) as watched:
@@ -55,7 +55,7 @@ def watch_keys(pressed: Callable[[], object]) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def each_key(pressed: Callable[[str], object]) -> Iterator[bool]:
-    """Do the same for every key: call `pressed(key)` with a character, or a name such as "up", "enter", "escape"."""
+    """Like `watch_keys`, for every key: call `pressed(key)` with a character or a name such as "up" or "escape"."""
     terminal = _terminal()
     if terminal is None:
         yield False
@@ -76,7 +76,7 @@ def each_key(pressed: Callable[[str], object]) -> Iterator[bool]:
 
 
 def keys_of(typed: str) -> list[str]:
-    """Return the keys behind what a terminal sent in one piece."""
+    """Return the keys in a piece of terminal input."""
     return [_NAMES.get(piece, piece) for piece in _KEY.findall(typed)]
 
 
@@ -97,7 +97,7 @@ def _watch(terminal: int, ended: int, pressed: Callable[[str], object]) -> None:
             return
         try:
             typed = os.read(terminal, 64)
-        except OSError:  # the terminal is gone
+        except OSError:  # the terminal was closed
             return
         if not typed:
             return

@@ -1,4 +1,4 @@
-"""A picture of a terminal: the first and last lines of what was shown, as SVG without anything from the network."""
+"""Record a terminal as an SVG image: its first and last lines, without resources from the network."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ WIDTH, FIRST, LAST = 96, 3, 38  #: columns, lines kept of the beginning, lines k
 
 
 class Recording:
-    """Records what a terminal would show.
+    """Records the output of a terminal.
 
     Raises:
-        ConfigurationError: the file can't be written there.
+        ConfigurationError: the file can't be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,7 +39,7 @@ class Recording:
         )
 
     def view(self, run_id: str, input: str) -> RunView:
-        """Return a view that is recorded: finished lines only."""
+        """Return a view that writes to the recording, finished lines only."""
 
         def screen(status: Callable[[], RenderableType | None]) -> Screen:
             return LiveScreen(self.console, markdown=True, status=status, moving=False)
@@ -47,9 +47,9 @@ class Recording:
         return RunView(self.console, run_id, input=input, show_end=False, screen=screen)
 
     def save(self, command: str) -> None:
-        """Write the picture, with `command` as what was typed."""
+        """Write the image, with `command` after the prompt."""
         lines = self._shown.getvalue().rstrip("\n").split("\n")
-        if len(lines) > FIRST + LAST + 5:  # fewer are not worth a gap
+        if len(lines) > FIRST + LAST + 5:  # a few more lines are kept: omitting them saves nothing
             lines = [*lines[:FIRST], "", "\x1b[2m  ⋮\x1b[0m", "", *lines[-LAST:]]
         drawn = Console(file=io.StringIO(), record=True, width=WIDTH, force_terminal=True, _environ={})
         drawn.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
@@ -62,11 +62,11 @@ class Recording:
 
 
 def svg_of(drawn: Console) -> str:
-    """Return what a console has recorded, as a picture."""
+    """Return the recording of a console as SVG."""
     return drawn.export_svg(title="desist", theme=MONOKAI, code_format=_format(), unique_id="desist")
 
 
 def _format() -> Any:
-    """Return rich's picture without its fonts, which would be fetched from the network."""
+    """Return Rich's SVG template without its fonts, which would be fetched from the network."""
     bare = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     return bare.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace")

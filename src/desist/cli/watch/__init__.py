@@ -1,6 +1,4 @@
-"""Watching runs: many or one, on a screen with keys or as lines. Asks a depot again and again; changes nothing but
-by `x`.
-"""
+"""`desist watch`: show many runs or one, on a screen with keys or as lines. Only the `x` key cancels."""
 
 from desist.cli.watch.app import watch_screen
 from desist.cli.watch.plain import watch_lines

@@ -1,4 +1,4 @@
-"""The `x` key: asks for stops beside the drawing, and knows what was answered. A request is never dropped."""
+"""The `x` key: `Canceller` requests cancels in threads and keeps the answers. A request is never dropped."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from desist.exceptions import DesistError
 
 __all__ = ["Canceller"]
 
-#: Seconds to wait for answers when the watching ends.
-PATIENCE = 35.0
+#: Seconds to wait for pending answers at the end.
+FINISH_TIMEOUT = 35.0
 
 
 class Canceller:
-    """Stops runs.
+    """Cancels runs.
 
     Parameters:
-        depot: where they are.
-        told: called when there is something new to say, in a thread.
+        client: the client of the runs.
+        on_message: called in a thread when the message has changed.
     """
 
     def __init__(self, client: RunClient, on_message: Callable[[], object]) -> None:
@@ -30,12 +30,12 @@ class Canceller:
         self._lock = threading.Lock()
         self._threads: dict[str, threading.Thread] = {}
         self._accepted: set[str] = set()
-        self.words, self.failed = "", False  #: what to say of the last one
-        self.said: dict[str, str] = {}  #: of each run, the last answer
-        self._pending: str | None = None  #: the run that the words are of, until its end was seen
+        self.message, self.failed = "", False  #: the message about the last request
+        self.answers: dict[str, str] = {}  #: the last answer by run id
+        self._pending: str | None = None  #: the run of the message, until its end was seen
 
     def press(self, run: RunInfo) -> None:
-        """Stop a run; one that is being stopped is left no more time."""
+        """Cancel a run; a run that is cancelling is forced."""
         with self._lock:
             if run.run_id in self._threads:
                 return
@@ -44,7 +44,7 @@ class Canceller:
                 self._pending = None
                 return
             force = run.run_id in self._accepted or run.status == "CANCELLING"
-            self.words, self.failed = f"{run.run_id[:8]}: asking to {'force it' if force else 'stop'} ...", False
+            self.message, self.failed = f"{run.run_id[:8]}: asking to {'force it' if force else 'stop'} ...", False
             thread = threading.Thread(target=self._cancel, args=(run.run_id, force), name="desist-stop", daemon=True)
             self._threads[run.run_id] = thread
         thread.start()
@@ -55,34 +55,36 @@ class Canceller:
             receipt: ReceiptInfo = self._client.cancel(
                 run_id, CancelOptions(by=login(), reason="stopped in desist watch", force=force)
             )
-            words = format_receipt(receipt)
+            text = format_receipt(receipt)
             if receipt and not receipt.is_settled:
-                words += "; no time is left for cleanup" if force else "; x again leaves no time for cleanup"
+                text += "; no time is left for cleanup" if force else "; x again leaves no time for cleanup"
         except DesistError as error:
-            words, failed = f"NOT stopped: {error}", True
+            text, failed = f"NOT stopped: {error}", True
         with self._lock:
             del self._threads[run_id]
             if not failed:
                 self._accepted.add(run_id)
-            self._set_message(run_id, words, failed=failed)
+            self._set_message(run_id, text, failed=failed)
         self._on_message()
 
     def _set_message(self, run_id: str, text: str, *, failed: bool) -> None:
-        self.words, self.failed = f"{run_id[:8]}: {text}", failed
-        self.said[run_id] = text
+        self.message, self.failed = f"{run_id[:8]}: {text}", failed
+        self.answers[run_id] = text
         self._pending = None if failed else run_id
 
     def seen(self, run: RunInfo) -> None:
-        """A run was looked at: if it is the one that was stopped last, and its end is there, say that."""
-        settled, asked = (run.cancel or {}).get("settled_at"), (run.cancel or {}).get("requested_at")
+        """Handle a new state of a run. If it is the run cancelled last and has settled, show that."""
+        settled, requested = (run.cancel or {}).get("settled_at"), (run.cancel or {}).get("requested_at")
         with self._lock:
-            if run.run_id == self._pending and not run.is_live and settled is not None and asked is not None:
+            if run.run_id == self._pending and not run.is_live and settled is not None and requested is not None:
                 self._set_message(
-                    run.run_id, f"{run.status}, settled after {milliseconds(max(0.0, settled - asked))}", failed=False
+                    run.run_id,
+                    f"{run.status}, settled after {milliseconds(max(0.0, settled - requested))}",
+                    failed=False,
                 )
                 self._pending = None
 
     def finish(self) -> None:
-        """Wait for the answers that are still to come."""
+        """Wait for pending answers."""
         for thread in list(self._threads.values()):
-            thread.join(PATIENCE)
+            thread.join(FINISH_TIMEOUT)

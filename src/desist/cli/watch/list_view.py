@@ -1,4 +1,4 @@
-"""How many runs look: a table, cut to the lines that there are."""
+"""Render many runs as a table that fits the screen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["render_list"]
 
 
 def render_list(console: Console, runs: Sequence[RunInfo], selected: int, height: int, *, stale: bool) -> Table:
-    """Return the table of the runs around the selected one; its header and `height` lines."""
+    """Return a table of the runs around the selected one: a header and `height` lines."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=True)
     wide = console.width >= 100
     table.add_column("  RUN", no_wrap=True)
@@ -29,17 +29,17 @@ def render_list(console: Console, runs: Sequence[RunInfo], selected: int, height
     if wide:
         table.add_column("WHY", no_wrap=True, overflow="ellipsis", ratio=2, style="dim")
     first = min(max(0, selected - height + 1), max(0, len(runs) - height))
-    for place, run in enumerate(runs[first : first + height], first):
+    for index, run in enumerate(runs[first : first + height], first):
         status = status_text(run.status, console.encoding)
         cells = [
-            Text(("▸ " if place == selected else "  ") + run.run_id[:8]),
-            Text(status.plain) if place == selected else status,
+            Text(("▸ " if index == selected else "  ") + run.run_id[:8]),
+            Text(status.plain) if index == selected else status,
             Text(one_line(run.what, 60)),
             Text(" › ".join(one_line(step, 40) for step in run.steps)),
             Text(age_of(run)),
             *([format_reason(run)] if wide else []),
         ]
-        table.add_row(*cells, style="bold reverse" if place == selected else "dim" if stale or not run.is_live else "")
+        table.add_row(*cells, style="bold reverse" if index == selected else "dim" if stale or not run.is_live else "")
     for _ in range(height - len(runs)):
         table.add_row("")
     return table

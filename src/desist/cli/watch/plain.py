@@ -1,4 +1,4 @@
-"""Watching without a terminal: a line for every change."""
+"""`desist watch` without a terminal: one line per change."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ __all__ = ["watch_lines"]
 def watch_lines(
     client: RunClient, run_id: str | None, on_change: Callable[[RunInfo], object], lost: Callable[[str], object]
 ) -> str:
-    """Tell each change of a status, of all runs for ever, or of one run until it has ended; return its last status.
+    """Report each change of a status: of all runs, without end, or of one run until it has ended.
+
+    Returns the final status of the run.
 
     Parameters:
-        tell: is given each run when it was first seen, and whenever its status or its steps are others.
-        lost: is given words when the depot is lost.
+        on_change: called with each new run, and with each run whose status or steps have changed.
+        lost: called with a message when the server doesn't respond.
     """
     known: dict[str, tuple[str, tuple[str, ...]]] = {}
     gone = False

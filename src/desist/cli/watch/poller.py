@@ -1,6 +1,6 @@
-"""Asks a depot what there is, beside the drawing: threads that look, keep what they saw, and are never in the way.
+"""Poll a client in a thread (`Poller`) and follow one run in a thread (`Listener`), so that the drawing never waits.
 
-A depot that is lost keeps its last look, and says since when it is lost; it is asked again until it is there.
+If a server doesn't respond, the last snapshot is kept, with the time of the loss, and polling continues.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from desist.exceptions import DesistError
 
 __all__ = ["Listener", "Poller", "Snapshot"]
 
-EVERY = 0.5  #: seconds between two looks
-NEWEST = 50  #: runs that are shown, beside those that live
-CLOSELY = 30  #: live runs whose steps are looked for
-SLOW = 3.0  #: seconds without an answer after which the depot counts as lost
-_STOP = 1.0  #: seconds to wait for a look when it ends
+EVERY = 0.5  #: seconds between two polls
+NEWEST = 50  #: runs that are shown, besides the live ones
+CLOSELY = 30  #: live runs whose steps are requested
+SLOW = 3.0  #: seconds without an answer after which the server counts as lost
+_STOP = 1.0  #: seconds to wait for a running poll at the end
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What was seen."""
+    """The result of one poll."""
 
     runs: tuple[RunInfo, ...] = ()
-    chosen: RunInfo | None = None  #: the run that is looked at closely, with its output
-    life: LiveInfo = field(default_factory=LiveInfo)  #: of that one
-    gone: str | None = None  #: why that one can't be looked at
-    lost: str | None = None  #: why nothing can be seen at the moment
+    chosen: RunInfo | None = None  #: the selected run, with its output
+    life: LiveInfo = field(default_factory=LiveInfo)  #: the live state of the selected run
+    gone: str | None = None  #: why the selected run can't be read
+    lost: str | None = None  #: why polling fails at the moment
     lost_at: float | None = None  #: since when, in seconds of `time.monotonic`
 
 
 class Poller:
-    """Looks every half second, or when it is told to.
+    """Polls every half second, or on request.
 
     Parameters:
-        depot: where.
-        many: whether to look at the list, too.
-        seen: called after each look, in its thread.
+        client: the client to poll.
+        many: whether to poll the list of runs, too.
+        seen: called after each poll, in the thread of the poller.
     """
 
     def __init__(self, client: RunClient, *, many: bool, seen: Callable[[], object]) -> None:
@@ -51,67 +51,67 @@ class Poller:
         self._wake = threading.Event()
         self._ended = False
         self._chosen: str | None = None
-        self._asked_at: float | None = None  #: when the look that is being taken began; seconds of `time.monotonic`
-        self._look = Snapshot()
-        self._thread = threading.Thread(target=self._work, name="desist-lookout", daemon=True)
+        self._poll_started_at: float | None = None  #: the start of the running poll; seconds of `time.monotonic`
+        self._snapshot = Snapshot()
+        self._thread = threading.Thread(target=self._work, name="desist-poller", daemon=True)
         self._thread.start()
 
     @property
     def snapshot(self) -> Snapshot:
-        """What was seen last. A depot that doesn't answer for long counts as lost, too."""
-        asked_at = self._asked_at
-        if self._look.lost is None and asked_at is not None and time.monotonic() - asked_at > SLOW:
-            return replace(self._look, lost=f"{self._client.name} doesn't answer", lost_at=asked_at)
-        return self._look
+        """The last snapshot. A server that doesn't answer for `SLOW` seconds counts as lost."""
+        started_at = self._poll_started_at
+        if self._snapshot.lost is None and started_at is not None and time.monotonic() - started_at > SLOW:
+            return replace(self._snapshot, lost=f"{self._client.name} doesn't answer", lost_at=started_at)
+        return self._snapshot
 
     def stop(self) -> None:
-        """End; a look that waits for a server is left behind."""
+        """Stop polling. A poll that waits for a server is abandoned after a second."""
         self._ended = True
         self._wake.set()
         self._thread.join(_STOP)
 
     def choose(self, run_id: str | None) -> None:
-        """Look at this run closely, from now on."""
+        """Select the run whose details are polled."""
         if run_id != self._chosen:
             self._chosen = run_id
             self._wake.set()
 
     def again(self) -> None:
-        """Look at once."""
+        """Poll at once."""
         self._wake.set()
 
     def _work(self) -> None:
         while not self._ended:
             self._wake.clear()
-            self._asked_at = time.monotonic()
+            self._poll_started_at = time.monotonic()
             try:
-                self._look = self._looked()
+                self._snapshot = self._poll()
             except Exception:
-                if self._ended:  # the depot was closed meanwhile
+                if self._ended:  # the client was closed meanwhile
                     return
                 raise
-            self._asked_at = None
+            self._poll_started_at = None
             self._seen()
             self._wake.wait(EVERY)
 
-    def _looked(self) -> Snapshot:
-        before = self._look
+    def _poll(self) -> Snapshot:
+        before = self._snapshot
         try:
             return Snapshot(self._all() if self._many else (), *self._fetch_details())
         except DesistError as error:
-            since = before.lost_at if before.lost_at is not None else self._asked_at
+            since = before.lost_at if before.lost_at is not None else self._poll_started_at
             return replace(before, lost=str(error), lost_at=since)
 
     def _all(self) -> tuple[RunInfo, ...]:
-        """Return what lives, and the newest of the rest."""
+        """Return the live runs and the newest of the others."""
         newest = self._client.runs(RunFilter(limit=NEWEST))
         known = {run.run_id for run in newest}
         older = self._client.runs(RunFilter(statuses=LIVE)) if len(newest) == NEWEST else []
         runs = [*newest, *(run for run in older if run.run_id not in known)]
         runs.sort(key=lambda run: (not run.is_live, -run.created_at))
         return tuple(
-            replace(run, steps=self._client.steps(run)) if place < CLOSELY and run.is_live else run
-            for place, run in enumerate(runs)
+            replace(run, steps=self._client.steps(run)) if index < CLOSELY and run.is_live else run
+            for index, run in enumerate(runs)
         )
 
     def _fetch_details(self) -> tuple[RunInfo | None, LiveInfo, str | None]:
@@ -127,30 +127,30 @@ class Poller:
 
 
 class Listener:
-    """Follows one run in a thread until its end, or until it is stopped, and tells its events to `story`.
+    """Follows one run in a thread until its end, or until `stop()`, and applies its events to `tree`.
 
     Parameters:
-        heard: called after each event, in its thread.
+        on_event: called after each event, in the thread of the listener.
     """
 
-    def __init__(self, client: RunClient, run_id: str, heard: Callable[[], object]) -> None:
-        self._client, self._run_id, self._heard = client, run_id, heard
-        self._unwanted = False
-        self.story = RunTree()
+    def __init__(self, client: RunClient, run_id: str, on_event: Callable[[], object]) -> None:
+        self._client, self._run_id, self._on_event = client, run_id, on_event
+        self._stopped = False
+        self.tree = RunTree()
         threading.Thread(target=self._work, name="desist-listener", daemon=True).start()
 
     def stop(self) -> None:
-        """It isn't wanted any more: it ends with the next event, or with the process."""
-        self._unwanted = True
+        """Stop following: the thread ends with the next event, or with the process."""
+        self._stopped = True
 
     def _work(self) -> None:
         try:
             with contextlib.closing(self._client.events(self._run_id, after=None, follow=True)) as events:
                 for event in events:
-                    if self._unwanted:
+                    if self._stopped:
                         return
-                    self.story.take(event)
-                    self._heard()
+                    self.tree.take(event)
+                    self._on_event()
         except Exception as error:
-            if not self._unwanted and not isinstance(error, DesistError):  # else the lookout says what is wrong
+            if not self._stopped and not isinstance(error, DesistError):  # the poller reports a DesistError
                 raise

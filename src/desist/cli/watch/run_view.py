@@ -1,4 +1,4 @@
-"""How one run looks: what is known of it, its steps, the end of its text. Beneath the list, or on the whole screen."""
+"""Render one run of `desist watch`: facts, steps, the end of its text; below the list or on the whole screen."""
 
 from __future__ import annotations
 
@@ -23,34 +23,36 @@ __all__ = ["heading", "padded", "run_lines", "whole_span"]
 
 
 def run_lines(
-    run: RunInfo, life: LiveInfo, story: RunTree | None, console: Console, height: int, right: Text
+    run: RunInfo, life: LiveInfo, tree: RunTree | None, console: Console, height: int, right: Text
 ) -> list[RenderableType]:
     """Return `height` lines about a run.
 
     Parameters:
-        story: its steps and its text; without it, the steps that run are a line.
-        right: what stands at the right end of the first line.
+        tree: its steps and its text; if None, the running steps are shown on one line.
+        right: the right end of the first line.
     """
     name = Text.assemble((one_line(run.what, 60), "bold"), "  ", status_text(run.status, console.encoding))
     name.append(f"  {age_of(run)}", style="dim")
     lines: list[RenderableType] = [heading(name, right)]
     lines += [_fact("asked", run.asked)] if run.asked else []
-    lines += [_fact("at", " › ".join(run.steps))] if run.steps and story is None else []
-    lines += _facts(run, life, story.tokens if story is not None else 0)
-    said = content_text((run.output or {}).get("content"))
-    if story is None:
-        lines += [_fact("said", "…" + said[-150:] if len(said) > 150 else said)] if said else []
+    lines += [_fact("at", " › ".join(run.steps))] if run.steps and tree is None else []
+    lines += _facts(run, life, tree.tokens if tree is not None else 0)
+    text_so_far = content_text((run.output or {}).get("content"))
+    if tree is None:
+        lines += (
+            [_fact("said", "…" + text_so_far[-150:] if len(text_so_far) > 150 else text_so_far)] if text_so_far else []
+        )
     else:
         lines.append(Rule(style="dim"))
-        room = max(0, height - len(lines) - 1)
-        steps = list(_steps(story.steps, console.encoding))[-max(3, room // 2) :]
-        text = Text(clean((story.text or said)[-4000:], console.encoding)).wrap(console, console.width - 2)
-        lines += [*steps, Text(""), *list(text)[-max(1, room - len(steps)) :]]
+        free = max(0, height - len(lines) - 1)
+        steps = list(_steps(tree.steps, console.encoding))[-max(3, free // 2) :]
+        text = Text(clean((tree.text or text_so_far)[-4000:], console.encoding)).wrap(console, console.width - 2)
+        lines += [*steps, Text(""), *list(text)[-max(1, free - len(steps)) :]]
     return padded(lines, height)
 
 
 def heading(left: Text, right: Text) -> Table:
-    """Return one line with a left and a right end."""
+    """Return one line with left-aligned and right-aligned text."""
     grid = Table.grid(expand=True)
     grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     grid.add_column(no_wrap=True, justify="right")
@@ -64,12 +66,12 @@ def padded(lines: Sequence[RenderableType], height: int) -> list[RenderableType]
 
 
 def age_of(run: RunInfo) -> str:
-    """Return how long it has lived, or has taken."""
+    """Return the age of a live run, or the duration of an ended one."""
     return whole_span(run.age) if run.is_live else seconds(run.duration) if run.duration is not None else ""
 
 
 def whole_span(value: float) -> str:
-    """Return a span that doesn't flicker: whole seconds, minutes, hours."""
+    """Return a duration in whole seconds, minutes or hours, so that the display doesn't flicker."""
     if value < 60:
         return f"{value:.0f} s"
     if value < 3600:
@@ -78,47 +80,47 @@ def whole_span(value: float) -> str:
 
 
 def _facts(run: RunInfo, life: LiveInfo, tokens: int) -> Iterator[RenderableType]:
-    """Yield what it used, what it waits for, how it is stopped, what was given up: a line each."""
+    """Yield a line each for usage, blocking calls, the cancel and abandoned calls."""
     tokens = max(life.tokens, tokens)
     if used := format_usage(run.output or {}) or (count(tokens, "token") if tokens else ""):
         yield _fact("used", used)
-    for place in life.blocked_in[:3]:
-        yield _fact("waits for", place)
+    for call in life.blocked_in[:3]:
+        yield _fact("waits for", call)
     if run.cancel is not None:
-        yield _fact("stopped", _stop_words(run.cancel, life), style_of("CANCELLED"))
+        yield _fact("stopped", _cancel_text(run.cancel, life), style_of("CANCELLED"))
     for one in life.left:
         since = f", still alive {whole_span(time.time() - one['since'])}" if one.get("since") else ""
-        words = f"{one['kind']} {one['name']!r} in {one.get('line') or one.get('where') or '?'}{since}"
-        yield _fact("abandoned", words, "bold red")
-    given_up = (run.cancel or {}).get("abandoned")
-    if given_up and not life.left:
-        yield _fact("abandoned", ", ".join(f"{one['kind']} {one['name']!r}" for one in given_up), "bold red")
+        text = f"{one['kind']} {one['name']!r} in {one.get('line') or one.get('where') or '?'}{since}"
+        yield _fact("abandoned", text, "bold red")
+    abandoned = (run.cancel or {}).get("abandoned")
+    if abandoned and not life.left:
+        yield _fact("abandoned", ", ".join(f"{one['kind']} {one['name']!r}" for one in abandoned), "bold red")
 
 
-def _stop_words(record: dict[str, Any], life: LiveInfo) -> str:
-    """Return how far a stop is: requested, connections closed, settled."""
+def _cancel_text(record: dict[str, Any], life: LiveInfo) -> str:
+    """Return the progress of a cancel: requested, connections closed, settled."""
     began, settled = record.get("requested_at") or 0.0, record.get("settled_at")
     who = record.get("by") if record.get("by") not in (None, "desist") else record.get("source")
-    words = [f"by {who}" + (f": {record['reason']}" if record.get("reason") else "")]
+    parts = [f"by {who}" + (f": {record['reason']}" if record.get("reason") else "")]
     if record.get("upstream_closed"):
-        words.append(f"{count(record['upstream_closed'], 'connection')} closed")
+        parts.append(f"{count(record['upstream_closed'], 'connection')} closed")
     if settled is not None:
-        words.append(f"settled after {milliseconds(max(0.0, settled - began))}")
+        parts.append(f"settled after {milliseconds(max(0.0, settled - began))}")
     else:
-        words.append(f"requested {seconds(max(0.0, time.time() - began))} ago")
-        words += [f"{seconds(life.grace_left)} of grace left"] if life.grace_left else []
-    return ", ".join(words)
+        parts.append(f"requested {seconds(max(0.0, time.time() - began))} ago")
+        parts += [f"{seconds(life.grace_left)} of grace left"] if life.grace_left else []
+    return ", ".join(parts)
 
 
-def _fact(label: str, words: str, style: str = "") -> Text:
+def _fact(label: str, value: str, style: str = "") -> Text:
     line = Text(no_wrap=True, overflow="ellipsis")
     line.append(f"  {label:<11}", style="dim")
-    line.append(one_line(words, 300), style=style)
+    line.append(one_line(value, 300), style=style)
     return line
 
 
 def _steps(steps: Iterable[Node], encoding: str, depth: int = 1) -> Iterator[RenderableType]:
-    """Yield a line for each step, those inside it beneath it."""
+    """Yield a line for each step, followed by its inner steps."""
     for node in list(steps):
         line = Text("  " * depth, no_wrap=True, overflow="ellipsis")
         line.append(f"{sign_of(node.status, encoding)} ", style=style_of(node.status))

@@ -1,1 +1,1 @@
-"""A model provider on loopback that follows a script."""
+"""A scripted model provider on loopback."""

@@ -1,7 +1,7 @@
-"""What the loopback provider can speak: one `ProviderApi` for each API, found by the path of a request.
+"""The APIs of the loopback provider: one `ProviderApi` for each, looked up by the path of a request.
 
-Called by `desist.testing.provider.connection` and `desist.testing.provider.reply_player`. A api knows the JSON; it
-knows no sockets.
+Called by `desist.testing.provider.connection` and `desist.testing.provider.reply_player`. An API defines the JSON; the
+sockets belong to the connection.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["APIS", "ProviderApi", "ResponseEncoder", "api_of"]
 
 
 class ResponseEncoder(Protocol):
-    """The JSON around the tokens of one answer."""
+    """Encodes one answer as JSON."""
 
     def first(self) -> bytes:
         """Return the events that open the answer."""
@@ -40,7 +40,7 @@ class ProviderApi:
     path: str  #: after "/v1"
     encoder: Callable[[int, Mapping[str, Any], Reply], ResponseEncoder]
     error_body: Callable[[int, str], bytes]  #: of a status and a message
-    check: Callable[[Mapping[str, Any]], None]  #: raises AssertionError for a request that the API wouldn't take
+    check: Callable[[Mapping[str, Any]], None]  #: raises AssertionError for a request that the API would refuse
 
 
 APIS = (
@@ -66,5 +66,5 @@ APIS = (
 
 
 def api_of(path: str) -> ProviderApi | None:
-    """Return the api that is spoken at a path, None where there is none."""
+    """Return the API at a path; None if there is none."""
     return next((api for api in APIS if path.endswith(api.path)), None)

@@ -1,4 +1,4 @@
-"""The JSON of a chat completion, and of an error as OpenAI shapes it. Called by `desist.testing.provider.api`."""
+"""Encode a chat completion, and an error in OpenAI's format. Called by `desist.testing.provider.api`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ DONE = b"data: [DONE]\n\n"
 
 
 def error_body(status: int, message: str) -> bytes:
-    """Return the JSON body of an error, as OpenAI shapes it."""
+    """Return the JSON body of an error, in OpenAI's format."""
     kind = "rate_limit_exceeded" if status == 429 else "server_error" if status >= 500 else "invalid_request_error"
     return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": None}}).encode()
 
 
 class ChatEncoder:
-    """The JSON around the tokens of one answer."""
+    """Encodes one answer as a chat completion."""
 
     def __init__(self, index: int, request: Mapping[str, Any], reply: Reply) -> None:
         self._reply = reply
@@ -28,7 +28,7 @@ class ChatEncoder:
         head = json.dumps({**self._base, "object": "chat.completion.chunk"})[:-1]
         self._before = f'data: {head}, "choices": [{{"index": 0, "delta": '.encode()
         options = request.get("stream_options") or {}
-        self._usage_asked = reply.usage is not None or bool(options.get("include_usage"))
+        self._sends_usage = reply.usage is not None or bool(options.get("include_usage"))
         self._prompt_words = sum(len(str(m.get("content") or "").split()) for m in request.get("messages") or ())
 
     def first(self) -> bytes:
@@ -46,15 +46,15 @@ class ChatEncoder:
                 yield self._event(json.dumps({"tool_calls": [delta]}).encode())
 
     def last(self) -> Iterator[bytes]:
-        """Yield the events that end the answer: the finish reason, the usage if wanted, and the end mark."""
+        """Yield the events that end the answer: the finish reason, the usage if requested, and the end marker."""
         yield self._event(b"{}", json.dumps(self._reply.reason()).encode())
-        if self._usage_asked:
+        if self._sends_usage:
             chunk = {**self._base, "object": "chat.completion.chunk", "choices": [], "usage": self.usage()}
             yield b"data: %b\n\n" % json.dumps(chunk).encode()
         yield DONE
 
     def usage(self) -> dict[str, Any]:
-        """Return the reply's usage, or a count of words in and tokens out."""
+        """Return the reply's usage; by default the number of words of the prompt and of tokens of the answer."""
         if self._reply.usage is not None:
             return dict(self._reply.usage)
         prompt, tokens = self._prompt_words, self._reply.count()

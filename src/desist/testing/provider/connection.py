@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection of the loopback provider.
 
-asyncio calls it; `ProviderServer` chooses the replies. Answers are sent one at a time. The end of the connection is
-noticed at once, even while an answer waits.
+asyncio calls the connection; `ProviderServer` chooses the replies. Answers are sent one at a time. The end of the
+connection is detected at once, even while an answer waits.
 """
 
 from __future__ import annotations
@@ -68,22 +68,22 @@ class Connection(asyncio.Protocol):
         self._read()
 
     def eof_received(self) -> bool:
-        """The client has closed its side. Returning False closes the transport."""
+        """Handle the end of the client's side. Returning False closes the transport."""
         self._left()
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The connection has ended, by either side."""
+        """Handle the end of the connection, by either side."""
         self._left()
         self._log.closed()
         self._server.on_closed(self)
 
     def pause_writing(self) -> None:
-        """The socket's send buffer is full."""
+        """Make `drain` wait: the socket's send buffer is full."""
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        """The socket's send buffer has space again."""
+        """Wake `drain`: the socket's send buffer has space again."""
         self._writable.set()
 
     # -- called by ReplyPlayer
@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
         try:
             self._head = http11.parse_head(raw)
         except ValueError:
-            self._refuse(400, "this is not an HTTP request")
+            self._refuse(400, "the request line is not valid HTTP")
             self.drop()
             return False
         if "transfer-encoding" in self._head.headers:
@@ -165,8 +165,8 @@ class Connection(asyncio.Protocol):
         self.write(http11.response_head(status, "application/json", len(body)) + body)
 
     def _start(self, head: http11.Head, body: Any, api: ProviderApi) -> None:
-        seen = {"received_at": time.monotonic(), "connection": self.number, "path": head.path}
-        exchange = self._log.request(body, head.headers, **seen)
+        fields = {"received_at": time.monotonic(), "connection": self.number, "path": head.path}
+        exchange = self._log.request(body, head.headers, **fields)
         self._exchanges.append(exchange)
         try:
             api.check(body)
@@ -200,18 +200,18 @@ class Connection(asyncio.Protocol):
         self.gone = True
         self._writable.set()
         by = "provider" if self._dropped else "client"
-        seen: dict[str, Any] = {"closed_at": time.monotonic(), "closed_by": by}
+        fields: dict[str, Any] = {"closed_at": time.monotonic(), "closed_by": by}
         for exchange in self._exchanges:
             if exchange is self._exchanges[-1] and self._answer is not None:
-                self._cut_off(exchange, self._answer, seen)
+                self._cut_off(exchange, self._answer, fields)
             else:
-                self._log.update(exchange, **seen)
+                self._log.update(exchange, **fields)
 
-    def _cut_off(self, exchange: Exchange, answer: ReplyPlayer, seen: dict[str, Any]) -> None:
+    def _cut_off(self, exchange: Exchange, answer: ReplyPlayer, fields: dict[str, Any]) -> None:
         if answer.reply.ignore_disconnect and not self._dropped:
-            self._log.update(exchange, **seen)
+            self._log.update(exchange, **fields)
             return
         assert self._task is not None
         self._task.cancel()
         saved = max(0, answer.reply.count() - exchange.tokens_sent)
-        self._log.update(exchange, **seen, tokens_unsent_saved=0 if self._dropped else saved, over=True)
+        self._log.update(exchange, **fields, tokens_unsent_saved=0 if self._dropped else saved, over=True)

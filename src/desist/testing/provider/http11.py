@@ -1,4 +1,4 @@
-"""The bytes of HTTP/1.1 as the loopback provider speaks it: heads, chunks, server-sent events.
+"""Parse and encode HTTP/1.1 for the loopback provider: heads, chunks, server-sent events.
 
 Pure functions, called by `desist.testing.provider.connection`, `desist.testing.provider.reply_player` and the APIs.
 """
@@ -23,7 +23,7 @@ class Head:
 
 
 def parse_head(raw: bytes) -> Head:
-    """Read a request's head, without its empty last line. Raises ValueError if it isn't one."""
+    """Parse a request's head, without its empty last line. Raises ValueError if the head is invalid."""
     first, *lines = raw.decode("latin-1").split("\r\n")
     method, path, _version = first.split(" ")
     pairs = (line.partition(":") for line in lines)
@@ -31,7 +31,7 @@ def parse_head(raw: bytes) -> Head:
 
 
 def response_head(status: int, kind: str, length: int | None, extra: Mapping[str, str] | None = None) -> bytes:
-    """Return the head of a response; `length` None says that the body comes in chunks."""
+    """Return the head of a response. If `length` is None, the body is sent in chunks."""
     phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Made Up"
     size = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
     lines = [f"HTTP/1.1 {status} {phrase}", f"content-type: {kind}", size]
@@ -45,5 +45,5 @@ def chunked(data: bytes) -> bytes:
 
 
 def named_event(kind: str, fields: Mapping[str, Any]) -> bytes:
-    """Return a server-sent event that says its type twice, in its name and in its data."""
+    """Return a server-sent event with its type in both the event name and the data."""
     return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()

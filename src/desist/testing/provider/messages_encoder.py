@@ -1,4 +1,4 @@
-"""The JSON of an answer of the Messages API. Called by `desist.testing.provider.api`."""
+"""Encode an answer of the Messages API. Called by `desist.testing.provider.api`."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _SIGNATURE = "signed by the loopback"
 
 
 def error_body(status: int, message: str) -> bytes:
-    """Return the JSON body of an error, as Anthropic shapes it."""
+    """Return the JSON body of an error, in Anthropic's format."""
     usual = "api_error" if status >= 500 else "invalid_request_error"
     kind = "overloaded_error" if status == 529 else _ERRORS.get(status, usual)
     return json.dumps({"type": "error", "error": {"type": kind, "message": message}}).encode()
 
 
 class MessagesEncoder:
-    """The events around the tokens of one answer."""
+    """Encodes one answer as a message."""
 
     def __init__(self, index: int, request: Mapping[str, Any], reply: Reply) -> None:
         self._reply = reply
         base = {"id": f"msg_{index}", "type": "message", "role": "assistant", "model": request.get("model", "")}
         self._base: dict[str, Any] = {**base, "stop_sequence": None}
-        said = [request.get("system")] + [message.get("content") for message in request.get("messages") or ()]
-        self._prompt_words = sum(map(_count_words, said))
+        contents = [request.get("system")] + [message.get("content") for message in request.get("messages") or ()]
+        self._prompt_words = sum(map(_count_words, contents))
         self._blocks = 0
 
     def first(self) -> bytes:
@@ -45,7 +45,7 @@ class MessagesEncoder:
         return named_event("message_start", {"message": message}) + named_event("ping", {})
 
     def events(self) -> Iterator[bytes]:
-        """Yield the events of each token; those that open and close a block come with its first and last one."""
+        """Yield the events of each token; a block's start and stop events come with its first and last token."""
         reply = self._reply
         if reply.reasoning:
             yield from self._block({"type": "thinking", "thinking": "", "signature": ""}, self._thoughts())
@@ -55,7 +55,7 @@ class MessagesEncoder:
             yield from self._block({**_call_block(index, call), "input": {}}, self._arguments(call))
 
     def last(self) -> Iterator[bytes]:
-        """Yield the events that end the answer: the stop reason with the usage, and the end mark."""
+        """Yield the events that end the answer: the stop reason with the usage, and the end marker."""
         usage = {"output_tokens": self._usage()["output_tokens"]}
         delta = {"stop_reason": self._reason(), "stop_sequence": None}
         yield named_event("message_delta", {"delta": delta, "usage": usage})

@@ -1,7 +1,7 @@
 """`LoopbackProvider`: a provider on 127.0.0.1 for tests and measurements, over real sockets.
 
-Runs on a loop of its own in a daemon thread; with `process=True` in an interpreter of its own, so that what it does
-costs the measured program nothing. Standard library only; knows nothing of runs or agents.
+The provider runs on its own loop in a daemon thread; with `process=True` in a child process, so that its work doesn't
+slow the measured program. Standard library only; the provider has no notion of runs or agents.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ TlsFiles = tuple[str | os.PathLike[str], str | os.PathLike[str]]
 
 
 class LoopbackProvider:
-    """A provider that answers as told and records what it saw. Use it as a context manager.
+    """A scripted provider that records every request. Use the provider as a context manager.
 
-    It speaks chat completions, the Responses API and the Messages API, at `/v1/chat/completions`, `/v1/responses` and
-    `/v1/messages`. What none of the real ones would take, it refuses with a 400 that says what is wrong.
+    The provider implements chat completions, the Responses API and the Messages API, at `/v1/chat/completions`,
+    `/v1/responses` and `/v1/messages`. A request that the real API would refuse gets a 400 with the reason.
 
     Args:
-        default: the answer when nothing is queued.
-        models: the answer by the request's model name, when nothing is queued for that model.
+        default: the reply if none is queued.
+        models: replies by model name, if none is queued for that model.
         choose: called with each `Exchange` on the provider's loop; returns a `Reply`, or None for the usual choice.
-            It must be quick. Not with `process=True`.
+            The function must not block. Not with `process=True`.
         process: run in a child process. Its counts reach this process at the first token, at the end, and every
-            5 ms in between; it ends with this process. Times are comparable: one CLOCK_MONOTONIC.
+            5 ms in between. The child ends with this process. Both use CLOCK_MONOTONIC, so times are comparable.
         tls: paths of the certificate and the key.
-        port: 0 picks a free one.
+        port: the port to listen on; 0 selects a free one.
 
     Raises:
-        ConfigurationError: `choose` with `process=True`.
+        ConfigurationError: `choose` is combined with `process=True`.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class LoopbackProvider:
         port: int = 0,
     ) -> None:
         if process and choose is not None:
-            raise ConfigurationError("LoopbackProvider: choose= can't be sent to another process: leave process= out")
+            raise ConfigurationError("LoopbackProvider: choose= can't be sent to another process: omit process=True")
         files = None if tls is None else (os.fspath(tls[0]), os.fspath(tls[1]))
         self._log = ExchangeLog(lambda index, verb: self._send("control", index=index, verb=verb))
         self._tls = files
@@ -71,55 +71,55 @@ class LoopbackProvider:
         self.stop()
 
     def start(self) -> None:
-        """Listen. The context manager does it. Raises OSError if the port is taken."""
+        """Start to listen. The context manager calls this. Raises OSError if the port is in use."""
         if self._port is not None:
-            raise ConfigurationError("LoopbackProvider: it has been started already; make a new one")
+            raise ConfigurationError("LoopbackProvider: already started; create a new one")
         self._port = self._host.start(self._wanted_port, self._tls)
         self.set_default(self._default)
         for model, reply in self._models.items():
             self.set_default(reply, model=model)
 
     def stop(self) -> None:
-        """Close every connection and stop. May be called again."""
+        """Close every connection and stop. A second call has no effect."""
         self._host.stop()
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """The port that the provider listens on."""
         if self._port is None:
             raise ConfigurationError("LoopbackProvider: not started; use `with LoopbackProvider() as provider:`")
         return self._port
 
     @property
     def base_url(self) -> str:
-        """The URL to give to a client, with "/v1"."""
+        """The base URL for a client, with "/v1"."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/v1"
 
     def enqueue(self, *replies: Reply, model: str | None = None) -> None:
-        """Answer the next requests with these, in order; those of `model` only, if it is named."""
+        """Queue replies for the next requests, in order; with `model`, for requests of that model only."""
         self._send("enqueue", replies=replies, model=model)
 
     def set_default(self, reply: Reply, *, model: str | None = None) -> None:
-        """Answer with this when nothing is queued; `model`'s requests only, if it is named."""
+        """Set the reply if none is queued; with `model`, for requests of that model only."""
         self._send("set_default", reply=reply, model=model)
 
     @property
     def exchanges(self) -> list[Exchange]:
-        """The requests so far, in order of arrival."""
+        """The exchanges so far, in order of arrival."""
         return list(self._log.exchanges)
 
     @property
     def connections(self) -> int:
-        """How many connections were made to it."""
+        """The number of connections so far."""
         return self._log.connections
 
     @property
     def open_connections(self) -> int:
-        """How many of them are open."""
+        """The number of open connections."""
         return self._log.open_connections
 
     def wait_request(self, n: int = 1, timeout: float = 10.0) -> Exchange:
-        """Wait until the `n`-th request, from 1, has arrived; return it. Raises TimeoutError."""
+        """Wait until the `n`-th request, from 1, has arrived; return its exchange. Raises TimeoutError."""
         log = self._log
         log.wait(lambda: len(log.exchanges) >= n, timeout, f"{len(log.exchanges)} requests, not {n}")
         return log.exchanges[n - 1]
@@ -127,10 +127,10 @@ class LoopbackProvider:
     def wait_open_connections(self, n: int, timeout: float = 10.0) -> None:
         """Wait until exactly `n` connections are open. Raises TimeoutError."""
         log = self._log
-        log.wait(lambda: log.open_connections == n, timeout, f"{n} open connections were waited for")
+        log.wait(lambda: log.open_connections == n, timeout, f"{log.open_connections} open connections, not {n}")
 
     def _send(self, method: str, **arguments: Any) -> None:
-        _ = self.port  # started?
+        _ = self.port  # raises if the provider isn't started
         self._host.send(method, arguments)
 
 
@@ -164,7 +164,7 @@ class _ThreadHost:
             thread.join()
 
     def send(self, verb: str, arguments: dict[str, Any]) -> None:
-        """Call a method of the server on its loop; nothing happens once it has stopped."""
+        """Call a method of the server on its loop. Does nothing if the server has stopped."""
         if self._thread is not None:
             self._loop.call_soon_threadsafe(lambda: getattr(self._server, verb)(**arguments))
 

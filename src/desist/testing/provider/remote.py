@@ -1,6 +1,7 @@
-"""A loopback provider in a child process, seen from its parent: starts it, tells it, and copies what it saw.
+"""The parent's side of a loopback provider in a child process: start it, send commands, copy its record.
 
-Both ways are JSON lines, over the child's stdin and stdout. The other end is `desist.testing.provider.remote_main`.
+Parent and child exchange JSON lines over the child's stdin and stdout. The child runs
+`desist.testing.provider.remote_main`.
 """
 
 from __future__ import annotations
@@ -18,26 +19,26 @@ __all__ = ["ProviderProcess"]
 
 
 class ProviderProcess:
-    """Runs a server in a child process, which ends when its stdin does: with this process at the latest."""
+    """Runs a server in a child process. The child ends when its stdin closes, so at the latest with this process."""
 
     def __init__(self, log: ExchangeLog) -> None:
         self._log = log
         self._lock = threading.Lock()
         self._answered = threading.Condition()
-        self._asked = self._acks = 0
+        self._commands = self._acks = 0
         self._ended = False
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
 
     def start(self, port: int, tls: tuple[str, str] | None) -> int:
-        """Start the process and wait until it listens. Raises OSError with what the child said."""
+        """Start the process and wait until it listens. Raises OSError with the child's error."""
         command = [sys.executable, "-m", "desist.testing.provider.remote_main"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, bufsize=-1
         )
         self._send({"port": port, "tls": tls})
         assert self._process.stdout is not None
-        first = json.loads(self._process.stdout.readline() or b'{"error": "the process ended at once"}')
+        first = json.loads(self._process.stdout.readline() or b'{"error": "the process ended without output"}')
         if "error" in first:
             self._end()
             raise OSError(f"the provider's process could not start: {first['error']}")
@@ -46,12 +47,12 @@ class ProviderProcess:
         return int(first["port"])
 
     def stop(self) -> None:
-        """Tell the child to stop, and wait until it has."""
+        """Stop the child and wait for its end."""
         if self._process is not None:
             self._end()
 
     def send(self, verb: str, arguments: dict[str, Any]) -> None:
-        """Call a method of the server in the child, and wait until it was done; nothing happens once it has stopped.
+        """Call a method of the server in the child and wait for its return. Does nothing if the child was stopped.
 
         Raises OSError if the child has died.
         """
@@ -64,15 +65,15 @@ class ProviderProcess:
             self._answered.wait_for(lambda: self._acks >= number or self._ended)
 
     def _send(self, line: dict[str, Any]) -> int:
-        """Send a line; return how many acknowledgements mean that it was done, 0 if there will be none."""
+        """Send a line; return the number of acknowledgements after which it is done; 0 if none will come."""
         with self._lock:
             if self._process is None or self._process.stdin is None:
                 return 0
             self._process.stdin.write(json.dumps(line).encode() + b"\n")
             self._process.stdin.flush()
             if "verb" in line:
-                self._asked += 1
-            return self._asked
+                self._commands += 1
+            return self._commands
 
     def _end(self) -> None:
         with self._lock:
@@ -93,14 +94,14 @@ class ProviderProcess:
             self._ended = True
             self._answered.notify_all()
 
-    def _take(self, what: str, fields: dict[str, Any]) -> None:
-        if what == "done":
+    def _take(self, kind: str, fields: dict[str, Any]) -> None:
+        if kind == "done":
             with self._answered:
                 self._acks += 1
                 self._answered.notify_all()
-        elif what == "request":
+        elif kind == "request":
             self._log.request(**fields)
-        elif what == "connections":
+        elif kind == "connections":
             self._log.count(**fields)
         else:
             exchange = self._log.exchanges[fields.pop("index")]

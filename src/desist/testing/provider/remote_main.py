@@ -1,8 +1,9 @@
-"""The child of `LoopbackProvider(process=True)`, run as `python -m desist.testing.provider.remote_main` by
-`desist.testing.provider.remote`.
+"""The child process of `LoopbackProvider(process=True)`.
 
-Commands are JSON lines on stdin; what was seen goes out as JSON lines on stdout. Counts of tokens are sent at the
-first token, at the end, and otherwise every 5 ms. The end of stdin is the end of the parent.
+`desist.testing.provider.remote` runs it as `python -m desist.testing.provider.remote_main`.
+
+Commands arrive as JSON lines on stdin; changes of the log are sent as JSON lines on stdout. Token counts are sent at
+the first token, at the end, and every 5 ms in between. The child ends at the end of stdin: the parent has ended.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _COUNTS = {"index", "tokens_sent", "tokens_sent_after_close"}
 
 
 class Reporter:
-    """Writes what the log says to stdout, counts of tokens not oftener than needed."""
+    """Writes changes of the log to stdout, token counts at most every `_LAG` seconds."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -29,10 +30,10 @@ class Reporter:
         self._started: set[int] = set()
         self.log: ExchangeLog | None = None
 
-    def report(self, what: str, fields: dict[str, Any]) -> None:
-        """Take one change of the log."""
-        if what != "update":
-            self._write(what, fields)
+    def report(self, kind: str, fields: dict[str, Any]) -> None:
+        """Report one change of the log."""
+        if kind != "update":
+            self._write(kind, fields)
             return
         index = fields["index"]
         pending = self._pending.setdefault(index, {})
@@ -50,8 +51,8 @@ class Reporter:
                 pending["writes"] = self.log.exchanges[index].writes
             self._write("update", pending)
 
-    def _write(self, what: str, fields: dict[str, Any]) -> None:
-        print(json.dumps([what, fields]), flush=True)
+    def _write(self, kind: str, fields: dict[str, Any]) -> None:
+        print(json.dumps([kind, fields]), flush=True)
 
 
 async def main() -> None:

@@ -1,7 +1,7 @@
-"""What the loopback provider answers: `Reply`, and the tool calls in it.
+"""`Reply`: one answer of the loopback provider, and `Call`: a tool call in it.
 
-Plain data: a reply is chosen by `LoopbackProvider`, played by `desist.testing.provider.reply_player`, and sent to a
-provider in another process as JSON. Nothing here knows of sockets, loops or HTTP.
+Plain data, without sockets, loops or HTTP. `LoopbackProvider` chooses a reply, `desist.testing.provider.reply_player`
+plays it; a provider in another process receives replies as JSON.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ _DEFAULT_TEXT = "Hello from the loopback provider."
 
 
 def split_words(text: str) -> list[str]:
-    """Split text into words that keep the space behind them: joined, they give `text` again."""
+    """Split text into words, each with the space after it; joined, the words are equal to `text`."""
     return re.findall(r"\S+\s*|\s+", text)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A tool call that a model makes. `arguments` is a mapping, or the JSON text as is (it may be broken)."""
+    """A tool call of a model. `arguments` is a mapping, or a raw JSON text, which may be malformed."""
 
     name: str
     arguments: Mapping[str, Any] | str = field(default_factory=dict)
-    id: str | None = None  #: made from the call's place when None
+    id: str | None = None  #: derived from the index of the call if None
 
     def arguments_text(self) -> str:
-        """Return the arguments as the text that goes over the wire."""
+        """Return the arguments as the text that is sent."""
         return self.arguments if isinstance(self.arguments, str) else json.dumps(dict(self.arguments))
 
     def pieces(self) -> list[str]:
-        """Return the arguments' text in the pieces in which it is streamed."""
+        """Return the streamed pieces of the arguments' text."""
         text = self.arguments_text()
         return [text[i : i + _ARGUMENT_PIECE] for i in range(0, len(text), _ARGUMENT_PIECE)]
 
@@ -59,42 +59,42 @@ class Reply:
     """
 
     text: str | None = None  #: streamed word by word
-    tokens: int | Sequence[str] | None = None  #: the pieces themselves, or how many to make up
+    tokens: int | Sequence[str] | None = None  #: the pieces, or the number of pieces to generate
     tool_calls: Sequence[Call] = ()  #: streamed in pieces, after the text if there is one
-    reasoning: str | None = None  #: streamed word by word before the text, in the way of each API
-    token_interval: float = 0.0  #: between tokens; kept on average
+    reasoning: str | None = None  #: streamed word by word before the text, in the format of the API
+    token_interval: float = 0.0  #: the average time between tokens
     before_headers: float = 0.0
     before_first_token: float = 0.0  #: after the headers
-    stall_after: int | None = None  #: hang after so many tokens
-    flood: bool = False  #: many tokens per write, as fast as the socket takes them
+    stall_after: int | None = None  #: hang after this many tokens
+    flood: bool = False  #: many tokens per write, as fast as the socket accepts them
     status: int = 200
     error: str = "made to fail"  #: the error's message when `status` isn't 200
     retry_after: float | None = None  #: sends the header, in seconds
     finish_reason: str | None = None  #: "stop" or "tool_calls" when None
-    usage: Mapping[str, Any] | None = None  #: as the API names it; when None, counted
-    stream: bool = True  #: False: plain JSON, whatever was asked for
-    malformed: bytes | None = None  #: these bytes instead of the rest of the body, after the tokens if there are any
+    usage: Mapping[str, Any] | None = None  #: in the format of the API; counted if None
+    stream: bool = True  #: False: plain JSON, even if the request asks for a stream
+    malformed: bytes | None = None  #: bytes sent instead of the rest of the body, after the tokens if any
     drop_before_headers: bool = False  #: close the connection without any answer
-    drop_after: int | None = None  #: close the connection after so many tokens, without an end
-    ignore_disconnect: bool = False  #: keep generating after the client has left, as bad providers do
+    drop_after: int | None = None  #: close the connection after this many tokens, before the end of the body
+    ignore_disconnect: bool = False  #: continue to generate after the client has disconnected, as some providers do
 
     def __post_init__(self) -> None:
         if self.text is not None and self.tokens is not None:
-            raise ConfigurationError("Reply: text= and tokens= both say what is sent: give one of them")
+            raise ConfigurationError("Reply: text= and tokens= exclude each other: pass one of them")
         if self.flood and self.token_interval:
-            raise ConfigurationError("Reply: flood=True sends without pauses: leave token_interval= out")
+            raise ConfigurationError("Reply: flood=True sends without pauses: omit token_interval=")
         if self.status != 200 and (self.has_tokens or self.malformed is not None):
             raise ConfigurationError(f"Reply: an answer with status={self.status} has no tokens: only `error` is sent")
         for name in ("token_interval", "before_headers", "before_first_token", "stall_after", "drop_after"):
             value = getattr(self, name)
             if value is not None and value < 0:
-                raise ConfigurationError(f"Reply: {name}={value} is negative")
+                raise ConfigurationError(f"Reply: {name}={value} is negative: pass 0 or more")
 
     @property
     def has_tokens(self) -> bool:
-        """Whether text, tokens, reasoning or tool calls were named."""
-        named = self.text is not None or self.tokens is not None or self.reasoning is not None
-        return named or bool(self.tool_calls)
+        """Whether the reply sets text, tokens, reasoning or tool calls."""
+        has_text = self.text is not None or self.tokens is not None or self.reasoning is not None
+        return has_text or bool(self.tool_calls)
 
     def texts(self) -> Sequence[str]:
         """Return the pieces of text."""
@@ -108,7 +108,7 @@ class Reply:
         return split_words(_DEFAULT_TEXT) if bare else ()
 
     def count(self) -> int:
-        """Return how many tokens the whole answer has."""
+        """Return the number of tokens of the complete answer."""
         return (
             len(split_words(self.reasoning or ""))
             + len(self.texts())
@@ -120,7 +120,7 @@ class Reply:
         return self.finish_reason or ("tool_calls" if self.tool_calls else "stop")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields that differ from the defaults, as JSON can hold them."""
+        """Return the fields that differ from the defaults, as JSON values."""
         changed: dict[str, Any] = {}
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
@@ -134,7 +134,7 @@ class Reply:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Reply:
-        """Make the reply again that `to_json` wrote down."""
+        """Return the reply encoded by `to_json`."""
         fields = dict(data)
         if "tool_calls" in fields:
             fields["tool_calls"] = [Call(*c) for c in fields["tool_calls"]]
@@ -144,7 +144,7 @@ class Reply:
 
 
 class _GeneratedTokens(Sequence[str]):
-    """`n` made-up tokens, "t0 ", "t1 " and so on, none of them kept in memory."""
+    """`n` generated tokens, "t0 ", "t1 " and so on; none is kept in memory."""
 
     def __init__(self, n: int) -> None:
         self._n = n

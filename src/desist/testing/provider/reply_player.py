@@ -1,6 +1,6 @@
-"""Plays one `Reply` on one connection: the waits, the tokens, and the count of what was generated.
+"""Play one `Reply` on one connection: wait, send tokens, count the generated tokens.
 
-Runs as a task on the provider's loop, started by `desist.testing.provider.connection`.
+`desist.testing.provider.connection` starts it as a task on the provider's loop.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ _FLOOD_BATCH = 64  # tokens per write
 
 
 class ReplyConnection(Protocol):
-    """What an answer needs of its connection."""
+    """The part of the connection that a player uses."""
 
-    gone: bool  #: the client has left
+    gone: bool  #: whether the connection has ended
 
     def write(self, data: bytes) -> None:
-        """Send bytes; nothing happens once the client is gone."""
+        """Send bytes. Does nothing if the connection has ended."""
 
     async def drain(self) -> None:
-        """Wait until the socket takes more, or the client is gone."""
+        """Wait until the send buffer has space or the connection has ended."""
 
     def drop(self) -> None:
-        """Close the connection after what was written."""
+        """Close the connection once all written bytes have been sent."""
 
 
 class ReplyPlayer:
-    """The answer to one exchange while it is made."""
+    """Plays the answer to one exchange."""
 
     def __init__(
         self, connection: ReplyConnection, log: ExchangeLog, exchange: Exchange, api: ProviderApi, reply: Reply
@@ -55,12 +55,12 @@ class ReplyPlayer:
         self._hold = True
 
     def release(self) -> None:
-        """Let one hang go on, the present one or the next."""
+        """End one hang, the current one or the next."""
         self._permits += 1
         self._wake.set()
 
     async def play(self) -> None:
-        """Send the whole answer, as the reply says."""
+        """Send the complete answer."""
         reply = self.reply
         await self._wait(reply.before_headers)
         if reply.drop_before_headers:
@@ -108,7 +108,7 @@ class ReplyPlayer:
             self._log.update(self._exchange, headers_at=time.monotonic())
 
     async def _tokens(self, send: Callable[[bytes], None]) -> bool:
-        """Generate the tokens; return False if the connection was dropped meanwhile."""
+        """Generate the tokens; return False if the reply's `drop_after` closed the connection."""
         await self._wait(self.reply.before_first_token)
         if self.reply.malformed is None or self.reply.has_tokens:
             send(self._encoder.first())
@@ -127,15 +127,15 @@ class ReplyPlayer:
             await self._pace(sent)
             count = min(total, self._limit(sent)) - sent
             send(b"".join([next(events) for _ in range(count)]))
-            sent = self._note(sent + count, count)
+            sent = self._count_sent(sent + count, count)
             await self._connection.drain()
 
     def _limit(self, sent: int) -> int:
-        """Return the count of tokens up to which nothing special happens."""
+        """Return the number of sent tokens after the next write."""
         stops = [s for s in (self.reply.stall_after, self.reply.drop_after) if s is not None and s > sent]
         return min([*stops, sent + (_FLOOD_BATCH if self.reply.flood else 1)])
 
-    def _note(self, sent: int, more: int) -> int:
+    def _count_sent(self, sent: int, more: int) -> int:
         exchange = self._exchange
         exchange.writes.append((time.monotonic(), sent))
         late = exchange.tokens_sent_after_close + (more if self._connection.gone else 0)

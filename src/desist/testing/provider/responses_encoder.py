@@ -1,4 +1,4 @@
-"""The JSON of an answer of the Responses API. Called by `desist.testing.provider.api`."""
+"""Encode an answer of the Responses API. Called by `desist.testing.provider.api`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TEXT = (
 
 
 class ResponsesEncoder:
-    """The events around the tokens of one answer, and their counter."""
+    """Encodes one answer as a response, with numbered events."""
 
     def __init__(self, index: int, request: Mapping[str, Any], reply: Reply) -> None:
         self._reply = reply
@@ -33,7 +33,7 @@ class ResponsesEncoder:
         return self._event("response.created", response=self._response("in_progress"))
 
     def events(self) -> Iterator[bytes]:
-        """Yield the events of each token; those that open and close an item come with its first and last one."""
+        """Yield the events of each token; an item's added and done events come with its first and last token."""
         reply = self._reply
         if reply.reasoning:
             item = _reasoning_item(reply.reasoning)

@@ -1,4 +1,4 @@
-"""The provider's server: it listens, chooses replies, and stops. It runs in a thread or in a process."""
+"""The server of the loopback provider: listen, choose replies, stop. It runs in a thread or in a child process."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ProviderServer:
             await self.idle.wait()
 
     async def _stop_listening(self) -> None:
-        """Stop accepting, and let every accepted socket become a connection.
+        """Stop accepting, and wait until every accepted socket has become a connection.
 
         asyncio leaks an accepted socket if its server is closed, or its task cancelled, before the connection is made.
         """
@@ -96,7 +96,8 @@ class ProviderServer:
     def choose(self, exchange: Exchange) -> Reply:
         """Return the reply to a request.
 
-        In this order: of the `choose` callable, the queue of the model, its default, the common queue, its default.
+        The first that exists: the result of `choose`, the model's queue, the model's default, the common queue, the
+        common default.
         """
         reply = self._choose(exchange) if self._choose is not None else None
         if reply is not None:

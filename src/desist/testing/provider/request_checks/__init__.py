@@ -1,7 +1,7 @@
-"""Strict checks of what is sent to a provider: whether each of the three APIs would take a conversation.
+"""Strict checks of requests to a provider: whether each of the three APIs would accept a conversation.
 
-Called by the loopback provider for every request, and by tests. They are at least as strict as the providers: what
-passes here is refused by none of them for its form. Standard library only; they know nothing of desist's messages.
+Called by the loopback provider for every request, and by tests. The checks are at least as strict as the providers: no
+provider refuses a request that passes them as malformed. Standard library only, without desist's messages.
 """
 
 from desist.testing.provider.request_checks.chat import check_chat_request

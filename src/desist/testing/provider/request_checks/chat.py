@@ -1,4 +1,4 @@
-"""What chat completions take. Called by the face of this folder."""
+"""Check requests of the chat completions API."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def check_chat_request(body: Mapping[str, Any]) -> None:
     """Check the JSON of a request to `/v1/chat/completions`.
 
     Raises:
-        AssertionError: says what is wrong, and where.
+        AssertionError: names the invalid field and the reason.
     """
     check_model(body)
     calls = ToolCallPairing(check_text)
-    for number, given in enumerate(entries("messages", body.get("messages"))):
+    for number, value in enumerate(entries("messages", body.get("messages"))):
         where = f"messages[{number}]"
-        message = mapping(where, given)
+        message = mapping(where, value)
         if message.get("role") == "tool":
             calls.result(f"{where}.tool_call_id", message.get("tool_call_id"))
             _check_content(where, message)
@@ -57,19 +57,19 @@ def _check_message(where: str, message: Mapping[str, Any], calls: ToolCallPairin
         raise wrong(where, "only an assistant calls tools")
     if message.get("content") is not None:
         check_content(f"{where}.content", message["content"])
-    for number, given in enumerate(entries(f"{where}.tool_calls", message["tool_calls"])):
-        place = f"{where}.tool_calls[{number}]"
-        call = mapping(place, given)
+    for number, value in enumerate(entries(f"{where}.tool_calls", message["tool_calls"])):
+        call_where = f"{where}.tool_calls[{number}]"
+        call = mapping(call_where, value)
         if call.get("type") != "function":
-            raise wrong(f"{place}.type", "must be 'function'")
-        calls.call(f"{place}.id", call.get("id"))
-        function = mapping(f"{place}.function", call.get("function"))
-        check_name(f"{place}.function.name", function.get("name"))
-        check_argument_text(f"{place}.function.arguments", function.get("arguments"))
+            raise wrong(f"{call_where}.type", "must be 'function'")
+        calls.call(f"{call_where}.id", call.get("id"))
+        function = mapping(f"{call_where}.function", call.get("function"))
+        check_name(f"{call_where}.function.name", function.get("name"))
+        check_argument_text(f"{call_where}.function.arguments", function.get("arguments"))
 
 
 def _check_content(where: str, message: Mapping[str, Any]) -> None:
-    """All but an answer may be empty or blank."""
+    """Check a content. The text of an assistant must not be blank; other texts may be."""
     if not isinstance(message.get("content"), str) or message["role"] == "assistant":
         check_content(f"{where}.content", message.get("content"))
 

@@ -1,4 +1,4 @@
-"""What the Messages API takes. Called by the face of this folder."""
+"""Check requests of the Messages API."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_messages_request(body: Mapping[str, Any]) -> None:
     """Check the JSON of a request to `/v1/messages`.
 
     Raises:
-        AssertionError: says what is wrong, and where.
+        AssertionError: names the invalid field and the reason.
     """
     check_model(body)
     limit = body.get("max_tokens")
@@ -39,16 +39,17 @@ def check_messages_request(body: Mapping[str, Any]) -> None:
     if body.get("system") is not None:
         check_content("system", body["system"])
     messages = entries("messages", body.get("messages"))
-    calls, due = ToolCallPairing(check_name), "user"
-    for number, given in enumerate(messages):
+    calls, expected_role = ToolCallPairing(check_name), "user"
+    for number, value in enumerate(messages):
         where = f"messages[{number}]"
-        message = mapping(where, given)
-        if message.get("role") != due:
+        message = mapping(where, value)
+        if message.get("role") != expected_role:
             raise wrong(
-                f"{where}.role", f"must be {due!r}: roles take turns, 'user' first; not {message.get('role')!r}"
+                f"{where}.role",
+                f"must be {expected_role!r}: roles take turns, 'user' first; not {message.get('role')!r}",
             )
         _check_content(where, message, calls)
-        due = "assistant" if due == "user" else "user"
+        expected_role = "assistant" if expected_role == "user" else "user"
     calls.other("the end of messages")
     _check_end(len(messages) - 1, messages[-1])
     _check_thinking(body, messages)
@@ -68,13 +69,15 @@ def _check_content(where: str, message: Mapping[str, Any], calls: ToolCallPairin
         calls.other(where)
         check_text(f"{where}.content", content)
         return
-    for number, given in enumerate(entries(f"{where}.content", content)):
-        place = f"{where}.content[{number}]"
-        block = mapping(place, given)
+    for number, value in enumerate(entries(f"{where}.content", content)):
+        block_where = f"{where}.content[{number}]"
+        block = mapping(block_where, value)
         kinds = _BLOCKS[message["role"]]
         if block.get("type") not in kinds:
-            raise wrong(f"{place}.type", f"{message['role']} may have {', '.join(kinds)}, not {block.get('type')!r}")
-        _check_block(place, block, calls)
+            raise wrong(
+                f"{block_where}.type", f"{message['role']} may have {', '.join(kinds)}, not {block.get('type')!r}"
+            )
+        _check_block(block_where, block, calls)
     if message["role"] == "user":
         calls.other(f"the end of {where}")
 
@@ -98,7 +101,7 @@ def _check_block(where: str, block: Mapping[str, Any], calls: ToolCallPairing) -
 
 
 def _check_end(number: int, last: Mapping[str, Any]) -> None:
-    """An answer that is to be continued doesn't end in blanks."""
+    """Check the last message: an answer to be continued must not end in white space."""
     content = last["content"]
     text = content if isinstance(content, str) else content[-1].get("text", "")
     if last["role"] == "assistant" and text != text.rstrip():
@@ -106,7 +109,7 @@ def _check_end(number: int, last: Mapping[str, Any]) -> None:
 
 
 def _check_thinking(body: Mapping[str, Any], messages: list[Any]) -> None:
-    """With thinking switched on, the calls of the last answer come with the thinking before them."""
+    """Check that, with thinking enabled, thinking precedes the tool calls of the last answer."""
     thinking = mapping("thinking", body.get("thinking") or {})
     if thinking.get("type") != "enabled":
         return

@@ -1,4 +1,4 @@
-"""What the Responses API takes. Called by the face of this folder."""
+"""Check requests of the Responses API."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ def check_responses_request(body: Mapping[str, Any]) -> None:
     """Check the JSON of a request to `/v1/responses`.
 
     Raises:
-        AssertionError: says what is wrong, and where.
+        AssertionError: names the invalid field and the reason.
     """
     check_model(body)
     if "messages" in body:
         raise wrong("messages", "this API calls them input")
     if body.get("instructions") is not None:
         check_text("instructions", body["instructions"])
-    given = body.get("input")
-    if isinstance(given, str):
-        check_text("input", given)
+    items = body.get("input")
+    if isinstance(items, str):
+        check_text("input", items)
     else:
-        _check_items(entries("input", given))
+        _check_items(entries("input", items))
     check_tools(body, _name_of)
     _check_format(mapping("text", body.get("text") or {}).get("format"))
 
 
 def _check_items(items: list[Any]) -> None:
     calls, thought = ToolCallPairing(check_text), ""
-    for number, given in enumerate(items):
+    for number, value in enumerate(items):
         where = f"input[{number}]"
-        item = mapping(where, given)
+        item = mapping(where, value)
         kind = item.get("type", "message")
         if thought and not (kind in ("reasoning", "function_call") or item.get("role") == "assistant"):
             raise wrong(thought, "reasoning must be followed by the answer or call that came of it")
