@@ -255,6 +255,7 @@ def test_a_frozen_database_holds_no_loop(tmp_path: Path) -> None:
     db.close()
 
 
+@pytest.mark.loud
 def test_helpers_are_few_and_do_all() -> None:
     """A thousand jobs from ten threads: each is done once, by four threads at most, one that fails harms nobody."""
     helpers, lock = HelperThreads("desist-test", 4), threading.Lock()
@@ -282,6 +283,7 @@ def test_helpers_are_few_and_do_all() -> None:
     assert sorted(did) == list(range(1000)) and len(who) <= 4
 
 
+@pytest.mark.loud
 def test_shared_work_ends_once() -> None:
     """All pieces are done before the last call, which comes once, for none and for many pieces."""
     helpers = HelperThreads("desist-test", 4)

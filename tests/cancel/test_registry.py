@@ -173,6 +173,7 @@ class Quiet:
         return False
 
 
+@pytest.mark.loud
 def test_a_child_that_is_found_by_its_id_is_in_its_tree(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cancel in the very moment in which a child is registered stops the whole tree, and nothing waits for ever."""
     root = Run.open(Quiet(), store=MemoryStore())  # type: ignore[arg-type]

@@ -36,6 +36,7 @@ def test_only_the_first_cancel_counts() -> None:
     assert token.reason is REASON
 
 
+@pytest.mark.loud
 @pytest.mark.parametrize("error", [ValueError, RunCancelled, asyncio.CancelledError])
 def test_a_callback_that_fails_keeps_no_other_from_running(error: type[BaseException]) -> None:
     """Whatever it raises: the canceller hears nothing of it, the others are called, children too."""

@@ -241,7 +241,7 @@ def test_an_unknown_workflow_is_left_alone(worker: Start, db: Any, url: str) -> 
     other = known("Marked", db, "one", "two", "three").submit("go")
     one.hear("at", other.run_id)
     (waits,) = db.queued_runs()
-    assert (waits.run_id, waits.workers, waits.describe) == (
+    assert (waits.run_id, waits.workers, waits.words) == (
         submitted.run_id,
         0,
         "waiting for a worker that has 'simple'",

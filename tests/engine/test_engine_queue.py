@@ -385,9 +385,9 @@ def test_what_a_worker_refuses(file_db: Any, tmp_path: Path) -> None:
     for how, words in (
         ({"workflows": [], "db": file_db}, "needs workflows="),
         ({"workflows": [workflow, workflow], "db": file_db}, "have the id 'w'"),
-        ({"workflows": [workflow], "db": InMemoryDb()}, "another database than its Worker"),
-        ({"workflows": [other], "db": other.db}, "processes share"),
-        ({"workflows": [Workflow("W", steps=[print])], "db": JsonDb(tmp_path / "json")}, "processes share"),
+        ({"workflows": [workflow], "db": InMemoryDb()}, "another db= than its Worker"),
+        ({"workflows": [other], "db": other.db}, "processes can share"),
+        ({"workflows": [Workflow("W", steps=[print])], "db": JsonDb(tmp_path / "json")}, "processes can share"),
         ({"workflows": [workflow], "db": file_db, "limits": {"v": 1}}, "names 'v'"),
         ({"workflows": [workflow], "db": file_db, "limits": {"w": 0}}, "must be 1 or more"),
         ({"workflows": [workflow], "db": file_db, "concurrency": 0}, "concurrency=0"),

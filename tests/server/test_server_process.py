@@ -151,7 +151,7 @@ def test_a_file_of_tokens_that_others_may_read(tmp_path: Path, capsys: pytest.Ca
     """Is taken, with a warning that names it and its mode; one that is private is taken without a word."""
     file = tmp_path / "tokens.toml"
     file.write_text('[ann]\nsecret = "a-secret-of-some-length"\n')
-    for mode, words in ((0o640, "mode 0640: chmod 600"), (0o604, "mode 0604"), (0o600, "")):
+    for mode, words in ((0o640, "mode 0640: use chmod 600"), (0o604, "mode 0604"), (0o600, "")):
         file.chmod(mode)
         assert [token.name for token in _tokens([], file)] == ["ann"]
         said = capsys.readouterr().err

@@ -111,11 +111,11 @@ def test_a_limit_of_the_run() -> None:
     ("ask", "code", "words"),
     [
         ({"workflow": "story", "input": "x", "speed": 1}, 422, "body.speed"),
-        ({"input": "x"}, 422, "either workflow or agent"),
-        ({"workflow": "story", "agent": "bot"}, 422, "either workflow or agent"),
+        ({"input": "x"}, 422, "exactly one of workflow and agent"),
+        ({"workflow": "story", "agent": "bot"}, 422, "exactly one of workflow and agent"),
         ({"workflow": "nope"}, 404, "no workflow"),
         ({"workflow": "story", "timeout": -1}, 422, "body.timeout"),
-        ({"workflow": "story", "budget": {}}, 422, "must limit something"),
+        ({"workflow": "story", "budget": {}}, 422, "a budget needs at least one of"),
         ({"agent": "bot"}, 422, "needs an input"),
     ],
 )
@@ -157,5 +157,5 @@ def test_what_cant_be_served() -> None:
         create_app(workflows=[story(Gate()), story(Gate())])
     with pytest.raises(ConfigurationError, match="takes Workflow objects"):
         create_app(workflows=["story"])  # type: ignore[list-item]
-    with pytest.raises(ConfigurationError, match="is such as"):
+    with pytest.raises(ConfigurationError, match="use an origin such as"):
         create_app(workflows=[story(Gate())], cors_origins=["*"])

@@ -435,7 +435,7 @@ def test_cancelled_between_being_taken_and_begun(worker: Start, db: Db) -> None:
     receipt = cancel("r", reason="between", db=db)
     assert receipt.wait(30) and receipt.status is S.cancelled
     before = db.get_run("r")
-    assert workflow._resume(store, taken, None)  # what resume_lost_runs() does with each
+    assert workflow._recovery._resume(store, taken, None)  # what resume_lost_runs() does with each
     *_, last = workflow.follow("r")
     assert (last.status, last.cancel.reason) == (S.cancelled, "between")
     while registry.get("r") is not None:

@@ -68,7 +68,7 @@ def test_check_reports_them_and_repairs_them(place: str) -> None:
         code, said = check()
         assert code == 1 and "run cancelled has a terminal event and no end" in said and "--repair" in said
     _, said = check("--repair")
-    assert "run completed has its end now" in said
+    assert "the end of run completed was stored" in said
     code, said = check()
     assert "terminal event" not in said and sql(place, (OPEN, ())) == []
     assert code == 0 or "fsync" in said  # the server of the tests may lose what it has

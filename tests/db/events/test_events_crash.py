@@ -200,7 +200,10 @@ def test_one_terminal_event(worker: Start, db: Db, place: str) -> None:
         (f"r{number}", 1) for number in range(3)
     ]
     with pytest.raises((sqlite3.IntegrityError, psycopg.IntegrityError)):
-        execute(place, "INSERT INTO desist_events VALUES ('r1', 99, 99, 1, 1, '[]')")
+        execute(
+            place,
+            "INSERT INTO desist_events (run_id, first_event, last_event, epoch, terminal, body) VALUES ('r1', 99, 99, 1, 1, '[]')",
+        )
 
 
 def test_stored_together_with_the_end(worker: Start, db: Db, place: str) -> None:

@@ -171,7 +171,7 @@ def test_the_same_tables_as_sqlite(url: str, tmp_path: Path) -> None:
         ).fetchall()
         found = connection.execute("SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()").fetchall()
     assert {table: {name for at, name, _ in columns if at == table} for table in tables} == wanted
-    assert {kind for _, _, kind in columns} == {"text", "bigint", "double precision"}
+    assert {kind for _, _, kind in columns} == {"text", "bigint", "bytea", "double precision"}
     assert indexes <= {row[0] for row in found}
 
 
