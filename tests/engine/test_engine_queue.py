@@ -388,7 +388,7 @@ def test_what_a_worker_refuses(file_db: Any, tmp_path: Path) -> None:
         ({"workflows": [workflow], "db": InMemoryDb()}, "another db= than its Worker"),
         ({"workflows": [other], "db": other.db}, "processes can share"),
         ({"workflows": [Workflow("W", steps=[print])], "db": JsonDb(tmp_path / "json")}, "processes can share"),
-        ({"workflows": [workflow], "db": file_db, "limits": {"v": 1}}, "names 'v'"),
+        ({"workflows": [workflow], "db": file_db, "limits": {"v": 1}}, "unknown workflow id 'v'"),
         ({"workflows": [workflow], "db": file_db, "limits": {"w": 0}}, "must be 1 or more"),
         ({"workflows": [workflow], "db": file_db, "concurrency": 0}, "concurrency=0"),
         ({"workflows": [workflow], "db": file_db, "drain": -1}, "drain=-1"),

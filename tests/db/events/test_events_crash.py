@@ -202,7 +202,8 @@ def test_one_terminal_event(worker: Start, db: Db, place: str) -> None:
     with pytest.raises((sqlite3.IntegrityError, psycopg.IntegrityError)):
         execute(
             place,
-            "INSERT INTO desist_events (run_id, first_event, last_event, epoch, terminal, body) VALUES ('r1', 99, 99, 1, 1, '[]')",
+            columns = "run_id, first_event, last_event, epoch, terminal, body"
+            execute(place, f"INSERT INTO desist_events ({columns}) VALUES ('r1', 99, 99, 1, 1, '[]')")
         )
 
 
