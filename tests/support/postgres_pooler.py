@@ -34,9 +34,8 @@ class Pooler:
         )
         for path in (users, config):
             path.chmod(0o644)
-        self._process = subprocess.Popen(
-            [program, str(config)], stderr=subprocess.PIPE, text=True, **server._process_options()
-        )
+        options = server._process_options()
+        self._process = subprocess.Popen([program, str(config)], stderr=subprocess.PIPE, text=True, **options)
         self._up = threading.Event()
         self._said: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)

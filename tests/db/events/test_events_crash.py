@@ -199,12 +199,9 @@ def test_one_terminal_event(worker: Start, db: Db, place: str) -> None:
     assert execute(place, "SELECT run_id, count(*) FROM desist_events WHERE terminal = 1 GROUP BY run_id") == [
         (f"r{number}", 1) for number in range(3)
     ]
+    columns = "run_id, first_event, last_event, epoch, terminal, body"
     with pytest.raises((sqlite3.IntegrityError, psycopg.IntegrityError)):
-        execute(
-            place,
-            columns = "run_id, first_event, last_event, epoch, terminal, body"
-            execute(place, f"INSERT INTO desist_events ({columns}) VALUES ('r1', 99, 99, 1, 1, '[]')")
-        )
+        execute(place, f"INSERT INTO desist_events ({columns}) VALUES ('r1', 99, 99, 1, 1, '[]')")
 
 
 def test_stored_together_with_the_end(worker: Start, db: Db, place: str) -> None:
