@@ -55,7 +55,7 @@ class PhaseKill:
         store.claim_run = functools.partial(self._claim_run, store.claim_run)
         store.end_run = functools.partial(self._end_run, store.end_run)
         store.save_run = functools.partial(self._save_run, store.save_run)
-        store.note_cancel = functools.partial(self._note_cancel, store.note_cancel)
+        store.record_cancel = functools.partial(self._record_cancel, store.record_cancel)
         store.writer.put = functools.partial(self._put, store.writer.put)
 
     def _claim_run(self, claim_run: Callable[..., Any], run: Any) -> Any:
@@ -97,7 +97,7 @@ class PhaseKill:
         if done.exception() is None:
             self.reach("after_store", run_id)
 
-    def _note_cancel(self, note_cancel: Callable[..., Any], run_id: str, request: Any) -> None:
+    def _record_cancel(self, note_cancel: Callable[..., Any], run_id: str, request: Any) -> None:
         """A cancel from here is left to the writer: note when it is on the disk."""
         self._ending.cancel = run_id
         try:
