@@ -66,6 +66,7 @@ class SqliteBackend:
     def __init__(self, path: Path, names: TableNames, timeout: float) -> None:
         self.path, self.names, self.name = path, names, str(path)
         self._patience = timeout
+        self.in_transaction = threading.Lock()  #: held by the writer during a transaction, and by a fork
         self._lock = threading.Lock()
         self._idle: list[_Connection] = []
         self._writing: _Connection | None = None
@@ -160,21 +161,25 @@ class SqliteBackend:
             if full is not self._full:  # only outside of a transaction
                 connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
                 self._full = full
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                self._check_beside(connection)
-                tables = SqlTables(connection, self.names)
-                results = [job.work(tables) for job in jobs]
-                connection.execute("COMMIT")
-                self._check_beside(connection)  # nothing is said to be stored that went into a log that is gone
-                return results
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+            with self.in_transaction:  # no fork happens meanwhile: see `_before_fork`
+                return self._transact(connection, jobs)
         except sqlite3.Error as error:
             if _code(error) in _BUSY:
                 raise BackendBusy(str(error)) from error
             raise StoreError(self._format_error(error)) from error
+
+    def _transact(self, connection: _Connection, jobs: Sequence[WriteJob]) -> list[Any]:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            self._check_beside(connection)
+            tables = SqlTables(connection, self.names)
+            results = [job.work(tables) for job in jobs]
+            connection.execute("COMMIT")
+            self._check_beside(connection)  # nothing is said to be stored that went into a log that is gone
+            return results
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
 
     def _check_file(self) -> None:
         """SQLite goes on writing into a file that was removed: what it says is done would be gone.
@@ -322,6 +327,7 @@ class SqliteBackend:
         """Start anew in a forked child."""
         _inherited.extend([self._writing, *self._idle])
         self._lock = threading.Lock()
+        self.in_transaction = threading.Lock()
         self._idle, self._writing, self._full = [], None, False
 
 
@@ -365,6 +371,26 @@ def _code(error: sqlite3.Error) -> int:
 _files: weakref.WeakSet[SqliteBackend] = weakref.WeakSet()
 
 
+#: Seconds for which a fork waits for the transaction of a writer.
+FORK_TIMEOUT = 2.0
+#: The locks that a thread holds while it forks.
+_forking = threading.local()
+
+
+def _before_fork() -> None:
+    """Wait until no writer is in a transaction. In the thread that forks.
+
+    SQLite notes in the memory of its process which connection holds the lock for writing. A child that is forked
+    meanwhile has a copy of that note, which nothing ever clears: each of its own writes would find the file locked.
+    """
+    _forking.held = [file.in_transaction for file in _files if file.in_transaction.acquire(timeout=FORK_TIMEOUT)]
+
+
+def _after_fork_in_parent() -> None:
+    for lock in _forking.held:
+        lock.release()
+
+
 def _reset_after_fork() -> None:
     for file in list(_files):
         file.reset_after_fork()
@@ -376,4 +402,4 @@ def _drop_all() -> None:
 
 
 register_at_exit(_drop_all)
-os.register_at_fork(after_in_child=_reset_after_fork)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_reset_after_fork)
