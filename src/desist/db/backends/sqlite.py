@@ -383,7 +383,7 @@ def _before_fork() -> None:
     SQLite notes in the memory of its process which connection holds the lock for writing. A child that is forked
     meanwhile has a copy of that note, which nothing ever clears: each of its own writes would find the file locked.
     """
-    _forking.held = [file.in_transaction for file in _files if file.in_transaction.acquire(timeout=FORK_TIMEOUT)]
+    _forking.held = [file.in_transaction for file in list(_files) if file.in_transaction.acquire(timeout=FORK_TIMEOUT)]
 
 
 def _after_fork_in_parent() -> None:
