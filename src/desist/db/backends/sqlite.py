@@ -66,7 +66,7 @@ class SqliteBackend:
     def __init__(self, path: Path, names: TableNames, timeout: float) -> None:
         self.path, self.names, self.name = path, names, str(path)
         self._patience = timeout
-        self.in_transaction = threading.Lock()  #: held by the writer during a transaction, and by a fork
+        self.in_transaction = threading.RLock()  #: held by the writer during a transaction, and by a fork
         self._lock = threading.Lock()
         self._idle: list[_Connection] = []
         self._writing: _Connection | None = None
@@ -327,7 +327,7 @@ class SqliteBackend:
         """Start anew in a forked child."""
         _inherited.extend([self._writing, *self._idle])
         self._lock = threading.Lock()
-        self.in_transaction = threading.Lock()
+        self.in_transaction = threading.RLock()
         self._idle, self._writing, self._full = [], None, False
 
 
@@ -383,12 +383,16 @@ def _before_fork() -> None:
     SQLite notes in the memory of its process which connection holds the lock for writing. A child that is forked
     meanwhile has a copy of that note, which nothing ever clears: each of its own writes would find the file locked.
     """
-    _forking.held = [file.in_transaction for file in list(_files) if file.in_transaction.acquire(timeout=FORK_TIMEOUT)]
+    held = _forking.held = []
+    for file in list(_files):
+        held.append(file.in_transaction)  # first: a Ctrl-C that comes between must not leave the lock held
+        file.in_transaction.acquire(timeout=FORK_TIMEOUT)
 
 
 def _after_fork_in_parent() -> None:
     for lock in _forking.held:
-        lock.release()
+        with contextlib.suppress(RuntimeError):  # not acquired in time, or not at all: only its owner can release it
+            lock.release()
 
 
 def _reset_after_fork() -> None:
