@@ -23,7 +23,7 @@ from bench.statistics import spread
 from bench.thread_interrupts import Kind, kinds
 from desist.agent import Agent
 from desist.calls import thread_pool as worker
-from desist.calls.thread_pool import abandoned_calls
+from desist.calls.abandoned_threads import abandoned_threads
 from desist.cancel import RunStatus
 from desist.cancel.registry import registry
 from desist.testing import Census, Gate, ScriptedModel, census
@@ -78,7 +78,7 @@ class Load:
         print(
             f"{time.strftime('%H:%M:%S')} {runs} runs; cancel to end {found} ms; {threading.active_count()} threads, "
             f"{process.num_fds()} files, {process.memory_info().rss >> 20} MB, {len(registry.live())} live, "
-            f"{len(abandoned_calls())} abandoned, {len(process.children())} children, wrong: {len(self.tally.wrong)}",
+            f"{len(abandoned_threads())} abandoned, {len(process.children())} children, wrong: {len(self.tally.wrong)}",
             flush=True,
         )
 
@@ -151,7 +151,7 @@ def _settle(before: Census) -> list[str]:
             if getattr(now, kind) > getattr(before, kind) + more
         ]
         left += [f"live: {run.run_id}" for run in registry.live()]
-        left += [f"abandoned: {work.name}, {work.stack()}" for work in abandoned_calls()]
+        left += [f"abandoned: {work.name}, {work.stack()}" for work in abandoned_threads()]
         if not left or time.monotonic() > end:
             return left
         time.sleep(0.2)

@@ -29,7 +29,7 @@ import trustme
 import requests
 from bench.statistics import spread
 from bench.table import Figure, Table
-from desist.calls.thread_pool import abandoned_calls
+from desist.calls.abandoned_threads import abandoned_threads
 from desist.cancel import check_cancelled, sleep
 from desist.runtime.switch_interval import set_switch_interval
 from desist.workflow import Step, Workflow
@@ -242,10 +242,10 @@ def _left_over(before: tuple[int, int]) -> str:
     end = time.monotonic() + 2
     while time.monotonic() < end:
         children, sockets = (now - then for now, then in zip(_held(), before, strict=True))
-        if children <= 0 and sockets <= 0 and not abandoned_calls():
+        if children <= 0 and sockets <= 0 and not abandoned_threads():
             return "nothing"
         time.sleep(0.01)
-    return f"{children} children, {sockets} sockets, {len(abandoned_calls())} threads"
+    return f"{children} children, {sockets} sockets, {len(abandoned_threads())} threads"
 
 
 #: p99 in ms of the study, for 0, 1, 2 and 4 busy threads, at intervals of 5 ms and 0.1 ms.

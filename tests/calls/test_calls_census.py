@@ -18,7 +18,7 @@ import pytest
 from hanging_server import PATIENCE, HangingServer
 
 from desist import Agent, Step, Workflow
-from desist.calls.thread_pool import abandoned_calls
+from desist.calls.abandoned_threads import abandoned_threads
 from desist.cancel import Source, check_cancelled, sleep
 from desist.cancel.registry import registry
 from desist.run.execution.run import runs_with_abandoned_work
@@ -121,7 +121,7 @@ def settled() -> bool:
     """Whether no worker thread is left, no run, and no work that was given up."""
     names = [thread.name for thread in threading.enumerate()]
     busy = any(name.startswith(("desist-worker", "server-connection")) for name in names)
-    return not (busy or registry.live() or runs_with_abandoned_work() or abandoned_calls())
+    return not (busy or registry.live() or runs_with_abandoned_work() or abandoned_threads())
 
 
 def wait_settled() -> None:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 import pytest
 
 from desist.calls import thread_pool as worker
-from desist.calls.thread_pool import abandoned_calls, run_in_thread
+from desist.calls.abandoned_threads import abandoned_threads
+from desist.calls.thread_pool import run_in_thread
 from desist.exceptions import TooManyAbandonedError
 from desist.workflow import Step, StepInput, Workflow
 
@@ -88,9 +89,9 @@ def test_what_cannot_be_stopped_is_abandoned_and_its_result_dropped(caplog: pyte
         (item,) = output.cancel.abandoned
         assert (item.name, item.kind) == ("Stuck", "thread") or item.kind == "thread"
         assert "self.free.acquire()" in (item.blocked_in or "")
-        assert [work.name for work in abandoned_calls()] == [item.name]
+        assert [work.name for work in abandoned_threads()] == [item.name]
         stuck.free.release()
-        wait_until(lambda: not abandoned_calls())
+        wait_until(lambda: not abandoned_threads())
         wait_until(lambda: "its result is dropped" in caplog.text)
     assert output.status == "CANCELLED" and "too late" not in str(output.content)
 
@@ -109,7 +110,7 @@ def test_too_many_abandoned_calls_refuse_new_ones(monkeypatch: pytest.MonkeyPatc
         asyncio.run(call())
     for stuck in both:
         stuck.free.release()
-    wait_until(lambda: not abandoned_calls())
+    wait_until(lambda: not abandoned_threads())
     assert asyncio.run(call()) == "done"
 
 
@@ -125,4 +126,4 @@ def test_a_call_that_ends_as_it_is_abandoned_is_not_counted_for_ever() -> None:
             await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(main())
-    wait_until(lambda: not abandoned_calls())
+    wait_until(lambda: not abandoned_threads())

@@ -20,7 +20,7 @@ import pytest
 
 from desist.agent import Agent
 from desist.calls import thread_pool as worker
-from desist.calls.thread_pool import abandoned_calls
+from desist.calls.abandoned_threads import abandoned_threads
 from desist.cancel.receipt import CancelReceipt
 from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
@@ -325,4 +325,4 @@ def test_sync_races_tell_the_truth(cancellers: None) -> None:
         for part in pool.map(lane, numbers):
             split += part
     check_split(split, RACES_SYNC, began)
-    assert not registry.live() and not abandoned_calls()
+    assert not registry.live() and not abandoned_threads()

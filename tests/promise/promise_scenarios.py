@@ -14,7 +14,7 @@ from cancel_trial import (
 )
 
 from desist import RunCancelled
-from desist.calls.thread_pool import abandoned_calls
+from desist.calls.abandoned_threads import abandoned_threads
 from desist.testing import Gate, LoopbackProvider
 
 WORDS = [f"w{i} " for i in range(500)]
@@ -78,6 +78,6 @@ def let_go(deaf: Deaf) -> None:
     deaf.release.set()
     assert deaf.left.wait(PATIENCE)
     limit = time.monotonic() + PATIENCE
-    while abandoned_calls():
+    while abandoned_threads():
         assert time.monotonic() < limit
         time.sleep(0.001)

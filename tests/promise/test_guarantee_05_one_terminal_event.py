@@ -21,7 +21,7 @@ from cancel_trial import (
 from promise_scenarios import Deaf, let_go
 
 from desist import Agent, Step, Workflow
-from desist.calls.thread_pool import abandoned_calls
+from desist.calls.abandoned_threads import abandoned_threads
 from desist.cancel import RunStatus, Source
 from desist.run.records.message import CANCELLED_RESULT
 from desist.testing import Call, Gate, ScriptedModel
@@ -94,7 +94,7 @@ def test_a_deaf_tool(by_id: str, deaf: Deaf, mode: Mode, journal: Journal) -> No
     [child] = trial.output.step_executor_runs
     assert child.tools[0].abandoned and child.tools[0].result == CANCELLED_RESULT
     before = journal.last(trial.run_id)
-    assert len(abandoned_calls()) == 1
+    assert len(abandoned_threads()) == 1
     let_go(deaf)
     assert journal.last(trial.run_id) == before and "late result" not in str(before)
     assert len(model.requests) == 1

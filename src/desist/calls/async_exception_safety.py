@@ -27,14 +27,14 @@ from typing import Any
 
 from desist.runtime.stack_sampling import code_of, iter_frames, with_gc_disabled
 
-__all__ = ["raise_in_thread"]
+__all__ = ["protect", "raise_in_thread"]
 
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = [ctypes.c_ulong, ctypes.py_object]
 _set_async_exc.restype = ctypes.c_int
 
-#: Code that starts a child process: nothing that it calls may be interrupted either. At most `_MAX_DEPTH` callers of
-#: the innermost frame are compared.
+#: Code that starts a child process, a thread or a job: nothing that it calls may be interrupted either. At most
+#: `_MAX_DEPTH` callers of the innermost frame are compared.
 _STARTING: dict[CodeType, int] = {subprocess.Popen.__init__.__code__: 0}
 _MAX_DEPTH = 8
 
@@ -52,7 +52,7 @@ _NAMES = {
     "importlib._bootstrap_external": ("importlib._bootstrap_external", "_frozen_importlib_external"),
 }
 #: Functions that must not be interrupted. None of them may wait, or the wait could never be interrupted.
-_FUNCTIONS: tuple[Any, ...] = (
+_FUNCTIONS: list[Any] = [
     subprocess.Popen.__init__,
     subprocess.Popen._get_handles,  # type: ignore[attr-defined]
     subprocess.Popen._execute_child,  # type: ignore[attr-defined]
@@ -61,7 +61,7 @@ _FUNCTIONS: tuple[Any, ...] = (
     socket.socketpair,
     socket.socket.__init__,
     ssl.SSLSocket._create,  # type: ignore[attr-defined]
-)
+]
 
 
 def raise_in_thread(thread: int, error: type[BaseException]) -> bool:
@@ -84,6 +84,13 @@ def raise_in_thread(thread: int, error: type[BaseException]) -> bool:
         return bool(with_gc_disabled(lambda: next(sent)))
     except KeyError:
         return False
+
+
+def protect(*functions: Any) -> None:
+    """Never interrupt these functions, nor what they call. They must not wait for anything but a start."""
+    _STARTING.update((function.__code__, 0) for function in functions)
+    _FUNCTIONS.extend(functions)
+    _unsafe_code_objects.cache_clear()
 
 
 @functools.cache

@@ -9,10 +9,28 @@ from desist.cancel.context import ConnectionOwner
 from desist.cancel.receipt import Abandoned
 from desist.cancel.token import CancelToken
 
-__all__ = ["Call", "CallOwner", "InterruptMode", "current_call_owner"]
+__all__ = ["Call", "CallOwner", "CallPart", "InterruptMode", "current_call_owner"]
 
 #: How a call may be interrupted: by all layers, by its token only, or not at all.
 InterruptMode = Literal["auto", "cooperative", "never"]
+
+
+class CallPart(Protocol):
+    """A part of a call that runs by itself: its own code, or something that the code has started."""
+
+    name: str
+    started_at: float  #: seconds since the epoch
+
+    @property
+    def kind(self) -> str:
+        """Return "thread", "task" or "process"."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has returned, raised or exited."""
+
+    def stack(self) -> str:
+        """Return its stack as text; "" where that can't be read."""
 
 
 class Call(Protocol):
@@ -21,14 +39,20 @@ class Call(Protocol):
     name: str
     owner: CallOwner | None
     token: CancelToken
-    interrupt_mode: InterruptMode
     started_at: float  #: seconds since the epoch
     abandoned: bool  #: it could not be stopped, and still runs
-    ended: bool  #: user code has returned or raised
 
     @property
     def kind(self) -> str:
         """Return "thread", "task" or "process"."""
+
+    @property
+    def interrupt_mode(self) -> InterruptMode:
+        """How the call may be interrupted."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether user code has returned or raised, and all that it had started has ended, if it was cancelled."""
 
     @property
     def shield_deadline(self) -> float:
@@ -47,8 +71,14 @@ class Call(Protocol):
     def interrupt(self, grace: float, *, force: bool = False) -> None:
         """Interrupt the call, and repeat that until it has ended. From any thread; returns at once."""
 
-    def abandon(self) -> Abandoned:
-        """Mark the call abandoned and return a record of it. It must not block: the lock of the run is held."""
+    def abandon(self) -> list[Abandoned]:
+        """Mark the call abandoned and return a record of each part of it that hasn't ended.
+
+        It must not block: the lock of the run is held.
+        """
+
+    def parts(self) -> list[CallPart]:
+        """Return the parts of the call that haven't ended."""
 
     def stack(self) -> str:
         """Return the stack of the call as text; "" where that can't be read."""
@@ -62,6 +92,9 @@ class CallOwner(ConnectionOwner, Protocol):
 
     def call_ended(self, work: Call) -> None:
         """Remove a call that has ended. From the thread in which it ended; once, also for an abandoned call."""
+
+    def user_connections_closed(self, count: int) -> None:
+        """Add to the number of connections of user code that the cancel closed. From any thread, without a lock."""
 
 
 def current_call_owner() -> CallOwner | None:

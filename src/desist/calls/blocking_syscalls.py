@@ -1,31 +1,20 @@
-"""Find what a thread is blocked in, and end that: sockets are shut down, child processes killed.
+"""What a thread is blocked in, as the kernel tells: the descriptors that it waits for, and a description for people.
 
-A thread inside `recv` or `wait4` runs no byte code, so no exception reaches it. But the socket or child process that
-it waits for can be ended from outside. An audit hook records the sockets that are created in a call (no
-monkeypatching; TLS sockets too); `/proc` tells which file descriptors the thread is blocked on and which processes it
-has forked. A socket is shut down only if it was created in the call *and* the thread is blocked on it: a pooled
-connection may serve another call by now. On systems without `/proc`, all sockets created in the call are shut down,
-and child processes are not found.
+A thread inside `recv` or `wait4` runs no byte code, so no exception reaches it. `/proc/self/task/TID/syscall` names the
+system call and its arguments; reading it takes some 50 us. Where the file is missing or the numbers of the system calls
+are unknown, all of this is unknown, too.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import platform
-import select
-import signal
 import socket
+import stat
 import struct
 import sys
-import time
-import weakref
-from collections.abc import Callable, Container
-from typing import Any
 
-from desist.cancel.context import current_call
-
-__all__ = ["blocking_fds", "child_pids", "descendant_pids", "install_audit_hook", "kill", "kill_children", "unblock"]
+__all__ = ["blocking_fds", "describe_wait"]
 
 LINUX = sys.platform == "linux"
 _NONE: frozenset[int] = frozenset()
@@ -44,39 +33,58 @@ _ON_FD, _POLL, _SELECT, _EPOLL = {
         frozenset({22, 441}),
     ),
 }.get(platform.machine(), (_NONE, _NONE, _NONE, _NONE))
+#: The names of the system calls in which threads usually wait.
+_NAMES: dict[int, str] = {
+    "x86_64": {
+        0: "read", 1: "write", 7: "poll", 23: "select", 35: "nanosleep", 42: "connect", 43: "accept", 44: "sendto",
+        45: "recvfrom", 46: "sendmsg", 47: "recvmsg", 61: "wait4", 202: "futex", 230: "clock_nanosleep",
+        232: "epoll_wait", 247: "waitid", 270: "pselect6", 271: "ppoll", 281: "epoll_pwait", 288: "accept4",
+        441: "epoll_pwait2",
+    },
+    "aarch64": {
+        22: "epoll_pwait", 63: "read", 64: "write", 72: "pselect6", 73: "ppoll", 95: "waitid", 98: "futex",
+        101: "nanosleep", 115: "clock_nanosleep", 202: "accept", 203: "connect", 206: "sendto", 207: "recvfrom",
+        211: "sendmsg", 212: "recvmsg", 242: "accept4", 260: "wait4", 441: "epoll_pwait2",
+    },
+}.get(platform.machine(), {})  # fmt: skip
+_MEANINGS = {"futex": "a lock", "clock_nanosleep": "a sleep", "nanosleep": "a sleep", "wait4": "a child process"}
 _MAX_POLLED = 1024
-#: An option of `waitid`: only children of this thread.
-_WNOTHREAD = 0x20000000
-#: Seconds that killed children may take to die.
-_KILL_TIMEOUT = 0.1
 
 
-@functools.cache
-def install_audit_hook() -> None:
-    """Record each new socket in the `sockets` of the call whose thread creates it. Can't be undone; done once."""
-    sys.addaudithook(_on_audit_event)
+def describe_wait(native_id: int) -> str | None:
+    """Return the system call in which a thread waits and what it waits for, for people; None if that is unknown.
+
+    From any thread. The number of a descriptor may be reused while it is looked at: this is a description only.
+    """
+    fields = _syscall(native_id)
+    if not fields:
+        return None
+    name = _NAMES.get(int(fields[0]), f"system call {fields[0]}")
+    if name in _MEANINGS:
+        return f"{name}: {_MEANINGS[name]}"
+    what = [text for fd in (blocking_fds(native_id) or [])[:8] if (text := _describe_fd(fd))]
+    return f"{name}: {', '.join(what)}" if what else name
 
 
-def _on_audit_event(event: str, args: tuple[Any, ...]) -> None:
-    # Called for every audit event of every thread of the process: the comparison comes first and nothing may raise.
-    # `sockets` is appended to by the thread of the call alone; `unblock` copies the list.
-    if event == "socket.__new__":
-        call = current_call.call
-        if call is not None:
-            call.sockets.append(weakref.ref(args[0]))
+def _describe_fd(fd: int) -> str:
+    """Return the peer of a socket, or the target of another descriptor; "" if the descriptor is closed."""
+    try:
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            return os.readlink(f"/proc/self/fd/{fd}")
+        with socket.socket(fileno=os.dup(fd)) as duplicate:
+            peer = duplicate.getpeername()
+    except OSError:
+        return ""
+    if isinstance(peer, tuple):
+        return f"{peer[0]}:{peer[1]}"
+    return peer.decode(errors="replace") if isinstance(peer, bytes) else str(peer or "a local socket")
 
 
 def blocking_fds(native_id: int) -> list[int] | None:
     """Return the file descriptors that a thread of this process is blocked on; None where that is unknown."""
-    if not (LINUX and _ON_FD):
-        return None
-    try:
-        with open(f"/proc/self/task/{native_id}/syscall") as file:
-            fields = file.read().split()
-    except OSError:
-        return []  # the thread is gone
-    if len(fields) < 3:
-        return []  # running
+    fields = _syscall(native_id)
+    if not fields:
+        return None if fields is None else []  # unknown; running, or gone
     number = int(fields[0])
     if number in _ON_FD:
         return [int(fields[1], 16)]
@@ -88,6 +96,18 @@ def blocking_fds(native_id: int) -> list[int] | None:
     if number in _EPOLL:
         return _epoll_fds(arguments[0])
     return []
+
+
+def _syscall(native_id: int) -> list[str] | None:
+    """Return the words of the thread's file; [] for a thread that runs or is gone, None where there is no such file."""
+    if not (LINUX and _ON_FD):
+        return None
+    try:
+        with open(f"/proc/self/task/{native_id}/syscall") as file:
+            fields = file.read().split()
+    except OSError:
+        return [] if os.path.exists("/proc/self/task") else None
+    return fields if len(fields) >= 3 else []
 
 
 def _poll_fds(address: int, count: int) -> list[int]:
@@ -128,125 +148,3 @@ def _memory(address: int, size: int) -> bytes:
             os.close(memory)
     except OSError:
         return b""
-
-
-def child_pids(native_id: int) -> list[int]:
-    """Return the child processes of this thread, whose number is given. Takes a microsecond if there are none."""
-    if not LINUX:
-        return []
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | _WNOTHREAD)
-    except ChildProcessError:
-        return []
-    return _children(f"/proc/self/task/{native_id}/children")
-
-
-def descendant_pids(native_id: int, exclude: Container[int] = ()) -> list[int]:
-    """Return the child processes of a thread and all processes below them, without those in `exclude`.
-
-    From any thread. Processes that are forked meanwhile may be missing: the caller tries again.
-    """
-    if not LINUX:
-        return []
-    found: list[int] = []
-    open_ = [pid for pid in _children(f"/proc/self/task/{native_id}/children") if pid not in exclude]
-    while open_:
-        pid = open_.pop()
-        found.append(pid)
-        try:
-            threads = os.listdir(f"/proc/{pid}/task")
-        except OSError:
-            continue
-        for thread in threads:
-            open_ += _children(f"/proc/{pid}/task/{thread}/children")
-    return found
-
-
-def _children(path: str) -> list[int]:
-    try:
-        with open(path) as file:
-            return [int(word) for word in file.read().split()]
-    except OSError:
-        return []
-
-
-def kill(pids: list[int]) -> int:
-    """Kill processes; return how many of them were alive. A second call kills none.
-
-    By pidfd, so that no process is hit that has taken over a number. All pidfds are opened before the first kill: a
-    killed process may be reaped by other code, and its number be reused.
-    """
-    handles: list[int] = []
-    for pid in pids:
-        try:
-            handles.append(os.pidfd_open(pid))
-        except OSError:
-            pass
-    killed = 0
-    for handle in handles:
-        try:
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
-            killed += 1
-        except OSError:
-            pass
-        os.close(handle)
-    return killed
-
-
-def kill_children(native_id: int, exclude: Container[int]) -> None:
-    """Kill the child processes that a cancelled call has left in this thread, without those in `exclude`.
-
-    The exception may have interrupted the call between a fork and the assignment of its result, so that no code has a
-    handle on the child. Called by the worker thread after the guard was left, before the thread makes another call.
-    """
-    left = [pid for pid in child_pids(native_id) if pid not in exclude]
-    if not left:
-        return
-    kill(descendant_pids(native_id, exclude))
-    deadline = time.monotonic() + _KILL_TIMEOUT
-    for pid in left:
-        try:
-            handle = os.pidfd_open(pid)
-        except OSError:
-            continue
-        try:
-            poll = select.poll()
-            poll.register(handle, select.POLLIN)
-            poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-            os.waitid(os.P_PIDFD, handle, os.WEXITED | os.WNOHANG)
-        except ChildProcessError:  # other code has waited for it
-            pass
-        finally:
-            os.close(handle)
-
-
-def unblock(
-    native_id: int,
-    sockets: list[weakref.ref[socket.socket]],
-    exclude: Container[int] = (),
-    skip_if: Callable[[], bool] = lambda: False,
-) -> None:
-    """End what a thread is blocked in, as far as it belongs to this call. From any thread; repeated with back-off.
-
-    Parameters:
-        native_id: the system's number of the thread.
-        sockets: the sockets that were created in the call.
-        exclude: child processes from before the call.
-        skip_if: whether the call is to be left alone. Evaluated after everything was found and before anything is
-            ended: if the call is still the same then, all that was found belongs to it.
-    """
-    pids = descendant_pids(native_id, exclude)
-    own = [sock for ref in list(sockets) if (sock := ref()) is not None]
-    waiting_for = blocking_fds(native_id) if own else []
-    if skip_if():
-        return
-    if pids:
-        kill(pids)
-    for sock in own:
-        try:
-            fd = sock.fileno()
-            if fd >= 0 and (waiting_for is None or fd in waiting_for):
-                # Unbound: `SSLSocket.shutdown` would pull the TLS object out from under the reader.
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-        except OSError:
-            pass

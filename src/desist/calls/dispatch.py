@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from desist.calls.base import InterruptMode, current_call_owner
+from desist.calls.inline_call import call_inline
 from desist.calls.loop_call import LoopCall, submit_to_user_loop
 from desist.calls.thread_pool import run_call, run_in_thread
 from desist.cancel.token import current_token, use_token
@@ -36,7 +37,7 @@ async def call_user_code(
     if not is_async:
         return await run_in_thread(call, name=name, interrupt=interrupt)
     if not background_loop.is_running_here():
-        return await call()
+        return await call_inline(call, name, interrupt)
     token = current_token().child()
     with use_token(token):
         work = LoopCall(call, name, current_call_owner(), token, interrupt)

@@ -17,8 +17,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from desist.calls.base import CallOwner, InterruptMode
-from desist.calls.thread_call import user_frames
+from desist.calls.base import CallOwner, CallPart, InterruptMode
+from desist.calls.call_end import CallEnd
+from desist.calls.started.start_hooks import install_start_hooks
+from desist.calls.started.started_work import StartedWork, set_started_work
+from desist.calls.thread_execution import user_frames
 from desist.cancel.receipt import Abandoned
 from desist.cancel.token import CancelToken
 from desist.runtime.loop_waker import waker_for
@@ -59,13 +62,20 @@ class LoopCall:
         self._error: BaseException | None = None
         self._tasks = RunTasks()
         self._thread_id: int | None = None
+        self._end = CallEnd(loop)
+        self._returned = False  #: its own code has ended
+        self.started = StartedWork(name, owner, token, interrupt)
         self.name = name
         self.owner = owner
         self.token = token
         self.interrupt_mode: InterruptMode = interrupt
         self.started_at = time.time()
         self.abandoned = False
-        self.ended = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the code has returned or raised, and all that it had started has ended, if it was cancelled."""
+        return self._end.ended
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -75,7 +85,7 @@ class LoopCall:
     @property
     def shield_deadline(self) -> float:
         """Before this time the call must not be abandoned; seconds of `time.monotonic`."""
-        return self._tasks.shield_deadline
+        return max(self._tasks.shield_deadline, self.started.shield_deadline())
 
     async def result(self) -> Any:
         """Wait for the call and return what it returned, or raise what it raised."""
@@ -85,32 +95,30 @@ class LoopCall:
         return self._value
 
     async def wait_done(self, seconds: float) -> None:
-        """Wait until the call has ended, at most `seconds`. On the awaiting loop, after `result` was cancelled."""
-        if self.ended:
-            return
-        if self._future.cancelled():
-            self._future = asyncio.get_running_loop().create_future()
-        await asyncio.wait([self._future], timeout=seconds)
+        """Wait until all of the call has ended, at most `seconds`. On the awaiting loop."""
+        await self._end.wait(seconds)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the call, once, on the thread of the user loop.
 
         A cancel before this finds no loop to deliver to; `_main` checks the token, so the call doesn't start.
         """
+        install_start_hooks()
         self._thread_id = threading.get_ident()
         self._tasks.loop = loop
         self._context.run(set_tasks, self._tasks)
         self._tasks.start(self._main(), self._context)
 
     async def _main(self) -> None:
+        set_started_work(self.started)  # here: this task itself isn't started by the call
         try:
             self.token.check()
             self._value = await self._call()
         except BaseException as error:
             self._error = error
-        self.ended = True
-        if self.owner is not None:  # first: the run must count the call as ended when its own code goes on
-            self.owner.call_ended(self)
+        self._returned = True
+        # First: the run must count the call as ended when its own code goes on.
+        self.started.close(lambda: self._end.reached(self))
         self._waker.call_soon(self._resolve)
 
     def _resolve(self) -> None:
@@ -118,17 +126,23 @@ class LoopCall:
             self._future.set_result(None)
 
     def interrupt(self, grace: float, *, force: bool = False) -> None:
-        """Cancel the task, again with back-off until it has ended. From any thread; returns at once."""
+        """Cancel the task and what it has started, again with back-off. From any thread; returns at once."""
         if self.interrupt_mode == "auto":
-            self._tasks.cancel_until_done(grace, lambda: not self.ended, force=force)
+            self._tasks.cancel_until_done(grace, lambda: not self._returned, force=force)
+        self.started.interrupt(grace, force=force)
 
     def shorten_grace(self, grace: float) -> None:
         """Do nothing: the task is already being cancelled as fast as possible."""
 
-    def abandon(self) -> Abandoned:
-        """Mark the call abandoned and return a record of where it is blocked."""
+    def parts(self) -> list[CallPart]:
+        """Return the parts of the call that haven't ended."""
+        return [*([] if self._returned else [self]), *self.started.parts()]
+
+    def abandon(self) -> list[Abandoned]:
+        """Mark the call abandoned; return a record of each part that hasn't ended."""
         self.abandoned = True
-        return Abandoned(name=self.name, kind="task", blocked_in=self.stack() or None)
+        own = [] if self._returned else [Abandoned(name=self.name, kind="task", blocked_in=self.stack() or None)]
+        return own + self.started.abandon()
 
     def stack(self) -> str:
         """Return the stack of the call as text. From any thread.

@@ -13,14 +13,14 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from desist.calls import thread_call
+from desist.calls.abandoned_threads import abandoned_threads
 from desist.calls.base import Call, InterruptMode, current_call_owner
-from desist.calls.thread_call import ThreadCall, abandoned_calls
+from desist.calls.thread_call import ThreadCall
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.token import current_token, use_token
 from desist.exceptions import TooManyAbandonedError
 
-__all__ = ["MAX_ABANDONED", "abandoned_calls", "run_call", "run_in_thread"]
+__all__ = ["MAX_ABANDONED", "TIMEOUT_GRACE", "run_call", "run_in_thread", "stop_call"]
 
 T = TypeVar("T")
 
@@ -92,7 +92,6 @@ _threads = ThreadPool()
 
 def _reset_after_fork() -> None:
     _threads.reset_after_fork()
-    thread_call._abandoned.clear()
 
 
 os.register_at_fork(after_in_child=_reset_after_fork)
@@ -110,7 +109,7 @@ async def run_in_thread(call: Callable[[], T], *, name: str, interrupt: Interrup
         RunCancelled: the run was cancelled before the call could start.
         TooManyAbandonedError: too many threads still run abandoned calls.
     """
-    abandoned = abandoned_calls()
+    abandoned = abandoned_threads()
     if len(abandoned) >= MAX_ABANDONED:
         names = ", ".join(sorted({work.name for work in abandoned})[:5])
         raise TooManyAbandonedError(
@@ -141,12 +140,19 @@ async def run_call(work: C, submit: Callable[[C], None]) -> Any:
     try:
         return await work.result()
     except asyncio.CancelledError:
-        # False if the run's cancel came first: the token of the call is a child of the run's token.
-        if work.token.cancel(CancelReason(source=Source.deadline, text="the call is no longer awaited")):
-            try:
-                work.interrupt(TIMEOUT_GRACE)
-                await work.wait_done(TIMEOUT_GRACE)
-            finally:
-                if not work.ended:  # also if this task was cancelled a second time while it waited
-                    work.abandon()
+        await stop_call(work)
         raise
+
+
+async def stop_call(work: AwaitableCall) -> None:
+    """Stop a call whose task was cancelled, unless its run is cancelled and does so. On the loop's thread."""
+    # False if the run's cancel came first: the token of the call is a child of the run's token.
+    if not work.token.cancel(CancelReason(source=Source.deadline, text="the call is no longer awaited")):
+        return
+    try:
+        work.interrupt(TIMEOUT_GRACE)
+        if not work.ended:
+            await work.wait_done(TIMEOUT_GRACE)
+    finally:
+        if not work.ended:  # also if this task was cancelled a second time while it waited
+            work.abandon()

@@ -22,6 +22,8 @@ class Abandoned:
     name: str
     kind: str  #: "thread", "task", "process", or of a hook "on_cancel" or "compensate"
     blocked_in: str | None = None  #: its stack when it was abandoned, as text, where that could be read
+    waits_for: str | None = None  #: the system call and the peer, or the process and its command line, where known
+    call: str | None = None  #: the tool, function or hook that has started it, if it isn't that call itself
     since: float | None = field(default_factory=time.time)  #: seconds since the epoch
 
 
@@ -52,6 +54,7 @@ class CancelRecord:
     settled_at: float | None = None  #: when all work had ended or was declared abandoned
     abandoned: list[Abandoned] = field(default_factory=list)
     upstream_closed: int = 0  #: connections to providers that were closed
+    connections_closed: int = 0  #: all connections that were closed, also those that user code has opened
     cleanup: list[CleanupResult] = field(default_factory=list)  #: hooks and compensations, in the order they ran
 
     @classmethod
@@ -131,6 +134,11 @@ class CancelReceipt:
     def upstream_closed(self) -> int:
         """The number of connections to providers that were closed. Complete once settled."""
         return self._record.upstream_closed if self._record else 0
+
+    @property
+    def connections_closed(self) -> int:
+        """The number of all connections that were closed, also of those that user code has opened. As above."""
+        return self._record.connections_closed if self._record else 0
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the run has settled, for at most `timeout` seconds; return whether it has.

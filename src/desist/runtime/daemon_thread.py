@@ -11,9 +11,16 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["to_daemon_thread"]
+__all__ = ["start_daemon_thread", "to_daemon_thread"]
 
 T = TypeVar("T")
+
+
+def start_daemon_thread(work: Callable[[], object], name: str) -> threading.Thread:
+    """Start a daemon thread of the library. Raises `RuntimeError` if the system has no more threads."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 async def to_daemon_thread(work: Callable[[], T], name: str) -> T:
@@ -34,7 +41,7 @@ async def to_daemon_thread(work: Callable[[], T], name: str) -> T:
         except RuntimeError:
             pass  # the loop was closed meanwhile: no task awaits the result
 
-    threading.Thread(target=body, name=name, daemon=True).start()
+    start_daemon_thread(body, name)
     return await result  # type: ignore[no-any-return]
 
 

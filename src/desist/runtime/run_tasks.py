@@ -3,6 +3,11 @@
 An asyncio cancellation is delivered at one `await`; code that swallows it goes on. Delivering it at every await (as
 level-triggered scopes do) would break the `await` in a user's `finally`, which guarantee 11 lets run. So a cancel is
 delivered at once, again when three quarters of the grace are over, then with back-off until the tasks have ended.
+
+In between, a cancellation that was swallowed is delivered again: `asyncio.wait_for` of Python 3.11 loses one that
+meets a result. Each cancellation carries a message object. As long as that object lives, an exception with it is on
+its way or is being handled. When it is gone, the task goes on, and no frame of it is in a handler, then the task has
+lost its cancel.
 """
 
 from __future__ import annotations
@@ -14,13 +19,27 @@ import traceback
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
-__all__ = ["RunTasks", "current_tasks", "set_tasks"]
+from desist.runtime.suspended_handlers import is_in_handler
+
+__all__ = ["RunTasks", "current_tasks", "format_task_stack", "set_tasks"]
 
 _current: contextvars.ContextVar[RunTasks | None] = contextvars.ContextVar("desist_tasks", default=None)
 
 #: Seconds between deliveries at most.
 SLOWEST = 1.0
+#: Seconds between two looks for swallowed cancellations, at first and at most.
+FIRST_LOOK, SLOWEST_LOOK = 0.0005, 0.05
+
+#: The tasks that user code has created, each with the tasks of its call.
+_adopted: WeakKeyDictionary[asyncio.Task[Any], RunTasks] = WeakKeyDictionary()
+
+
+class _Message(str):
+    """The message of a cancellation; unlike a plain string it can be referred to weakly."""
+
+    __slots__ = ("__weakref__",)
 
 
 class RunTasks:
@@ -30,24 +49,43 @@ class RunTasks:
     and written by cancellers, without a lock: each is a single assignment.
     """
 
-    __slots__ = ("_budget", "_deferred_cancels", "_live", "_shields", "loop", "shield_deadline", "started")
+    __slots__ = (
+        "_budget", "_deferred_cancels", "_live", "_messages", "_shields", "delivered", "loop", "shield_deadline",
+        "started",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.started = False  #: whether a cancel was requested
+        self.delivered = False  #: whether the loop has delivered a cancel
         self.shield_deadline = 0.0  #: seconds of `time.monotonic`
         self._live: set[asyncio.Task[Any]] = set()
         self._shields: dict[object, int] = {}
         self._budget = 0.0  #: seconds that the current shields may last after a cancel
         self._deferred_cancels: set[object] = set()
+        self._messages: dict[asyncio.Task[Any], ref[_Message]] = {}  #: of the last cancellation of each task
 
     def start(self, work: Coroutine[Any, Any, Any], context: Context | None = None) -> asyncio.Task[Any]:
         """Start a task of this run. On the thread of the loop."""
         assert self.loop is not None
         task = self.loop.create_task(work, context=context)
         self._live.add(task)
-        task.add_done_callback(self._live.discard)
+        task.add_done_callback(self._discard)
         return task
+
+    def adopt(self, task: asyncio.Task[Any]) -> None:
+        """Take over a task that user code has created on the loop. On the thread that created it."""
+        self._live.add(task)
+        _adopted[task] = self
+        task.add_done_callback(self._discard)
+
+    def _discard(self, task: asyncio.Task[Any]) -> None:
+        self._live.discard(task)
+        self._messages.pop(task, None)
+
+    def live(self) -> list[asyncio.Task[Any]]:
+        """Return the tasks that haven't ended. From any thread."""
+        return [task for task in list(self._live) if not task.done()]
 
     def __contains__(self, task: asyncio.Task[Any]) -> bool:
         """Whether `task` belongs to this run and hasn't ended."""
@@ -74,15 +112,22 @@ class RunTasks:
 
         def deliver() -> None:
             nonlocal delay
+            self.delivered = True
             if not is_alive():
                 return
             self._cancel_all(force)
             self._call_later(delay, deliver)
             delay = min(2 * max(delay, 0.001), SLOWEST)
 
+        def look(pause: float) -> None:
+            if is_alive():
+                self._cancel_swallowed(force)
+                self._call_later(pause, lambda: look(min(2 * pause, SLOWEST_LOOK)))
+
         if self.loop is not None:
             try:
                 self.loop.call_soon_threadsafe(deliver)
+                self.loop.call_soon_threadsafe(self._call_later, FIRST_LOOK, lambda: look(2 * FIRST_LOOK))
             except RuntimeError:  # the loop is closed: no task of it can run any more
                 pass
 
@@ -96,7 +141,20 @@ class RunTasks:
             if not force and task in self._shields:
                 self._deferred_cancels.add(task)
             else:
-                task.cancel()
+                self._cancel(task)
+
+    def _cancel(self, task: asyncio.Task[Any]) -> None:
+        message = _Message("the run was cancelled")
+        self._messages[task] = ref(message)
+        task.cancel(message)
+
+    def _cancel_swallowed(self, force: bool) -> None:
+        """Cancel the tasks again that have lost their cancellation. On the thread of the loop."""
+        for task, message in list(self._messages.items()):
+            if message() is not None or task.done() or (task in self._shields and not force):
+                continue
+            if not is_in_handler(task.get_coro()):
+                self._cancel(task)
 
     def enter_shield(self, task: object, budget: float | None) -> None:
         """Defer cancels of `task`, after a cancel for at most `budget` seconds. On the thread of the loop.
@@ -118,14 +176,18 @@ class RunTasks:
         if task in self._deferred_cancels:
             self._deferred_cancels.discard(task)
             if isinstance(task, asyncio.Task):
-                task.cancel()
+                self._cancel(task)
+
+    def stacks(self) -> list[tuple[asyncio.Task[Any], str]]:
+        """Return the live tasks, each with its stack as text. From any thread."""
+        return [(task, format_task_stack(task)) for task in self.live()]
 
     def stack(self) -> str:
         """Return the stacks of the live tasks as text. From any thread."""
-        return "".join(_format_stack(task) for task in list(self._live) if not task.done())
+        return "".join(stack for _, stack in self.stacks())
 
 
-def _format_stack(task: asyncio.Task[Any]) -> str:
+def format_task_stack(task: asyncio.Task[Any]) -> str:
     """Return the frames of a task as text, from its outermost coroutine to the innermost one."""
     inner: Any = task.get_coro()
     rows = traceback.StackSummary()
@@ -141,8 +203,12 @@ def _format_stack(task: asyncio.Task[Any]) -> str:
 
 
 def current_tasks() -> RunTasks | None:
-    """Return the tasks of the run that this code works for, or None outside of a run."""
-    return _current.get()
+    """Return the tasks of the run or call that the current task belongs to, or None outside of a run."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return _current.get()
+    return (_adopted.get(task) if task is not None and _adopted else None) or _current.get()
 
 
 def set_tasks(tasks: RunTasks) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from desist.calls.base import CallOwner, InterruptMode, current_call_owner
+from desist.calls.base import CallOwner, CallPart, InterruptMode, current_call_owner
 from desist.calls.process.connection import OnItem, WorkerConnection, answer_value, worker_died_error
 from desist.calls.process.pool import pool
 from desist.calls.process.protocol import pack_call
@@ -216,12 +216,16 @@ class ProcessCall:
         """Return "": the frames are in another process."""
         return ""
 
-    def abandon(self) -> Abandoned:
+    def parts(self) -> list[CallPart]:
+        """Return this call unless it has ended."""
+        return [] if self.ended else [self]
+
+    def abandon(self) -> list[Abandoned]:
         """Mark the call abandoned: the process doesn't end though it was killed. Kill the rest of its group."""
         self.abandoned = True
         if self._worker is not None:
             self._worker.kill_group()
-        return Abandoned(name=self.name, kind="process")
+        return [Abandoned(name=self.name, kind="process")]
 
 
 async def run_in_process(

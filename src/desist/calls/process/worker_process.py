@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from desist.calls.blocking_syscalls import kill
+from desist.calls.child_processes import kill, marked_processes
 
 __all__ = ["Settings", "WorkerProcess", "current_settings"]
 
@@ -193,13 +193,6 @@ def kill_marked(mark: str) -> None:
 
     Repeated, as a process may have forked between the reading of `/proc` and its kill.
     """
-    entry = f"{MARK}={mark}".encode()
     for _ in range(5):
-        found = []
-        for name in os.listdir("/proc"):
-            if name.isdecimal():
-                with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
-                    if entry in file.read().split(b"\0"):
-                        found.append(int(name))
-        if not kill(found):
+        if not kill(marked_processes(f"{MARK}={mark}")):
             return

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from desist.calls.dispatch import call_user_code
+from desist.calls.started.started_work import set_started_work
 from desist.cancel.context import set_owner
 from desist.cancel.receipt import CleanupResult
 from desist.cancel.token import CancelToken, set_current
@@ -67,6 +68,7 @@ async def run_cleanups(
         token: what the hooks see as theirs.
     """
     set_owner(None)
+    set_started_work(None)
     set_tasks(tasks)
     set_current(token)
     for cleanup in cleanups:

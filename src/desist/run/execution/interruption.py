@@ -227,7 +227,7 @@ class Interruption:
         """
         run, scope = self.run, self.run.scope
         assert run.record is not None
-        abandoned = [call.abandon() for call in scope.work]
+        abandoned = [record for call in scope.work for record in call.abandon()]
         if scope.cleanup is CleanupState.running:
             hooks = [hook for hook in run.record.cleanup if hook.status == "running"]
             abandoned += [Abandoned(name=hook.name, kind=hook.kind) for hook in hooks]
@@ -250,9 +250,18 @@ class Interruption:
         with run.lock:
             if run.record is not None:
                 run.record.upstream_closed += count
+                run.record.connections_closed += count
                 top = run.root.record
                 if top is not None and top is not run.record:
                     top.upstream_closed += count
+                    top.connections_closed += count
+
+    def user_connections_closed(self, count: int) -> None:
+        """Count connections that user code had opened. From any thread."""
+        run = self.run
+        with run.lock:
+            for record in {id(record): record for record in (run.record, run.root.record) if record}.values():
+                record.connections_closed += count
 
 
 def apply_decision(cancelled: list[Scope[Run]]) -> None:

@@ -23,6 +23,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from desist.calls.base import Call
+from desist.calls.started.started_work import set_started_work
 from desist.cancel.context import set_owner
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt, CancelRecord
@@ -190,6 +191,7 @@ class Run:
         enter_branch(None)
         set_work_key(None)
         set_owner(self)
+        set_started_work(None)  # the run may be started in a call: the tree owns it, not that call
         set_tasks(self.tasks)
         set_current(self.token)
         if self.spans is not None:
@@ -402,6 +404,10 @@ class Run:
     def connections_closed(self, count: int) -> None:
         """See `Interruption.connections_closed`."""
         self.interruption.connections_closed(count)
+
+    def user_connections_closed(self, count: int) -> None:
+        """See `Interruption.user_connections_closed`."""
+        self.interruption.user_connections_closed(count)
 
     @property
     def grace_left(self) -> float | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from desist.calls.thread_call import abandoned_calls
+from desist.calls.abandoned_threads import abandoned_threads
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt, CancelRecord
 from desist.cancel.registry import registry
@@ -153,9 +153,9 @@ def quarantine() -> list[AbandonedCallInfo]:
     seen: set[int] = set()
     for run in dict.fromkeys([*_live(), *runs_with_abandoned_work()]):
         for work in list(run.scope.work):
-            if work.abandoned:
-                seen.add(id(work))
-                found.append(_quarantined(work, run))
+            for part in work.parts() if work.abandoned else ():
+                seen.add(id(part))
+                found.append(_quarantined(part, run))
         stack = run.tasks.stack() if run.scope.grace_expired else ""
         if stack:
             since = _since(run, run.body.kind)
@@ -170,7 +170,7 @@ def quarantine() -> list[AbandonedCallInfo]:
                     stack=stack,
                 )
             )
-    found += [_quarantined(work, None) for work in abandoned_calls() if id(work) not in seen]
+    found += [_quarantined(part, None) for part in abandoned_threads() if id(part) not in seen]
     return found
 
 
@@ -275,7 +275,7 @@ def _stack(work: Any) -> str:
 
 def _quarantined(work: Any, run: Run | None) -> AbandonedCallInfo:
     stack = _stack(work)
-    whose = run or work.owner
+    whose = run or getattr(work, "owner", None)
     ids = getattr(whose, "ids", {})
     return AbandonedCallInfo(
         name=work.name,

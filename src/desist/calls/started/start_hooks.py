@@ -1,0 +1,240 @@
+"""Notice the threads, jobs, tasks and child processes that code starts.
+
+Python has no documented way to hear of these: the functions that start them are wrapped. They are wrapped when the
+first tool or function step runs, and do nothing but read one context variable for code that no call makes.
+`set_ownership(False)` turns this off for the calls that begin after it.
+"""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import contextvars
+import functools
+import multiprocessing.process
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Any
+
+from desist.calls.async_exception_safety import protect
+from desist.calls.started.started_work import MARK, current_started_work, set_started_work, started_work_of
+
+__all__ = ["hook_loop", "install_start_hooks"]
+
+#: The module whose threads belong to a pool, which is ended as a whole.
+_POOL = "multiprocessing.pool"
+#: Modules whose threads serve the whole program, or belong to work that is noticed by itself.
+_PLUMBING = ("asyncio.", "concurrent.futures.", "anyio.", "desist.")
+
+
+def install_start_hooks() -> None:
+    """Wrap the functions that start work, those of modules that are loaded by now. Can't be undone."""
+    _hook_standard_library()
+    if "anyio._backends._asyncio" in sys.modules:
+        hook_anyio()
+    if "concurrent.futures.process" in sys.modules:
+        hook_process_pools()
+
+
+@functools.cache
+def _hook_standard_library() -> None:
+    _wrap(threading.Thread, "start", _start_thread)
+    _wrap(_thread, "start_new_thread", _start_raw_thread)
+    _wrap(ThreadPoolExecutor, "submit", _submit)
+    _wrap(subprocess.Popen, "__init__", _start_process)
+    _wrap(multiprocessing.process.BaseProcess, "start", _start_multiprocessing)
+    hook_loop(asyncio.BaseEventLoop)
+    os.register_at_fork(after_in_child=lambda: set_started_work(None))
+
+
+@functools.cache
+def hook_loop(loop_class: Any) -> None:
+    """Wrap `create_task` of a class of event loops, once, if the class is written in Python or derived there."""
+    try:
+        _wrap(loop_class, "create_task", _create_task)
+    except TypeError:  # a class of an extension module: its tasks can't be noticed
+        pass
+
+
+@functools.cache
+def hook_anyio() -> None:
+    """Wrap anyio's worker threads, once, when anyio is loaded. Its public function is bound by name in its users."""
+    backend = getattr(sys.modules.get("anyio._backends._asyncio"), "AsyncIOBackend", None)
+    plain = getattr(backend, "run_sync_in_worker_thread", None)
+    if backend is None or plain is None:
+        return
+
+    @functools.wraps(plain)
+    async def run_sync(func: Callable[..., Any], args: Any, *more: Any, **kwargs: Any) -> Any:
+        started = current_started_work()
+        if started is None:
+            return await plain(func, args, *more, **kwargs)
+        job = started.add_thread(_name(func))
+        try:
+            return await plain(functools.partial(job.run, func), args, *more, **kwargs)
+        finally:
+            if not job.execution.native_id:  # it never started: the task was cancelled before
+                job.execution.prevent_start()
+                job.end()
+
+    backend.run_sync_in_worker_thread = staticmethod(run_sync)
+
+
+@functools.cache
+def hook_process_pools() -> None:
+    """Wrap `ProcessPoolExecutor.submit`, once, when its module is loaded: importing that takes some milliseconds."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    _wrap(ProcessPoolExecutor, "submit", _submit_to_process)
+
+
+def _submit_to_process(
+    plain: Callable[..., Any], executor: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+) -> Any:
+    started = current_started_work()
+    if started is None:
+        return plain(executor, fn, *args, **kwargs)
+    job = started.add_pool_job(_name(fn))
+    try:
+        future = plain(executor, fn, *args, **kwargs)
+    except BaseException:
+        job.end()
+        raise
+    job.watch(future)
+    return future
+
+
+def _wrap(owner: Any, name: str, hook: Callable[..., Any]) -> None:
+    plain = getattr(owner, name)
+
+    @functools.wraps(plain)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return hook(plain, *args, **kwargs)
+
+    protect(wrapper, hook)
+    setattr(owner, name, wrapper)
+
+
+def _start_thread(plain: Callable[..., Any], thread: threading.Thread) -> None:
+    started = current_started_work()
+    if started is None or _module_of(caller := sys._getframe(2)).startswith(_PLUMBING):
+        plain(thread)
+        return
+    run = thread.run
+    if _module_of(caller) == _POOL:
+        started.add_pool(caller.f_locals.get("self"))
+        context = contextvars.copy_context()
+
+        def run_owned() -> None:
+            thread.__dict__.pop("run", None)
+            with started.entered(context):  # the processes that it starts are the call's
+                run()
+
+        thread.run = run_owned  # type: ignore[method-assign]
+        plain(thread)
+        return
+    member = started.add_thread(thread.name)
+
+    def run_member() -> None:
+        thread.__dict__.pop("run", None)
+        member.run_thread(run)
+
+    thread.run = run_member  # type: ignore[method-assign]
+    try:
+        plain(thread)
+    except BaseException:
+        thread.__dict__.pop("run", None)
+        member.end()
+        raise
+
+
+def _start_raw_thread(plain: Callable[..., int], function: Callable[..., Any], *args: Any) -> int:
+    started = current_started_work()
+    if started is None or not callable(function) or not args or not isinstance(args[0], tuple):
+        return plain(function, *args)
+    member = started.add_thread(_name(function))
+    try:
+        return plain(functools.partial(member.run_thread, function), *args)
+    except BaseException:
+        member.end()
+        raise
+
+
+def _submit(
+    plain: Callable[..., Any], executor: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+) -> Any:
+    started = current_started_work()
+    if started is None:
+        return plain(executor, fn, *args, **kwargs)
+    job = started.add_thread(_name(fn))
+    try:
+        future = plain(executor, job.run, fn, *args, **kwargs)
+    except BaseException:
+        job.end()
+        raise
+    job.future = future
+    future.add_done_callback(lambda done: job.end() if done.cancelled() else None)
+    return future
+
+
+def _start_process(plain: Callable[..., None], process: Any, args: Any, *more: Any, **kwargs: Any) -> None:
+    started = current_started_work()
+    if started is None:
+        plain(process, args, *more, **kwargs)
+        return
+    mark = started.process_mark()
+    if len(more) > 9:  # the environment is the eleventh parameter
+        more = (*more[:9], _marked(more[9], mark), *more[10:])
+    else:
+        kwargs["env"] = _marked(kwargs.get("env"), mark)
+    plain(process, args, *more, **kwargs)
+    started.add_process(process.pid, _command_name(args))
+
+
+def _marked(env: Any, mark: str) -> Any:
+    if env is None:
+        return {**os.environ, MARK: mark}
+    if any(isinstance(key, bytes) for key in env):
+        return {**env, MARK.encode(): mark.encode()}
+    return {**env, MARK: mark}
+
+
+def _start_multiprocessing(plain: Callable[..., None], process: Any) -> None:
+    started = current_started_work()
+    if started is None:
+        plain(process)
+        return
+    started.process_mark()
+    plain(process)
+    if process.pid is not None:
+        started.add_process(process.pid, process.name, process.is_alive)
+
+
+def _create_task(plain: Callable[..., Any], loop: asyncio.AbstractEventLoop, *args: Any, **kwargs: Any) -> Any:
+    task = plain(loop, *args, **kwargs)
+    context = kwargs.get("context")
+    started = current_started_work() if context is None else started_work_of(context)
+    if started is not None and isinstance(task, asyncio.Task):
+        started.add_task(loop, task)
+    return task
+
+
+def _module_of(caller: FrameType) -> str:
+    return str(caller.f_globals.get("__name__"))
+
+
+def _name(function: Any) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__qualname__", None) or type(function).__name__)
+
+
+def _command_name(args: Any) -> str:
+    if isinstance(args, str | bytes | os.PathLike):
+        return os.fsdecode(args).split()[0] if os.fsdecode(args).split() else "process"
+    return os.path.basename(os.fsdecode(next(iter(args), "process")))
