@@ -19,6 +19,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,10 @@ from calls_scenario import Face, LateEnds, Place, Scene
 from hanging_server import PATIENCE, HangingServer
 
 import requests
-from desist import Workflow
+from desist import Step, Workflow
+from desist.calls.blocking_syscalls import blocking_fds
 from desist.cancel import RunCancelled, check_cancelled, current_token, sleep
+from desist.testing import Gate
 
 LINUX = sys.platform == "linux"
 linux = pytest.mark.skipif(not LINUX, reason="what a thread is blocked in is known on Linux only")
@@ -38,11 +41,18 @@ PLACES: list[tuple[Place, Face]] = [("step", "run"), ("tool", "run"), ("tool", "
 everywhere = pytest.mark.parametrize(("place", "face"), PLACES, ids=lambda x: x)
 
 
-def check_out(scene: Scene, receipt: Any) -> None:
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def check_out(scene: Scene, receipt: Any, by: type[BaseException] = RunCancelled) -> None:
     """The call is out of its thread, by `RunCancelled` or by what was taken away from it."""
     assert receipt.abandoned == [], receipt.abandoned
     assert scene.left.is_set()
-    assert isinstance(scene.raised, RunCancelled), repr(scene.raised)
+    assert isinstance(scene.raised, by), repr(scene.raised)
 
 
 # -- sockets
@@ -97,7 +107,8 @@ def test_http_clients(
         scene = Scene(lambda: client(f"{server.url}/headers"), place=place, face=face).start()
         server.wait_arrived()
         receipt = scene.wait_blocked().stop()
-        check_out(scene, receipt)
+        # The tasks of a loop in the thread are cancelled as tasks are, so that their cleanup runs.
+        check_out(scene, receipt, asyncio.CancelledError if client is with_asyncio else RunCancelled)
         server.wait_ended()
 
 
@@ -182,18 +193,76 @@ def test_other_socket_calls(way: str, place: Place, face: Face) -> None:
 
 
 @linux
-def test_a_socket_of_another_call_is_left_alone(server: HangingServer) -> None:
-    """What the call is blocked in but hasn't opened itself may serve others: it isn't shut down, the call is named."""
+def test_a_socket_that_was_opened_before(server: HangingServer) -> None:
+    """E6: a kept connection on which the call is blocked is shut down, whatever opened it; the receipt counts it."""
+    with socket.create_connection(server.address) as kept:
+        kept.sendall(b"hello")
+        server.wait_arrived()
+        scene = Scene(lambda: kept.recv(1)).start().wait_blocked()
+        receipt = scene.stop()
+        check_out(scene, receipt)
+        assert receipt.connections_closed == 1 and receipt.upstream_closed == 0
+
+
+@linux
+def test_a_socket_for_which_another_thread_waits_is_left_alone(server: HangingServer) -> None:
+    """A socket that serves other code of the process at this moment isn't shut down: the call is named."""
     with socket.create_connection(server.address) as shared:
         shared.sendall(b"hello")
         server.wait_arrived()
+        other = threading.Thread(target=shared.recv, args=(1,), daemon=True)
+        other.start()
         scene = Scene(lambda: shared.recv(1), grace=0.05).start().wait_blocked()
+        wait_until(lambda: blocking_fds(other.native_id or 0) == [shared.fileno()])
         receipt = scene.stop()
         [left] = receipt.abandoned
         assert left.kind == "thread" and "shared.recv(1)" in (left.blocked_in or "")
+        assert f"{server.address[0]}:{server.address[1]}" in (left.waits_for or "")
         assert shared.getpeername() == server.address  # still connected
+        assert receipt.connections_closed == 0
         shared.shutdown(socket.SHUT_RDWR)
         assert scene.left.wait(PATIENCE)
+        other.join(PATIENCE)
+
+
+@linux
+def test_a_listening_socket_and_a_pair_are_left_alone() -> None:
+    """A socket that listens, and one whose other end is in this process, aren't shut down."""
+    one, other = socket.socketpair()
+    with socket.create_server(("127.0.0.1", 0)) as listening, one, other:
+        for wait, free in (
+            (listening.accept, lambda: socket.create_connection(listening.getsockname()).close()),
+            (lambda: one.recv(1), lambda: other.send(b"x")),
+        ):
+            scene = Scene(wait, grace=0.05).start().wait_blocked()
+            receipt = scene.stop()
+            assert len(receipt.abandoned) == 1 and receipt.connections_closed == 0
+            free()
+            assert scene.left.wait(PATIENCE)
+
+
+@everywhere
+def test_waits_on_conditions_are_woken(place: Place, face: Face) -> None:
+    """A queue, an event, a future and a semaphore wait on a condition, which wakes for the exception."""
+    for wait in (
+        queue.Queue[int]().get,
+        threading.Event().wait,
+        Future[int]().result,
+        threading.Semaphore(0).acquire,
+        threading.Barrier(2).wait,
+    ):
+        scene = Scene(wait, place=place, face=face).start()
+        check_out(scene, scene.stop())
+
+
+def test_a_condition_is_whole_after_its_waiter_was_woken() -> None:
+    """The lock of the condition is free, and a notice reaches the next waiter."""
+    items: queue.Queue[int] = queue.Queue()
+    for _ in range(50):
+        scene = Scene(items.get).start()
+        check_out(scene, scene.stop())
+        items.put(1)
+        assert items.get(timeout=PATIENCE) == 1
 
 
 # -- child processes
@@ -284,8 +353,8 @@ def test_child_processes(shell: str, place: Place, face: Face, family: Family) -
 
 
 @linux
-def test_a_daemon_that_was_let_go_lives_on(family: Family) -> None:
-    """A process whose parent has ended is no longer the call's: nobody knows that it was. docs/stopping.md says so."""
+def test_a_daemon_that_was_let_go_is_found(family: Family) -> None:
+    """E10: a process whose parent has ended, in a session of its own, is found by the mark in its environment."""
 
     def work() -> None:
         subprocess.run(["sh", "-c", f"setsid sh -c '{TELL}' & exit"], env=family.environ, check=False)
@@ -298,7 +367,32 @@ def test_a_daemon_that_was_let_go_lives_on(family: Family) -> None:
     family.wait_born(1)
     assert returned.wait(PATIENCE)
     check_out(scene, scene.stop())
+    assert family.alive() == []
+
+
+@linux
+def test_a_daemon_of_a_finished_call_lives_on(family: Family) -> None:
+    """What a call has left running when it ended without a cancel is touched by no later cancel."""
+
+    def leave(_: Any) -> None:
+        left.append(subprocess.Popen(["sh", "-c", TELL], env=family.environ))
+        family.wait_born(1)
+
+    left: list[subprocess.Popen[bytes]] = []
+
+    gate = Gate()
+
+    async def wait(_: Any) -> None:
+        await gate.wait()
+
+    workflow = Workflow("Two", steps=[Step("leave", executor=leave), Step("wait", executor=wait)])
+    events = workflow.run("go", stream=True)
+    gate.wait_reached()
+    receipt = workflow.cancel(events.run_id)
+    assert receipt.wait(PATIENCE) and receipt.abandoned == []
     assert family.alive() == [family.born[0].pid]
+    left[0].kill()
+    left[0].wait(PATIENCE)
 
 
 ANY_MOMENT = """
@@ -428,7 +522,7 @@ class Hold:
     """Things that hold a call until the test lets go of them."""
 
     def __init__(self) -> None:
-        self.lock, self.items = threading.Lock(), queue.Queue[int]()
+        self.lock, self.items = threading.Lock(), queue.SimpleQueue[int]()
         self.pipe = os.pipe()
         self.lock.acquire()
 

@@ -42,7 +42,7 @@ def deaf() -> Iterator[Deaf]:
     """A call that can't be interrupted; it ends after the test at the latest."""
     deaf = Deaf()
     yield deaf
-    deaf.release.set()
+    deaf.release()
 
 
 @pytest.fixture(autouse=True)

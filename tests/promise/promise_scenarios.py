@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -60,22 +61,26 @@ class Deaf:
     """Blocks its thread where Python can't interrupt it from outside, until the test lets it go."""
 
     def __init__(self) -> None:
-        self.entered, self.release, self.left = threading.Event(), threading.Event(), threading.Event()
+        self.entered, self.left = threading.Event(), threading.Event()
+        self._items = queue.SimpleQueue[None]()  # it waits in C code, which nothing wakes
 
     def block(self) -> str:
         self.entered.set()
         try:
-            self.release.wait(30)
+            self._items.get(timeout=30)
         finally:
             self.left.set()
         return "late result"
+
+    def release(self) -> None:
+        self._items.put(None)
 
     def wait_entered(self) -> None:
         assert self.entered.wait(PATIENCE)
 
 
 def let_go(deaf: Deaf) -> None:
-    deaf.release.set()
+    deaf.release()
     assert deaf.left.wait(PATIENCE)
     limit = time.monotonic() + PATIENCE
     while abandoned_threads():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import queue
 import threading
 from typing import Any
 
@@ -149,12 +150,15 @@ def test_a_nested_run_alone(mode: Mode, journal: Journal) -> None:
 
 @pytest.mark.parametrize("what", ["agent", "workflow"])
 def test_a_stray_thread_starts_nothing_after_the_cancel(what: str, mode: Mode, journal: Journal) -> None:
-    """A17: a thread that a tool left behind can't start a run once the tree is cancelled: it is born cancelled."""
+    """A17: code that works for a tool in a thread of its own can't start a run once the tree is cancelled.
+
+    The thread is older than the tool, so that the cancel doesn't stop it.
+    """
     model, gate, go, outputs, never = ScriptedModel("hello"), Gate(), threading.Event(), [], []
     inner: Any = Agent(model, name="Inner", db=journal)
     if what == "workflow":
         inner = Workflow("Inner", steps=[inner], db=journal)
-    strays: list[threading.Thread] = []
+    contexts: queue.SimpleQueue[contextvars.Context] = queue.SimpleQueue()
 
     def stray() -> None:
         assert go.wait(PATIENCE)
@@ -164,16 +168,17 @@ def test_a_stray_thread_starts_nothing_after_the_cancel(what: str, mode: Mode, j
             outputs.append(cancelled.reason.text)
 
     async def step(given: Any) -> None:
-        context = contextvars.copy_context()
-        strays.append(threading.Thread(target=context.run, args=(stray,)))
-        strays[0].start()
+        contexts.put(contextvars.copy_context())
         await gate.wait()
+
+    worker = threading.Thread(target=lambda: contexts.get(timeout=PATIENCE).run(stray))
+    worker.start()
 
     trial = Trial(three_steps(Step("leave", executor=step), journal, never), mode).start()
     gate.wait_reached()
     receipt = trial.cancel()
     go.set()
-    strays[0].join(PATIENCE)
+    worker.join(PATIENCE)
     assert receipt.wait(PATIENCE)
     trial.finish()
     check_stopped(trial, receipt)

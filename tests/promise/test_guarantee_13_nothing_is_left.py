@@ -151,7 +151,7 @@ def test_a_tool_that_ends_within_the_grace(deaf: Deaf, mode: Mode, journal: Jour
     receipt = trial.cancel()
     assert receipt.status is RunStatus.cancelling and not receipt.wait(0.05)
     assert RunStatus.cancelled not in journal.statuses(trial.run_id)
-    deaf.release.set()
+    deaf.release()
     assert receipt.wait(PATIENCE)
     trial.finish()
     check_stopped(trial, receipt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import signal
@@ -49,7 +50,8 @@ class StartedProcess:
         self._work, self._reap = work, reap
         self._lock = threading.Lock()
         self._pidfds = {pid: os.pidfd_open(pid)}
-        self._kill_at = 0.0
+        self._kill_at = math.inf
+        self._watched = False
         self.ended = False
 
     def is_alive(self) -> bool:
@@ -76,7 +78,13 @@ class StartedProcess:
         """Send SIGTERM now and SIGKILL after three quarters of the grace. From any thread; returns at once."""
         self._kill_at = time.monotonic() + (0.0 if force else 0.75 * grace)
         self._signal(signal.SIGKILL if force else signal.SIGTERM)
-        self._watch(FIRST)
+        self.watch()
+
+    def watch(self) -> None:
+        """Have the end of the process noted soon. From any thread; again without effect."""
+        if not self._watched:
+            self._watched = True
+            self._watch(FIRST)
 
     def _signal(self, number: signal.Signals) -> None:
         """Send a signal to the process and to all below it, and remember these."""

@@ -9,61 +9,95 @@ from typing import TYPE_CHECKING, Any
 
 from desist.cancel.receipt import Abandoned
 from desist.runtime.run_tasks import RunTasks
+from desist.runtime.timer_thread import reaper
 
 if TYPE_CHECKING:
     from desist.calls.started.started_work import StartedWork
 
 __all__ = ["StartedTasks"]
 
-#: Seconds after which a loop that hasn't delivered a cancellation counts as blocked by the code that it runs.
+#: Seconds in one and the same task after which the loop counts as blocked, if it hasn't delivered a cancellation.
 BLOCKED_AFTER = 0.005
+#: Seconds without a task that ends after which a thread counts as done with its loop: `asyncio.run` closes the loop, in
+#: tasks of its own.
+QUIET = 0.01
+#: Seconds between two polls of the loop, at first and at most.
+FIRST, SLOWEST = 0.001, 0.1
 
 
 class StartedTasks:
-    """Tasks on one loop. `add` is called on the loop's thread, mostly; the rest from any thread."""
+    """Tasks on one loop. `add` is called on the loop's thread, mostly; the rest from any thread.
+
+    The fields of the polls are written by the threads that poll: a value that is read too early delays an exception to
+    the next attempt.
+    """
 
     kind = "task"
+    name = "tasks"
 
     def __init__(self, loop: asyncio.AbstractEventLoop, work: StartedWork) -> None:
+        self.loop = loop
         self.thread_id = threading.get_ident()  #: the thread in which the loop runs, as far as that is known
+        self.started_at = time.time()
         self._work = work
         self._tasks = RunTasks()
         self._tasks.loop = loop
-        self._interrupted_at: float | None = None
-        self.name = "tasks"
-        self.started_at = time.time()
+        self._interrupted = False
+        self._running: asyncio.Task[Any] | None = None  #: the task that was seen last on the loop
+        self._running_since = self._active_at = self._seen_running_at = 0.0
 
     @property
     def ended(self) -> bool:
-        """Whether no task is left."""
-        return not self._tasks.live()
+        """Whether no task is left that could still run."""
+        return not self._tasks.live() or self.loop.is_closed() or self._has_stopped()
+
+    def _has_stopped(self) -> bool:
+        """Whether the loop was interrupted and doesn't run any more, so that its tasks are dead."""
+        if not self._interrupted or self.loop.is_running():
+            self._seen_running_at = time.monotonic()
+            return False
+        return time.monotonic() > self._seen_running_at + QUIET
 
     @property
     def shield_deadline(self) -> float:
         """Before this time the tasks must not be abandoned; seconds of `time.monotonic`."""
         return self._tasks.shield_deadline
 
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The loop on which the tasks run."""
-        return self._tasks.loop
-
     def add(self, task: asyncio.Task[Any]) -> None:
         """Take a task over. On the thread that creates it."""
         self._tasks.adopt(task)
-        task.add_done_callback(lambda _: self._work.member_ended(self))
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, _: asyncio.Task[Any]) -> None:
+        self._active_at = time.monotonic()
+        self._work.member_ended(self)
 
     def interrupt(self, grace: float, force: bool) -> None:
         """Cancel the tasks, again with back-off until they have ended. From any thread; returns at once."""
-        if self._interrupted_at is None:
-            self._interrupted_at = time.monotonic()
-        self._tasks.cancel_until_done(grace, lambda: not self.ended, force=force)
+        self._active_at = self._running_since = time.monotonic()
+        self._running = asyncio.current_task(self.loop)
+        self._interrupted = True
+        self._tasks.cancel_until_done(grace, lambda: bool(self._tasks.live()), force=force)
+        self._poll(FIRST)
 
-    def are_being_cancelled(self) -> bool:
-        """Return whether tasks are left, and their loop delivers the cancellation or has not had the time to."""
-        if self._interrupted_at is None or self.ended:
+    def _poll(self, delay: float) -> None:
+        """Note the end of tasks whose loop was closed or stopped: they call nothing. In the timer thread, mostly."""
+        if self.ended:
+            self._work.member_ended(self)
+        else:
+            reaper.call_at(time.monotonic() + delay, lambda: self._poll(min(2 * delay, SLOWEST)))
+
+    def occupy_thread(self) -> bool:
+        """Return whether the loop's thread is delivering the cancellation, and so must not get an exception."""
+        if not self._interrupted or self.loop.is_closed():
             return False
-        return self._tasks.delivered or time.monotonic() < self._interrupted_at + BLOCKED_AFTER
+        now = time.monotonic()
+        if self._tasks.delivered:
+            return not self.ended or self.loop.is_running() or now < self._active_at + QUIET
+        running = asyncio.current_task(self.loop)
+        if running is None or running is not self._running:
+            self._running, self._running_since = running, now
+        return now < self._running_since + BLOCKED_AFTER
 
     def stack(self) -> str:
         """Return the stacks of the tasks as text."""

@@ -145,6 +145,8 @@ class StartedWork:
             member.close()
         if new and repeat_at is not None:
             reaper.call_at(repeat_at, lambda: member.interrupt(0.0, False))
+            if isinstance(member, StartedProcess):
+                member.watch()
         return member
 
     def _refuse_after_abandonment(self) -> None:
@@ -178,7 +180,7 @@ class StartedWork:
 
     def thread_runs_tasks(self, thread: int) -> bool:
         """Return whether tasks of the call are being cancelled on an event loop of this thread."""
-        return any(tasks.thread_id == thread and tasks.are_being_cancelled() for tasks in list(self._tasks.values()))
+        return any(tasks.thread_id == thread and tasks.occupy_thread() for tasks in list(self._tasks.values()))
 
     def native_ids(self) -> set[int]:
         """Return the system's numbers of the threads that the call has started."""
@@ -215,6 +217,10 @@ class StartedWork:
             on_ended()
         elif all(member.ended for member in left):
             self._end()
+        else:
+            for member in left:
+                if isinstance(member, StartedProcess):
+                    member.watch()
 
     def member_ended(self, member: Member) -> None:
         """Remove a member that has ended. From any thread; again without effect."""
