@@ -38,13 +38,16 @@ class Call(Protocol):
 
     name: str
     owner: CallOwner | None
-    token: CancelToken
     started_at: float  #: seconds since the epoch
     abandoned: bool  #: it could not be stopped, and still runs
 
     @property
     def kind(self) -> str:
         """Return "thread", "task" or "process"."""
+
+    @property
+    def token(self) -> CancelToken:
+        """What tells the code to stop."""
 
     @property
     def interrupt_mode(self) -> InterruptMode:

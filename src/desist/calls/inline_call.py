@@ -15,9 +15,9 @@ from desist.calls.call_end import CallEnd
 from desist.calls.started.start_hooks import hook_loop, install_start_hooks
 from desist.calls.started.started_work import StartedWork, current_started_work, set_started_work
 from desist.calls.thread_execution import user_frames
-from desist.calls.thread_pool import stop_call
+from desist.calls.thread_pool import cancel_alone, stop_call
 from desist.cancel.receipt import Abandoned
-from desist.cancel.token import CancelToken, current_token, use_token
+from desist.cancel.token import CancelToken, current_token
 from desist.runtime.run_tasks import format_task_stack
 
 __all__ = ["InlineCall", "call_inline"]
@@ -30,10 +30,11 @@ class InlineCall:
     kill_deadline = 0.0  #: a task can't be killed
     interrupt_mode: InterruptMode = "auto"  #: the run's tasks deliver the cancel in any mode
 
-    def __init__(self, name: str, owner: CallOwner | None, token: CancelToken, interrupt: InterruptMode) -> None:
-        self.name, self.owner, self.token = name, owner, token
+    def __init__(self, name: str, owner: CallOwner | None, parent: CancelToken, interrupt: InterruptMode) -> None:
+        self.name, self.owner = name, owner
         self.loop = asyncio.get_running_loop()
-        self.started = StartedWork(name, owner, token, interrupt)
+        self.started = StartedWork(name, owner, interrupt, parent=parent)
+        self._stopped_alone = False  #: it was cancelled without its run
         self.started_at = time.time()
         self.abandoned = False
         self._task = asyncio.current_task()
@@ -46,10 +47,18 @@ class InlineCall:
         set_started_work(self.started)
         try:
             return await call()
+        except asyncio.CancelledError:
+            self._stopped_alone = self.started.used and cancel_alone(self)
+            raise
         finally:
             set_started_work(outer)
             self._returned, self._task = True, None
             self.started.close(lambda: self._end.reached(self))
+
+    @property
+    def token(self) -> CancelToken:
+        """The token of what the call has started; its own code sees that of the run."""
+        return self.started.token
 
     @property
     def ended(self) -> bool:
@@ -60,6 +69,11 @@ class InlineCall:
     def shield_deadline(self) -> float:
         """Before this time the call must not be abandoned; seconds of `time.monotonic`."""
         return self.started.shield_deadline()
+
+    async def wait_stopped(self) -> None:
+        """Stop what a call has started that was cancelled without its run, and wait for that a short while."""
+        if self._stopped_alone:
+            await stop_call(self)
 
     async def result(self) -> Any:
         """Not used: the task that makes the call has the result."""
@@ -103,16 +117,13 @@ async def call_inline(call: Callable[[], Awaitable[Any]], name: str, interrupt: 
         RunCancelled: the run was cancelled before the call could start.
     """
     install_start_hooks()
-    token = current_token().child()
-    work = InlineCall(name, current_call_owner(), token, interrupt)
+    work = InlineCall(name, current_call_owner(), current_token(), interrupt)
     loop_class: Any = type(work.loop)
     hook_loop(loop_class)
     if work.owner is not None:
         work.owner.call_started(work)
-    with use_token(token):
-        try:
-            return await work.run(call)
-        except asyncio.CancelledError:
-            if not work.ended:
-                await stop_call(work)
-            raise
+    try:
+        return await work.run(call)
+    except asyncio.CancelledError:
+        await work.wait_stopped()
+        raise

@@ -64,7 +64,7 @@ class LoopCall:
         self._thread_id: int | None = None
         self._end = CallEnd(loop)
         self._returned = False  #: its own code has ended
-        self.started = StartedWork(name, owner, token, interrupt)
+        self.started = StartedWork(name, owner, interrupt, parent=token, token=token)
         self.name = name
         self.owner = owner
         self.token = token

@@ -54,7 +54,7 @@ class ThreadCall:
         self.name = name
         self.owner = owner
         self.token = token
-        self.started = StartedWork(name, owner, token, interrupt)
+        self.started = StartedWork(name, owner, interrupt, parent=token, token=token)
         self._context = contextvars.copy_context()
         self._context.run(set_started_work, self.started)
         self.execution = ThreadExecution(token, interrupt, self.started)

@@ -21,6 +21,7 @@ from desist.cancel.token import current_token, use_token
 from desist.exceptions import TooManyAbandonedError
 
 __all__ = ["MAX_ABANDONED", "TIMEOUT_GRACE", "run_call", "run_in_thread", "stop_call"]
+__all__ += ["cancel_alone"]
 
 T = TypeVar("T")
 
@@ -140,15 +141,21 @@ async def run_call(work: C, submit: Callable[[C], None]) -> Any:
     try:
         return await work.result()
     except asyncio.CancelledError:
-        await stop_call(work)
+        if cancel_alone(work):
+            await stop_call(work)
         raise
 
 
+def cancel_alone(work: Call) -> bool:
+    """Cancel a call that is no longer awaited; return False if its run is cancelled, and stops it.
+
+    The token of the call is a child of the run's token.
+    """
+    return work.token.cancel(CancelReason(source=Source.deadline, text="the call is no longer awaited"))
+
+
 async def stop_call(work: AwaitableCall) -> None:
-    """Stop a call whose task was cancelled, unless its run is cancelled and does so. On the loop's thread."""
-    # False if the run's cancel came first: the token of the call is a child of the run's token.
-    if not work.token.cancel(CancelReason(source=Source.deadline, text="the call is no longer awaited")):
-        return
+    """Stop a call whose token was cancelled, and wait for its end a short while. On the loop's thread."""
     try:
         work.interrupt(TIMEOUT_GRACE)
         if not work.ended:

@@ -23,10 +23,10 @@ from desist.cancel.reason import CancelReason, Source
 from desist.exceptions import RunCancelled
 
 __all__ = ["CancelToken", "check_cancelled", "current_token", "deliver", "deliver_urgent", "on_cancel"]
-__all__ += ["sleep", "use_token"]
+__all__ += ["sleep", "token_variable", "use_token"]
 
 log = logging.getLogger("desist.cancel")
-_current: contextvars.ContextVar[CancelToken | None] = contextvars.ContextVar("desist_token", default=None)
+token_variable: contextvars.ContextVar[CancelToken | None] = contextvars.ContextVar("desist_token", default=None)
 _ids = itertools.count()
 
 
@@ -232,22 +232,22 @@ def _refuse_on_loop() -> None:
 
 def current_token() -> CancelToken:
     """Return the token of the run that this code works for; outside of any run, a new one that is never cancelled."""
-    return _current.get() or CancelToken()
+    return token_variable.get() or CancelToken()
 
 
 @contextlib.contextmanager
 def use_token(token: CancelToken) -> Iterator[CancelToken]:
     """Make `token` the current one inside the block."""
-    previous = _current.set(token)
+    previous = token_variable.set(token)
     try:
         yield token
     finally:
-        _current.reset(previous)
+        token_variable.reset(previous)
 
 
 def set_current(token: CancelToken) -> contextvars.Token[Any]:
     """Make `token` the current one for the rest of this context."""
-    return _current.set(token)
+    return token_variable.set(token)
 
 
 def check_cancelled() -> None:

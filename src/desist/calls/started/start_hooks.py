@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _thread
 import asyncio
-import contextvars
 import functools
 import multiprocessing.process
 import os
@@ -128,11 +127,11 @@ def _start_thread(plain: Callable[..., Any], thread: threading.Thread) -> None:
     run = thread.run
     if _module_of(caller) == _POOL:
         started.add_pool(caller.f_locals.get("self"))
-        context = contextvars.copy_context()
+        started.variables()
 
         def run_owned() -> None:
             thread.__dict__.pop("run", None)
-            with started.entered(context):  # the processes that it starts are the call's
+            with started.entered():  # the processes that it starts are the call's
                 run()
 
         thread.run = run_owned  # type: ignore[method-assign]
@@ -178,7 +177,6 @@ def _submit(
         job.end()
         raise
     job.future = future
-    future.add_done_callback(lambda done: job.end() if done.cancelled() else None)
     return future
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import threading
 import time
 from collections.abc import Callable
@@ -36,9 +35,14 @@ class StartedThread:
         self.future: Future[Any] | None = None  #: of a job
         self.thread: threading.Thread | None = None  #: the thread, once that is known
         self._work = work
-        self._context = contextvars.copy_context()
+        work.variables()  # here: in a thread of the call
         self.execution = ThreadExecution(work.token, work.interrupt_mode, work)
-        self.ended = False
+        self._ended = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the code has ended, or won't start."""
+        return self._ended or (self.future is not None and self.future.cancelled())
 
     def run(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call the function. In the thread, which sees the call as the one that it works for.
@@ -48,7 +52,7 @@ class StartedThread:
         """
         self.thread = threading.current_thread()
         try:
-            with self._work.entered(self._context):
+            with self._work.entered():
                 return self.execution.run(function, *args, **kwargs)
         finally:
             self.end()
@@ -63,7 +67,7 @@ class StartedThread:
 
     def end(self) -> None:
         """Note that the code has ended, or won't start. From any thread; again without effect."""
-        self.ended = True
+        self._ended = True
         remove_abandoned_thread(self)
         self._work.member_ended(self)
 

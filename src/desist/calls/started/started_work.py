@@ -25,7 +25,7 @@ from desist.calls.started.started_tasks import StartedTasks
 from desist.calls.started.started_thread import StartedThread
 from desist.calls.thread_execution import ThreadExecution
 from desist.cancel.receipt import Abandoned
-from desist.cancel.token import CancelToken
+from desist.cancel.token import CancelToken, token_variable
 from desist.exceptions import RunCancelled
 from desist.runtime.helper_threads import interrupting_helpers
 from desist.runtime.timer_thread import reaper
@@ -56,18 +56,27 @@ class StartedWork:
     """
 
     __slots__ = (
-        "_closed", "_closing", "_lock", "_mark", "_members", "_on_ended", "_repeat_at", "_tasks", "abandoned",
-        "interrupt_mode", "name", "owner", "released", "token",
+        "_closed", "_closing", "_lock", "_mark", "_members", "_on_ended", "_parent", "_repeat_at", "_tasks", "_token",
+        "_variables", "abandoned", "interrupt_mode", "name", "owner", "released",
     )  # fmt: skip
 
-    def __init__(self, name: str, owner: CallOwner | None, token: CancelToken, interrupt: InterruptMode) -> None:
+    def __init__(
+        self,
+        name: str,
+        owner: CallOwner | None,
+        interrupt: InterruptMode,
+        *,
+        parent: CancelToken,
+        token: CancelToken | None = None,
+    ) -> None:
         self.name = name
         self.owner = owner
-        self.token = token
+        self._token, self._parent = token, parent
         self.interrupt_mode: InterruptMode = interrupt
         self._lock = threading.Lock()
         self._members: set[Member] = set()
         self._tasks: dict[asyncio.AbstractEventLoop, StartedTasks] = {}
+        self._variables: list[tuple[contextvars.ContextVar[Any], Any]] | None = None
         self._mark: str | None = None  #: in the environment of its processes
         self._closed: set[int] = set()  #: the inode numbers of connections that were shut down
         self._closing = False  #: the call's own code has ended, after a cancel
@@ -78,16 +87,37 @@ class StartedWork:
 
     # -- adding; in the thread that starts the work
 
+    def variables(self) -> list[tuple[contextvars.ContextVar[Any], Any]]:
+        """Return the context variables of desist in the call, with their values, for threads that it starts."""
+        if self._variables is None:
+            context = contextvars.copy_context()
+            names = [variable for variable in context if variable.name.startswith("desist_")]
+            found = [(variable, context[variable]) for variable in names if variable is not token_variable]
+            self._variables = [*found, (token_variable, self.token)]
+        return self._variables
+
     @contextlib.contextmanager
-    def entered(self, context: contextvars.Context) -> Iterator[None]:
-        """Make this thread work for the call: give it the variables of desist from the context that started it."""
-        ours = [variable for variable in context if variable.name.startswith("desist_")]
-        tokens = [(variable, variable.set(context[variable])) for variable in ours]
+    def entered(self) -> Iterator[None]:
+        """Make this thread work for the call. After `variables` was called in a thread that does."""
+        tokens = [variable.set(value) for variable, value in self.variables()]
         try:
             yield
         finally:
-            for variable, token in reversed(tokens):
+            for (variable, _), token in zip(self.variables(), tokens, strict=True):
                 variable.reset(token)
+
+    @property
+    def token(self) -> CancelToken:
+        """What tells the call to stop. If only the parent of the token was given, it is made when it is needed."""
+        if self._token is None:
+            with self._lock:
+                self._token = self._token or self._parent.child()
+        return self._token
+
+    @property
+    def used(self) -> bool:
+        """Whether the call has started anything."""
+        return bool(self._members) or self._token is not None
 
     def add_thread(self, name: str) -> StartedThread:
         """Add a thread or a job that is about to start. Raises `RunCancelled` if the call was abandoned."""
@@ -204,7 +234,7 @@ class StartedWork:
         Without a cancel that is now: whatever is left is not the call's any more.
         """
         with self._lock:
-            self.released = not self.token.cancelled
+            self.released = not (self._token or self._parent).cancelled
             left = list(self._members)
             if self.released:
                 self._members.clear()
