@@ -36,6 +36,7 @@ NAMES = (
     "flood",
     "scale",
     "thread_interrupts",
+    "started_work",
 )
 RESULTS = Path(__file__).parent / "results.json"
 

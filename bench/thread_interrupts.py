@@ -34,7 +34,7 @@ from desist.cancel import check_cancelled, sleep
 from desist.runtime.switch_interval import set_switch_interval
 from desist.workflow import Step, Workflow
 
-__all__ = ["Kind", "kinds", "measure"]
+__all__ = ["Kind", "hanging", "kinds", "measure"]
 
 LONG = 0.15  #: seconds after which work that can't be stopped ends by itself
 
@@ -78,7 +78,7 @@ def kinds(stack: contextlib.ExitStack) -> list[Kind]:
         Kind("shell with children, one setsid", run("sh", "-c", sh), "0.15/0.20", "1.02/1.26"),
         Kind("time.sleep", lambda: time.sleep(LONG), "0.11/0.21", "stays", None),
         Kind("a lock", _lock, "0.11/0.21", "stays", None),
-        Kind("queue.get", _get, "0.11/0.21", "stays", None),
+        Kind("queue.get", _get, "0.11/0.21", "stays"),
         Kind("hashing, without the GIL", _hash, "0.38/0.54", "stays", None),
         Kind("swallows RunCancelled", _swallow, "0.14/0.21", "stays", None),
     ]
@@ -90,12 +90,13 @@ def _servers(stack: contextlib.ExitStack) -> tuple[int, int, str]:
     maker, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     maker.issue_cert("127.0.0.1").configure_cert(context)
     maker.cert_pem.write_to_path(folder / "ca.pem")
-    ports = [stack.enter_context(_hanging(given)) for given in (None, context)]
+    ports = [stack.enter_context(hanging(given)) for given in (None, context)]
     return ports[0], ports[1], str(folder / "ca.pem")
 
 
 @contextlib.contextmanager
-def _hanging(context: ssl.SSLContext | None) -> Iterator[int]:
+def hanging(context: ssl.SSLContext | None) -> Iterator[int]:
+    """Serve connections that are never answered; yield the port."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
 
     def serve(connection: socket.socket) -> None:
@@ -155,8 +156,7 @@ def _lock() -> None:
 
 
 def _get() -> None:
-    with contextlib.suppress(queue.Empty):
-        queue.Queue[int]().get(timeout=LONG)
+    queue.Queue[int]().get(timeout=300)
 
 
 def _hash() -> None:
