@@ -131,8 +131,9 @@ def _start_thread(plain: Callable[..., Any], thread: threading.Thread) -> None:
 
         def run_owned() -> None:
             thread.__dict__.pop("run", None)
-            with started.entered():  # the processes that it starts are the call's
-                run()
+            for variable, value in started.variables():  # the processes that it starts are the call's
+                variable.set(value)
+            run()
 
         thread.run = run_owned  # type: ignore[method-assign]
         plain(thread)

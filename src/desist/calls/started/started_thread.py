@@ -27,6 +27,7 @@ class StartedThread:
     Created by the thread that starts it; `run` is called once, in the other thread, or never.
     """
 
+    __slots__ = ("_ended", "_work", "execution", "future", "name", "started_at", "thread")
     kind = "thread"
 
     def __init__(self, name: str, work: StartedWork) -> None:
@@ -51,10 +52,13 @@ class StartedThread:
             RunCancelled: the call was cancelled, possibly before this code could start.
         """
         self.thread = threading.current_thread()
+        variables = self._work.variables()
+        tokens = [variable.set(value) for variable, value in variables]
         try:
-            with self._work.entered():
-                return self.execution.run(function, *args, **kwargs)
+            return self.execution.run(function, *args, **kwargs)
         finally:
+            for (variable, _), token in zip(variables, tokens, strict=True):
+                variable.reset(token)
             self.end()
 
     def run_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:

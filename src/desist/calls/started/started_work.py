@@ -14,7 +14,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from desist.calls.base import CallOwner, CallPart, InterruptMode
@@ -92,19 +92,9 @@ class StartedWork:
         if self._variables is None:
             context = contextvars.copy_context()
             names = [variable for variable in context if variable.name.startswith("desist_")]
-            found = [(variable, context[variable]) for variable in names if variable is not token_variable]
-            self._variables = [*found, (token_variable, self.token)]
+            found = {variable: context[variable] for variable in names if context[variable] is not None}
+            self._variables = [*(found | {token_variable: self.token}).items()]
         return self._variables
-
-    @contextlib.contextmanager
-    def entered(self) -> Iterator[None]:
-        """Make this thread work for the call. After `variables` was called in a thread that does."""
-        tokens = [variable.set(value) for variable, value in self.variables()]
-        try:
-            yield
-        finally:
-            for (variable, _), token in zip(self.variables(), tokens, strict=True):
-                variable.reset(token)
 
     @property
     def token(self) -> CancelToken:
