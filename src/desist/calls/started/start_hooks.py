@@ -2,7 +2,7 @@
 
 Python has no documented way to hear of these: the functions that start them are wrapped. They are wrapped when the
 first tool or function step runs, and do nothing but read one context variable for code that no call makes.
-`set_ownership(False)` turns this off for the calls that begin after it.
+`set_work_tracking(False)` turns this off for the calls that begin after it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 from desist.calls.async_exception_safety import protect
 from desist.calls.started.started_work import MARK, current_started_work, set_started_work, started_work_of
+from desist.runtime.work_tracking import is_work_tracked
 
 __all__ = ["hook_loop", "install_start_hooks"]
 
@@ -33,6 +34,8 @@ _PLUMBING = ("asyncio.", "concurrent.futures.", "anyio.", "desist.")
 
 def install_start_hooks() -> None:
     """Wrap the functions that start work, those of modules that are loaded by now. Can't be undone."""
+    if not is_work_tracked():
+        return
     _hook_standard_library()
     if "anyio._backends._asyncio" in sys.modules:
         hook_anyio()

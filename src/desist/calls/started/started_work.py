@@ -29,6 +29,7 @@ from desist.cancel.token import CancelToken, token_variable
 from desist.exceptions import RunCancelled
 from desist.runtime.helper_threads import interrupting_helpers
 from desist.runtime.timer_thread import reaper
+from desist.runtime.work_tracking import is_work_tracked
 
 __all__ = ["MARK", "StartedWork", "current_started_work", "set_started_work"]
 __all__ += ["started_work_of"]
@@ -314,5 +315,5 @@ def started_work_of(context: contextvars.Context) -> StartedWork | None:
 
 
 def set_started_work(started: StartedWork | None) -> None:
-    """Set what collects the work that this context starts. None stands for nothing."""
-    _current.set(started)
+    """Set what collects the work that this context starts; nothing if the tracking is off. None stands for nothing."""
+    _current.set(started if is_work_tracked() else None)
