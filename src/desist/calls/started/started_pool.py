@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from desist.calls.started.member import MemberOwner
 from desist.cancel.receipt import Abandoned
 from desist.runtime.daemon_thread import start_daemon_thread
-
-if TYPE_CHECKING:
-    from desist.calls.started.started_work import StartedWork
 
 __all__ = ["StartedPool", "StartedPoolJob"]
 
@@ -26,7 +24,7 @@ class StartedPool:
     name = "Pool"
     shield_deadline = 0.0
 
-    def __init__(self, pool: Any, work: StartedWork) -> None:
+    def __init__(self, pool: Any, work: MemberOwner) -> None:
         self.started_at = time.time()
         self.ended = True  #: until it is being terminated: an idle pool is no work
         self._pool: Any = pool
@@ -69,7 +67,7 @@ class StartedPoolJob:
     kind = "process"
     shield_deadline = 0.0
 
-    def __init__(self, name: str, work: StartedWork) -> None:
+    def __init__(self, name: str, work: MemberOwner) -> None:
         self.name = name
         self.started_at = time.time()
         self.ended = False

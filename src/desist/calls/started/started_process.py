@@ -10,14 +10,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from desist.calls.child_processes import command_line, processes_below
+from desist.calls.started.member import MemberOwner
 from desist.cancel.receipt import Abandoned
 from desist.runtime.timer_thread import reaper
-
-if TYPE_CHECKING:
-    from desist.calls.started.started_work import StartedWork
 
 __all__ = ["StartedProcess"]
 
@@ -44,7 +41,7 @@ class StartedProcess:
     kind = "process"
     shield_deadline = 0.0
 
-    def __init__(self, pid: int, name: str, work: StartedWork, reap: Callable[[], object] | None = None) -> None:
+    def __init__(self, pid: int, name: str, work: MemberOwner, reap: Callable[[], object] | None = None) -> None:
         self.pid, self.name = pid, name
         self.started_at = time.time()
         self._work, self._reap = work, reap

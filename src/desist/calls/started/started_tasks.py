@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from desist.calls.started.member import MemberOwner
 from desist.cancel.receipt import Abandoned
 from desist.runtime.run_tasks import RunTasks
 from desist.runtime.timer_thread import reaper
-
-if TYPE_CHECKING:
-    from desist.calls.started.started_work import StartedWork
 
 __all__ = ["StartedTasks"]
 
@@ -35,7 +33,7 @@ class StartedTasks:
     kind = "task"
     name = "tasks"
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, work: StartedWork) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: MemberOwner) -> None:
         self.loop = loop
         self.thread_id = threading.get_ident()  #: the thread in which the loop runs, as far as that is known
         self.started_at = time.time()

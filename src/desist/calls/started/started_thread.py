@@ -6,15 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from desist.calls.abandoned_threads import add_abandoned_thread, remove_abandoned_thread
+from desist.calls.started.member import MemberOwner
 from desist.calls.thread_execution import ThreadExecution
 from desist.cancel.receipt import Abandoned
 from desist.exceptions import RunCancelled
-
-if TYPE_CHECKING:
-    from desist.calls.started.started_work import StartedWork
 
 __all__ = ["StartedThread"]
 
@@ -30,7 +28,7 @@ class StartedThread:
     __slots__ = ("_ended", "_work", "execution", "future", "name", "started_at", "thread")
     kind = "thread"
 
-    def __init__(self, name: str, work: StartedWork) -> None:
+    def __init__(self, name: str, work: MemberOwner) -> None:
         self.name = name
         self.started_at = time.time()
         self.future: Future[Any] | None = None  #: of a job
