@@ -124,7 +124,8 @@ def _wrap(owner: Any, name: str, hook: Callable[..., Any]) -> None:
 
 def _start_thread(plain: Callable[..., Any], thread: threading.Thread) -> None:
     started = current_started_work()
-    if started is None or _module_of(caller := sys._getframe(2)).startswith(_PLUMBING):
+    caller = _starter(thread, sys._getframe(2)) if started is not None else None
+    if started is None or caller is None or _module_of(caller).startswith(_PLUMBING):
         plain(thread)
         return
     run = thread.run
@@ -224,6 +225,16 @@ def _create_task(plain: Callable[..., Any], loop: asyncio.AbstractEventLoop, *ar
     if started is not None and isinstance(task, asyncio.Task):
         started.add_task(loop, task)
     return task
+
+
+def _starter(thread: threading.Thread, frame: FrameType | None) -> FrameType | None:
+    """Return the frame that starts the thread: other libraries wrap `Thread.start` as well, classes override it."""
+    while frame is not None and _module_of(frame) != "multiprocessing.dummy":
+        first = frame.f_code.co_varnames[0] if frame.f_code.co_argcount else ""
+        if frame.f_locals.get(first) is not thread:
+            break
+        frame = frame.f_back
+    return frame
 
 
 def _module_of(caller: FrameType) -> str:

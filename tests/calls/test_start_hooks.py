@@ -1,0 +1,92 @@
+"""Which threads belong to a call: those that its code starts, not those that libraries share between calls."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
+from typing import Any
+
+import pytest
+
+from desist import Step, Workflow
+from desist.calls.started.started_work import current_started_work
+
+
+def members_after(start: Callable[[], Any]) -> list[str]:
+    """Return the kinds and names of what a step has started by calling `start`, while that lives."""
+    found: list[str] = []
+
+    def work(_: Any) -> None:
+        kept = start()
+        started = current_started_work()
+        assert started is not None
+        found.extend(f"{member.kind} {member.name}" for member in started.live_members())
+        release.set()
+        del kept
+
+    release.clear()
+    Workflow("w", steps=[Step("s", executor=work, max_retries=0)]).run("go")
+    return found
+
+
+release = threading.Event()
+
+
+def named(name: str) -> threading.Thread:
+    thread = threading.Thread(target=release.wait, args=(30,), name=name)
+    thread.start()
+    return thread
+
+
+class Overridden(threading.Thread):
+    def start(self) -> None:
+        super().start()
+
+
+def test_a_thread_is_owned() -> None:
+    """A thread that the code starts itself belongs to the call."""
+    assert members_after(lambda: named("mine")) == ["thread mine"]
+
+
+def test_an_overridden_start_is_seen_through() -> None:
+    """A class that overrides `start` starts threads of the code that calls it."""
+
+    def start() -> threading.Thread:
+        thread = Overridden(target=release.wait, args=(30,), name="over")
+        thread.start()
+        return thread
+
+    assert members_after(start) == ["thread over"]
+
+
+def test_a_wrapped_start_is_seen_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another library's wrapper around `Thread.start` doesn't make the threads of a pool those of the call."""
+    members_after(lambda: None)  # the hooks are there
+    hooked = threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        hooked(self)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with ThreadPoolExecutor(1) as pool:
+        assert members_after(lambda: pool.submit(release.wait, 30)) == ["thread Event.wait"]  # the job alone
+        assert members_after(lambda: named("mine")) == ["thread mine"]
+
+
+def test_the_threads_of_a_pool_are_not_owned() -> None:
+    """A pool's thread that a call happens to start serves other calls later: only the job is the call's."""
+    with ThreadPoolExecutor(1) as pool:
+        assert members_after(lambda: pool.submit(release.wait, 30)) == ["thread Event.wait"]
+
+
+def test_the_workers_of_a_thread_pool_are_owned() -> None:
+    """The workers of `multiprocessing.pool.ThreadPool` run code of the call; its helper threads end with the pool."""
+    pools: list[ThreadPool] = []
+
+    def start() -> None:
+        pools.append(ThreadPool(2))
+
+    assert [one.split()[0] for one in members_after(start)] == ["thread", "thread"]
+    pools[0].terminate()
