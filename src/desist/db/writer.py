@@ -8,7 +8,6 @@ ends, and starts anew in a forked child, where the parent's jobs aren't done a s
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import weakref
@@ -19,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from desist.exceptions import StoreError
 from desist.runtime.background_loop import register_at_exit
+from desist.runtime.fork_hooks import register_at_fork
 from desist.runtime.timer_thread import reaper
 
 __all__ = ["Backend", "BackendBusy", "WriteJob", "Writer"]
@@ -290,4 +290,4 @@ def _reset_after_fork() -> None:
 
 
 register_at_exit(_flush_all)
-os.register_at_fork(after_in_child=_reset_after_fork)
+register_at_fork(after_in_child=_reset_after_fork)

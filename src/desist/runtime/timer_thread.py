@@ -10,12 +10,13 @@ import heapq
 import itertools
 import logging
 import math
-import os
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+
+from desist.runtime.fork_hooks import register_at_fork
 
 __all__ = ["Timer", "TimerThread", "reaper"]
 
@@ -131,4 +132,4 @@ def _run(timer: Timer) -> None:
 
 #: The timer thread of this process.
 reaper = TimerThread()
-os.register_at_fork(after_in_child=reaper.reset_after_fork)
+register_at_fork(after_in_child=reaper.reset_after_fork)
