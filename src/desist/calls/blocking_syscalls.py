@@ -23,6 +23,7 @@ import weakref
 from collections.abc import Callable, Container
 from typing import Any
 
+from desist.calls.layers import add_audit_hook, can_read_syscalls, log_missing_layers
 from desist.cancel.context import current_call
 
 __all__ = ["blocking_fds", "child_pids", "descendant_pids", "install_audit_hook", "kill", "kill_children", "unblock"]
@@ -54,7 +55,8 @@ _KILL_TIMEOUT = 0.1
 @functools.cache
 def install_audit_hook() -> None:
     """Record each new socket in the `sockets` of the call whose thread creates it. Can't be undone; done once."""
-    sys.addaudithook(_on_audit_event)
+    add_audit_hook(_on_audit_event)
+    log_missing_layers()
 
 
 def _on_audit_event(event: str, args: tuple[Any, ...]) -> None:
@@ -68,7 +70,7 @@ def _on_audit_event(event: str, args: tuple[Any, ...]) -> None:
 
 def blocking_fds(native_id: int) -> list[int] | None:
     """Return the file descriptors that a thread of this process is blocked on; None where that is unknown."""
-    if not (LINUX and _ON_FD):
+    if not can_read_syscalls():
         return None
     try:
         with open(f"/proc/self/task/{native_id}/syscall") as file:
@@ -132,7 +134,7 @@ def _memory(address: int, size: int) -> bytes:
 
 def child_pids(native_id: int) -> list[int]:
     """Return the child processes of this thread, whose number is given. Takes a microsecond if there are none."""
-    if not LINUX:
+    if not (LINUX and hasattr(os, "waitid")):
         return []
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | _WNOTHREAD)
@@ -180,7 +182,7 @@ def kill(pids: list[int]) -> int:
     for pid in pids:
         try:
             handles.append(os.pidfd_open(pid))
-        except OSError:
+        except (AttributeError, OSError):  # the system has none; the process has ended
             pass
     killed = 0
     for handle in handles:
@@ -207,7 +209,7 @@ def kill_children(native_id: int, exclude: Container[int]) -> None:
     for pid in left:
         try:
             handle = os.pidfd_open(pid)
-        except OSError:
+        except (AttributeError, OSError):
             continue
         try:
             poll = select.poll()
