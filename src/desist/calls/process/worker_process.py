@@ -196,7 +196,7 @@ def kill_marked(mark: str) -> None:
     entry = f"{MARK}={mark}".encode()
     for _ in range(5):
         found = []
-        for name in os.listdir("/proc"):
+        for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
             if name.isdecimal():
                 with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
                     if entry in file.read().split(b"\0"):
