@@ -176,8 +176,12 @@ class Run:
             run.cancel(intent)
         return run
 
-    def start(self, loop: asyncio.AbstractEventLoop | None = None) -> Run:
-        """Start the body on `loop`, which must be the running one, or on the background loop. Returns when recorded."""
+    def start(self, loop: asyncio.AbstractEventLoop | None = None, *, wait: bool = True) -> Run:
+        """Start the body on `loop`, which must be the running one, or on the background loop.
+
+        Parameters:
+            wait: return when the start is recorded. Else at once, for callers that wait for the end.
+        """
         self.tasks.loop = loop or background_loop.loop()
         context = contextvars.copy_context()
         if loop is not None:
@@ -194,7 +198,8 @@ class Run:
                 begun.set()
 
         self.tasks.loop.call_soon_threadsafe(begin)
-        begun.wait()
+        if wait:
+            begun.wait()
         return self
 
     def _begin(self, context: contextvars.Context) -> None:
@@ -483,7 +488,7 @@ def open_and_wait(open_run: Callable[[], Run], *, streamed: bool) -> Any:
             run = open_run()
         finally:
             _opened.reset(before)
-        run.start()
+        run.start(wait=streamed)
         return run.reader() if streamed else run.wait()
     except BaseException as error:
         for run in opened:
