@@ -17,7 +17,7 @@ SOURCE = Path(desist.__file__).parent.parent
 
 PROGRAM = """
 import atexit, concurrent.futures, os, sys, threading, time
-from desist.runtime.exit_detach import attach_to_exit, detach_from_exit, watch_exit
+from desist.runtime.exit_detach import attach_to_exit, attach_to_pool, detach_from_exit, detach_from_pool, watch_exit
 
 stuck = threading.Event()
 
@@ -129,6 +129,53 @@ def test_a_thread_that_goes_on_is_waited_for_again(python: str, where: str) -> N
         """,
     )
     assert (code, lines) == (0, ["worked to its end", "exit handler"])
+
+
+def test_the_default_pool_of_a_loop(python: str) -> None:
+    """`asyncio.run` returns, and then the program ends, although a thread of `asyncio.to_thread` is stuck."""
+    code, lines = run(
+        python,
+        """
+        import asyncio
+        async def main():
+            loop = asyncio.get_running_loop()
+            loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
+            task = asyncio.create_task(asyncio.to_thread(sleep))
+            await asyncio.sleep(0)
+            stuck.wait()
+            thread = next(t for t in threading.enumerate() if t.name.startswith("ThreadPool"))
+            detach_from_exit(thread)
+            detach_from_pool(thread, loop._default_executor)
+            task.cancel()
+            print(await asyncio.to_thread(lambda: "another thread does the next job"))
+        asyncio.run(main())
+        """,
+    )
+    assert (code, lines) == (0, ["another thread does the next job", "exit handler"])
+
+
+def test_a_thread_that_returns_to_its_pool(python: str) -> None:
+    """The pool waits for it again, when the pool is shut down. A pool that is being shut down is left alone."""
+    code, lines = run(
+        python,
+        """
+        gate = threading.Event()
+        def work():
+            stuck.set()
+            gate.wait()
+            print("worked to its end")
+        thread = in_pool(work)
+        (pool,) = pools
+        detach_from_pool(thread, pool)
+        attach_to_pool(thread, pool)
+        threading.Timer(0.01, gate.set).start()
+        pool.shutdown()
+        print("shut down")
+        detach_from_pool(thread, pool)
+        attach_to_pool(thread, pool)
+        """,
+    )
+    assert (code, lines) == (0, ["worked to its end", "shut down", "exit handler"])
 
 
 def test_a_detached_thread_is_alive_until_the_exit(python: str) -> None:

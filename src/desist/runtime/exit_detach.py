@@ -6,7 +6,7 @@ with the process. All other threads are joined as ever. Until the exit begins, n
 
 CPython has no documented way for this: `daemon` can't be set on a thread that runs. So private names are used, where
 the version has them: `_tstate_lock` up to 3.12; `_handle` in 3.13.0, `_os_thread_handle` in later versions; and
-`_thread_shutdown` from 3.13 on. Where a name is missing, the exit waits for the thread.
+`_thread_shutdown` from 3.13 on; `_threads` of an executor. Where a name is missing, the thread is waited for.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ from __future__ import annotations
 import functools
 import threading
 import weakref
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 from desist.runtime.fork_hooks import register_at_fork
 
-__all__ = ["attach_to_exit", "detach_from_exit", "watch_exit"]
+__all__ = ["attach_to_exit", "attach_to_pool", "detach_from_exit", "detach_from_pool", "watch_exit"]
 
 _threading: Any = threading  # its private names are unknown to type checkers
 _lock = threading.Lock()
@@ -67,6 +71,30 @@ def attach_to_exit(thread: threading.Thread) -> None:
     """
     with _lock:
         _detached.discard(thread)
+
+
+def detach_from_pool(thread: threading.Thread, pool: ThreadPoolExecutor) -> None:
+    """Have `pool.shutdown()` not wait for `thread`, and have the pool start another thread with its next job.
+
+    `asyncio.run` shuts the default pool down before it returns, and a pool whose threads are all abandoned does no
+    other work. From any thread; does nothing for a pool that is being shut down, which may be waiting for the thread.
+    """
+    _change_threads(pool, lambda threads: threads.discard(thread))
+
+
+def attach_to_pool(thread: threading.Thread, pool: ThreadPoolExecutor) -> None:
+    """Undo `detach_from_pool`, for a thread whose abandoned work has ended: it takes jobs of the pool again."""
+    if thread.is_alive():
+        _change_threads(pool, lambda threads: threads.add(thread))
+
+
+def _change_threads(pool: Any, change: Callable[[set[threading.Thread]], None]) -> None:
+    lock, threads = getattr(pool, "_shutdown_lock", None), getattr(pool, "_threads", None)
+    if lock is None or not isinstance(threads, set):  # another version of Python
+        return
+    with lock:
+        if not getattr(pool, "_shutdown", True):
+            change(threads)
 
 
 def _begin_exit() -> None:
