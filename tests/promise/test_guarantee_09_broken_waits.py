@@ -17,7 +17,11 @@ from typing import Any
 
 import pytest
 
+from desist import Agent, Step, Workflow
+from desist.cancel.registry import registry
 from desist.db import SqliteDb
+from desist.testing import Gate, ScriptedModel
+from desist.workflow import StepInput
 
 PATIENCE = 40
 
@@ -263,6 +267,24 @@ def test_system_exit_in_a_tool_is_not_the_end_of_the_process(program: Callable[.
     assert one.stored().status == "COMPLETED"
 
 
+def test_a_nested_run_of_a_call_that_timed_out() -> None:
+    """A step whose timeout is over leaves its wait for a nested run, and that run is cancelled with it."""
+    gate = Gate()
+    inner = Agent(ScriptedModel([["some ", gate]]), name="inner")
+
+    def call(step_input: StepInput) -> str:
+        return str(inner.run("go", run_id="nested").content)
+
+    step = Step("call", executor=call, timeout=0.1, max_retries=0, on_error="skip")
+    events = Workflow("W", steps=[step, lambda step_input: "went on"]).run("go", stream=True)
+    gate.wait_reached()
+    nested = registry.get("nested")
+    assert nested is not None
+    assert list(events)[-1].content == "went on"
+    assert nested.settled.wait(PATIENCE)
+    assert nested.status == "CANCELLED" and nested.record.source.value == "consumer_closed"
+
+
 MOMENTS = """
 def at_random(error, runs):
     "Break runs off at moments from before their start to after their end."
@@ -287,7 +309,7 @@ def at_random(error, runs):
             assert caught is error, repr(caught)
     live = [(run.run_id, run.scope.status.value) for run in registry.live() if not run.settled.wait(10)]
     say("LIVE", live)
-at_random({error}, 300)
+at_random({error}, 100)
 """
 
 
@@ -298,6 +320,6 @@ def test_random_moments(error: str, program: Callable[..., Program]) -> None:
     code, err = one.end()  # Python may report an exception that came in a finalizer, where nothing can propagate it
     assert code == 0 and "LIVE []" in one.said, (one.said, err)
     database = SqliteDb(str(one.path))
-    ends = [run.status.value for k in range(300) if (run := database.get_run(f"q{k}")) is not None]
+    ends = [run.status.value for k in range(100) if (run := database.get_run(f"q{k}")) is not None]
     database.close()
     assert set(ends) == {"COMPLETED", "CANCELLED"}
