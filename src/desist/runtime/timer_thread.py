@@ -80,6 +80,10 @@ class TimerThread:
         if timer.when < self._wakes_at:
             self._wakeups.put(None)
 
+    def is_running_here(self) -> bool:
+        """Whether this code runs in the timer thread."""
+        return self._thread is threading.current_thread()
+
     def start(self) -> None:
         """Start the thread unless it runs. A second call does nothing."""
         if self._thread is None:

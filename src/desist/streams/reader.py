@@ -22,6 +22,7 @@ from desist.cancel.receipt import CancelReceipt
 from desist.cancel.signals import source_of, source_of_main_thread
 from desist.cancel.token import current_token
 from desist.exceptions import DesistError, RunCancelled
+from desist.runtime.background_loop import background_loop
 from desist.runtime.latch import Latch
 from desist.runtime.timer_thread import reaper
 from desist.streams.channel import ChannelClosed, EventChannel
@@ -178,7 +179,8 @@ class AsyncReader(_Reader[T], AsyncIterator[T]):
             await self._leave(source_of(error), "the task that read the events was cancelled")
             raise
         except GeneratorExit:
-            stop_soon(self._run, "the coroutine that read the events was closed")
+            if not self._is_inherited():
+                stop_soon(self._run, "the coroutine that read the events was closed")
             raise
 
     async def aclose(self) -> None:
@@ -218,9 +220,13 @@ def stop_and_wait(run: ReadableRun[T], source: Source, text: str) -> None:
     """Cancel a run and wait in this thread until it has settled, at most for its grace.
 
     Does nothing for a run that has settled. An exception from outside that ends the wait, such as a second Ctrl-C,
-    forces the cancel and is raised.
+    forces the cancel and is raised. In a thread that the run needs, where a garbage collection may have closed the
+    reader, nothing is waited for.
     """
     if run.settled.is_set:
+        return
+    if reaper.is_running_here() or background_loop.is_running_here():
+        stop_soon(run, text)
         return
     try:
         # In the timer thread, where no signal handler runs: an exception of one can't break off the cancel.
@@ -258,5 +264,5 @@ async def stop_and_wait_async(run: ReadableRun[T], source: Source, text: str) ->
 
 
 def stop_soon(run: ReadableRun[T], text: str) -> None:
-    """Cancel the run of a coroutine that was closed. By the timer thread: a garbage collection may have closed it."""
+    """Have the timer thread cancel a run, and return at once. Safe in a finalizer, with any lock held."""
     reaper.call_soon(lambda: run.stop(Source.consumer_closed, text))
