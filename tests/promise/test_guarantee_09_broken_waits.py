@@ -169,7 +169,7 @@ def assert_cancelled(one: Program, source: str) -> None:
 
 
 IN_BODY = ("body", "named", "with")  #: these wait for a text of the agent
-CASES = [(face, middle) for face in FACES for middle in ("agent", "function") if middle == "agent" or face not in IN_BODY]
+CASES = [(face, "agent") for face in FACES] + [(face, "function") for face in FACES if face not in IN_BODY]
 
 
 @pytest.mark.parametrize(("face", "middle"), CASES)
