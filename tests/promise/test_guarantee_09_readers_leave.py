@@ -11,7 +11,10 @@ import pytest
 from cancel_trial import PATIENCE, Journal
 
 from desist import Agent, Workflow
+from desist.cancel.registry import registry
 from desist.models.openai import OpenAIChat
+from desist.runtime.background_loop import background_loop
+from desist.runtime.timer_thread import reaper
 from desist.testing import Gate, LoopbackProvider, Reply, ScriptedModel
 
 WORDS = [f"w{i} " for i in range(500)]
@@ -246,3 +249,28 @@ def test_a_reader_that_never_reads(journal: Journal) -> None:
     run_id = reader.run_id
     del reader
     assert journal.wait_final(run_id)["cancel"]["source"] == "consumer_closed"
+
+
+@pytest.mark.parametrize("where", ["timer thread", "background loop"])
+def test_a_garbage_collection_in_a_thread_that_the_run_needs(where: str) -> None:
+    """A20: a generator of the user's around a reader is closed by a collection in a thread of the library: the run is
+    cancelled, and that thread doesn't wait for itself."""
+    gate = Gate()
+    workflow = Workflow("W", steps=[Agent(ScriptedModel([["text ", gate]]), name="A")])
+
+    def read() -> Iterator[Any]:
+        with workflow.run("go", run_id="g", stream=True) as events:
+            yield from events
+
+    reading = read()
+    next(reading)
+    gate.wait_reached()
+    run = registry.get("g")
+    assert run is not None
+    if where == "timer thread":
+        reaper.start()
+        reaper.call_soon(reading.close)
+    else:
+        background_loop.loop().call_soon_threadsafe(reading.close)
+    assert run.settled.wait(PATIENCE)
+    assert run.status == "CANCELLED"

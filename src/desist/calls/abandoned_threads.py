@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from desist.calls.base import CallPart
+from desist.runtime.fork_hooks import register_at_fork
 
 __all__ = ["abandoned_threads", "add_abandoned_thread", "remove_abandoned_thread"]
 
@@ -32,4 +31,4 @@ def abandoned_threads() -> list[CallPart]:
     return list(_abandoned)
 
 
-os.register_at_fork(after_in_child=_abandoned.clear)
+register_at_fork(after_in_child=_abandoned.clear)

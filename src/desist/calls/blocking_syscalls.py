@@ -12,11 +12,11 @@ import platform
 import socket
 import stat
 import struct
-import sys
+
+from desist.calls.layers import can_read_syscalls
 
 __all__ = ["blocking_fds", "describe_wait"]
 
-LINUX = sys.platform == "linux"
 _NONE: frozenset[int] = frozenset()
 #: Numbers of system calls: those whose first argument is the descriptor they block on, and the kinds that watch many.
 _ON_FD, _POLL, _SELECT, _EPOLL = {
@@ -100,13 +100,13 @@ def blocking_fds(native_id: int) -> list[int] | None:
 
 def _syscall(native_id: int) -> list[str] | None:
     """Return the words of the thread's file; [] for a thread that runs or is gone, None where there is no such file."""
-    if not (LINUX and _ON_FD):
+    if not can_read_syscalls():
         return None
     try:
         with open(f"/proc/self/task/{native_id}/syscall") as file:
             fields = file.read().split()
     except OSError:
-        return [] if os.path.exists("/proc/self/task") else None
+        return []  # the thread is gone
     return fields if len(fields) >= 3 else []
 
 

@@ -24,7 +24,7 @@ _KILL_TIMEOUT = 0.1
 
 def child_pids(native_id: int) -> list[int]:
     """Return the child processes of this thread, whose number is given. Takes a microsecond if there are none."""
-    if not LINUX:
+    if not (LINUX and hasattr(os, "waitid")):
         return []
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | _WNOTHREAD)
@@ -118,7 +118,7 @@ def kill(pids: Iterable[int], number: signal.Signals = signal.SIGKILL) -> int:
     for pid in pids:
         try:
             handles.append(os.pidfd_open(pid))
-        except OSError:
+        except (AttributeError, OSError):  # the system has none; the process has ended
             pass
     reached = 0
     for handle in handles:
@@ -146,7 +146,7 @@ def kill_children(native_id: int, exclude: Container[int]) -> None:
     for pid in left:
         try:
             handle = os.pidfd_open(pid)
-        except OSError:
+        except (AttributeError, OSError):
             continue
         try:
             poll = select.poll()

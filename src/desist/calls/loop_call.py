@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
 import threading
 import time
 from collections import deque
@@ -24,6 +23,7 @@ from desist.calls.started.started_work import StartedWork, set_started_work
 from desist.calls.thread_execution import user_frames
 from desist.cancel.receipt import Abandoned
 from desist.cancel.token import CancelToken
+from desist.runtime.fork_hooks import register_at_fork
 from desist.runtime.loop_waker import waker_for
 from desist.runtime.run_tasks import RunTasks, set_tasks
 from desist.runtime.timer_thread import reaper
@@ -231,4 +231,4 @@ def _reset_after_fork() -> None:
     _loops.clear()
 
 
-os.register_at_fork(after_in_child=_reset_after_fork)
+register_at_fork(after_in_child=_reset_after_fork)

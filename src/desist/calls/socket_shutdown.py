@@ -19,13 +19,13 @@ import os
 import socket
 import stat
 import struct
-import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
 
 from desist.calls.blocking_syscalls import blocking_fds
+from desist.calls.layers import add_audit_hook, log_missing_layers
 from desist.cancel.context import current_call
 
 __all__ = ["install_audit_hook", "shut_down_sockets"]
@@ -36,7 +36,8 @@ _PEER_CREDENTIALS: int | None = getattr(socket, "SO_PEERCRED", None)
 @functools.cache
 def install_audit_hook() -> None:
     """Record each new socket in the `sockets` of the call whose thread creates it. Can't be undone; done once."""
-    sys.addaudithook(_on_audit_event)
+    add_audit_hook(_on_audit_event)
+    log_missing_layers()
 
 
 def _on_audit_event(event: str, args: tuple[Any, ...]) -> None:

@@ -7,7 +7,6 @@ once on cancel; how the call itself is interrupted is in `desist.calls.thread_ca
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import threading
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from desist.calls.thread_call import ThreadCall
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.token import current_token, use_token
 from desist.exceptions import TooManyAbandonedError
+from desist.runtime.fork_hooks import register_at_fork
 
 __all__ = ["MAX_ABANDONED", "TIMEOUT_GRACE", "run_call", "run_in_thread", "stop_call"]
 __all__ += ["cancel_alone"]
@@ -95,7 +95,7 @@ def _reset_after_fork() -> None:
     _threads.reset_after_fork()
 
 
-os.register_at_fork(after_in_child=_reset_after_fork)
+register_at_fork(after_in_child=_reset_after_fork)
 
 
 async def run_in_thread(call: Callable[[], T], *, name: str, interrupt: InterruptMode = "auto") -> T:

@@ -7,7 +7,6 @@ adds the run and takes the pending cancel under the same lock, so the two can't 
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
@@ -21,6 +20,7 @@ from desist.cancel.receipt import CancelReceipt, CancelRecord
 from desist.cancel.scope import Outcome, Reach, Scope
 from desist.cancel.status import RunStatus
 from desist.exceptions import RunIdInUseError
+from desist.runtime.fork_hooks import register_at_fork
 from desist.runtime.latch import Latch
 
 if TYPE_CHECKING:
@@ -211,4 +211,4 @@ class RunRegistry:
 
 #: The registry of this process.
 registry = RunRegistry()
-os.register_at_fork(after_in_child=registry.reset_after_fork)
+register_at_fork(after_in_child=registry.reset_after_fork)

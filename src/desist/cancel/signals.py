@@ -1,4 +1,4 @@
-"""Signals: distinguish Ctrl-C from other cancellations, and drain the runs on SIGTERM."""
+"""Signals: what an exception in a waiting thread or task means for its run, and draining the runs on SIGTERM."""
 
 from __future__ import annotations
 
@@ -11,28 +11,50 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from desist.cancel.context import current_owner
 from desist.cancel.reason import Source
 from desist.cancel.shutdown import drain, stop_all
 from desist.runtime.timer_thread import reaper
 
-__all__ = ["cancellation_source", "drain_on_sigterm", "main_handles_interrupt"]
+__all__ = ["drain_on_sigterm", "source_of", "source_of_main_thread"]
 
 
-def cancellation_source() -> Source:
-    """Return the source of a cancellation of the current task: Ctrl-C under `asyncio.run`, or other code.
+def source_of(error: BaseException) -> Source:
+    """Return the source of the cancel of a run whose waiting thread or task was reached by `error`, from outside.
 
-    `asyncio.Runner` turns the first Ctrl-C into a cancellation of its main task and counts the signals.
+    In that thread or task, while it handles `error`.
     """
+    if isinstance(error, asyncio.CancelledError):
+        if _interrupted_runner():
+            return Source.interrupt
+        # `asyncio.run` cancels its tasks while it handles the exception that has ended the loop.
+        error = error.__context__ or error
+    if isinstance(error, KeyboardInterrupt):
+        return Source.interrupt
+    # `SystemExit` in a tool ends that tool and not the process.
+    if isinstance(error, SystemExit) and current_owner() is None:
+        return Source.shutdown
+    return Source.consumer_closed
+
+
+def _interrupted_runner() -> bool:
+    """Whether `asyncio.run` turned Ctrl-C into a cancellation of its main task. `Runner` counts the signals."""
     handler = signal.getsignal(signal.SIGINT)
     runner = getattr(getattr(handler, "func", handler), "__self__", None)
-    pressed = isinstance(runner, asyncio.Runner) and getattr(runner, "_interrupt_count", 0) > 0
-    return Source.interrupt if pressed else Source.consumer_closed
+    return isinstance(runner, asyncio.Runner) and getattr(runner, "_interrupt_count", 0) > 0
 
 
-def main_handles_interrupt() -> bool:
-    """Whether the main thread is in an `except` or `finally` block of a KeyboardInterrupt now. From any thread."""
-    handled: Any = sys._current_exceptions().get(threading.main_thread().ident or 0)
-    return isinstance(handled[1] if isinstance(handled, tuple) else handled, KeyboardInterrupt)
+def source_of_main_thread() -> Source:
+    """Return why the main thread leaves what it does: an exception that it handles now, its end, or neither.
+
+    From any thread.
+    """
+    main = threading.main_thread()
+    handled: Any = sys._current_exceptions().get(main.ident or 0)
+    error = handled[1] if isinstance(handled, tuple) else handled
+    if isinstance(error, KeyboardInterrupt):
+        return Source.interrupt
+    return Source.shutdown if isinstance(error, SystemExit) or not main.is_alive() else Source.consumer_closed
 
 
 @contextlib.contextmanager

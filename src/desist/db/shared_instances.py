@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Callable, Hashable
@@ -13,6 +12,7 @@ from desist.db.store.shared_table_store import SharedTableStore
 from desist.db.store.table_store import TableStore
 from desist.exceptions import ConfigurationError, StoreError
 from desist.run.storage.store import RunStore
+from desist.runtime.fork_hooks import register_at_fork
 
 __all__ = ["StoredDb"]
 
@@ -57,7 +57,7 @@ class _OpenStores:
 
 
 _stores = _OpenStores()
-os.register_at_fork(after_in_child=_stores.reset_after_fork)
+register_at_fork(after_in_child=_stores.reset_after_fork)
 
 
 class StoredDb(BaseDb, Generic[S]):

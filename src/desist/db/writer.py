@@ -8,7 +8,6 @@ ends, and starts anew in a forked child, where the parent's jobs aren't done a s
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import weakref
@@ -19,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from desist.exceptions import StoreError
 from desist.runtime.background_loop import register_at_exit
+from desist.runtime.fork_hooks import register_at_fork
 from desist.runtime.timer_thread import reaper
 
 __all__ = ["Backend", "BackendBusy", "WriteJob", "Writer"]
@@ -85,7 +85,8 @@ class Writer:
         _writers.add(self)
 
     def _reset(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._jobs: deque[WriteJob] = deque()
         self._open: deque[WriteJob] = deque()  #: those that somebody waits for, the oldest first
         self._urgent = 0
@@ -103,7 +104,7 @@ class Writer:
         """
         job = WriteJob(work, durable=True, last=last)
         assert job.future is not None
-        with self._changed:
+        with self._lock:
             if self._closing:
                 job.future.set_exception(StoreError(f"{self._backend.name} is closed"))
             elif len(self._jobs) >= LIMIT:
@@ -118,7 +119,7 @@ class Writer:
 
     def put_droppable(self, work: Callable[[Any], Any]) -> bool:
         """Do `work(backend)` some time soon; nobody hears of it. Return False if there is no room."""
-        with self._changed:
+        with self._lock:
             if self._closing or len(self._jobs) >= LIMIT // 2:
                 return False
             self._add(WriteJob(work, durable=False))
@@ -135,7 +136,7 @@ class Writer:
     @property
     def idle(self) -> bool:
         """Whether nothing waits and nothing is being tried: what failed doesn't go through any more by itself."""
-        with self._changed:
+        with self._lock:
             return not self._jobs and not self._writing
 
     @property
@@ -145,7 +146,7 @@ class Writer:
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything that was put is done, for at most `timeout` seconds; return whether it is."""
-        with self._changed:
+        with self._lock:
             if self._thread is None or self._thread is threading.current_thread():
                 return not self._jobs
         try:
@@ -156,7 +157,7 @@ class Writer:
 
     def close(self, timeout: float) -> None:
         """Do what is left, for at most `timeout` seconds, and end the thread."""
-        with self._changed:
+        with self._lock:
             self._closing = True
             self._ends_at = time.monotonic() + timeout
             thread = self._thread
@@ -174,7 +175,7 @@ class Writer:
 
     def _check_deadlines(self) -> None:
         late: list[WriteJob] = []
-        with self._changed:
+        with self._lock:
             self._watched = False
             while self._open and (self._open[0].due <= time.monotonic() or _is_done(self._open[0])):
                 late.append(self._open.popleft())
@@ -187,7 +188,7 @@ class Writer:
 
     def _run(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 idle = False
                 while not self._jobs and not self._closing and not idle:
                     idle = not self._changed.wait(IDLE)
@@ -202,7 +203,7 @@ class Writer:
                 self._urgent -= sum(job.durable for job in batch)
             for together in self._transactions(batch):
                 self._write(together)
-            with self._changed:
+            with self._lock:
                 self._writing = False
                 while self._open and _is_done(self._open[0]):
                     self._open.popleft()
@@ -243,7 +244,7 @@ class Writer:
                 if not told:
                     log.warning("%s can't be written now, and is tried again: %s", self._backend.name, busy)
                 told = True
-                with self._changed:
+                with self._lock:
                     if self._closing and time.monotonic() > self._ends_at:
                         raise
                     self._changed.wait(PAUSE)
@@ -289,4 +290,4 @@ def _reset_after_fork() -> None:
 
 
 register_at_exit(_flush_all)
-os.register_at_fork(after_in_child=_reset_after_fork)
+register_at_fork(after_in_child=_reset_after_fork)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import os
 import threading
 from collections.abc import Callable
+
+from desist.runtime.fork_hooks import register_at_fork
 
 __all__ = ["BackgroundLoop", "background_loop", "register_at_exit"]
 
@@ -92,4 +93,4 @@ def _exit() -> None:
 # Registered before the exit handler of `desist.cancel.shutdown`, which imports this module: exit handlers run in
 # reverse order, so the live runs have settled when `_exit` stops what they need.
 atexit.register(_exit)
-os.register_at_fork(after_in_child=background_loop.reset_after_fork)
+register_at_fork(after_in_child=background_loop.reset_after_fork)

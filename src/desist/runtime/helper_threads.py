@@ -7,12 +7,12 @@ the queue. The threads are daemon threads, so that none delays the interpreter's
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from desist.runtime.fork_hooks import register_at_fork
 from desist.runtime.timer_thread import reaper
 
 __all__ = ["HelperThreads", "asking_helpers", "interrupting_helpers"]
@@ -147,4 +147,4 @@ def _reset_after_fork() -> None:
     asking_helpers.reset_after_fork()
 
 
-os.register_at_fork(after_in_child=_reset_after_fork)
+register_at_fork(after_in_child=_reset_after_fork)

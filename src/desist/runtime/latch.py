@@ -6,6 +6,8 @@ import asyncio
 import threading
 from collections.abc import Callable
 
+from desist.runtime.lock_wait import acquire
+
 __all__ = ["Latch"]
 
 
@@ -53,9 +55,12 @@ class Latch:
         """Wait in this thread for at most `timeout` seconds; return whether the latch was set."""
         if self._set:
             return True
-        event = threading.Event()
-        self.add_done_callback(event.set)
-        return event.wait(timeout)
+        # A bare lock and no `Event`: an exception from outside could leave the event's own lock held, and `set` would
+        # wait for that for ever.
+        unset = threading.Lock()
+        unset.acquire()
+        self.add_done_callback(unset.release)
+        return acquire(unset, timeout)
 
     async def wait_async(self) -> None:
         """Wait on this loop until the latch is set."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +18,8 @@ from itertools import accumulate, chain, islice, repeat, takewhile, tee
 from operator import itemgetter
 from types import CodeType, FrameType
 from typing import Any, TypeVar
+
+from desist.runtime.fork_hooks import register_at_fork
 
 __all__ = ["code_of", "iter_frames", "sample_stack", "with_gc_disabled"]
 
@@ -77,4 +78,4 @@ def _reset_after_fork() -> None:
     _sampling = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_reset_after_fork)
+register_at_fork(after_in_child=_reset_after_fork)

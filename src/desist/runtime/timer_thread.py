@@ -10,12 +10,13 @@ import heapq
 import itertools
 import logging
 import math
-import os
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+
+from desist.runtime.fork_hooks import register_at_fork
 
 __all__ = ["Timer", "TimerThread", "reaper"]
 
@@ -79,6 +80,10 @@ class TimerThread:
         if timer.when < self._wakes_at:
             self._wakeups.put(None)
 
+    def is_running_here(self) -> bool:
+        """Whether this code runs in the timer thread."""
+        return self._thread is threading.current_thread()
+
     def start(self) -> None:
         """Start the thread unless it runs. A second call does nothing."""
         if self._thread is None:
@@ -131,4 +136,4 @@ def _run(timer: Timer) -> None:
 
 #: The timer thread of this process.
 reaper = TimerThread()
-os.register_at_fork(after_in_child=reaper.reset_after_fork)
+register_at_fork(after_in_child=reaper.reset_after_fork)

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -90,11 +89,20 @@ def serve(
     return INTERRUPTED if server.interrupted else 0 if server.started else 1
 
 
+def _descriptors() -> int | None:
+    """Return how many files the system lets this process open; None if it sets no limit."""
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def _connections(limits: Limits) -> tuple[ConnectionTable, str]:
     """Return the connection table, limited by the file descriptors, and a note for the user if there is less room."""
-    total = limits.connections
-    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if descriptors != resource.RLIM_INFINITY:
+    total, descriptors = limits.connections, _descriptors()
+    if descriptors is not None:
         total = min(total, room_for_connections(descriptors, len(os.listdir("/dev/fd"))))
     if total < min(FEWEST, limits.connections):
         raise ConfigurationError(

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from desist.runtime.lock_wait import acquire
+
 __all__ = ["UNREAD", "Backlog", "ChannelClosed", "DiscardingChannel", "EventChannel"]
 
 T = TypeVar("T")
@@ -175,7 +177,7 @@ class EventChannel(Generic[T]):
         self._waiting = False
         if self._waker is not None:
             self._waker()
-        elif self._wakeup.locked():  # KeyboardInterrupt in `get` may have left it released
+        elif self._wakeup.locked():  # an exception from outside in `get` may have left it released
             self._wakeup.release()
 
     # -- the reader's side: one thread or one task at a time, without the lock
@@ -196,7 +198,7 @@ class EventChannel(Generic[T]):
                 self._waiting = not resumes
             if resumes:
                 return self._rest().get()
-            self._wakeup.acquire()  # released under the lock by the next put; a left-over release makes one more turn
+            acquire(self._wakeup)  # released under the lock by the next put; a left-over release makes one more turn
 
     def _rest(self) -> EventChannel[T]:
         """Return the channel of the events that are only in the store. On the reader's side, so it is made once."""

@@ -19,20 +19,32 @@ from typing import Generic, Protocol, TypeVar
 
 from desist.cancel.reason import Source
 from desist.cancel.receipt import CancelReceipt
-from desist.cancel.signals import cancellation_source, main_handles_interrupt
+from desist.cancel.signals import source_of, source_of_main_thread
 from desist.cancel.token import current_token
-from desist.exceptions import DesistError
+from desist.exceptions import DesistError, RunCancelled
+from desist.runtime.background_loop import background_loop
 from desist.runtime.latch import Latch
 from desist.runtime.timer_thread import reaper
 from desist.streams.channel import ChannelClosed, EventChannel
 
-__all__ = ["AsyncReader", "ReadableRun", "SyncReader", "wait_settled", "wait_settled_async"]
+__all__ = [
+    "EXCEPTIONS_IN_TASKS",
+    "AsyncReader",
+    "ReadableRun",
+    "SyncReader",
+    "describe",
+    "stop_and_wait",
+    "stop_and_wait_async",
+    "stop_soon",
+]
 
 T = TypeVar("T")
 
 #: Seconds between the garbage collection of a reader in the main thread and the cancel of its run. An uncaught Ctrl-C
 #: drops the reader too, and the interpreter sets `sys.last_value` only a moment later.
 GC_CANCEL_DELAY = 0.01
+#: Seconds to wait for a run whose cancel was forced by a second exception, at most.
+FORCED = 1.0
 
 
 class ReadableRun(Protocol[T]):
@@ -56,12 +68,16 @@ def _on_garbage_collected(run: ReadableRun[T], process: int) -> None:
         return
     last = getattr(sys, "last_value", None)
 
+    in_main = threading.current_thread() is threading.main_thread()
+
     def stop() -> None:
         now = getattr(sys, "last_value", None)
-        by_user = (now is not last and isinstance(now, KeyboardInterrupt)) or main_handles_interrupt()
-        run.stop(Source.interrupt if by_user else Source.consumer_closed, "the reader was dropped")
+        source = Source.interrupt if now is not last and isinstance(now, KeyboardInterrupt) else source_of_main_thread()
+        if source is Source.shutdown and not in_main:
+            source = Source.consumer_closed
+        run.stop(source, "the reader was dropped")
 
-    if threading.current_thread() is threading.main_thread():
+    if in_main:
         reaper.call_at(time.monotonic() + GC_CANCEL_DELAY, stop)
     else:
         reaper.call_soon(stop)
@@ -113,8 +129,10 @@ class SyncReader(_Reader[T], Iterator[T]):
             self._detach_finalizer()
             current_token().check()  # code of a cancelled run must not go on after it has read another run
             raise StopIteration from None
-        except KeyboardInterrupt:
-            self._interrupted()
+        except DesistError:  # of a store that is read: the next call may succeed
+            raise
+        except BaseException as error:
+            self._leave(source_of(error), describe(error))
             raise
 
     def close(self) -> None:
@@ -122,17 +140,12 @@ class SyncReader(_Reader[T], Iterator[T]):
 
         A second call does nothing.
         """
-        self._detach_finalizer()
-        if not self._is_inherited() and not self._run.settled.is_set:
-            self._run.stop(Source.consumer_closed, "the reader was closed")
-            wait_settled(self._run)
+        self._leave(Source.consumer_closed, "the reader was closed")
 
-    def _interrupted(self) -> None:
-        self._detach_finalizer()
-        if self._is_inherited():
-            return
-        self._run.stop(Source.interrupt, "Ctrl-C")
-        wait_settled(self._run)
+    def _leave(self, source: Source, text: str) -> None:
+        if not self._is_inherited():
+            stop_and_wait(self._run, source, text)
+        self._detach_finalizer()  # last: an exception before this drops the reader, which then cancels the run
 
     def __enter__(self) -> SyncReader[T]:
         return self
@@ -140,10 +153,10 @@ class SyncReader(_Reader[T], Iterator[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self._interrupted()
-        else:
+        if error is None:
             self.close()
+        else:
+            self._leave(source_of(error), describe(error))
 
 
 class AsyncReader(_Reader[T], AsyncIterator[T]):
@@ -162,8 +175,12 @@ class AsyncReader(_Reader[T], AsyncIterator[T]):
             self._detach_finalizer()
             current_token().check()
             raise StopAsyncIteration from None
-        except asyncio.CancelledError:
-            await self._leave("the task that read the events was cancelled")
+        except EXCEPTIONS_IN_TASKS as error:
+            await self._leave(source_of(error), "the task that read the events was cancelled")
+            raise
+        except GeneratorExit:
+            if not self._is_inherited():
+                stop_soon(self._run, "the coroutine that read the events was closed")
             raise
 
     async def aclose(self) -> None:
@@ -171,13 +188,12 @@ class AsyncReader(_Reader[T], AsyncIterator[T]):
 
         A second call does nothing.
         """
-        await self._leave("the reader was closed")
+        await self._leave(Source.consumer_closed, "the reader was closed")
 
-    async def _leave(self, text: str) -> None:
+    async def _leave(self, source: Source, text: str) -> None:
         self._detach_finalizer()
-        if not self._is_inherited() and not self._run.settled.is_set:
-            self._run.stop(cancellation_source(), text)
-            await wait_settled_async(self._run)
+        if not self._is_inherited():
+            await stop_and_wait_async(self._run, source, text)
 
     async def __aenter__(self) -> AsyncReader[T]:
         return self
@@ -185,24 +201,57 @@ class AsyncReader(_Reader[T], AsyncIterator[T]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.aclose()
+        source = Source.consumer_closed if error is None else source_of(error)
+        await self._leave(source, "the reader was closed")
 
 
-def wait_settled(run: ReadableRun[T]) -> None:
-    """Wait in this thread until a cancelled run has settled, at most for its grace. Ctrl-C forces the cancel."""
+#: What the code of a task must let pass after its cleanup.
+EXCEPTIONS_IN_TASKS = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
+
+
+def describe(error: BaseException) -> str:
+    """Return the text of the cancel of a run whose waiting thread was reached by `error`."""
+    if isinstance(error, KeyboardInterrupt):
+        return "Ctrl-C"
+    return f"{type(error).__name__} was raised in the thread that waited for the run"
+
+
+def stop_and_wait(run: ReadableRun[T], source: Source, text: str) -> None:
+    """Cancel a run and wait in this thread until it has settled, at most for its grace.
+
+    Does nothing for a run that has settled. An exception from outside that ends the wait, such as a second Ctrl-C,
+    forces the cancel and is raised. In a thread that the run needs, where a garbage collection may have closed the
+    reader, nothing is waited for.
+    """
+    if run.settled.is_set:
+        return
+    if reaper.is_running_here() or background_loop.is_running_here():
+        stop_soon(run, text)
+        return
     try:
+        # In the timer thread, where no signal handler runs: an exception of one can't break off the cancel.
+        reaper.start()
+        reaper.call_soon(lambda: run.stop(source, text))
         run.settled.wait()
-    except KeyboardInterrupt:
-        run.stop(Source.interrupt, "Ctrl-C twice")
+    except RunCancelled:  # of the run that this code works for, which has its own grace
+        raise
+    except BaseException:
+        reaper.call_soon(lambda: run.stop(Source.interrupt, "Ctrl-C twice"))  # of a run that is being cancelled: forced
+        run.settled.wait(FORCED)
         raise
 
 
-async def wait_settled_async(run: ReadableRun[T]) -> None:
-    """Wait on this loop until a cancelled run has settled, even if the waiting task is cancelled meanwhile.
+async def stop_and_wait_async(run: ReadableRun[T], source: Source, text: str) -> None:
+    """Cancel a run and wait on this loop until it has settled, even if the waiting task is cancelled meanwhile.
+
+    Does nothing for a run that has settled.
 
     Raises:
         CancelledError: the task was cancelled while it waited; after the run has settled.
     """
+    if run.settled.is_set:
+        return
+    run.stop(source, text)
     waiter = asyncio.ensure_future(run.settled.wait_async())
     cancelled = False
     while not waiter.done():
@@ -212,3 +261,8 @@ async def wait_settled_async(run: ReadableRun[T]) -> None:
             cancelled = True
     if cancelled:
         raise asyncio.CancelledError
+
+
+def stop_soon(run: ReadableRun[T], text: str) -> None:
+    """Have the timer thread cancel a run, and return at once. Safe in a finalizer, with any lock held."""
+    reaper.call_soon(lambda: run.stop(Source.consumer_closed, text))

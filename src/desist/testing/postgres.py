@@ -7,7 +7,6 @@ without a password.
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -27,7 +26,7 @@ __all__ = ["LocalPostgres"]
 #: Seconds for a server to start or stop on a busy machine.
 PATIENCE = 60.0
 LOOPBACK = "127.0.0.1"
-_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "crash": signal.SIGQUIT}
+_SIGNALS = {"smart": "SIGTERM", "fast": "SIGINT", "crash": "SIGQUIT"}
 _INHERITED_VARIABLES = ("PATH", "LD_LIBRARY_PATH")
 
 
@@ -149,7 +148,7 @@ class LocalPostgres:
         if process is None or self._reader is None:
             return
         if process.poll() is None:
-            process.send_signal(_SIGNALS[how])
+            process.send_signal(getattr(signal, _SIGNALS[how]))
         self._reader.join(PATIENCE)
         if process.poll() is None:
             process.kill()
@@ -211,6 +210,8 @@ def _unprivileged_account() -> dict[str, Any]:
     """Return the `Popen` options for running as an unprivileged user; empty if this process isn't root's."""
     if os.geteuid() != 0:
         return {}
+    import pwd  # not on all systems
+
     for name in ("postgres", "nobody"):
         try:
             known = pwd.getpwnam(name)

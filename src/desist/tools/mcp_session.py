@@ -11,6 +11,7 @@ import concurrent.futures
 import os
 import select
 import subprocess
+import time
 import uuid
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -153,6 +154,9 @@ class MCPSession:
 
 def _await_end(pid: int) -> None:
     """Wait until a killed process has ended. The exit status is left for the parent process to collect."""
+    if not hasattr(os, "pidfd_open"):
+        _poll_end(pid)
+        return
     try:
         descriptor = os.pidfd_open(pid)
     except OSError:
@@ -161,6 +165,16 @@ def _await_end(pid: int) -> None:
         select.select([descriptor], [], [], GRACE)
     finally:
         os.close(descriptor)
+
+
+def _poll_end(pid: int) -> None:
+    """Do the same on a system that can't wake a thread for it."""
+    until = time.monotonic() + GRACE
+    try:
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE and time.monotonic() < until:
+            time.sleep(0.01)
+    except psutil.Error:  # the process has ended
+        pass
 
 
 def _marked(mark: str | None) -> list[psutil.Process]:

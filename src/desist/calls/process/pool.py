@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from desist.calls.process.protocol import frame
 from desist.calls.process.worker_process import MARK, WorkerProcess, current_settings
 from desist.cancel.shutdown import drain
+from desist.runtime.fork_hooks import register_at_fork
 
 __all__ = ["IDLE", "MAX_WORKERS", "ProcessPool", "pool"]
 
@@ -316,4 +317,4 @@ def _leave() -> None:
 
 
 atexit.register(_leave)
-os.register_at_fork(after_in_child=pool.reset_after_fork)
+register_at_fork(after_in_child=pool.reset_after_fork)

@@ -17,20 +17,20 @@ import signal
 import sys
 
 _DIE_WITH_PARENT, _SUBREAPER = 1, 36
-_prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
 def main() -> None:
     """Be the supervisor, and in a fork the worker."""
     requests, control, parent = (int(word) for word in sys.argv[1:4])
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
     for descriptor in (requests, control):
         os.set_inheritable(descriptor, False)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SIGTERM to the group is for the worker and its processes
-    _prctl(_SUBREAPER, 1)
+    prctl(_SUBREAPER, 1)
     own = os.getpid()
     worker = os.fork()
     if worker == 0:
-        _prctl(_DIE_WITH_PARENT, int(signal.SIGKILL))
+        prctl(_DIE_WITH_PARENT, int(signal.SIGKILL))
         if os.getppid() != own:
             os._exit(1)
         os.close(control)
@@ -75,13 +75,10 @@ def _kill_remaining(worker: int) -> int:
     Only direct children are killed: their numbers can't be reused before they are reaped here, and their children
     become children of this process.
     """
-    ended = 0
-    own = f"/proc/self/task/{os.getpid()}/children"
+    ended: int | None = None
     while True:
         try:
-            with open(own) as file:
-                children = [int(word) for word in file.read().split()]
-            for child in children:
+            for child in _children() or ([worker] if ended is None else []):
                 os.kill(child, signal.SIGKILL)
             pid, status = os.waitpid(-1, 0)
             while pid:
@@ -89,7 +86,16 @@ def _kill_remaining(worker: int) -> int:
                     ended = status
                 pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return ended
+            return ended or 0
+
+
+def _children() -> list[int]:
+    """Return the direct children; none where the system doesn't tell."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return []
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import os
 import pickle
-import resource
 import signal
 import struct
 import sys
@@ -21,9 +20,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 HEAD = struct.Struct("!cQ")
+try:
+    import resource
+except ImportError:  # not a POSIX system, where no worker is started
+    resource = None  # type: ignore[assignment]
+
 #: The state of the worker: a SIGTERM is handled differently in each.
 IDLE, CALLING, SENDING = 0, 1, 2
-_LIMITS = [value for name, value in sorted(vars(resource).items()) if name.startswith("RLIMIT_")]
+_LIMITS = [value for name, value in sorted(vars(resource).items()) if name.startswith("RLIMIT_")] if resource else []
 
 
 class ProcessWorkerMain:

@@ -16,6 +16,7 @@ class MemberOwner(WorkAround, Protocol):
     """The started work that a member belongs to. `StartedWork` is the whole."""
 
     interrupt_mode: InterruptMode
+    abandoned: bool  #: what is left could not be stopped
 
     @property
     def token(self) -> CancelToken:

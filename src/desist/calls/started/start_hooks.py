@@ -22,6 +22,8 @@ from typing import Any
 
 from desist.calls.async_exception_safety import protect
 from desist.calls.started.started_work import MARK, current_started_work, set_started_work, started_work_of
+from desist.runtime.exit_detach import watch_exit
+from desist.runtime.fork_hooks import register_at_fork
 from desist.runtime.work_tracking import is_work_tracked
 
 __all__ = ["hook_loop", "install_start_hooks"]
@@ -51,7 +53,8 @@ def _hook_standard_library() -> None:
     _wrap(subprocess.Popen, "__init__", _start_process)
     _wrap(multiprocessing.process.BaseProcess, "start", _start_multiprocessing)
     hook_loop(asyncio.BaseEventLoop)
-    os.register_at_fork(after_in_child=lambda: set_started_work(None))
+    watch_exit()
+    register_at_fork(after_in_child=lambda: set_started_work(None))
 
 
 @functools.cache
@@ -181,7 +184,7 @@ def _submit(
     except BaseException:
         job.end()
         raise
-    job.future = future
+    job.future, job.pool = future, executor
     return future
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from desist.calls.abandoned_threads import add_abandoned_thread, remove_abandoned_thread
@@ -13,6 +13,7 @@ from desist.calls.started.member import MemberOwner
 from desist.calls.thread_execution import ThreadExecution
 from desist.cancel.receipt import Abandoned
 from desist.exceptions import RunCancelled
+from desist.runtime.exit_detach import attach_to_exit, attach_to_pool, detach_from_exit, detach_from_pool
 
 __all__ = ["StartedThread"]
 
@@ -25,13 +26,14 @@ class StartedThread:
     Created by the thread that starts it; `run` is called once, in the other thread, or never.
     """
 
-    __slots__ = ("_ended", "_work", "execution", "future", "name", "started_at", "thread")
+    __slots__ = ("_ended", "_work", "execution", "future", "name", "pool", "started_at", "thread")
     kind = "thread"
 
     def __init__(self, name: str, work: MemberOwner) -> None:
         self.name = name
         self.started_at = time.time()
         self.future: Future[Any] | None = None  #: of a job
+        self.pool: ThreadPoolExecutor | None = None  #: of a job
         self.thread: threading.Thread | None = None  #: the thread, once that is known
         self._work = work
         work.variables()  # here: in a thread of the call
@@ -71,7 +73,24 @@ class StartedThread:
         """Note that the code has ended, or won't start. From any thread; again without effect."""
         self._ended = True
         remove_abandoned_thread(self)
+        self._attach()
         self._work.member_ended(self)
+
+    def _detach(self) -> None:
+        """Have neither the exit of the interpreter nor that of an event loop wait for the thread."""
+        if self.thread is not None:
+            detach_from_exit(self.thread)
+            if self.pool is not None:
+                detach_from_pool(self.thread, self.pool)
+            if self._ended:  # meanwhile
+                self._attach()
+
+    def _attach(self) -> None:
+        """Undo that: a thread of a pool goes on with other jobs."""
+        if self._work.abandoned and self.thread is not None:
+            attach_to_exit(self.thread)
+            if self.pool is not None:
+                attach_to_pool(self.thread, self.pool)
 
     def interrupt(self, grace: float, force: bool) -> None:
         """Interrupt the code; a job that hasn't started won't start. From any thread; returns at once."""
@@ -94,6 +113,7 @@ class StartedThread:
         self.execution.prevent_start()
         if self.execution.native_id:
             add_abandoned_thread(self)
+            self._detach()
         waits_for = self.execution.waits_for()
         return [
             Abandoned(name=self.name, kind=self.kind, blocked_in=self.stack() or None, waits_for=waits_for, call=call)

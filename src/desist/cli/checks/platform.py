@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import signal
 import socket
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 
+from desist.calls.layers import Layer, add_audit_hook, available_layers
 from desist.cli.checks.result import CheckResult, State
 
 __all__ = ["machine"]
@@ -22,6 +21,10 @@ def machine() -> Iterator[CheckResult]:
     python = f"desist {version('desist')}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     old = sys.version_info < (3, 11)
     yield CheckResult("machine", "python", State.broken if old else State.ok, python)
+    add_audit_hook(lambda event, args: None)  # whether a hook is accepted shows only then
+    for layer in available_layers():
+        state = State.ok if layer.works else State.weak
+        yield CheckResult("machine", layer.name, state, layer.effect if layer.works else _explain(layer))
     for name, check, consequence in _CHECKS:
         try:
             found = check()
@@ -31,23 +34,8 @@ def machine() -> Iterator[CheckResult]:
             yield CheckResult("machine", name, State.ok, found)
 
 
-def _pidfd() -> str:
-    os.close(os.pidfd_open(os.getpid()))
-    return "the end of child processes is detected at once"
-
-
-def _check_audit_hook() -> str:
-    if not callable(sys.addaudithook):
-        raise OSError("no audit hooks")
-    return "a thread blocked on a socket or a child process can be interrupted"
-
-
-def _raise_in_thread() -> str:
-    import ctypes
-
-    if not hasattr(ctypes.pythonapi, "PyThreadState_SetAsyncExc"):
-        raise OSError("not this Python")
-    return "a thread in Python code can be interrupted"
+def _explain(layer: Layer) -> str:
+    return f"{layer.consequence} ({layer.missing})"
 
 
 def _datagram() -> str:
@@ -62,13 +50,6 @@ def _datagram() -> str:
     return "processes on one SQLite file wake each other"
 
 
-def _groups() -> str:
-    os.getpgid(0)
-    if not hasattr(signal, "SIGKILL"):
-        raise OSError("no SIGKILL")
-    return "process tools can be killed with their children"
-
-
 def _sqlite() -> str:
     connection = sqlite3.connect(":memory:")
     try:
@@ -81,10 +62,6 @@ def _sqlite() -> str:
 
 #: The name of a feature, a function that tries it, and the consequence of its absence.
 _CHECKS: tuple[tuple[str, Callable[[], str], str], ...] = (
-    ("pidfd", _pidfd, "the end of child processes is detected by polling"),
-    ("audit hooks", _check_audit_hook, "a thread blocked on a socket or a child process can't be interrupted"),
-    ("thread interrupts", _raise_in_thread, "a thread in Python code can't be interrupted and is abandoned"),
     ("unix datagrams", _datagram, "a cancel from another process is detected by polling, within 0.25 s"),
-    ("process groups", _groups, "isolation='process' doesn't work"),
     ("sqlite", _sqlite, "SqliteDb doesn't work"),
 )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import threading
 import time
 import weakref
@@ -31,6 +30,7 @@ from desist.db.tables.sql import TableNames
 from desist.db.writer import BackendBusy, WriteJob
 from desist.exceptions import StoreError
 from desist.runtime.background_loop import register_at_exit
+from desist.runtime.fork_hooks import register_at_fork
 
 if TYPE_CHECKING:
     import psycopg
@@ -391,4 +391,4 @@ def _close_all() -> None:
 
 
 register_at_exit(_close_all)  # after the writers' threads, which are ended when the interpreter ends, too
-os.register_at_fork(after_in_child=_reset_after_fork)
+register_at_fork(after_in_child=_reset_after_fork)

@@ -20,6 +20,7 @@ from desist.db.backends.postgres_writer_connection import writers_of
 from desist.db.process.notifier import channel
 from desist.db.process.postgres_target import PostgresTarget
 from desist.runtime.background_loop import register_at_exit
+from desist.runtime.fork_hooks import register_at_fork
 
 if TYPE_CHECKING:
     import psycopg
@@ -230,4 +231,4 @@ def _reset_after_fork() -> None:
 
 
 register_at_exit(_end)
-os.register_at_fork(after_in_child=_reset_after_fork)
+register_at_fork(after_in_child=_reset_after_fork)

@@ -25,6 +25,7 @@ from desist.db.tables.sql import SqlTables, TableNames
 from desist.db.writer import BackendBusy, WriteJob
 from desist.exceptions import StoreError
 from desist.runtime.background_loop import register_at_exit
+from desist.runtime.fork_hooks import register_at_fork
 
 __all__ = ["SqliteBackend", "make_private"]
 
@@ -406,4 +407,4 @@ def _drop_all() -> None:
 
 
 register_at_exit(_drop_all)
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_reset_after_fork)
+register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_reset_after_fork)

@@ -7,7 +7,6 @@ stored in the transaction that stores its end (`transactions`).
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from desist.db.events.rows import rows_of
 from desist.run.storage.event_buffer import EventBuffer
+from desist.runtime.fork_hooks import register_at_fork
 from desist.runtime.timer_thread import reaper
 
 if TYPE_CHECKING:
@@ -99,4 +99,4 @@ def _reset_after_fork() -> None:
         flusher.reset_after_fork()
 
 
-os.register_at_fork(after_in_child=_reset_after_fork)
+register_at_fork(after_in_child=_reset_after_fork)

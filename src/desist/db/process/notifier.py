@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import select
 import socket
 import sys
@@ -20,6 +19,7 @@ import weakref
 from typing import Protocol
 
 from desist.runtime.background_loop import register_at_exit
+from desist.runtime.fork_hooks import register_at_fork
 
 __all__ = ["Notifier", "channel"]
 
@@ -167,4 +167,4 @@ class Notifier:
 #: That of this process.
 channel = Notifier()
 register_at_exit(channel.close)
-os.register_at_fork(after_in_child=channel.reset_after_fork)
+register_at_fork(after_in_child=channel.reset_after_fork)

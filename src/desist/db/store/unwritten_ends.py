@@ -10,7 +10,6 @@ sent again before the writer has answered.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import weakref
@@ -19,6 +18,7 @@ from collections.abc import Callable
 from desist.db.process.identity import unwritten
 from desist.db.writer import Writer
 from desist.run.storage.values import StoredRun
+from desist.runtime.fork_hooks import register_at_fork
 from desist.runtime.timer_thread import Timer, reaper
 
 __all__ = ["UnwrittenEnds"]
@@ -123,4 +123,4 @@ def _forget_all() -> None:
         ends.reset_after_fork()
 
 
-os.register_at_fork(after_in_child=_forget_all)
+register_at_fork(after_in_child=_forget_all)

@@ -6,7 +6,6 @@ A file is replaced as a whole, in one move. A lock file lets one process write a
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import time
@@ -21,11 +20,16 @@ import msgspec
 
 from desist.db.tables.base import EventRow, PartRow, RunRow, Which
 from desist.db.writer import BackendBusy, WriteJob
-from desist.exceptions import StoreError
+from desist.exceptions import ConfigurationError, StoreError
 from desist.run.records.json_values import dump
 from desist.run.storage.values import RunQuery, StoredSession
 
 __all__ = ["JsonFolder", "JsonTables"]
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
 
 _LONGEST = 40  #: characters of an id in a file's name
 
@@ -44,12 +48,15 @@ class JsonFolder:
     """The folder, as a place for tables.
 
     Raises:
+        ConfigurationError: this system can't lock files.
         StoreError: it can't be made or written.
     """
 
     apart = False
 
     def __init__(self, path: Path) -> None:
+        if fcntl is None:
+            raise ConfigurationError(f"{path}: JsonDb needs a POSIX system, which locks files: use SqliteDb here")
         self.path, self.name = path, str(path)
         try:
             for folder in ("runs", "parts", "sessions"):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from desist.exceptions import UnsupportedError
 from desist.models.http.sdk import Sdk
 from desist.runtime.daemon_thread import to_daemon_thread
+from desist.runtime.fork_hooks import register_at_fork
 
 if TYPE_CHECKING:
     import ssl
@@ -79,8 +80,7 @@ def _new_lock() -> None:
     _clients_lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_lock)
+register_at_fork(after_in_child=_new_lock)
 
 
 async def client_for(settings: Settings) -> Any:

@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from desist.exceptions import ModelError
 from desist.models.local.server_process import ModelServerProcess, ServerAddress, ServerSettings
 from desist.models.local.weights import check_weights, find_weights, refuse_missing_runtime
+from desist.runtime.fork_hooks import register_at_fork
 
 __all__ = ["LocalServer", "ServerAddress", "ServerSettings"]
 
@@ -177,4 +178,4 @@ def _after_fork() -> None:
         server._reset_after_fork()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+register_at_fork(after_in_child=_after_fork)

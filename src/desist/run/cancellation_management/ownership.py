@@ -7,7 +7,6 @@ calls of the manager for runs of this process are made by one thread, so that no
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from desist.run.storage.shared_store import ClaimResult
 from desist.run.storage.store import RunStore
 from desist.run.storage.values import CancelRequest, StoredRun
 from desist.runtime.background_loop import register_at_exit
+from desist.runtime.fork_hooks import register_at_fork
 from desist.runtime.latch import Latch
 
 if TYPE_CHECKING:
@@ -224,4 +224,4 @@ def _close_at_exit() -> None:
 
 
 register_at_exit(_close_at_exit)
-os.register_at_fork(after_in_child=_reset_after_fork)
+register_at_fork(after_in_child=_reset_after_fork)

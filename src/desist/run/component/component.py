@@ -15,7 +15,7 @@ from desist.run.component.options import validate_options
 from desist.run.component.sessions import SessionService
 from desist.run.execution.cleanup import check_hook
 from desist.run.execution.launch import refuse_background, start_run
-from desist.run.execution.run import Run, new_id
+from desist.run.execution.run import Run, new_id, open_and_wait
 from desist.run.observability.logging import enable_debug_log
 from desist.run.options.parent_context import ParentContext
 from desist.run.options.strict import reject_unknown_options
@@ -113,9 +113,8 @@ class Component:
         background_loop.ensure_not_on_loop()
         checked = validate_options(f"{where}()", options, self.options_type)
         streamed = self.stream if stream is None else stream
-        return self._open(input, checked, stream=streamed, stream_events=stream_events).start_and_wait(
-            streamed=streamed
-        )
+        open_run = functools.partial(self._open, input, checked, stream=streamed, stream_events=stream_events)
+        return open_and_wait(open_run, streamed=streamed)
 
     def _astart(
         self, input: Any, options: Mapping[str, Any], stream: bool | None, stream_events: bool | None, background: bool

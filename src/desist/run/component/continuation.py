@@ -7,6 +7,7 @@ interrupted tool call is not made again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from desist.cancel.registry import registry
@@ -15,7 +16,7 @@ from desist.exceptions import ConfigurationError, RunStateError
 from desist.run.component.options import validate_options
 from desist.run.execution.follow import follow_ended, follow_in_process, follow_shared
 from desist.run.execution.launch import start_run
-from desist.run.execution.run import Run
+from desist.run.execution.run import Run, open_and_wait
 from desist.run.storage.shared_store import shared_store
 from desist.run.storage.store import RunStore, read
 from desist.streams.follower import Follower
@@ -74,7 +75,7 @@ class Continuation:
         checked = validate_options(f"{type(component).__name__}.continue_run()", options, component.options_type)
         open_run = self._opener(self.load_earlier(earlier, run_id, session_id), checked)
         streamed = component.stream if stream is None else stream
-        return open_run(stream=streamed, stream_events=stream_events).start_and_wait(streamed=streamed)
+        return open_and_wait(partial(open_run, stream=streamed, stream_events=stream_events), streamed=streamed)
 
     def arun(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from desist.cancel.status import RunStatus
 from desist.cancel.token import CancelToken
 from desist.run.execution.cleanup import run_cleanups
 from desist.run.execution.follow import recent_streams
+from desist.runtime.fork_hooks import register_at_fork
 from desist.runtime.run_tasks import RunTasks
 from desist.streams.replay_channel import ReplayChannel
 
@@ -26,7 +26,7 @@ log = logging.getLogger("desist.run")
 
 #: Runs that ended with work abandoned; an entry goes when that work, which refers to its run, has ended.
 _with_abandoned_work: weakref.WeakValueDictionary[int, Run] = weakref.WeakValueDictionary()
-os.register_at_fork(after_in_child=_with_abandoned_work.clear)
+register_at_fork(after_in_child=_with_abandoned_work.clear)
 
 
 def runs_with_abandoned_work() -> list[Run]:

@@ -6,7 +6,6 @@ remains, which tells how they ended. It must not know of agents or workflows.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import Any
 from desist.cancel.registry import registry
 from desist.exceptions import ConfigurationError
 from desist.run.storage.shared_store import SharedStore
+from desist.runtime.fork_hooks import register_at_fork
 from desist.streams.follower import Follower
 from desist.streams.replay_channel import ReplayChannel
 
@@ -60,7 +60,7 @@ class RecentChannels:
 
 #: Those of this process.
 recent_streams = RecentChannels()
-os.register_at_fork(after_in_child=recent_streams.reset_after_fork)
+register_at_fork(after_in_child=recent_streams.reset_after_fork)
 
 
 def follow_in_process(run_id: str, last_event_index: int | None) -> Follower[Any] | None:

@@ -18,7 +18,7 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt, CancelRecord
 from desist.cancel.registry import registry
 from desist.cancel.scope import NextAction, Reach, Scope
-from desist.cancel.signals import cancellation_source
+from desist.cancel.signals import source_of
 from desist.cancel.status import RunStatus
 from desist.cancel.token import CancelToken, set_current
 from desist.exceptions import DesistError, RunCancelled
@@ -56,18 +56,28 @@ from desist.run.telemetry.span_info import SpanInfo
 from desist.runtime.background_loop import background_loop
 from desist.runtime.latch import Latch
 from desist.runtime.run_tasks import RunTasks, set_tasks
-from desist.streams.reader import AsyncReader, SyncReader, wait_settled, wait_settled_async
+from desist.streams.reader import (
+    EXCEPTIONS_IN_TASKS,
+    AsyncReader,
+    SyncReader,
+    describe,
+    stop_and_wait,
+    stop_and_wait_async,
+    stop_soon,
+)
 
 if TYPE_CHECKING:
     from desist.run.telemetry.spans import Spans
 
-__all__ = ["DEFAULT_GRACE", "Run", "RunBody", "current_run", "new_id", "runs_with_abandoned_work"]
+__all__ = ["DEFAULT_GRACE", "Run", "RunBody", "current_run", "new_id", "open_and_wait", "runs_with_abandoned_work"]
 
 #: Seconds for cleanup after a cancel, before running work is abandoned.
 DEFAULT_GRACE = 0.05
 log = logging.getLogger("desist.run")
 _RUNNING = RunStatus.running
 _current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("desist_run", default=None)
+#: The runs that `open_and_wait` is opening in this thread.
+_opened: contextvars.ContextVar[list[Run] | None] = contextvars.ContextVar("desist_opened", default=None)
 
 
 def current_run() -> Run | None:
@@ -150,6 +160,9 @@ class Run:
         bound = bound and parent is not None
         run = cls(body, run_id=run_id, store=store, grace=grace, parent=parent, bound=bound, replay=replay)
         run.scope.detached = skip
+        opened = _opened.get()
+        if opened is not None:
+            opened.append(run)
         with run.lock:  # one step: a cancel that finds the run in the registry must find its tree, too
             intent = registry.add(run)
             if parent is not None:
@@ -164,27 +177,43 @@ class Run:
             run.cancel(intent)
         return run
 
-    def start(self, loop: asyncio.AbstractEventLoop | None = None) -> Run:
-        """Start the body on `loop`, which must be the running one, or on the background loop. Returns at once."""
+    def start(self, loop: asyncio.AbstractEventLoop | None = None, *, wait: bool = True) -> Run:
+        """Start the body on `loop`, which must be the running one, or on the background loop.
+
+        Parameters:
+            wait: return when the start is recorded. Else at once, for callers that wait for the end.
+        """
         self.tasks.loop = loop or background_loop.loop()
+        context = contextvars.copy_context()
+        if loop is not None:
+            self._begin(context)
+            return self
+        # In the thread of the loop, where no signal handler runs: an exception of one could leave a lock of the store
+        # held for ever.
+        begun = Latch()
+
+        def begin() -> None:
+            try:
+                self._begin(context)
+            finally:
+                begun.set()
+
+        self.tasks.loop.call_soon_threadsafe(begin)
+        if wait:
+            begun.wait()
+        return self
+
+    def _begin(self, context: contextvars.Context) -> None:
+        """Record the start, and start the task of the body. On the loop; does nothing if a cancel came first."""
         with self.lock:
             if self.scope.status is not RunStatus.pending:
-                return self
+                return
             claim: Future[Any] | None = self.ownership.record_start()
         if claim is not None:
             claim.add_done_callback(self.ownership.on_claimed)
         log.debug("%s run %s starts", self.body.kind, self.run_id, extra=self.ids)
-        context = contextvars.copy_context()
         context.run(self._enter_context)
-
-        def go() -> None:
-            self.tasks.start(self._main(), context)
-
-        if loop is not None:
-            go()
-        else:
-            self.tasks.loop.call_soon_threadsafe(go)
-        return self
+        self.tasks.start(self._main(), context)
 
     def _enter_context(self) -> None:
         _current.set(self)
@@ -300,17 +329,6 @@ class Run:
 
     # -- waiting and reading
 
-    def start_and_wait(self, *, streamed: bool) -> Any:
-        """Start on the background loop; return a reader, or wait and return the output. Ctrl-C cancels the run."""
-        try:
-            self.start()
-            return self.reader() if streamed else self.wait()
-        except KeyboardInterrupt:
-            if not self.settled.is_set:
-                self.stop(Source.interrupt, "Ctrl-C")
-                wait_settled(self)
-            raise
-
     def reader(self) -> SyncReader[Any]:
         """Return an iterator over the events, for threads."""
         return SyncReader(self)
@@ -320,23 +338,20 @@ class Run:
         return AsyncReader(self)
 
     def wait(self) -> Any:
-        """Wait in this thread until the run has ended and return its output; Ctrl-C cancels it."""
-        try:
-            self.settled.wait()
-        except KeyboardInterrupt:
-            self.stop(Source.interrupt, "Ctrl-C")
-            wait_settled(self)
-            raise
+        """Wait in this thread until the run has ended and return its output."""
+        self.settled.wait()
         return self._result()
 
     async def wait_async(self) -> Any:
         """Wait on this loop until the run has ended and return its output; being cancelled cancels the run."""
         try:
             await self.settled.wait_async()
-        except asyncio.CancelledError:
-            if not self.token.cancelled:
-                self.stop(cancellation_source(), "the task that waited for the run was cancelled")
-            await wait_settled_async(self)
+        except EXCEPTIONS_IN_TASKS as error:
+            source = Source.consumer_closed if self.token.cancelled else source_of(error)  # no second Ctrl-C
+            await stop_and_wait_async(self, source, "the task that waited for the run was cancelled")
+            raise
+        except GeneratorExit:
+            stop_soon(self, "the coroutine that waited for the run was closed")
             raise
         return self._result()
 
@@ -464,3 +479,25 @@ class Run:
         if not self.ownership.owned_elsewhere:
             how = {"grace": request.grace, "force": request.force, "compensate": request.compensate}
             self.cancel(request.reason, reach=request.reach, **how)  # type: ignore[arg-type]  # one dict, three types
+
+
+def open_and_wait(open_run: Callable[[], Run], *, streamed: bool) -> Any:
+    """Open a run and start it on the background loop; return a reader, or wait and return the output.
+
+    An exception from outside (Ctrl-C, one of a signal handler), whenever it comes, cancels the run, and is raised when
+    the run has settled.
+    """
+    opened: list[Run] = []
+    try:
+        before = _opened.set(opened)
+        try:
+            run = open_run()
+        finally:
+            _opened.reset(before)
+        run.start(wait=streamed)
+        return run.reader() if streamed else run.wait()
+    except BaseException as error:
+        for run in opened:
+            if registry.get(run.run_id) is run:
+                stop_and_wait(run, source_of(error), describe(error))
+        raise

@@ -10,11 +10,13 @@ import os
 import uuid
 from collections import deque
 
+from desist.runtime.fork_hooks import register_at_fork
+
 __all__ = ["new_id", "new_uuid"]
 
 _SIZE, _MANY = 16, 64  # bytes per id, and ids per call of `os.urandom`
 _drawn: deque[bytes] = deque()  #: unused random bytes. `pop` is atomic, so no two threads get the same item
-os.register_at_fork(after_in_child=_drawn.clear)  # parent and child must not use the same bytes
+register_at_fork(after_in_child=_drawn.clear)  # parent and child must not use the same bytes
 
 
 def new_uuid() -> uuid.UUID:
