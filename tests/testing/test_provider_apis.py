@@ -105,13 +105,14 @@ def test_the_knobs_work_in_every_api(
 
 
 @pytest.mark.parametrize("path", ["/chat/completions", "/responses", "/messages"])
-def test_what_no_provider_would_take_is_refused(provider: LoopbackProvider, client: httpx2.Client, path: str) -> None:
-    """A request that breaks the API's rules gets a 400 that says what is wrong; it is on record, and uses no reply."""
-    provider.enqueue(Reply(text="still here"))
-    response = client.post(provider.base_url + path, json={"model": "m", "messages": [], "input": []})
-    assert response.status_code == 400
-    exchange = provider.wait_request()
-    exchange.wait_over()
-    assert exchange.refused and response.json()["error"]["message"] == exchange.refused
-    answer = client.post(provider.base_url + "/messages", json=MESSAGES | {"stream": False}).json()
-    assert answer["content"][0]["text"] == "still here"
+def test_what_no_provider_would_take_is_refused(client: httpx2.Client, path: str) -> None:
+    """A request that the check refuses gets a 400 with the reason; it is on record, and uses no reply."""
+    with LoopbackProvider() as provider:
+        provider.enqueue(Reply(text="still here"))
+        response = client.post(provider.base_url + path, json={"model": "m", "messages": [], "input": []})
+        assert response.status_code == 400
+        exchange = provider.wait_request()
+        exchange.wait_over()
+        assert exchange.refused and response.json()["error"]["message"] == exchange.refused
+        answer = client.post(provider.base_url + "/messages", json=MESSAGES | {"stream": False}).json()
+        assert answer["content"][0]["text"] == "still here"

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
-from desist.testing import check_chat_request, check_messages_request, check_responses_request
+from provider_requests import check_chat_request, check_messages_request, check_responses_request
 
 
 def chat_call(call_id: str = "c1", name: str = "f", arguments: Any = "{}") -> dict[str, Any]:

@@ -169,7 +169,6 @@ class Connection(asyncio.Protocol):
         exchange = self._log.request(body, head.headers, **fields)
         self._exchanges.append(exchange)
         try:
-            api.check(body)
             reply = self._server.choose(exchange)
         except AssertionError as error:
             self._log.update(exchange, over=True, refused=str(error))
