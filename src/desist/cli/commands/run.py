@@ -63,9 +63,9 @@ def run(
 def begin(started: ForegroundRun, signals: Any, input: Any, as_json: bool) -> int:
     """Show a started run until its end. Return the exit code."""
     from desist.cli.foreground.show import show_run
-    from desist.cli.render.console import Paper
+    from desist.cli.render.console import SafeConsole
 
-    console = Paper(stderr=as_json, highlight=False)
+    console = SafeConsole(stderr=as_json, highlight=False)
     try:
         return show_run(started, signals, input="" if input is None else str(input), as_json=as_json, console=console)
     finally:

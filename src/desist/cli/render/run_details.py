@@ -13,10 +13,10 @@ from rich.text import Text
 from rich.tree import Tree
 
 from desist.cli.client.models import LiveInfo, RunInfo
-from desist.cli.render.receipts import cancel_record_rows
+from desist.cli.render.receipts import record_of
 from desist.cli.render.run_table import ago
 from desist.cli.render.status import sign_of, status_text, style_of
-from desist.console import end_panel, seconds
+from desist.console import cancel_rows, end_panel, seconds
 from desist.console.format import clean, count, one_line
 from desist.run.events.base import content_text
 
@@ -32,7 +32,7 @@ def card(run: RunInfo, life: LiveInfo, console: Console) -> RenderableType:
     output = run.output or {}
     if run.cancel is not None:
         title = "cancelled" if run.status == "CANCELLED" else "is being cancelled"
-        parts.append(end_panel(title, cancel_record_rows(run.cancel), "yellow", console.encoding))
+        parts.append(end_panel(title, cancel_rows(record_of(run.cancel)), "yellow", console.encoding))
     if output.get("error"):
         parts.append(Text(f"error: {clean(str(output['error']))}", style="red"))
     if output.get("store_error"):

@@ -5,36 +5,39 @@ from __future__ import annotations
 import asyncio
 import io
 
+from cli_program import quick
 from rich.console import Console
 
+from desist.cancel.reason import Source
+from desist.cancel.receipt import Abandoned, CancelRecord
 from desist.cli.demo.continuing_model import ContinuingModel
-from desist.cli.demo.measurements import StopMeasurement
-from desist.cli.demo.receipt_panel import receipt
+from desist.cli.demo.measurements import CpuMeter, DemoResult
+from desist.cli.demo.receipt_panel import receipt_panel
+from desist.cli.demo.workflow import DemoWorkflow
 from desist.cli.terminal.keys import watch_keys
 from desist.models.base import ModelRequest
 from desist.models.message import Message
+from desist.run.workflow import WorkflowCancelledEvent, WorkflowCompletedEvent, WorkflowErrorEvent
 from desist.testing import ScriptedModel
 
 
-def drawn(facts: StopMeasurement, width: int = 100) -> str:
+def drawn(result: DemoResult, width: int = 100) -> str:
     console = Console(file=io.StringIO(), width=width)
-    console.print(receipt(facts))
+    console.print(receipt_panel(result))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
 
 
-def facts(**more: object) -> StopMeasurement:
-    known: dict[str, object] = {
-        "model": "m, on this machine",
-        "scripted": False,
-        "run_id": "r",
-        "status": "CANCELLED",
-        "stored_status": "CANCELLED",
-        "source": "user",
-        "by": "Ada",
-        "reason": "enough",
-    }
-    return StopMeasurement(**{**known, **more})  # type: ignore[arg-type]
+def cancelled(*abandoned: Abandoned) -> WorkflowCancelledEvent:
+    record = CancelRecord(source=Source.user, by="Ada", reason="enough", settled_at=1.0, abandoned=list(abandoned))
+    return WorkflowCancelledEvent(run_id="r", cancel=record)
+
+
+def result(terminal: object, server: object = None, idle_after: float | None = None) -> DemoResult:
+    demo = DemoWorkflow(quick, "m, on this machine", server=server)  # type: ignore[arg-type]
+    meter = CpuMeter(DemoWorkflow(quick, "m"))
+    meter.idle_after = idle_after
+    return DemoResult(demo=demo, terminal=terminal, read_at=1.0, meter=meter, pieces=0)
 
 
 def test_an_endless_story_asks_for_the_next_chapter() -> None:
@@ -60,19 +63,20 @@ def test_no_keys_without_a_terminal() -> None:
 
 def test_the_receipt_says_when_the_model_goes_on() -> None:
     """A model that still computes is said to, in words that can't be missed."""
-    assert "STILL COMPUTING" in drawn(facts(model_stopped=False))
-    assert "stopped, 310 ms later" in drawn(facts(model_stopped=True, model_idle_ms=310.0))
-    assert "not ours to measure" in drawn(facts(model_stopped=None))
+    server = object()
+    assert "STILL COMPUTING" in drawn(result(cancelled(), server))
+    assert "stopped, 310 ms later" in drawn(result(cancelled(), server, idle_after=0.31))
+    assert "can't be measured here" in drawn(result(cancelled()))
 
 
 def test_the_receipt_names_what_was_abandoned() -> None:
     """What could not be stopped stands in the receipt, at any width."""
-    words = drawn(facts(abandoned=["thread download"]), width=30)
+    words = drawn(result(cancelled(Abandoned(name="download", kind="thread"))), width=30)
     assert "thread" in words
     assert "download" in words
 
 
 def test_a_run_that_was_not_cancelled_has_no_receipt() -> None:
     """A finished story and a failure say so."""
-    assert "smaller --after" in drawn(facts(status="COMPLETED"))
-    assert "no village" in drawn(facts(status="ERROR", error="no village"))
+    assert "smaller --after" in drawn(result(WorkflowCompletedEvent(run_id="r")))
+    assert "no village" in drawn(result(WorkflowErrorEvent(run_id="r", error="no village")))
