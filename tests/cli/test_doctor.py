@@ -31,8 +31,8 @@ def test_where_nothing_is_set_up(desist: Call) -> None:
     assert code == 0
     for name in ("pidfd", "audit hooks", "thread interrupts", "unix datagrams", "process groups", "sqlite"):
         assert told[f"machine {name}"]["state"] == "ok", told[f"machine {name}"]
-    assert "fastapi" in told["extras server"]["words"]
-    assert told["models openai"]["state"] == told["places database"]["state"] == "absent"
+    assert "fastapi" in told["extras server"]["message"]
+    assert told["models openai"]["state"] == told["connections database"]["state"] == "absent"
     code, out, _ = desist("doctor", "--offline")
     assert code == 0 and "nothing configured is broken" in out and "OPENAI" not in out
 
@@ -49,7 +49,7 @@ def test_a_model_that_is_set_up(desist: Call, monkeypatch: pytest.MonkeyPatch) -
     assert code == 1 and "can't be reached" in out and "1 broken" in out and "a-secret-key" not in out
 
 
-def test_places(desist: Call, tmp_path: Path) -> None:
+def test_connections(desist: Call, tmp_path: Path) -> None:
     """A database is opened and checked, a port is tried: a damaged file is broken, a port that is taken isn't."""
     good, bad = tmp_path / "good.db", tmp_path / "bad.db"
     ended(good)
@@ -60,11 +60,11 @@ def test_places(desist: Call, tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         code, out, _ = desist("doctor", "--offline", "--json", "--db", str(good), "--port", port)
     told = found(out)
-    assert (code, told["places database"]["state"], told[f"places port {port}"]["state"]) == (0, "ok", "weak")
+    assert (code, told["connections database"]["state"], told[f"connections port {port}"]["state"]) == (0, "ok", "weak")
     code, out, _ = desist("doctor", "--offline", "--json", "--db", str(bad))
-    assert (code, found(out)["places database"]["state"]) == (1, "broken")
+    assert (code, found(out)["connections database"]["state"]) == (1, "broken")
     code, out, _ = desist("doctor", "--json", "--server", "http://127.0.0.1:9")
-    assert (code, found(out)["places server"]["state"]) == (1, "broken")
+    assert (code, found(out)["connections server"]["state"]) == (1, "broken")
 
 
 def test_check_and_upgrade(desist: Call, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_commands import PROGRAM, Call, Program, elsewhere, ended, recorded, serving
+from cli_commands import DESIST, PROGRAM, Call, Program, elsewhere, ended, recorded, serving
+from pseudo_terminal import Terminal
 
 # -- looking
 
@@ -35,6 +36,14 @@ def test_runs_and_show(desist: Call, tmp_path: Path) -> None:
     assert code == 0
     for words in ("Fast  ✓ COMPLETED", first, "s1", "└── ✓ one", "done"):
         assert words in out
+
+
+def test_ids_are_whole_in_a_terminal_of_80_columns(tmp_path: Path) -> None:
+    """A narrow terminal shows fewer columns instead of truncating each: an id can be copied."""
+    run_id = ended(tmp_path / "runs.db")
+    with Terminal(*DESIST[1:], "runs", "--db", str(tmp_path / "runs.db")) as terminal:
+        assert terminal.wait() == 0
+        assert run_id in terminal.text and "COMPLETED" in terminal.text and "s ago" in terminal.text
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_stopping_from_the_list(tmp_path: Path) -> None:
     ended(db, "Older")
     with elsewhere(db) as (program, run_id), Terminal(*WATCH, "--db", str(db), size=(120, 24)) as terminal:
         terminal.read_until("● RUNNING")
-        for words in ("1 live run, 2 shown", "Older", "tell", "stops it"):
+        for words in ("1 live run, 2 shown", "Older", "tell", "cancels it"):
             terminal.read_until(words)
         terminal.press("x")
         terminal.read_until("settled after")
@@ -99,7 +99,7 @@ def test_a_lost_server() -> None:
             server.process.wait(40)
             terminal.read_until("lost for")
             terminal.press("x")
-            terminal.read_until("NOT stopped")
+            terminal.read_until("NOT cancelled")
             with serving("story", port=url.rpartition(":")[2]):
                 terminal.read_until("no runs yet")
                 terminal.press("q")

@@ -18,7 +18,7 @@ from rich.text import Text
 from desist.console.format import clean
 from desist.console.text_flow import MarkdownFlow, PlainTextFlow, TextFlow
 
-__all__ = ["LiveScreen", "PlainScreen", "Screen", "screen_for"]
+__all__ = ["LiveScreen", "PlainScreen", "Screen", "Tail", "screen_for"]
 
 FRAMES = 12  #: a second
 #: Seconds and characters of streamed text after which finished lines are moved out of the live region.
@@ -153,13 +153,14 @@ class LiveRegion:
 
 
 class Tail:
-    """The last lines of a renderable, as many as fit the terminal."""
+    """The last lines of a renderable, as many as fit its place in a layout, or the terminal."""
 
     def __init__(self, whole: RenderableType) -> None:
         self._whole = whole
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        height = options.height or max(console.height - 4, 1)
         lines = console.render_lines(self._whole, options.update(height=None), pad=False)
-        for line in lines[-max(console.height - 4, 1) :]:
+        for line in lines[-height:]:
             yield from line
             yield Segment.line()

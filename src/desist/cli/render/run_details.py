@@ -13,22 +13,23 @@ from rich.text import Text
 from rich.tree import Tree
 
 from desist.cli.client.models import LiveInfo, RunInfo
+from desist.cli.client.run_tree import Node, RunTree
 from desist.cli.render.receipts import record_of
-from desist.cli.render.run_table import ago
+from desist.cli.render.run_table import span
 from desist.cli.render.status import sign_of, status_text, style_of
 from desist.console import cancel_rows, end_panel, seconds
 from desist.console.format import clean, count, one_line
 from desist.run.events.base import content_text
 
-__all__ = ["card", "format_usage", "step_tree"]
+__all__ = ["card", "format_usage", "heading", "step_tree"]
 
-#: The most characters of a run's text that are shown.
+#: The most characters that are shown: the first ones of a text, or the last ones of a text that grows.
 SHOWN = 2000
 
 
-def card(run: RunInfo, life: LiveInfo, console: Console) -> RenderableType:
-    """Return the details of a run."""
-    parts: list[RenderableType] = [_head(run, console), _facts(run, life)]
+def card(run: RunInfo, life: LiveInfo, console: Console, tree: RunTree | None = None) -> RenderableType:
+    """Return the details of a run. With `tree`, the steps and the text are those of its events so far."""
+    parts: list[RenderableType] = [heading(run, life, console)]
     output = run.output or {}
     if run.cancel is not None:
         title = "cancelled" if run.status == "CANCELLED" else "is being cancelled"
@@ -39,16 +40,21 @@ def card(run: RunInfo, life: LiveInfo, console: Console) -> RenderableType:
         message = clean(str(output["store_error"]))
         unreadable = "can't be read" in message
         parts.append(Text(message if unreadable else f"its end may not be stored: {message}", style="bold red"))
-    if output.get("step_results") or output.get("tools"):
+    if tree is not None and tree.steps:
+        parts += [Text(""), _event_tree(tree, console.encoding)]
+    elif output.get("step_results") or output.get("tools"):
         parts += [Text(""), step_tree(output, console.encoding, live=run.is_live)]
-    text = content_text(output.get("content"))
-    if text:
+    if tree is not None and tree.text:
+        parts += [Text(""), Padding(Text(clean(tree.text[-SHOWN:], console.encoding)), (0, 0, 0, 2))]
+    elif text := content_text(output.get("content")):
         parts += [Text(""), *_text(text, console.encoding)]
     return Group(*parts)
 
 
-def _head(run: RunInfo, console: Console) -> Text:
-    return Text.assemble((one_line(run.what), "bold"), "  ", status_text(run.status, console.encoding))
+def heading(run: RunInfo, life: LiveInfo, console: Console) -> RenderableType:
+    """Return the name, the status and the facts of a run, without its steps and its text."""
+    title = Text.assemble((one_line(run.what), "bold"), "  ", status_text(run.status, console.encoding))
+    return Group(title, _facts(run, life))
 
 
 def _facts(run: RunInfo, life: LiveInfo) -> RenderableType:
@@ -73,14 +79,14 @@ def _rows(run: RunInfo, life: LiveInfo) -> Iterator[tuple[str, str]]:
     if run.user_id:
         yield "user", run.user_id
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.created_at))
-    yield "began", f"{began}, {ago(run.age)}"
+    yield "began", f"{began}, {span(run.age)} ago"
     if run.duration is not None and not run.is_live:
         yield "took", seconds(run.duration)
     for call in life.blocked_in:
         yield "waits for", one_line(call)
     for one in life.left:
         yield "abandoned", f"{one['kind']} {one_line(one['name'])!r} still runs, in {one_line(one.get('where') or '?')}"
-    used = format_usage(run.output or {})
+    used = format_usage(run.output or {}) or (count(life.tokens, "token") if life.tokens else "")
     if used:
         yield "used", used
 
@@ -129,6 +135,18 @@ def _add(tree: Tree, steps: Iterable[Any], encoding: str, live: bool) -> None:
             more = f"{count(len(content_text(step.get('content'))), 'character')} kept"
         line = _line(str(step.get("step_name") or "step"), status, step.get("duration"), more, encoding)
         _add(tree.add(line), step.get("steps") or (), encoding, live)
+
+
+def _event_tree(tree: RunTree, encoding: str) -> Tree:
+    rendered = Tree(Text("steps", style="dim"), guide_style="dim")
+    _add_nodes(rendered, tree.steps, encoding)
+    return rendered
+
+
+def _add_nodes(tree: Tree, nodes: Iterable[Node], encoding: str) -> None:
+    for node in list(nodes):  # a copy: another thread may append
+        line = _line(node.name, node.status, node.duration, one_line(node.note, 100), encoding)
+        _add_nodes(tree.add(line), node.inside, encoding)
 
 
 def _status(step: dict[str, Any], live: bool) -> str:
