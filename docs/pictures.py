@@ -75,7 +75,7 @@ def draw_run() -> None:
             emitted += sent.event.event == "RunContent"
             if emitted == 70:
                 emitted += 1
-                run.stop(Source.interrupt, "Ctrl-C", force=False)
+                run.cancel(Source.interrupt, "Ctrl-C", force=False)
     recording.console.print(end_of(last, time.monotonic() - run.began_at, recording.console))
     recording.save(f'desist run story.py "{INPUT}"')
 

@@ -146,7 +146,7 @@ def test_ctrl_c_twice(tmp_path: Path) -> None:
     with Program("run", target("stubborn")) as program:
         program.until("› deaf")
         program.signal()
-        program.errors_until("Ctrl-C: stopping; once more leaves no time for cleanup")
+        program.errors_until("Ctrl-C: cancelling; a second one leaves no time for cleanup")
         assert program.process.poll() is None
         program.signal()
         code, shown, errors = program.end()
@@ -205,7 +205,7 @@ def test_a_reader_that_leaves(desist: Call, tmp_path: Path) -> None:
 def test_a_terminal() -> None:
     """At a terminal: what runs and how to stop it stands at the foot; Ctrl-C shows the receipt; the cursor is back."""
     with Terminal(*DESIST[1:], "run", target("story"), "a dragon") as terminal:
-        terminal.read_until("Ctrl-C stops it")
+        terminal.read_until("Ctrl-C cancels it")
         terminal.read_until("upon")
         terminal.press("\x03")
         assert terminal.wait() == 130
@@ -219,8 +219,8 @@ def test_a_terminal_while_stopping() -> None:
     with Terminal(*DESIST[1:], "run", target("stubborn"), size=(160, 24)) as terminal:
         terminal.read_until("deaf")
         terminal.press("\x03")
-        terminal.read_until("Ctrl-C again forces it")
-        assert "stopping, asked" in terminal.text and "waits for deaf" in terminal.text
+        terminal.read_until("Ctrl-C again skips cleanup")
+        assert "cancelling for" in terminal.text and "waits for deaf" in terminal.text
         terminal.press("\x03")
         assert terminal.wait() == 130
         assert "could not be stopped" in terminal.text

@@ -52,7 +52,7 @@ class RunView:
         show_time: bool = True,
         show_step_details: bool = True,
         show_end: bool = True,
-        hint: str | Callable[[], str] = "Ctrl-C stops it",
+        hint: str | Callable[[], str] = "Ctrl-C cancels it",
         screen: Callable[[Callable[[], RenderableType | None]], Screen] | None = None,
     ) -> None:
         self._console = console

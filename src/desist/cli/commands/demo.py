@@ -26,19 +26,23 @@ __all__ = ["demo"]
 
 
 def demo(
-    after: Annotated[float, typer.Option(help="Seconds after which the story is stopped.", min=0.0)] = 8.0,
+    after: Annotated[float, typer.Option(help="Seconds after which the run is cancelled.", min=0.0)] = 8.0,
     model: Annotated[
         str | None, typer.Option(help="A provider's model instead of the local one; needs OPENAI_API_KEY.")
     ] = None,
-    scripted: Annotated[bool, typer.Option("--scripted", help="A script instead of a model; needs nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Install the local model unasked if it is missing.")] = False,
+    scripted: Annotated[bool, typer.Option("--scripted", help="Use a script instead of a model.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Install the local model without asking if it is missing.")
+    ] = False,
     as_json: Annotated[
         bool,
-        typer.Option("--json", "--headless", help="Show nothing but one JSON object; exit code 1 unless it all held."),
+        typer.Option("--json", "--headless", help="Print only one JSON object; exit code 1 if a check failed."),
     ] = False,
-    record: Annotated[Path | None, typer.Option(help="Save a picture of it, as SVG.", metavar="FILE.svg")] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Save a picture of the terminal as SVG.", metavar="FILE.svg")
+    ] = None,
 ) -> None:
-    """Let a model write a very long story, and stop it: after some seconds, at any key, or at Ctrl-C."""
+    """Let a model write a very long story, and cancel it: after some seconds, at any key, or at Ctrl-C."""
     from desist.cli.render.console import SafeConsole
     from desist.exceptions import ConfigurationError
 

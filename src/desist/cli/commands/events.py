@@ -31,15 +31,21 @@ def events(
     With --follow the exit code says how it ended: 0 completed, 1 failed, 4 cancelled. A server that is lost is tried
     again, from the last event on.
     """
+    from desist.cli.render import output_console
     from desist.cli.terminal.broken_pipe import exit_on_broken_pipe
 
     last: dict[str, Any] = {}
-    with exit_on_broken_pipe(), client_from_options(db, server, token) as place:
-        tell = print_json if as_json else _EventPrinter().print_event
-        with contextlib.closing(place.events(run, after=first - 1 if first else None, follow=follow)) as told:
-            for event in told:
-                tell(event)
-                last = event
+    console = output_console(wide=True)
+    with (
+        exit_on_broken_pipe(),
+        client_from_options(db, server, token) as client,
+        contextlib.closing(client.events(run, after=first - 1 if first else None, follow=follow)) as found,
+    ):
+        for last in found:
+            if as_json:
+                print_json(last)
+            else:
+                _print_event(console, last)
     raise typer.Exit(_code(last) if follow else ExitCode.ok)
 
 
@@ -50,25 +56,16 @@ def _code(last: dict[str, Any]) -> ExitCode:
     return ExitCode.error if name.endswith("Error") else ExitCode.ok
 
 
-class _EventPrinter:
-    """Prints events as text lines."""
+def _print_event(console: Console, event: dict[str, Any]) -> None:
+    from rich.text import Text
 
-    def __init__(self) -> None:
-        from desist.cli.render import output_console
+    from desist.cli.render.events import format_event, style_of_event
 
-        self._console: Console = output_console(wide=True)
-
-    def print_event(self, event: dict[str, Any]) -> None:
-        """Print an event."""
-        from rich.text import Text
-
-        from desist.cli.render.events import format_event, style_of_event
-
-        name = str(event.get("event", "?"))
-        line = Text.assemble(
-            (f"{event.get('event_index', ''):>5}  ", "dim"),
-            (f"{name:<24}", style_of_event(name)),
-            format_event(event),
-        )
-        self._console.print(line, no_wrap=True, overflow="ellipsis")
-        self._console.file.flush()
+    name = str(event.get("event", "?"))
+    line = Text.assemble(
+        (f"{event.get('event_index', ''):>5}  ", "dim"),
+        (f"{name:<24}", style_of_event(name)),
+        format_event(event),
+    )
+    console.print(line, no_wrap=True, overflow="ellipsis")
+    console.file.flush()

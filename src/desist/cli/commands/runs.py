@@ -7,9 +7,20 @@ from typing import Annotated
 import typer
 
 from desist.cancel.status import RunStatus
-from desist.cli.durations import parse_duration
 from desist.cli.exit_codes import ExitCode
-from desist.cli.options import AsJson, Db, Server, Token, client_from_options, print_json
+from desist.cli.options import (
+    Agent,
+    AsJson,
+    Db,
+    OlderThan,
+    Server,
+    Session,
+    Token,
+    User,
+    Workflow,
+    client_from_options,
+    print_json,
+)
 
 __all__ = ["runs"]
 
@@ -19,16 +30,11 @@ def runs(
         list[RunStatus] | None, typer.Option(help="Only runs with this status; can be repeated.", case_sensitive=False)
     ] = None,
     live: Annotated[bool, typer.Option("--live", help="Only live runs.")] = False,
-    workflow: Annotated[str | None, typer.Option(help="Only runs of this workflow, by name or id.")] = None,
-    agent: Annotated[str | None, typer.Option(help="Only runs of this agent.")] = None,
-    session: Annotated[str | None, typer.Option(help="Only runs of this session.")] = None,
-    user: Annotated[str | None, typer.Option(help="Only runs of this user.")] = None,
-    older_than: Annotated[
-        float | None,
-        typer.Option(
-            help="Only runs that started at least this long ago: 90s, 10m, 2h.", parser=parse_duration, metavar="TIME"
-        ),
-    ] = None,
+    workflow: Workflow = None,
+    agent: Agent = None,
+    session: Session = None,
+    user: User = None,
+    older_than: OlderThan = None,
     limit: Annotated[int, typer.Option(help="Maximum of runs, newest first.", min=1)] = 50,
     as_json: AsJson = False,
     db: Db = None,
@@ -47,13 +53,13 @@ def runs(
         older_than=older_than,
         limit=limit + 1,
     )
-    with client_from_options(db, server, token) as place:
-        found = place.runs(wanted)
+    with client_from_options(db, server, token) as client:
+        found = client.runs(wanted)
         shown, more = found[:limit], len(found) > limit
         if as_json:
             print_json([run.plain() for run in shown])
         else:
-            _show(shown, more, place.name)
+            _show(shown, more, client.name)
     raise typer.Exit(ExitCode.ok if shown else ExitCode.nothing)
 
 

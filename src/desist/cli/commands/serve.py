@@ -100,11 +100,11 @@ def _tokens(secrets: list[str], file: Path | None) -> list[Token]:
         known = tomllib.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{file} is not valid TOML: {error}") from error
-    for name, said in known.items():
-        unknown = set(said) - {"secret", "owner", "scopes"} if isinstance(said, dict) else {"a value"}
-        if unknown or "secret" not in said:
+    for name, fields in known.items():
+        unknown = set(fields) - {"secret", "owner", "scopes"} if isinstance(fields, dict) else {"a value"}
+        if unknown or "secret" not in fields:
             raise ConfigurationError(
                 f"{file}: [{name}] must have secret, and may have owner and scopes, but no other keys"
             )
-        made.append(Token(name=name, **said))
+        made.append(Token(name=name, **fields))
     return made

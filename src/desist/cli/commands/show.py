@@ -12,9 +12,9 @@ def show(run: Run, as_json: AsJson = False, db: Db = None, server: Server = None
     """Show a run: status, times, cancel record, steps, output. Exit code 3 if there is no such run."""
     from desist.cli.client import LiveInfo
 
-    with client_from_options(db, server, token) as place:
-        found = place.run(run)
-        life = place.life(run) if found.is_live or found.cancel else LiveInfo()
+    with client_from_options(db, server, token) as client:
+        found = client.run(run)
+        life = client.life(run) if found.is_live or found.cancel else LiveInfo()
     if as_json:
         print_json(found.plain())
         return

@@ -29,18 +29,18 @@ def watch(
 ) -> None:
     """Watch runs live. Arrows select, Enter opens, x cancels (again: without time for cleanup), q quits.
 
-    Leaving stops nothing. Without a terminal, or with --json: a line for every change; of one run until it has ended,
-    with an exit code that says how: 0 completed, 1 failed, 4 cancelled.
+    Leaving cancels nothing. Without a terminal, or with --json: a line for every change. For one run, until its end;
+    exit code 0 if it has completed, 1 if it has failed, 4 if it was cancelled.
     """
     from desist.cli.render import output_console
     from desist.cli.terminal.broken_pipe import exit_on_broken_pipe
 
     console = output_console()
-    with exit_on_broken_pipe(), client_from_options(db, server, token) as place:
+    with exit_on_broken_pipe(), client_from_options(db, server, token) as client:
         if console.is_terminal and not console.is_dumb_terminal and not as_json:
-            _screen(place, run, console)
+            _screen(client, run, console)
             raise typer.Exit
-        raise typer.Exit(_lines(place, run, as_json))
+        raise typer.Exit(_lines(client, run, as_json))
 
 
 def _screen(client: RunClient, run: str | None, console: Any) -> None:
@@ -48,8 +48,8 @@ def _screen(client: RunClient, run: str | None, console: Any) -> None:
 
     if run is not None:
         client.run(run)  # raises if there is no such run
-    for run_id, words in watch_screen(client, run, console).items():
-        console.print(f"{run_id}  {words}", markup=False)
+    for run_id, answer in watch_screen(client, run, console).items():
+        console.print(f"{run_id}  {answer}", markup=False)
 
 
 def _lines(client: RunClient, run: str | None, as_json: bool) -> ExitCode:
@@ -64,5 +64,5 @@ def _lines(client: RunClient, run: str | None, as_json: bool) -> ExitCode:
             at = time.strftime("%H:%M:%S")
             write(f"{at}  {one.run_id}  {one.status:<10}  {one.what}  {' > '.join(one.steps)}")
 
-    status = watch_lines(client, run, print_run, lambda words: write(words, error=True))
+    status = watch_lines(client, run, print_run, lambda message: write(message, error=True))
     return _CODES.get(status, ExitCode.otherwise)

@@ -40,8 +40,8 @@ def worker(
             raise ConfigurationError(
                 f"{target} is an agent, and a worker executes only workflows: put the agent into a workflow"
             )
-    place = db or os.environ.get("DESIST_DB")
-    database = open_database(place, new=True) if place else found[0].db
+    given = db or os.environ.get("DESIST_DB")
+    database = open_database(given, new=True) if given else found[0].db
     if database is None:
         raise ConfigurationError(f"{targets[0]} has no database: pass the one that runs are submitted to with --db")
     made = Worker(workflows=found, db=database, concurrency=concurrency, limits=_limits(limit or []), drain=drain)

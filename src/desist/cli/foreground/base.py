@@ -38,10 +38,10 @@ class ForegroundRun(Protocol):
     def events(self) -> Generator[SentEvent, None, None]:
         """Return the events up to the terminal event. Closing the generator earlier cancels the run."""
 
-    def stop(self, source: Source, text: str, *, force: bool) -> str | None:
+    def cancel(self, source: Source, text: str, *, force: bool) -> str | None:
         """Cancel the run; return None, or the error if the request failed. Thread-safe."""
 
-    def doing(self) -> str:
+    def progress(self) -> str:
         """Return the progress of a cancel: what was closed, what the run waits for. Thread-safe."""
 
     def output(self) -> dict[str, Any]:

@@ -36,12 +36,12 @@ class LocalRun:
             for event in self._reader:
                 yield SentEvent(event)
 
-    def stop(self, source: Source, text: str, *, force: bool) -> str | None:
+    def cancel(self, source: Source, text: str, *, force: bool) -> str | None:
         """Cancel the run."""
         registry.cancel(self.run_id, CancelReason(source=source, text=text, by="desist"), force=force)
         return None
 
-    def doing(self) -> str:
+    def progress(self) -> str:
         """Return what was closed, and what the run waits for."""
         tree = [run for run in runs() if run.root_run_id == self.run_id]
         root = next((run for run in tree if run.run_id == self.run_id), None)

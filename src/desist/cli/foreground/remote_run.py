@@ -64,19 +64,23 @@ class RemoteRun:
         except Unreachable:
             yield from self._client.events(self.run_id, after=last, follow=True)
 
-    def stop(self, source: Source, text: str, *, force: bool) -> str | None:
+    def cancel(self, source: Source, text: str, *, force: bool) -> str | None:
         """Cancel the run on the server."""
         try:
             receipt = self._client.cancel(self.run_id, CancelOptions(reason=text, by=login(), force=force))
             self._receipt = receipt.plain()
         except DesistError as error:
-            return f"{error}; the run is stopped when nobody has followed it for 5 s"
+            return f"{error}; the server cancels the run when no client has followed it for 5 s"
         return None
 
-    def doing(self) -> str:
+    def progress(self) -> str:
         """Return what was closed, according to the receipt, or the outcome."""
         closed = self._receipt.get("upstream_closed")
-        return f"{count(closed, 'connection')} closed" if closed else self._receipt.get("outcome", "asking the server")
+        return (
+            f"{count(closed, 'connection')} closed"
+            if closed
+            else self._receipt.get("outcome", "waiting for the server")
+        )
 
     def output(self) -> dict[str, Any]:
         """Return the output, read from the server."""
