@@ -19,7 +19,7 @@ from desist import Agent, Parallel, Step, StepInput, Workflow
 from desist.cancel.reason import Source
 from desist.cli.client import open_client
 from desist.cli.foreground.local_run import LocalRun
-from desist.cli.foreground.result_panel import end_of
+from desist.cli.foreground.result_panel import result_panel
 from desist.cli.terminal.svg_recording import Recording, svg_of
 from desist.cli.watch.screen import WatchScreen
 from desist.db import SqliteDb
@@ -76,7 +76,7 @@ def draw_run() -> None:
             if emitted == 70:
                 emitted += 1
                 run.cancel(Source.interrupt, "Ctrl-C", force=False)
-    recording.console.print(end_of(last, time.monotonic() - run.began_at, recording.console))
+    recording.console.print(result_panel(last, time.monotonic() - run.began_at, recording.console))
     recording.save(f'desist run story.py "{INPUT}"')
 
 

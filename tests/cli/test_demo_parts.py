@@ -1,4 +1,4 @@
-"""What the demo runs, and how its keyboard and receipt behave without a terminal."""
+"""The parts of the demo: its endless model, keys without a terminal, the receipt."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def result(terminal: object, server: object = None, idle_after: float | None = N
 
 
 def test_an_endless_story_asks_for_the_next_chapter() -> None:
-    """When the model has ended it is asked again, with what it wrote; the answer is one stream."""
+    """When the inner model has ended, it is called again with the end of its text; the answers form one stream."""
     inner = ScriptedModel(["One.", "Two.", "Three."])
 
     async def main() -> str:
@@ -56,13 +56,13 @@ def test_an_endless_story_asks_for_the_next_chapter() -> None:
 
 
 def test_no_keys_without_a_terminal() -> None:
-    """Where standard input is no terminal nothing is watched, and nothing breaks."""
+    """If standard input is not a terminal, no keys are watched."""
     with watch_keys(lambda: None) as watched:
         assert not watched
 
 
 def test_the_receipt_says_when_the_model_goes_on() -> None:
-    """A model that still computes is said to, in words that can't be missed."""
+    """The receipt says clearly if the model still computes."""
     server = object()
     assert "STILL COMPUTING" in drawn(result(cancelled(), server))
     assert "stopped, 310 ms later" in drawn(result(cancelled(), server, idle_after=0.31))
@@ -70,13 +70,13 @@ def test_the_receipt_says_when_the_model_goes_on() -> None:
 
 
 def test_the_receipt_names_what_was_abandoned() -> None:
-    """What could not be stopped stands in the receipt, at any width."""
+    """Abandoned work is named in the receipt at any width."""
     words = drawn(result(cancelled(Abandoned(name="download", kind="thread"))), width=30)
     assert "thread" in words
     assert "download" in words
 
 
 def test_a_run_that_was_not_cancelled_has_no_receipt() -> None:
-    """A finished story and a failure say so."""
+    """A completed or failed run is one line instead of a receipt."""
     assert "smaller --after" in drawn(result(WorkflowCompletedEvent(run_id="r")))
     assert "no village" in drawn(result(WorkflowErrorEvent(run_id="r", error="no village")))

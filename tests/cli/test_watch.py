@@ -1,4 +1,4 @@
-"""`desist watch`: what is seen, what the keys do, and that leaving stops nothing; on a database and on a server."""
+"""`desist watch`: its screen and its keys, on a database and on a server. Leaving cancels nothing."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from desist.cli.terminal.keys import keys_of
 WATCH = [*DESIST[1:], "watch"]
 
 
-def test_stopping_from_the_list(tmp_path: Path) -> None:
-    """`x` stops the selected run, of whichever process; the answer is shown, and told again when `q` has left."""
+def test_cancelling_from_the_list(tmp_path: Path) -> None:
+    """`x` cancels the selected run of any process; the answer is shown, and printed again after `q`."""
     db = tmp_path / "runs.db"
     ended(db, "Older")
     with elsewhere(db) as (program, run_id), Terminal(*WATCH, "--db", str(db), size=(120, 24)) as terminal:
@@ -29,7 +29,7 @@ def test_stopping_from_the_list(tmp_path: Path) -> None:
         terminal.read_until("settled after")
         assert program.end()[0] == 4
         terminal.press("x")
-        terminal.read_until("it has ended: CANCELLED")
+        terminal.read_until("the run has already ended: CANCELLED")
         terminal.press("q")
         assert terminal.wait() == 0
         assert run_id in terminal.raw.rpartition("\x1b[?1049l")[2]
@@ -37,7 +37,7 @@ def test_stopping_from_the_list(tmp_path: Path) -> None:
 
 
 def test_one_run(tmp_path: Path) -> None:
-    """Arrows select, enter opens: its steps and its text; escape goes back. `x` again leaves no time for cleanup."""
+    """Arrows select a run, enter opens it with its steps and text, escape goes back. A second `x` skips the cleanup."""
     db = tmp_path / "runs.db"
     with (
         elsewhere(db, "stubborn", '"step_name": "deaf"') as (program, _),
@@ -60,7 +60,7 @@ def test_one_run(tmp_path: Path) -> None:
 
 
 def test_a_run_by_its_id(tmp_path: Path) -> None:
-    """`desist watch RUN` shows that one; one that isn't there is exit code 3; Ctrl-C leaves, and the run goes on."""
+    """`desist watch RUN` shows one run; exit code 3 for an unknown one; after Ctrl-C the run continues."""
     db = tmp_path / "runs.db"
     with elsewhere(db) as (program, run_id):
         with Terminal(*WATCH, run_id, "--db", str(db)) as terminal:
@@ -76,7 +76,7 @@ def test_a_run_by_its_id(tmp_path: Path) -> None:
 
 
 def test_sigterm(tmp_path: Path) -> None:
-    """A watch that is killed leaves a usable terminal: modes, screen and cursor."""
+    """A watch that ends by SIGTERM restores the terminal: modes, screen and cursor."""
     db = tmp_path / "runs.db"
     ended(db)
     with Terminal(*WATCH, "--db", str(db)) as terminal:
@@ -89,7 +89,7 @@ def test_sigterm(tmp_path: Path) -> None:
 
 
 def test_a_lost_server() -> None:
-    """What was seen stays, and it says that the server is lost; `x` says that it could not stop; it comes back."""
+    """A lost server: the last state stays, the loss is shown, `x` says that it failed; then the server returns."""
     with serving("story") as (server, url), Program("run", "story", "--json", "--server", url) as program:
         program.until("upon")
         with Terminal(*WATCH, "--server", url, size=(160, 24)) as terminal:
@@ -109,7 +109,7 @@ def test_a_lost_server() -> None:
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_without_a_terminal(tmp_path: Path, as_json: bool) -> None:
-    """In a pipe: a line for every change; of one run until it has ended, and the exit code says how."""
+    """In a pipe: a line for each change; for one run up to its end, with an exit code that says how it ended."""
     db = tmp_path / "runs.db"
     options = ["--json"] if as_json else []
     with elsewhere(db) as (program, run_id), Program("watch", run_id, "--db", str(db), *options) as watching:
@@ -127,7 +127,7 @@ def test_without_a_terminal(tmp_path: Path, as_json: bool) -> None:
 
 
 def test_keys() -> None:
-    """What terminals send in one piece is taken apart: arrows in both modes, characters, escape alone."""
+    """Several keys in one read are separated: arrows in both modes, characters, escape alone."""
     assert keys_of("\x1b[A\x1bOBx\r\x1b") == ["up", "down", "x", "enter", "escape"]
 
 
@@ -135,8 +135,8 @@ def step(event: str, step_id: str, **more: Any) -> dict[str, Any]:
     return {"event": event, "step_id": step_id, "step_name": step_id, **more}
 
 
-def test_a_story_with_parts() -> None:
-    """Steps stand in what they are part of, tool calls in their step; each has its own end."""
+def test_a_tree_of_nested_steps() -> None:
+    """Steps are inside their containers, tool calls inside their steps; each has its own end."""
     story = RunTree()
     for event in (
         step("ParallelExecutionStarted", "both"),
@@ -159,8 +159,8 @@ def test_a_story_with_parts() -> None:
     assert (right.status, story.open_steps(), story.text) == ("RUNNING", ["both", "right"], "so ")
 
 
-def test_a_story_without_beginnings() -> None:
-    """A run without `stream_events` doesn't tell when steps begin: those that speak are seen."""
+def test_a_tree_without_started_events() -> None:
+    """A run without `stream_events` emits no started events: a step is seen when it emits text."""
     story = RunTree()
     story.take(step("RunContent", "first", content="a"))
     story.take(step("StepOutput", "second", step_output={"content": "b", "step_name": "second", "duration": 0.1}))

@@ -1,4 +1,4 @@
-"""Streamed text is cut into finished pieces without losing or repeating a word, whatever the pieces are."""
+"""Streamed text is split into finished pieces without loss or repetition, for any division into chunks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def source(told: list[object]) -> str:
 @given(PIECES, st.integers(min_value=2, max_value=20))
 @example([" `龍龍"], 4)
 def test_no_character_of_plain_text_is_lost(pieces: list[str], width: int) -> None:
-    """Whatever the pieces and the width: what is told is what was said, but for spaces and line ends."""
+    """For any chunks and width, the output equals the text, except for spaces and line ends."""
     prose, told = PlainTextFlow(), []
     for piece in pieces:
         prose.open += piece
@@ -54,19 +54,19 @@ def test_no_character_of_markdown_is_lost(pieces: list[str]) -> None:
     [("", 5, 0), ("abc", 5, 0), ("abc def", 5, 4), ("abcdefg", 5, 5), ("龍龍龍", 5, 2), ("a bcdefgh", 5, 7)],
 )
 def test_the_open_line_begins_where_wrapping_breaks(text: str, width: int, start: int) -> None:
-    """Words go to the next line whole, longer ones are folded, wide characters count twice."""
+    """Words wrap whole, longer ones are folded, wide characters count twice."""
     assert open_line(text, width) == start
 
 
 def test_an_empty_line_in_a_code_fence_ends_no_block() -> None:
-    """A block ends at an empty line outside of a fence only."""
+    """A block ends at an empty line only outside of a fence."""
     text = "one\n\n```python\na = 1\n\nb = 2\n"
     assert last_boundary(text) == (5, "```python")
     assert last_boundary(text + "```\n\n") == (len(text) + 5, None)
 
 
 def test_an_endless_block_is_cut_and_its_fence_is_opened_again() -> None:
-    """Text that never has an empty line stays cheap to draw, and code stays code."""
+    """A text without empty lines stays cheap to draw, and code stays code."""
     prose = MarkdownFlow()
     prose.open = "```python\n" + "x = 1\n" * LONGEST_BLOCK
     (first,) = prose.settle(80)
@@ -75,7 +75,7 @@ def test_an_endless_block_is_cut_and_its_fence_is_opened_again() -> None:
 
 
 def test_finished_blocks_are_one_empty_line_apart() -> None:
-    """Blocks look as they would if all had been rendered at once."""
+    """Blocks look as if they had been rendered together."""
     prose = MarkdownFlow()
     prose.open = "one\n\ntwo\n\nthree"
     told = [*prose.settle(20), *prose.finish()]
@@ -86,18 +86,18 @@ def test_finished_blocks_are_one_empty_line_apart() -> None:
 
 
 def test_text_can_not_control_the_terminal() -> None:
-    """Escape sequences, bells, carriage returns and direction overrides of a model never reach the terminal."""
+    """Escape sequences, bells, carriage returns and bidirectional controls of a model don't reach the terminal."""
     evil = "a\x1b[31mb\x1b]0;title\x07c\rd\x07e\x9bf\u202eg\r\nh\ti"
     assert clean(evil) == "abcdef g\nh\ti"
 
 
 def test_a_poor_encoding_gets_question_marks() -> None:
-    """What the console can't encode doesn't break the output."""
+    """Characters that the console can't encode become question marks."""
     assert clean("dragon 🐉", "ascii") == "dragon ?"
 
 
-def test_words_for_durations() -> None:
-    """Durations are short, in the unit that fits."""
+def test_durations() -> None:
+    """Durations are short, in a suitable unit."""
     assert [seconds(0.417), seconds(8.06), seconds(123.4)] == ["0.42 s", "8.1 s", "2 min 03 s"]
     assert [milliseconds(0.00042), milliseconds(0.0123), milliseconds(2.5)] == ["0.4 ms", "12 ms", "2,500 ms"]
     assert one_line("a\nb" * 200, 10) == "a ba ba b…"

@@ -12,7 +12,7 @@ from typing import Any
 
 from desist.exceptions import ConfigurationError, DesistError
 
-__all__ = ["load", "load_only"]
+__all__ = ["load", "load_default"]
 
 
 def load(target: str) -> Any:
@@ -23,12 +23,12 @@ def load(target: str) -> Any:
     """
     source, _, name = target.rpartition(":")
     if not source or not name:
-        raise ConfigurationError(f"{target!r} names no object: write module:name, or file.py:name")
+        raise ConfigurationError(f"{target!r} names no object: use module:name or file.py:name")
     module = _module(source)
     return _named(module, source, name)
 
 
-def load_only(target: str) -> Any:
+def load_default(target: str) -> Any:
     """Return the workflow or agent that `target` names; without a name, the only workflow, else the only agent.
 
     Raises:
@@ -44,7 +44,7 @@ def load_only(target: str) -> Any:
         known = {id(value): name for name, value in vars(module).items() if isinstance(value, kind)}
         if len(known) > 1:
             names = ", ".join(f"{target}:{name}" for name in known.values())
-            raise ConfigurationError(f"{target} has more than one {kind.__name__.lower()}: say which, {names}")
+            raise ConfigurationError(f"{target} has more than one {kind.__name__.lower()}: name one of {names}")
         if known:
             return getattr(module, next(iter(known.values())))
     raise ConfigurationError(f"{target} has no workflow or agent")
@@ -70,7 +70,7 @@ def _module(source: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not source.startswith(error.name):
             raise _broken(source, error) from error
-        raise ConfigurationError(f"there is no module {source!r} here: name its file") from error
+        raise ConfigurationError(f"there is no module {source!r} here: pass the path of its file") from error
     except DesistError:
         raise
     except Exception as error:

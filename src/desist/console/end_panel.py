@@ -24,7 +24,7 @@ __all__ = ["ResultCounts", "Row", "cancel_rows", "end_panel", "format_counts", "
 Row = tuple[str, str | Text, str]
 
 #: The requester to show if the record names nobody.
-_WHO = {
+_REQUESTERS = {
     Source.user: "a call of cancel()",
     Source.parent: "its parent run",
     Source.child: "a cancelled child run",
@@ -90,7 +90,7 @@ def cancel_rows(
     if record is not None:
         who = format_requester(record.source, record.by)
         rows.append(("who", who, "bold"))
-        if record.reason and record.reason not in (who, _WHO[record.source]):
+        if record.reason and record.reason not in (who, _REQUESTERS[record.source]):
             rows.append(("why", one_line(record.reason), ""))
         rows += _time_rows(record, read_at)
         for hook in record.cleanup:
@@ -128,7 +128,7 @@ def _abandoned_rows(abandoned: Sequence[Abandoned]) -> list[Row]:
 
 def format_requester(source: Source, by: str | None) -> str:
     """Return the display name of the requester of a cancel."""
-    label = _WHO[source]
+    label = _REQUESTERS[source]
     named = by if by and by != "desist" else None
     if named is None:
         return label

@@ -101,7 +101,7 @@ class LiveScreen:
         self._settled_at = 0.0
         self._live: Live | None = None
         if moving:
-            self._live = Live(LiveRegion(self._foot), console=console, refresh_per_second=FRAMES, transient=True)
+            self._live = Live(LiveRegion(self._live_region), console=console, refresh_per_second=FRAMES, transient=True)
 
     def start(self) -> None:
         """Show the live region."""
@@ -135,7 +135,7 @@ class LiveScreen:
         if renderables:
             self._console.print(Group(*renderables), highlight=False)
 
-    def _foot(self) -> RenderableType:
+    def _live_region(self) -> RenderableType:
         """Return the live region. Also called by the thread that refreshes."""
         status = self._status()
         parts: list[RenderableType] = [Tail(self._prose.preview())] if self._prose.open.strip() else []

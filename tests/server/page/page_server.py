@@ -1,4 +1,4 @@
-"""A server in a thread and a real browser before it."""
+"""A server in a thread, for a real browser."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ open_pages: list[Any] = []
 
 
 class _Server(uvicorn.Server):
-    """uvicorn in a thread; no signals."""
+    """uvicorn in a thread, without signals."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -57,7 +57,7 @@ class _Server(uvicorn.Server):
 
 @contextlib.contextmanager
 def served(*workflows: Any, agents: Any = (), port: int = 0, **more: Any) -> Iterator[str]:
-    """Serve these; give the URL. At the end what still runs is cancelled."""
+    """Serve components; yield the URL. At the end, live runs are cancelled."""
     app = create_app(workflows=workflows, agents=agents, **more)
     config = uvicorn.Config(
         app, port=port, loop="asyncio", ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=1
@@ -82,7 +82,7 @@ def served(*workflows: Any, agents: Any = (), port: int = 0, **more: Any) -> Ite
 
 
 def post(url: str, path: str, body: dict[str, Any], **headers: str) -> dict[str, Any]:
-    """Send JSON; return what is answered."""
+    """Send JSON; return the response."""
     data = json.dumps(body).encode()
     request = urllib.request.Request(url + path, data, {"Content-Type": "application/json", **headers})
     with _direct.open(request, timeout=HANG) as answer:
@@ -91,7 +91,7 @@ def post(url: str, path: str, body: dict[str, Any], **headers: str) -> dict[str,
 
 
 def get(url: str, path: str) -> dict[str, Any]:
-    """Ask; return what is answered."""
+    """Send a GET request; return the response."""
     with _direct.open(url + path, timeout=HANG) as answer:
         found: dict[str, Any] = json.load(answer)
         return found
@@ -103,17 +103,17 @@ def start(url: str, **what: Any) -> str:
 
 
 def open_run(page: Any, url: str, run_id: str) -> None:
-    """Show a run."""
+    """Open the page of a run."""
     page.goto(f"{url}#/runs/{run_id}")
 
 
 def button(page: Any, name: str) -> Any:
-    """Return the button of this name."""
+    """Return the button with this name."""
     return page.get_by_role("button", name=name, exact=True)
 
 
 def story_of(page: Any) -> list[str]:
-    """Return the lines of the story of a stop, once it is over."""
+    """Return the lines of the cancel timeline, once the cancel has settled."""
     page.locator(".story li", has_text="Settled after").wait_for()
     return [str(line).strip() for line in page.locator(".story .what").all_inner_texts()]
 

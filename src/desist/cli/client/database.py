@@ -10,7 +10,7 @@ from typing import Any
 from desist.cli.client.base import CancelOptions, RunFilter
 from desist.cli.client.models import LiveInfo, ReceiptInfo, RunInfo
 from desist.cli.client.run_tree import RunTree
-from desist.cli.exit_codes import NothingFound
+from desist.cli.exit_codes import NotFound
 from desist.db.base import BaseDb
 from desist.db.events.pages import Page, read_page, stream_run_id
 from desist.db.sql_base import SqlDb
@@ -49,14 +49,14 @@ class DatabaseClient:
         """Return a run with its output."""
         found = self.db.store.load_run(run_id)
         if found is None:
-            raise NothingFound(f"there is no run {run_id!r} in {self.name}")
+            raise NotFound(f"there is no run {run_id!r} in {self.name}")
         return RunInfo.of_stored(found, whole=True)
 
     def steps(self, run: RunInfo) -> list[str]:
         """Return the open steps, derived from the stored events."""
         return self._run_tree(run.run_id).open_steps()
 
-    def life(self, run_id: str) -> LiveInfo:
+    def live_info(self, run_id: str) -> LiveInfo:
         """Return the live state derived from the stored events; for a queued run, what it waits for.
 
         The calls in which another process is blocked are not visible in the database.
@@ -86,17 +86,17 @@ class DatabaseClient:
         )
         return ReceiptInfo.of_request(receipt)
 
-    def settled(self, receipt: ReceiptInfo, seconds: float | None) -> ReceiptInfo:
+    def wait_settled(self, receipt: ReceiptInfo, seconds: float | None) -> ReceiptInfo:
         """Wait until the run has settled."""
-        if receipt.asked is None or not receipt:
+        if receipt.receipt is None or not receipt:
             return receipt
-        receipt.asked.wait(seconds)
-        return ReceiptInfo.of_request(receipt.asked)
+        receipt.receipt.wait(seconds)
+        return ReceiptInfo.of_request(receipt.receipt)
 
     def events(self, run_id: str, *, after: int | None, follow: bool) -> Generator[dict[str, Any], None, None]:
         """Return the events of a run of any process."""
         if self.db.store.load_run(run_id) is None:
-            raise NothingFound(f"there is no run {run_id!r} in {self.name}")
+            raise NotFound(f"there is no run {run_id!r} in {self.name}")
         for event in self._followed(run_id, after) if follow else self._stored_events(run_id, after):
             yield {**to_json_value(event), "event_index": event.event_index}
 

@@ -51,7 +51,7 @@ def default_database() -> str:
     """
     if not Path(_DEFAULT).is_file():
         raise ConfigurationError(
-            "say where the runs are: --db FILE_OR_URL or --server URL, or set DESIST_DB or DESIST_SERVER"
+            "no database or server: pass --db FILE_OR_URL or --server URL, or set DESIST_DB or DESIST_SERVER"
         )
     return _DEFAULT
 

@@ -84,7 +84,7 @@ def cancel(
         chosen = _chosen(client, ids, wanted)
         if dry_run:
             _print_dry_run(chosen, as_json)
-            raise typer.Exit(ExitCode.ok if chosen else ExitCode.nothing)
+            raise typer.Exit(ExitCode.ok if chosen else ExitCode.not_found)
         receipts = _stop(
             client, ids or [one.run_id for one in chosen], how, within if wait or within is not None else 0.0
         )
@@ -102,7 +102,7 @@ def _check(ids: Sequence[str], everything: bool, filters: bool) -> None:
 
 def _chosen(client: RunClient, ids: Sequence[str], run_filter: RunFilter) -> list[RunInfo]:
     """Return the live runs to cancel. Unknown ids are left out."""
-    from desist.cli.exit_codes import NothingFound
+    from desist.cli.exit_codes import NotFound
 
     if not ids:
         return client.runs(run_filter)
@@ -110,7 +110,7 @@ def _chosen(client: RunClient, ids: Sequence[str], run_filter: RunFilter) -> lis
     for run_id in dict.fromkeys(ids):
         try:
             found.append(client.run(run_id))
-        except NothingFound:
+        except NotFound:
             continue
     return [one for one in found if one.is_live]
 
@@ -125,7 +125,8 @@ def _stop(client: RunClient, ids: Sequence[str], options: CancelOptions, seconds
     end = None if seconds is None else time.monotonic() + seconds
     with output_console(stderr=True).status("waiting until all work has stopped ..."):
         return [
-            client.settled(receipt, None if end is None else max(0.0, end - time.monotonic())) for receipt in receipts
+            client.wait_settled(receipt, None if end is None else max(0.0, end - time.monotonic()))
+            for receipt in receipts
         ]
 
 
@@ -161,7 +162,7 @@ def _print_receipts(receipts: Sequence[ReceiptInfo], as_json: bool) -> None:
 
 def _code(receipts: Sequence[ReceiptInfo], *, many: bool, waited: bool) -> ExitCode:
     if not receipts or any(receipt.outcome == "unknown" for receipt in receipts):
-        return ExitCode.nothing
+        return ExitCode.not_found
     if not many and not all(receipts):  # of many runs, some end by themselves in the meantime
-        return ExitCode.otherwise
-    return ExitCode.waiting if waited and not all(receipt.is_settled for receipt in receipts) else ExitCode.ok
+        return ExitCode.ended_differently
+    return ExitCode.not_settled if waited and not all(receipt.is_settled for receipt in receipts) else ExitCode.ok

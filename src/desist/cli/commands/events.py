@@ -28,8 +28,8 @@ def events(
 ) -> None:
     """Print the events of a run, one per line, numbered. Leaving doesn't cancel the run.
 
-    With --follow the exit code says how it ended: 0 completed, 1 failed, 4 cancelled. A server that is lost is tried
-    again, from the last event on.
+    With --follow the exit code is that of the end: 0 completed, 1 failed, 4 cancelled. A lost connection to a server is
+    reopened after the last event.
     """
     from desist.cli.render import output_console
     from desist.cli.terminal.broken_pipe import exit_on_broken_pipe
@@ -52,7 +52,7 @@ def events(
 def _code(last: dict[str, Any]) -> ExitCode:
     name = str(last.get("event", ""))
     if name.endswith("Cancelled"):
-        return ExitCode.otherwise
+        return ExitCode.ended_differently
     return ExitCode.error if name.endswith("Error") else ExitCode.ok
 
 

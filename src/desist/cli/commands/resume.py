@@ -16,12 +16,12 @@ from desist.cli.options import AsJson, Db, Server, Token, print_json, write
 if TYPE_CHECKING:
     from desist.cli.foreground.base import ForegroundRun
 
-__all__ = ["go_on", "resume"]
+__all__ = ["continue_run", "resume"]
 
 _Target = typer.Argument(help="file.py, file.py:name or module:name.", metavar="TARGET")
 
 
-def go_on(
+def continue_run(
     run: Run,
     target: Annotated[
         str | None,
@@ -52,13 +52,13 @@ def go_on(
 
 def _here(run_id: str, target: str, db: str | None, timeout: float | None) -> ForegroundRun:
     from desist.cli.commands.run import with_database
-    from desist.cli.exit_codes import NothingFound
+    from desist.cli.exit_codes import NotFound
     from desist.cli.foreground.local_run import LocalRun
-    from desist.cli.import_target import load_only
+    from desist.cli.import_target import load_default
 
-    component = with_database(load_only(target), db)
+    component = with_database(load_default(target), db)
     if component.store.load_run(run_id) is None:
-        raise NothingFound(f"there is no run {run_id!r} in the database of {target}: pass another one with --db")
+        raise NotFound(f"there is no run {run_id!r} in the database of {target}: pass another one with --db")
     return LocalRun(component, component.continue_run(run_id=run_id, stream=True, stream_events=True, timeout=timeout))
 
 
@@ -79,12 +79,12 @@ def resume(target: Annotated[str, _Target], as_json: AsJson = False, db: Db = No
     from desist.cli.commands.run import with_database
     from desist.cli.exit_codes import ExitCode
     from desist.cli.foreground.signals import Signals
-    from desist.cli.import_target import load_only
+    from desist.cli.import_target import load_default
     from desist.exceptions import ConfigurationError
     from desist.workflow.workflow import Workflow
 
     with Signals() as signals:
-        workflow = load_only(target)
+        workflow = load_default(target)
         if not isinstance(workflow, Workflow):
             raise ConfigurationError(f"{target} is an agent: only runs of workflows can be resumed")
         resumed = with_database(workflow, db)
@@ -93,7 +93,7 @@ def resume(target: Annotated[str, _Target], as_json: AsJson = False, db: Db = No
         ids = resumed.resume_lost_runs()
         if not as_json:
             write(f"{len(ids)} runs are resumed" if ids else "this workflow has no orphaned runs")
-        raise typer.Exit(_follow(resumed, ids, cancel, as_json) if ids else ExitCode.nothing)
+        raise typer.Exit(_follow(resumed, ids, cancel, as_json) if ids else ExitCode.not_found)
 
 
 class _CancelAll:
@@ -132,4 +132,4 @@ def _follow(workflow: Any, ids: list[str], cancel: _CancelAll, as_json: bool) ->
             write(f"{run_id}  {status}")
     if cancel.number is not None and "CANCELLED" in found:
         return code_after(cancel.number)
-    return ExitCode.error if "ERROR" in found else ExitCode.otherwise if "CANCELLED" in found else ExitCode.ok
+    return ExitCode.error if "ERROR" in found else ExitCode.ended_differently if "CANCELLED" in found else ExitCode.ok

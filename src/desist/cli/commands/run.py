@@ -88,9 +88,9 @@ def _server(db: str | None, server: str | None) -> str | None:
 
 def _start_local(target: str, db: str | None, input: Any, options: dict[str, Any]) -> ForegroundRun:
     from desist.cli.foreground.local_run import LocalRun
-    from desist.cli.import_target import load_only
+    from desist.cli.import_target import load_default
 
-    component = with_database(load_only(target), db)
+    component = with_database(load_default(target), db)
     return LocalRun(component, component.run(input, stream=True, stream_events=True, **options))
 
 
@@ -108,17 +108,17 @@ def with_database(component: Any, db: str | None) -> Any:
 
 def _start_on_server(url: str, token: str | None, target: str, input: Any, options: dict[str, Any]) -> ForegroundRun:
     """Start a run on the server: of the workflow with this id, else of the agent."""
-    from desist.cli.exit_codes import NothingFound
+    from desist.cli.exit_codes import NotFound
 
     given = {name: value for name, value in {**options, "input": input}.items() if value is not None}
     try:
         return start_remote(url, token, "/v1/runs", {"workflow": target, **given})
-    except NothingFound:
+    except NotFound:
         pass
     try:
         return start_remote(url, token, "/v1/runs", {"agent": target, **given})
-    except NothingFound:
-        raise NothingFound(f"{url} serves no workflow and no agent {target!r}") from None
+    except NotFound:
+        raise NotFound(f"{url} serves no workflow and no agent {target!r}") from None
 
 
 def start_remote(url: str, token: str | None, path: str, body: dict[str, Any]) -> ForegroundRun:

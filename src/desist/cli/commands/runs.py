@@ -60,7 +60,7 @@ def runs(
             print_json([run.plain() for run in shown])
         else:
             _show(shown, more, client.name)
-    raise typer.Exit(ExitCode.ok if shown else ExitCode.nothing)
+    raise typer.Exit(ExitCode.ok if shown else ExitCode.not_found)
 
 
 def _show(shown: list, more: bool, name: str) -> None:  # type: ignore[type-arg]  # RunInfo is imported when it is needed

@@ -14,11 +14,11 @@ def show(run: Run, as_json: AsJson = False, db: Db = None, server: Server = None
 
     with client_from_options(db, server, token) as client:
         found = client.run(run)
-        life = client.life(run) if found.is_live or found.cancel else LiveInfo()
+        live = client.live_info(run) if found.is_live or found.cancel else LiveInfo()
     if as_json:
         print_json(found.plain())
         return
-    from desist.cli.render import card, output_console
+    from desist.cli.render import output_console, render_run
 
     console = output_console()
-    console.print(card(found, life, console))
+    console.print(render_run(found, live, console))

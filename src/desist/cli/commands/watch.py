@@ -65,4 +65,4 @@ def _lines(client: RunClient, run: str | None, as_json: bool) -> ExitCode:
             write(f"{at}  {one.run_id}  {one.status:<10}  {one.what}  {' > '.join(one.steps)}")
 
     status = watch_lines(client, run, print_run, lambda message: write(message, error=True))
-    return _CODES.get(status, ExitCode.otherwise)
+    return _CODES.get(status, ExitCode.ended_differently)

@@ -11,7 +11,7 @@ from desist.run.events.codec import event_from_dict
 from desist.run.records.json_values import to_json_value
 from desist.workflow.types import StepOutput
 
-__all__ = ["ForegroundRun", "SentEvent", "revived"]
+__all__ = ["ForegroundRun", "SentEvent", "event_from_server"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class ForegroundRun(Protocol):
         """Release all resources."""
 
 
-def revived(data: Mapping[str, Any]) -> Any:
+def event_from_server(data: Mapping[str, Any]) -> Any:
     """Return an event from its JSON, with the id of its own run instead of the run whose stream contained it."""
     event = event_from_dict(data)
     event.run_id = data.get("event_run_id") or _inner_run(data) or event.run_id

@@ -12,7 +12,7 @@ from desist.cli.client.base import CancelOptions
 from desist.cli.client.http import HttpClient
 from desist.cli.client.server import SILENCE, ServerClient
 from desist.cli.exit_codes import Unreachable
-from desist.cli.foreground.base import SentEvent, revived
+from desist.cli.foreground.base import SentEvent, event_from_server
 from desist.cli.options import login
 from desist.console.format import count
 from desist.exceptions import DesistError
@@ -30,7 +30,7 @@ class RemoteRun:
     Raises:
         Unreachable: the server doesn't respond. If the run has been started nevertheless, the server cancels
             it, because it has no reader.
-        NothingFound, DesistError: the server refuses to start the run.
+        NotFound, DesistError: the server refuses to start the run.
     """
 
     def __init__(self, http: HttpClient, path: str, body: dict[str, Any]) -> None:
@@ -51,7 +51,7 @@ class RemoteRun:
         """Return the events. A lost connection is reopened, and no event is lost or duplicated."""
         with self._stack:
             for data in self._all():
-                yield SentEvent(revived(data), data)
+                yield SentEvent(event_from_server(data), data)
 
     def _all(self) -> Iterator[dict[str, Any]]:
         assert self._first is not None

@@ -14,10 +14,10 @@ from desist.console.end_panel import ResultCounts
 from desist.console.format import clean
 from desist.run.records.json_values import to_json_value
 
-__all__ = ["end_of"]
+__all__ = ["result_panel"]
 
 
-def end_of(event: Any, duration: float, console: Console) -> RenderableType:
+def result_panel(event: Any, duration: float, console: Console) -> RenderableType:
     """Return the renderable of a run's result.
 
     Parameters:

@@ -52,7 +52,7 @@ def _print_events(run: ForegroundRun) -> Any:
 
 
 def _show(run: ForegroundRun, cancel: _Cancel, input: str, console: Console) -> Any:
-    from desist.cli.foreground.result_panel import end_of
+    from desist.cli.foreground.result_panel import result_panel
     from desist.console import RunView
 
     last = None
@@ -62,13 +62,13 @@ def _show(run: ForegroundRun, cancel: _Cancel, input: str, console: Console) -> 
             view.take(item.event)
             last = item.event if item.event.run_id == run.run_id else last
     if last is not None:
-        console.print(end_of(last, time.monotonic() - run.began_at, console))
+        console.print(result_panel(last, time.monotonic() - run.began_at, console))
     return last
 
 
 def _code(last: Any, cancel: _Cancel) -> ExitCode:
     if last.is_cancelled:
-        return ExitCode.otherwise if cancel.number is None else code_after(cancel.number)
+        return ExitCode.ended_differently if cancel.number is None else code_after(cancel.number)
     return ExitCode.error if last.is_error or not last.is_terminal else ExitCode.ok
 
 

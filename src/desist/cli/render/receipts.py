@@ -19,8 +19,8 @@ __all__ = ["format_receipt", "receipt_panel", "record_of"]
 
 _TITLES = {
     "accepted": ("cancelled", "cyan"),
-    "already_cancelling": ("was being cancelled already", "cyan"),
-    "already_cancelled": ("was cancelled already", "cyan"),
+    "already_cancelling": ("was already being cancelled", "cyan"),
+    "already_cancelled": ("was already cancelled", "cyan"),
 }
 
 
@@ -30,10 +30,10 @@ def receipt_panel(receipt: ReceiptInfo, encoding: str = "utf-8") -> RenderableTy
         return Text(f"{receipt.run_id}  {format_receipt(receipt)}", style="yellow")
     title, style = _TITLES[receipt.outcome]
     if receipt.outcome == "accepted" and not receipt.is_settled:
-        title = "accepted: it is being cancelled"
+        title = "accepted: the run is being cancelled"
     rows: list[Row] = [("run", receipt.run_id, "bold"), *cancel_rows(record_of(receipt.plain()))]
     if not receipt.is_settled:
-        rows.append(("now", "CANCELLING: it ends CANCELLED; --wait waits for the end", "yellow"))
+        rows.append(("now", "CANCELLING; the run will end CANCELLED, and --wait waits for that", "yellow"))
     return end_panel(title, rows, style, encoding)
 
 
@@ -45,11 +45,11 @@ def record_of(data: Mapping[str, Any]) -> CancelRecord | None:
 def format_receipt(receipt: ReceiptInfo) -> str:
     """Return a receipt as one line."""
     if receipt.outcome == "unknown":
-        pending = "; one that starts with this id within a minute is cancelled" if receipt.asked is not None else ""
+        pending = "; a run that starts with this id within a minute is cancelled" if receipt.receipt is not None else ""
         return f"there is no such run{pending}"
     if receipt.outcome == "finished":
-        return f"too late: it had ended {receipt.status}"
-    texts = {"accepted": "accepted", "already_cancelling": "was being cancelled already"}
-    text = texts.get(receipt.outcome, "was cancelled already")
+        return f"too late: the run had already ended {receipt.status}"
+    texts = {"accepted": "accepted", "already_cancelling": "was already being cancelled"}
+    text = texts.get(receipt.outcome, "was already cancelled")
     abandoned = f",  {count(len(receipt.abandoned), 'thing')} abandoned" if receipt.abandoned else ""
     return f"{text}: {receipt.status}{abandoned}"

@@ -21,15 +21,15 @@ from desist.console import cancel_rows, end_panel, seconds
 from desist.console.format import clean, count, one_line
 from desist.run.events.base import content_text
 
-__all__ = ["card", "format_usage", "heading", "step_tree"]
+__all__ = ["render_run", "format_usage", "heading", "step_tree"]
 
 #: The most characters that are shown: the first ones of a text, or the last ones of a text that grows.
 SHOWN = 2000
 
 
-def card(run: RunInfo, life: LiveInfo, console: Console, tree: RunTree | None = None) -> RenderableType:
+def render_run(run: RunInfo, live: LiveInfo, console: Console, tree: RunTree | None = None) -> RenderableType:
     """Return the details of a run. With `tree`, the steps and the text are those of its events so far."""
-    parts: list[RenderableType] = [heading(run, life, console)]
+    parts: list[RenderableType] = [heading(run, live, console)]
     output = run.output or {}
     if run.cancel is not None:
         title = "cancelled" if run.status == "CANCELLED" else "is being cancelled"
@@ -51,27 +51,27 @@ def card(run: RunInfo, life: LiveInfo, console: Console, tree: RunTree | None = 
     return Group(*parts)
 
 
-def heading(run: RunInfo, life: LiveInfo, console: Console) -> RenderableType:
+def heading(run: RunInfo, live: LiveInfo, console: Console) -> RenderableType:
     """Return the name, the status and the facts of a run, without its steps and its text."""
     title = Text.assemble((one_line(run.what), "bold"), "  ", status_text(run.status, console.encoding))
-    return Group(title, _facts(run, life))
+    return Group(title, _facts(run, live))
 
 
-def _facts(run: RunInfo, life: LiveInfo) -> RenderableType:
+def _facts(run: RunInfo, live: LiveInfo) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
-    for label, value in _rows(run, life):
+    for label, value in _rows(run, live):
         grid.add_row(label, Text(clean(value)))
     return grid
 
 
-def _rows(run: RunInfo, life: LiveInfo) -> Iterator[tuple[str, str]]:
+def _rows(run: RunInfo, live: LiveInfo) -> Iterator[tuple[str, str]]:
     yield "run", run.run_id
     if run.parent_run_id:
         yield "part of", run.root_run_id
     if run.continued_from:
-        yield "goes on with", run.continued_from
+        yield "continues", run.continued_from
     if run.asked:
         yield "asked", run.asked
     if run.session_id:
@@ -82,11 +82,11 @@ def _rows(run: RunInfo, life: LiveInfo) -> Iterator[tuple[str, str]]:
     yield "began", f"{began}, {span(run.age)} ago"
     if run.duration is not None and not run.is_live:
         yield "took", seconds(run.duration)
-    for call in life.blocked_in:
+    for call in live.blocked_in:
         yield "waits for", one_line(call)
-    for one in life.left:
+    for one in live.left:
         yield "abandoned", f"{one['kind']} {one_line(one['name'])!r} still runs, in {one_line(one.get('where') or '?')}"
-    used = format_usage(run.output or {}) or (count(life.tokens, "token") if life.tokens else "")
+    used = format_usage(run.output or {}) or (count(live.tokens, "token") if live.tokens else "")
     if used:
         yield "used", used
 

@@ -42,7 +42,7 @@ class Canceller:
             if run.run_id in self._threads:
                 return
             if not run.is_live:
-                self._answer(run.run_id, f"it has ended: {run.status}")
+                self._answer(run.run_id, f"the run has already ended: {run.status}")
                 return
             force = run.run_id in self._accepted or run.status == "CANCELLING"
             self._message = f"{run.run_id[:8]}: {'forcing' if force else 'cancelling'} ..."

@@ -13,7 +13,7 @@ __all__ = ["watch_lines"]
 
 
 def watch_lines(
-    client: RunClient, run_id: str | None, on_change: Callable[[RunInfo], object], lost: Callable[[str], object]
+    client: RunClient, run_id: str | None, on_change: Callable[[RunInfo], object], on_lost: Callable[[str], object]
 ) -> str:
     """Report each change of a status: of all runs, without end, or of one run until it has ended.
 
@@ -21,17 +21,17 @@ def watch_lines(
 
     Parameters:
         on_change: called with each new run, and with each run whose status or steps have changed.
-        lost: called with a message when the server doesn't respond.
+        on_lost: called with a message when the server doesn't respond.
     """
     known: dict[str, tuple[str, tuple[str, ...]]] = {}
-    gone = False
+    is_lost = False
     while True:
         try:
-            found, gone = list(_poll(client, run_id)), False
+            found, is_lost = list(_poll(client, run_id)), False
         except Unreachable as error:
-            if not gone:
-                lost(f"{error}; trying again")
-            found, gone = [], True
+            if not is_lost:
+                on_lost(f"{error}; trying again")
+            found, is_lost = [], True
         for run in reversed(found):
             state = (run.status, tuple(run.steps))
             if known.get(run.run_id) != state:

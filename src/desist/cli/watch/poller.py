@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from desist.cli.client import LIVE, LiveInfo, RunClient, RunFilter, RunInfo
-from desist.cli.exit_codes import NothingFound
+from desist.cli.exit_codes import NotFound
 from desist.exceptions import DesistError
 
 __all__ = ["Poller", "Snapshot"]
@@ -29,7 +29,7 @@ class Snapshot:
 
     runs: tuple[RunInfo, ...] = ()
     chosen: RunInfo | None = None  #: the selected run, with its output
-    life: LiveInfo = field(default_factory=LiveInfo)  #: the live state of the selected run
+    live: LiveInfo = field(default_factory=LiveInfo)  #: the live state of the selected run
     gone: str | None = None  #: why the selected run can't be read
     lost: str | None = None  #: why polling fails at the moment
     lost_at: float | None = None  #: since when, in seconds of `time.monotonic`
@@ -118,7 +118,7 @@ class Poller:
         try:
             run = self._client.run(self._chosen)
             run = replace(run, steps=self._client.steps(run)) if run.is_live else run
-            life = self._client.life(self._chosen) if run.is_live or run.cancel is not None else LiveInfo()
-            return run, life, None
-        except NothingFound as error:
+            live = self._client.live_info(self._chosen) if run.is_live or run.cancel is not None else LiveInfo()
+            return run, live, None
+        except NotFound as error:
             return None, LiveInfo(), str(error)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from desist.cli.client import LiveInfo, RunClient, RunInfo
 from desist.cli.foreground.signals import Signals
-from desist.cli.render.run_details import card, heading
+from desist.cli.render.run_details import heading, render_run
 from desist.cli.terminal.keys import each_key
 from desist.cli.watch.canceller import Canceller
 from desist.cli.watch.event_listener import EventListener
@@ -174,10 +174,10 @@ class WatchScreen:
         run = self.run()
         if run is None:
             return Text(snapshot.gone or snapshot.lost or ("loading ..." if whole else ""), style="yellow")
-        life = snapshot.life if run is snapshot.chosen else LiveInfo()
+        live = snapshot.live if run is snapshot.chosen else LiveInfo()
         if self._listener is None:
-            return heading(run, life, self._console)
-        return Tail(card(run, life, self._console, self._listener.tree))
+            return heading(run, live, self._console)
+        return Tail(render_run(run, live, self._console, self._listener.tree))
 
     def _keys(self) -> Text:
         keys = {"x": "cancels it", "q": "leaves"}

@@ -15,7 +15,15 @@ from desist.run.events.base import BaseRunOutputEvent, CustomFields, RunStatus, 
 from desist.run.events.registry import workflow_event
 from desist.run.records.record import Reviver, record_class
 
-__all__ = ["BaseStepEvent", "BaseWorkflowRunOutputEvent", "CustomEvent", "StepIndex", "WorkflowRunEvent"]
+__all__ = [
+    "STEP_COMPLETED",
+    "STEP_STARTED",
+    "BaseStepEvent",
+    "BaseWorkflowRunOutputEvent",
+    "CustomEvent",
+    "StepIndex",
+    "WorkflowRunEvent",
+]
 
 #: The position of a step among its siblings; a tuple inside a container, the outermost position first.
 StepIndex = int | tuple[int, ...]
@@ -57,6 +65,15 @@ class WorkflowRunEvent(str, Enum):
     steps_execution_completed = "StepsExecutionCompleted"
     step_output = "StepOutput"
     custom_event = "CustomEvent"
+
+
+def _names_with(*endings: str) -> frozenset[str]:
+    return frozenset(name.value for name in WorkflowRunEvent if name.value.endswith(endings))
+
+
+#: The names of the events with which steps and containers start, and with which they complete.
+STEP_STARTED = _names_with("StepStarted", "ExecutionStarted")
+STEP_COMPLETED = _names_with("StepCompleted", "ExecutionCompleted")
 
 
 @record_class
