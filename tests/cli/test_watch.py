@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_commands import DESIST, Program, elsewhere, ended, serving
 from pseudo_terminal import Terminal
+from rich.console import Console
 
+from desist.cli.client import open_client
 from desist.cli.client.run_tree import RunTree
 from desist.cli.terminal.keys import keys_of
+from desist.cli.watch import watch_screen
 
 WATCH = [*DESIST[1:], "watch"]
 
@@ -86,6 +92,29 @@ def test_sigterm(tmp_path: Path) -> None:
         assert terminal.current_modes() == terminal.modes
         assert terminal.raw.rfind("\x1b[?1049l") > terminal.raw.rfind("\x1b[?1049h")
         assert terminal.raw.rfind("\x1b[?25h") > terminal.raw.rfind("\x1b[?25l")
+
+
+class InterruptedFile(io.StringIO):
+    """A terminal at which the program ends during the first picture, as by a SIGTERM."""
+
+    def write(self, text: str) -> int:
+        """Write, then exit once the picture is there."""
+        written = super().write(text)
+        if "desist watch" in text:
+            sys.exit(143)
+        return written
+
+
+def test_a_signal_during_the_first_picture(tmp_path: Path) -> None:
+    """A signal that arrives while the screen is opened leaves a usable terminal, too."""
+    ended(tmp_path / "runs.db")
+    client, file = open_client(str(tmp_path / "runs.db"), None, None), InterruptedFile()
+    console = Console(file=file, force_terminal=True, width=80, height=24, _environ={})
+    with contextlib.closing(client), pytest.raises(SystemExit):
+        watch_screen(client, None, console)
+    shown = file.getvalue()
+    assert shown.rfind("\x1b[?1049l") > shown.rfind("\x1b[?1049h") > -1
+    assert shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l")
 
 
 def test_a_lost_server() -> None:

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from desist.console.run_view import RunView
 from desist.console.screen import LiveScreen, PlainScreen
 from desist.console.speakers import SpeakerQueue
 
@@ -90,3 +91,24 @@ def test_narrow_terminals_and_wide_characters(width: int) -> None:
     shown = CONTROL.sub("", file.getvalue())
     assert "".join(shown.split()) == "龍と🐉averyveryverylongwordok"
     assert all(Text(line).cell_len <= width for line in shown.splitlines())
+
+
+class InterruptedFile(io.StringIO):
+    """A terminal at which Ctrl-C is pressed when the input of the run is shown."""
+
+    def write(self, text: str) -> int:
+        """Write, then raise KeyboardInterrupt after the input."""
+        written = super().write(text)
+        if "the input" in text:
+            raise KeyboardInterrupt
+        return written
+
+
+def test_ctrl_c_while_the_view_opens_restores_the_terminal() -> None:
+    """If Ctrl-C interrupts the opening of a view, the live region ends and the cursor is shown again."""
+    file = InterruptedFile()
+    console = Console(file=file, width=80, height=20, force_terminal=True, _environ={})
+    view = RunView(console, "r", input="the input")
+    with pytest.raises(KeyboardInterrupt), view:
+        raise AssertionError("the view was opened")
+    assert file.getvalue().rfind("\x1b[?25h") > file.getvalue().rfind("\x1b[?25l") > -1

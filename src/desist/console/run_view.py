@@ -73,9 +73,13 @@ class RunView:
 
     def __enter__(self) -> RunView:
         self._began = time.monotonic()
-        self._screen.start()
-        if self._input:
-            self._screen.line(Text(f"{self._signs.asked} {self._safe(self._input, 400)}", style="dim"))
+        try:
+            self._screen.start()
+            if self._input:
+                self._screen.line(Text(f"{self._signs.asked} {self._safe(self._input, 400)}", style="dim"))
+        except BaseException:  # a signal: `__exit__` isn't called, but the terminal must be restored
+            self._screen.stop()
+            raise
         return self
 
     def __exit__(

@@ -34,14 +34,16 @@ _DETAIL = 9  #: lines for the selected run, beneath the list
 def watch_screen(client: RunClient, run_id: str | None, console: Console) -> dict[str, str]:
     """Show runs, or one run, until `q`; return the answer to each cancel by run id. Leaving cancels nothing."""
     watch = WatchScreen(client, run_id, console)
+    live = Live(console=console, screen=True, auto_refresh=False, transient=True)
     try:
-        with (
-            Signals(),
-            each_key(watch.events.put),
-            Live(watch.picture(), console=console, screen=True, auto_refresh=False, transient=True) as live,
-        ):
-            while watch.turn():
+        with Signals(), each_key(watch.events.put):
+            try:
+                live.start()
                 live.update(watch.picture(), refresh=True)
+                while watch.turn():
+                    live.update(watch.picture(), refresh=True)
+            finally:
+                live.stop()  # also if a signal has interrupted `start`, for which `with live` would do nothing
     finally:
         watch.stop()
     return watch.canceller.answers
