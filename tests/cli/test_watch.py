@@ -18,7 +18,7 @@ from rich.console import Console
 from desist.cli.client import open_client
 from desist.cli.client.run_tree import RunTree
 from desist.cli.terminal.keys import keys_of
-from desist.cli.watch import watch_screen
+from desist.cli.watch.screen import watch_screen
 
 WATCH = [*DESIST[1:], "watch"]
 

@@ -62,25 +62,21 @@ class PlainScreen:
         """Do nothing: a plain stream needs no setup."""
 
     def write(self, text: str) -> None:
-        """Write the text at once."""
         text = clean(text, self._console.encoding)
         if text:
             self._console.out(text, end="", highlight=False)
             self._column = 0 if text.endswith("\n") else 1
 
     def line(self, what: RenderableType) -> None:
-        """Write a renderable and end the line."""
         self.end_text()
         self._console.print(what, highlight=False, soft_wrap=isinstance(what, Text))
 
     def end_text(self) -> None:
-        """End an open line."""
         if self._column:
             self._console.out("", highlight=False)
             self._column = 0
 
     def stop(self) -> None:
-        """End an open line."""
         self.end_text()
 
 
@@ -104,7 +100,6 @@ class LiveScreen:
             self._live = Live(LiveRegion(self._live_region), console=console, refresh_per_second=FRAMES, transient=True)
 
     def start(self) -> None:
-        """Show the live region."""
         if self._live is not None:
             self._live.start(refresh=True)
 
@@ -117,16 +112,13 @@ class LiveScreen:
             self._print(self._prose.settle(self._console.width))
 
     def line(self, what: RenderableType) -> None:
-        """Print a renderable above the live region."""
         self.end_text()
         self._print([what])
 
     def end_text(self) -> None:
-        """Print the open text."""
         self._print([*self._prose.settle(self._console.width), *self._prose.finish()])
 
     def stop(self) -> None:
-        """Print the open text and remove the live region."""
         self.end_text()
         if self._live is not None:
             self._live.stop()

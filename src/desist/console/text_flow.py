@@ -41,7 +41,6 @@ class PlainTextFlow:
         self.open = ""
 
     def settle(self, width: int) -> list[RenderableType]:
-        """Return the finished lines."""
         head, newline, rest = self.open.rpartition("\n")
         start = open_line(rest, width)
         rendered: list[RenderableType] = [Text(head)] if newline else []
@@ -51,12 +50,10 @@ class PlainTextFlow:
         return rendered
 
     def finish(self) -> list[RenderableType]:
-        """Return the last line."""
         rest, self.open = self.open.rstrip(), ""
         return [Text(rest)] if rest else []
 
     def preview(self) -> RenderableType:
-        """Return the open line."""
         return Text(self.open)
 
 
@@ -84,7 +81,6 @@ class MarkdownFlow:
         self._first = True
 
     def settle(self, width: int) -> list[RenderableType]:
-        """Return the finished blocks."""
         end, fence = last_boundary(self.open)
         if not end and len(self.open) > LONGEST_BLOCK:
             return self._cut(fence)
@@ -101,14 +97,12 @@ class MarkdownFlow:
         return self._render(block)
 
     def finish(self) -> list[RenderableType]:
-        """Return the last block."""
         block, self.open = self.open, ""
         rendered = self._render(block)
         self._first = True
         return rendered
 
     def preview(self) -> RenderableType:
-        """Return the open block."""
         block = Markdown(self.open.strip("\n"))
         return block if self._first else Group(Text(""), block)
 

@@ -46,7 +46,6 @@ class DatabaseClient:
         return [RunInfo.of_stored(run) for run in newest[: run_filter.limit]]
 
     def run(self, run_id: str) -> RunInfo:
-        """Return a run with its output."""
         found = self.db.store.load_run(run_id)
         if found is None:
             raise NotFound(f"there is no run {run_id!r} in {self.name}")
@@ -87,14 +86,12 @@ class DatabaseClient:
         return ReceiptInfo.of_request(receipt)
 
     def wait_settled(self, receipt: ReceiptInfo, seconds: float | None) -> ReceiptInfo:
-        """Wait until the run has settled."""
         if receipt.receipt is None or not receipt:
             return receipt
         receipt.receipt.wait(seconds)
         return ReceiptInfo.of_request(receipt.receipt)
 
     def events(self, run_id: str, *, after: int | None, follow: bool) -> Generator[dict[str, Any], None, None]:
-        """Return the events of a run of any process."""
         if self.db.store.load_run(run_id) is None:
             raise NotFound(f"there is no run {run_id!r} in {self.name}")
         for event in self._followed(run_id, after) if follow else self._stored_events(run_id, after):
@@ -115,7 +112,6 @@ class DatabaseClient:
             last, more = page.last, page.more
 
     def close(self) -> None:
-        """Close the database."""
         self.db.close()
 
 

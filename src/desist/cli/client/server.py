@@ -59,7 +59,6 @@ class ServerClient:
                 return
 
     def run(self, run_id: str) -> RunInfo:
-        """Return a run with its output."""
         return RunInfo.of(self.http.json("GET", path_of(run_id)))
 
     def steps(self, run: RunInfo) -> list[str]:
@@ -74,7 +73,6 @@ class ServerClient:
             return LiveInfo()
 
     def cancel(self, run_id: str, options: CancelOptions) -> ReceiptInfo:
-        """Cancel a run."""
         return self._request_cancel(run_id, options, 0.0)
 
     def _request_cancel(self, run_id: str, options: CancelOptions, wait: float) -> ReceiptInfo:
@@ -128,7 +126,6 @@ class ServerClient:
             yield from events
 
     def close(self) -> None:
-        """Close all connections."""
         self.http.close()
 
 

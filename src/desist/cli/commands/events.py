@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = ["events"]
 
+#: The style of an event by the end of its name.
+_STYLES = (
+    ("Cancelled", "yellow"),
+    ("Error", "red"),
+    ("Completed", "green"),
+    ("Started", "cyan"),
+    ("Paused", "magenta"),
+)
+
 
 def events(
     run: Run,
@@ -59,13 +68,28 @@ def _code(last: dict[str, Any]) -> ExitCode:
 def _print_event(console: Console, event: dict[str, Any]) -> None:
     from rich.text import Text
 
-    from desist.cli.render.events import format_event, style_of_event
-
     name = str(event.get("event", "?"))
-    line = Text.assemble(
-        (f"{event.get('event_index', ''):>5}  ", "dim"),
-        (f"{name:<24}", style_of_event(name)),
-        format_event(event),
-    )
+    style = next((style for ending, style in _STYLES if name.endswith(ending)), "")
+    line = Text.assemble((f"{event.get('event_index', ''):>5}  ", "dim"), (f"{name:<24}", style), _format_event(event))
     console.print(line, no_wrap=True, overflow="ellipsis")
     console.file.flush()
+
+
+def _format_event(event: dict[str, Any]) -> str:
+    """Return the source of an event and its content."""
+    from desist.console.format import one_line
+    from desist.run.events.base import content_text
+
+    tool = event.get("tool") or {}
+    cancel = event.get("cancel") or {}
+    content = event.get("content")
+    if content is None:
+        content = (event.get("step_output") or {}).get("content")
+    parts = [
+        event.get("step_name") or event.get("agent_name") or event.get("workflow_name"),
+        f"{tool['tool_name']}()" if tool.get("tool_name") else None,
+        event.get("error"),
+        f"{cancel.get('source')}: {cancel.get('reason') or ''}" if cancel else event.get("reason"),
+        repr(one_line(content_text(content), 120)) if content is not None else None,
+    ]
+    return " · ".join(one_line(part, 160) for part in parts if part)

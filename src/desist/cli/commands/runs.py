@@ -1,12 +1,14 @@
-"""`desist runs`: list runs."""
+"""`desist runs` and `desist show`: list runs, and show one run in full."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from desist.cancel.status import RunStatus
+from desist.cli.completion import Run
 from desist.cli.exit_codes import ExitCode
 from desist.cli.options import (
     Agent,
@@ -22,7 +24,10 @@ from desist.cli.options import (
     print_json,
 )
 
-__all__ = ["runs"]
+if TYPE_CHECKING:
+    from desist.cli.client import RunInfo
+
+__all__ = ["runs", "show"]
 
 
 def runs(
@@ -59,11 +64,11 @@ def runs(
         if as_json:
             print_json([run.plain() for run in shown])
         else:
-            _show(shown, more, client.name)
+            _print_runs(shown, more, client.name)
     raise typer.Exit(ExitCode.ok if shown else ExitCode.not_found)
 
 
-def _show(shown: list, more: bool, name: str) -> None:  # type: ignore[type-arg]  # RunInfo is imported when it is needed
+def _print_runs(shown: Sequence[RunInfo], more: bool, name: str) -> None:
     from desist.cli.render import output_console, run_table
 
     if not shown:
@@ -73,3 +78,19 @@ def _show(shown: list, more: bool, name: str) -> None:  # type: ignore[type-arg]
     console.print(run_table(shown, console))
     if more:
         output_console(stderr=True).print(f"there are more runs: use --limit {len(shown) * 4}", style="dim")
+
+
+def show(run: Run, as_json: AsJson = False, db: Db = None, server: Server = None, token: Token = None) -> None:
+    """Show a run: status, times, cancel record, steps, output. Exit code 3 if there is no such run."""
+    from desist.cli.client import LiveInfo
+
+    with client_from_options(db, server, token) as client:
+        found = client.run(run)
+        live = client.live_info(run) if found.is_live or found.cancel else LiveInfo()
+    if as_json:
+        print_json(found.plain())
+        return
+    from desist.cli.render import output_console, render_run
+
+    console = output_console()
+    console.print(render_run(found, live, console))

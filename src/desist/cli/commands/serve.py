@@ -1,4 +1,4 @@
-"""`desist serve`: serve workflows and agents over HTTP."""
+"""`desist serve` and `desist mcp`: serve workflows and agents over HTTP, or over stdin and stdout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from desist.run.storage.store import Database
     from desist.server.tokens import Token
 
-__all__ = ["database", "serve"]
+__all__ = ["mcp", "serve"]
 
 
 def serve(
@@ -54,7 +54,7 @@ def serve(
     app = create_app(
         workflows=[one for one in found if isinstance(one, Workflow)],
         agents=[one for one in found if not isinstance(one, Workflow)],
-        db=database(db),
+        db=_database(db),
         tokens=known,
         cors_origins=cors or (),
         a2a=a2a,
@@ -65,7 +65,30 @@ def serve(
     raise typer.Exit(run_server(app, host=host, port=port, secured=bool(known), drain=drain))
 
 
-def database(path: str | None) -> Database | None:
+def mcp(
+    targets: Annotated[
+        list[str], typer.Argument(help="Workflows and agents: module:name, or file.py:name.", metavar="TARGET...")
+    ],
+    db: Annotated[str | None, typer.Option(help="A SQLite file, for components without a db.")] = None,
+) -> None:
+    """Serve workflows and agents as tools to an MCP client that starts this command."""
+    from desist.cli.import_target import load
+    from desist.exceptions import MissingExtraError
+    from desist.workflow.workflow import Workflow
+
+    try:
+        from desist.server.protocols.mcp.stdio import serve_stdio
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith(("mcp", "starlette")):
+            raise
+        raise MissingExtraError("desist mcp", "mcp") from error
+    found = [load(target) for target in targets]
+    workflows = [one for one in found if isinstance(one, Workflow)]
+    agents = [one for one in found if not isinstance(one, Workflow)]
+    raise typer.Exit(serve_stdio(workflows, agents, _database(db)))
+
+
+def _database(path: str | None) -> Database | None:
     """Return the SQLite database of `--db`, or None."""
     if path is None:
         return None

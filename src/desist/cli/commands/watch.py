@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from desist.cli.exit_codes import ExitCode
 from desist.cli.options import AsJson, Db, Server, Token, client_from_options, print_json, write
 
 if TYPE_CHECKING:
-    from desist.cli.client import RunClient
+    from desist.cli.client import RunClient, RunInfo
 
 __all__ = ["watch"]
 
@@ -44,7 +45,7 @@ def watch(
 
 
 def _screen(client: RunClient, run: str | None, console: Any) -> None:
-    from desist.cli.watch import watch_screen
+    from desist.cli.watch.screen import watch_screen
 
     if run is not None:
         client.run(run)  # raises if there is no such run
@@ -52,17 +53,38 @@ def _screen(client: RunClient, run: str | None, console: Any) -> None:
         console.print(f"{run_id}  {answer}", markup=False)
 
 
-def _lines(client: RunClient, run: str | None, as_json: bool) -> ExitCode:
-    import time
+def _lines(client: RunClient, run_id: str | None, as_json: bool) -> ExitCode:
+    """Print each run whose status or steps have changed: of all runs, without end, or of one run until it has ended."""
+    from desist.cli.exit_codes import Unreachable
+    from desist.cli.watch.poller import EVERY
 
-    from desist.cli.watch import watch_lines
+    known: dict[str, tuple[str, list[str]]] = {}
+    is_lost = False
+    while True:
+        try:
+            found, is_lost = _poll(client, run_id), False
+        except Unreachable as error:
+            if not is_lost:
+                write(f"{error}; trying again", error=True)
+            found, is_lost = [], True
+        for run in reversed(found):
+            if known.get(run.run_id) != (run.status, run.steps):
+                known[run.run_id] = (run.status, run.steps)
+                _print_line(run, as_json)
+            if run_id is not None and not run.is_live:
+                return _CODES.get(run.status, ExitCode.ended_differently)
+        time.sleep(EVERY)
 
-    def print_run(one: Any) -> None:
-        if as_json:
-            print_json(one.plain())
-        else:
-            at = time.strftime("%H:%M:%S")
-            write(f"{at}  {one.run_id}  {one.status:<10}  {one.what}  {' > '.join(one.steps)}")
 
-    status = watch_lines(client, run, print_run, lambda message: write(message, error=True))
-    return _CODES.get(status, ExitCode.ended_differently)
+def _poll(client: RunClient, run_id: str | None) -> list[RunInfo]:
+    from desist.cli.client import RunFilter
+    from desist.cli.watch.poller import NEWEST
+
+    return client.runs(RunFilter(limit=NEWEST)) if run_id is None else [client.run(run_id)]
+
+
+def _print_line(run: RunInfo, as_json: bool) -> None:
+    if as_json:
+        print_json(run.plain())
+    else:
+        write(f"{time.strftime('%H:%M:%S')}  {run.run_id}  {run.status:<10}  {run.what}  {' > '.join(run.steps)}")

@@ -65,7 +65,6 @@ class RemoteRun:
             yield from self._client.events(self.run_id, after=last, follow=True)
 
     def cancel(self, source: Source, text: str, *, force: bool) -> str | None:
-        """Cancel the run on the server."""
         try:
             receipt = self._client.cancel(self.run_id, CancelOptions(reason=text, by=login(), force=force))
             self._receipt = receipt.plain()
@@ -74,7 +73,6 @@ class RemoteRun:
         return None
 
     def progress(self) -> str:
-        """Return what was closed, according to the receipt, or the outcome."""
         closed = self._receipt.get("upstream_closed")
         return (
             f"{count(closed, 'connection')} closed"
@@ -83,10 +81,8 @@ class RemoteRun:
         )
 
     def output(self) -> dict[str, Any]:
-        """Return the output, read from the server."""
         return self._client.run(self.run_id).output or {}
 
     def close(self) -> None:
-        """Close the connections."""
         self._stack.close()
         self._http.close()

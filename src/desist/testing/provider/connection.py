@@ -89,16 +89,13 @@ class Connection(asyncio.Protocol):
     # -- called by ReplyPlayer
 
     def write(self, data: bytes) -> None:
-        """Send bytes. Does nothing once the client has left."""
         if not self.ended and self._transport is not None:
             self._transport.write(data)
 
     async def drain(self) -> None:
-        """Wait until the send buffer has space or the client has left."""
         await self._writable.wait()
 
     def drop(self) -> None:
-        """Close the connection once all written bytes have been sent."""
         self._dropped = True
         if self._transport is not None:
             self._transport.close()

@@ -88,11 +88,9 @@ class ProviderServer:
             answer.release()
 
     def on_opened(self, connection: Connection) -> None:
-        """Register an open connection."""
         self.connections.add(connection)
 
     def on_closed(self, connection: Connection) -> None:
-        """Remove a connection that has ended."""
         self.connections.discard(connection)
         if not self.connections:
             self.idle.set()
