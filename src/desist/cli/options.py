@@ -77,7 +77,7 @@ def client_from_options(db: str | None, server: str | None, token: str | None) -
     """Open the database or server of the options, and close it at the end."""
     from desist.cli.client import open_client
 
-    _keep_the_log_off()
+    _show_only_errors_of_the_log()
     found = open_client(db, server, token)
     try:
         yield found
@@ -108,7 +108,7 @@ def login() -> str | None:
         return None
 
 
-def _keep_the_log_off() -> None:
+def _show_only_errors_of_the_log() -> None:
     """Hide log lines of the database below errors, which would mix with the output."""
     from desist.cli.log import terminal_handler
 

@@ -16,7 +16,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from desist.console.format import clean
-from desist.console.text_flow import MarkdownFlow, PlainTextFlow, TextFlow
+from desist.console.text_flow import TextFlow
 
 __all__ = ["LiveScreen", "PlainScreen", "Screen", "Tail", "screen_for"]
 
@@ -93,7 +93,7 @@ class LiveScreen:
     ) -> None:
         self._console = console
         self._status = status
-        self._prose: TextFlow = MarkdownFlow() if markdown else PlainTextFlow()
+        self._text = TextFlow(markdown=markdown)
         self._settled_at = 0.0
         self._live: Live | None = None
         if moving:
@@ -105,18 +105,18 @@ class LiveScreen:
 
     def write(self, text: str) -> None:
         """Append to the open text; print the finished lines, a few times a second."""
-        self._prose.open += clean(text, self._console.encoding)
+        self._text.open += clean(text, self._console.encoding)
         now = time.monotonic()
-        if now - self._settled_at >= SETTLE_SECONDS or len(self._prose.open) > SETTLE_CHARACTERS:
+        if now - self._settled_at >= SETTLE_SECONDS or len(self._text.open) > SETTLE_CHARACTERS:
             self._settled_at = now
-            self._print(self._prose.settle(self._console.width))
+            self._print(self._text.settle())
 
     def line(self, what: RenderableType) -> None:
         self.end_text()
         self._print([what])
 
     def end_text(self) -> None:
-        self._print([*self._prose.settle(self._console.width), *self._prose.finish()])
+        self._print([*self._text.settle(), *self._text.finish()])
 
     def stop(self) -> None:
         self.end_text()
@@ -130,7 +130,7 @@ class LiveScreen:
     def _live_region(self) -> RenderableType:
         """Return the live region. Also called by the thread that refreshes."""
         status = self._status()
-        parts: list[RenderableType] = [Tail(self._prose.preview())] if self._prose.open.strip() else []
+        parts: list[RenderableType] = [Tail(self._text.preview())] if self._text.open.strip() else []
         return Group(*parts, *([Text(""), status] if status is not None else []))
 
 

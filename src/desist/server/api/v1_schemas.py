@@ -22,9 +22,14 @@ __all__ = [
     "Id",
     "Problem",
     "Receipt",
+    "RunDetail",
+    "RunId",
+    "RunInfo",
     "RunPage",
+    "StartRequest",
+    "run_detail",
+    "run_info",
 ]
-__all__ += ["RunDetail", "RunId", "RunInfo", "StartRequest", "info", "run_detail"]
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 RunId = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_.:\-]+$")]
@@ -132,7 +137,7 @@ class Problem(BaseModel):
 
 
 class Receipt(BaseModel):
-    """The truthful answer to a cancel request. Times are seconds since the epoch."""
+    """The answer to a cancel request. Times are seconds since the epoch."""
 
     run_id: str = Field(description="The cancelled run: the root of the tree, unless scope is `run`.")
     outcome: Literal["accepted", "already_cancelling", "already_cancelled", "finished"]
@@ -192,11 +197,11 @@ class BulkResult(BaseModel):
     receipts: list[Receipt]
 
 
-def info(run: StoredRun, followers: int = 0) -> dict[str, Any]:
+def run_info(run: StoredRun, followers: int = 0) -> dict[str, Any]:
     """Return the summary of a run."""
     return run_summary(run) | {"followers": followers}
 
 
 def run_detail(run: StoredRun, followers: int = 0) -> dict[str, Any]:
     """Return a run with its output."""
-    return info(run, followers) | {"output": to_json_value(run.output)}
+    return run_info(run, followers) | {"output": to_json_value(run.output)}

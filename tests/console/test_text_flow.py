@@ -5,57 +5,43 @@ from __future__ import annotations
 import io
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.cells import cell_len
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.text import Text
 
 from desist.console.format import clean, milliseconds, one_line, seconds
-from desist.console.text_flow import LONGEST_BLOCK, MarkdownFlow, PlainTextFlow, last_boundary, open_line
+from desist.console.text_flow import LONGEST_OPEN, TextFlow, last_boundary
 
 PIECES = st.lists(st.text(alphabet="ab 龍🐉\n`-", max_size=12), max_size=30)
 
 
-def source(told: list[object]) -> str:
-    return "\n".join(item.markup if isinstance(item, Markdown) else item.plain for item in told)  # type: ignore[union-attr]
+def source(shown: list[object]) -> str:
+    return "\n".join(item.markup if isinstance(item, Markdown) else item.plain for item in shown)  # type: ignore[union-attr]
 
 
-@settings(max_examples=100, deadline=None)
-@given(PIECES, st.integers(min_value=2, max_value=20))
-@example([" `龍龍"], 4)
-def test_no_character_of_plain_text_is_lost(pieces: list[str], width: int) -> None:
-    """For any chunks and width, the output equals the text, except for spaces and line ends."""
-    prose, told = PlainTextFlow(), []
-    for piece in pieces:
-        prose.open += piece
-        told += prose.settle(width)
-        assert "\n" not in prose.open
-        assert cell_len(prose.open.strip(" ")) <= width
-    told += prose.finish()
-    assert "".join(source(told).split()) == "".join("".join(pieces).split())
-
-
+@pytest.mark.parametrize("markdown", [True, False])
 @settings(max_examples=100, deadline=None)
 @given(PIECES)
-def test_no_character_of_markdown_is_lost(pieces: list[str]) -> None:
-    """The same for Markdown blocks."""
-    prose, told = MarkdownFlow(), []
+def test_no_character_is_lost(markdown: bool, pieces: list[str]) -> None:
+    """For any chunks, the output equals the text, except for spaces and line ends."""
+    flow, shown = TextFlow(markdown=markdown), []
     for piece in pieces:
-        prose.open += piece
-        told += prose.settle(40)
-    told += prose.finish()
-    assert "".join(source(told).split()) == "".join("".join(pieces).split())
+        flow.open += piece
+        shown += flow.settle()
+        assert markdown or "\n" not in flow.open
+    shown += flow.finish()
+    assert "".join(source(shown).split()) == "".join("".join(pieces).split())
 
 
-@pytest.mark.parametrize(
-    ("text", "width", "start"),
-    [("", 5, 0), ("abc", 5, 0), ("abc def", 5, 4), ("abcdefg", 5, 5), ("龍龍龍", 5, 2), ("a bcdefgh", 5, 7)],
-)
-def test_the_open_line_begins_where_wrapping_breaks(text: str, width: int, start: int) -> None:
-    """Words wrap whole, longer ones are folded, wide characters count twice."""
-    assert open_line(text, width) == start
+def test_an_endless_line_is_cut_at_a_space() -> None:
+    """A line without an end stays cheap to draw."""
+    flow = TextFlow(markdown=False)
+    flow.open = "word " * LONGEST_OPEN + "rest"
+    (first,) = flow.settle()
+    assert isinstance(first, Text) and first.plain == "word " * LONGEST_OPEN
+    assert flow.open == "rest"
 
 
 def test_an_empty_line_in_a_code_fence_ends_no_block() -> None:
@@ -67,20 +53,20 @@ def test_an_empty_line_in_a_code_fence_ends_no_block() -> None:
 
 def test_an_endless_block_is_cut_and_its_fence_is_opened_again() -> None:
     """A text without empty lines stays cheap to draw, and code stays code."""
-    prose = MarkdownFlow()
-    prose.open = "```python\n" + "x = 1\n" * LONGEST_BLOCK
-    (first,) = prose.settle(80)
+    flow = TextFlow(markdown=True)
+    flow.open = "```python\n" + "x = 1\n" * LONGEST_OPEN
+    (first,) = flow.settle()
     assert isinstance(first, Markdown) and first.markup.endswith("```")
-    assert prose.open == "```python\n"
+    assert flow.open == "```python\n"
 
 
 def test_finished_blocks_are_one_empty_line_apart() -> None:
     """Blocks look as if they had been rendered together."""
-    prose = MarkdownFlow()
-    prose.open = "one\n\ntwo\n\nthree"
-    told = [*prose.settle(20), *prose.finish()]
+    flow = TextFlow(markdown=True)
+    flow.open = "one\n\ntwo\n\nthree"
+    shown = [*flow.settle(), *flow.finish()]
     console = Console(file=io.StringIO(), width=20)
-    for item in told:
+    for item in shown:
         console.print(item)
     assert [line.strip() for line in console.file.getvalue().splitlines()] == ["one", "", "two", "", "three"]  # type: ignore[attr-defined]
 
