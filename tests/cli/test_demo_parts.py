@@ -69,6 +69,24 @@ def test_the_receipt_says_when_the_model_goes_on() -> None:
     assert "can't be measured here" in drawn(result(cancelled()))
 
 
+def test_a_script_has_stopped_if_no_answer_is_in_progress() -> None:
+    """A cancel before the first request of a step is no failure of the scripted demo."""
+    script = ScriptedModel(["notes", "story"])
+    made = result(cancelled())
+    made.demo = DemoWorkflow(quick, "scripted", script=script)
+    assert made.model_stopped is True
+
+    async def leave() -> bool | None:
+        stream = script.stream(ModelRequest(messages=[Message("user", "write")]))
+        await anext(stream)
+        during = made.model_stopped
+        await stream.aclose()
+        return during
+
+    assert asyncio.run(leave()) is False
+    assert made.model_stopped is True
+
+
 def test_the_receipt_names_what_was_abandoned() -> None:
     """Abandoned work is named in the receipt at any width."""
     words = drawn(result(cancelled(Abandoned(name="download", kind="thread"))), width=30)

@@ -98,8 +98,9 @@ class DemoResult:
     @property
     def model_stopped(self) -> bool | None:
         """Whether the model has stopped; None if that can't be measured, on the machine of a provider."""
-        if self.demo.script is not None:
-            return self.demo.script.cancelled > 0
+        script = self.demo.script
+        if script is not None:  # a cancel may come before the first request of a step
+            return len(script.requests) == script.cancelled + script.completed
         return None if self.demo.server is None else self.meter.idle_after is not None
 
     def plain(self) -> dict[str, Any]:
