@@ -38,6 +38,12 @@ def test_version() -> None:
     assert (done.returncode, done.stdout) == (0, f"desist {desist.__version__}\n")
 
 
+def test_the_program_starts_without_the_dependencies_of_its_commands() -> None:
+    """A command imports what it needs when it is called, so that each command and each completion starts fast."""
+    code = "import sys, desist.cli; print([name for name in ('rich.console', 'pydantic', 'httpx2') if name in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+
+
 def test_help_names_the_commands() -> None:
     """Without arguments, `desist` lists the commands."""
     shown = call().stdout + call("--help").stdout

