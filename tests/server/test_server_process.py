@@ -124,7 +124,7 @@ def test_tokens_of_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("nothing", "write module:name"),
+        ("nothing", "use module:name"),
         (f"{PROGRAM}:nope", "there: endless, quick"),
         ("missing.py:x", "no file"),
         ("no_such_module:x", "no module"),
