@@ -78,13 +78,17 @@ def format_counts(counts: ResultCounts) -> str:
 
 
 def cancel_rows(
-    record: CancelRecord | None, counts: ResultCounts | None = None, read_at: float | None = None
+    record: CancelRecord | None,
+    counts: ResultCounts | None = None,
+    read_at: float | None = None,
+    more: Sequence[Row] = (),
 ) -> list[Row]:
     """Return the rows of a cancel: requester, reason, times, cleanup, content kept, calls abandoned.
 
     Parameters:
         counts: the content kept, if known.
         read_at: when a reader received the terminal event, if known; seconds since the epoch.
+        more: rows to insert before the abandoned calls.
     """
     rows: list[Row] = []
     if record is not None:
@@ -98,6 +102,7 @@ def cancel_rows(
             rows.append((hook.kind, text, "" if hook.status == "done" else "red"))
     if counts is not None:
         rows.append(("kept", format_counts(counts), "green"))
+    rows += more
     if record is None or record.settled_at is not None:
         rows += _abandoned_rows(record.abandoned if record is not None else [])
     return rows

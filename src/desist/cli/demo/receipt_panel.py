@@ -23,7 +23,7 @@ def receipt_panel(result: DemoResult, encoding: str = "utf-8") -> RenderableType
         return Text(f"error: {getattr(terminal, 'error', None) or terminal.content}", style="red")
     if not terminal.is_cancelled:
         return Text("The story was finished before it was cancelled: try a smaller --after.", style="green")
-    rows = [*cancel_rows(result.record, result.counts, result.read_at), *_model_rows(result)]
+    rows = cancel_rows(result.record, result.counts, result.read_at, more=_model_rows(result))
     return Group(Text(""), end_panel("cancelled", rows, "cyan", encoding))
 
 
