@@ -1,4 +1,4 @@
-"""Makes the pictures in docs/pictures: `python tests/server/page/page_screenshots.py`.
+"""Makes the pictures in docs/pictures: `PYTHONPATH=tests/support python tests/server/page/page_screenshots.py`.
 
 For people, not for tests. Wide and narrow, light and dark; the font is Inter if it is installed.
 """
