@@ -15,7 +15,6 @@ from desist.cancel.status import RunStatus
 from desist.exceptions import RunCancelled
 from desist.run.execution import run as driver
 from desist.run.execution.finalizer import Finalizer
-from desist.run.execution.interruption import Interruption
 from desist.run.execution.run import Run
 from desist.streams.channel import ChannelClosed
 
@@ -108,7 +107,7 @@ class Moves(Invariants):
         self.check()
 
     def do_interrupt(self, name: str, hits: tuple[str, ...], force: bool, grace: float | None) -> None:
-        Interruption.interrupt(self.runs[name].interruption, [self.runs[hit].scope for hit in hits], force, grace)
+        Run.interrupt(self.runs[name], [self.runs[hit].scope for hit in hits], force, grace)
 
     def do_advance(self, name: str) -> None:
         Run.advance(self.runs[name])

@@ -93,10 +93,6 @@ class Stepped(Run):
         super().__init__(body, **options)
         then, name = self.world.then, self.run_id
 
-        def interrupt(cancelled: Any, force: bool = False, grace: float | None = None) -> None:
-            then("interrupt", name, tuple(scope.run_id for scope in cancelled), force, grace)
-
-        self.interruption.interrupt = interrupt  # type: ignore[method-assign]
         self.finalizer.run_cleanup = lambda: None  # type: ignore[method-assign]  # hooks end when the explorer says so
         self.finalizer.finalize = lambda: then("conclude", name)  # type: ignore[method-assign]
         self.finalizer.settle = lambda events: then("announce", name, tuple(events))  # type: ignore[method-assign]
@@ -104,6 +100,9 @@ class Stepped(Run):
 
     def advance(self) -> None:
         self.world.then("advance", self.run_id)
+
+    def interrupt(self, cancelled: Any, force: bool = False, grace: float | None = None) -> None:
+        self.world.then("interrupt", self.run_id, tuple(scope.run_id for scope in cancelled), force, grace)
 
 
 class Deaf:

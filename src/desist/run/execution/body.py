@@ -1,16 +1,13 @@
-"""The body of a run: what an agent or a workflow implements. `desist.run.execution.run` decides how it ends."""
+"""The body of a run, as its parts see it: what an agent or a workflow implements, except its work itself."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from desist.cancel.receipt import CancelRecord
 from desist.cancel.status import RunStatus
 from desist.run.execution.cleanup import CleanupHook
 from desist.run.storage.values import SessionUpdate
-
-if TYPE_CHECKING:
-    from desist.run.execution.run import Run
 
 __all__ = ["BodyOutput", "RunBody"]
 
@@ -27,7 +24,7 @@ class BodyOutput(Protocol):
 
 
 class RunBody(Protocol):
-    """The work of a run, its events and its output. It never decides how the run ends.
+    """The events and the output of a run. The body never decides how the run ends.
 
     If it has an attribute `on_event`, a function, that is called with every event, visible to a reader or not.
     """
@@ -46,9 +43,6 @@ class RunBody(Protocol):
 
     def start_event(self) -> Any:
         """Return the first event."""
-
-    async def execute(self, run: Run) -> None:
-        """Do the work. Returning means completed, if no cancel came first; an exception means failed."""
 
     def terminal_events(self, status: RunStatus, error: BaseException | None) -> list[Any]:
         """Finish the output and return the closing events, the terminal one last. Must not fail or block."""

@@ -7,17 +7,27 @@ first decision wins, in this process and in all others.
 from __future__ import annotations
 
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from desist.exceptions import LeaseLostError
-from desist.run.execution.ownership import RunCoordinator
+from desist.run.execution.finalizer import EndingRun, Finalizer
+from desist.run.execution.ownership import RunCoordinator, note_store_error
 from desist.run.execution.run_snapshot import to_stored
 from desist.run.storage.values import CancelRequest, StoredRun
 
-if TYPE_CHECKING:
-    from desist.run.execution.run import Run
+__all__ = ["ConfirmedRun", "EndConfirmation"]
 
-__all__ = ["EndConfirmation"]
+
+class ConfirmedRun(EndingRun, Protocol):
+    """A run whose end must be confirmed."""
+
+    finalizer: Finalizer
+
+    def ownership_lost(self, message: str) -> None:
+        """Stop the run, because another process has it now."""
+
+    def apply_cancel_request(self, request: CancelRequest) -> None:
+        """Cancel the run for another process."""
 
 
 class EndConfirmation:
@@ -28,7 +38,7 @@ class EndConfirmation:
     the lock, let exactly one of them settle the run.
     """
 
-    def __init__(self, run: Run, shared: RunCoordinator) -> None:
+    def __init__(self, run: ConfirmedRun, shared: RunCoordinator) -> None:
         self._run, self._shared = run, shared
         self._closing: list[Any] | None = None  #: the closing events, once the store has let the run decide
         self._store_error: BaseException | None = None  #: the answer timed out while `decide` was running
@@ -100,5 +110,5 @@ class EndConfirmation:
     def _settle_unstored(self, error: BaseException, closing: list[Any]) -> None:
         run = self._run
         self._shared.retry_in_background(to_stored(run, run.scope.status), error)
-        run.finalizer.note_store_error(error)
+        note_store_error(run, error)
         run.finalizer.settle(closing)

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt
 from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
 from desist.run.cancellation_management.ownership import ManagedOwnership
-from desist.run.execution.run_snapshot import to_stored
+from desist.run.execution.run_core import RunCore
+from desist.run.execution.run_snapshot import StorableRun, to_stored
 from desist.run.storage.shared_store import ClaimResult, SharedStore
 from desist.run.storage.values import CancelRequest
 
-if TYPE_CHECKING:
-    from desist.run.execution.run import Run
-
-__all__ = ["LocalOwnership", "Ownership", "RunCoordinator"]
+__all__ = ["LocalOwnership", "Ownership", "RunCoordinator", "note_store_error"]
 
 log = logging.getLogger("desist.run")
 
@@ -87,13 +85,19 @@ class Ownership(Protocol):
         """Leave the registry. A second call changes nothing."""
 
 
+def note_store_error(run: RunCore, error: BaseException) -> None:
+    """Note in the output that the run isn't confirmed as stored. Before the run is settled."""
+    run.body.output.store_error = str(error) or type(error).__name__
+    log.error("run %s could not be stored: %s", run.run_id, error, extra=run.ids)
+
+
 class LocalOwnership:
     """A run that only this process knows: its lock decides everything."""
 
     owned_elsewhere = False
     records_terminal_event = True
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: StorableRun) -> None:
         self._run = run
 
     def require_claim(self) -> None:
@@ -106,7 +110,7 @@ class LocalOwnership:
             run.store.save_run(to_stored(run, RunStatus.pending))
         except Exception as error:
             log.debug("run %s: the store failed", run.run_id, exc_info=True, extra=run.ids)
-            run.finalizer.note_store_error(error)
+            note_store_error(run, error)
 
     def on_claimed(self, done: Future[ClaimResult]) -> None:
         """Do nothing: nothing is claimed."""

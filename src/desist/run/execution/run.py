@@ -18,9 +18,9 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from desist.calls.base import Call
 from desist.cancel.context import set_owner
@@ -35,7 +35,8 @@ from desist.exceptions import DesistError, RunCancelled
 from desist.run.cancellation_management.ownership import managed_ownership
 from desist.run.execution.body import RunBody
 from desist.run.execution.branch import current_branch, enter_branch
-from desist.run.execution.cancel_decision import decide
+from desist.run.execution.call_interruption import CallInterruption, interrupt_all
+from desist.run.execution.cancel_decision import CancellableRun, decide
 from desist.run.execution.emitter import Emitter
 from desist.run.execution.finalizer import Finalizer, runs_with_abandoned_work
 from desist.run.execution.interruption import Interruption, apply_decision
@@ -60,7 +61,7 @@ from desist.streams.reader import AsyncReader, SyncReader, wait_settled, wait_se
 if TYPE_CHECKING:
     from desist.run.telemetry.spans import Spans
 
-__all__ = ["DEFAULT_GRACE", "Run", "RunBody", "current_run", "new_id", "runs_with_abandoned_work"]
+__all__ = ["DEFAULT_GRACE", "Run", "current_run", "new_id", "runs_with_abandoned_work"]
 
 #: Seconds for cleanup after a cancel, before running work is abandoned.
 DEFAULT_GRACE = 0.05
@@ -74,12 +75,19 @@ def current_run() -> Run | None:
     return _current.get()
 
 
+class ExecutableBody(RunBody, Protocol):
+    """The body of a run, with its work."""
+
+    async def execute(self, run: Run) -> None:
+        """Do the work. Returning means completed, if no cancel came first; an exception means failed."""
+
+
 class Run:
     """One execution. `open` it, then `start` it; read it, wait for it, cancel it, from any thread."""
 
     def __init__(
         self,
-        body: RunBody,
+        body: ExecutableBody,
         *,
         run_id: str | None,
         store: RunStore,
@@ -88,7 +96,7 @@ class Run:
         bound: bool,
         replay: bool = False,
     ) -> None:
-        bound_to = parent if bound else None
+        bound_to = parent.emitter if parent is not None and bound else None
         self.run_id = run_id or new_id()
         self.body, self.store = body, store
         self.grace = DEFAULT_GRACE if grace is None else grace
@@ -107,11 +115,11 @@ class Run:
         self.settled = Latch()
         self.error: BaseException | None = None  #: that the body raised
 
-        self.emitter = Emitter(self, bound_to, replay=replay)
+        self.emitter: Emitter = Emitter(self, bound_to, replay=replay)
         self.interruption = Interruption(self)
         self.finalizer = Finalizer(self)
         self.ownership: Ownership = LocalOwnership(self) if self.shared is None else StoreOwnership(self, self.shared)
-        self.limits = RunLimits(self, parent)
+        self.limits: RunLimits = RunLimits(self, parent.limits if parent else None)
         self.bridge = self.emitter.channel
         # Called for each token: the emitter's own methods, without a delegation between.
         self.emit, self.commit = self.emitter.emit, self.emitter.commit
@@ -122,7 +130,7 @@ class Run:
     @classmethod
     def open(
         cls,
-        body: RunBody,
+        body: ExecutableBody,
         *,
         run_id: str | None = None,
         store: RunStore,
@@ -158,7 +166,7 @@ class Run:
             if born_cancelled:
                 apply_decision([run.scope])
         if born_cancelled:
-            run.interruption.interrupt([run.scope])
+            run.interrupt([run.scope])
         elif intent is not None:
             run.cancel(intent)
         return run
@@ -262,9 +270,15 @@ class Run:
         request = CancelRequest(reason=reason, reach=reach, grace=grace, force=force, compensate=compensate)
         decision = decide(self, request)
         if decision.cancelled:
-            self.interruption.interrupt(decision.cancelled, force, decision.grace)
+            self.interrupt(decision.cancelled, force, decision.grace)
         decision.record(request)
         return decision.receipt
+
+    def interrupt(
+        self, cancelled: Sequence[Scope[CancellableRun]], force: bool = False, grace: float | None = None
+    ) -> None:
+        """Interrupt the work of cancelled runs, children first. From any thread, without the lock; returns at once."""
+        interrupt_all([CallInterruption([scope.owner for scope in cancelled], grace, force)])
 
     def stop(self, source: Source, text: str | None = None) -> CancelReceipt:
         """Cancel the tree, from inside the library. A second Ctrl-C forces."""
@@ -288,7 +302,9 @@ class Run:
             elif action is NextAction.finalize:
                 self.interruption.mark_delivered()  # the body may have ended before the interruption reached it
         if cancelled:
-            self.interruption.stop_children(cancelled)
+            for scope in cancelled:  # each child that outlives the body has its own grace
+                scope.owner.interruption.start_grace(scope.owner.grace, False)
+            self.interrupt(cancelled)
         if action is NextAction.clean_up:
             self.finalizer.run_cleanup()
         elif action is NextAction.confirm_end:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING
 
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt
@@ -19,7 +18,7 @@ from desist.cancel.run_phase import CleanupState
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 from desist.run.cancellation_management.ownership import ManagedOwnership
-from desist.run.execution.end_confirmation import EndConfirmation
+from desist.run.execution.end_confirmation import ConfirmedRun, EndConfirmation
 from desist.run.execution.ownership import RunCoordinator
 from desist.run.execution.run_snapshot import to_stored
 from desist.run.storage.shared_store import ClaimResult, refuse_on_loop
@@ -27,9 +26,6 @@ from desist.run.storage.values import CancelRequest
 from desist.runtime.daemon_thread import to_daemon_thread
 from desist.runtime.helper_threads import asking_helpers
 from desist.runtime.latch import Latch
-
-if TYPE_CHECKING:
-    from desist.run.execution.run import Run
 
 __all__ = ["StoreOwnership"]
 
@@ -42,7 +38,7 @@ _HANDOVER_SOURCES = (Source.lease_lost, Source.shutdown, Source.interrupt)
 class StoreOwnership:
     """One run's part in the record. See `Ownership` for each method's lock and thread."""
 
-    def __init__(self, run: Run, shared: RunCoordinator) -> None:
+    def __init__(self, run: ConfirmedRun, shared: RunCoordinator) -> None:
         self._run, self._shared = run, shared
         self.confirmation = EndConfirmation(run, shared)
         self._claimed: Latch | None = None  #: set when the claim is answered; None: the body doesn't wait for that

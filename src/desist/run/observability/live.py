@@ -19,7 +19,8 @@ from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
 from desist.exceptions import ConfigurationError
 from desist.run.execution.cancel_decision import cancel_many
-from desist.run.execution.run import Run, runs_with_abandoned_work
+from desist.run.execution.finalizer import EndingRun, runs_with_abandoned_work
+from desist.run.execution.run import Run
 from desist.run.storage.values import CancelRequest
 
 __all__ = [
@@ -151,7 +152,7 @@ def quarantine() -> list[AbandonedCallInfo]:
     """Return the abandoned calls that still run. Their threads can't be stopped."""
     found: list[AbandonedCallInfo] = []
     seen: set[int] = set()
-    for run in dict.fromkeys([*_live(), *runs_with_abandoned_work()]):
+    for run in dict.fromkeys((*_live(), *runs_with_abandoned_work())):
         for work in list(run.scope.work):
             if work.abandoned:
                 seen.add(id(work))
@@ -273,7 +274,7 @@ def _stack(work: Any) -> str:
     return "" if stack is None else str(stack())
 
 
-def _quarantined(work: Any, run: Run | None) -> AbandonedCallInfo:
+def _quarantined(work: Any, run: EndingRun | None) -> AbandonedCallInfo:
     stack = _stack(work)
     whose = run or work.owner
     ids = getattr(whose, "ids", {})
@@ -288,6 +289,6 @@ def _quarantined(work: Any, run: Run | None) -> AbandonedCallInfo:
     )
 
 
-def _since(run: Run, name: str) -> float | None:
+def _since(run: EndingRun, name: str) -> float | None:
     given_up = run.record.abandoned if run.record else []
     return next((item.since for item in given_up if item.name == name), None)
