@@ -60,7 +60,7 @@ async def run_child(
 
     def record() -> None:  # before the child starts, so that a cancel finds it
         progress.child_output, progress.child_body = made, run.body
-        progress.child_begun = getattr(run.body, "started_steps", [])
+        progress.child_begun = getattr(run.body, "started_steps", ())
         flow.child_runs.append(made)
 
     flow.run.commit(record)

@@ -258,7 +258,7 @@ class WorkflowRunBody:
         return event.run_id == self.output.run_id and (event.is_terminal or isinstance(event, WorkflowStartedEvent))
 
 
-def _latest_first(begun: list[tuple[Runnable, StepState]]) -> Iterator[tuple[Runnable, StepState]]:
+def _latest_first(begun: Sequence[tuple[Runnable, StepState]]) -> Iterator[tuple[Runnable, StepState]]:
     """Yield started steps, the last first, with those of ended nested workflows; cancelled ones clean up themselves."""
     for step, progress in reversed(begun):
         if progress.child_output is not None and progress.child_output.status in (RunStatus.completed, RunStatus.error):

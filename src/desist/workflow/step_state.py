@@ -7,7 +7,7 @@ Each running step has a `StepState`, in a tree like the tree of the steps. Chang
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ class StepState:
     output: StepOutput | None = None  #: its output, once it has ended
     child_output: Any = None  #: the output of its child run
     child_body: RunBody | None = None  #: the body of its child run
-    child_begun: list[Any] = field(default_factory=list)  #: the started steps of its child workflow
+    child_begun: Sequence[Any] = ()  #: the started steps of its child workflow
     chosen: list[str] | None = None  #: the decision of a Condition or Router
     forks: BranchStates | None = None  #: of a Parallel: the session states of its branches
     round: int = 0  #: of a Loop: the number of the current round, from 1 on
