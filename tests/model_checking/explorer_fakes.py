@@ -1,4 +1,4 @@
-"""What the explorer puts in the place of the loop, the reaper, the registry, the store and the bodies.
+"""What the explorer puts in the place of the loop, the timer thread, the registry, the store and the bodies.
 
 `Stepped` is the real driver; it changes only *when*: wherever the driver lets go of its lock and calls on, the call
 is put on the world's agenda and becomes a step of its own.

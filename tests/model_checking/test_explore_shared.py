@@ -52,7 +52,7 @@ class Shared(World):
     def end_run(self, run_id: str, decide: Any) -> Any:
         return SimpleNamespace(add_done_callback=lambda callback: self.then("decide", run_id))
 
-    def events_added(self, recorder: Any) -> None:
+    def events_added(self, buffer: Any) -> None:
         """What is stored of its events isn't looked at here."""
 
     def retry_in_background(self, stored: Any, error: BaseException) -> None:

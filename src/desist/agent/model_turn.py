@@ -21,7 +21,7 @@ from desist.run.records.message import Message, ToolCall
 from desist.run.records.metrics import Usage
 from desist.run.records.tool_results import free_id
 from desist.run.telemetry.gate import model_span
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 
 if TYPE_CHECKING:
     from desist.run.execution.run import Run
@@ -169,7 +169,7 @@ class _StallWatch:
         self._turn, self._limit = turn, limit
         self._ended = False
         if limit is not None:
-            self._timer = reaper.call_at(turn.last_chunk_at + limit, self._check)
+            self._timer = timers.call_at(turn.last_chunk_at + limit, self._check)
 
     def _check(self) -> None:
         assert self._limit is not None
@@ -179,7 +179,7 @@ class _StallWatch:
         if deadline <= time.monotonic():
             self._turn.on_stalled()
         else:
-            self._timer = reaper.call_at(deadline, self._check)
+            self._timer = timers.call_at(deadline, self._check)
 
     def end(self) -> None:
         """Stop checking. A check that runs at this moment may still cancel the run."""

@@ -258,7 +258,7 @@ def test_who_can_t_be_woken_looks(worker: Start, db: Db, place: str) -> None:
 
 def test_nothing_is_left_over(place: str) -> None:
     """The thread and the socket that wait for other processes are one for all databases, and end with the last run."""
-    with assert_no_leaks(threads=2, fds=1, sockets=1, settle=20):  # the reaper and the home loop; one socket is kept
+    with assert_no_leaks(threads=2, fds=1, sockets=1, settle=20):  # the timer thread, the home loop; one socket
         for name in ("a", "b"):
             db = open_db(place if "://" in place else place + name)
             assert Workflow("W", steps=[lambda step_input: "x"], db=db).run("go").status is S.completed

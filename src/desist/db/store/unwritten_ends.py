@@ -19,7 +19,7 @@ from collections.abc import Callable
 from desist.db.process.identity import unwritten
 from desist.db.writer import Writer
 from desist.run.storage.values import StoredRun
-from desist.runtime.timer_thread import Timer, reaper
+from desist.runtime.timer_thread import Timer, timers
 
 __all__ = ["UnwrittenEnds"]
 
@@ -97,7 +97,7 @@ class UnwrittenEnds:
     def _try_later(self) -> None:
         """Set the timer, if there is none and something to be tried. With the lock held."""
         if self._timer is None and self._runs and not self._writer.closing:
-            self._timer = reaper.call_at(time.monotonic() + self._pause, self._try_again)
+            self._timer = timers.call_at(time.monotonic() + self._pause, self._try_again)
             self._pause = min(2 * self._pause, SLOWEST)
 
     def _try_again(self) -> None:

@@ -95,7 +95,7 @@ def follow_shared(shared: SharedStore, run_id: str, last_event_index: int | None
     """
     after = _after(last_event_index)
     run: Any = registry.get(run_id)
-    stream = run.bridge if run is not None and run.store is shared else None
+    stream = run.channel if run is not None and run.store is shared else None
     if isinstance(stream, ReplayChannel):  # it lives here, and is at hand; of one that has ended the store knows more
         try:
             return stream.follow(run_id, after)
@@ -113,14 +113,14 @@ def _after(last_event_index: int | None) -> int:
 
 def _stream(run_id: str) -> Any:
     run: Any = registry.get(run_id)
-    return run.bridge if run is not None else recent_streams.get(run_id)
+    return run.channel if run is not None else recent_streams.get(run_id)
 
 
 def follow_ended(run_id: str, events: Sequence[Any], last_event_index: int | None) -> Follower[Any]:
     """Return a stream of what is recorded of a run that has ended: those of its events that come after the one seen."""
     lock = threading.Lock()
-    bridge: ReplayChannel[Any] = ReplayChannel(lock)
+    channel: ReplayChannel[Any] = ReplayChannel(lock)
     after = -1 if last_event_index is None else last_event_index
     with lock:
-        bridge.close(event for event in events if event.event_index is None or event.event_index > after)
-    return bridge.follow(run_id)
+        channel.close(event for event in events if event.event_index is None or event.event_index > after)
+    return channel.follow(run_id)

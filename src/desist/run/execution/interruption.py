@@ -26,7 +26,7 @@ from desist.run.execution.limits import RunLimits
 from desist.run.execution.run_core import RunCore
 from desist.runtime.helper_threads import interrupting_helpers
 from desist.runtime.loop_probe import LoopProbe
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 
 __all__ = ["FEW", "Action", "InterruptibleRun", "Interruption", "apply_decision"]
 
@@ -150,7 +150,7 @@ class Interruption:
         self._grace = FORCED_GRACE if force else grace
         self.grace_deadline = time.monotonic() + self._grace
         self.forced = force
-        self.run.limits.add_timer(reaper.call_at(self.grace_deadline, self.on_grace_expired))
+        self.run.limits.add_timer(timers.call_at(self.grace_deadline, self.on_grace_expired))
 
     def shorten(self, grace: float, force: bool) -> None:
         """Shorten the grace; a repeated cancel can't extend it. From any thread, without the lock."""
@@ -164,7 +164,7 @@ class Interruption:
                 self.grace_deadline = deadline
                 self._grace = seconds if self._grace is None else min(self._grace, seconds)
         _do_all([action for run in runs for action in run.interruption._shorten_actions(grace, force)])
-        reaper.call_at(deadline, self.on_grace_expired)
+        timers.call_at(deadline, self.on_grace_expired)
 
     def _shorten_actions(self, grace: float, force: bool) -> Iterator[Action]:
         if force:
@@ -192,7 +192,7 @@ class Interruption:
                 for run in abandoned:
                     run.interruption.abandon()
         if early and deadline < math.inf and scope.status is RunStatus.cancelling:
-            reaper.call_at(deadline, self.on_grace_expired)
+            timers.call_at(deadline, self.on_grace_expired)
         logged: set[int] = set()  # children come first; the records above them name the same work
         for run in abandoned:
             for item in run.record.abandoned if run.record else ():

@@ -9,7 +9,7 @@ from desist.cancel.scope import Reach
 from desist.run.execution.run_core import RunCore
 from desist.run.options.budget import Budget, BudgetMeter
 from desist.run.options.durable_limits import Deadline, DurableLimits
-from desist.runtime.timer_thread import Timer, reaper
+from desist.runtime.timer_thread import Timer, timers
 
 __all__ = ["RunLimits"]
 
@@ -52,7 +52,7 @@ class RunLimits:
             self._run.cancel(reason, reach=reach)
 
         if left > 0:
-            self.add_timer(reaper.call_at(time.monotonic() + left, expire))
+            self.add_timer(timers.call_at(time.monotonic() + left, expire))
         else:
             expire()
 

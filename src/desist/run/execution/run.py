@@ -120,7 +120,7 @@ class Run:
         self.finalizer = Finalizer(self)
         self.ownership: Ownership = LocalOwnership(self) if self.shared is None else StoreOwnership(self, self.shared)
         self.limits: RunLimits = RunLimits(self, parent.limits if parent else None)
-        self.bridge = self.emitter.channel
+        self.channel = self.emitter.channel
         # Called for each token: the emitter's own methods, without a delegation between.
         self.emit, self.commit = self.emitter.emit, self.emitter.commit
         self.spans: Spans | None = trace_run(SpanInfo(body.kind, body.output, self.scope))

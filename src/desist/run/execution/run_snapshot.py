@@ -41,7 +41,7 @@ def to_stored(run: StorableRun, status: RunStatus) -> StoredRun:
         created_at=run.created_at,
         resumable=parent is None and getattr(body, "resumable", False),
         session=getattr(body, "session", None),
-        recorder=run.emitter.event_buffer,
+        event_buffer=run.emitter.event_buffer,
         options=run.limits.durable,
     )
 

@@ -46,7 +46,7 @@ class SharedStore(RunStore, Protocol):
                 does not end now. It must not block, and is not called if there is a cancel.
         """
 
-    def events_added(self, recorder: EventBuffer) -> None:
+    def events_added(self, buffer: EventBuffer) -> None:
         """Store the events of a run soon. Called with the lock of the tree held; must not block."""
 
     def follow_run(self, run_id: str, after: int) -> Follower[Any]:

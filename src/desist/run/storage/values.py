@@ -119,7 +119,7 @@ class StoredRun:
         None  #: the process that runs it; see `desist.db.process.identity`. Set by stores that outlive one.
     )
     session: SessionUpdate | None = None  #: its change of the session, stored in the same transaction
-    recorder: EventBuffer | None = (
+    event_buffer: EventBuffer | None = (
         None  #: its unwritten events, stored with it; the terminal event is stored with the end
     )
     options: DurableLimits | None = None  #: its limits
