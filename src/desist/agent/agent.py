@@ -219,7 +219,7 @@ class Agent(Component):
         body.bind_run_id(run_id, parent.run_id if parent else None)
         store = self.store if self.db is not None or parent is None else parent.store
         run = Run.open(body, run_id=run_id, store=store, grace=self.grace, bound=bound, skip=skip, replay=replay)
-        run.set_deadline(self.timeout, f"the timeout of agent {self.name or self.id!r}")
+        run.limits.set_deadline(self.timeout, f"the timeout of agent {self.name or self.id!r}")
         return run
 
     def _open(

@@ -63,8 +63,8 @@ class ModelTurn:
         model = self.model
         known: dict[str, Any] = {"model": model.id, "model_provider": model.provider}
         await self.run.confirm_ownership()
-        for spending in self.run.spending:
-            spending.model_call()
+        for meter in self.run.limits.meters:
+            meter.model_call()
         self.run.emit(ModelRequestStartedEvent(**self.conversation.common, **known), lambda: self._on_started(self))
         watch = _StallWatch(self, self._stall_timeout)
         with model_span(self.run.spans, model.id, model.provider) as span:
@@ -90,8 +90,8 @@ class ModelTurn:
             ),
             lambda: self.conversation.count(usage, self._first),
         )
-        for spending in self.run.spending:
-            spending.used(model.id, usage, len(self.text))
+        for meter in self.run.limits.meters:
+            meter.used(model.id, usage, len(self.text))
         return self.message()
 
     def message(self, *, cancelled: bool = False) -> Message:
@@ -119,8 +119,8 @@ class ModelTurn:
                 self.run.emit(RunContentEvent(**self.conversation.common, content=text), lambda: self.text.append(text))
             else:
                 self.run.commit(lambda: self.text.append(text))
-            for spending in self.run.spending:
-                spending.count_tokens()
+            for meter in self.run.limits.meters:
+                meter.count_tokens()
         if chunk.reasoning_content:
             self._add_reasoning(chunk.reasoning_content)
         if chunk.tool_calls:

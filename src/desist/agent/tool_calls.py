@@ -86,8 +86,8 @@ class ToolCallBatch:
             self._failed(execution, error)
             return
         execution.tool_args = dict(bound.arguments)  # without the injected ones
-        for spending in self.run.spending:
-            spending.tool_call()
+        for meter in self.run.limits.meters:
+            meter.tool_call()
         self.run.emit(
             ToolCallStartedEvent(**self.conversation.common, tool=execution),
             lambda: setattr(execution, "started_at", time.time()),

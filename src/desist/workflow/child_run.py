@@ -65,10 +65,10 @@ async def run_child(
 
     flow.run.commit(record)
     checkpoint_started(flow.run, progress)
-    run.set_deadline(step.timeout, f"the timeout of step {step.name!r}", reach="own")
+    run.limits.set_deadline(step.timeout, f"the timeout of step {step.name!r}", reach="own")
     await run.start(asyncio.get_running_loop()).wait_async()
     if made.status is RunStatus.cancelled:
-        if run.stopped_by_own_deadline:
+        if run.limits.stopped_by_own_deadline:
             raise step.timeout_error()
         return _cancelled(step, made, flow)
     if made.status is RunStatus.error:

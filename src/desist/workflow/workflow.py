@@ -196,7 +196,7 @@ class Workflow(Component):
         )
         body.earlier_runs = flow.earlier_runs
         run = self._register(body, new_id(), as_step=True, skip=skip)
-        run.set_deadline(self.timeout, f"the timeout of workflow {self.id!r}")
+        run.limits.set_deadline(self.timeout, f"the timeout of workflow {self.id!r}")
         return run
 
     def _register(
@@ -234,7 +234,7 @@ class Workflow(Component):
         )
         run = self._register(body, options["run_id"] or new_id(), replay=replay)
         if "kept" not in options:
-            run.set_deadline(self.timeout, f"the timeout of {what}")
+            run.limits.set_deadline(self.timeout, f"the timeout of {what}")
         apply_limits(run, options)
         return run
 

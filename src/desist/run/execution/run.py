@@ -18,11 +18,10 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol
 
-from desist.calls.base import Call
 from desist.cancel.context import set_owner
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt, CancelRecord
@@ -44,12 +43,10 @@ from desist.run.execution.limits import RunLimits
 from desist.run.execution.ownership import LocalOwnership, Ownership, RunCoordinator
 from desist.run.execution.run_snapshot import snapshot, to_stored
 from desist.run.execution.store_ownership import StoreOwnership
-from desist.run.options.budget import Budget, BudgetMeter
-from desist.run.options.durable_limits import DurableLimits
 from desist.run.options.idempotency import child_key, set_work_key
 from desist.run.records.ids import new_id
 from desist.run.storage.shared_store import shared_store
-from desist.run.storage.store import PartKind, RunStore
+from desist.run.storage.store import RunStore
 from desist.run.storage.values import CancelRequest, StoredRun
 from desist.run.telemetry.gate import trace_run
 from desist.run.telemetry.span_info import SpanInfo
@@ -121,8 +118,10 @@ class Run:
         self.ownership: Ownership = LocalOwnership(self) if self.shared is None else StoreOwnership(self, self.shared)
         self.limits: RunLimits = RunLimits(self, parent.limits if parent else None)
         self.channel = self.emitter.channel
-        # Called for each token: the emitter's own methods, without a delegation between.
-        self.emit, self.commit = self.emitter.emit, self.emitter.commit
+        # Methods of the parts: some are called for each token, without a delegation between.
+        self.emit, self.commit, self.checkpoint = self.emitter.emit, self.emitter.commit, self.emitter.checkpoint
+        self.call_started, self.call_ended = self.interruption.call_started, self.interruption.call_ended
+        self.connections_closed = self.interruption.connections_closed
         self.spans: Spans | None = trace_run(SpanInfo(body.kind, body.output, self.scope))
 
     # -- the beginning
@@ -401,60 +400,12 @@ class Run:
         """Return the run as it is at this moment, with its partial content."""
         return snapshot(self)
 
-    # -- delegations
-
-    def checkpoint(self, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
-        """See `Emitter.checkpoint`."""
-        self.emitter.checkpoint(kind, value, at)
-
-    def call_started(self, call: Call) -> None:
-        """See `Interruption.call_started`."""
-        self.interruption.call_started(call)
-
-    def call_ended(self, call: Call) -> None:
-        """See `Interruption.call_ended`."""
-        self.interruption.call_ended(call)
-
-    def connections_closed(self, count: int) -> None:
-        """See `Interruption.connections_closed`."""
-        self.interruption.connections_closed(count)
-
-    @property
-    def grace_left(self) -> float | None:
-        """See `Interruption.grace_left`."""
-        return self.interruption.grace_left
-
-    def set_deadline(self, seconds: float | None, what: str, reach: Reach = "run", until: float | None = None) -> None:
-        """See `RunLimits.set_deadline`."""
-        self.limits.set_deadline(seconds, what, reach, until)
-
-    def set_budget(self, budget: Budget | None) -> None:
-        """See `RunLimits.set_budget`."""
-        self.limits.set_budget(budget)
-
-    @property
-    def stopped_by_own_deadline(self) -> bool:
-        """See `RunLimits.stopped_by_own_deadline`."""
-        return self.limits.stopped_by_own_deadline
-
-    @property
-    def spending(self) -> tuple[BudgetMeter, ...]:
-        """See `RunLimits.meters`."""
-        return self.limits.meters
-
-    @property
-    def options(self) -> DurableLimits:
-        """See `RunLimits.durable`."""
-        return self.limits.durable
+    # -- ownership
 
     @property
     def owned_elsewhere(self) -> bool:
         """See `Ownership.owned_elsewhere`."""
         return self.ownership.owned_elsewhere
-
-    def require_claim(self) -> None:
-        """See `Ownership.require_claim`."""
-        self.ownership.require_claim()
 
     def hand_over(self, message: str) -> CancelReceipt:
         """See `Ownership.hand_over`."""

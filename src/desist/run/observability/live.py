@@ -226,7 +226,7 @@ def _info(run: Run) -> LiveRunInfo:
         steps=steps,
         cancel=record,
         blocked_in=tuple(_blocked_in(run, works, children, waits)),
-        grace_left=run.grace_left,
+        grace_left=run.interruption.grace_left,
     )
 
 
