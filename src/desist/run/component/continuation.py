@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
 from desist.exceptions import ConfigurationError, RunStateError
 from desist.run.component.options import validate_options
 from desist.run.execution.follow import follow_ended, follow_in_process, follow_shared
 from desist.run.execution.launch import start_run
 from desist.run.execution.run import Run
+from desist.run.storage.live_run import live_run
 from desist.run.storage.shared_store import shared_store
 from desist.run.storage.store import RunStore, read
 from desist.streams.follower import Follower
@@ -117,7 +117,7 @@ class Continuation:
         known = run_id or getattr(earlier, "run_id", None)
         if not isinstance(known, str):
             raise ConfigurationError(f"continue_run() needs the output of a run, not {earlier!r:.80}")
-        live: Any = registry.get(known)
+        live = live_run(known)
         if live is not None:
             raise RunStateError(f"run {known} is {live.scope.status.value}: wait for its end, or cancel it first")
         output = earlier if earlier is not None else self._component.get_run_output(known, session_id)

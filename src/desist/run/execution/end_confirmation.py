@@ -12,8 +12,9 @@ from typing import Any, Protocol
 from desist.cancel.run_phase import ConfirmationState, PhaseEvent, apply_event
 from desist.exceptions import LeaseLostError
 from desist.run.execution.finalizer import EndingRun, Finalizer
-from desist.run.execution.ownership import RunCoordinator, note_store_error
+from desist.run.execution.ownership import note_store_error
 from desist.run.execution.run_snapshot import to_stored
+from desist.run.storage.shared_store import RunCoordinator
 from desist.run.storage.values import CancelRequest, StoredRun
 
 __all__ = ["ConfirmedRun", "EndConfirmation"]
@@ -26,9 +27,6 @@ class ConfirmedRun(EndingRun, Protocol):
 
     def ownership_lost(self, message: str) -> None:
         """Stop the run, because another process has it now."""
-
-    def apply_cancel_request(self, request: CancelRequest) -> None:
-        """Cancel the run for another process."""
 
 
 class EndConfirmation:

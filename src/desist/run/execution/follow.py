@@ -12,8 +12,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-from desist.cancel.registry import registry
 from desist.exceptions import ConfigurationError
+from desist.run.storage.live_run import live_run
 from desist.run.storage.shared_store import SharedStore
 from desist.streams.follower import Follower
 from desist.streams.replay_channel import ReplayChannel
@@ -94,7 +94,7 @@ def follow_shared(shared: SharedStore, run_id: str, last_event_index: int | None
         ConfigurationError: the number isn't one. Where there is no such run, that is told to whoever reads.
     """
     after = _after(last_event_index)
-    run: Any = registry.get(run_id)
+    run = live_run(run_id)
     stream = run.channel if run is not None and run.store is shared else None
     if isinstance(stream, ReplayChannel):  # it lives here, and is at hand; of one that has ended the store knows more
         try:
@@ -112,7 +112,7 @@ def _after(last_event_index: int | None) -> int:
 
 
 def _stream(run_id: str) -> Any:
-    run: Any = registry.get(run_id)
+    run = live_run(run_id)
     return run.channel if run is not None else recent_streams.get(run_id)
 
 

@@ -14,18 +14,14 @@ from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt
 from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
-from desist.run.cancellation_management.ownership import ManagedOwnership
 from desist.run.execution.run_core import RunCore
 from desist.run.execution.run_snapshot import StorableRun, to_stored
-from desist.run.storage.shared_store import ClaimResult, SharedStore
+from desist.run.storage.shared_store import ClaimResult
 from desist.run.storage.values import CancelRequest
 
-__all__ = ["LocalOwnership", "Ownership", "RunCoordinator", "note_store_error"]
+__all__ = ["LocalOwnership", "Ownership", "note_store_error"]
 
 log = logging.getLogger("desist.run")
-
-#: Holds the record of a run: a shared store, or a cancellation manager beside a store of this process.
-RunCoordinator = SharedStore | ManagedOwnership
 
 
 class Ownership(Protocol):

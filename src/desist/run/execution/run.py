@@ -40,12 +40,12 @@ from desist.run.execution.emitter import Emitter
 from desist.run.execution.finalizer import Finalizer, runs_with_abandoned_work
 from desist.run.execution.interruption import Interruption, apply_decision
 from desist.run.execution.limits import RunLimits
-from desist.run.execution.ownership import LocalOwnership, Ownership, RunCoordinator
+from desist.run.execution.ownership import LocalOwnership, Ownership
 from desist.run.execution.run_snapshot import snapshot, to_stored
 from desist.run.execution.store_ownership import StoreOwnership
 from desist.run.options.idempotency import child_key, set_work_key
 from desist.run.records.ids import new_id
-from desist.run.storage.shared_store import shared_store
+from desist.run.storage.shared_store import RunCoordinator, shared_store
 from desist.run.storage.store import RunStore
 from desist.run.storage.values import CancelRequest, StoredRun
 from desist.run.telemetry.gate import trace_run
@@ -53,6 +53,7 @@ from desist.run.telemetry.span_info import SpanInfo
 from desist.runtime.background_loop import background_loop
 from desist.runtime.latch import Latch
 from desist.runtime.run_tasks import RunTasks, set_tasks
+from desist.streams.channel import EventChannel
 from desist.streams.reader import AsyncReader, SyncReader, wait_settled, wait_settled_async
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Run:
         self.finalizer = Finalizer(self)
         self.ownership: Ownership = LocalOwnership(self) if self.shared is None else StoreOwnership(self, self.shared)
         self.limits: RunLimits = RunLimits(self, parent.limits if parent else None)
-        self.channel = self.emitter.channel
+        self.channel: EventChannel[Any] = self.emitter.channel
         # Methods of the parts: some are called for each token, without a delegation between.
         self.emit, self.commit, self.checkpoint = self.emitter.emit, self.emitter.commit, self.emitter.checkpoint
         self.call_started, self.call_ended = self.interruption.call_started, self.interruption.call_ended

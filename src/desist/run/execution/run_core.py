@@ -9,23 +9,21 @@ import threading
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from desist.cancel.registry import RunHandle
 from desist.cancel.scope import Scope
 from desist.cancel.token import CancelToken
 from desist.run.execution.body import RunBody
-from desist.run.storage.store import PartKind, RunStore
+from desist.run.storage.live_run import LiveRun
+from desist.run.storage.store import PartKind
 from desist.runtime.run_tasks import RunTasks
 
 __all__ = ["RunCore"]
 
 
-class RunCore(RunHandle, Protocol):
+class RunCore(LiveRun, Protocol):
     """What all parts of a run share."""
 
     grace: float
     created_at: float
-    ids: dict[str, str]
-    store: RunStore
     lock: threading.Lock
     token: CancelToken
     tasks: RunTasks

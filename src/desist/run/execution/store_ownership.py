@@ -17,11 +17,9 @@ from desist.cancel.registry import registry
 from desist.cancel.run_phase import CleanupState
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
-from desist.run.cancellation_management.ownership import ManagedOwnership
 from desist.run.execution.end_confirmation import ConfirmedRun, EndConfirmation
-from desist.run.execution.ownership import RunCoordinator
 from desist.run.execution.run_snapshot import to_stored
-from desist.run.storage.shared_store import ClaimResult, refuse_on_loop
+from desist.run.storage.shared_store import ClaimResult, RunCoordinator, refuse_on_loop, shared_store
 from desist.run.storage.values import CancelRequest
 from desist.runtime.daemon_thread import to_daemon_thread
 from desist.runtime.helper_threads import asking_helpers
@@ -111,8 +109,9 @@ class StoreOwnership:
 
     def request_cancel(self, request: CancelRequest) -> CancelReceipt:
         """Let the record decide. Blocks for a user, who wants the answer; a cancel by the library goes to a helper."""
-        assert not isinstance(self._shared, ManagedOwnership)  # a manager has no leases that could be lost
-        ask = partial(self._shared.request_cancel, self._run.run_id, request)
+        shared = shared_store(self._run.store)
+        assert shared is not None  # a manager has no leases that could be lost
+        ask = partial(shared.request_cancel, self._run.run_id, request)
         if request.reason.source is Source.user:
             refuse_on_loop(self._run.run_id)
             return ask()
@@ -164,9 +163,10 @@ class StoreOwnership:
     def save(self, status: RunStatus) -> Future[None] | Future[CancelRequest | None] | None:
         """Store the end, or requeue a run that is handed over."""
         run = self._run
-        if self._handing_over and not isinstance(self._shared, ManagedOwnership):
+        shared = shared_store(run.store) if self._handing_over else None
+        if shared is not None:
             self.unregister()  # first: a cancel that comes from now on must ask the record
-            return self._shared.give_back(to_stored(run, status))
+            return shared.give_back(to_stored(run, status))
         return run.store.save_run(to_stored(run, status))
 
     def unregister(self) -> None:
