@@ -219,13 +219,13 @@ def test_limits_stay_when_it_goes_on_elsewhere(db: Any) -> None:
     submitted = slow.workflow.submit("go", timeout=1000, budget=Budget(model_calls=7))
     run = slow.workflow.open_from_queue(db.store.take_queued(submitted.run_id)).start()
     slow.at.wait_reached()
-    (limit,) = run.options.limits
+    (limit,) = run.limits.durable.limits
     run.hand_over("leaving")
     slow.unwound.open()
     slow.at.open()
     assert run.settled.wait(30)
     again = slow.workflow.open_from_queue(db.store.take_queued(submitted.run_id)).start()
-    assert again.options.limits == [limit] and again.options.budget == Budget(model_calls=7)
+    assert again.limits.durable.limits == [limit] and again.limits.durable.budget == Budget(model_calls=7)
     assert again.settled.wait(30) and again.status is S.completed
 
 
