@@ -1,7 +1,7 @@
-"""Starting a run for async code: awaited, read as a stream, or in the background.
+"""Starting a run on the caller's loop: awaited, read as a stream, or in the background.
 
-Called by agents and workflows, on the caller's loop. For a run in the background nobody waits; it ends by itself, by a
-cancel, or with its loop. The caller gets its output as it stands before it begins, or a stream that may be left.
+A run in the background ends by itself, by a cancel, or with its loop. The caller gets the output as it is before the
+run begins, or a follower, which can be closed without an effect on the run.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def start_run(
     """Open a run and start it on the running loop.
 
     Parameters:
-        open_run: registers the run; it is given `stream`, `stream_events` and `kept`, whether events are kept.
-        stream: return a reader, at once and without await. Else a coroutine: nothing happens before it is awaited.
-        stream_events: show everything, not only text and the end.
-        background: don't wait for the end. A reader that is left then doesn't stop the run.
+        open_run: registers the run; called with `stream`, `stream_events` and `replay`, whether events are kept.
+        stream: return a reader at once. Otherwise return a coroutine; nothing happens before it is awaited.
+        stream_events: emit all events, not only text and the terminal event.
+        background: do not wait for the end of the run. Closing the reader does not cancel the run.
     """
     if not stream:
         return _start_background(open_run, stream_events) if background else _awaited(open_run)
@@ -54,7 +54,7 @@ async def _start_background(open_run: Callable[..., Run], stream_events: bool | 
 
 
 def refuse_background(where: str, background: bool) -> None:
-    """Refuse to run in the background from sync code: there is no loop of the caller's that would go on with it.
+    """Refuse `background=True` in sync code: the caller has no event loop on which the run could go on.
 
     Raises:
         SyncBackgroundError: a RuntimeError, as programs of this API expect.
