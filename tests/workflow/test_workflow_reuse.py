@@ -15,6 +15,7 @@ from desist import Agent, Condition, Loop, Parallel, Router, Step, StepInput, St
 from desist.cancel import RunStatus
 from desist.run.execution.run import Run, new_id
 from desist.run.options.parent_context import ParentContext
+from desist.streams.reader import SyncReader
 from desist.testing import Gate, ScriptedModel
 from desist.workflow.run_body import WorkflowRunBody
 
@@ -67,7 +68,7 @@ class Again:
         run_id = new_id()
         body.bind_run_id(run_id, None)
         run = Run.open(body, run_id=run_id, store=self.journal).start()
-        events = list(run.reader())
+        events = list(SyncReader(run))
         check_grammar(events, run_id)
         return body.output, events
 

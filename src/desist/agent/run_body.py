@@ -14,7 +14,7 @@ from desist.agent.model_turn import ModelTurn
 from desist.agent.structured_output import parse_answer
 from desist.agent.system_message import system_message
 from desist.agent.terminal_events import cancelled, completed, failed
-from desist.agent.tool_calls import ToolCallBatch
+from desist.agent.tool_calls import ToolCallBatch, result_message
 from desist.models.base import ModelRequest
 from desist.run.agent import (
     RunContentCompletedEvent,
@@ -326,15 +326,7 @@ class AgentRunBody:
                 execution.cancelled, execution.result = True, CANCELLED_RESULT
                 execution.abandoned = execution.tool_name in abandoned
             elif execution.tool_call_id not in recorded:
-                messages.append(
-                    Message(
-                        "tool",
-                        execution.result,
-                        tool_call_id=execution.tool_call_id,
-                        tool_name=execution.tool_name,
-                        tool_call_error=bool(execution.tool_call_error),
-                    )
-                )
+                messages.append(result_message(execution))
 
     def waits(self) -> list[str]:
         """Return a description of the model request that is under way, if any. For lists of live runs."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from desist.tools.bound_call import BoundCall
     from desist.tools.function import Function
 
-__all__ = ["ToolCallBatch"]
+__all__ = ["ToolCallBatch", "result_message"]
 
 
 class ToolCallBatch:
@@ -57,7 +57,7 @@ class ToolCallBatch:
         ]
         calls = [self._keyed(*pair, key) for pair, key in zip(pairs, keys, strict=True)]
         await run_parallel(self.run, calls)
-        results = [_result(*pair) for pair in pairs]
+        results = [result_message(execution) for execution in executions]
         self.run.commit(lambda: self.conversation.messages.extend(results))
         for result in results:
             self.run.checkpoint("message", result)
@@ -162,11 +162,12 @@ class ToolCallBatch:
         self.run.checkpoint("tool", execution)
 
 
-def _result(tool_call: ToolCall, execution: ToolExecution) -> Message:
+def result_message(execution: ToolExecution) -> Message:
+    """Return the result of a tool call, for the model."""
     return Message(
         "tool",
         execution.result,
-        tool_call_id=tool_call.id,
-        tool_name=tool_call.name,
+        tool_call_id=execution.tool_call_id,
+        tool_name=execution.tool_name,
         tool_call_error=bool(execution.tool_call_error),
     )

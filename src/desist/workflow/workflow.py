@@ -11,7 +11,7 @@ from desist.run.component.awaitable import awaitable
 from desist.run.component.component import Component
 from desist.run.component.options import WorkflowOptions, apply_limits
 from desist.run.component.submitted_run import SubmittedRun
-from desist.run.execution.run import Run, current_run, new_id
+from desist.run.execution.run import Run, new_id
 from desist.run.execution.session_binding import SessionBinding
 from desist.run.options.parent_context import ParentContext
 from desist.run.outputs.input import check_input
@@ -77,6 +77,7 @@ class Workflow(Component):
     _kind = "workflow"
     _described = "a Workflow"
     options_type = WorkflowOptions
+    _kept_options = (*Component._kept_options, "additional_data")
 
     def __init__(
         self,
@@ -195,17 +196,9 @@ class Workflow(Component):
             before=before,
         )
         body.earlier_runs = flow.earlier_runs
-        run = self._register(body, new_id(), as_step=True, skip=skip)
+        run = self._register(body, new_id(), bound=True, skip=skip)
         run.limits.set_deadline(self.timeout, f"the timeout of workflow {self.id!r}")
         return run
-
-    def _register(
-        self, body: WorkflowRunBody, run_id: str, *, as_step: bool = False, skip: bool = False, replay: bool = False
-    ) -> Run:
-        parent = current_run()
-        body.bind_run_id(run_id, parent.run_id if parent else None)
-        store = self.store if self.db is not None or parent is None else parent.store
-        return Run.open(body, run_id=run_id, store=store, grace=self.grace, bound=as_step, skip=skip, replay=replay)
 
     def _open(
         self,
@@ -238,25 +231,9 @@ class Workflow(Component):
         apply_limits(run, options)
         return run
 
-    def open_continuation(
-        self,
-        earlier: WorkflowRunOutput,
-        options: dict[str, Any],
-        *,
-        stream: bool,
-        stream_events: bool | None,
-        replay: bool = False,
-    ) -> Run:
-        """Register a run that continues an earlier one."""
-        for name in ("session_id", "user_id", "metadata", "additional_data"):
-            options[name] = getattr(earlier, name) if options[name] is None else options[name]
-        return self._open(
-            earlier.input, options, stream=stream, stream_events=stream_events, replay=replay, earlier=earlier
-        )
-
-    def terminal_events(self, output: WorkflowRunOutput) -> list[Any]:
+    def terminal_event(self, output: WorkflowRunOutput) -> Any:
         """Return the terminal event of a run that has ended, made from its output."""
-        return [terminal_event(output)]
+        return terminal_event(output)
 
     def parent_context(self, options: Mapping[str, Any]) -> ParentContext:
         """Return the context of a new run. For services."""

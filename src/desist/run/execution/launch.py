@@ -1,4 +1,4 @@
-"""Starting a run on the caller's loop: awaited, read as a stream, or in the background.
+"""Starting a run: awaited, read as a stream, or in the background on the caller's loop.
 
 A run in the background ends by itself, by a cancel, or with its loop. The caller gets the output as it is before the
 run begins, or a follower, which can be closed without an effect on the run.
@@ -11,12 +11,25 @@ import copy
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from desist.cancel.reason import Source
 from desist.exceptions import SyncBackgroundError
 from desist.run.execution.follow import follow_in_process
 from desist.run.execution.run import Run
-from desist.streams.reader import AsyncReader
+from desist.streams.reader import AsyncReader, SyncReader, wait_settled
 
-__all__ = ["refuse_background", "start_run"]
+__all__ = ["refuse_background", "start_and_wait", "start_run"]
+
+
+def start_and_wait(run: Run, *, streamed: bool) -> Any:
+    """Start on the background loop; return a reader, or wait and return the output. Ctrl-C cancels the run."""
+    try:
+        run.start()
+        return SyncReader(run) if streamed else run.wait()
+    except KeyboardInterrupt:
+        if not run.settled.is_set:
+            run.stop(Source.interrupt, "Ctrl-C")
+            wait_settled(run)
+        raise
 
 
 def start_run(
@@ -34,7 +47,7 @@ def start_run(
         return _start_background(open_run, stream_events) if background else _awaited(open_run)
     run = open_run(stream=True, stream_events=stream_events, replay=background)
     if not background:
-        return run.start(asyncio.get_running_loop()).async_reader()
+        return AsyncReader(run.start(asyncio.get_running_loop()))
     follower = follow_in_process(run.run_id, None)
     assert follower is not None  # it is registered, or has ended just now
     run.start(asyncio.get_running_loop())

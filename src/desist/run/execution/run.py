@@ -54,7 +54,7 @@ from desist.runtime.background_loop import background_loop
 from desist.runtime.latch import Latch
 from desist.runtime.run_tasks import RunTasks, set_tasks
 from desist.streams.channel import EventChannel
-from desist.streams.reader import AsyncReader, SyncReader, wait_settled, wait_settled_async
+from desist.streams.reader import wait_settled, wait_settled_async
 
 if TYPE_CHECKING:
     from desist.run.telemetry.spans import Spans
@@ -312,26 +312,7 @@ class Run:
         elif action is NextAction.finalize:
             self.finalizer.finalize()
 
-    # -- waiting and reading
-
-    def start_and_wait(self, *, streamed: bool) -> Any:
-        """Start on the background loop; return a reader, or wait and return the output. Ctrl-C cancels the run."""
-        try:
-            self.start()
-            return self.reader() if streamed else self.wait()
-        except KeyboardInterrupt:
-            if not self.settled.is_set:
-                self.stop(Source.interrupt, "Ctrl-C")
-                wait_settled(self)
-            raise
-
-    def reader(self) -> SyncReader[Any]:
-        """Return an iterator over the events, for threads."""
-        return SyncReader(self)
-
-    def async_reader(self) -> AsyncReader[Any]:
-        """Return an async iterator over the events."""
-        return AsyncReader(self)
+    # -- waiting
 
     def wait(self) -> Any:
         """Wait in this thread until the run has ended and return its output; Ctrl-C cancels it."""
