@@ -63,7 +63,7 @@ class Again:
             ParentContext(workflow_id=workflow.id),
             has_reader=True,
             stream_events=True,
-            before=before,
+            earlier_outputs=before,
         )
         run_id = new_id()
         body.bind_run_id(run_id, None)
@@ -208,7 +208,7 @@ def test_what_was_taken_can_be_undone(tale: Again, journal: Journal, mode: Mode)
     assert undone == ["one after None"]
     gate = tale.gate = Gate()
     body = WorkflowRunBody(workflow.config(), StepInput(), ParentContext(), has_reader=False, stream_events=False,
-                        before=journal.last(trial.run_id)["step_results"])  # fmt: skip
+                        earlier_outputs=journal.last(trial.run_id)["step_results"])  # fmt: skip
     body.bind_run_id(new_id(), None)
     run = Run.open(body, run_id=body.output.run_id, store=journal).start()
     gate.wait_reached()

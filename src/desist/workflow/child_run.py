@@ -45,7 +45,11 @@ class ChildStep(Protocol):
 
 
 async def run_child(
-    step: ChildStep, step_input: StepInput, flow: WorkflowExecution, progress: StepState, before: StepOutput | None
+    step: ChildStep,
+    step_input: StepInput,
+    flow: WorkflowExecution,
+    progress: StepState,
+    earlier_output: StepOutput | None,
 ) -> StepOutput:
     """Run the agent or workflow of a step, and wait for its end.
 
@@ -53,9 +57,9 @@ async def run_child(
         StepError: the child failed, or took longer than the timeout of the step.
     """
     if step.agent is not None:
-        run = await _open_agent(step, step_input, flow, progress, before)
+        run = await _open_agent(step, step_input, flow, progress, earlier_output)
     else:
-        run = _open_workflow(step, step_input, flow, progress, before)
+        run = _open_workflow(step, step_input, flow, progress, earlier_output)
     made = run.body.output
 
     def record() -> None:  # before the child starts, so that a cancel finds it
@@ -80,7 +84,11 @@ async def run_child(
 
 
 async def _open_agent(
-    step: ChildStep, step_input: StepInput, flow: WorkflowExecution, progress: StepState, before: StepOutput | None
+    step: ChildStep,
+    step_input: StepInput,
+    flow: WorkflowExecution,
+    progress: StepState,
+    earlier_output: StepOutput | None,
 ) -> Run:
     assert step.agent is not None
     enabled, num_runs = flow.history
@@ -91,14 +99,18 @@ async def _open_agent(
     body = step.agent.body(
         message, _parent_context(step, flow, progress), has_reader=flow.listened, stream_events=flow.stream_events
     )
-    earlier = flow.earlier_runs.get(before.step_run_id or "") if before is not None else None
+    earlier = flow.earlier_runs.get(earlier_output.step_run_id or "") if earlier_output is not None else None
     if earlier is not None:
         body.continue_from(earlier)
     return step.agent.open(body, bound=True, skip=step.on_cancel == "skip")
 
 
 def _open_workflow(
-    step: ChildStep, step_input: StepInput, flow: WorkflowExecution, progress: StepState, before: StepOutput | None
+    step: ChildStep,
+    step_input: StepInput,
+    flow: WorkflowExecution,
+    progress: StepState,
+    earlier_output: StepOutput | None,
 ) -> Run:
     assert step.workflow is not None
     child_input = StepInput(
@@ -116,8 +128,10 @@ def _open_workflow(
         workflow_name=step.workflow.name,
         nested_depth=parent.nested_depth + 1,
     )
-    earlier = before.steps or () if before is not None else ()
-    return step.workflow.open_as_child(child_input, parent, flow, skip=step.on_cancel == "skip", before=earlier)
+    earlier = earlier_output.steps or () if earlier_output is not None else ()
+    return step.workflow.open_as_child(
+        child_input, parent, flow, skip=step.on_cancel == "skip", earlier_outputs=earlier
+    )
 
 
 def _child_input(step_input: StepInput) -> Any:
@@ -127,9 +141,9 @@ def _child_input(step_input: StepInput) -> Any:
 
 def _parent_context(step: ChildStep, flow: WorkflowExecution, progress: StepState) -> ParentContext:
     return replace(
-        flow.place,
+        flow.parent_context,
         new_session=False,  # steps before this one may have run in it
-        workflow_run_id=flow.place.workflow_run_id or flow.run.run_id,
+        workflow_run_id=flow.parent_context.workflow_run_id or flow.run.run_id,
         step_id=step.step_id,
         step_name=step.name,
         step_index=progress.common["step_index"],

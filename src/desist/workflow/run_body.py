@@ -48,7 +48,7 @@ class WorkflowRunBody:
         *,
         has_reader: bool,
         stream_events: bool,
-        before: Sequence[StepOutput | dict[str, Any]] = (),
+        earlier_outputs: Sequence[StepOutput | dict[str, Any]] = (),
     ) -> None:
         self.config = config
         self.step_input = step_input
@@ -57,7 +57,7 @@ class WorkflowRunBody:
         self.stream_events = stream_events
         self.first_event_index = 0
         #: Outputs of the run that this one continues: finished steps are reused.
-        self.before = _step_outputs(before)
+        self.earlier_outputs = _step_outputs(earlier_outputs)
         self.earlier_runs: Mapping[str, RunOutput] = {}  #: outputs of agents of that run, by run id
         self.progress = StepState({}, StepType.WORKFLOW.value)
         self.made: StepOutput | None = None  #: the output of a workflow function
@@ -86,7 +86,7 @@ class WorkflowRunBody:
 
     def continue_from(self, earlier: WorkflowRunOutput) -> None:
         """Reuse the finished steps of an earlier run, and the conversations of its agents."""
-        self.before = _with_inner(_step_outputs(earlier.step_results), earlier)
+        self.earlier_outputs = _with_inner(_step_outputs(earlier.step_results), earlier)
         self.earlier_runs = {run.run_id: run for run in _agent_runs(earlier) if run.run_id is not None}
         self.output.continued_from = earlier.run_id
 
@@ -133,7 +133,9 @@ class WorkflowRunBody:
         )
         program = self.config.program
         if program is None:
-            await run_sequence(self.config.steps, self.step_input, flow, self.progress, before=self.before)
+            await run_sequence(
+                self.config.steps, self.step_input, flow, self.progress, earlier_outputs=self.earlier_outputs
+            )
             return
         self.progress.common = {**self.common, "step_name": self.config.name}
         made = await program.run(self.config.workflow, self.step_input, flow, self.progress)
@@ -216,7 +218,7 @@ class WorkflowRunBody:
         for event, close in self.progress.cancel_open_steps(reason):
             close()
             events += [event] if event is not None else []
-        self.progress.done.extend(self.before[len(self.progress.done) :])  # not reused yet
+        self.progress.done.extend(self.earlier_outputs[len(self.progress.done) :])  # not reused yet
         return events
 
     def _record_event(self, event: Any) -> None:

@@ -138,8 +138,8 @@ class StepInput(WorkflowExecutionInput):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values, without None fields and the session."""
-        told = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "workflow_session"}
-        return {name: to_json_value(value) for name, value in told.items() if value is not None}
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "workflow_session"}
+        return {name: to_json_value(value) for name, value in values.items() if value is not None}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> StepInput:
@@ -158,8 +158,8 @@ class StepInput(WorkflowExecutionInput):
 
 def joined(contents: Iterable[tuple[str | None, Any]]) -> str | None:
     """Return contents as one text, each under its name, without those that are None. None if nothing is left."""
-    told = [f"=== {name} ===\n{content_text(content)}" for name, content in contents if content is not None]
-    return "\n\n".join(told) if told else None
+    texts = [f"=== {name} ===\n{content_text(content)}" for name, content in contents if content is not None]
+    return "\n\n".join(texts) if texts else None
 
 
 def _content(output: StepOutput) -> Any:

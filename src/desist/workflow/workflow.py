@@ -181,7 +181,7 @@ class Workflow(Component):
         flow: WorkflowExecution,
         *,
         skip: bool,
-        before: Sequence[StepOutput] = (),
+        earlier_outputs: Sequence[StepOutput] = (),
     ) -> Run:
         """Register a run of this workflow for a step of another one. For steps; programs call `run`."""
         input = checked_input(self.input_schema, step_input.input, f"workflow {self.id!r}")
@@ -193,7 +193,7 @@ class Workflow(Component):
             parent,
             has_reader=flow.listened,
             stream_events=flow.stream_events,
-            before=before,
+            earlier_outputs=earlier_outputs,
         )
         body.earlier_runs = flow.earlier_runs
         run = self._register(body, new_id(), bound=True, skip=skip)
