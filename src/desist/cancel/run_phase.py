@@ -1,6 +1,6 @@
-"""The internal state of a run: five small state machines beside its status, and every legal move in one table.
+"""The internal state of a run: five small state machines beside the status, and one table of all legal moves.
 
-The status says what the outcome is; these say what of the run is still going on. They move independently of each other:
+The status is the outcome; the internal states are the progress of the parts of a run. They change independently:
 a body may still run when its grace has expired and its end is being stored. `Scope` moves them, with the lock of the
 tree held, and reads them to find the next action. The diagrams in the docs are printed from this table.
 """

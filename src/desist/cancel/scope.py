@@ -113,7 +113,7 @@ class Scope(Generic[Owner]):
         self.cleanup = apply_event(self.run_id, self.cleanup, PhaseEvent.require_cleanup)
 
     def end_cleanup(self) -> None:
-        """Note that the cleanup hooks have ended."""
+        """Record that the cleanup hooks have ended."""
         self.cleanup = apply_event(self.run_id, self.cleanup, PhaseEvent.end_cleanup)
 
     @property
@@ -180,7 +180,7 @@ class Scope(Generic[Owner]):
         self.reason = reason  # from here on its tokens say so, too
 
     def end_body(self, *, failed: bool = False) -> None:
-        """Note that the body has ended: it returned, raised, or was unwound by a cancel."""
+        """Record that the body has ended: it returned, raised, or was unwound by a cancel."""
         self.body = apply_event(self.run_id, self.body, PhaseEvent.end_body)
         self.failed = failed
 
@@ -240,7 +240,7 @@ class Scope(Generic[Owner]):
         return late
 
     def settle(self) -> None:
-        """Note that the end is stored; the caller emits it in the same step."""
+        """Record that the end is stored; the caller emits it in the same step."""
         if self.status is RunStatus.cancelling:
             self.status = apply_transition(self.run_id, self.status, Transition.settle)
         self.end = apply_event(self.run_id, self.end, PhaseEvent.settle)

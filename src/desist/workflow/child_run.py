@@ -23,7 +23,7 @@ from desist.workflow.checkpoints import checkpoint_started
 from desist.workflow.execution import ChildWorkflow, WorkflowExecution
 from desist.workflow.sessions import with_history
 from desist.workflow.step_state import StepState
-from desist.workflow.types import StepInput, StepOutput
+from desist.workflow.types import StepInput, StepOutput, media_of
 
 __all__ = ["ChildStep", "run_child"]
 
@@ -116,10 +116,7 @@ def _open_workflow(
     child_input = StepInput(
         input=_child_input(step_input),
         additional_data=step_input.additional_data,
-        images=step_input.images,
-        videos=step_input.videos,
-        audio=step_input.audio,
-        files=step_input.files,
+        **media_of(step_input),
     )
     parent = _parent_context(step, flow, progress)
     parent = replace(
@@ -166,9 +163,6 @@ def _output(made: Any, **more: Any) -> StepOutput:
         step_run_id=made.run_id,
         metrics=made.metrics,
         steps=getattr(made, "step_results", None) or None,
-        images=made.images,
-        videos=made.videos,
-        audio=made.audio,
-        files=made.files,
+        **media_of(made),
         **more,
     )

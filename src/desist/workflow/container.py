@@ -20,7 +20,7 @@ from desist.workflow.execution import Runnable, StepPosition, WorkflowExecution
 from desist.workflow.sequence import run_sequence
 from desist.workflow.step_list import coerce_steps
 from desist.workflow.step_state import StepState
-from desist.workflow.types import StepInput, StepOutput, StepType
+from desist.workflow.types import MEDIA, StepInput, StepOutput, StepType
 
 __all__ = ["Container", "ContainerRun"]
 
@@ -72,7 +72,7 @@ class ContainerRun:
             steps=list(outputs),
             chosen=self.progress.chosen,
         )
-        for kind in ("images", "videos", "audio", "files"):
+        for kind in MEDIA:
             media = [item for output in outputs for item in getattr(output, kind) or ()]
             setattr(made, kind, media or None)
         return made, event(**self.progress.common, **fields)

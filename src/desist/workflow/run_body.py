@@ -27,7 +27,7 @@ from desist.workflow.sequence import run_sequence
 from desist.workflow.sessions import EarlierRuns
 from desist.workflow.step_state import StepState
 from desist.workflow.terminal_events import cancelled, completed, failed
-from desist.workflow.types import StepInput, StepOutput, StepType
+from desist.workflow.types import MEDIA, StepInput, StepOutput, StepType
 
 if TYPE_CHECKING:
     from desist.run.execution.run import Run
@@ -171,7 +171,7 @@ class WorkflowRunBody:
         last = self.made or (self.progress.done[-1] if self.progress.done else None)
         output.content = last.content if last else None
         output.content_type = type(output.content).__name__
-        for kind in ("images", "videos", "audio", "files"):
+        for kind in MEDIA:
             made = [item for step in (*self.progress.done, self.made) if step for item in getattr(step, kind) or ()]
             setattr(output, kind, made or None)
         return completed(output, self.common)

@@ -13,7 +13,7 @@ from desist.run.events.base import content_text
 from desist.run.records.json_values import to_json_value
 from desist.run.records.record import Record, Reviver
 
-__all__ = ["OnError", "StepInput", "StepOutput", "StepType", "WorkflowExecutionInput", "joined"]
+__all__ = ["MEDIA", "OnError", "StepInput", "StepOutput", "StepType", "WorkflowExecutionInput", "joined", "media_of"]
 
 
 class OnError(str, Enum):
@@ -154,6 +154,15 @@ class StepInput(WorkflowExecutionInput):
             raise DesistError(f"StepInput.previous_step_outputs can't be read from {earlier!r:.200}: give a dict")
         known["previous_step_outputs"] = dict(zip(earlier, _outputs(earlier.values()), strict=True))
         return cls(**known)
+
+
+#: The fields of inputs and outputs that hold media.
+MEDIA = ("images", "videos", "audio", "files")
+
+
+def media_of(value: Any) -> dict[str, Any]:
+    """Return the media of an input or output, by field name."""
+    return {kind: getattr(value, kind) for kind in MEDIA}
 
 
 def joined(contents: Iterable[tuple[str | None, Any]]) -> str | None:

@@ -28,7 +28,7 @@ from desist.workflow.run_body import WorkflowRunBody
 from desist.workflow.step_list import check_tree, coerce_steps
 from desist.workflow.submission import Submission
 from desist.workflow.terminal_events import terminal_event
-from desist.workflow.types import StepInput, StepOutput
+from desist.workflow.types import MEDIA, StepInput, StepOutput
 from desist.workflow.validation import checked_input, checked_names, checked_schema
 from desist.workflow.workflow_function import WorkflowFunction
 
@@ -215,7 +215,7 @@ class Workflow(Component):
         input = checked_input(self.input_schema, input, what)
         self.check()
         events = self.stream_events if stream_events is None else stream_events
-        media = {kind: options[kind] for kind in ("images", "videos", "audio", "files")}
+        media = {kind: options[kind] for kind in MEDIA}
         step_input = StepInput(input=input, additional_data=options["additional_data"], **media)
         parent = self.parent_context(options)
         body = WorkflowRunBody(self.config(), step_input, parent, has_reader=stream, stream_events=stream and events)

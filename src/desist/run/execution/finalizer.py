@@ -66,7 +66,7 @@ class Finalizer:
         run = self._run
         try:
             cleanups = run.body.cleanup_hooks(self.compensate_requested)
-        except Exception:  # a mistake of ours must not leave a reader waiting
+        except Exception:  # a bug here must not leave a reader waiting
             log.exception("run %s: its cleanup hooks could not be collected", run.run_id, extra=run.ids)
             cleanups = []
         loop = run.tasks.loop
@@ -129,7 +129,7 @@ class Finalizer:
         output.status, output.store_error = status, None
         try:
             events = run.body.terminal_events(status, run.error)
-        except Exception:  # a mistake of ours must not leave a reader waiting
+        except Exception:  # a bug here must not leave a reader waiting
             log.exception("run %s: its terminal events could not be made", run.run_id, extra=run.ids)
             events = []
         run.emitter.record_terminal(events if run.ownership.records_terminal_event else [])

@@ -1,6 +1,6 @@
-"""Stopping a run that was cancelled: interrupt its tasks and calls, wait for the grace, and name what is abandoned.
+"""Interrupting a cancelled run: its tasks and calls, the grace, and the abandoned work.
 
-Nothing in here waits: each end of a task, a call or a child calls `Run.advance`, and so does the end of the grace.
+No method waits: each end of a task, a call or a child calls `Run.advance`, and so does the end of the grace.
 """
 
 from __future__ import annotations
@@ -106,13 +106,13 @@ class Interruption:
         self.run.advance()
 
     def mark_delivered(self) -> None:
-        """Note when the cancel reached the run, unless that was noted before. With the lock held."""
+        """Record when the cancel reached the run, once. With the lock held."""
         record = self.run.record
         if record is not None and record.delivered_at is None:
             record.delivered_at = time.time()
 
     def show_cancelling(self) -> None:
-        """Note in the output that the run is being cancelled, unless its end is being noted. With the lock held."""
+        """Set the status of the output to cancelling, unless the run is finalizing. With the lock held."""
         run = self.run
         if run.scope.status is RunStatus.cancelling and not run.scope.finalizing:
             run.body.output.status, run.body.output.cancel = RunStatus.cancelling, run.record
@@ -175,7 +175,7 @@ class Interruption:
     def on_grace_expired(self) -> None:
         """Abandon what still runs in the tree, or wait longer where that is allowed. In the timer thread, mostly.
 
-        Timers aren't taken back when the grace is shortened or extended: the first that fires after the deadline acts,
+        Timers are not cancelled when the grace is shortened or extended: the first that fires after the deadline acts,
         and those after it find no run that isn't abandoned or finalizing.
         """
         scope = self.run.scope
@@ -270,7 +270,7 @@ class Interruption:
 
 
 def apply_decision(cancelled: Sequence[Scope[InterruptibleRun]]) -> None:
-    """Note a decision in outputs and channels. With the lock held, in the step that decided: quick for many runs.
+    """Apply a decision to outputs and channels. With the lock held, in the step that decided: quick for many runs.
 
     Parameters:
         cancelled: what `Scope` has just cancelled, children first.

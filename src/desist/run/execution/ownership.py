@@ -1,7 +1,7 @@
-"""Who decides about a run: this process alone (`LocalOwnership`), or a record that other processes see.
+"""`Ownership`: whether this process alone decides about a run (`LocalOwnership`), or a record that other processes see.
 
-`desist.run.execution.store_ownership` has the second. A run asks its ownership whenever the answer differs between the
-two: when it starts, when a cancel arrives, when it ends.
+The second is `desist.run.execution.store_ownership`. The methods are what differs between the two: at the start of a
+run, at a cancel, at the end.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Ownership(Protocol):
     # -- the beginning
 
     def require_claim(self) -> None:
-        """Let the body wait until the record is claimed: other processes may know this id. Before `start`."""
+        """Make the body wait until the record is claimed, because its id may be cancelled already. Before `start`."""
 
     def record_start(self) -> Future[ClaimResult] | None:
         """Record the start. With the lock held; a future's answer is for `on_claimed`, without the lock."""
@@ -82,7 +82,7 @@ class Ownership(Protocol):
 
 
 def note_store_error(run: RunCore, error: BaseException) -> None:
-    """Note in the output that the run isn't confirmed as stored. Before the run is settled."""
+    """Record in the output that the run is not confirmed as stored. Before the run is settled."""
     run.body.output.store_error = str(error) or type(error).__name__
     log.error("run %s could not be stored: %s", run.run_id, error, extra=run.ids)
 

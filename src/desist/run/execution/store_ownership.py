@@ -34,7 +34,7 @@ _HANDOVER_SOURCES = (Source.lease_lost, Source.shutdown, Source.interrupt)
 
 
 class StoreOwnership:
-    """One run's part in the record. See `Ownership` for each method's lock and thread."""
+    """The ownership of one run through its record. See `Ownership` for the lock and thread of each method."""
 
     def __init__(self, run: ConfirmedRun, shared: RunCoordinator) -> None:
         self._run, self._shared = run, shared
@@ -45,7 +45,7 @@ class StoreOwnership:
     # -- the beginning
 
     def require_claim(self) -> None:
-        """Let the body wait until the record is claimed: other processes may have cancelled this id already."""
+        """Make the body wait until the record is claimed: other processes may have cancelled this id."""
         self._claimed = Latch()
 
     def record_start(self) -> Future[ClaimResult] | None:
@@ -170,7 +170,7 @@ class StoreOwnership:
         return run.store.save_run(to_stored(run, status))
 
     def unregister(self) -> None:
-        """Leave the registry, which remembers how the run ended; unless the record knows more."""
+        """Leave the registry, which keeps the status of the run, unless another process has the run."""
         if self.owned_elsewhere:
             registry.discard(self._run)
         else:

@@ -1,4 +1,4 @@
-"""What a span says of its run: all that tracing needs to know of one."""
+"""`SpanInfo`: the data of a run that its span records."""
 
 from __future__ import annotations
 
