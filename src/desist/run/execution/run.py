@@ -19,8 +19,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from desist.cancel.context import set_owner
 from desist.cancel.reason import CancelReason, Source
@@ -55,9 +54,6 @@ from desist.runtime.latch import Latch
 from desist.runtime.run_tasks import RunTasks, set_tasks
 from desist.streams.channel import EventChannel
 from desist.streams.reader import wait_settled, wait_settled_async
-
-if TYPE_CHECKING:
-    from desist.run.telemetry.spans import Spans
 
 __all__ = ["DEFAULT_GRACE", "Run", "current_run", "new_id", "runs_with_abandoned_work"]
 
@@ -100,10 +96,10 @@ class Run:
         self.grace = DEFAULT_GRACE if grace is None else grace
         self.created_at, self.opened_at = time.time(), time.monotonic()  #: seconds since the epoch; monotonic
         self.ids = {"run_id": self.run_id, "root_run_id": self.run_id}  #: for log records and spans
-        #: The prefix of the idempotency keys of its work.
+        #: The prefix of the idempotency keys of the work.
         self.key: str = child_key(self.run_id, parent.key if parent else None, bound=bound)
-        self.branch = current_branch()  #: of the parallel work that it was started in
-        #: What other processes see of it, and may cancel it through; None: only this process knows it.
+        self.branch = current_branch()  #: the branch of parallel work in which the run was started
+        #: The record that other processes see and cancel; None if only this process knows the run.
         self.shared: RunCoordinator | None = shared_store(store) or managed_ownership(store)
         self.lock: threading.Lock = parent.lock if parent else threading.Lock()  #: one for the whole tree
         self.scope: Scope[Run] = Scope(self.run_id, bound=bound, owner=self, needs_confirmation=self.shared is not None)
@@ -111,7 +107,7 @@ class Run:
         self.token.decided, self.token.ids = self.scope, self.ids
         self.tasks = RunTasks()
         self.settled = Latch()
-        self.error: BaseException | None = None  #: that the body raised
+        self.error: BaseException | None = None  #: raised by the body
 
         self.emitter: Emitter = Emitter(self, bound_to, replay=replay)
         self.interruption = Interruption(self)
@@ -123,7 +119,7 @@ class Run:
         self.emit, self.commit, self.checkpoint = self.emitter.emit, self.emitter.commit, self.emitter.checkpoint
         self.call_started, self.call_ended = self.interruption.call_started, self.interruption.call_ended
         self.connections_closed = self.interruption.connections_closed
-        self.spans: Spans | None = trace_run(SpanInfo(body.kind, body.output, self.scope))
+        self.spans = trace_run(SpanInfo(body.kind, body.output, self.scope))
 
     # -- the beginning
 
@@ -139,16 +135,16 @@ class Run:
         skip: bool = False,
         replay: bool = False,
     ) -> Run:
-        """Register a run as a child of the current one. If a cancel for its id came earlier, it is born cancelled.
+        """Register a run as a child of the current run. A run whose id has a pending cancel is cancelled at once.
 
         Parameters:
             body: the work.
-            run_id: its id; None for a new one.
-            store: where it is recorded.
-            grace: seconds for cleanup after a cancel.
-            bound: a step of the parent waits for it, and the parent's reader gets its events.
-            skip: that step has on_cancel="skip".
-            replay: keep its events for followers; it has no reader of its own.
+            run_id: the id; None for a new id.
+            store: the store of the run.
+            grace: seconds for cleanup after a cancel; None for the default.
+            bound: whether a step of the parent waits for the run; then the parent's reader gets its events.
+            skip: whether that step has on_cancel="skip".
+            replay: keep the events for followers; the run has no reader of its own.
 
         Raises:
             RunIdInUseError: a live run has this id.
@@ -162,10 +158,10 @@ class Run:
             if parent is not None:
                 parent.scope.add_child(run.scope)
                 run.ids["root_run_id"] = run.root.run_id
-            born_cancelled = run.scope.status is RunStatus.cancelling
-            if born_cancelled:
+            cancelled = run.scope.status is RunStatus.cancelling
+            if cancelled:
                 apply_decision([run.scope])
-        if born_cancelled:
+        if cancelled:
             run.interrupt([run.scope])
         elif intent is not None:
             run.cancel(intent)
@@ -177,7 +173,7 @@ class Run:
         with self.lock:
             if self.scope.status is not RunStatus.pending:
                 return self
-            claim: Future[Any] | None = self.ownership.record_start()
+            claim = self.ownership.record_start()
         if claim is not None:
             claim.add_done_callback(self.ownership.on_claimed)
         log.debug("%s run %s starts", self.body.kind, self.run_id, extra=self.ids)
@@ -243,7 +239,7 @@ class Run:
         return DesistError("asyncio.CancelledError was raised by the run's own code without a cancel")
 
     def _end_body(self, failure: BaseException | None) -> None:
-        """Note that the body has ended; then advance. Its failure counts only if no cancel was accepted."""
+        """Record that the body has ended; then advance. A failure counts only if no cancel was accepted."""
         if self.scope.grace_expired:
             log.info("run %s: an abandoned task ended late", self.run_id, extra=self.ids)
         with self.lock:
@@ -389,10 +385,6 @@ class Run:
         """See `Ownership.owned_elsewhere`."""
         return self.ownership.owned_elsewhere
 
-    def hand_over(self, message: str) -> CancelReceipt:
-        """See `Ownership.hand_over`."""
-        return self.ownership.hand_over(message)
-
     async def confirm_ownership(self) -> None:
         """See `Ownership.confirm`. The record is that of the root."""
         await self.root.ownership.confirm()
@@ -405,5 +397,5 @@ class Run:
     def apply_cancel_request(self, request: CancelRequest) -> None:
         """Cancel the run for another process. A request that arrives twice changes nothing."""
         if not self.ownership.owned_elsewhere:
-            how = {"grace": request.grace, "force": request.force, "compensate": request.compensate}
-            self.cancel(request.reason, reach=request.reach, **how)  # type: ignore[arg-type]  # one dict, three types
+            grace, force, compensate = request.grace, request.force, request.compensate
+            self.cancel(request.reason, reach=request.reach, grace=grace, force=force, compensate=compensate)
