@@ -91,7 +91,7 @@ class ChildWorkflow(Protocol):
 
 @dataclass(slots=True)
 class WorkflowExecution:
-    """One run of a workflow, as its steps see it."""
+    """One run of a workflow, as its steps see it. Shared by all steps; a branch of a `Parallel` has a copy."""
 
     run: Run
     parent_context: ParentContext

@@ -6,9 +6,8 @@ the canceller's, a loop's, or the timer thread.
 
     request -> decide (lock) -> interrupt -> [work ends | grace expires: abandon] -> clean up -> store -> emit the end
 
-`Run` holds what its parts share. The parts: `emitter` (events and results), `interruption` (stopping its work),
-`finalizer` (its end), `ownership` (this process or a shared record), `limits` (deadlines and budgets). Code of users,
-readers and other packages calls methods of `Run`, each of which names the part that does the work.
+`Run` holds what its parts share: `emitter` (events and results), `interruption` (stopping the work), `finalizer` (the
+end), `ownership` (this process or a shared record), `limits` (deadlines and budgets).
 """
 
 from __future__ import annotations
