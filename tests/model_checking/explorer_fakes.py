@@ -69,7 +69,7 @@ class Story:
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name = world, name
         self.cleanup_hooks = None
-        self.output = SimpleNamespace(status=S.pending, cancel=None, session_id=None)
+        self.output = SimpleNamespace(status=S.pending, cancel=None, session_id=None, user_id=None)
 
     def terminal_events(self, status: RunStatus, error: BaseException | None) -> list[Any]:
         if self.world.ghost.closing[self.name] is not None:

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from desist.agent.config import AgentConfig
 from desist.agent.conversation import Conversation
@@ -153,7 +153,7 @@ class AgentRunBody:
             return
         session_id, limit, store = parent.session_id, config.num_history_runs, run.store
         runs = await read(store, lambda: store.session_runs(session_id, kind="agent", owner_id=config.id, limit=limit))
-        outputs = [stored.output for stored in runs if stored.run_id != self.output.continued_from]
+        outputs = [cast(RunOutput, stored.output) for stored in runs if stored.run_id != self.output.continued_from]
         self.conversation.history = messages_of_runs(outputs)
 
     def _reset_attempt(self) -> None:

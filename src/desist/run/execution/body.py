@@ -4,23 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from desist.cancel.receipt import CancelRecord
 from desist.cancel.status import RunStatus
 from desist.run.execution.cleanup import CleanupHook
-from desist.run.storage.values import SessionUpdate
+from desist.run.storage.values import Output, SessionUpdate
 
-__all__ = ["BodyOutput", "RunBody"]
-
-
-class BodyOutput(Protocol):
-    """The output of a run, as far as every body has it. Other fields belong to the body."""
-
-    status: RunStatus
-    content: Any
-    session_id: str | None
-    continued_from: str | None
-    cancel: CancelRecord | None
-    store_error: str | None
+__all__ = ["RunBody"]
 
 
 class RunBody(Protocol):
@@ -34,7 +22,7 @@ class RunBody(Protocol):
     first_event_index: int  #: the number of its first event; not 0 for a resumed run
 
     @property
-    def output(self) -> BodyOutput:
+    def output(self) -> Output:
         """The output: a RunOutput or WorkflowRunOutput. Changed only through `Run.emit` and `Run.commit`."""
 
     @property

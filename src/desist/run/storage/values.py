@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from desist.cancel.reason import CancelReason
+from desist.cancel.receipt import CancelRecord
 from desist.cancel.scope import Reach
 from desist.cancel.status import RunStatus
 from desist.run.options.durable_limits import DurableLimits
 from desist.run.storage.event_buffer import EventBuffer
 
-__all__ = ["CancelRequest", "PartKind", "RunQuery", "SessionUpdate", "StoredRun", "StoredSession", "other_users"]
+__all__ = ["CancelRequest", "Output", "PartKind", "RunQuery", "SessionUpdate", "StoredRun", "StoredSession"]
+__all__ += ["other_users"]
 
 #: The kind of a part: a `Message`, a `ToolExecution`, a `StepOutput`; "begun" is the `StepOutput` of a container, or of
 #: a step with a child run, that has not ended; "again" means that the run started again, and earlier parts do not
@@ -100,6 +102,24 @@ class SessionUpdate:
             return True
 
 
+class Output(Protocol):
+    """The fields that the outputs of agents and workflows share (`RunOutput`, `WorkflowRunOutput`)."""
+
+    run_id: str | None
+    status: RunStatus
+    content: Any
+    session_id: str | None
+    user_id: str | None
+    metadata: dict[str, Any] | None
+    events: Any
+    metrics: Any
+    input: Any
+    error: str | None
+    continued_from: str | None
+    cancel: CancelRecord | None
+    store_error: str | None
+
+
 @dataclass(slots=True, kw_only=True)
 class StoredRun:
     """A stored run: its ids, its status, and its output (`RunOutput`, `WorkflowRunOutput`)."""
@@ -107,7 +127,7 @@ class StoredRun:
     run_id: str
     kind: str  #: "workflow" or "agent"
     status: RunStatus
-    output: Any
+    output: Output
     root_run_id: str
     parent_run_id: str | None = None
     session_id: str | None = None
