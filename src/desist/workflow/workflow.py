@@ -240,14 +240,6 @@ class Workflow(Component):
         lasting = self.db is not None
         return self._parent_context(options, lasting=lasting, workflow_id=self.id, workflow_name=self.name)
 
-    @property
-    def _recovery(self) -> Recovery:
-        return Recovery(self)
-
-    @property
-    def _submission(self) -> Submission:
-        return Submission(self)
-
     # -- running
 
     @overload
@@ -356,7 +348,7 @@ class Workflow(Component):
             RunIdInUseError: there is a run with this id, live or ended.
             StoreError: the run is not confirmed as stored.
         """
-        return self._submission.submit(input, options)
+        return Submission(self).submit(input, options)
 
     def submitted(self, run_id: str) -> SubmittedRun:
         """Return the handle of a run of this workflow that was submitted before, by any process.
@@ -364,7 +356,7 @@ class Workflow(Component):
         Raises:
             ConfigurationError: there is no such run, or no database that processes share.
         """
-        return self._submission.find(run_id)
+        return Submission(self).find(run_id)
 
     def open_from_queue(self, claimed: ClaimedRun) -> Run:
         """Register a run that this process has claimed, to be started here. For workers.
@@ -372,7 +364,7 @@ class Workflow(Component):
         Raises:
             DesistError: the run can't be resumed: the steps have changed, or the input is not valid any more.
         """
-        return self._submission.open(claimed)
+        return Submission(self).open(claimed)
 
     def resume_lost_runs(self, *, price: Callable[[str, Usage], float] | None = None) -> list[str]:
         """Resume this workflow's runs whose processes have died, in the background; return their ids.
@@ -392,7 +384,7 @@ class Workflow(Component):
             ConfigurationError: runs of this workflow can't be resumed.
             StoreError: the database can't be used.
         """
-        return self._recovery.resume(price)
+        return Recovery(self).resume(price)
 
     asubmit = awaitable(submit)
     aresume_lost_runs = awaitable(resume_lost_runs)

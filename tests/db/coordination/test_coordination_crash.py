@@ -30,6 +30,7 @@ from desist.run.events.base import RunStatus
 from desist.run.storage.values import CancelRequest
 from desist.testing import Gate, assert_no_leaks
 from desist.workflow import Step
+from desist.workflow.recovery import Recovery
 
 S = RunStatus
 Start = Callable[[], Worker]
@@ -435,7 +436,7 @@ def test_cancelled_between_being_taken_and_begun(worker: Start, db: Db) -> None:
     receipt = cancel("r", reason="between", db=db)
     assert receipt.wait(30) and receipt.status is S.cancelled
     before = db.get_run("r")
-    assert workflow._recovery._resume(store, taken, None)  # what resume_lost_runs() does with each
+    assert Recovery(workflow)._resume(store, taken, None)  # what resume_lost_runs() does with each
     *_, last = workflow.follow("r")
     assert (last.status, last.cancel.reason) == (S.cancelled, "between")
     while registry.get("r") is not None:
