@@ -316,9 +316,9 @@ class Workflow(Component):
         """Run the workflow on the caller's event loop. Parameters and errors as for `run`.
 
         Parameters:
-            background: don't wait for the end. Look at the run with `get_run`, read along with `afollow`, cancel it by
-                its id. With `stream=True` the iterator may be left without stopping the run. It lives as long as the
-                loop does: a loop that ends cancels it, with source `shutdown`.
+            background: don't wait for the end. `get_run` returns the output so far, `afollow` the events, and `cancel`
+                takes the id of the run. With `stream=True`, closing the iterator does not cancel the run. The end of
+                the loop cancels the run, with source `shutdown`.
 
         Returns:
             With `stream=True` an async iterator over events, called without await; else a coroutine. In the
