@@ -78,7 +78,7 @@ def test_a_cancel_comes_before_a_parting(db: Any) -> None:
     """A run that is cancelled while it is being handed over ends cancelled: that was said, and it holds."""
     slow = Slow(db)
     run = slow.begin()
-    run.hand_over("leaving")
+    run.ownership.hand_over("leaving")
     slow.unwound.wait_reached()
     receipt = cancel(run.run_id, reason="stop it", db=db)
     assert receipt and receipt.source is Source.user
@@ -94,7 +94,7 @@ def test_a_cancel_of_another_process_comes_before_a_parting(db: Any) -> None:
     """The same for a cancel that was only recorded: when the run is to be given back it is ended instead."""
     slow = Slow(db)
     run = slow.begin()
-    run.hand_over("leaving")
+    run.ownership.hand_over("leaving")
     slow.unwound.wait_reached()
     request = CancelRequest(reason=CancelReason(source=Source.user, text="from afar"))
     db.store.writer.put(lambda tables: asking.request_cancel(tables, run.run_id, request, "")).result()
@@ -110,7 +110,7 @@ def test_given_back_and_then_cancelled(db: Any) -> None:
     """A run that was given back isn't this process's: a cancel by its id asks the record, which ends it."""
     slow = Slow(db)
     run = slow.begin()
-    run.hand_over("leaving")
+    run.ownership.hand_over("leaving")
     slow.unwound.open()
     assert run.settled.wait(30)
     assert (db.get_run(run.run_id).status, slow.cleaned) == (S.pending, []), "it isn't over"
@@ -124,7 +124,7 @@ def test_given_back_and_taken_again(db: Any) -> None:
     """What had finished before a parting is taken over; what the process still writes about the run is refused."""
     slow = Slow(db)
     run = slow.begin()
-    run.hand_over("leaving")
+    run.ownership.hand_over("leaving")
     slow.unwound.open()
     assert run.settled.wait(30)
     run.checkpoint("step", run.body.progress.done[0], {"step_id": None})
@@ -219,13 +219,13 @@ def test_limits_stay_when_it_goes_on_elsewhere(db: Any) -> None:
     submitted = slow.workflow.submit("go", timeout=1000, budget=Budget(model_calls=7))
     run = slow.workflow.open_from_queue(db.store.take_queued(submitted.run_id)).start()
     slow.at.wait_reached()
-    (limit,) = run.options.limits
-    run.hand_over("leaving")
+    (limit,) = run.limits.durable.limits
+    run.ownership.hand_over("leaving")
     slow.unwound.open()
     slow.at.open()
     assert run.settled.wait(30)
     again = slow.workflow.open_from_queue(db.store.take_queued(submitted.run_id)).start()
-    assert again.options.limits == [limit] and again.options.budget == Budget(model_calls=7)
+    assert again.limits.durable.limits == [limit] and again.limits.durable.budget == Budget(model_calls=7)
     assert again.settled.wait(30) and again.status is S.completed
 
 

@@ -212,10 +212,10 @@ def test_events_that_are_no_longer_stored() -> None:
     with served(story(gate, before=10)) as client:
         run_id = start(client)
         gate.wait_reached()
-        bridge: Any = registry.get(run_id).bridge  # type: ignore[union-attr]
-        with bridge._lock:
-            while len(bridge._kept) > 3:
-                bridge._kept.popleft()
+        channel: Any = registry.get(run_id).channel  # type: ignore[union-attr]
+        with channel._lock:
+            while len(channel._kept) > 3:
+                channel._kept.popleft()
         answer = client.get(f"/v1/runs/{run_id}/events", headers={"Last-Event-ID": "2"})
         assert answer.status_code == 410 and "are no longer stored" in answer.json()["detail"]
         cancel(client, run_id, 5.0)

@@ -29,7 +29,7 @@ from desist.cancel.token import CancelToken
 from desist.runtime.loop_waker import waker_for
 from desist.runtime.stack_sampling import sample_stack
 from desist.runtime.switch_interval import lower_switch_interval, restore_switch_interval
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 
 __all__ = ["ThreadCall", "abandoned_calls", "user_frames"]
 
@@ -230,7 +230,7 @@ class ThreadCall:
             unblock(self._native_id, self.sockets, self._earlier_children, skip_if)
         now = time.monotonic()
         next_at = min(now + delay, repeat_at) if now < repeat_at else now + delay
-        reaper.call_at(next_at, lambda: self._interrupt_and_reschedule(min(2 * delay, SLOWEST), repeat_at, force, sent))
+        timers.call_at(next_at, lambda: self._interrupt_and_reschedule(min(2 * delay, SLOWEST), repeat_at, force, sent))
 
     def abandon(self) -> Abandoned:
         """Mark the call abandoned and return a record of where it is blocked. With the lock of the run held, or none.

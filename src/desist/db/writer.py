@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from desist.exceptions import StoreError
 from desist.runtime.background_loop import register_at_exit
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 
 __all__ = ["Backend", "BackendBusy", "WriteJob", "Writer"]
 
@@ -170,7 +170,7 @@ class Writer:
         """Look again when the oldest job is due. One timer, however many jobs. With the lock held."""
         if not self._watched and self._open:
             self._watched = True
-            reaper.call_at(self._open[0].due, self._check_deadlines)
+            timers.call_at(self._open[0].due, self._check_deadlines)
 
     def _check_deadlines(self) -> None:
         late: list[WriteJob] = []

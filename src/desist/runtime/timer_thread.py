@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["Timer", "TimerThread", "reaper"]
+__all__ = ["Timer", "TimerThread", "timers"]
 
 log = logging.getLogger("desist.cancel")
 _order = itertools.count()
@@ -87,7 +87,7 @@ class TimerThread:
     def _start(self) -> None:
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="desist-reaper", daemon=True)
+                self._thread = threading.Thread(target=self._work, name="desist-timers", daemon=True)
                 self._thread.start()
 
     def _work(self) -> None:
@@ -130,5 +130,5 @@ def _run(timer: Timer) -> None:
 
 
 #: The timer thread of this process.
-reaper = TimerThread()
-os.register_at_fork(after_in_child=reaper.reset_after_fork)
+timers = TimerThread()
+os.register_at_fork(after_in_child=timers.reset_after_fork)

@@ -23,7 +23,7 @@ from desist.cancel.signals import cancellation_source, main_handles_interrupt
 from desist.cancel.token import current_token
 from desist.exceptions import DesistError
 from desist.runtime.latch import Latch
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 from desist.streams.channel import ChannelClosed, EventChannel
 
 __all__ = ["AsyncReader", "ReadableRun", "SyncReader", "wait_settled", "wait_settled_async"]
@@ -39,7 +39,7 @@ class ReadableRun(Protocol[T]):
     """A run as its reader sees it."""
 
     run_id: str
-    bridge: EventChannel[T]
+    channel: EventChannel[T]
     settled: Latch
 
     def stop(self, source: Source, text: str | None = None) -> CancelReceipt:
@@ -62,9 +62,9 @@ def _on_garbage_collected(run: ReadableRun[T], process: int) -> None:
         run.stop(Source.interrupt if by_user else Source.consumer_closed, "the reader was dropped")
 
     if threading.current_thread() is threading.main_thread():
-        reaper.call_at(time.monotonic() + GC_CANCEL_DELAY, stop)
+        timers.call_at(time.monotonic() + GC_CANCEL_DELAY, stop)
     else:
-        reaper.call_soon(stop)
+        timers.call_soon(stop)
 
 
 class _Reader(Generic[T]):
@@ -72,7 +72,7 @@ class _Reader(Generic[T]):
 
     def __init__(self, run: ReadableRun[T]) -> None:
         self._run, self._process = run, os.getpid()
-        reaper.start()
+        timers.start()
         self._finalizer = weakref.finalize(self, _on_garbage_collected, run, self._process)
         self._finalizer.atexit = False
 
@@ -108,7 +108,7 @@ class SyncReader(_Reader[T], Iterator[T]):
     def __next__(self) -> T:
         self._refuse_inherited()
         try:
-            return self._run.bridge.get()
+            return self._run.channel.get()
         except ChannelClosed:
             self._detach_finalizer()
             current_token().check()  # code of a cancelled run must not go on after it has read another run
@@ -157,7 +157,7 @@ class AsyncReader(_Reader[T], AsyncIterator[T]):
     async def __anext__(self) -> T:
         self._refuse_inherited()
         try:
-            return await self._run.bridge.aget()
+            return await self._run.channel.aget()
         except ChannelClosed:
             self._detach_finalizer()
             current_token().check()

@@ -30,6 +30,7 @@ from desist.run.events.base import RunStatus
 from desist.run.storage.values import CancelRequest
 from desist.testing import Gate, assert_no_leaks
 from desist.workflow import Step
+from desist.workflow.recovery import Recovery
 
 S = RunStatus
 Start = Callable[[], Worker]
@@ -258,7 +259,7 @@ def test_who_can_t_be_woken_looks(worker: Start, db: Db, place: str) -> None:
 
 def test_nothing_is_left_over(place: str) -> None:
     """The thread and the socket that wait for other processes are one for all databases, and end with the last run."""
-    with assert_no_leaks(threads=2, fds=1, sockets=1, settle=20):  # the reaper and the home loop; one socket is kept
+    with assert_no_leaks(threads=2, fds=1, sockets=1, settle=20):  # the timer thread, the home loop; one socket
         for name in ("a", "b"):
             db = open_db(place if "://" in place else place + name)
             assert Workflow("W", steps=[lambda step_input: "x"], db=db).run("go").status is S.completed
@@ -435,7 +436,7 @@ def test_cancelled_between_being_taken_and_begun(worker: Start, db: Db) -> None:
     receipt = cancel("r", reason="between", db=db)
     assert receipt.wait(30) and receipt.status is S.cancelled
     before = db.get_run("r")
-    assert workflow._recovery._resume(store, taken, None)  # what resume_lost_runs() does with each
+    assert Recovery(workflow)._resume(store, taken, None)  # what resume_lost_runs() does with each
     *_, last = workflow.follow("r")
     assert (last.status, last.cancel.reason) == (S.cancelled, "between")
     while registry.get("r") is not None:

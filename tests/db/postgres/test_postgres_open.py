@@ -218,7 +218,7 @@ def listening(postgres: LocalPostgres) -> int:
 
 def test_one_listens_for_all(own: LocalPostgres) -> None:
     """A process has one connection that listens, however many databases it opens; with the last it is gone."""
-    with assert_no_leaks(threads=2, fds=1, sockets=1, settle=20):  # the reaper and the home loop; one socket is kept
+    with assert_no_leaks(threads=2, fds=1, sockets=1, settle=20):  # the timer thread, the home loop; one socket
         opened = [PostgresDb(own.url), PostgresDb(own.url, db_schema="b"), PostgresDb(own.url, db_schema="c")]
         for db in opened:
             assert Workflow("W", steps=[lambda step_input: "x"], db=db).run("go").status is S.completed

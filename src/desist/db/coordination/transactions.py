@@ -137,11 +137,11 @@ def finish_run(tables: SharedTables, run: StoredRun, epoch: int, read: RunRow | 
 
 def pending_events(run: StoredRun, epoch: int) -> list[EventRow]:
     """Return what a run has told and that isn't stored yet, its last event at the end. Trying again, it is the same."""
-    if run.recorder is None:
+    if run.event_buffer is None:
         return []
-    if run.recorder.written is None:
-        run.recorder.written = rows_of(run.run_id, run.recorder.take_all(), epoch)
-    rows: list[EventRow] = run.recorder.written
+    if run.event_buffer.written is None:
+        run.event_buffer.written = rows_of(run.run_id, run.event_buffer.take_all(), epoch)
+    rows: list[EventRow] = run.event_buffer.written
     return rows
 
 
@@ -213,18 +213,18 @@ def replace_run(tables: SharedTables, run: StoredRun, text: str | None) -> None:
     before = get_run_header(tables, run.run_id)
     if before is not None and not before.is_final and is_live_elsewhere(before, tables):
         raise LeaseLostError(f"{describe_process(before.process)} works on the run {run.run_id}")
-    tried = run.recorder.written if run.recorder is not None and run.status.is_final else None
+    tried = run.event_buffer.written if run.event_buffer is not None and run.status.is_final else None
     if tried and tables.last_event(run.run_id) == (tried[-1].last_event, True):
         return  # it is written already, with all that the run told before; an end that is tried again may come twice
     if (
-        run.recorder is not None and run.status.is_final and _was_claimed_here(before, run)
+        run.event_buffer is not None and run.status.is_final and _was_claimed_here(before, run)
     ):  # its end was refused before
         raise LeaseLostError(f"run {run.run_id} was cancelled or taken over before its end could be written")
     epoch = before.epoch if before is not None else 0
     put_run(tables, run, run.process or this_process(), text, epoch)
-    if run.recorder is not None or not run.status.is_final:  # what an earlier run of this id has told
+    if run.event_buffer is not None or not run.status.is_final:  # what an earlier run of this id has told
         tables.delete_events(run.run_id)
-    if run.recorder is not None and run.status.is_final:
+    if run.event_buffer is not None and run.status.is_final:
         tables.put_last_events(pending_events(run, epoch))
 
 

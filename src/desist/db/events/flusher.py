@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from desist.db.events.rows import rows_of
 from desist.run.storage.event_buffer import EventBuffer
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 
 if TYPE_CHECKING:
     from desist.db.tables.base import EventRow, SharedTables
@@ -47,13 +47,13 @@ class EventFlusher:
         self._lock = threading.Lock()
         self._due: list[EventBuffer] = []
 
-    def schedule(self, recorder: EventBuffer) -> None:
+    def schedule(self, buffer: EventBuffer) -> None:
         """Store the events of a run soon. From any thread; the first one of a batch starts the timer."""
         with self._lock:
-            self._due.append(recorder)
+            self._due.append(buffer)
             first = len(self._due) == 1
         if first:
-            reaper.call_at(time.monotonic() + FLUSH_INTERVAL, self._leave_to_writer)
+            timers.call_at(time.monotonic() + FLUSH_INTERVAL, self._leave_to_writer)
 
     def flush(self) -> None:
         """Leave what has gathered to the writer at once."""
@@ -78,16 +78,16 @@ class EventFlusher:
             with self._lock:
                 waiting, self._due = self._due, [*due, *self._due]
             if not waiting and not self._writer.closing:
-                reaper.call_at(time.monotonic() + FLUSH_INTERVAL, self._leave_to_writer)
+                timers.call_at(time.monotonic() + FLUSH_INTERVAL, self._leave_to_writer)
 
     def _rows(self, due: list[EventBuffer]) -> list[EventRow]:
         rows: list[EventRow] = []
         while due:
-            recorder = due.pop()
-            epoch = self._epoch_of(recorder.run_id)
-            told = recorder.take()
+            buffer = due.pop()
+            epoch = self._epoch_of(buffer.run_id)
+            told = buffer.take()
             if epoch is not None:  # else its start could not be recorded, or another process has it
-                rows += rows_of(recorder.run_id, told, epoch)
+                rows += rows_of(buffer.run_id, told, epoch)
         return rows
 
 

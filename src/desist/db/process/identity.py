@@ -11,14 +11,7 @@ import os
 import socket
 from pathlib import Path
 
-__all__ = ["describe_process", "is_dead", "is_running", "starting_runs", "this_process", "unwritten"]
-
-#: Runs that this process has taken from their records and not begun yet: they live, but not in the registry.
-starting_runs: set[str] = set()
-#: Runs that have ended in this process and whose ends couldn't be written yet: they are about to be, as they were told.
-unwritten: set[str] = set()
-os.register_at_fork(after_in_child=starting_runs.clear)
-os.register_at_fork(after_in_child=unwritten.clear)
+__all__ = ["describe_process", "is_dead", "is_running", "this_process"]
 
 
 def this_process() -> str:

@@ -60,7 +60,7 @@ def _without_children(tables: Tables, run: StoredRun) -> Any:
     if not inner:
         return output
     rows = {row.run_id for row in tables.children(run.run_id)}
-    slim = copy(output)
+    slim: Any = copy(output)
     slim.step_executor_runs = [one for one in inner if one.run_id not in rows or not one.workflow_step_id] or None
     return slim
 

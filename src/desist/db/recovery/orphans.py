@@ -13,7 +13,8 @@ from typing import Any
 
 from desist.cancel.registry import registry
 from desist.db.events.rows import event_of, next_owner_index, rows_of, terminal_event
-from desist.db.process.identity import is_dead, is_running, starting_runs, this_process, unwritten
+from desist.db.process.identity import is_dead, is_running, this_process
+from desist.db.process.unregistered_runs import unregistered_runs
 from desist.db.records.codec import encode
 from desist.db.recovery.partial_text import Told, events_of_stream
 from desist.db.recovery.rebuild import rebuild_cancelled, rebuild_crashed, unreadable
@@ -56,7 +57,7 @@ def orphan_reason(row: RunRow, tables: Tables) -> str | None:
     if row.process == QUEUED:  # so does one that waits for a worker; cancelled, it has nobody to stop
         return None if row.cancel is None else ""
     if row.process == this_process():
-        lives = registry.get(row.run_id) is not None or row.run_id in starting_runs or row.run_id in unwritten
+        lives = registry.get(row.run_id) is not None or row.run_id in unregistered_runs
         return None if lives else _LOST
     if is_dead(row.process, everywhere=tables.everywhere):
         return ""

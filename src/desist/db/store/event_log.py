@@ -33,9 +33,9 @@ class EventLog:
         self.flusher = EventFlusher(writer, leases.epoch_of, leases.check_ownership_soon)
         self.hub = FollowerHub(backend, writer, live, unwritten_end)
 
-    def events_added(self, recorder: EventBuffer) -> None:
+    def events_added(self, buffer: EventBuffer) -> None:
         """Store the events of a run soon. See `SharedStore`."""
-        self.flusher.schedule(recorder)
+        self.flusher.schedule(buffer)
 
     def follow_run(self, run_id: str, after: int) -> Follower[Any]:
         """Return a stream of the events of a run of whichever process. See `SharedStore`."""

@@ -14,8 +14,8 @@ from typing import Any
 
 from desist.cancel.registry import registry
 from desist.db.coordination.claims import drop_reservation, reserve_run
-from desist.db.process.identity import starting_runs
 from desist.db.process.live_runs import LiveRuns
+from desist.db.process.unregistered_runs import unregistered_runs
 from desist.db.records.codec import unreadable
 from desist.db.records.rows import stored_of, with_children
 from desist.db.recovery.orphans import PAUSED, end_orphans, final_output, is_over, is_resumable, orphan_reason
@@ -159,19 +159,21 @@ class RunTable:
 
     def reserve_run(self, run: StoredRun) -> bool:
         """Record a run that is about to start here, if there is none with its id. Blocks."""
-        starting_runs.add(run.run_id)  # first: whoever looks meanwhile must not take it for lost
+        unregistered_runs.add_starting(
+            run.run_id
+        )  # first: another thread that reads the record must not take the run for lost
         try:
             reserved = self._writer.put(lambda tables: reserve_run(tables, run)).result()
         except StoreError:  # it may yet be written: what comes after that undoes it
             self.end_reservation(run.run_id)
             raise
         if not reserved:
-            starting_runs.discard(run.run_id)
+            unregistered_runs.remove_starting(run.run_id)
         return reserved
 
     def end_reservation(self, run_id: str) -> None:
         """The reserved run is live here now; if it isn't, its start has failed and it is forgotten."""
-        starting_runs.discard(run_id)
+        unregistered_runs.remove_starting(run_id)
         if registry.get(run_id) is None:
             self._writer.put(lambda tables: drop_reservation(tables, run_id))
 

@@ -16,10 +16,10 @@ import time
 import weakref
 from collections.abc import Callable
 
-from desist.db.process.identity import unwritten
+from desist.db.process.unregistered_runs import unregistered_runs
 from desist.db.writer import Writer
 from desist.run.storage.values import StoredRun
-from desist.runtime.timer_thread import Timer, reaper
+from desist.runtime.timer_thread import Timer, timers
 
 __all__ = ["UnwrittenEnds"]
 
@@ -73,7 +73,7 @@ class UnwrittenEnds:
 
     def _keep(self, run: StoredRun) -> None:
         self._runs[run.run_id] = run
-        unwritten.add(run.run_id)
+        unregistered_runs.add_unwritten(run.run_id)
         while len(self._runs) > MOST:
             given_up = next(iter(self._runs))
             self._drop(given_up)
@@ -84,7 +84,7 @@ class UnwrittenEnds:
 
     def _drop(self, run_id: str) -> None:
         if self._runs.pop(run_id, None) is not None:
-            unwritten.discard(run_id)
+            unregistered_runs.remove_unwritten(run_id)
 
     def forget(self, fits: Callable[[StoredRun], bool] = lambda run: True) -> None:
         """Stop retrying: the runs were deleted, belong to another process now, or the store is closed."""
@@ -97,7 +97,7 @@ class UnwrittenEnds:
     def _try_later(self) -> None:
         """Set the timer, if there is none and something to be tried. With the lock held."""
         if self._timer is None and self._runs and not self._writer.closing:
-            self._timer = reaper.call_at(time.monotonic() + self._pause, self._try_again)
+            self._timer = timers.call_at(time.monotonic() + self._pause, self._try_again)
             self._pause = min(2 * self._pause, SLOWEST)
 
     def _try_again(self) -> None:

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any, ClassVar
 
 from desist.run.events.base import BaseRunOutputEvent, CustomFields, RunStatus, now
-from desist.run.events.registry import workflow_event
+from desist.run.events.registry import WORKFLOW_EVENTS
 from desist.run.records.record import Reviver, record_class
 
 __all__ = [
@@ -107,9 +107,11 @@ class BaseStepEvent(BaseWorkflowRunOutputEvent):
     _revivers: ClassVar[Mapping[str, Reviver]] = {"step_index": _index}
 
 
-@workflow_event
 @dataclass(kw_only=True, eq=False, repr=False, init=False)
 class CustomEvent(CustomFields, BaseWorkflowRunOutputEvent):
     """An event of the program: takes any keyword, and may be subclassed as a dataclass."""
 
     event: str = WorkflowRunEvent.custom_event.value
+
+
+WORKFLOW_EVENTS[CustomEvent.event] = CustomEvent

@@ -1,7 +1,7 @@
-"""Starting a run for async code: awaited, read as a stream, or in the background.
+"""Starting a run: awaited, read as a stream, or in the background on the caller's loop.
 
-Called by agents and workflows, on the caller's loop. For a run in the background nobody waits; it ends by itself, by a
-cancel, or with its loop. The caller gets its output as it stands before it begins, or a stream that may be left.
+A run in the background ends by itself, by a cancel, or with its loop. The caller gets the output as it is before the
+run begins, or a follower, which can be closed without an effect on the run.
 """
 
 from __future__ import annotations
@@ -11,12 +11,25 @@ import copy
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from desist.cancel.reason import Source
 from desist.exceptions import SyncBackgroundError
 from desist.run.execution.follow import follow_in_process
 from desist.run.execution.run import Run
-from desist.streams.reader import AsyncReader
+from desist.streams.reader import AsyncReader, SyncReader, wait_settled
 
-__all__ = ["refuse_background", "start_run"]
+__all__ = ["refuse_background", "start_and_wait", "start_run"]
+
+
+def start_and_wait(run: Run, *, streamed: bool) -> Any:
+    """Start on the background loop; return a reader, or wait and return the output. Ctrl-C cancels the run."""
+    try:
+        run.start()
+        return SyncReader(run) if streamed else run.wait()
+    except KeyboardInterrupt:
+        if not run.settled.is_set:
+            run.stop(Source.interrupt, "Ctrl-C")
+            wait_settled(run)
+        raise
 
 
 def start_run(
@@ -25,16 +38,16 @@ def start_run(
     """Open a run and start it on the running loop.
 
     Parameters:
-        open_run: registers the run; it is given `stream`, `stream_events` and `kept`, whether events are kept.
-        stream: return a reader, at once and without await. Else a coroutine: nothing happens before it is awaited.
-        stream_events: show everything, not only text and the end.
-        background: don't wait for the end. A reader that is left then doesn't stop the run.
+        open_run: registers the run; called with `stream`, `stream_events` and `replay`, whether events are kept.
+        stream: return a reader at once. Otherwise return a coroutine; nothing happens before it is awaited.
+        stream_events: emit all events, not only text and the terminal event.
+        background: do not wait for the end of the run. Closing the reader does not cancel the run.
     """
     if not stream:
         return _start_background(open_run, stream_events) if background else _awaited(open_run)
     run = open_run(stream=True, stream_events=stream_events, replay=background)
     if not background:
-        return run.start(asyncio.get_running_loop()).async_reader()
+        return AsyncReader(run.start(asyncio.get_running_loop()))
     follower = follow_in_process(run.run_id, None)
     assert follower is not None  # it is registered, or has ended just now
     run.start(asyncio.get_running_loop())
@@ -54,7 +67,7 @@ async def _start_background(open_run: Callable[..., Run], stream_events: bool | 
 
 
 def refuse_background(where: str, background: bool) -> None:
-    """Refuse to run in the background from sync code: there is no loop of the caller's that would go on with it.
+    """Refuse `background=True` in sync code: the caller has no event loop on which the run could go on.
 
     Raises:
         SyncBackgroundError: a RuntimeError, as programs of this API expect.
