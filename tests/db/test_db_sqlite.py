@@ -49,7 +49,7 @@ def test_no_database(path: Path) -> None:
     """A file of another kind is left as it is."""
     text = b"dear diary, " * 1000
     path.write_bytes(text)
-    with pytest.raises(StoreError, match=r"runs\.db: this is no SQLite database; it was left as it is"):
+    with pytest.raises(StoreError, match=r"runs\.db: this is not a SQLite database; it was left as it is"):
         SqliteDb(path)
     assert path.read_bytes() == text
 

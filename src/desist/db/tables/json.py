@@ -69,8 +69,11 @@ class JsonFolder:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError as error:
                     raise BackendBusy("another process writes") from error
-                tables = JsonTables(self.path, durable=any(job.durable for job in jobs))
-                return [job.work(tables) for job in jobs]
+                try:
+                    tables = JsonTables(self.path, durable=any(job.durable for job in jobs))
+                    return [job.work(tables) for job in jobs]
+                finally:  # closing the file isn't enough: a child that was forked meanwhile has it open, too
+                    fcntl.flock(lock, fcntl.LOCK_UN)
         except OSError as error:
             raise StoreError(f"{self.name}: {error}") from error
 
