@@ -21,7 +21,7 @@ from desist.cancel.registry import registry
 from desist.db import SqliteDb
 from desist.db.backends.sqlite import SqliteBackend
 from desist.db.store.table_store import TableStore
-from desist.db.tables.sql import TableNames
+from desist.db.tables.sql_transaction import TableNames
 from desist.run.events.base import RunStatus
 from desist.testing import Gate, ScriptedModel
 

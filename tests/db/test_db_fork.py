@@ -133,7 +133,7 @@ def test_parent_and_child_write_at_the_same_time(begin: str, tmp_path: Path) -> 
         for n in range(200):
             db.upsert_run(WorkflowRunOutput(run_id=f"{name} {n}", session_id=name, status=RunStatus.completed))
         with db.store.backend.reading() as tables:
-            say(name, len(tables.session_runs(name, None, None, None, "all")))
+            say(name, len(tables.runs.of_session(name, None, None, None, "all")))
 
     changes = db.store.backend.changes()
     changes.seen()
@@ -170,7 +170,7 @@ def test_a_fork_waits_for_a_reader_in_another_thread(tmp_path: Path) -> None:
         with db.store.backend.reading() as tables:
             reading.set()
             forking.wait(10)
-            say(tables.get_run("before").status)
+            say(tables.runs.get("before").status)
         ended.set()
 
     os.register_at_fork(before=forking.set)  # the last one registered comes first

@@ -18,7 +18,7 @@ import pytest
 from desist import Step, Workflow
 from desist.db import AsyncSqliteDb, JsonDb, SqliteDb
 from desist.db.migrations import statements, steps
-from desist.db.tables.sql import TableNames
+from desist.db.tables.sql_transaction import TableNames
 from desist.exceptions import ConfigurationError, StoreError, UnsupportedError
 from desist.run.events.base import RunStatus
 

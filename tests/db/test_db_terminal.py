@@ -29,7 +29,7 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path, new_postgres: Callabl
 
 def state(tables: Any, run_id: str) -> tuple[bool, bool]:
     """Return whether the terminal event of a run is stored, and whether its record has an end."""
-    last, (row,) = tables.last_event(run_id), tables.get_runs([run_id])
+    last, (row,) = tables.events.last(run_id), tables.runs.headers([run_id])
     return last is not None and last[1], row.is_final
 
 
@@ -84,10 +84,10 @@ def test_only_an_end_stores_a_terminal_event(shared: Shared) -> None:
     """The statement that adds events refuses a terminal one; the one that writes the last ones asks for the end."""
     half, row = Half(shared), EventRow("r", 100, 100, 1, 1, "[]")
     with pytest.raises(StoreError, match="terminal event of run r is stored with the end"):
-        half.writer.put(lambda tables: tables.add_events([row])).result(30)
-    assert half.writer.put(lambda tables: tables.put_last_events([row])).result(30) is False
+        half.writer.put(lambda tables: tables.events.add([row])).result(30)
+    assert half.writer.put(lambda tables: tables.events.add_last([row])).result(30) is False
     assert half.now() == (False, False)
     half.gate.open()
     assert list(half.reader)[-1].is_terminal
     assert half.now() == (True, True)
-    assert half.writer.put(lambda tables: tables.put_last_events([row])).result(30) is False
+    assert half.writer.put(lambda tables: tables.events.add_last([row])).result(30) is False

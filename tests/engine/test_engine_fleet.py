@@ -277,8 +277,8 @@ def believed_dead(db: Any) -> None:
     """Let the lease of all other processes be over."""
 
     def over(tables: Any) -> None:
-        for worker in tables.workers():
-            tables.expire_owner(worker.process)
-        tables._do(f"UPDATE {tables._names.workers} SET until = 0")
+        for worker in tables.workers.all():
+            tables.owners.expire(worker.process)
+        tables.tx.execute(f"UPDATE {tables._names.workers} SET until = 0")
 
     db.store.writer.put(over).result()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from desist.db.backends.json_folder import JsonFolder
 from desist.db.shared_instances import StoredDb
 from desist.db.store.table_store import TableStore
-from desist.db.tables.json import JsonFolder
 
 __all__ = ["JsonDb"]
 

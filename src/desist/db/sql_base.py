@@ -8,7 +8,7 @@ from desist.db.base import AsyncBaseDb
 from desist.db.migrations.report import SchemaReport
 from desist.db.shared_instances import StoredDb
 from desist.db.store.shared_table_store import SharedTableStore
-from desist.db.tables.sql import TableNames
+from desist.db.tables.sql_transaction import TableNames
 from desist.exceptions import ConfigurationError
 from desist.run.storage.queue_store import QueuedRun
 from desist.runtime.daemon_thread import to_daemon_thread

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from desist.db.backends.sqlite import SqliteBackend
 from desist.db.backends.sqlite_schema import make_private
 from desist.db.store.shared_table_store import SharedTableStore
-from desist.db.tables.sql import TableNames
+from desist.db.tables.sql_transaction import TableNames
 from desist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

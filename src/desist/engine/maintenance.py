@@ -18,7 +18,7 @@ from desist.engine.dbos_dispatcher import DbosDispatcher
 from desist.exceptions import StoreError
 
 if TYPE_CHECKING:
-    from desist.db.tables.sql_queue import WorkerRow
+    from desist.db.tables.base import WorkerRow
     from desist.engine.liveness_lock import LivenessLock
 
 __all__ = ["MaintenanceThread"]

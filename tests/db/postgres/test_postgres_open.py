@@ -23,7 +23,7 @@ from desist.db.backends.postgres_read_pool import LIMIT
 from desist.db.backends.postgres_schema import Schema
 from desist.db.migrations import steps
 from desist.db.process.postgres_target import PostgresTarget
-from desist.db.tables.sql import TableNames
+from desist.db.tables.sql_transaction import TableNames
 from desist.exceptions import ConfigurationError, StoreError, UnsupportedError
 from desist.run.events.base import RunStatus
 from desist.testing import LocalPostgres, assert_no_leaks
@@ -239,7 +239,7 @@ def test_many_look_at_once(db: PostgresDb) -> None:
         with store.backend.reading() as tables:
             inside.release()
             assert leave.wait(30)
-            seen.append(tables.get_run("r"))
+            seen.append(tables.runs.get("r"))
 
     threads = [threading.Thread(target=look) for _ in range(2 * LIMIT)]
     for thread in threads:

@@ -41,14 +41,14 @@ def test_cut_at_the_end_of_a_transaction(url: str, when: Literal["before", "afte
 
         def add(tables: Any) -> str:
             counted.set()
-            tables._do("INSERT INTO desist_intents VALUES ('x' || (SELECT count(*) FROM desist_intents), '', 0)")
+            tables.tx.execute("INSERT INTO desist_intents VALUES ('x' || (SELECT count(*) FROM desist_intents), '', 0)")
             return "added"
 
         wire.cut_next_commit(when)
         assert store.writer.put(add).result(20) == "added"
         assert wire.was_cut.wait(20) and counted.is_set()
         with store.backend.reading() as tables:
-            assert tables._rows("SELECT run_id FROM desist_intents") == [("x0",)]
+            assert tables.tx.rows("SELECT run_id FROM desist_intents") == [("x0",)]
         db.close()
 
 

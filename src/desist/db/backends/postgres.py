@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from desist.db.backends.base import ChangeDetector
 from desist.db.backends.postgres_capacity import say_room
 from desist.db.backends.postgres_listener import Listener, acquire_listener, leave
 from desist.db.backends.postgres_read_pool import ReadPool
@@ -25,9 +26,9 @@ from desist.db.backends.postgres_schema import Schema
 from desist.db.backends.postgres_writer_connection import WriterConnection, writers_of
 from desist.db.migrations.report import SchemaReport
 from desist.db.process.postgres_target import PostgresTarget, is_full, is_transient, without_password
-from desist.db.tables.base import ChangeDetector
-from desist.db.tables.postgres import FROZEN, PostgresTables, PostgresWriteTables
-from desist.db.tables.sql import TableNames
+from desist.db.tables.postgres import FROZEN, PostgresTransaction
+from desist.db.tables.sql import SqlTables
+from desist.db.tables.sql_transaction import TableNames
 from desist.db.writer import BackendBusy, WriteJob
 from desist.exceptions import StoreError
 from desist.runtime.background_loop import register_at_exit
@@ -146,10 +147,11 @@ class PostgresBackend:
         number = self._started(connection)
         self._away_until, self._pause = 0.0, FIRST
         try:
-            tables = PostgresWriteTables(connection, self.names)
+            tx = PostgresTransaction(connection, self.names, writing=True)
+            tables = SqlTables(tx)
             results = [job.work(tables) for job in jobs]
             self._doubt = _UnknownOutcome(number, jobs, results)
-            connection.execute(tables.end.encode(), prepare=False)
+            connection.execute(tx.end.encode(), prepare=False)
             self._doubt = None
             return results
         except BaseException:
@@ -206,12 +208,12 @@ class PostgresBackend:
         return self._reading(0.0)
 
     @contextmanager
-    def _reading(self, timeout: float) -> Iterator[PostgresTables]:
+    def _reading(self, timeout: float) -> Iterator[SqlTables]:
         import psycopg
 
         connection = self._begin_read(timeout)
         try:
-            yield PostgresTables(connection, self.names)
+            yield SqlTables(PostgresTransaction(connection, self.names, writing=False))
         except psycopg.Error as error:
             raise StoreError(self.target.format_error(error)) from error
         finally:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from desist.db.migrations import POSTGRES, statements, steps
 from desist.db.migrations.report import SchemaReport, too_new
 from desist.db.process.postgres_target import PostgresTarget
-from desist.db.tables.sql import TableNames
+from desist.db.tables.sql_transaction import TableNames
 from desist.exceptions import StoreError
 
 if TYPE_CHECKING:

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from desist.db.backends import sqlite_schema
+from desist.db.backends.base import ChangeDetector
 from desist.db.backends.sqlite_connections import Connection, ConnectionPool, fork_gate
 from desist.db.backends.sqlite_schema import describe_error, is_busy
 from desist.db.migrations.report import SchemaReport
 from desist.db.process.notifier import channel
-from desist.db.tables.base import ChangeDetector
-from desist.db.tables.sql import SqlTables, TableNames
+from desist.db.tables.sql import SqlTables
+from desist.db.tables.sql_transaction import SqliteTransaction, TableNames
 from desist.db.writer import BackendBusy, WriteJob
 from desist.exceptions import StoreError
 
@@ -99,7 +100,7 @@ class SqliteBackend:
         connection.execute("BEGIN IMMEDIATE")
         try:
             self._check_side_files(connection)
-            tables = SqlTables(connection, self.names)
+            tables = SqlTables(SqliteTransaction(connection, self.names))
             results = [job.work(tables) for job in jobs]
             connection.execute("COMMIT")
             self._check_side_files(connection)  # a commit into a log that was removed is not stored
@@ -154,7 +155,7 @@ class SqliteBackend:
                     connection.execute("BEGIN")
                     connection.execute(f"SELECT 1 FROM {self.names.schema}").fetchone()  # opens the side files
                     self._check_side_files(connection)
-                    yield SqlTables(connection, self.names)
+                    yield SqlTables(SqliteTransaction(connection, self.names))
                 finally:
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")

@@ -10,7 +10,7 @@ from pathlib import Path
 from desist.db.backends.sqlite_connections import Connection
 from desist.db.migrations import statements, steps
 from desist.db.migrations.report import SchemaReport, too_new
-from desist.db.tables.sql import TableNames
+from desist.db.tables.sql_transaction import TableNames
 from desist.exceptions import StoreError
 
 __all__ = ["describe_error", "is_busy", "make_private", "migrate", "report"]

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from desist.cancel.receipt import CancelRecord
 from desist.cancel.status import RunStatus
+from desist.db.backends.base import SharedBackend
 from desist.db.process.notifier import channel
 from desist.db.records.cancel_request import decode_cancel_request
 from desist.db.records.codec import decode_run
 from desist.db.recovery.orphans import end_orphans, end_unresponsive, orphan_reason
-from desist.db.tables.base import RunRow, SharedBackend
+from desist.db.tables.base import RunRow
 from desist.exceptions import StoreError
 from desist.runtime.latch import Latch
 
@@ -84,9 +85,9 @@ class CancelWatches:
         if not due:
             return
         with self._backend.reading_shared() as tables:
-            rows = {row.run_id: row for row in tables.get_runs(list({watch.run_id for watch in due}))}
+            rows = {row.run_id: row for row in tables.runs.headers(list({watch.run_id for watch in due}))}
             dead = {row.run_id for row in rows.values() if not row.is_final and orphan_reason(row, tables) is not None}
-            ended = {row.run_id: tables.get_run(row.run_id) for row in rows.values() if row.is_final}
+            ended = {row.run_id: tables.runs.get(row.run_id) for row in rows.values() if row.is_final}
         for watch in due:
             self._check(watch, rows.get(watch.run_id), watch.run_id in dead, ended.get(watch.run_id))
             watch.pause = FIRST if woken else min(2 * watch.pause, SLOWEST)

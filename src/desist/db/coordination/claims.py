@@ -23,18 +23,18 @@ def claim_session(tables: Tables, session: StoredSession) -> set[str | None]:
     None of them: the session is the user's, and nothing that others said is in it. Sessions of all kinds with this id
     count, and runs whose session has been forgotten.
     """
-    tables.lock_session(session.session_id)
-    holders, speakers = tables.session_users(session.session_id)
+    tables.sessions.lock(session.session_id)
+    holders, speakers = tables.sessions.users(session.session_id)
     others = other_users(holders, speakers, session.user_id)
-    if not others and tables.get_session(session.session_id, session.kind) is None:
-        tables.put_session(session)
+    if not others and tables.sessions.get(session.session_id, session.kind) is None:
+        tables.sessions.put(session)
     return others
 
 
 def reserve_run(tables: Tables, run: StoredRun) -> bool:
     """Record a run that is about to start in this process, if there is none with its id; return whether that was so."""
-    tables.lock_run(run.run_id)
-    if tables.get_run(run.run_id) is not None:
+    tables.runs.lock(run.run_id)
+    if tables.runs.get(run.run_id) is not None:
         return False
     put_run(tables, run, this_process(), encode(run.output))
     return True
@@ -42,10 +42,10 @@ def reserve_run(tables: Tables, run: StoredRun) -> bool:
 
 def drop_reservation(tables: Tables, run_id: str) -> None:
     """Forget a reserved run that didn't start after all. One that was cancelled meanwhile has a receipt: it ends so."""
-    row = tables.get_run(run_id)
+    row = tables.runs.get(run_id)
     if row is None or row.is_final or row.process != this_process():
         return
     if row.cancel is not None:
         end_orphans(tables, row.root_run_id)
     else:
-        tables.delete_run(run_id)
+        tables.runs.delete(run_id)

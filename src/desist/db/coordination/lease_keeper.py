@@ -14,12 +14,14 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from desist.cancel.receipt import CancelRecord
+from desist.db.backends.base import SharedBackend
 from desist.db.coordination.cancel_watches import CancelWatch, CancelWatches
 from desist.db.coordination.owned_runs import OwnedRuns
 from desist.db.process.identity import this_process
 from desist.db.process.notifier import channel
 from desist.db.records.cancel_request import decode_cancel_request
-from desist.db.tables.base import RunRow, SharedBackend, SharedTables
+from desist.db.tables.base import RunRow
+from desist.db.tables.sql import SqlTables
 from desist.exceptions import StoreError
 from desist.run.storage.values import CancelRequest
 
@@ -90,7 +92,7 @@ class LeaseKeeper:
         epoch = self.epoch_of(run_id)
         try:
             with self._backend.reading() as tables:
-                rows = tables.get_runs([run_id])
+                rows = tables.runs.headers([run_id])
         except StoreError as error:
             log.debug("%s can't be read: %s", self._backend.name, error)
             return False
@@ -141,7 +143,7 @@ class LeaseKeeper:
 
     # -- heartbeat
 
-    def heartbeat_if_due(self, tables: SharedTables) -> None:
+    def heartbeat_if_due(self, tables: SqlTables) -> None:
         """Renew the lease, if that is due. In the writer.
 
         The due time moves only once a heartbeat is committed (`_beat`): the transaction may be rolled back because of
@@ -149,7 +151,7 @@ class LeaseKeeper:
         """
         if time.time() >= self._beat_at:
             self.registered = True
-            tables.record_heartbeat(this_process(), self._backend.address, LEASE)
+            tables.owners.heartbeat(this_process(), self._backend.address, LEASE)
 
     def _beat(self) -> None:
         self._beating, at = True, time.time()
@@ -188,8 +190,8 @@ class LeaseKeeper:
         epochs = self.owned.durable_epochs() if every else {}
         self._suspicious = self._suspicious and not every
         with self._backend.reading_shared() as tables:
-            cancelled = tables.cancelled_runs_of(process)
-            known = tables.get_runs(list(epochs)) if epochs else []
+            cancelled = tables.runs.cancelled_of(process)
+            known = tables.runs.headers(list(epochs)) if epochs else []
         for row in cancelled:
             self._apply_cancel(row)
         for row in known:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from desist.cancel.scope import Outcome
-from desist.db.coordination.transactions import INTENT_TTL, get_run_header, merge_parts, pending_events, read_limits
+from desist.db.coordination.transactions import INTENT_TTL, merge_parts, pending_events, read_limits
 from desist.db.events.rows import next_owner_index
 from desist.db.process.identity import this_process
 from desist.db.records.cancel_request import decode_cancel_request
@@ -30,17 +30,17 @@ def queue(tables: SqlTables, run: StoredRun, text: str, options: str) -> Outcome
 
     A cancel that came first, for this id, ends it here.
     """
-    tables.lock_run(run.run_id)
-    before = get_run_header(tables, run.run_id)
+    tables.runs.lock(run.run_id)
+    before = tables.runs.header(run.run_id)
     if before is not None:
         return Outcome.finished if before.is_final else Outcome.unknown
     row = row_of(tables, run, QUEUED, text)
-    row.cancel = tables.take_intent(run.run_id, INTENT_TTL)
-    tables.put_run(row)
+    row.cancel = tables.pending.take(run.run_id, INTENT_TTL)
+    tables.runs.put(row)
     if row.cancel is not None:
         end_orphans(tables, row.root_run_id)
     else:
-        tables.put_queued(run.run_id, run.owner_id or "", options)
+        tables.queue.put(run.run_id, run.owner_id or "", options)
     return None
 
 
@@ -50,29 +50,29 @@ def take_queued(tables: SqlTables, run_id: str) -> tuple[RunRow, StoredRun, str]
     Return it as far as it has come, and how it was asked for; None if there is nothing to do here: it has ended,
     it ends by this, or somebody works on it.
     """
-    row = tables.get_run(run_id)
+    row = tables.runs.get(run_id)
     if row is None or row.is_final or (orphan_reason(row, tables) is None and row.process != QUEUED):
         return None
     if row.process == this_process():  # its end could not be recorded, and is being tried again
         return None
     end_orphans(tables, row.root_run_id)  # what it had started; it itself, if it may not go on or has told its end
-    row = tables.get_run(run_id)
+    row = tables.runs.get(run_id)
     if row is None or row.is_final or (row.process != QUEUED and not is_resumable(row)) or row.cancel is not None:
         return None
     if merge_parts(tables, row, RunStatus.pending) is None:
         return None
     row.process, row.epoch, row.updated_at = this_process(), row.epoch + 1, time.time()
-    tables.put_run(row)
+    tables.runs.put(row)
     run = stored_of(row, with_children(tables, row))
     run.options = DurableLimits.of(row.options) if row.options is not None else None
-    last, asked = tables.last_event(run_id), tables.get_queued(run_id)
+    last, asked = tables.events.last(run_id), tables.queue.get(run_id)
     run.next_event = next_owner_index(last[0] if last is not None else None)
     return row, run, asked.options if asked is not None else "{}"
 
 
 def release(tables: SqlTables, run_id: str) -> bool:
     """Let a run wait again that this process has taken, and that nobody heard of; return whether there was one."""
-    row = tables.get_run(run_id)
+    row = tables.runs.get(run_id)
     if row is None or row.is_final or row.process != this_process():
         return False
     if row.cancel is not None:
@@ -88,10 +88,10 @@ def requeue(tables: SqlTables, run: StoredRun, epoch: int) -> CancelRequest | No
     Raises:
         LeaseLostError: another process has the run already.
     """
-    row = tables.get_run(run.run_id)
+    row = tables.runs.get(run.run_id)
     if row is None or row.is_final or row.epoch != epoch:
         raise LeaseLostError(f"run {run.run_id} was taken over before it could be given back")
-    tables.add_events(pending_events(run, epoch))
+    tables.events.add(pending_events(run, epoch))
     if row.cancel is not None:
         end_unresponsive(tables, row.root_run_id)
         return decode_cancel_request(row.cancel).request()
@@ -115,7 +115,7 @@ def requeue_lost(tables: SqlTables, root_run_id: str) -> bool:
     One whose terminal event is stored ends by this.
     """
     end_orphans(tables, root_run_id)  # what it had started; it itself stays, if it may go on
-    row = tables.get_run(root_run_id)
+    row = tables.runs.get(root_run_id)
     if row is None or row.is_final or not is_resumable(row) or orphan_reason(row, tables) is None:
         return False
     return _queue_again(tables, row)
@@ -126,7 +126,7 @@ def _queue_again(tables: SqlTables, row: RunRow) -> bool:
     if merge_parts(tables, row, RunStatus.pending) is None:
         return False
     row.process, row.updated_at = QUEUED, time.time()
-    tables.put_run(row)
-    asked = tables.get_queued(row.run_id)
-    tables.put_queued(row.run_id, row.owner_id or "", asked.options if asked is not None else "{}")
+    tables.runs.put(row)
+    asked = tables.queue.get(row.run_id)
+    tables.queue.put(row.run_id, row.owner_id or "", asked.options if asked is not None else "{}")
     return True

@@ -19,7 +19,8 @@ from desist.run.storage.event_buffer import EventBuffer
 from desist.runtime.timer_thread import reaper
 
 if TYPE_CHECKING:
-    from desist.db.tables.base import EventRow, SharedTables
+    from desist.db.tables.base import EventRow
+    from desist.db.tables.sql import SqlTables
     from desist.db.writer import Writer
 
 __all__ = ["EventFlusher"]
@@ -69,9 +70,9 @@ class EventFlusher:
             return
         made: list[EventRow] = []
 
-        def write(tables: SharedTables) -> None:
+        def write(tables: SqlTables) -> None:
             made.extend(self._rows(due))  # a repeated transaction finds `due` empty, and writes the same rows
-            if not tables.add_events(made):
+            if not tables.events.add(made):
                 self._on_fenced()
 
         if not self._writer.put_droppable(write):  # there is no room now

@@ -11,7 +11,8 @@ from typing import Any
 from desist.cancel.status import RunStatus
 from desist.db.events.rows import decoded, event_of, terminal_event
 from desist.db.records.rows import with_children
-from desist.db.tables.base import EventRow, RunRow, SharedTables
+from desist.db.tables.base import EventRow, RunRow
+from desist.db.tables.sql import SqlTables
 
 __all__ = ["Page", "events_from_output", "is_cancelled", "read_page", "stream_run_id"]
 
@@ -29,24 +30,24 @@ class Page:
     over: bool = False  #: the last event is among them, or was read before
 
 
-def stream_run_id(tables: SharedTables, run_id: str) -> RunRow | None:
+def stream_run_id(tables: SqlTables, run_id: str) -> RunRow | None:
     """Return the run, without its output, in whose stream a run tells; None if there is no such run.
 
     A step's run tells in that of its workflow. Once it has ended it is its own: its end is told.
     """
-    found = tables.get_runs([run_id])
+    found = tables.runs.headers([run_id])
     row = found[0] if found else None
-    while row is not None and row.parent_run_id and not row.is_final and tables.last_event(row.run_id) is None:
-        above = tables.get_runs([row.parent_run_id])
+    while row is not None and row.parent_run_id and not row.is_final and tables.events.last(row.run_id) is None:
+        above = tables.runs.headers([row.parent_run_id])
         if not above:
             break
         row = above[0]
     return row
 
 
-def read_page(tables: SharedTables, row: RunRow, after: int) -> Page:
+def read_page(tables: SqlTables, row: RunRow, after: int) -> Page:
     """Return what the run of this row has told after an event, as far as it may still be told."""
-    rows = tables.events(row.run_id, after, ROWS)
+    rows = tables.events.of_run(row.run_id, after, ROWS)
     told = [one for one in rows if not one.terminal]  # the last event is told at the end, with what the record says
     page = Page(last=told[-1].last_event if told else after, more=len(rows) == ROWS and not rows[-1].terminal)
     pairs = [pair for one in told for pair in decoded(one) if pair[0] > after]
@@ -57,12 +58,12 @@ def read_page(tables: SharedTables, row: RunRow, after: int) -> Page:
     return page
 
 
-def _end(tables: SharedTables, row: RunRow, rows: list[EventRow], after: int) -> list[Any]:
+def _end(tables: SqlTables, row: RunRow, rows: list[EventRow], after: int) -> list[Any]:
     """Return the last event, if it wasn't read before."""
-    last = tables.last_event(row.run_id)
+    last = tables.events.last(row.run_id)
     if last is not None and last[1] and last[0] <= after:
         return []
-    whole = tables.get_run(row.run_id)
+    whole = tables.runs.get(row.run_id)
     if whole is None:
         return []
     output = with_children(tables, whole)
@@ -76,12 +77,12 @@ def events_from_output(output: Any, after: int) -> list[Any]:
     return [event for event in events if event.event_index is None or event.event_index > after]
 
 
-def _visible_events(tables: SharedTables, row: RunRow, events: list[Any]) -> list[Any]:
+def _visible_events(tables: SqlTables, row: RunRow, events: list[Any]) -> list[Any]:
     """Leave out the text of runs that were cancelled: after "stop" nothing more scrolls by, the last event has it."""
     if is_cancelled(row):
         return [event for event in events if not event.is_content]
     speaking = {event.run_id for event in events if event.is_content and event.run_id} - {row.run_id}
-    stopped = {run.run_id for run in tables.get_runs(sorted(speaking)) if is_cancelled(run)} if speaking else set()
+    stopped = {run.run_id for run in tables.runs.headers(sorted(speaking)) if is_cancelled(run)} if speaking else set()
     return [event for event in events if not (event.is_content and event.run_id in stopped)]
 
 

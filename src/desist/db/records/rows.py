@@ -41,13 +41,13 @@ def row_of(tables: Tables, run: StoredRun, process: str, text: str | None, epoch
 
 
 def put_run(tables: Tables, run: StoredRun, process: str, text: str | None, epoch: int = 0) -> None:
-    tables.put_run(row_of(tables, run, process, text, epoch))
+    tables.runs.put(row_of(tables, run, process, text, epoch))
     if run.session is not None:
         update_session(tables, run.session)
 
 
 def update_session(tables: Tables, change: SessionUpdate) -> None:
-    tables.put_session(change.apply(tables.get_session(change.session_id, change.kind)))
+    tables.sessions.put(change.apply(tables.sessions.get(change.session_id, change.kind)))
 
 
 def _without_children(tables: Tables, run: StoredRun) -> Any:
@@ -59,7 +59,7 @@ def _without_children(tables: Tables, run: StoredRun) -> Any:
     inner = getattr(output, "step_executor_runs", None)
     if not inner:
         return output
-    rows = {row.run_id for row in tables.children(run.run_id)}
+    rows = {row.run_id for row in tables.runs.children(run.run_id)}
     slim = copy(output)
     slim.step_executor_runs = [one for one in inner if one.run_id not in rows or not one.workflow_step_id] or None
     return slim
@@ -75,7 +75,7 @@ def with_children(tables: Tables, row: RunRow) -> Any:
     while open_:  # no recursion: runs may be nested as deep as their functions like
         row, output = open_.pop()
         if isinstance(output, WorkflowRunOutput):
-            inner = [(child, _child(child)) for child in tables.children(row.run_id)]
+            inner = [(child, _child(child)) for child in tables.runs.children(row.run_id)]
             own = [(child, run) for child, run in inner if run.workflow_step_id or run.store_error is not None]
             output.step_executor_runs = [*[run for _, run in own], *(output.step_executor_runs or [])] or None
             open_ += own

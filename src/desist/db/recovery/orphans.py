@@ -18,7 +18,8 @@ from desist.db.records.codec import encode
 from desist.db.recovery.partial_text import Told, events_of_stream
 from desist.db.recovery.rebuild import rebuild_cancelled, rebuild_crashed, unreadable
 from desist.db.recovery.terminal_event import settle
-from desist.db.tables.base import QUEUED, RunRow, SharedTables, Tables
+from desist.db.tables.base import QUEUED, RunRow, Tables
+from desist.db.tables.sql import SqlTables
 from desist.exceptions import StoreError
 from desist.run.events.base import RunStatus
 
@@ -60,7 +61,7 @@ def orphan_reason(row: RunRow, tables: Tables) -> str | None:
         return None if lives else _LOST
     if is_dead(row.process, everywhere=tables.everywhere):
         return ""
-    owner = tables.owner(row.process or "")
+    owner = tables.owners.get(row.process or "")
     if owner is None or owner[1] >= tables.now():
         return None
     # The time of a file is that of whoever looks, whose clock may be wrong: a process that is seen at work isn't lost.
@@ -69,7 +70,7 @@ def orphan_reason(row: RunRow, tables: Tables) -> str | None:
 
 def end_orphans(tables: Tables, root_run_id: str) -> None:
     """End all runs of a tree that will never end by themselves. In one transaction: looked at anew, then written."""
-    rows = tables.open_runs(root_run_id)
+    rows = tables.runs.open_in_tree(root_run_id)
     doomed: list[_EndingRun] = []
     for row in rows:
         reason, request = orphan_reason(row, tables), _request_for(row, rows)
@@ -84,7 +85,7 @@ def is_over(row: RunRow, tables: Tables) -> bool:
 
     Versions that stored the two apart left such runs. What was told is the truth: they get their ends from it.
     """
-    return tables.terminal_event(row.run_id) is not None and not is_live(row, tables)
+    return tables.events.terminal(row.run_id) is not None and not is_live(row, tables)
 
 
 def is_live(row: RunRow, tables: Tables) -> bool:
@@ -98,7 +99,7 @@ def is_live_elsewhere(row: RunRow, tables: Tables) -> bool:
     """Whether a process other than this one says that it lives, and works on this run."""
     if row.process == this_process() or row.status == PAUSED:
         return False
-    return tables.owner(row.process or "") is not None and orphan_reason(row, tables) is None
+    return tables.owners.get(row.process or "") is not None and orphan_reason(row, tables) is None
 
 
 def is_resumable(row: RunRow) -> bool:
@@ -106,9 +107,9 @@ def is_resumable(row: RunRow) -> bool:
     return bool(row.resumable) and row.cancel is None and row.epoch <= MAX_ATTEMPTS
 
 
-def find_orphans(tables: SharedTables, kind: str | None = None, owner_id: str | None = None) -> list[RunRow]:
+def find_orphans(tables: SqlTables, kind: str | None = None, owner_id: str | None = None) -> list[RunRow]:
     """Return the open runs whose process has died, without their outputs; only those of a kind, of a workflow."""
-    rows = [row for row in tables.open_anywhere() if kind in (None, row.kind) and owner_id in (None, row.owner_id)]
+    rows = [row for row in tables.runs.live() if kind in (None, row.kind) and owner_id in (None, row.owner_id)]
     known: dict[tuple[str | None, bool, bool], bool] = {}  # what `orphan_reason` looks at, in rows of other processes
     found = []
     for row in rows:
@@ -122,21 +123,21 @@ def find_orphans(tables: SharedTables, kind: str | None = None, owner_id: str | 
 
 def fail_run(tables: Tables, run_id: str, message: str) -> None:
     """End a run with which its workflow can't go on."""
-    row = tables.get_run(run_id)
+    row = tables.runs.get(run_id)
     if row is not None and not row.is_final:
         _end_all(tables, [(row, message, row.cancel)])
 
 
 def end_unresponsive(tables: Tables, root_run_id: str) -> None:
     """End the cancelled runs of a tree, whose process doesn't answer. Whatever that still writes is refused."""
-    rows = tables.open_runs(root_run_id)
+    rows = tables.runs.open_in_tree(root_run_id)
     asked = [(row, _request_for(row, rows)) for row in rows]
     _end_all(tables, [(row, "", request) for row, request in asked if request is not None])
 
 
 def final_output(row: RunRow, tables: Tables, reason: str, request: str | None) -> Any:
     """Return the output of a run that ends like this."""
-    parts, told = tables.parts(row.run_id), events_of_stream(tables, row)
+    parts, told = tables.parts.of_run(row.run_id), events_of_stream(tables, row)
     return (
         rebuild_crashed(row, parts, told, reason or None)
         if request is None
@@ -149,7 +150,7 @@ def _end_all(tables: Tables, ending: Sequence[_EndingRun]) -> None:
     above = {row.run_id: row.parent_run_id for row, _, _ in ending}
     ended: list[tuple[RunRow, Any]] = []
     for row, reason, request in sorted(ending, key=lambda one: -_depth(one[0].run_id, above)):
-        terminal = tables.terminal_event(row.run_id)
+        terminal = tables.events.terminal(row.run_id)
         if terminal is not None:
             ended.append((row, settle(tables, row, terminal)))
             continue
@@ -157,9 +158,9 @@ def _end_all(tables: Tables, ending: Sequence[_EndingRun]) -> None:
         row.status, row.updated_at = output.status.value, time.time()
         row.epoch += 1
         told = events_of_stream(tables, row) if row.parent_run_id is None else _own(tables, row)
-        tables.put_run(row)
+        tables.runs.put(row)
         if told is not None:
-            tables.put_last_events(rows_of(row.run_id, _closing(told, output, ended), row.epoch))
+            tables.events.add_last(rows_of(row.run_id, _closing(told, output, ended), row.epoch))
         ended.append((row, output))
         if queued:
             log.info("run %s was cancelled while it waited for a worker", row.run_id)
@@ -184,7 +185,7 @@ def _depth(run_id: str | None, above: dict[str, str | None]) -> int:
 
 def _own(tables: Tables, row: RunRow) -> list[Told] | None:
     """Return what a child has told in a stream of its own; None if it tells in that of a run above it."""
-    return events_of_stream(tables, row) if tables.events(row.run_id, limit=1) else None
+    return events_of_stream(tables, row) if tables.events.of_run(row.run_id, limit=1) else None
 
 
 def _closing(events: Sequence[Told], output: Any, ended: Sequence[tuple[RunRow, Any]]) -> list[tuple[int, Any]]:

@@ -29,9 +29,9 @@ def events_of_stream(tables: Tables, row: RunRow) -> list[Told]:
     """Return the events of the stream in which a run tells: its own, or that of a run above it."""
     at: RunRow | None = row
     while at is not None:
-        if rows := tables.events(at.run_id):
+        if rows := tables.events.of_run(at.run_id):
             return [told for one in rows for told in decoded(one)]
-        at = tables.get_run(at.parent_run_id) if at.parent_run_id is not None else None
+        at = tables.runs.get(at.parent_run_id) if at.parent_run_id is not None else None
     return []
 
 

@@ -42,8 +42,8 @@ def settle(tables: Tables, row: RunRow, terminal: EventRow) -> Any:
     row.epoch += 1  # whoever went on with it after its end may not write
     if output.status is not RunStatus.cancelled:
         row.cancel = None  # it came too late
-    tables.put_run(row)
-    tables.put_terminal_last(row.run_id)  # one that was resumed has told more since
+    tables.runs.put(row)
+    tables.events.move_terminal_last(row.run_id)  # one that was resumed has told more since
     log.warning("run %s had told its end, and that wasn't recorded: it is %s", row.run_id, row.status)
     return output
 
@@ -56,7 +56,7 @@ def _read(terminal: EventRow) -> Any:
 
 
 def _ended(tables: Tables, row: RunRow, event: Any) -> Any:
-    parts, told = tables.parts(row.run_id), events_of_stream(tables, row)
+    parts, told = tables.parts.of_run(row.run_id), events_of_stream(tables, row)
     if event is None:
         return rebuild_crashed(row, parts, told, "the event that told the end of this run can't be read")
     if event.status is RunStatus.cancelled:

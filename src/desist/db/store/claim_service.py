@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from desist.cancel.receipt import CancelReceipt, CancelRecord
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
+from desist.db.backends.base import SharedBackend
 from desist.db.coordination import transactions
 from desist.db.coordination.cancel_watches import ANSWER_TIMEOUT
 from desist.db.coordination.lease_keeper import LeaseKeeper
@@ -27,7 +28,7 @@ from desist.db.recovery.orphans import fail_run, find_orphans
 from desist.db.recovery.run_jobs import begin_one_by_one
 from desist.db.store.run_recorder import DroppedParts
 from desist.db.store.unwritten_ends import UnwrittenEnds
-from desist.db.tables.base import SharedBackend, SharedTables
+from desist.db.tables.sql import SqlTables
 from desist.db.writer import Writer
 from desist.exceptions import LeaseLostError, StoreError
 from desist.run.storage.shared_store import ClaimResult
@@ -54,7 +55,7 @@ class ClaimService:
         text, leases = encode(run.output), self._leases
         written_at = 0.0
 
-        def work(tables: SharedTables) -> tuple[int, CancelRequestRow | None, str | None]:
+        def work(tables: SqlTables) -> tuple[int, CancelRequestRow | None, str | None]:
             nonlocal written_at
             written_at = time.monotonic()  # before the write: what others do to the run comes after the transaction
             leases.heartbeat_if_due(tables)
@@ -81,9 +82,9 @@ class ClaimService:
         """Record a checkpoint. See `RunStore`."""
         row = encode_part(run_id, kind, value, at)
 
-        def work(tables: SharedTables) -> None:
+        def work(tables: SqlTables) -> None:
             epoch = self._leases.epoch_of(run_id)
-            if not tables.add_part(row, epoch) and epoch is not None:
+            if not tables.parts.add(row, epoch) and epoch is not None:
                 self._leases.check_ownership_soon()  # in the notifier's thread: this one holds the transaction
 
         if not self._writer.put_droppable(work):
@@ -98,7 +99,7 @@ class ClaimService:
                 chosen.append(decide())
             return chosen[0]
 
-        def work(tables: SharedTables) -> CancelRequest | None:
+        def work(tables: SqlTables) -> CancelRequest | None:
             epoch = self._leases.epoch_of(run_id)
             if epoch is None:  # its start could not be recorded
                 run = choose()
@@ -114,7 +115,7 @@ class ClaimService:
         done.add_done_callback(lambda ended: self._on_end_stored(run_id, chosen, ended.exception()))
         return done
 
-    def _finish(self, tables: SharedTables, run: StoredRun, epoch: int) -> list[str]:
+    def _finish(self, tables: SqlTables, run: StoredRun, epoch: int) -> list[str]:
         """Write the end of a run; return the addresses of those who wait for it.
 
         Raises:
@@ -140,7 +141,7 @@ class ClaimService:
         """Record a run, and what it changes in its session. The end of a claimed one counts only in its epoch."""
         text = None if run.status.is_final else encode(run.output)
 
-        def work(tables: SharedTables) -> list[str]:
+        def work(tables: SqlTables) -> list[str]:
             epoch = self._leases.epoch_of(run.run_id) if run.status.is_final else None
             if epoch is not None:
                 return self._finish(tables, run, epoch)
@@ -172,7 +173,7 @@ class ClaimService:
         """Record that a run is being cancelled from here. See `SharedStore`."""
         self._leases.on_cancel_applied(run_id, request)
 
-        def work(tables: SharedTables) -> None:
+        def work(tables: SqlTables) -> None:
             epoch = self._leases.epoch_of(run_id)
             if epoch is not None:
                 transactions.record_cancel(tables, run_id, epoch, request)
@@ -184,7 +185,7 @@ class ClaimService:
         self._leases.start()
         listener = self._backend.address
 
-        def work(tables: SharedTables) -> transactions.CancelOutcome:
+        def work(tables: SqlTables) -> transactions.CancelOutcome:
             return transactions.request_cancel(tables, run_id, request, listener)
 
         answer = self._writer.put(work).result()  # the writer bounds it
@@ -211,7 +212,7 @@ class ClaimService:
         with self._backend.reading() as tables:
             found = {row.run_id: row.process for row in find_orphans(tables, kind, owner_id)}
 
-        def work(tables: SharedTables, run_id: str) -> StoredRun | None:
+        def work(tables: SqlTables, run_id: str) -> StoredRun | None:
             self._leases.heartbeat_if_due(tables)
             taken = transactions.take_orphans(tables, run_id)
             if taken is None:
@@ -230,7 +231,7 @@ class ClaimService:
         return runs
 
     def _leave_lost(self, run_id: str, process: str | None) -> None:
-        def work(tables: SharedTables) -> None:
+        def work(tables: SqlTables) -> None:
             transactions.leave_lost(tables, run_id, process)
             self._leases.owned.remove(run_id)
 

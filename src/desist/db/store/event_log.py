@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from desist.db.backends.base import SharedBackend
 from desist.db.coordination.lease_keeper import LeaseKeeper
 from desist.db.events.flusher import EventFlusher
 from desist.db.process.live_runs import LiveRuns
 from desist.db.process.notifier import channel
 from desist.db.store.stored_follower import FollowerHub
-from desist.db.tables.base import SharedBackend
 from desist.db.writer import Writer
 from desist.run.storage.event_buffer import EventBuffer
 from desist.run.storage.values import StoredRun

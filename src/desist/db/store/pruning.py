@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from desist.db.tables.base import SharedTables
+from desist.db.tables.sql import SqlTables
 
 __all__ = ["PruneResult", "prune"]
 
@@ -27,9 +27,7 @@ class PruneResult:
     runs: int = 0  #: runs that were forgotten altogether, those in other runs counted
 
 
-def prune(
-    write: Callable[[Callable[[SharedTables], int]], Future[int]], older_than: float, *, runs: bool
-) -> PruneResult:
+def prune(write: Callable[[Callable[[SqlTables], int]], Future[int]], older_than: float, *, runs: bool) -> PruneResult:
     """Prune, transaction by transaction. Waits for the disk.
 
     Parameters:
@@ -42,22 +40,22 @@ def prune(
     return PruneResult(told=_all(write, lambda tables: _some(tables, before, "events")), runs=gone)
 
 
-def _all(write: Callable[[Callable[[SharedTables], int]], Future[int]], some: Callable[[SharedTables], int]) -> int:
+def _all(write: Callable[[Callable[[SqlTables], int]], Future[int]], some: Callable[[SqlTables], int]) -> int:
     count = 0
     while found := write(some).result():  # the writer bounds it
         count += found
     return count
 
 
-def _some(tables: SharedTables, before: float, what: Literal["events", "runs"]) -> int:
-    ids = tables.prunable(before, what, MANY)
+def _some(tables: SqlTables, before: float, what: Literal["events", "runs"]) -> int:
+    ids = tables.runs.prunable(before, what, MANY)
     if what == "events":
         if ids:
-            tables.prune_events(ids)
+            tables.events.prune(ids)
         return len(ids)
     return sum(_delete_tree(tables, run_id) for run_id in ids)
 
 
 def _delete_tree(tables: Any, run_id: str) -> int:
-    below = sum(_delete_tree(tables, child.run_id) for child in tables.children(run_id))
-    return below + int(tables.delete_run(run_id))
+    below = sum(_delete_tree(tables, child.run_id) for child in tables.runs.children(run_id))
+    return below + int(tables.runs.delete(run_id))

@@ -29,10 +29,10 @@ from desist.run.storage.queue_store import ClaimedRun, CompletionWatch, QueuedRu
 from desist.run.storage.values import CancelRequest, StoredRun
 
 if TYPE_CHECKING:
+    from desist.db.backends.base import SharedBackend
     from desist.db.coordination.lease_keeper import LeaseKeeper
-    from desist.db.tables.base import SharedBackend
+    from desist.db.tables.base import QueuedRow, WorkerRow
     from desist.db.tables.sql import SqlTables
-    from desist.db.tables.sql_queue import QueuedRow, WorkerRow
     from desist.db.writer import Writer
 
 __all__ = ["QueuePart"]
@@ -71,7 +71,7 @@ class QueuePart:
     def queued_runs(self, limit: int = 1000) -> list[QueuedRun]:
         """Return the runs that wait for a worker."""
         with self._reading() as tables:
-            rows, workers, now = tables.waiting(limit), tables.workers(), tables.now()
+            rows, workers, now = tables.queue.waiting(limit), tables.workers.all(), tables.now()
         live = [worker.workflows for worker in workers if worker.until >= now and not is_dead(worker.process)]
         return [
             QueuedRun(
@@ -124,20 +124,20 @@ class QueuePart:
     def send(self, owner_ids: Sequence[str], limit: int) -> list[QueuedRow]:
         """Take runs of these workflows that are to be sent. Blocks."""
         with self._reading() as tables:
-            due = tables.unsent(owner_ids)
-        return self._writer.put(lambda tables: tables.send(owner_ids, limit)).result() if due else []
+            due = tables.queue.has_unsent(owner_ids)
+        return self._writer.put(lambda tables: tables.queue.send(owner_ids, limit)).result() if due else []
 
     def sent_before(self, seconds: float, limit: int) -> list[QueuedRow]:
         """Return runs that were sent so long ago and still wait. Blocks."""
         with self._reading() as tables:
-            return tables.waiting(limit, tables.now() - seconds)
+            return tables.queue.waiting(limit, tables.now() - seconds)
 
     def send_again(self, rows: Sequence[QueuedRow]) -> None:
         """Have these sent once more. Blocks."""
 
         def work(tables: SqlTables) -> None:
             for row in rows:
-                tables.put_queued(row.run_id, row.owner_id, row.options)
+                tables.queue.put(row.run_id, row.owner_id, row.options)
 
         self._writer.put(work).result()
 
@@ -151,7 +151,7 @@ class QueuePart:
 
     def sign_on(self, workflows: Sequence[str], lease: float) -> None:
         """Record that this process is a worker, lives, and has these. Blocks."""
-        self._writer.put(lambda tables: tables.put_worker(this_process(), workflows, lease)).result()
+        self._writer.put(lambda tables: tables.workers.put(this_process(), workflows, lease)).result()
 
     def sign_off(self, process: str, *, dead: bool) -> bool:
         """Forget a worker; return whether it was this call that did. Blocks.
@@ -162,19 +162,19 @@ class QueuePart:
 
         def work(tables: SqlTables) -> bool:
             if dead:
-                tables.expire_owner(process)
-            return tables.drop_worker(process)
+                tables.owners.expire(process)
+            return tables.workers.delete(process)
 
         return self._writer.put(work).result()
 
     def other_workers(self) -> tuple[list[WorkerRow], float]:
         """Return the other workers, and the time that they go by. Blocks."""
         with self._reading() as tables:
-            return [worker for worker in tables.workers() if worker.process != this_process()], tables.now()
+            return [worker for worker in tables.workers.all() if worker.process != this_process()], tables.now()
 
     def drop_ended(self) -> None:
         """Forget how runs were asked for that have ended. Some time soon."""
-        self._writer.put_droppable(lambda tables: tables.drop_ended())
+        self._writer.put_droppable(lambda tables: tables.queue.delete_ended())
 
     def _reading(self) -> AbstractContextManager[SqlTables]:
         return self._backend.reading()

@@ -56,5 +56,5 @@ class RunRecorder:
     def add_part(self, run_id: str, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
         """Record what has finished while the run goes on."""
         row = encode_part(run_id, kind, value, at)
-        if not self._writer.put_droppable(lambda tables: tables.add_part(row)):
+        if not self._writer.put_droppable(lambda tables: tables.parts.add(row)):
             self._dropped.log()

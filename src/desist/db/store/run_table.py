@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from desist.cancel.registry import registry
+from desist.db.backends.base import StorageBackend
 from desist.db.coordination.claims import drop_reservation, reserve_run
 from desist.db.process.identity import starting_runs
 from desist.db.process.live_runs import LiveRuns
@@ -21,7 +23,7 @@ from desist.db.records.rows import stored_of, with_children
 from desist.db.recovery.orphans import PAUSED, end_orphans, final_output, is_over, is_resumable, orphan_reason
 from desist.db.recovery.rebuild import rebuild_output
 from desist.db.store.unwritten_ends import UnwrittenEnds
-from desist.db.tables.base import RunRow, StorageBackend, Tables
+from desist.db.tables.base import RunRow, Tables
 from desist.db.writer import Writer
 from desist.exceptions import StoreError, UnreadableError
 from desist.run.storage.values import RunQuery, StoredRun
@@ -53,7 +55,7 @@ class RunTable:
         if live is not None:
             return live
         with self._backend.reading() as tables:
-            row = tables.get_run(run_id)
+            row = tables.runs.get(run_id)
             if row is None:
                 return None
             found = self._loaded(tables, row)
@@ -68,7 +70,7 @@ class RunTable:
             return live
         if (orphan_reason(row, tables) is not None and not is_resumable(row)) or is_over(row, tables):
             return None
-        output = rebuild_output(row, tables.parts(row.run_id))
+        output = rebuild_output(row, tables.parts.of_run(row.run_id))
         return stored_of(row, output, output.status)
 
     def _live_run(self, run_id: str) -> StoredRun | None:
@@ -86,14 +88,14 @@ class RunTable:
         except StoreError as error:  # it can't be written: it is told all the same
             log.warning("run %s has no end, and can't be given one: %s", row.run_id, error)
         with self._backend.reading() as tables:
-            again = tables.get_run(row.run_id)
+            again = tables.runs.get(row.run_id)
             if again is None:
                 return None
             if again.is_final:
                 return stored_of(again, with_children(tables, again))
             reason = orphan_reason(again, tables)
             if reason is None or is_resumable(again):  # its process has been heard of after all
-                output = rebuild_output(again, tables.parts(again.run_id))
+                output = rebuild_output(again, tables.parts.of_run(again.run_id))
                 return stored_of(again, output, output.status)
             output = final_output(again, tables, reason, again.cancel)
         return stored_of(again, output, output.status)
@@ -101,7 +103,7 @@ class RunTable:
     def delete_run(self, run_id: str) -> bool:
         """Forget a run; return whether it was there."""
         self._unwritten.forget(lambda run: run.run_id == run_id)
-        gone: Future[bool] = self._writer.put(lambda tables: tables.delete_run(run_id))
+        gone: Future[bool] = self._writer.put(lambda tables: tables.runs.delete(run_id))
         return gone.result()  # the writer bounds it
 
     def session_runs(
@@ -116,7 +118,7 @@ class RunTable:
         """Return the last `limit` runs of a session, the oldest first; runs of dead processes are ended first."""
         self._end_orphans(session_id, kind, owner_id)
         with self._backend.reading() as tables:
-            rows = tables.session_runs(session_id, kind, owner_id, limit, "ended" if ended_only else "all")
+            rows = tables.runs.of_session(session_id, kind, owner_id, limit, "ended" if ended_only else "all")
             found = [self._readable(tables, row) for row in rows]
         runs = [run for run in found if run is not None]
         if not ended_only:
@@ -135,8 +137,8 @@ class RunTable:
     def list_runs(self, query: RunQuery) -> list[StoredRun]:
         """Return the runs that are meant, live ones too, the newest first; runs of dead processes are ended first."""
         with self._backend.reading() as tables:
-            rows = [(row, _listed(row, lambda row=row: self._loaded(tables, row))) for row in tables.list_runs(query)]  # type: ignore[misc]
-        stored = [found or _listed(row, lambda row=row: self._end_and_load(row)) for row, found in rows]  # type: ignore[misc]
+            found = [(row, _listed(row, partial(self._loaded, tables, row))) for row in tables.runs.matching(query)]
+        stored = [run or _listed(row, partial(self._end_and_load, row)) for row, run in found]
         return query.newest(run for run in (*self._live.snapshots(), *stored) if run is not None)
 
     def _starting(self, session_id: str, kind: str | None, owner_id: str | None) -> list[StoredRun]:
@@ -150,7 +152,7 @@ class RunTable:
 
     def _end_orphans(self, session_id: str, kind: str | None, owner_id: str | None) -> None:
         with self._backend.reading() as tables:
-            rows = tables.session_runs(session_id, kind, owner_id, None, "open")
+            rows = tables.runs.of_session(session_id, kind, owner_id, None, "open")
             dead = [row for row in rows if orphan_reason(row, tables) is not None or is_over(row, tables)]
         for row in dead:
             self._end_and_load(row)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from desist.db.backends.base import SharedBackend
 from desist.db.coordination.lease_keeper import LeaseKeeper
 from desist.db.process.identity import this_process
 from desist.db.process.live_runs import LiveRuns
@@ -23,7 +24,6 @@ from desist.db.store.queue_part import QueuePart
 from desist.db.store.run_table import RunTable
 from desist.db.store.session_table import SessionTable
 from desist.db.store.table_store import CLOSE_TIMEOUT
-from desist.db.tables.base import SharedBackend
 from desist.db.writer import Writer
 
 __all__ = ["SharedTableStore", "as_found"]
@@ -114,7 +114,7 @@ class SharedTableStore:
         channel.unregister(self.leases)
         self.events.stop()
         if self.leases.registered:
-            self.writer.put_droppable(lambda tables: tables.release_owner(this_process()))
+            self.writer.put_droppable(lambda tables: tables.owners.delete(this_process()))
         self.writer.close(max(self.write_timeout, CLOSE_TIMEOUT))
         self.unwritten.forget()
         self.backend.close()

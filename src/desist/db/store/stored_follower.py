@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from desist.db.backends.base import ChangeDetector, SharedBackend
 from desist.db.events.pages import Page, events_from_output, is_cancelled, read_page, stream_run_id
 from desist.db.process.identity import this_process
 from desist.db.process.live_runs import LiveRuns
 from desist.db.process.notifier import channel
 from desist.db.recovery.orphans import end_orphans, is_over, is_resumable, orphan_reason
 from desist.db.recovery.run_jobs import say_failed
-from desist.db.tables.base import ChangeDetector, RunRow, SharedBackend, SharedTables
+from desist.db.tables.base import RunRow
+from desist.db.tables.sql import SqlTables
 from desist.db.writer import Writer
 from desist.exceptions import ConfigurationError, StoreError
 from desist.run.storage.values import StoredRun
@@ -284,8 +286,8 @@ class FollowerHub:
     def _poll_store(self, cursors: list[StoredCursor], timely: bool) -> None:
         ids = sorted({cursor.stream_id for cursor in cursors})
         with self._backend.reading() as tables:
-            rows = {row.run_id: row for row in tables.get_runs(ids)}
-            last = {run_id: tables.last_event(run_id) for run_id in ids}
+            rows = {row.run_id: row for row in tables.runs.headers(ids)}
+            last = {run_id: tables.events.last(run_id) for run_id in ids}
             lost = [row for row in rows.values() if timely and _is_lost(row, tables)]
         for cursor in cursors:
             row = rows.get(cursor.stream_id)
@@ -310,7 +312,7 @@ class FollowerHub:
         done.add_done_callback(partial(say_failed, self._writer, row.run_id, "ended"))
 
 
-def _is_lost(row: RunRow, tables: SharedTables) -> bool:
+def _is_lost(row: RunRow, tables: SqlTables) -> bool:
     """Whether a run will never end by itself, and waits for nobody who would go on with it."""
     if row.is_final:
         return False

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
+from desist.db.backends.base import StorageBackend
 from desist.db.process.live_runs import LiveRuns
 from desist.db.store.run_recorder import RunRecorder
 from desist.db.store.run_table import RunTable
 from desist.db.store.session_table import SessionTable
-from desist.db.tables.base import StorageBackend
 from desist.db.writer import Writer
 
 __all__ = ["CLOSE_TIMEOUT", "TableStore"]
