@@ -204,7 +204,7 @@ def test_the_file_is_locked(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
         other.execute("BEGIN IMMEDIATE")
         output = workflow.run("go", run_id="r", session_id="s")
         assert output.status is S.completed
-        assert "runs.db didn't take it within 0.2 s" in output.store_error
+        assert "runs.db did not store this within 0.2 s" in output.store_error
         assert stored_status(db.db_file, "r") is None
         other.execute("ROLLBACK")
     assert "run r could not be stored" in caplog.text
@@ -226,7 +226,7 @@ def test_cancelled_while_the_file_is_locked(tmp_path: Path) -> None:
         assert receipt.wait(30)
         last = list(reader)[-1]
         assert last.status is S.cancelled
-        assert "didn't take it" in last.run_output.store_error
+        assert "did not store this" in last.run_output.store_error
         other.execute("ROLLBACK")
     db.close()
     assert stored_status(db.db_file, "r") == "CANCELLED"

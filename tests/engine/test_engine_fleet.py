@@ -279,6 +279,6 @@ def believed_dead(db: Any) -> None:
     def over(tables: Any) -> None:
         for worker in tables.workers.all():
             tables.owners.expire(worker.process)
-        tables.tx.execute(f"UPDATE {tables._names.workers} SET until = 0")
+        tables.tx.execute(f"UPDATE {tables.tx.names.workers} SET until = 0")
 
     db.store.writer.put(over).result()

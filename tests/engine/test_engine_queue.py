@@ -293,7 +293,7 @@ def test_a_run_that_was_sent_by_who_died_then_is_sent_again(file_db: Any) -> Non
     assert [row.run_id for row in file_db.store.send([workflow.id], 10)] == [submitted.run_id]
 
     def long_ago(tables: Any) -> None:
-        tables.tx.execute(f"UPDATE {tables._names.queue} SET sent_at = ?", (time.time() - 60,))
+        tables.tx.execute(f"UPDATE {tables.tx.names.queue} SET sent_at = ?", (time.time() - 60,))
 
     file_db.store.writer.put(long_ago).result()
     with Worker(workflows=[workflow], db=file_db):
@@ -307,7 +307,7 @@ def test_taken_too_late(tmp_path: Path) -> None:
     submitted = workflow.submit("go")
     with closing(sqlite3.connect(tmp_path / "runs.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreError, match="didn't take it within"):
+        with pytest.raises(StoreError, match="did not store this within"):
             db.store.take_queued(submitted.run_id)  # type: ignore[attr-defined]
         other.execute("ROLLBACK")
     while not db.store.writer.flush():  # type: ignore[attr-defined]

@@ -160,7 +160,7 @@ def test_the_server_is_lost(own: LocalPostgres, workers: Callable[[str], Worker]
     gate.open()
     *_, last = reader
     assert last.status is S.completed
-    assert "didn't take it within 0.5 s" in last.run_output.store_error
+    assert "did not store this within 0.5 s" in last.run_output.store_error
     assert db.get_run("mine").status is S.completed, "as far as this process knows"
     with pytest.raises(StoreError, match="nothing listens there"):
         db.get_run("nobody's")

@@ -1,8 +1,7 @@
-"""`PostgresDb` and `AsyncPostgresDb`: sessions and runs in a Postgres, which processes of any machine may use.
+"""`PostgresDb` and `AsyncPostgresDb`: sessions and runs in a Postgres, which processes on any machine may share.
 
-The same store as over SQLite (`desist.db.store.shared_table_store`), on another place. `postgres_target` says which
-server and how to reach it, `postgres` holds the connections of one set of tables, `postgres` what this dialect says
-otherwise, `postgres_listener` hears the server call.
+The store is the same as over SQLite (`desist.db.store.shared_table_store`). `desist.db.process.postgres_target` knows
+the server, `desist.db.backends.postgres` has the connections, `desist.db.tables.postgres` the dialect.
 """
 
 from desist.db.postgres.database import AsyncPostgresDb, PostgresDb
