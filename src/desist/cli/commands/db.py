@@ -87,8 +87,8 @@ def _count(db: BaseDb, older_than: float, runs: bool) -> tuple[int, int]:
     before = time.time() - older_than
     store: Any = db.store
     with store.backend.reading() as tables:
-        told = len(tables.prunable(before, "events", _ALL))
-        return told, len(tables.prunable(before, "runs", _ALL)) if runs else 0
+        told = len(tables.runs.prunable(before, "events", _ALL))
+        return told, len(tables.runs.prunable(before, "runs", _ALL)) if runs else 0
 
 
 def _open(db: str | None) -> BaseDb:

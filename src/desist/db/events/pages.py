@@ -1,7 +1,4 @@
-"""What is stored of a run's stream, some of it at a time, for one who follows the run from any process.
-
-Pure but for the rows it asks for. Who reads when is known to `stored_follower`.
-"""
+"""Reads the stored events of a run page by page, for followers in any process. `stored_follower` decides when."""
 
 from __future__ import annotations
 
@@ -14,9 +11,9 @@ from desist.db.records.rows import with_children
 from desist.db.tables.base import EventRow, RunRow
 from desist.db.tables.sql import SqlTables
 
-__all__ = ["Page", "events_from_output", "is_cancelled", "read_page", "stream_run_id"]
+__all__ = ["Page", "events_from_output", "is_cancelled", "read_page", "stream_header"]
 
-#: Rows of events that are read at a time.
+#: The maximum of rows in one page.
 ROWS = 16
 
 
@@ -25,15 +22,16 @@ class Page:
     """Some events, and whether there are more."""
 
     events: list[Any] = field(default_factory=list)
-    last: int = -1  #: the number up to which it was read
-    more: bool = False  #: there are more right now
-    over: bool = False  #: the last event is among them, or was read before
+    last: int = -1  #: the number of the last event that was read
+    more: bool = False  #: whether more events are stored now
+    over: bool = False  #: whether the stream has ended: its last event is here, or was read before
 
 
-def stream_run_id(tables: SqlTables, run_id: str) -> RunRow | None:
-    """Return the run, without its output, in whose stream a run tells; None if there is no such run.
+def stream_header(tables: SqlTables, run_id: str) -> RunRow | None:
+    """Return the header of the run whose stream has the events of a run; None if there is no such run.
 
-    A step's run tells in that of its workflow. Once it has ended it is its own: its end is told.
+    The run of a step emits into the stream of its workflow. Once it has ended, it counts as a stream of its own, with
+    its last event.
     """
     found = tables.runs.headers([run_id])
     row = found[0] if found else None
@@ -46,11 +44,11 @@ def stream_run_id(tables: SqlTables, run_id: str) -> RunRow | None:
 
 
 def read_page(tables: SqlTables, row: RunRow, after: int) -> Page:
-    """Return what the run of this row has told after an event, as far as it may still be told."""
+    """Return the events of a run after an event, without those that a cancel has discarded."""
     rows = tables.events.of_run(row.run_id, after, ROWS)
-    told = [one for one in rows if not one.terminal]  # the last event is told at the end, with what the record says
-    page = Page(last=told[-1].last_event if told else after, more=len(rows) == ROWS and not rows[-1].terminal)
-    pairs = [pair for one in told for pair in decoded(one) if pair[0] > after]
+    some = [one for one in rows if not one.terminal]  # the last event comes at the end, completed from the record
+    page = Page(last=some[-1].last_event if some else after, more=len(rows) == ROWS and not rows[-1].terminal)
+    pairs = [pair for one in some for pair in decoded(one) if pair[0] > after]
     page.events = _visible_events(tables, row, [event_of(data, number) for number, data in pairs])
     if row.is_final and not page.more:
         page.over = True
@@ -59,7 +57,7 @@ def read_page(tables: SqlTables, row: RunRow, after: int) -> Page:
 
 
 def _end(tables: SqlTables, row: RunRow, rows: list[EventRow], after: int) -> list[Any]:
-    """Return the last event, if it wasn't read before."""
+    """Return the last event, unless it was read before."""
     last = tables.events.last(row.run_id)
     if last is not None and last[1] and last[0] <= after:
         return []
@@ -72,13 +70,13 @@ def _end(tables: SqlTables, row: RunRow, rows: list[EventRow], after: int) -> li
 
 
 def events_from_output(output: Any, after: int) -> list[Any]:
-    """Return what the record of a run that has ended can tell, where its events aren't stored."""
+    """Return the events that can be made from the record of an ended run whose events are not stored."""
     events = getattr(output, "events", None) or [terminal_event(output)]
     return [event for event in events if event.event_index is None or event.event_index > after]
 
 
 def _visible_events(tables: SqlTables, row: RunRow, events: list[Any]) -> list[Any]:
-    """Leave out the text of runs that were cancelled: after "stop" nothing more scrolls by, the last event has it."""
+    """Leave out the text of cancelled runs: after a cancel no more text is shown; the last event has all of it."""
     if is_cancelled(row):
         return [event for event in events if not event.is_content]
     speaking = {event.run_id for event in events if event.is_content and event.run_id} - {row.run_id}
@@ -87,5 +85,5 @@ def _visible_events(tables: SqlTables, row: RunRow, events: list[Any]) -> list[A
 
 
 def is_cancelled(row: RunRow) -> bool:
-    """Whether a run was cancelled, or is being."""
+    """Return whether a run is cancelled or being cancelled."""
     return row.cancel is not None or row.status == RunStatus.cancelled.value

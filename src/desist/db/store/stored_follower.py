@@ -1,8 +1,8 @@
-"""Following a run through the store: its place among what is stored, and who looks whether there is more.
+"""Follows runs through the store: `StoredCursor` reads events, `FollowerHub` finds out whether there are more.
 
-A follower reads by itself, in its own thread or beside its loop. The channel's thread looks now and then, on behalf of
-all that follow runs of one store, and rings those for whom there is something new. It gives an end to a run whose
-process has died, so that nobody waits for ever.
+A follower reads in its own thread, or in a helper thread beside its loop. The notifier's thread polls at intervals,
+once for all followers of runs of one store, and wakes those for which there is something new. It also ends runs whose
+process has died, so that no follower waits for ever.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from functools import partial
 from typing import Any
 
 from desist.db.backends.base import ChangeDetector, SharedBackend
-from desist.db.events.pages import Page, events_from_output, is_cancelled, read_page, stream_run_id
+from desist.db.events.pages import Page, events_from_output, is_cancelled, read_page, stream_header
 from desist.db.process.identity import this_process
 from desist.db.process.live_runs import LiveRuns
 from desist.db.process.notifier import channel
 from desist.db.recovery.orphans import end_orphans, is_over, is_resumable, orphan_reason
-from desist.db.recovery.run_jobs import say_failed
+from desist.db.recovery.run_jobs import log_failure
 from desist.db.tables.base import RunRow
 from desist.db.tables.sql import SqlTables
 from desist.db.writer import Writer
@@ -36,49 +36,47 @@ __all__ = ["FollowerHub", "StoredCursor"]
 
 log = logging.getLogger("desist.db")
 
-#: Seconds between two looks whether the processes of followed runs live, and after which a look that failed is tried
-#: again.
+#: Seconds between two checks whether the processes of followed runs live, and before a failed poll is repeated.
 ALIVE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class EventSource:
-    """Where a follower reads."""
+    """Where a cursor reads."""
 
     backend: SharedBackend
     live: LiveRuns
-    unwritten_end: Callable[[str], StoredRun | None]  #: the end of a run that could not be written yet
+    unwritten_end: Callable[[str], StoredRun | None]  #: returns the end of a run that could not be stored yet
 
 
 class StoredCursor(Cursor[Any]):
-    """A follower's position in the stored events of a run.
+    """The position of a follower in the stored events of a run.
 
-    Its lock guards the position and the items, and is never held while the store is read.
+    The lock guards the position and the items. It is not held while the store is read.
 
     Parameters:
-        source: where to read.
-        run_id: of which run.
-        after: the number of the last event that was seen.
+        run_id: the followed run.
+        after: the number of the last event that was received.
     """
 
-    __slots__ = ("_fresh", "_known", "_last", "_over", "_run_id", "_source", "looked", "stream_id")
+    __slots__ = ("_fresh", "_known", "_last", "_over", "_run_id", "_source", "polled", "stream_id")
 
     def __init__(self, source: EventSource, run_id: str, after: int) -> None:
         super().__init__(threading.Lock())
         self._source, self._run_id, self._last = source, run_id, after
-        self._fresh = True  #: there may be something to read
+        self._fresh = True  #: whether there may be something to read
         self._over = self._known = False
-        self.stream_id = run_id  #: of the run in whose stream it tells
-        self.looked: tuple[Any, ...] | None = None  #: what was seen at the last look, for whoever looks
+        self.stream_id = run_id  #: the run whose stream has the events
+        self.polled: tuple[Any, ...] | None = None  #: what the last poll saw; only for the hub
 
     @property
     def closed(self) -> bool:
-        """Whether there is nothing more to look for."""
+        """Whether there is nothing more to poll for."""
         return self._over or self._ended
 
     @property
     def at_end(self) -> bool:
-        """Whether everything was read, the last event too."""
+        """Whether all events were read, the last one too."""
         with self._lock:
             return self._over and not self._items
 
@@ -92,11 +90,11 @@ class StoredCursor(Cursor[Any]):
     # -- reading
 
     def read(self) -> None:
-        """Read what there is, in this thread.
+        """Read what is stored, in this thread.
 
         Raises:
             ConfigurationError: there is no such run.
-            StoreError: it can't be read.
+            StoreError: the store can't be read.
         """
         with self._lock:
             self._fresh = False
@@ -109,15 +107,15 @@ class StoredCursor(Cursor[Any]):
 
     def _page(self) -> Page:
         source = self._source
-        owed = source.unwritten_end(self.stream_id)
-        if owed is not None:  # it has ended here, and the database didn't take that yet
-            return Page(events_from_output(owed.output, self._last), self._last, over=True)
+        ended = source.unwritten_end(self.stream_id)
+        if ended is not None:  # in this process; the end is not stored yet
+            return Page(events_from_output(ended.output, self._last), self._last, over=True)
         with source.backend.reading() as tables:
-            row = stream_run_id(tables, self._run_id if not self._known else self.stream_id)
+            row = stream_header(tables, self._run_id if not self._known else self.stream_id)
             if row is not None:
                 self.stream_id, self._known = row.run_id, True
                 return read_page(tables, row, self._last)
-        if source.live.get(self._run_id) is not None:  # its start is on its way to the disk
+        if source.live.get(self._run_id) is not None:  # its start is not stored yet
             return Page(last=self._last)
         if self._known:
             raise ConfigurationError(f"run {self._run_id!r} was deleted while it was followed")
@@ -138,9 +136,9 @@ class StoredCursor(Cursor[Any]):
             self._ended = self._ended or isinstance(error, ConfigurationError)
 
     def has_news(self, *, cancelled: bool) -> None:
-        """There may be something to read. From the thread that looks."""
+        """Wake the follower: there may be something to read. In the notifier's thread."""
         with self._lock:
-            if cancelled:  # what it was about to be told is dropped
+            if cancelled:  # discard the text that was not delivered
                 kept = [event for event in self._items if not event.is_content]
                 self._items.clear()
                 self._items.extend(kept)
@@ -148,10 +146,10 @@ class StoredCursor(Cursor[Any]):
             self.notify()
 
     def get(self) -> Any:
-        """Return the next event, waiting for it in this thread.
+        """Return the next event; wait for it in this thread.
 
         Raises:
-            Closed: the stream is over.
+            ChannelClosed: the stream has ended.
             ConfigurationError: there is no such run.
             StoreError: the store can't be read.
         """
@@ -192,9 +190,9 @@ class FollowerHub:
     """The followers in this process of the runs of one store.
 
     Parameters:
-        backend, writer: where the events are, and what writes the ends of orphans.
-        live: the store's live runs.
-        unwritten_end: returns the end of a run that could not be written yet.
+        backend, writer: the storage, and the writer for the ends of orphans.
+        live: the live runs of the store.
+        unwritten_end: returns the end of a run that could not be stored yet.
     """
 
     def __init__(
@@ -209,7 +207,7 @@ class FollowerHub:
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
-        """Forget everything: in a forked child they are the parent's."""
+        """Forget everything: in a forked child the followers are its parent's."""
         self._lock = threading.Lock()
         self._cursors: list[StoredCursor] = []
         self._changes: ChangeDetector | None = None
@@ -233,36 +231,36 @@ class FollowerHub:
                 self._cursors.remove(cursor)
 
     def close(self) -> None:
-        """Look no more: the store is closed. Whoever still reads is told."""
+        """Stop polling: the store is closed. Followers are woken, and get an error."""
         with self._lock:
             self._closed, cursors, self._cursors = True, self._cursors, []
-        self._next_poll()
+        self._close_detector()
         for cursor in cursors:
             cursor.has_news(cancelled=False)
 
-    # -- looking, in the channel's thread
+    # -- polling, in the notifier's thread
 
     def poll(self, woken: bool) -> float:
-        """Ring those for whom there is news; return when to look again, in seconds of `time.monotonic`."""
+        """Wake the followers for which there is news; return when to poll again, in seconds of `time.monotonic`."""
         now = time.monotonic()
         with self._lock:
             self._cursors = [cursor for cursor in self._cursors if not cursor.closed]
             cursors = list(self._cursors)
         if not cursors:
-            self._next_poll()
+            self._close_detector()
             return math.inf
         if not woken and now < self._due:
             return self._due
         try:
             changed, every = self._changed()
             timely = now >= self._alive_at
-            new = any(cursor.looked is None for cursor in cursors)
+            new = any(cursor.polled is None for cursor in cursors)
             if changed or timely or new:
                 self._poll_store(cursors, timely)
                 self._alive_at = now + ALIVE if timely else self._alive_at
         except StoreError as error:
-            log.debug("%s can't be looked at: %s", self._backend.name, error)
-            for cursor in cursors:  # whoever reads hears what is wrong
+            log.debug("%s can't be read: %s", self._backend.name, error)
+            for cursor in cursors:  # they read, and get the error
                 cursor.has_news(cancelled=False)
             self._due = now + ALIVE
             return self._due
@@ -270,14 +268,14 @@ class FollowerHub:
         return self._due
 
     def _changed(self) -> tuple[bool, float]:
-        """Return whether others may have written, and after how many seconds to ask again."""
-        with self._lock:  # nobody closes it while it is asked
+        """Return whether others may have written, and the seconds until the next call."""
+        with self._lock:  # `_close_detector` must not close the detector meanwhile
             if self._closed:
                 raise StoreError(f"{self._backend.name} is closed")
             self._changes = self._changes or self._backend.changes()
             return self._changes.seen(), self._changes.every
 
-    def _next_poll(self) -> None:
+    def _close_detector(self) -> None:
         with self._lock:
             changes, self._changes = self._changes, None
             if changes is not None:
@@ -296,24 +294,24 @@ class FollowerHub:
                 (row.status, row.epoch, row.cancel is not None) if row is not None else None,
                 self._source.unwritten_end(cursor.stream_id) is not None,
             )
-            if seen != cursor.looked:
-                cursor.looked = seen
+            if seen != cursor.polled:
+                cursor.polled = seen
                 cursor.has_news(cancelled=row is not None and is_cancelled(row))
         for row in lost:
             self._end(row)
 
     def _end(self, row: RunRow) -> None:
-        """Give a run an end whose process has died. Whoever follows it hears of that as of any other end."""
+        """End a run whose process has died. Its followers learn of that as of any other end."""
         if row.run_id in self._ending:
             return
         self._ending.add(row.run_id)
         done = self._writer.put(lambda tables: end_orphans(tables, row.root_run_id))
         done.add_done_callback(lambda _: self._ending.discard(row.run_id))
-        done.add_done_callback(partial(say_failed, self._writer, row.run_id, "ended"))
+        done.add_done_callback(partial(log_failure, self._writer, row.run_id, "ended"))
 
 
 def _is_lost(row: RunRow, tables: SqlTables) -> bool:
-    """Whether a run will never end by itself, and waits for nobody who would go on with it."""
+    """Return whether a run will never end by itself, and is not waiting for its workflow to resume it."""
     if row.is_final:
         return False
     if is_over(row, tables):
