@@ -262,7 +262,7 @@ def test_the_disk_is_full(tmp_path: Path) -> None:
     db = SqliteDb(path)
     output = db.get_run("r")
     assert (output.status, output.step_results[0].content) == (S.error, "one is done")
-    assert "ended without recording the end" in output.error
+    assert "ended without storing the end" in output.error
     db.close()
 
 
@@ -313,7 +313,7 @@ def test_a_lost_end_in_a_live_process(tmp_path: Path, caplog: pytest.LogCaptureF
     stored.output.status = S.running
     store.save_run(stored).result()  # as if the end had never come
     output = db.get_run("r")
-    assert (output.status, output.error) == (S.error, "the end of this run could not be recorded")
+    assert (output.status, output.error) == (S.error, "the end of this run could not be stored")
     db.close()
 
 

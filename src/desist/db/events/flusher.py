@@ -1,6 +1,6 @@
 """`EventFlusher`: stores the events of this process every 40 ms, as one job of the writer.
 
-Runs call `events_added` with the lock of their tree held, so it only appends, under a lock that is held for moments. The
+Runs call `events_added` with the lock of their tree held, so it only appends, under a lock held for moments. The
 timer thread calls `_give_to_writer`, the writer `_rows`. The last events of a run don't come this way: the transaction
 that stores its end stores them, see `transactions`.
 """
