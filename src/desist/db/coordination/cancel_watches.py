@@ -41,16 +41,15 @@ class CancelWatch:
         self.run_id, self.record, self.latch = run_id, record, Latch()
         self.status: RunStatus | None = RunStatus.cancelling
         self.answer_deadline = answer_deadline  #: when its process must have answered; seconds of `time.monotonic`
-        self.keeper = (
-            keeper  #: the notifier holds its poller weakly: a receipt in use keeps it alive, even without its db
-        )
+        #: The notifier holds its poller weakly; a receipt in use keeps the poller alive, even without its database.
+        self.keeper = keeper
         self.busy = False  #: its end is on its way to the writer
         self.pause = FIRST
         self.due = time.monotonic() + FIRST
 
 
 class CancelWatches:
-    """Those of one store."""
+    """The watches of one store."""
 
     def __init__(self, backend: SharedBackend, writer: Writer) -> None:
         self._backend, self._writer = backend, writer

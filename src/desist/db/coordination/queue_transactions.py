@@ -1,7 +1,7 @@
-"""What is done in one transaction about a run that waits for a worker: queue it, take it, give it back.
+"""The transactions about a run that waits for a worker: queue it, take it, requeue it.
 
-Called by the store, in its writer. The record decides, whoever drives: what is cancelled while it waits has ended then
-and there, one process takes a run, and one that has an end is never taken again.
+Called in the writer's thread, under the same rules as `transactions`. The row decides: a run that is cancelled while it
+waits ends in that transaction, one process takes a run, and an ended run is never taken.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ __all__ = ["may_be_requeued", "queue", "release", "requeue", "requeue_lost", "ta
 
 
 def queue(tables: SqlTables, run: StoredRun, text: str, options: str) -> Outcome | None:
-    """Record a run that is to be driven by some worker; return None, or what it is already.
+    """Queue a run; return None, or the outcome that says why not: a run with this id exists.
 
-    A cancel that came first, for this id, ends it here.
+    A pending cancel of this id ends the run.
     """
     tables.runs.lock(run.run_id)
     before = tables.runs.header(run.run_id)
@@ -45,17 +45,17 @@ def queue(tables: SqlTables, run: StoredRun, text: str, options: str) -> Outcome
 
 
 def take_queued(tables: SqlTables, run_id: str) -> tuple[RunRow, StoredRun, str] | None:
-    """Take a run for this process: one that waits, or one whose process has died and that may go on.
+    """Take a run for this process: a queued run, or a resumable run whose process has died.
 
-    Return it as far as it has come, and how it was asked for; None if there is nothing to do here: it has ended,
-    it ends by this, or somebody works on it.
+    Return its row, the run with its finished work, and the options that it was submitted with; None if there is nothing
+    to do here: the run has ended, is ended by this, or another process owns it.
     """
     row = tables.runs.get(run_id)
     if row is None or row.is_final or (orphan_reason(row, tables) is None and row.process != QUEUED):
         return None
-    if row.process == this_process():  # its end could not be recorded, and is being tried again
+    if row.process == this_process():  # its end could not be stored, and is being retried
         return None
-    end_orphans(tables, row.root_run_id)  # what it had started; it itself, if it may not go on or has told its end
+    end_orphans(tables, row.root_run_id)  # its children; the run itself, if it may not be resumed
     row = tables.runs.get(run_id)
     if row is None or row.is_final or (row.process != QUEUED and not is_resumable(row)) or row.cancel is not None:
         return None
@@ -71,7 +71,7 @@ def take_queued(tables: SqlTables, run_id: str) -> tuple[RunRow, StoredRun, str]
 
 
 def release(tables: SqlTables, run_id: str) -> bool:
-    """Let a run wait again that this process has taken, and that nobody heard of; return whether there was one."""
+    """Requeue a run that this process has taken and not started; return whether there was such a run."""
     row = tables.runs.get(run_id)
     if row is None or row.is_final or row.process != this_process():
         return False
@@ -83,14 +83,14 @@ def release(tables: SqlTables, run_id: str) -> bool:
 
 
 def requeue(tables: SqlTables, run: StoredRun, epoch: int) -> CancelRequest | None:
-    """Let another worker go on with a run of this process; or end it, if it was cancelled, and return the request.
+    """Requeue a live run of this process; or, if it was cancelled, end it and return the cancel request.
 
     Raises:
-        LeaseLostError: another process has the run already.
+        LeaseLostError: another process owns the run.
     """
     row = tables.runs.get(run.run_id)
     if row is None or row.is_final or row.epoch != epoch:
-        raise LeaseLostError(f"run {run.run_id} was taken over before it could be given back")
+        raise LeaseLostError(f"run {run.run_id} was taken over before it could be requeued")
     tables.events.add(pending_events(run, epoch))
     if row.cancel is not None:
         end_unresponsive(tables, row.root_run_id)
@@ -100,21 +100,21 @@ def requeue(tables: SqlTables, run: StoredRun, epoch: int) -> CancelRequest | No
 
 
 def may_be_requeued(row: RunRow, owner_ids: set[str]) -> bool:
-    """Whether a run whose process has died is one of a worker's workflow, and goes on without being asked for."""
+    """Return whether an orphan is a run of a worker's workflow that may be resumed without a caller."""
     try:
         budget = read_limits(row).budget
-    except StoreError:  # queueing it ends it
+    except StoreError:  # `requeue_lost` ends the run
         budget = None
-    priced = budget is not None and budget.cost is not None  # it waits for `resume_lost_runs(price=...)`
+    priced = budget is not None and budget.cost is not None  # `resume_lost_runs(price=...)` resumes it
     return row.owner_id in owner_ids and row.parent_run_id is None and is_resumable(row) and not priced
 
 
 def requeue_lost(tables: SqlTables, root_run_id: str) -> bool:
-    """Queue a run whose process has died and that may go on; return whether it was.
+    """Queue a resumable run whose process has died; return whether it was queued.
 
-    One whose terminal event is stored ends by this.
+    A run whose terminal event is stored is ended.
     """
-    end_orphans(tables, root_run_id)  # what it had started; it itself stays, if it may go on
+    end_orphans(tables, root_run_id)  # its children; the run itself stays, if it may be resumed
     row = tables.runs.get(root_run_id)
     if row is None or row.is_final or not is_resumable(row) or orphan_reason(row, tables) is None:
         return False
@@ -122,7 +122,7 @@ def requeue_lost(tables: SqlTables, root_run_id: str) -> bool:
 
 
 def _queue_again(tables: SqlTables, row: RunRow) -> bool:
-    """Let a run wait for a worker; return False if its record can't be read: then the run has ended by this."""
+    """Queue a run; return False if its record can't be decoded: then the run is ended."""
     if merge_parts(tables, row, RunStatus.pending) is None:
         return False
     row.process, row.updated_at = QUEUED, time.time()

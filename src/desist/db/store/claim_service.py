@@ -1,9 +1,9 @@
-"""Ownership of runs on shared tables: claims, checkpoints, ends, and cancels of runs of whichever process.
+"""`ClaimService`: ownership of runs on shared tables: claims, checkpoints, ends, and cancels of runs of any process.
 
 One process works on a run, the one that claimed it, and it writes only in the epoch of its claim. Any process may
-cancel a run: the request is recorded, the owner is notified, and polls. Methods are called from any thread; the jobs
-that they put into the writer run in its thread, one transaction at a time, possibly twice (a batch that fails is
-repeated job by job). `transactions` decides within the transaction; `leases` knows the epochs.
+cancel a run: the request is stored, and the owner is notified, and polls. Methods are called from any thread; the jobs
+that they give to the writer run in its thread, one transaction at a time, and possibly twice, because a failed batch is
+repeated job by job. `transactions` decides within the transaction; `leases` knows the epochs.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ClaimService:
     # -- what the owner of a run writes
 
     def claim_run(self, run: StoredRun) -> Future[ClaimResult]:
-        """Record that a run starts here. See `SharedStore`."""
+        """Claim a run that starts here. See `SharedStore`."""
         text, leases = encode(run.output), self._leases
         written_at = 0.0
 
@@ -79,7 +79,7 @@ class ClaimService:
         return _then(self._writer.put(work), set_result)
 
     def add_part(self, run_id: str, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
-        """Record a checkpoint. See `RunStore`."""
+        """Store a checkpoint. See `RunStore`."""
         row = encode_part(run_id, kind, value, at)
 
         def work(tables: SqlTables) -> None:
@@ -91,7 +91,7 @@ class ClaimService:
             self._dropped.log()
 
     def end_run(self, run_id: str, decide: Callable[[], StoredRun | None]) -> Future[CancelRequest | None]:
-        """Record the end of a run, unless it was cancelled. See `SharedStore`."""
+        """Store the end of a run, unless it was cancelled. See `SharedStore`."""
         chosen: list[StoredRun | None] = []
 
         def choose() -> StoredRun | None:
@@ -116,11 +116,11 @@ class ClaimService:
         return done
 
     def _finish(self, tables: SqlTables, run: StoredRun, epoch: int) -> list[str]:
-        """Write the end of a run; return the addresses of those who wait for it.
+        """Store the end of a run; return the addresses of the processes to notify.
 
         Raises:
-            LeaseLostError: another process has the run. After a refused claim the message names the owner. A record
-                that has ended in the same way is no error: a run that was cancelled between being taken and begun.
+            LeaseLostError: another process owns the run. After a refused claim the message names the owner. A row that
+                has ended in the same way is no error: a run may be cancelled between its claim and its start.
         """
         owned = self._leases.owned.get(run.run_id)
         try:
@@ -138,7 +138,7 @@ class ClaimService:
                 self._leases.owned.remove(run_id)
 
     def save_run(self, run: StoredRun) -> Future[None]:
-        """Record a run, and what it changes in its session. The end of a claimed one counts only in its epoch."""
+        """Store a run, and its change of the session. The end of a claimed run is stored only in its epoch."""
         text = None if run.status.is_final else encode(run.output)
 
         def work(tables: SqlTables) -> list[str]:
@@ -160,7 +160,7 @@ class ClaimService:
         return done
 
     def settle(self, run: StoredRun, error: BaseException | None) -> None:
-        """Keep an end that could not be written, to try it again; forget one that was written, or never can be."""
+        """Keep an end that could not be stored, to retry it; forget one that is stored, or never can be."""
         if isinstance(error, LeaseLostError):  # another try would be refused, too
             self._leases.owned.remove(run.run_id)
             self.unwritten.forget(lambda one: one.run_id == run.run_id)
@@ -170,7 +170,7 @@ class ClaimService:
     # -- cancelling
 
     def record_cancel(self, run_id: str, request: CancelRequest) -> None:
-        """Record that a run is being cancelled from here. See `SharedStore`."""
+        """Store that a run is being cancelled here. See `SharedStore`."""
         self._leases.on_cancel_applied(run_id, request)
 
         def work(tables: SqlTables) -> None:
@@ -181,14 +181,14 @@ class ClaimService:
         self._writer.put(work)
 
     def request_cancel(self, run_id: str, request: CancelRequest) -> CancelReceipt:
-        """Cancel a run of whichever process. See `SharedStore`."""
+        """Cancel a run of any process. See `SharedStore`."""
         self._leases.start()
         listener = self._backend.address
 
         def work(tables: SqlTables) -> transactions.CancelOutcome:
             return transactions.request_cancel(tables, run_id, request, listener)
 
-        answer = self._writer.put(work).result()  # the writer bounds it
+        answer = self._writer.put(work).result()  # ends in time: the writer bounds it
         if answer.address is not None and answer.record_cancel is not None:
             self._backend.wake(answer.address)
         if answer.outcome is Outcome.unknown or answer.row is None:
@@ -207,7 +207,7 @@ class ClaimService:
     # -- runs of processes that have died
 
     def take_orphans(self, kind: str, owner_id: str) -> list[StoredRun]:
-        """Take the runs of a workflow that may go on here, and return them as far as they had come."""
+        """Take over the resumable runs of a workflow whose processes have died. See `SharedStore`."""
         self._leases.start()
         with self._backend.reading() as tables:
             found = {row.run_id: row.process for row in find_orphans(tables, kind, owner_id)}
@@ -223,8 +223,8 @@ class ClaimService:
         runs: list[StoredRun] = []
         for run_id, done in begin_one_by_one(self._writer, found, work, "taken"):
             try:
-                run = done.result()  # the writer bounds it
-            except StoreError:  # it may yet be written, with nobody to start the run: the next job undoes it
+                run = done.result()  # ends in time: the writer bounds it
+            except StoreError:  # the takeover may still be written, without a start: the next job undoes it
                 self._leave_lost(run_id, found[run_id])
                 continue
             runs += [run] if run is not None else []
@@ -238,7 +238,7 @@ class ClaimService:
         self._writer.put(work)
 
     def fail_claimed_run(self, run_id: str, message: str) -> None:
-        """End a run that was taken, and with which its workflow can't go on."""
+        """End a run that this process has taken over and that its workflow can't resume."""
         self._leases.owned.remove(run_id)
         self._writer.put(lambda tables: fail_run(tables, run_id, message)).result()
 
@@ -255,7 +255,7 @@ def _then(first: Future[Any], change: Callable[[Any], T]) -> Future[T]:
             else:
                 second.set_result(change(done.result()))
         except Exception as mistake:
-            log.exception("the result of a write could not be handed on")
+            log.exception("bug in desist: the result of a write could not be passed on")
             if not second.done():
                 second.set_exception(mistake)
 

@@ -1,8 +1,8 @@
-"""Reading and deleting runs in tables, shared or not; and the reservation of ids that clients choose.
+"""`RunTable`: reads and deletes runs in tables, shared or not, and reserves ids that clients choose.
 
-Reads are made in the caller's thread, writes by the store's writer. A run without an end whose process is gone is given
-one by the first read of it (guarantee 12): its output is rebuilt from its parts, open calls get a result, and the
-status is `ERROR`.
+Reads are made in the caller's thread, writes by the writer. The first read of an orphan ends it (guarantee 12): its
+output is rebuilt from its checkpoints, open tool calls get a result, and the status is `ERROR`, or `CANCELLED` if it
+has a cancel request.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ class RunTable:
     """The part of a store that reads runs.
 
     Parameters:
-        backend, writer: where the tables are, and what writes them.
-        live: the store's live runs. Their outputs are taken from memory.
-        unwritten: the ends that could not be written yet.
+        backend, writer: the storage, and its writer.
+        live: the live runs of the store. Their outputs are taken from memory.
+        unwritten: the ends that could not be stored yet.
     """
 
     def __init__(self, backend: StorageBackend, writer: Writer, live: LiveRuns, unwritten: UnwrittenEnds) -> None:
         self._backend, self._writer, self._live, self._unwritten = backend, writer, live, unwritten
 
     def unwritten_end(self, run_id: str) -> StoredRun | None:
-        """Return a run that has ended in this process, and whose end could not be written yet."""
+        """Return a run that has ended in this process and whose end could not be stored yet."""
         return self._unwritten.get(run_id)
 
     def load_run(self, run_id: str) -> StoredRun | None:
-        """Return a run; of one that is live in this process, its output as it is now."""
+        """Return a run; if it is live in this process, with its present output."""
         live = self._live_run(run_id)
         if live is not None:
             return live
@@ -62,7 +62,7 @@ class RunTable:
         return found or self._end_and_load(row)
 
     def _loaded(self, tables: Tables, row: RunRow) -> StoredRun | None:
-        """Return a run from its row; None if it must be marked first."""
+        """Return a run from its row; None if it is an orphan, which must be ended first."""
         if row.is_final or (row.status == PAUSED and row.cancel is None):
             return stored_of(row, with_children(tables, row))
         live = self._live_run(row.run_id)
@@ -74,7 +74,7 @@ class RunTable:
         return stored_of(row, output, output.status)
 
     def _live_run(self, run_id: str) -> StoredRun | None:
-        """Return a run that is live in this process and recorded here, as it is now, or whose end is still owed."""
+        """Return a run that is live here, as it is now, or that has ended here and whose end is not stored yet."""
         live: Any = self._live.get(run_id)
         if live is not None:
             run: StoredRun = live.snapshot()
@@ -82,11 +82,11 @@ class RunTable:
         return self._unwritten.get(run_id) if registry.get(run_id) is None else None
 
     def _end_and_load(self, row: RunRow) -> StoredRun | None:
-        """Give a run an end whose process is gone, and those that it had started; return it as it is then."""
+        """End an orphan and its children; return the run as it is then."""
         try:
             self._writer.put(lambda tables: end_orphans(tables, row.root_run_id)).result()
-        except StoreError as error:  # it can't be written: it is told all the same
-            log.warning("run %s has no end, and can't be given one: %s", row.run_id, error)
+        except StoreError as error:  # the end can't be stored now; return it anyway
+            log.warning("the end of run %s, whose process is gone, can't be stored: %s", row.run_id, error)
         with self._backend.reading() as tables:
             again = tables.runs.get(row.run_id)
             if again is None:
@@ -94,17 +94,17 @@ class RunTable:
             if again.is_final:
                 return stored_of(again, with_children(tables, again))
             reason = orphan_reason(again, tables)
-            if reason is None or is_resumable(again):  # its process has been heard of after all
+            if reason is None or is_resumable(again):  # its process has sent a heartbeat meanwhile
                 output = rebuild_output(again, tables.parts.of_run(again.run_id))
                 return stored_of(again, output, output.status)
             output = final_output(again, tables, reason, again.cancel)
         return stored_of(again, output, output.status)
 
     def delete_run(self, run_id: str) -> bool:
-        """Forget a run; return whether it was there."""
+        """Delete a run; return whether it existed."""
         self._unwritten.forget(lambda run: run.run_id == run_id)
         gone: Future[bool] = self._writer.put(lambda tables: tables.runs.delete(run_id))
-        return gone.result()  # the writer bounds it
+        return gone.result()  # ends in time: the writer bounds it
 
     def session_runs(
         self,
@@ -115,7 +115,7 @@ class RunTable:
         limit: int | None = None,
         ended_only: bool = True,
     ) -> list[StoredRun]:
-        """Return the last `limit` runs of a session, the oldest first; runs of dead processes are ended first."""
+        """Return the last `limit` runs of a session, the oldest first; orphans are ended first."""
         self._end_orphans(session_id, kind, owner_id)
         with self._backend.reading() as tables:
             rows = tables.runs.of_session(session_id, kind, owner_id, limit, "ended" if ended_only else "all")
@@ -127,7 +127,7 @@ class RunTable:
         return runs if limit is None else runs[max(0, len(runs) - limit) :]
 
     def _readable(self, tables: Tables, row: RunRow) -> StoredRun | None:
-        """Return a run of a session. One that can't be read is left out, and said: the others are of use."""
+        """Return a run of a session. A run that can't be decoded is logged and left out."""
         try:
             return self._loaded(tables, row)
         except StoreError as error:
@@ -135,14 +135,14 @@ class RunTable:
             return None
 
     def list_runs(self, query: RunQuery) -> list[StoredRun]:
-        """Return the runs that are meant, live ones too, the newest first; runs of dead processes are ended first."""
+        """Return the matching runs, live ones too, the newest first; orphans are ended first."""
         with self._backend.reading() as tables:
             found = [(row, _listed(row, partial(self._loaded, tables, row))) for row in tables.runs.matching(query)]
         stored = [run or _listed(row, partial(self._end_and_load, row)) for row, run in found]
         return query.newest(run for run in (*self._live.snapshots(), *stored) if run is not None)
 
     def _starting(self, session_id: str, kind: str | None, owner_id: str | None) -> list[StoredRun]:
-        """Return the live runs of a session: the record of a start may still be on its way to the disk."""
+        """Return the live runs of a session: their starts may not be stored yet."""
         fitting = [
             run
             for run in self._live.snapshots()
@@ -160,11 +160,11 @@ class RunTable:
     # -- ids that clients choose
 
     def reserve_run(self, run: StoredRun) -> bool:
-        """Record a run that is about to start here, if there is none with its id. Blocks."""
-        starting_runs.add(run.run_id)  # first: whoever looks meanwhile must not take it for lost
+        """Store a run that is about to start here, if there is none with its id. Blocks."""
+        starting_runs.add(run.run_id)  # first: a concurrent read must not take the run for an orphan
         try:
             reserved = self._writer.put(lambda tables: reserve_run(tables, run)).result()
-        except StoreError:  # it may yet be written: what comes after that undoes it
+        except StoreError:  # the run may still be written: the next job undoes that
             self.end_reservation(run.run_id)
             raise
         if not reserved:
@@ -172,14 +172,14 @@ class RunTable:
         return reserved
 
     def end_reservation(self, run_id: str) -> None:
-        """The reserved run is live here now; if it isn't, its start has failed and it is forgotten."""
+        """End a reservation: if the run is not live here, its start has failed, and it is deleted."""
         starting_runs.discard(run_id)
         if registry.get(run_id) is None:
             self._writer.put(lambda tables: drop_reservation(tables, run_id))
 
 
 def _listed(row: RunRow, load: Callable[[], StoredRun | None]) -> StoredRun | None:
-    """Return a run of a list. One that can't be read is there all the same, with its status, and says why."""
+    """Return a run of a list. A run that can't be decoded is in the list with its status and the reason."""
     try:
         return load()
     except UnreadableError as error:
