@@ -162,7 +162,7 @@ def test_the_server_is_lost(own: LocalPostgres, workers: Callable[[str], Worker]
     assert last.status is S.completed
     assert "did not store this within 0.5 s" in last.run_output.store_error
     assert db.get_run("mine").status is S.completed, "as far as this process knows"
-    with pytest.raises(StoreError, match="nothing listens there"):
+    with pytest.raises(StoreError, match="no server listens there"):
         db.get_run("nobody's")
     own.start()  # not for good after all: what was owed is stored
     while own.do("SELECT status FROM desist_runs WHERE run_id = 'mine'") != [("COMPLETED",)]:

@@ -76,12 +76,8 @@ class UnwrittenEnds:
         while len(self._runs) > MOST:
             given_up = next(iter(self._runs))
             self._drop(given_up)
-            log.error(
-                "the end of run %s is not stored, and not retried any more: %d others wait",
-                given_up,
-                MOST,
-                extra={"run_id": given_up},
-            )
+            words = "the end of run %s is not stored, and not retried any more: %d others wait"
+            log.error(words, given_up, MOST, extra={"run_id": given_up})
         self._try_later()
 
     def _drop(self, run_id: str) -> None:
