@@ -11,7 +11,7 @@ from desist.db.process.identity import this_process
 from desist.db.records.codec import encode
 from desist.db.records.rows import put_run
 from desist.db.recovery.orphans import end_orphans
-from desist.db.tables.base import Tables
+from desist.db.tables.tables import Tables
 from desist.run.storage.values import StoredRun, StoredSession, other_users
 
 __all__ = ["claim_session", "drop_reservation", "reserve_run"]

@@ -33,8 +33,9 @@ from desist.db.recovery.orphans import (
     orphan_reason,
 )
 from desist.db.recovery.rebuild import budget_usage, rebuild_output
-from desist.db.tables.base import QUEUED, EventRow, RunRow, Tables
+from desist.db.tables.base import QUEUED, EventRow, RunRow
 from desist.db.tables.sql import SqlTables
+from desist.db.tables.tables import Tables
 from desist.exceptions import LeaseLostError, StoreError, UnreadableError
 from desist.run.options.durable_limits import DurableLimits
 from desist.run.storage.values import CancelRequest, StoredRun

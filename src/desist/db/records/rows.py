@@ -10,7 +10,8 @@ from copy import copy
 from typing import Any
 
 from desist.db.records.codec import decode_run, encode, unreadable
-from desist.db.tables.base import RunRow, Tables
+from desist.db.tables.base import RunRow
+from desist.db.tables.tables import Tables
 from desist.exceptions import UnreadableError
 from desist.run.events.base import RunStatus
 from desist.run.outputs.workflow import WorkflowRunOutput

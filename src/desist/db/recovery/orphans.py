@@ -19,8 +19,9 @@ from desist.db.records.codec import encode
 from desist.db.recovery.partial_text import StoredEvent, events_of_stream
 from desist.db.recovery.rebuild import rebuild_cancelled, rebuild_crashed, unreadable
 from desist.db.recovery.terminal_event import settle
-from desist.db.tables.base import QUEUED, RunRow, Tables
+from desist.db.tables.base import QUEUED, RunRow
 from desist.db.tables.sql import SqlTables
+from desist.db.tables.tables import Tables
 from desist.exceptions import StoreError
 from desist.run.events.base import RunStatus
 

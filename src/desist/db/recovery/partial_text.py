@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from desist.db.events.rows import decoded, is_content_delta
-from desist.db.tables.base import RunRow, Tables
+from desist.db.tables.base import RunRow
+from desist.db.tables.tables import Tables
 from desist.run.events.base import content_text
 from desist.run.outputs.agent import RunOutput
 from desist.run.outputs.workflow import WorkflowRunOutput

@@ -18,7 +18,8 @@ from desist.db.records.cancel_request import CancelRequestRow
 from desist.db.records.codec import encode
 from desist.db.recovery.partial_text import events_of_stream
 from desist.db.recovery.rebuild import completed, rebuild_cancelled, rebuild_crashed, unreadable
-from desist.db.tables.base import EventRow, RunRow, Tables
+from desist.db.tables.base import EventRow, RunRow
+from desist.db.tables.tables import Tables
 from desist.exceptions import StoreError
 from desist.run.events.base import RunStatus
 

@@ -23,7 +23,8 @@ from desist.db.records.rows import stored_of, with_children
 from desist.db.recovery.orphans import PAUSED, end_orphans, final_output, is_over, is_resumable, orphan_reason
 from desist.db.recovery.rebuild import rebuild_output
 from desist.db.store.unwritten_ends import UnwrittenEnds
-from desist.db.tables.base import RunRow, Tables
+from desist.db.tables.base import RunRow
+from desist.db.tables.tables import Tables
 from desist.db.writer import Writer
 from desist.exceptions import StoreError, UnreadableError
 from desist.run.storage.values import RunQuery, StoredRun

@@ -28,7 +28,7 @@ _LONGEST = 40
 
 
 class JsonTables:
-    """The tables in a folder. See `desist.db.tables.base.Tables`.
+    """The tables in a folder. `SqlTables` has the documentation of the methods.
 
     Parameters:
         durable: whether each file is on the disk before the next one is written.

@@ -1,8 +1,9 @@
-"""The statements about the events of runs. See `desist.db.tables.base.Events`."""
+"""The statements about the events of runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from desist.db.tables.base import FINAL, EventRow, placeholders
 from desist.db.tables.sql_runs import ALL
@@ -11,13 +12,11 @@ from desist.db.tables.sql_transaction import EVENT_COLUMNS, SqlTransaction
 __all__ = ["EventStatements"]
 
 
+@dataclass(slots=True)
 class EventStatements:
     """The events."""
 
-    __slots__ = ("_tx",)
-
-    def __init__(self, tx: SqlTransaction) -> None:
-        self._tx = tx
+    _tx: SqlTransaction
 
     def add(self, rows: Sequence[EventRow]) -> bool:
         """Store events of live runs in the epochs that the rows name; return False if a row was dropped.
@@ -32,6 +31,11 @@ class EventStatements:
 
     def add_last(self, rows: Sequence[EventRow]) -> bool:
         # The statement itself requires the end, so that a terminal event is stored with the end or not at all.
+        """Store the last events of runs, in the transaction that ends those runs.
+
+        This is the only way to store a terminal event. Returns False if a row was dropped: its run has not ended, has
+        ended in another epoch, or has a terminal event already.
+        """
         has_terminal = f"SELECT 1 FROM {self._tx.names.events} AS e WHERE e.run_id = r.run_id AND e.terminal = 1"
         return self._tx.insert_events(rows, f"r.status IN {FINAL} AND NOT EXISTS ({has_terminal})")
 
@@ -40,10 +44,12 @@ class EventStatements:
         return [EventRow(*row) for row in rows]
 
     def terminal(self, run_id: str) -> EventRow | None:
+        """Return the terminal event of a run, if it is stored."""
         rows = self._select("run_id = ? AND terminal = 1", (run_id,))
         return rows[0] if rows else None
 
     def of_run(self, run_id: str, after: int = -1, limit: int | None = None) -> list[EventRow]:
+        """Return the rows with the events of a run after the event of that number, the oldest first."""
         where = "run_id = ? AND last_event > ? ORDER BY first_event LIMIT ?"
         return self._select(where, (run_id, after, ALL if limit is None else limit))
 
@@ -55,6 +61,7 @@ class EventStatements:
         return (int(rows[0][0]), bool(rows[0][1])) if rows else None
 
     def move_terminal_last(self, run_id: str) -> None:
+        """Number the terminal event of a run after all others, if it is not the last one already."""
         last = self.last(run_id)
         if last is not None and not last[1]:
             events, number = self._tx.names.events, last[0] + 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from desist.db.tables.base import FINAL
 from desist.db.tables.sql_transaction import SqlTransaction
 
@@ -11,13 +13,11 @@ __all__ = ["OwnerStatements", "PendingCancelStatements"]
 _DAY = 86400.0
 
 
+@dataclass(slots=True)
 class OwnerStatements:
     """The processes that own runs."""
 
-    __slots__ = ("_tx",)
-
-    def __init__(self, tx: SqlTransaction) -> None:
-        self._tx = tx
+    _tx: SqlTransaction
 
     def heartbeat(self, process: str, address: str, lease: float) -> None:
         """Store that a process lives, how it is notified, and its lease of so many seconds."""
@@ -32,6 +32,7 @@ class OwnerStatements:
         )
 
     def get(self, process: str) -> tuple[str, float] | None:
+        """Return the address of a process and the end of its lease, or None if it has recorded neither."""
         rows = self._tx.rows(f"SELECT address, until FROM {self._tx.names.owners} WHERE process = ?", (process,))
         return (rows[0][0], rows[0][1]) if rows else None
 
@@ -44,13 +45,11 @@ class OwnerStatements:
         self._tx.execute(f"DELETE FROM {self._tx.names.owners} WHERE process = ?", (process,))
 
 
+@dataclass(slots=True)
 class PendingCancelStatements:
     """Cancel requests for unknown ids."""
 
-    __slots__ = ("_tx",)
-
-    def __init__(self, tx: SqlTransaction) -> None:
-        self._tx = tx
+    _tx: SqlTransaction
 
     def put(self, run_id: str, cancel: str) -> None:
         """Store a request, unless there is one for this id already."""

@@ -7,6 +7,7 @@ with, and stays until the run has ended: a worker that resumes the run after a c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 
@@ -18,13 +19,11 @@ __all__ = ["QueueStatements", "WorkerStatements"]
 _COLUMNS = columns_of(QueuedRow)
 
 
+@dataclass(slots=True)
 class QueueStatements:
     """The queue."""
 
-    __slots__ = ("_tx",)
-
-    def __init__(self, tx: SqlTransaction) -> None:
-        self._tx = tx
+    _tx: SqlTransaction
 
     def put(self, run_id: str, owner_id: str, options: str) -> None:
         """Make a run due to be sent; a run that was sent before is sent again, with the options that it has."""
@@ -78,13 +77,11 @@ class QueueStatements:
         self._tx.execute(f"DELETE FROM {names.queue} WHERE run_id NOT IN ({live})")
 
 
+@dataclass(slots=True)
 class WorkerStatements:
     """The workers."""
 
-    __slots__ = ("_tx",)
-
-    def __init__(self, tx: SqlTransaction) -> None:
-        self._tx = tx
+    _tx: SqlTransaction
 
     def put(self, process: str, workflows: Sequence[str], lease: float) -> None:
         """Store that a worker lives, its lease of so many seconds, and its workflows."""

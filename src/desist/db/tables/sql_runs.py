@@ -1,9 +1,9 @@
-"""The statements about runs and their parts. See `desist.db.tables.base` for the methods that every database has."""
+"""The statements about runs and their parts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from typing import Any, Literal
 
 from desist.db.tables.base import FINAL, QUEUED, PartRow, RunRow, Which, columns_of, placeholders
@@ -20,15 +20,14 @@ ALL = 2**63 - 1  #: the limit of a query without a limit
 MANY = 500
 
 
+@dataclass(slots=True)
 class RunStatements:
     """The runs. A header is a row without its output, which is large."""
 
-    __slots__ = ("_tx",)
-
-    def __init__(self, tx: SqlTransaction) -> None:
-        self._tx = tx
+    _tx: SqlTransaction
 
     def lock(self, run_id: str) -> None:
+        """Keep other transactions from claiming or cancelling a run of this id, which may not exist yet."""
         self._tx.lock_name(f"{self._tx.names.runs} {run_id}")
 
     # -- whole rows
@@ -38,10 +37,12 @@ class RunStatements:
         return [RunRow(*row) for row in rows]
 
     def get(self, run_id: str) -> RunRow | None:
+        """Return a run."""
         found = self._whole("run_id = ?", (run_id,), self._tx.lock)
         return found[0] if found else None
 
     def put(self, row: RunRow) -> None:
+        """Store a run, replacing an earlier one of its id, and delete its parts."""
         self._tx.change_run(
             f"INSERT INTO {self._tx.names.runs} ({_COLUMNS}) VALUES ({placeholders(len(RunRow.__slots__))})"
             f" ON CONFLICT (run_id) DO UPDATE SET {_CHANGES}",
@@ -59,21 +60,25 @@ class RunStatements:
         )
 
     def delete(self, run_id: str) -> bool:
+        """Delete a run, its parts and its events; return whether the run existed."""
         names = self._tx.names
         for table in (names.events, names.parts):
             self._tx.execute(f"DELETE FROM {table} WHERE run_id = ?", (run_id,))
         return self._tx.execute(f"DELETE FROM {names.runs} WHERE run_id = ?", (run_id,)) > 0
 
     def open_in_tree(self, root_run_id: str) -> list[RunRow]:
+        """Return the runs of a tree that have not ended."""
         where, rest = f"root_run_id = ? AND status NOT IN {FINAL}", f"ORDER BY run_id {self._tx.lock}"
         return self._whole(where, (root_run_id,), rest)
 
     def children(self, parent_run_id: str) -> list[RunRow]:
+        """Return the runs that were started in a run, the oldest first."""
         return self._whole("parent_run_id = ?", (parent_run_id,), f"ORDER BY created_at, {self._tx.order}")
 
     def of_session(
         self, session_id: str, kind: str | None, owner_id: str | None, limit: int | None, which: Which
     ) -> list[RunRow]:
+        """Return the last runs of a session, the oldest first."""
         where, values = _equal(session_id=session_id, kind=kind, owner_id=owner_id)
         if which != "all":
             where.append(f"status {'' if which == 'ended' else 'NOT '}IN {FINAL}")
@@ -81,6 +86,7 @@ class RunStatements:
         return self._whole(" AND ".join(where), [*values, ALL if limit is None else limit], newest)[::-1]
 
     def matching(self, query: RunQuery) -> list[RunRow]:
+        """Return the matching runs, the newest first; all live runs match, whatever their status and the limit."""
         where, values = _conditions(query)
         limit = None if query.status is not None and not query.status.is_final else query.limit
         newest = "ORDER BY created_at DESC, run_id DESC LIMIT ?"
@@ -143,15 +149,14 @@ class RunStatements:
         return self._tx.execute(statement, (value, run_id, epoch)) > 0
 
 
+@dataclass(slots=True)
 class PartStatements:
     """The checkpoints of live runs."""
 
-    __slots__ = ("_tx",)
-
-    def __init__(self, tx: SqlTransaction) -> None:
-        self._tx = tx
+    _tx: SqlTransaction
 
     def add(self, row: PartRow, epoch: int | None = None) -> bool:
+        """Add a part to a live run in this epoch, or, with None, in any; else drop the part and return False."""
         names = self._tx.names
         statement = (
             f"INSERT INTO {names.parts} ({columns_of(PartRow)}) SELECT ?, ?, ?, ? FROM {names.runs} AS r"
@@ -160,6 +165,7 @@ class PartStatements:
         return self._tx.execute(statement, (*astuple(row), row.run_id, epoch)) > 0
 
     def of_run(self, run_id: str) -> list[PartRow]:
+        """Return the parts of a run, the oldest first."""
         query = f"SELECT {columns_of(PartRow)} FROM {self._tx.names.parts} WHERE run_id = ? ORDER BY part_id"
         return [PartRow(*row) for row in self._tx.rows(query, (run_id,))]
 

@@ -1,8 +1,9 @@
-"""The statements about sessions. See `desist.db.tables.base.Sessions`."""
+"""The statements about sessions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -20,19 +21,20 @@ _COLUMNS = ", ".join(_NAMES)
 _CHANGES = ", ".join(f"{name} = excluded.{name}" for name in _NAMES[2:])
 
 
+@dataclass(slots=True)
 class SessionStatements:
     """The sessions."""
 
-    __slots__ = ("_tx",)
-
-    def __init__(self, tx: SqlTransaction) -> None:
-        self._tx = tx
+    _tx: SqlTransaction
 
     def lock(self, session_id: str) -> None:
-        """Lock an id. Before the lock of an id and kind, see `get`."""
+        """Keep other transactions from claiming a session of this id, which may not exist yet. Before the lock of an id
+        and kind, see `get`.
+        """
         self._tx.lock_name(f"{self._tx.names.sessions} {session_id}")
 
     def get(self, session_id: str, kind: str) -> StoredSession | None:
+        """Return a session. In a transaction of the writer, no other transaction changes or creates the session."""
         where, values = "session_id = ? AND kind = ?", (session_id, kind)
         found = self._select(where, values, self._tx.lock)
         if not found and self._tx.lock:  # there is no row that could be locked
@@ -49,6 +51,7 @@ class SessionStatements:
         return [StoredSession(**fields) for fields in found]
 
     def put(self, session: StoredSession) -> None:
+        """Store a session."""
         values = [getattr(session, name) for name in _NAMES]
         values[4] = dump(session.session_data).decode()
         values[5] = None if session.metadata is None else dump(session.metadata).decode()
@@ -59,12 +62,14 @@ class SessionStatements:
         )
 
     def users(self, session_id: str) -> tuple[set[str | None], set[str | None]]:
+        """Return the users of the sessions with this id, of any kind, and the users of its runs."""
         query = "SELECT DISTINCT user_id FROM {} WHERE session_id = ?"
         tables = (self._tx.names.sessions, self._tx.names.runs)
         holders, speakers = ({row[0] for row in self._tx.rows(query.format(table), (session_id,))} for table in tables)
         return holders, speakers
 
     def delete(self, session_id: str, kind: str | None) -> bool:
+        """Delete a session and its runs; return whether any existed."""
         names, also = self._tx.names, "" if kind is None else " AND kind = ?"
         values = (session_id,) if kind is None else (session_id, kind)
         runs = f"SELECT run_id FROM {names.runs} WHERE session_id = ?{also}"
@@ -79,6 +84,7 @@ class SessionStatements:
     def matching(
         self, kind: str | None, owner_id: str | None, user_id: str | None, limit: int | None
     ) -> list[StoredSession]:
+        """Return the matching sessions, the one that changed last first."""
         wanted = {"kind": kind, "owner_id": owner_id, "user_id": user_id}
         given = {name: value for name, value in wanted.items() if value is not None}
         where = " AND ".join(f"{name} = ?" for name in given) or "1 = 1"
