@@ -9,17 +9,15 @@ from __future__ import annotations
 import time
 
 from desist.cancel.scope import Outcome
-from desist.db.coordination.transactions import INTENT_TTL, merge_parts, pending_events, read_limits
-from desist.db.events.rows import next_owner_index
+from desist.db.coordination.transactions import INTENT_TTL, merge_parts, pending_events, read_limits, take_over
 from desist.db.process.identity import this_process
 from desist.db.records.cancel_request import decode_cancel_request
-from desist.db.records.rows import row_of, stored_of, with_children
+from desist.db.records.rows import row_of
 from desist.db.recovery.orphans import end_orphans, end_unresponsive, is_resumable, orphan_reason
 from desist.db.tables.base import QUEUED, RunRow
 from desist.db.tables.sql import SqlTables
 from desist.exceptions import LeaseLostError, StoreError
 from desist.run.events.base import RunStatus
-from desist.run.options.durable_limits import DurableLimits
 from desist.run.storage.values import CancelRequest, StoredRun
 
 __all__ = ["may_be_requeued", "queue", "release", "requeue", "requeue_lost", "take_queued"]
@@ -59,15 +57,12 @@ def take_queued(tables: SqlTables, run_id: str) -> tuple[RunRow, StoredRun, str]
     row = tables.runs.get(run_id)
     if row is None or row.is_final or (row.process != QUEUED and not is_resumable(row)) or row.cancel is not None:
         return None
-    if merge_parts(tables, row, RunStatus.pending) is None:
+    limits = merge_parts(tables, row, RunStatus.pending)
+    if limits is None:
         return None
-    row.process, row.epoch, row.updated_at = this_process(), row.epoch + 1, time.time()
-    tables.runs.put(row)
-    run = stored_of(row, with_children(tables, row))
-    run.options = DurableLimits.of(row.options) if row.options is not None else None
-    last, asked = tables.events.last(run_id), tables.queue.get(run_id)
-    run.next_event = next_owner_index(last[0] if last is not None else None)
-    return row, run, asked.options if asked is not None else "{}"
+    row, run = take_over(tables, row, limits if row.options is not None else None)
+    queued = tables.queue.get(run_id)
+    return row, run, queued.options if queued is not None else "{}"
 
 
 def release(tables: SqlTables, run_id: str) -> bool:

@@ -54,6 +54,7 @@ __all__ = [
     "replace_run",
     "request_cancel",
     "take_orphans",
+    "take_over",
 ]
 
 #: Seconds for which a pending cancel is kept.
@@ -253,15 +254,17 @@ def take_orphans(tables: SqlTables, run_id: str) -> tuple[RunRow, StoredRun] | N
     row = tables.runs.get(run_id)
     if row is None or row.is_final or not is_resumable(row) or orphan_reason(row, tables) is None:
         return None
-    options = merge_parts(tables, row)
-    if options is None:
-        return None
+    limits = merge_parts(tables, row)
+    return take_over(tables, row, limits) if limits is not None else None
+
+
+def take_over(tables: SqlTables, row: RunRow, limits: DurableLimits | None) -> tuple[RunRow, StoredRun]:
+    """Make this process the owner of a run whose parts were merged; return the run with its finished work."""
     row.process, row.epoch, row.updated_at = this_process(), row.epoch + 1, time.time()
     tables.runs.put(row)
     run = stored_of(row, with_children(tables, row))
     last = tables.events.last(row.run_id)
-    run.options = options
-    run.next_event = next_owner_index(last[0] if last is not None else None)
+    run.options, run.next_event = limits, next_owner_index(last[0] if last is not None else None)
     return row, run
 
 
