@@ -1,4 +1,4 @@
-"""Reads the stored events of a run page by page, for followers in any process. `stored_follower` decides when."""
+"""Reads the stored events of a run page by page, for followers in any process. `stored_cursor` decides when."""
 
 from __future__ import annotations
 

@@ -18,12 +18,12 @@ from desist.db.process.identity import this_process
 from desist.db.process.live_runs import LiveRuns
 from desist.db.process.notifier import channel
 from desist.db.store.claim_service import ClaimService
+from desist.db.store.follower_hub import FollowerHub
 from desist.db.store.orphan_sweeper import OrphanSweeper
 from desist.db.store.pruning import PruneResult, prune
 from desist.db.store.queue_part import QueuePart
 from desist.db.store.run_table import RunTable
 from desist.db.store.session_table import SessionTable
-from desist.db.store.stored_follower import FollowerHub
 from desist.db.store.table_store import CLOSE_TIMEOUT
 from desist.db.writer import Writer
 
