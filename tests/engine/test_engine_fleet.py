@@ -118,7 +118,7 @@ def test_killed_and_marked(worker: Start, db: Any) -> None:
     two.hear("at", waiting.run_id)
     one.kill()
     output = running.result(40)
-    assert output.status is S.error and "ended without recording" in output.error
+    assert output.status is S.error and "ended without storing" in output.error
     two.tell("open", waiting.run_id)
     assert waiting.result(40).status is S.completed
     assert two.steps_of(running.run_id) == []
