@@ -1,4 +1,5 @@
-"""Runs of other processes that were cancelled from here: polled until they have settled, and ended if nobody answers.
+"""`CancelWatches`: runs of other processes that were cancelled from here. Polled until they settle; a run whose process
+does not respond is ended from here.
 
 `poll` is called by the notifier's thread only; `add` and `remove` by any thread. What a poll finds fills the receipt.
 """
@@ -113,7 +114,7 @@ def _on_forced_end(watch: CancelWatch) -> None:
 
 
 def _settle(watch: CancelWatch, row: RunRow | None) -> None:
-    """Fill the receipt with what is recorded, then wake those who wait for it: they read it at once."""
+    """Fill the receipt from the stored record, then wake those who wait for it: they read the receipt at once."""
     watch.status = RunStatus(row.status) if row is not None else None
     if row is not None:
         try:

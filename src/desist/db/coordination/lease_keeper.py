@@ -1,8 +1,15 @@
-"""The leases of the runs that this process works on, and what other processes ask of them.
+"""`LeaseKeeper`: the leases of the runs that this process owns, and what other processes ask of them.
 
-`poll` is called by the notifier's thread, when this process is woken and now and then: it applies the cancels that
-others have recorded, stops runs that others have taken, renews the lease with a heartbeat, and polls the runs that
-were cancelled from here. The `on_...` methods are called by the store's writer and by callers.
+Threads: `poll` is called by the notifier's thread, when this process is notified and at intervals: it applies the
+cancels that others have stored, stops runs that others have taken over, renews the lease with a heartbeat, and polls
+the runs that were cancelled from here. `poll_now` does the same for the runs of this process in any thread; each cancel
+is applied once, see `OwnedRuns.mark_applied`. `on_claimed` and `heartbeat_if_due` are called in the writer's thread,
+within a transaction that may be repeated. Nothing here waits for the writer: its jobs are given to it and not waited
+for.
+
+The order of a lease: the heartbeat is stored in the transaction of the first claim, or before it, so no process ever
+sees a run whose owner has no lease. A process that was frozen for longer than its lease learns at its next poll, or
+when it confirms an end, that another process owns the run; the epoch refuses what it writes until then.
 """
 
 from __future__ import annotations
@@ -33,11 +40,11 @@ __all__ = ["LeaseKeeper"]
 
 log = logging.getLogger("desist.db")
 
-#: Seconds for which polling goes on without a run, so that the next run needn't wake the thread.
+#: Seconds for which polling continues without a run, so that the next run need not wake the thread.
 POLL_LINGER = 5.0
 #: Seconds after which a poll that failed is repeated.
 RETRY = 0.25
-#: Seconds for which this process is believed to live, and between two heartbeats.
+#: Seconds of a lease, and between two heartbeats.
 LEASE, HEARTBEAT_INTERVAL = 15.0, 3.0
 
 
@@ -45,8 +52,8 @@ class LeaseKeeper:
     """The leases of one store.
 
     Parameters:
-        backend, writer: where the records are, and what writes them.
-        live: the store's live runs.
+        backend, writer: the storage, and its writer.
+        live: the live runs of the store.
     """
 
     def __init__(self, backend: SharedBackend, writer: Writer, live: LiveRuns) -> None:

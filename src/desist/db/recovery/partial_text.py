@@ -31,7 +31,7 @@ def events_of_stream(tables: Tables, row: RunRow) -> list[StoredEvent]:
     at: RunRow | None = row
     while at is not None:
         if rows := tables.events.of_run(at.run_id):
-            return [told for one in rows for told in decoded(one)]
+            return [event for row in rows for event in decoded(row)]
         at = tables.runs.get(at.parent_run_id) if at.parent_run_id is not None else None
     return []
 
@@ -65,7 +65,7 @@ class PartialText:
     # -- an agent: its last message
 
     def _into_agent(self, output: RunOutput) -> None:
-        since = max((place.get("events", 0) for _, _, place in self._parts), default=0)
+        since = max((position.get("events", 0) for _, _, position in self._parts), default=0)
         pieces = [
             data["content"]
             for number, data in self._events
@@ -78,31 +78,31 @@ class PartialText:
     # -- a workflow: its open steps
 
     def _into_workflow(self, output: WorkflowRunOutput) -> None:
-        said = self._text_by_step(output.run_id)
-        texts = {step_id: "".join(one.pieces) for step_id, one in said.items()}
+        by_step = self._text_by_step(output.run_id)
+        texts = {step_id: "".join(one.pieces) for step_id, one in by_step.items()}
         known = set(_fill(output.step_results, texts))
-        for step_id, one in said.items():
+        for step_id, one in by_step.items():
             if step_id not in known and one.event.get("parent_step_id") is None:
                 output.step_results.append(_interrupted(one.event, texts[step_id]))
         if len(texts) > 1:
-            output.content = joined((one.event.get("step_name"), texts[step_id]) for step_id, one in said.items())
+            output.content = joined((one.event.get("step_name"), texts[step_id]) for step_id, one in by_step.items())
         elif texts:
             output.content = next(iter(texts.values()))
 
     def _text_by_step(self, run_id: str | None) -> dict[str, _OpenStep]:
         """Return the text of each step of this workflow since the last end of the step."""
-        since = {value.step_id: place.get("events", 0) for kind, value, place in self._parts if kind == "step"}
-        said: dict[str, _OpenStep] = {}
+        since = {value.step_id: position.get("events", 0) for kind, value, position in self._parts if kind == "step"}
+        by_step: dict[str, _OpenStep] = {}
         for number, data in self._events:
             step_id = data.get("step_id")
             if step_id is None or number < since.get(step_id, 0):
                 continue
             own = data.get("run_id") == run_id
             if own and data["event"] == "StepProgress":
-                said.pop(step_id, None)  # it has started again
+                by_step.pop(step_id, None)  # it has started again
             elif (own or data.get("parent_run_id") == run_id) and (text := _text(data)):
-                said.setdefault(step_id, _OpenStep(data)).pieces.append(text)
-        return said
+                by_step.setdefault(step_id, _OpenStep(data)).pieces.append(text)
+        return by_step
 
 
 def _text(data: dict[str, Any]) -> str:

@@ -99,7 +99,7 @@ class QueuePart:
 
         try:
             return self._writer.put(work).result()
-        except StoreError:  # the claim may still be written, and nobody would execute the run: the next job undoes it
+        except StoreError:  # the claim may still be written, without a start: the next job undoes it
             self._writer.put(lambda tables: self._release(tables, run_id))
             raise
 

@@ -36,12 +36,12 @@ class StoredSession:
 
 
 def other_users(holders: set[str | None], speakers: set[str | None], user_id: str | None) -> set[str | None]:
-    """Return whose a session is, or whose words are in it, besides one user: none of them, then it is that user's.
+    """Return the other users that own a session or have messages in it. If there are none, the session is this user's.
 
     Parameters:
         holders: the users of the sessions with this id, of all kinds.
-        speakers: the users of its runs. One without a user (a caller that may use any session has started it) makes a
-            held session nobody else's; without any session it counts, because the session was forgotten.
+        speakers: the users of its runs. A run without a user was started by a caller that may use any session: it
+            counts only if there is no session, because the session was deleted.
     """
     return (holders | (speakers - {None} if holders else speakers)) - {user_id}
 
