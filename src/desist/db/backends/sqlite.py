@@ -20,7 +20,7 @@ from desist.db.backends.sqlite_schema import describe_error, is_busy
 from desist.db.migrations.report import SchemaReport
 from desist.db.process.notifier import channel
 from desist.db.tables.sql import SqlTables
-from desist.db.tables.sql_transaction import SqliteTransaction, TableNames
+from desist.db.tables.sql_transaction import TableNames
 from desist.db.writer import BackendBusy, WriteJob
 from desist.exceptions import StoreError
 
@@ -43,7 +43,7 @@ class SqliteBackend:
     def __init__(self, path: Path, names: TableNames, timeout: float) -> None:
         self.path, self.names, self.name = path, names, str(path)
         self._timeout = timeout
-        self._connections = ConnectionPool(path)
+        self._connections = ConnectionPool(path, names)
         self._writing: Connection | None = None  #: of the writer's thread; closed by a fork
         self._prepare()
         self._known = _identity(path)  #: which file it is
@@ -100,8 +100,7 @@ class SqliteBackend:
         connection.execute("BEGIN IMMEDIATE")
         try:
             self._check_side_files(connection)
-            tables = SqlTables(SqliteTransaction(connection, self.names))
-            results = [job.work(tables) for job in jobs]
+            results = [job.work(connection.tables) for job in jobs]
             connection.execute("COMMIT")
             self._check_side_files(connection)  # a commit into a log that was removed is not stored
             return results
@@ -155,7 +154,8 @@ class SqliteBackend:
                     connection.execute("BEGIN")
                     connection.execute(f"SELECT 1 FROM {self.names.schema}").fetchone()  # opens the side files
                     self._check_side_files(connection)
-                    yield SqlTables(SqliteTransaction(connection, self.names))
+                    assert connection.tables is not None  # it is open
+                    yield connection.tables
                 finally:
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")

@@ -14,11 +14,12 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from desist.db.tables.sql import SqlTables
+from desist.db.tables.sql_transaction import SqliteTransaction, TableNames
 from desist.exceptions import StoreError
 from desist.runtime.background_loop import register_at_exit
 
@@ -37,15 +38,16 @@ _inherited: list[Any] = []
 
 
 class Connection(sqlite3.Connection):
-    """A connection that knows whether it was closed, and which files beside the database it has opened."""
+    """A connection with its tables, which knows whether it was closed, and which other files it has opened."""
 
     closed = False
+    tables: SqlTables | None = None  #: made once, because a transaction of SQLite has no state of its own
     full_sync = False  #: whether a commit waits for the disk
     side_files: tuple[Any, ...] | None = None  #: the identities of `-wal` and `-shm`; None: not opened yet
 
     def close(self) -> None:
         """Close the connection. Idempotent."""
-        self.closed = True
+        self.closed, self.tables = True, None
         super().close()
 
 
@@ -63,75 +65,96 @@ class ForkGate:
         self._reset()
 
     def _reset(self) -> None:
-        self._changed = threading.Condition(threading.RLock())
-        self._uses: dict[object, tuple[int, Path]] = {}  #: thread and file of each use
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._uses: dict[_Use, int] = {}  #: the thread of each use
         self._forking: list[int] = []  #: the threads that fork
 
     def add(self, pool: ConnectionPool) -> None:
         """Close the connections of a pool before each fork from now on."""
-        with self._changed:
+        with self._lock:
             self._pools.add(pool)
 
     @property
     def pools(self) -> list[ConnectionPool]:
         """All pools of the process."""
-        with self._changed:
+        with self._lock:
             return list(self._pools)
 
-    @contextmanager
-    def use(self, path: Path) -> Iterator[None]:
-        """Use a connection to a file; wait for a fork that has begun.
+    def use(self, path: Path) -> _Use:
+        """Use a connection to a file in a `with` block, which waits for a fork that has begun.
 
-        Not if this thread has another use, for which that fork waits, nor in the thread that forks.
+        It does not wait if this thread has another use, for which that fork waits, nor in the thread that forks.
 
         Raises:
             StoreError: this process is a child that can't use the file.
         """
-        key, me = object(), threading.get_ident()
-        try:
-            with self._changed:
+        return _Use(self, path)
+
+    def begin(self, use: _Use) -> None:
+        """Begin a use, in this thread."""
+        me = threading.get_ident()
+        with self._lock:
+            if self._forking:
                 self._changed.wait_for(lambda: self._may_begin(me))
-                if path in self._refused:
-                    raise StoreError(
-                        f"{path}: this process was forked while its parent used the database: use the start method"
-                        " 'spawn', or fork before the database is opened"
-                    )
-                self._uses[key] = me, path
-            yield
-        finally:
-            with self._changed:  # in a child that was forked within this use, the use is not there any more
-                self._uses.pop(key, None)
-                self._changed.notify_all()
+            if self._refused and use.path in self._refused:
+                raise StoreError(
+                    f"{use.path}: this process was forked while its parent used the database: use the start method"
+                    " 'spawn', or fork before the database is opened"
+                )
+            self._uses[use] = me
 
     def _may_begin(self, me: int) -> bool:
-        return all(one == me for one in self._forking) or any(one == me for one, _ in self._uses.values())
+        return all(one == me for one in self._forking) or me in self._uses.values()
+
+    def end(self, use: _Use) -> None:
+        """End a use. In a child that was forked within the use, there is none."""
+        with self._lock:
+            self._uses.pop(use, None)
+            if self._forking:
+                self._changed.notify_all()
 
     def before_fork(self) -> None:
         """Let no use begin, wait for the uses of other threads, and close the connections. In the thread that forks."""
         me = threading.get_ident()
-        with self._changed:
+        with self._lock:
             self._forking.append(me)
-            self._changed.wait_for(lambda: all(one == me for one, _ in self._uses.values()), FORK_TIMEOUT)
-            used = {path for _, path in self._uses.values()}
+            self._changed.wait_for(lambda: all(one == me for one in self._uses.values()), FORK_TIMEOUT)
+            used = {use.path for use in self._uses}
             for pool in self._pools:
                 if pool.path not in used:
                     pool.close_all()
 
     def after_fork_in_parent(self) -> None:
         """Let uses begin again. In the thread that has forked, also if the fork failed."""
-        with self._changed:
+        with self._lock:
             with suppress(ValueError):  # `before_fork` was interrupted
                 self._forking.remove(threading.get_ident())
             self._changed.notify_all()
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's connections; refuse files with an open one. In the only thread of the child."""
-        self._refused.update(path for _, path in self._uses.values())
+        self._refused.update(use.path for use in self._uses)
         self._reset()
         self._refused.update(pool.path for pool in self.pools if not pool.reset_after_fork())
 
 
-#: That of this process.
+class _Use:
+    """A use of a connection. A class and not a generator, because it is entered for each transaction and each read."""
+
+    __slots__ = ("_gate", "path")
+
+    def __init__(self, gate: ForkGate, path: Path) -> None:
+        self._gate, self.path = gate, path
+
+    def __enter__(self) -> None:
+        self._gate.begin(self)
+
+    def __exit__(self, *error: object) -> None:
+        self._gate.end(self)
+
+
+#: The gate of this process.
 fork_gate = ForkGate()
 os.register_at_fork(
     before=fork_gate.before_fork,
@@ -143,8 +166,8 @@ os.register_at_fork(
 class ConnectionPool:
     """The connections of this process to one file. All methods but `close_all` are called within `fork_gate.use`."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, names: TableNames) -> None:
+        self.path, self._names = path, names
         self._open: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
@@ -162,6 +185,7 @@ class ConnectionPool:
             factory=Connection,
         )
         self._open.add(connection)
+        connection.tables = SqlTables(SqliteTransaction(connection, self._names))
         connection.execute("PRAGMA synchronous = NORMAL")
         return connection
 

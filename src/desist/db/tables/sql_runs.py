@@ -13,6 +13,8 @@ from desist.run.storage.values import RunQuery
 __all__ = ["ALL", "PartStatements", "RunStatements"]
 
 _COLUMNS = columns_of(RunRow)
+_PART_COLUMNS = columns_of(PartRow)
+_VALUES = placeholders(len(RunRow.__slots__))
 _HEADER = ", ".join(name if name != "output" else "''" for name in RunRow.__slots__)
 _CHANGES = ", ".join(f"{name} = excluded.{name}" for name in RunRow.__slots__[1:])
 ALL = 2**63 - 1  #: the limit of a query without a limit
@@ -44,7 +46,7 @@ class RunStatements:
     def put(self, row: RunRow) -> None:
         """Store a run, replacing an earlier one of its id, and delete its parts."""
         self._tx.change_run(
-            f"INSERT INTO {self._tx.names.runs} ({_COLUMNS}) VALUES ({placeholders(len(RunRow.__slots__))})"
+            f"INSERT INTO {self._tx.names.runs} ({_COLUMNS}) VALUES ({_VALUES})"
             f" ON CONFLICT (run_id) DO UPDATE SET {_CHANGES}",
             astuple(row),
             row.run_id,
@@ -159,14 +161,14 @@ class PartStatements:
         """Add a part to a live run in this epoch, or, with None, in any; else drop the part and return False."""
         names = self._tx.names
         statement = (
-            f"INSERT INTO {names.parts} ({columns_of(PartRow)}) SELECT ?, ?, ?, ? FROM {names.runs} AS r"
+            f"INSERT INTO {names.parts} ({_PART_COLUMNS}) SELECT ?, ?, ?, ? FROM {names.runs} AS r"
             f" WHERE r.run_id = ? AND r.epoch = coalesce(?, r.epoch) AND r.status NOT IN {FINAL} {self._tx.share}"
         )
-        return self._tx.execute(statement, (*astuple(row), row.run_id, epoch)) > 0
+        return self._tx.execute(statement, (row.run_id, row.kind, row.at, row.value, row.run_id, epoch)) > 0
 
     def of_run(self, run_id: str) -> list[PartRow]:
         """Return the parts of a run, the oldest first."""
-        query = f"SELECT {columns_of(PartRow)} FROM {self._tx.names.parts} WHERE run_id = ? ORDER BY part_id"
+        query = f"SELECT {_PART_COLUMNS} FROM {self._tx.names.parts} WHERE run_id = ? ORDER BY part_id"
         return [PartRow(*row) for row in self._tx.rows(query, (run_id,))]
 
 

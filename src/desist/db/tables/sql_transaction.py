@@ -17,6 +17,7 @@ from desist.db.tables.base import EventRow, columns_of, placeholders
 __all__ = ["EVENT_COLUMNS", "SqlTransaction", "SqliteTransaction", "TableNames"]
 
 EVENT_COLUMNS = columns_of(EventRow)
+_EVENT_VALUES = placeholders(len(EventRow.__slots__))
 _TABLES = ("runs", "run_parts", "schema", "owners", "intents", "events", "queue", "workers")
 
 
@@ -131,7 +132,7 @@ class SqliteTransaction:
 
     def insert_events(self, rows: Sequence[EventRow], where: str) -> bool:
         statement = (
-            f"INSERT INTO {self.names.events} ({EVENT_COLUMNS}) SELECT {placeholders(len(EventRow.__slots__))}"
+            f"INSERT INTO {self.names.events} ({EVENT_COLUMNS}) SELECT {_EVENT_VALUES}"
             f" FROM {self.names.runs} AS r WHERE r.run_id = ? AND r.epoch = ? AND {where}"
         )
         return sum(self.execute(statement, (*astuple(row), row.run_id, row.epoch)) for row in rows) == len(rows)
