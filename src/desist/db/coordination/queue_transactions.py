@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 
 from desist.cancel.scope import Outcome
-from desist.db.coordination.transactions import INTENT_TTL, merge_parts, pending_events, read_limits, take_over
+from desist.db.coordination.takeover import merge_parts, read_limits, take_over
+from desist.db.coordination.transactions import INTENT_TTL, pending_events
 from desist.db.process.identity import this_process
 from desist.db.records.cancel_request import decode_cancel_request
 from desist.db.records.rows import row_of

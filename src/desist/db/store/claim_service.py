@@ -18,7 +18,7 @@ from desist.cancel.receipt import CancelReceipt, CancelRecord
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
 from desist.db.backends.base import SharedBackend
-from desist.db.coordination import transactions
+from desist.db.coordination import takeover, transactions
 from desist.db.coordination.cancel_watches import ANSWER_TIMEOUT
 from desist.db.coordination.lease_keeper import LeaseKeeper
 from desist.db.process.live_runs import LiveRuns
@@ -214,7 +214,7 @@ class ClaimService:
 
         def work(tables: SqlTables, run_id: str) -> StoredRun | None:
             self._leases.heartbeat_if_due(tables)
-            taken = transactions.take_orphans(tables, run_id)
+            taken = takeover.take_orphans(tables, run_id)
             if taken is None:
                 return None
             self._leases.on_claimed(run_id, taken[0].epoch, taken=True)
@@ -232,7 +232,7 @@ class ClaimService:
 
     def _leave_lost(self, run_id: str, process: str | None) -> None:
         def work(tables: SqlTables) -> None:
-            transactions.leave_lost(tables, run_id, process)
+            takeover.leave_lost(tables, run_id, process)
             self._leases.owned.remove(run_id)
 
         self._writer.put(work)
