@@ -6,9 +6,12 @@ store for one process needs.
 
 from __future__ import annotations
 
-from desist.db.tables.json import JsonTables
-from desist.db.tables.sql import SqlTables
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from desist.db.tables.json import JsonTables
+    from desist.db.tables.sql import SqlTables
 
 __all__ = ["Tables"]
 
-Tables = SqlTables | JsonTables
+Tables: TypeAlias = "SqlTables | JsonTables"  # a string: few programs use the JSON files
