@@ -293,7 +293,7 @@ def test_a_run_that_was_sent_by_who_died_then_is_sent_again(file_db: Any) -> Non
     assert [row.run_id for row in file_db.store.send([workflow.id], 10)] == [submitted.run_id]
 
     def long_ago(tables: Any) -> None:
-        tables._do(f"UPDATE {tables._names.queue} SET sent_at = ?", (time.time() - 60,))
+        tables.tx.execute(f"UPDATE {tables.tx.names.queue} SET sent_at = ?", (time.time() - 60,))
 
     file_db.store.writer.put(long_ago).result()
     with Worker(workflows=[workflow], db=file_db):
@@ -307,7 +307,7 @@ def test_taken_too_late(tmp_path: Path) -> None:
     submitted = workflow.submit("go")
     with closing(sqlite3.connect(tmp_path / "runs.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreError, match="didn't take it within"):
+        with pytest.raises(StoreError, match="did not store this within"):
             db.store.take_queued(submitted.run_id)  # type: ignore[attr-defined]
         other.execute("ROLLBACK")
     while not db.store.writer.flush():  # type: ignore[attr-defined]
@@ -335,11 +335,11 @@ def test_what_a_local_run_left_is_gone_on_with(db: Any) -> None:
     submitted = workflow.submit("go")
 
     def left_by_the_dead(tables: Any) -> None:
-        row = tables.get_run(submitted.run_id)
+        row = tables.runs.get(submitted.run_id)
         row.process = row.process and "|".join(["gone", "x", "1", "1"])
-        tables.put_run(row)
-        tables.drop_queued(row.run_id)
-        tables.record_heartbeat(row.process, "", -1.0)
+        tables.runs.put(row)
+        tables.tx.execute("DELETE FROM desist_queue WHERE run_id = ?", (row.run_id,))
+        tables.owners.heartbeat(row.process, "", -1.0)
 
     db.store.writer.put(left_by_the_dead).result()
     with Worker(workflows=[workflow], db=db):

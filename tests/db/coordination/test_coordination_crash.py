@@ -315,7 +315,7 @@ def test_heard_of_after_all(worker: Start, db: Db) -> None:
     receipt = cancel("r", db=db)
     store: Any = db.store
     with store.backend.reading() as tables:
-        row = tables.get_run("r")
+        row = tables.runs.get("r")
     assert store.runs._end_and_load(row).status is S.cancelling  # as `load_run` calls it once the lease was over
     assert cancel("r", force=True, db=db).wait(30) and receipt.wait(30)
 
@@ -340,7 +340,7 @@ def test_the_frozen_worker_is_asked_to_cancel(db: Db, place: str, monkeypatch: p
     *_, last = zombie
     assert (last.status, last.cancel.source) == (S.cancelled, Source.lease_lost)
     with db.store.backend.reading() as tables:  # type: ignore[attr-defined]  # of a shared store
-        assert tables.get_run("mine").status == "COMPLETED"
+        assert tables.runs.get("mine").status == "COMPLETED"
 
 
 @pytest.mark.loud
@@ -393,7 +393,7 @@ def test_a_heartbeat_that_was_undone(db: Db) -> None:
     held.result(30)
     db.flush()
     with store.backend.reading() as tables:
-        assert tables.owner(this_process()) is not None
+        assert tables.owners.get(this_process()) is not None
 
 
 def test_frozen_between_the_claim_and_its_answer(db: Db) -> None:

@@ -157,7 +157,7 @@ def test_text_that_came_before_a_cancel(worker: Start, db: Db) -> None:
 
 def following(db: Db) -> int:
     store: Any = db.store
-    return len(store.events.hub._cursors)
+    return len(store.followers._cursors)
 
 
 @pytest.mark.parametrize("how", ["close", "with", "garbage", "cancel"])

@@ -12,7 +12,7 @@ from desist.cli.client.models import LiveInfo, ReceiptInfo, RunInfo
 from desist.cli.client.run_tree import RunTree
 from desist.cli.exit_codes import NotFound
 from desist.db.base import BaseDb
-from desist.db.events.pages import Page, read_page, stream_run_id
+from desist.db.events.pages import Page, read_page, stream_header
 from desist.db.sql_base import SqlDb
 from desist.run.events.base import RunStatus
 from desist.run.records.json_values import to_json_value
@@ -106,7 +106,7 @@ class DatabaseClient:
         last, more = -1 if after is None else after, True
         while more:
             with store.backend.reading() as tables:
-                row = stream_run_id(tables, run_id)
+                row = stream_header(tables, run_id)
                 page = read_page(tables, row, last) if row is not None else Page()
             yield from page.events
             last, more = page.last, page.more

@@ -83,8 +83,8 @@ def _count(db: BaseDb, older_than: float, runs: bool) -> tuple[int, int]:
     before = time.time() - older_than
     store: Any = db.store
     with store.backend.reading() as tables:
-        events_of = len(tables.prunable(before, "events", _ALL))
-        return events_of, len(tables.prunable(before, "runs", _ALL)) if runs else 0
+        events_of = len(tables.runs.prunable(before, "events", _ALL))
+        return events_of, len(tables.runs.prunable(before, "runs", _ALL)) if runs else 0
 
 
 def _open(db: str | None) -> BaseDb:

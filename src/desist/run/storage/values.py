@@ -38,12 +38,12 @@ class StoredSession:
 
 
 def other_users(session_users: set[str | None], run_users: set[str | None], user_id: str | None) -> set[str | None]:
-    """Return the users of a session and of its runs, without `user_id`. If there are none, that user may use it.
+    """Return the other users that own a session or have messages in it. If there are none, the session is this user's.
 
     Parameters:
-        session_users: the users of the stored sessions with this id, of all kinds.
-        run_users: the users of the runs in it. A run without a user was started by a caller that may use any session;
-            it counts only if no session is stored.
+        session_users: the users of the sessions with this id, of all kinds.
+        run_users: the users of its runs. A run without a user was started by a caller that may use any session: it
+            counts only if there is no session, because the session was deleted.
     """
     return (session_users | (run_users - {None} if session_users else run_users)) - {user_id}
 
