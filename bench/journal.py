@@ -20,7 +20,8 @@ from desist.db.backends.sqlite import SqliteBackend
 from desist.db.process.postgres_target import PostgresTarget
 from desist.db.records.codec import encode_part
 from desist.db.records.rows import row_of
-from desist.db.tables.sql import SqlTables, TableNames
+from desist.db.tables.sql import SqlTables
+from desist.db.tables.sql_transaction import TableNames
 from desist.db.writer import WriteJob
 from desist.run.cancel import cancel
 from desist.run.events.base import RunStatus
@@ -67,19 +68,21 @@ def _costs(name: str, place: str, *, quick: bool) -> Table:
     count = 100 if quick else 500
     part = encode_part("r0", "message", "hello", None)
     table = Table(f"The journal over {name}: a commit of one fenced statement, and a step")
-    claim: Callable[[SqlTables, int], Any] = lambda t, n: t.put_run(row_of(t, _run(n), "bench", None, 1))  # noqa: E731
+    claim: Callable[[SqlTables, int], Any] = lambda t, n: t.runs.put(row_of(t, _run(n), "bench", None, 1))  # noqa: E731
     ended = StoredRun(
         run_id="r1", kind="agent", status=RunStatus.completed, output=RunOutput(content="x"), root_run_id="r1"
     )
     table.add(
         Figure("claim (durable)", _commits(file, claim, count, durable=True), "us"),
         Figure(
-            "request (durable)", _commits(file, lambda t, n: t.set_cancel(f"r{n}", 1, "{}"), count, durable=True), "us"
+            "request (durable)",
+            _commits(file, lambda t, n: t.runs.set_cancel(f"r{n}", 1, "{}"), count, durable=True),
+            "us",
         ),
-        Figure("part", _commits(file, lambda t, n: t.add_part(part, 1), count, durable=False), "us"),
+        Figure("part", _commits(file, lambda t, n: t.parts.add(part, 1), count, durable=False), "us"),
         Figure(
             "a stale epoch is refused",
-            _commits(file, lambda t, n: t.end_run(row_of(t, ended, "bench", None, 9)), count, durable=False),
+            _commits(file, lambda t, n: t.runs.end(row_of(t, ended, "bench", None, 9)), count, durable=False),
             "us",
         ),
     )

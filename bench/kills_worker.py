@@ -64,7 +64,7 @@ def finish(db: Any, resumed: Workflow) -> None:
         except StoreError:  # what stays open is counted
             pass
         with store.backend.reading() as tables:
-            if not tables.open_anywhere():
+            if not tables.runs.live():
                 break
         time.sleep(0.5)
     db.close()

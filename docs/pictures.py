@@ -19,9 +19,9 @@ from desist import Agent, Parallel, Step, StepInput, Workflow
 from desist.cancel.reason import Source
 from desist.cli.client import open_client
 from desist.cli.foreground.local_run import LocalRun
-from desist.cli.foreground.result_panel import end_of
+from desist.cli.foreground.result_panel import result_panel
 from desist.cli.terminal.svg_recording import Recording, svg_of
-from desist.cli.watch.app import WatchApp
+from desist.cli.watch.screen import WatchScreen
 from desist.db import SqliteDb
 from desist.testing import Gate, ScriptedModel
 
@@ -75,8 +75,8 @@ def draw_run() -> None:
             emitted += sent.event.event == "RunContent"
             if emitted == 70:
                 emitted += 1
-                run.stop(Source.interrupt, "Ctrl-C", force=False)
-    recording.console.print(end_of(last, time.monotonic() - run.began_at, recording.console))
+                run.cancel(Source.interrupt, "Ctrl-C", force=False)
+    recording.console.print(result_panel(last, time.monotonic() - run.began_at, recording.console))
     recording.save(f'desist run story.py "{INPUT}"')
 
 
@@ -138,14 +138,14 @@ def _watch(path: str, run_id: str) -> None:
     )
     client = open_client(path, None, None)
     client.name = "runs.db"
-    watch = WatchApp(client, None, console)
-    until(lambda: len(watch.lookout.snapshot.runs) == 5)
+    watch = WatchScreen(client, None, console)
+    until(lambda: len(watch.poller.snapshot.runs) == 5)
     watch.picture()
     watch.select(run_id)
-    until(lambda: watch.run() is not None and watch.lookout.snapshot.chosen is not None)
-    until(lambda: all(run.steps for run in watch.lookout.snapshot.runs if run.is_live))
+    until(lambda: watch.run() is not None and watch.poller.snapshot.chosen is not None)
+    until(lambda: all(run.steps for run in watch.poller.snapshot.runs if run.is_live))
     watch.press("x")
-    watch.stopper.finish()
+    watch.canceller.finish()
     until(lambda: (found := watch.run()) is not None and found.status == "CANCELLING")
     drawn = watch.picture()
     console.print(drawn)

@@ -11,11 +11,15 @@ import trustme
 from cancel_trial import MODES, Journal, Mode
 from database_kinds import open_database
 from postgres_databases import new_postgres
+from provider_requests import check_request
 
 from desist.cancel.registry import registry
 from desist.db import BaseDb
+from desist.testing import LoopbackProvider
 
 __all__ = ["new_postgres"]
+
+LoopbackProvider.check = check_request  # every provider refuses what a real one would refuse
 
 
 @pytest.fixture

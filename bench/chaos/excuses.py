@@ -98,7 +98,7 @@ def logged(history: History, note: Note) -> Span | None:
     text, at = note["text"], note["t"]
     if note["trace"]:
         return None
-    if "was taken over" in text or "works on the run" in text or "was cancelled by" in text:
+    if "was taken over" in text or "owns run" in text or "was cancelled by" in text:
         return history.lapsed(note["pid"], at, LOGGED)
     unwritten = "could not be stored" in text or "can't be written" in text or "could not be taken" in text
     return history.broken(at, UNSTORED, *_FAILING) if unwritten else None

@@ -7,7 +7,8 @@ from typing import Any
 from desist.db.coordination import transactions as asking
 from desist.db.coordination.lease_keeper import LeaseKeeper
 from desist.db.recovery import rebuild as crash
-from desist.db.tables.sql import SqlTables
+from desist.db.tables.sql_events import EventStatements
+from desist.db.tables.sql_runs import RunStatements
 
 __all__ = ["MISTAKES", "make"]
 
@@ -16,7 +17,7 @@ def _ignore_epoch() -> None:
     """A worker that was taken for dead goes on, and writes over what others have written since."""
 
     def end_run(self: Any, row: Any) -> bool:
-        self.put_run(row)
+        self.put(row)
         return True
 
     def decide(tables: Any, run_id: str, epoch: int, choose: Any) -> None:
@@ -24,15 +25,15 @@ def _ignore_epoch() -> None:
         if run is not None:
             asking.finish_run(tables, run, epoch)
 
-    put_last_events = SqlTables.put_last_events
+    add_last = EventStatements.add_last
 
     def put_anyway(self: Any, rows: Any) -> bool:
-        put_last_events(self, rows)
+        add_last(self, rows)
         return True
 
-    SqlTables.put_last_events = put_anyway  # type: ignore[method-assign]
+    EventStatements.add_last = put_anyway  # type: ignore[method-assign]
     LeaseKeeper._drop_lost_run = lambda *args: None  # type: ignore[method-assign]
-    SqlTables.end_run = end_run  # type: ignore[method-assign]
+    RunStatements.end = end_run  # type: ignore[method-assign]
     asking.finish_unless_cancelled = decide  # type: ignore[assignment]
 
 
@@ -43,7 +44,7 @@ def _forget_parts() -> None:
 
 def _forget_request() -> None:
     """Whoever asks to cancel a run is told that this was recorded; it wasn't."""
-    SqlTables.set_cancel = lambda *args: True  # type: ignore[method-assign]
+    RunStatements.set_cancel = lambda *args: True  # type: ignore[method-assign]
 
 
 MISTAKES = {"ignore_epoch": _ignore_epoch, "forget_parts": _forget_parts, "forget_request": _forget_request}

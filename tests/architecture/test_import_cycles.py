@@ -6,20 +6,9 @@ import ast
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-import pytest
-
 import desist
 
 ROOT = Path(desist.__file__).parent
-
-#: The parts of a run name its type in annotations, and the run has its parts: a protocol between them would need the
-#: types of the parts again. Nothing but annotations imports upwards here.
-PARTS = (
-    "body call_interruption cancel_decision emitter end_confirmation finalizer interruption limits ownership "
-    "run_snapshot store_ownership"
-)
-#: Edges of cycles that remain, (importer, imported). Cutting one means removing its line here.
-ALLOWED = {(f"desist.run.execution.{part}", "desist.run.execution.run") for part in PARTS.split()}
 
 
 def module_name(path: Path) -> str:
@@ -56,20 +45,9 @@ def cycle_of(graph: dict[str, set[str]]) -> list[str]:
     return []
 
 
-def without(graph: dict[str, set[str]], edges: set[tuple[str, str]]) -> dict[str, set[str]]:
-    """Return the graph without some edges."""
-    return {name: {other for other in imports if (name, other) not in edges} for name, imports in graph.items()}
-
-
 def test_no_module_imports_itself_through_others() -> None:
-    """The import graph has no cycle but through the edges that are listed above."""
-    assert not cycle_of(without(import_graph(), ALLOWED))
-
-
-@pytest.mark.parametrize("edge", sorted(ALLOWED), ids=lambda edge: edge[0])
-def test_each_allowed_edge_still_closes_a_cycle(edge: tuple[str, str]) -> None:
-    """An edge that was cut, or closes no cycle any more, is no longer in the list."""
-    assert cycle_of(without(import_graph(), ALLOWED - {edge}))
+    """The import graph has no cycle."""
+    assert cycle_of(import_graph()) == []
 
 
 def test_imports_for_annotations_and_in_functions_count() -> None:

@@ -16,7 +16,7 @@ from hanging_server import PATIENCE
 from desist import Agent, Step, Workflow
 from desist.calls import thread_execution
 from desist.cancel import RunCancelled, RunStatus, on_cancel, shield, sleep
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 from desist.testing import Call, Gate, ScriptedModel
 
 
@@ -240,7 +240,7 @@ def test_a_shield_counts_from_the_decision_on() -> None:
 
     def after_the_grace() -> None:  # in the canceller's thread
         told = threading.Event()
-        reaper.call_at(time.monotonic() + 0.1, told.set)
+        timers.call_at(time.monotonic() + 0.1, told.set)
         assert told.wait(PATIENCE)
 
     def pay() -> None:
@@ -289,7 +289,7 @@ def test_leaving_a_shield_after_the_grace_leaves_time_to_unwind(monkeypatch: pyt
                 inside.wait_blocking(PATIENCE)
         finally:
             scene.cancel(grace=0.0)  # the timer thread polls at once
-            reaper.call_at(time.monotonic(), polled.set)
+            timers.call_at(time.monotonic(), polled.set)
             assert polled.wait(PATIENCE)
 
     scene = Scene(work, grace=0.0, interrupt="cooperative").start()

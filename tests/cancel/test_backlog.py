@@ -36,7 +36,7 @@ def test_pieces_are_dropped_and_counted() -> None:
     events = Workflow("W", steps=[talk(500)]).run("go", stream=True, stream_events=True)
     run: Any = events._run
     run.settled.wait()
-    assert len(run.bridge._items) <= 60
+    assert len(run.channel._items) <= 60
     seen = list(events)
     *_, last = seen
     assert last.status is RunStatus.completed and last.content == "".join(f"{n} " for n in range(500))
@@ -60,7 +60,7 @@ def test_a_reader_goes_on_in_the_store(tmp_path: Path, asynchronous: bool) -> No
         first = await anext(reader)
         run: Any = reader._run
         await run.settled.wait_async()
-        assert len(run.bridge._items) <= 50
+        assert len(run.channel._items) <= 50
         return [first, *[event async for event in reader]]
 
     if asynchronous:
@@ -69,7 +69,7 @@ def test_a_reader_goes_on_in_the_store(tmp_path: Path, asynchronous: bool) -> No
         events = workflow.run("go", stream=True)
         run: Any = events._run
         run.settled.wait()
-        assert len(run.bridge._items) == 50
+        assert len(run.channel._items) == 50
         seen = list(events)
     assert [event.event_index for event in seen] == list(range(len(seen))) and len(seen) > 500
     assert "".join(e.content for e in seen if e.is_content) == "".join(f"{n} " for n in range(500))
@@ -79,15 +79,15 @@ def test_a_reader_goes_on_in_the_store(tmp_path: Path, asynchronous: bool) -> No
 
 def test_everything_is_bounded() -> None:
     """Of events that can't be spared, twice as many are kept; the last one always."""
-    bridge: EventChannel[list[Any]] = EventChannel(
+    channel: EventChannel[list[Any]] = EventChannel(
         threading.Lock(), None, Backlog(lambda item: item[0] == "text", lambda item, missed: item.append(missed))
     )
     for number in range(1000):
-        bridge.put(["step", number])
-    bridge.close([["end", 0]])
+        channel.put(["step", number])
+    channel.close([["end", 0]])
     seen = []
     with pytest.raises(ChannelClosed):
         while True:
-            seen.append(bridge.get())
+            seen.append(channel.get())
     assert len(seen) == 101 and seen[-1] == ["end", 0, 900]
     assert bridges.UNREAD == 100_000

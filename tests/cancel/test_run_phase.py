@@ -12,6 +12,7 @@ from desist.cancel.run_phase import (
     PHASE_MOVES,
     BodyState,
     CleanupState,
+    ConfirmationState,
     EndState,
     GraceState,
     PhaseEvent,
@@ -21,7 +22,7 @@ from desist.cancel.run_phase import (
 from desist.cancel.scope import Scope
 from desist.exceptions import RunStateError
 
-MACHINES: list[type[Enum]] = [BodyState, CleanupState, GraceState, EndState]
+MACHINES: list[type[Enum]] = [BodyState, CleanupState, GraceState, EndState, ConfirmationState]
 REASON = CancelReason(source=Source.user)
 STATES = [state for machine in MACHINES for state in machine]
 

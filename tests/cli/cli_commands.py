@@ -1,4 +1,4 @@
-"""What tests of the command line share: `desist` as a process, programs that it runs, servers that it asks."""
+"""Helpers of the command line's tests: `desist` as a process, runs of other processes, servers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def environment(more: dict[str, str]) -> dict[str, str]:
 
 
 def ended(path: Path, name: str = "Fast", **more: Any) -> str:
-    """Record a run that has ended, and return its id."""
+    """Store a run that has ended, and return its id."""
     db = SqliteDb(path)
     workflow = Workflow(name, steps=[Step("one", executor=lambda given: "done")], db=db)
     run_id = workflow.run("x", **more).run_id
@@ -44,7 +44,7 @@ def ended(path: Path, name: str = "Fast", **more: Any) -> str:
 
 
 def recorded(path: Path, run_id: str, status: str) -> None:
-    """Ask a database for a run until it stands like this: what is told comes before what is on the disk."""
+    """Wait until a run is stored with a status: an event is printed before it is stored."""
     db, end = SqliteDb(path), time.monotonic() + HANG
     try:
         while (run := db.get_run(run_id)) is None or run.status.value != status:
@@ -54,7 +54,7 @@ def recorded(path: Path, run_id: str, status: str) -> None:
 
 
 class Program:
-    """A command that goes on."""
+    """A command in a process of its own."""
 
     def __init__(self, *arguments: str, ignoring: int | None = None, **more: str) -> None:
         start = [] if ignoring is None else ["sh", "-c", f"trap '' {ignoring}; exec \"$@\"", "sh"]
@@ -70,11 +70,11 @@ class Program:
 
     @property
     def shown(self) -> str:
-        """All that it said so far."""
+        """The standard output so far."""
         return self._out.decode(errors="ignore")
 
     def until(self, words: str) -> str:
-        """Read until these words were said; return all that was."""
+        """Read until the output contains `words`; return the output so far."""
         while words not in self.shown:
             self._read()
         return self.shown
@@ -86,13 +86,13 @@ class Program:
         self._out += piece
 
     def line(self) -> dict[str, Any]:
-        """Read until a line of JSON was said, and return the first one. Programs may print lines of their own."""
+        """Read until the output contains a line of JSON; return the first one. Programs may print other lines."""
         while not (found := re.search(r"^(\{.*\})\n", self.shown, re.MULTILINE)):
             self._read()
         return dict(json.loads(found[1]))
 
     def errors_until(self, words: str) -> None:
-        """Read until these words stand on standard error."""
+        """Read until standard error contains `words`."""
         assert self.process.stderr is not None
         found = ""
         while words not in found:
@@ -104,7 +104,7 @@ class Program:
         os.kill(self.process.pid, number)
 
     def end(self) -> tuple[int, str, str]:
-        """Wait for its end; return code, all that it said, and its errors."""
+        """Wait for the end; return the exit code, standard output and standard error."""
         out, errors = self.process.communicate(timeout=HANG)
         self._out += out
         return self.process.returncode, self.shown, errors.decode()
@@ -123,7 +123,7 @@ class Program:
 
 @contextlib.contextmanager
 def elsewhere(db: Path, name: str = "story", moment: str = "upon") -> Iterator[tuple[Program, str]]:
-    """A run of another process, at some moment; with its id."""
+    """Start a run in another process and wait until its output contains `moment`; yield the process and the run id."""
     with Program("run", f"{PROGRAM}:{name}", "go", "--json", "--db", str(db)) as program:
         run_id = str(program.line()["run_id"])
         program.until(moment)
@@ -133,7 +133,7 @@ def elsewhere(db: Path, name: str = "story", moment: str = "upon") -> Iterator[t
 
 @contextlib.contextmanager
 def serving(*names: str, **more: str) -> Iterator[tuple[Program, str]]:
-    """Serve workflows and agents of the program; give the process and the server's address."""
+    """Serve workflows and agents of the program; yield the process and the URL."""
     port = more.pop("port", "0")
     options = [part for name, value in more.items() if name in ("db", "token") for part in (f"--{name}", value)]
     with Program("serve", *(f"{PROGRAM}:{name}" for name in names), "--port", port, *options) as program:

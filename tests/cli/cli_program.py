@@ -1,4 +1,4 @@
-"""Workflows for tests of the command line, each at one of its worst moments when it is stopped."""
+"""Workflows for tests of the command line, each of which can be cancelled at a critical moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands in the process of the tests, where no signals are needed: quicker than processes of their own."""
+"""Run commands in the process of the tests, where no signals are needed. Faster than a process for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program at a pseudo-terminal of its own, for tests that press keys."""
+"""A program in a pseudo-terminal, for tests that press keys."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CONTROL = re.compile(r"\x1b\[[0-?]*[a-zA-Z]")
 
 
 class Terminal:
-    """Runs `python ARGUMENTS` in a session whose terminal is ours. All waits end after `patience` seconds."""
+    """Runs `python ARGUMENTS` in a session with a pseudo-terminal. All waits end after `patience` seconds."""
 
     def __init__(self, *arguments: str, patience: float = 40.0, size: tuple[int, int] = (80, 24)) -> None:
         self._deadline = time.monotonic() + patience
@@ -37,21 +37,21 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What was written so far, without control codes."""
+        """The output so far, without control codes."""
         return _CONTROL.sub("", self._seen.decode(errors="replace"))
 
     @property
     def raw(self) -> str:
-        """The same with all control codes."""
+        """The output so far, with control codes."""
         return self._seen.decode(errors="replace")
 
     def read_until(self, words: str) -> None:
-        """Read until `words` are there."""
+        """Read until the output contains `words`."""
         while words not in self.text:
             assert self._read(), f"the program ended without {words!r}: {self.text}"
 
     def press(self, keys: str) -> None:
-        """Type."""
+        """Write keys to the terminal."""
         os.write(self._master, keys.encode())
 
     def wait(self) -> int:
@@ -61,11 +61,11 @@ class Terminal:
         return self.process.wait(1)
 
     def current_modes(self) -> list[object]:
-        """Return the terminal's modes."""
+        """Return the modes of the terminal."""
         return termios.tcgetattr(self._slave)
 
     def _read(self) -> bool:
-        """Read something, or return False if the program has ended and all is read."""
+        """Read some output; return False if the program has ended and everything was read."""
         while True:
             assert time.monotonic() < self._deadline, f"too slow: {self.text}"
             ended = self.process.poll() is not None

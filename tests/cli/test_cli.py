@@ -1,4 +1,4 @@
-"""`desist`: the version, the demo, its JSON and picture, Ctrl-C, keys, errors; as a program, from outside."""
+"""`desist` as a process: version, help, errors, and the demo with its JSON, picture, signals and keys."""
 
 from __future__ import annotations
 
@@ -33,21 +33,27 @@ def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 
 
 def test_version() -> None:
-    """`desist --version` says which."""
+    """`desist --version` prints the version."""
     done = call("--version")
     assert (done.returncode, done.stdout) == (0, f"desist {desist.__version__}\n")
 
 
+def test_the_program_starts_without_the_dependencies_of_its_commands() -> None:
+    """A command imports what it needs when it is called, so that each command and each completion starts fast."""
+    code = "import sys, desist.cli; print({'rich.console', 'pydantic', 'httpx2'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
+
+
 def test_help_names_the_commands() -> None:
-    """Without arguments the commands are listed."""
+    """Without arguments, `desist` lists the commands."""
     shown = call().stdout + call("--help").stdout
     assert "demo" in shown
     assert "model" in shown
 
 
 @pytest.mark.parametrize("arguments", [["demo", "--colour"], ["demo", "--after", "soon"], ["dance"]])
-def test_what_is_unknown_is_a_usage_error(arguments: list[str]) -> None:
-    """Unknown options, values and commands are named; exit code 2."""
+def test_unknown_options_and_commands_are_usage_errors(arguments: list[str]) -> None:
+    """Unknown options, values and commands are named in the error; exit code 2."""
     done = call(*arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
@@ -55,7 +61,7 @@ def test_what_is_unknown_is_a_usage_error(arguments: list[str]) -> None:
 
 
 def test_the_scripted_demo_as_json() -> None:
-    """One JSON object on stdout, nothing else; the run ended and is stored CANCELLED, its finished step is kept."""
+    """`--json` prints one JSON object and nothing else. The run is stored as CANCELLED, with its finished step."""
     done = call("demo", "--scripted", "--after", "2", "--json")
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
@@ -68,24 +74,24 @@ def test_the_scripted_demo_as_json() -> None:
 
 
 def test_the_scripted_demo_in_a_pipe() -> None:
-    """Without a terminal the demo is plain text that ends with the receipt, and says that no model was there."""
+    """Without a terminal, the demo is plain text and ends with the receipt, which says that there was no model."""
     done = call("demo", "--scripted", "--after", "1")
     assert done.returncode == 0
     assert "\x1b" not in done.stdout
     receipt = done.stdout[done.stdout.index("─ cancelled ") :]
-    for words in ("the demo's timer", "all work was gone", "kept", "this was a script", "abandoned  nothing"):
+    for words in ("the demo's timer", "all work had ended", "kept", "this was a script", "abandoned  nothing"):
         assert words in receipt
 
 
 def test_errors_are_one_line() -> None:
-    """An error of desist is a line on stderr and exit code 1."""
+    """A `DesistError` is one line on standard error and exit code 1."""
     done = call("demo", "--scripted", "--model", "x")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: --scripted and --model exclude each other: use one of them\n"
 
 
 def test_a_missing_key_is_named() -> None:
-    """`--model` without a key says which variable to set."""
+    """`--model` without an API key names the variable to set."""
     done = call("demo", "--model", "some-model", OPENAI_API_KEY="", COLUMNS="200")
     assert done.returncode == 1
     assert "OPENAI_API_KEY" in done.stderr
@@ -93,7 +99,7 @@ def test_a_missing_key_is_named() -> None:
 
 
 def test_a_failing_provider_is_one_line() -> None:
-    """A provider that refuses is told in its words, and is exit code 1."""
+    """An error of the provider is shown with its message; exit code 1."""
     with LoopbackProvider(Reply(status=401, error="no such key")) as provider:
         done = call("demo", "--model", "m", *NEVER, OPENAI_API_KEY="k", OPENAI_BASE_URL=provider.base_url)
     assert done.returncode == 1
@@ -102,7 +108,7 @@ def test_a_failing_provider_is_one_line() -> None:
 
 
 def test_ctrl_c_closes_the_connection_to_the_provider() -> None:
-    """With a provider's model: Ctrl-C closes the connection, the run is stored CANCELLED, and the code is 130."""
+    """Ctrl-C closes the connection to the provider; the run is stored as CANCELLED; exit code 130."""
     with LoopbackProvider(Reply(text="A dragon.")) as provider:
         provider.enqueue(Reply(text="Ember."), Reply(tokens=1_000_000, token_interval=0.01))
         command = [sys.executable, *PROGRAM, "demo", "--model", "m", "--json", *NEVER]
@@ -119,8 +125,8 @@ def test_ctrl_c_closes_the_connection_to_the_provider() -> None:
     assert (facts["upstream_closed"], facts["finished_steps"], facts["abandoned"]) == (1, 1, [])
 
 
-def test_a_story_that_ends_by_itself_is_no_success_of_the_stop() -> None:
-    """With `--json` a run that completed before the stop is exit code 1: the demo has shown nothing."""
+def test_a_run_that_completes_fails_the_json_demo() -> None:
+    """With `--json`, a run that completes before the cancel is exit code 1: no cancel was measured."""
     with LoopbackProvider(Reply(text="The end.")) as provider:
         arguments = ("demo", "--model", "m", "--json", *NEVER)
         done = call(*arguments, OPENAI_API_KEY="k", OPENAI_BASE_URL=provider.base_url)
@@ -129,7 +135,7 @@ def test_a_story_that_ends_by_itself_is_no_success_of_the_stop() -> None:
 
 
 def interrupted(*arguments: str, number: int = signal.SIGINT) -> tuple[int, str, str]:
-    """Run the demo in a process group of its own until it streams, signal it, and return code, stdout, stderr."""
+    """Run the demo in a process group of its own until it streams, send a signal, return code, stdout and stderr."""
     command = [sys.executable, *PROGRAM, "demo", "--scripted", *NEVER, *arguments]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0, stdin=subprocess.DEVNULL
@@ -146,11 +152,11 @@ def interrupted(*arguments: str, number: int = signal.SIGINT) -> tuple[int, str,
 
 
 def test_ctrl_c_is_a_cancel_with_a_receipt() -> None:
-    """Ctrl-C: the run is cancelled and kept, the receipt is shown, exit code 130, no traceback."""
+    """Ctrl-C cancels the run and shows the receipt; exit code 130, no traceback."""
     code, shown, errors = interrupted()
     assert (code, errors) == (130, "")
-    assert "you, with Ctrl-C" in shown
-    assert "1 step finished" in shown
+    assert "who        Ctrl-C" in shown
+    assert "1 finished step" in shown
 
 
 def test_sigterm_ends_it_quietly() -> None:
@@ -159,8 +165,8 @@ def test_sigterm_ends_it_quietly() -> None:
     assert (code, errors) == (143, "")
 
 
-def test_a_key_stops_the_story() -> None:
-    """Any key cancels, by the user; what was typed before the story began doesn't; the terminal is put back."""
+def test_a_key_cancels_the_run() -> None:
+    """Any key cancels the run with source `user`. Earlier input is discarded; the terminal modes are restored."""
     with Terminal(*PROGRAM, "demo", "--scripted", *NEVER) as terminal:
         terminal.press("early")
         terminal.read_until("writing")
@@ -173,18 +179,18 @@ def test_a_key_stops_the_story() -> None:
 
 
 def test_ctrl_c_at_a_terminal() -> None:
-    """The key Ctrl-C stays Ctrl-C while keys are watched; the terminal is put back, the cursor shown."""
+    """Ctrl-C still sends SIGINT while keys are watched; the terminal modes and the cursor are restored."""
     with Terminal(*PROGRAM, "demo", "--scripted", *NEVER) as terminal:
         terminal.read_until("writing")
         terminal.press("\x03")
         assert terminal.wait() == 130
-        assert "you, with Ctrl-C" in terminal.text
+        assert "who        Ctrl-C" in terminal.text
         assert "Traceback" not in terminal.text
         assert terminal.current_modes() == terminal.modes
 
 
-def test_sigterm_at_a_terminal_puts_it_back() -> None:
-    """A killed demo leaves a usable terminal."""
+def test_sigterm_at_a_terminal_restores_it() -> None:
+    """A demo that ends by SIGTERM restores the terminal."""
     with Terminal(*PROGRAM, "demo", "--scripted", *NEVER) as terminal:
         terminal.read_until("writing")
         terminal.process.send_signal(signal.SIGTERM)
@@ -193,7 +199,7 @@ def test_sigterm_at_a_terminal_puts_it_back() -> None:
 
 
 def test_a_reader_that_leaves_is_no_traceback() -> None:
-    """`desist demo | head -1`: the run ends with its reader, quietly."""
+    """`desist demo | head -1` ends with its reader, without a traceback."""
     command = [sys.executable, *PROGRAM, "demo", "--scripted", *NEVER]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
@@ -206,7 +212,7 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
 
 
 def test_a_recording_is_a_picture_without_the_network(tmp_path: Path) -> None:
-    """`--record` writes an SVG with the text, the steps and the receipt, and nothing in it is fetched from anywhere."""
+    """`--record` writes an SVG with the text, the steps and the receipt, and without references to other hosts."""
     path = tmp_path / "demo.svg"
     done = call("demo", "--scripted", "--after", "1", "--record", str(path))
     assert done.returncode == 0, done.stderr
@@ -221,8 +227,8 @@ def test_a_recording_is_a_picture_without_the_network(tmp_path: Path) -> None:
     assert "@import" not in picture and 'url("' not in picture
 
 
-def test_a_recording_that_can_not_be_written_is_told_first(tmp_path: Path) -> None:
-    """A wrong path is an error before the story begins."""
+def test_an_invalid_recording_path_is_an_early_error(tmp_path: Path) -> None:
+    """An invalid path of `--record` is an error before the run starts."""
     done = call("demo", "--scripted", *NEVER, "--record", str(tmp_path / "no" / "demo.svg"))
     assert done.returncode == 1
     assert "there is no such folder" in done.stderr

@@ -1,4 +1,4 @@
-"""`desist demo` with the local model: the stop is measured, on a real model."""
+"""`desist demo` with the local model: the cancel is measured on a real model."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ pytestmark = [pytest.mark.local, pytest.mark.skipif(_missing(), reason="the loca
 
 @pytest.mark.timeout(120)
 def test_the_local_model_stops_computing(tmp_path: Path) -> None:
-    """It wrote, it was stopped, its connection closed, and soon it used no CPU time any more.
+    """After the cancel the connection is closed, and the model soon uses no CPU time.
 
-    Not at once: if it was reading its prompt it finishes the batch that it is at.
+    Not at once: a model that reads its prompt finishes the current batch.
     """
     command = [sys.executable, "-c", "from desist.cli import main; main()", "demo", "--after", "5", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=tmp_path)

@@ -24,21 +24,21 @@ def found(out: str) -> dict[str, dict[str, Any]]:
     return {f"{one['area']} {one['name']}": one for one in json.loads(out)}
 
 
-def test_where_nothing_is_set_up(desist: Call) -> None:
-    """What stopping needs of the machine works here; each extra is named; what isn't set up isn't broken."""
+def test_nothing_is_configured(desist: Call) -> None:
+    """The features of this machine work, each extra is listed, and parts that are not configured are not broken."""
     code, out, _ = desist("doctor", "--json")
     told = found(out)
     assert code == 0
     for name in ("pidfd", "audit hooks", "thread interrupts", "unix datagrams", "process groups", "sqlite"):
         assert told[f"machine {name}"]["state"] == "ok", told[f"machine {name}"]
-    assert "fastapi" in told["extras server"]["words"]
-    assert told["models openai"]["state"] == told["places database"]["state"] == "absent"
+    assert "fastapi" in told["extras server"]["message"]
+    assert told["models openai"]["state"] == told["connections database"]["state"] == "absent"
     code, out, _ = desist("doctor", "--offline")
     assert code == 0 and "nothing configured is broken" in out and "OPENAI" not in out
 
 
-def test_a_model_that_is_set_up(desist: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is reached without a prompt; one that can't be reached is broken, exit code 1, and the key isn't shown."""
+def test_configured_models(desist: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model is checked without a prompt. If it is unreachable: broken, exit code 1; the key is not shown."""
     monkeypatch.setenv("OPENAI_API_KEY", "a-secret-key")
     with LoopbackProvider() as provider:
         monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
@@ -49,8 +49,8 @@ def test_a_model_that_is_set_up(desist: Call, monkeypatch: pytest.MonkeyPatch) -
     assert code == 1 and "can't be reached" in out and "1 broken" in out and "a-secret-key" not in out
 
 
-def test_places(desist: Call, tmp_path: Path) -> None:
-    """A database is opened and checked, a port is tried: a damaged file is broken, a port that is taken isn't."""
+def test_connections(desist: Call, tmp_path: Path) -> None:
+    """A database is opened and checked, a port is tried. A damaged file is broken; a port in use is only weak."""
     good, bad = tmp_path / "good.db", tmp_path / "bad.db"
     ended(good)
     bad.write_bytes(b"this is no database" * 1000)
@@ -60,15 +60,15 @@ def test_places(desist: Call, tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         code, out, _ = desist("doctor", "--offline", "--json", "--db", str(good), "--port", port)
     told = found(out)
-    assert (code, told["places database"]["state"], told[f"places port {port}"]["state"]) == (0, "ok", "weak")
+    assert (code, told["connections database"]["state"], told[f"connections port {port}"]["state"]) == (0, "ok", "weak")
     code, out, _ = desist("doctor", "--offline", "--json", "--db", str(bad))
-    assert (code, found(out)["places database"]["state"]) == (1, "broken")
+    assert (code, found(out)["connections database"]["state"]) == (1, "broken")
     code, out, _ = desist("doctor", "--json", "--server", "http://127.0.0.1:9")
-    assert (code, found(out)["places server"]["state"]) == (1, "broken")
+    assert (code, found(out)["connections server"]["state"]) == (1, "broken")
 
 
 def test_check_and_upgrade(desist: Call, tmp_path: Path) -> None:
-    """Both say the version; a damaged file is one line and exit code 1."""
+    """Both commands print the version; a damaged file is one line and exit code 1."""
     good, bad = tmp_path / "good.db", tmp_path / "bad.db"
     ended(good)
     for command in ("check", "upgrade"):
@@ -83,7 +83,7 @@ def test_check_and_upgrade(desist: Call, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(desist: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shell: str) -> None:
-    """There is a script for each shell; run ids are completed from the database, and no place is no error."""
+    """There is a script for each shell. Run ids are completed from the database; without one there are none."""
     monkeypatch.setenv("_DESIST_COMPLETE", f"source_{shell}")
     assert "desist" in desist()[1]
     first, second = ended(tmp_path / "desist.db"), ended(tmp_path / "other.db")

@@ -1,4 +1,4 @@
-"""`desist events` and `desist db`: what was told, from any event on, in any process; and forgetting it."""
+"""`desist events` and `desist db`: print the events of a run of any process, from any event on, and delete them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cli_commands import Call, Program, elsewhere, ended, recorded, serving
 
 
 def test_events_of_a_run_that_has_ended(desist: Call, tmp_path: Path) -> None:
-    """One a line, numbered, for people and as JSON; from any number on; exit code 3 for a run that isn't there."""
+    """Events are printed one per line, as text or JSON, from any index on; exit code 3 for an unknown run."""
     db = tmp_path / "runs.db"
     run_id = ended(db)
     code, out, _ = desist("events", run_id, "--db", str(db), "--json")
@@ -24,7 +24,7 @@ def test_events_of_a_run_that_has_ended(desist: Call, tmp_path: Path) -> None:
 
 
 def test_follow_a_run_of_another_process(desist: Call, tmp_path: Path) -> None:
-    """Without --follow: what there is, at once. With it: all to the end, none lost or doubled; exit code 4: stopped."""
+    """Without --follow: the present events. With it: all events up to the end, each once; exit code 4 for a cancel."""
     db = tmp_path / "runs.db"
     with elsewhere(db) as (program, run_id):
         with Program("events", run_id, "--follow", "--json", "--db", str(db)) as follower:
@@ -42,7 +42,7 @@ def test_follow_a_run_of_another_process(desist: Call, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["db", "server"])
 def test_a_reader_that_leaves(tmp_path: Path, place: str) -> None:
-    """`desist events --follow | head -1` ends when head does, though the run says nothing more; the run goes on."""
+    """`desist events --follow | head -1` ends with `head`, also if the run emits nothing; the run continues."""
     db = tmp_path / "runs.db"
     if place == "db":
         with elsewhere(db) as (program, run_id):
@@ -67,7 +67,7 @@ def leave_after_the_first_line(run_id: str, *where: str) -> None:
 
 
 def test_ctrl_c_stops_the_following_only(tmp_path: Path) -> None:
-    """Ctrl-C ends `desist events`, exit code 130, without a traceback; the run goes on."""
+    """Ctrl-C ends `desist events` with exit code 130 and without a traceback; the run continues."""
     db = tmp_path / "runs.db"
     with elsewhere(db) as (program, run_id):
         with Program("events", run_id, "--follow", "--db", str(db)) as follower:
@@ -78,7 +78,7 @@ def test_ctrl_c_stops_the_following_only(tmp_path: Path) -> None:
 
 
 def test_a_server_that_comes_back(tmp_path: Path) -> None:
-    """A follower over HTTP outlives a killed server: it goes on after the last event; the end is the recorded one."""
+    """A follower survives a killed server: it resumes after the last event, up to the stored end."""
     db = tmp_path / "runs.db"
     with (
         serving("story", db=str(db)) as (first, url),
@@ -99,7 +99,7 @@ def test_a_server_that_comes_back(tmp_path: Path) -> None:
 
 
 def test_prune(desist: Call, tmp_path: Path) -> None:
-    """`db prune` forgets what ended runs told, but for their ends; with --runs the runs; --dry-run counts."""
+    """`db prune` deletes the events of ended runs except the terminal ones; --runs the runs, too; --dry-run counts."""
     db = tmp_path / "runs.db"
     run_id = ended(db)
     code, out, _ = desist("db", "prune", "--older-than", "0s", "--runs", "--dry-run", "--json", "--db", str(db))

@@ -1,4 +1,4 @@
-"""Text of runs, databases and servers has no power over the terminal, whichever command shows it."""
+"""Text of runs, databases and servers can't control the terminal, whichever command prints it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from desist import Step, Workflow
 from desist.cli.log import terminal_handler
-from desist.cli.render.console import Paper
+from desist.cli.render.console import SafeConsole
 from desist.db import JsonDb, SqliteDb
 
 #: An escape sequence in seven and in eight bits, an override of the direction, a separator, a bell, DEL.
@@ -26,7 +26,7 @@ UNSAFE |= {"\u061c", "\u200e", "\u200f", *map(chr, range(0x2028, 0x202F)), *map(
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> tuple[str, str]:
-    """A database with a run whose every word is evil, one that failed; and that run's id."""
+    """A database with a run whose texts all contain control sequences, and a failed run; the first run's id."""
 
     def fail(_: Any) -> str:
         raise ValueError(EVIL)
@@ -62,10 +62,10 @@ COMMANDS = (
 @pytest.mark.parametrize(
     "command", COMMANDS, ids=lambda command: " ".join(command)[:20].encode("unicode_escape").decode()
 )
-def test_no_command_lets_it_through(
+def test_no_command_prints_control_sequences(
     desist: Call, hostile: tuple[str, str], command: tuple[str, ...], as_json: bool
 ) -> None:
-    """Not to standard output, nor to standard error; JSON has it escaped, and whole."""
+    """Neither standard output nor standard error contains control sequences; in JSON they are escaped, not lost."""
     path, run_id = hostile
     more = ("--json",) if as_json else ()
     _, out, errors = desist(*[run_id if word == "RUN" else word for word in command], "--db", path, *more)
@@ -77,7 +77,7 @@ def test_no_command_lets_it_through(
 
 
 def test_a_name_of_a_database(desist: Call, tmp_path: Path) -> None:
-    """In the error that there is none, and in what `doctor` finds, without its password."""
+    """The name of a missing database is sanitized, in errors and in `doctor`, and its password is removed."""
     for command in (("runs",), ("doctor", "--offline")):
         for place in (f"{tmp_path}/{EVIL}", f"host={EVIL} password=hunter2", f"x://ann:hunter2@{EVIL}"):
             code, out, errors = desist(*command, "--db", place)
@@ -85,7 +85,7 @@ def test_a_name_of_a_database(desist: Call, tmp_path: Path) -> None:
 
 
 def test_addresses_of_models(desist: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`doctor` shows hosts, and no passwords and keys: of a server that isn't there, and of what is none."""
+    """`doctor` shows hosts without passwords and keys, also of invalid URLs and unreachable servers."""
     for url in ("http://ann:hunter2@127.0.0.1:1/v1?api_key=hunter2", "http://ann:hunter2@[/v1", f"{EVIL}:hunter2@x"):
         for name in ("OPENAI", "ANTHROPIC"):
             monkeypatch.setenv(f"{name}_BASE_URL", url)
@@ -96,7 +96,7 @@ def test_addresses_of_models(desist: Call, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_log_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """A message is one line; its error's traceback has its lines; neither has controls or credentials."""
+    """A log message is one line, a traceback keeps its lines; neither contains control sequences or credentials."""
     handler = terminal_handler()
     stream = io.StringIO()
     handler.setStream(stream)  # type: ignore[attr-defined]  # a StreamHandler
@@ -112,16 +112,16 @@ def test_the_log_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_console_keeps_its_own_styles() -> None:
-    """What Rich writes for colours stays; what is text can't do the same."""
+    """Rich's own control sequences pass; those in text do not."""
     out = io.StringIO()
-    console = Paper(file=out, force_terminal=True, color_system="standard", width=200, _environ={})
+    console = SafeConsole(file=out, force_terminal=True, color_system="standard", width=200, _environ={})
     console.print(Text(EVIL, style="red"))
     assert out.getvalue().count("\x1b") == 2 and out.getvalue().startswith("\x1b[31m")
     assert not (UNSAFE - {"\x1b"}) & set(out.getvalue())
 
 
 def test_files_are_private(tmp_path: Path) -> None:
-    """A database that is made can be read by its user only, the files beside it as well; one that is there is left."""
+    """A new database and the files beside it are readable by their user only; an existing file is not changed."""
     path, folder, shared = tmp_path / "runs.db", tmp_path / "runs", tmp_path / "shared.db"
     shared.touch(0o664)
     shared.chmod(0o664)

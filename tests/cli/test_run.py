@@ -1,4 +1,4 @@
-"""`desist run`: what it shows, how it is stopped at any moment, here and on a server, and what its exit codes say."""
+"""`desist run`: the output, Ctrl-C at any moment, here and on a server, and the exit codes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def last(shown: str) -> dict[str, object]:
 
 
 def test_a_run_is_shown_with_its_steps(desist: Call) -> None:
-    """In a pipe: text as it is, no control codes, the steps as a tree, how it ended; exit code 0."""
+    """In a pipe: the text without control codes, the steps as a tree, the result; exit code 0."""
     code, out, errors = desist("run", target("quick"), "a dragon")
     assert (code, errors) == (0, "")
     assert "\x1b" not in out
@@ -34,14 +34,14 @@ def test_a_run_is_shown_with_its_steps(desist: Call) -> None:
 
 
 def test_an_agent_and_standard_input(desist: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An agent is run as a workflow is; `-` reads what it is asked from standard input."""
+    """An agent is run like a workflow; `-` reads the input from standard input."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("hello?"))
     code, out, _ = desist("run", target("talker"), "-")
     assert code == 0 and "› hello?" in out and "Hello there." in out
 
 
 def test_as_json(desist: Call) -> None:
-    """`--json`: events, one a line, numbered; the output last; nothing else on standard output."""
+    """`--json` prints the events one per line, numbered, then the output, and nothing else."""
     code, out, _ = desist("run", target("quick"), '{"a": 1}', "--json-input", "--json")
     lines = [json.loads(line) for line in out.splitlines()]
     assert [event["event_index"] for event in lines[:-1]] == list(range(len(lines) - 1))
@@ -50,7 +50,7 @@ def test_as_json(desist: Call) -> None:
 
 
 def test_a_failed_run_is_exit_code_1(desist: Call) -> None:
-    """What went wrong is said, in one line and without a traceback."""
+    """The error is one line without a traceback."""
     code, out, errors = desist("run", target("failing"))
     assert code == 1
     assert "✗ failed after" in out and "no such dragon" in out
@@ -58,7 +58,7 @@ def test_a_failed_run_is_exit_code_1(desist: Call) -> None:
 
 
 def test_a_timeout_is_exit_code_4(desist: Call) -> None:
-    """A limit stopped it, not whoever sits there."""
+    """A limit cancelled the run, not the user."""
     code, out, _ = desist("run", target("waiting"), "--timeout", "0.2s")
     assert code == 4 and "a deadline" in out
 
@@ -67,20 +67,20 @@ def test_a_timeout_is_exit_code_4(desist: Call) -> None:
     ("place", "words"),
     [
         ("nothing.py", "there is no file nothing.py"),
-        (PROGRAM, "more than one workflow: say which"),
+        (PROGRAM, "more than one workflow: name one of"),
         (f"{PROGRAM}:nope", "there: story"),
         ("no_such_module", "no module 'no_such_module'"),
     ],
 )
-def test_targets_that_arent_there(desist: Call, place: str, words: str) -> None:
-    """One line says what is wrong and what there is."""
+def test_unknown_targets(desist: Call, place: str, words: str) -> None:
+    """The error is one line and lists the names that exist."""
     code, out, errors = desist("run", place)
     assert (code, out) == (1, "")
     assert words in errors and errors.count("\n") == 1
 
 
 def test_a_program_that_cant_be_loaded(desist: Call, tmp_path: Path) -> None:
-    """The mistake and its line are named; it isn't taken for a bug of ours."""
+    """The error and its line are named; the error is not reported as a bug of desist."""
     broken = tmp_path / "broken.py"
     broken.write_text("import desist\nraise KeyError('moon')\n")
     code, _, errors = desist("run", str(broken))
@@ -89,7 +89,7 @@ def test_a_program_that_cant_be_loaded(desist: Call, tmp_path: Path) -> None:
 
 
 def test_the_only_workflow_needs_no_name(desist: Call, tmp_path: Path) -> None:
-    """`desist run FILE`, and the run is recorded with --db."""
+    """`desist run FILE` runs the only workflow; with --db the run is stored."""
     file, db = tmp_path / "only_one.py", tmp_path / "runs.db"
     file.write_text("from desist import *\nonly = Workflow('Only', steps=[Step('s', executor=lambda given: 'done')])\n")
     assert desist("run", str(file), "--db", str(db), "--session", "s1")[0] == 0
@@ -106,7 +106,7 @@ def test_the_only_workflow_needs_no_name(desist: Call, tmp_path: Path) -> None:
     ids=["before the first token", "in a tool"],
 )
 def test_ctrl_c(name: str, moment: str) -> None:
-    """Ctrl-C stops it wherever it is: what was kept is shown, exit code 130, no traceback."""
+    """Ctrl-C cancels the run at any moment: the kept text is shown, exit code 130, no traceback."""
     with Program("run", target(name), "go") as program:
         program.until(moment)
         program.signal()
@@ -117,7 +117,7 @@ def test_ctrl_c(name: str, moment: str) -> None:
 
 
 def test_ctrl_c_is_stored(tmp_path: Path) -> None:
-    """In mid-stream: it is stored CANCELLED, source `interrupt`, with what it had said, before the command ends."""
+    """The run is stored as CANCELLED with source `interrupt` and its text before the command ends."""
     db = tmp_path / "runs.db"
     with Program("run", target("story"), "--json", "--db", str(db)) as program:
         run_id = str(program.line()["run_id"])
@@ -132,7 +132,7 @@ def test_ctrl_c_is_stored(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_while_it_is_loaded(tmp_path: Path) -> None:
-    """Before there is a run there is nothing to stop: exit code 130 at once."""
+    """Before the run has started there is nothing to cancel: exit code 130 at once."""
     slow = tmp_path / "slow.py"
     slow.write_text("import time\nprint('loading', flush=True)\ntime.sleep(3600)\n")
     with Program("run", str(slow)) as program:
@@ -142,11 +142,11 @@ def test_ctrl_c_while_it_is_loaded(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_twice(tmp_path: Path) -> None:
-    """The first one gives it its grace, and says so; the second takes it: what can't be stopped is abandoned, named."""
+    """The first Ctrl-C leaves the grace for cleanup and says so; the second skips it, and names abandoned work."""
     with Program("run", target("stubborn")) as program:
         program.until("› deaf")
         program.signal()
-        program.errors_until("Ctrl-C: stopping; once more leaves no time for cleanup")
+        program.errors_until("Ctrl-C: cancelling; a second one leaves no time for cleanup")
         assert program.process.poll() is None
         program.signal()
         code, shown, errors = program.end()
@@ -155,8 +155,8 @@ def test_ctrl_c_twice(tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
-def test_ctrl_c_in_what_cant_be_stopped() -> None:
-    """A thread in a C call is abandoned at the end of the grace; the command ends all the same, and says so."""
+def test_ctrl_c_in_a_call_that_cant_be_stopped() -> None:
+    """A thread in a C call is abandoned at the end of the grace; the command ends and says so."""
     with Program("run", target("hopeless")) as program:
         program.until("› deaf")
         program.signal()
@@ -167,7 +167,7 @@ def test_ctrl_c_in_what_cant_be_stopped() -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_other_signals(number: int, code: int) -> None:
-    """SIGTERM and a terminal that is gone stop it with source `shutdown`, and are told by the exit code."""
+    """SIGTERM and a closed terminal cancel the run with source `shutdown`; each has its exit code."""
     with Program("run", target("story"), "--json") as program:
         program.until("upon")
         program.signal(number)
@@ -178,7 +178,7 @@ def test_other_signals(number: int, code: int) -> None:
 
 
 def test_nohup() -> None:
-    """A signal that the program was started to ignore stays ignored: the run goes on when the terminal is gone."""
+    """A signal that was ignored at the start stays ignored: the run continues when the terminal is closed."""
     with Program("run", target("story"), ignoring=signal.SIGHUP) as program:
         program.until("upon")
         program.signal(signal.SIGHUP)
@@ -188,7 +188,7 @@ def test_nohup() -> None:
 
 
 def test_a_reader_that_leaves(desist: Call, tmp_path: Path) -> None:
-    """`desist run ... | head -1` stops the run, though it says nothing more; exit code 1, no traceback."""
+    """`desist run ... | head -1` cancels the run, also if it emits nothing; exit code 1, no traceback."""
     db = tmp_path / "runs.db"
     with Program("run", target("story"), "--json", "--db", str(db)) as program:
         run_id = str(program.line()["run_id"])
@@ -203,9 +203,12 @@ def test_a_reader_that_leaves(desist: Call, tmp_path: Path) -> None:
 
 
 def test_a_terminal() -> None:
-    """At a terminal: what runs and how to stop it stands at the foot; Ctrl-C shows the receipt; the cursor is back."""
+    """On a terminal, the status line shows the running step and the hint.
+
+    Ctrl-C shows the receipt; the cursor is restored.
+    """
     with Terminal(*DESIST[1:], "run", target("story"), "a dragon") as terminal:
-        terminal.read_until("Ctrl-C stops it")
+        terminal.read_until("Ctrl-C cancels it")
         terminal.read_until("upon")
         terminal.press("\x03")
         assert terminal.wait() == 130
@@ -214,13 +217,13 @@ def test_a_terminal() -> None:
         assert terminal.current_modes() == terminal.modes
 
 
-def test_a_terminal_while_stopping() -> None:
-    """While it is being stopped the foot says since when, what it waits for, and that Ctrl-C forces it."""
+def test_a_terminal_during_a_cancel() -> None:
+    """During a cancel the status line shows its duration, what the run waits for, and what a second Ctrl-C does."""
     with Terminal(*DESIST[1:], "run", target("stubborn"), size=(160, 24)) as terminal:
         terminal.read_until("deaf")
         terminal.press("\x03")
-        terminal.read_until("Ctrl-C again forces it")
-        assert "stopping, asked" in terminal.text and "waits for deaf" in terminal.text
+        terminal.read_until("Ctrl-C again skips cleanup")
+        assert "cancelling for" in terminal.text and "waits for deaf" in terminal.text
         terminal.press("\x03")
         assert terminal.wait() == 130
         assert "could not be stopped" in terminal.text
@@ -230,9 +233,9 @@ def test_a_terminal_while_stopping() -> None:
 
 
 def test_on_a_server(desist: Call) -> None:
-    """`--server` starts it there, by its id, with the same view; an agent too; exit code 3 for what isn't served.
+    """`--server` starts the run on a server with the same view, an agent too; exit code 3 for an unknown id.
 
-    Ctrl-C is a cancel over HTTP, with its words; the end is read from there; exit code 130.
+    Ctrl-C is a cancel over HTTP; the end is read from the server; exit code 130.
     """
     with serving("quick", "talker", "failing", "story") as (_, url):
         code, out, errors = desist("run", "quick", "a dragon", "--server", url)
@@ -256,7 +259,7 @@ def test_on_a_server(desist: Call) -> None:
 
 
 def test_ctrl_c_before_a_server_has_answered() -> None:
-    """The connection is closed, so that nobody follows what the server may have begun: exit code 130 at once."""
+    """The connection is closed, so that a started run has no follower: exit code 130 at once."""
     deaf = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
     with deaf, Program("run", "story", "--server", url) as program:
@@ -271,6 +274,6 @@ def test_ctrl_c_before_a_server_has_answered() -> None:
 
 
 def test_a_server_that_isnt_there(desist: Call) -> None:
-    """One line, exit code 1."""
+    """An unreachable server is one line and exit code 1."""
     code, _, errors = desist("run", "story", "--server", "http://127.0.0.1:9")
     assert code == 1 and "doesn't answer" in errors and errors.count("\n") == 1

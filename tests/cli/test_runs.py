@@ -1,4 +1,4 @@
-"""`desist runs`, `show`, `cancel`, `continue`, `resume`: on a database that other processes use, and on a server."""
+"""`desist runs`, `show`, `cancel`, `continue`, `resume`: on a database of other processes, and on a server."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_commands import PROGRAM, Call, Program, elsewhere, ended, recorded, serving
+from cli_commands import DESIST, PROGRAM, Call, Program, elsewhere, ended, recorded, serving
+from pseudo_terminal import Terminal
 
 # -- looking
 
 
 def test_runs_and_show(desist: Call, tmp_path: Path) -> None:
-    """Runs are listed, filtered and shown, from a file or its URL; exit code 3 where there are none."""
+    """Runs are listed, filtered and shown, from a file or a URL; exit code 3 if none matches."""
     db = tmp_path / "runs.db"
     first, second = ended(db, session_id="s1"), ended(db, "Other One", user_id="ann")
     code, out, _ = desist("runs", "--db", f"sqlite:///{db}")
@@ -37,18 +38,28 @@ def test_runs_and_show(desist: Call, tmp_path: Path) -> None:
         assert words in out
 
 
+def test_ids_are_whole_in_a_terminal_of_80_columns(tmp_path: Path) -> None:
+    """A narrow terminal shows fewer columns instead of truncating each: an id can be copied."""
+    run_id = ended(tmp_path / "runs.db")
+    with Terminal(*DESIST[1:], "runs", "--db", str(tmp_path / "runs.db")) as terminal:
+        assert terminal.wait() == 0
+        assert run_id in terminal.text and "COMPLETED" in terminal.text and "s ago" in terminal.text
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["runs"], "say where the runs are"),
+        (["runs"], "no database or server"),
         (["runs", "--db", "no-such-file.db"], "no such file"),
         (["runs", "--db", "x.db", "--server", "http://x"], "exclude each other"),
         (["runs", "--server", "x"], "must look like http://"),
         (["runs", "--db", "mysql://u:secret@h/d"], "mysql://u:***@h/d isn't known"),
     ],
 )
-def test_places_that_cant_be(desist: Call, tmp_path: Path, monkeypatch: Any, arguments: list[str], words: str) -> None:
-    """One line, exit code 1; nothing is made, no password is said."""
+def test_invalid_databases_and_servers(
+    desist: Call, tmp_path: Path, monkeypatch: Any, arguments: list[str], words: str
+) -> None:
+    """One line and exit code 1; no file is created, no password is printed."""
     monkeypatch.chdir(tmp_path)
     code, out, errors = desist(*arguments)
     assert (code, out) == (1, "")
@@ -57,7 +68,7 @@ def test_places_that_cant_be(desist: Call, tmp_path: Path, monkeypatch: Any, arg
 
 
 def test_the_environment_and_the_default(desist: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`desist.db` in the folder is the default; DESIST_DB comes before it; both variables at once are an error."""
+    """The default is `desist.db` in the folder; DESIST_DB has priority; both variables together are an error."""
     monkeypatch.chdir(tmp_path)
     here, other = ended(tmp_path / "desist.db"), ended(tmp_path / "other.db")
     assert here in desist("runs")[1]
@@ -68,8 +79,8 @@ def test_the_environment_and_the_default(desist: Call, tmp_path: Path, monkeypat
     assert code == 1 and "both set" in errors
 
 
-def test_what_isnt_there(desist: Call, tmp_path: Path) -> None:
-    """A run that isn't there is exit code 3; for a cancel the answer says that the request is kept for a while."""
+def test_unknown_runs(desist: Call, tmp_path: Path) -> None:
+    """An unknown run is exit code 3; a cancel says that the request is kept for a minute."""
     db = tmp_path / "runs.db"
     ended(db)
     code, _, errors = desist("show", "nope", "--db", str(db))
@@ -82,7 +93,7 @@ def test_what_isnt_there(desist: Call, tmp_path: Path) -> None:
 
 
 def test_cancel_a_run_of_another_process(desist: Call, tmp_path: Path) -> None:
-    """With `--wait` the receipt says that all work is gone; who and why are recorded; its process ends with code 4."""
+    """With `--wait` the receipt says that all work has ended; requester and reason are stored; exit code 4 there."""
     db = tmp_path / "runs.db"
     with elsewhere(db) as (program, run_id):
         assert "● RUNNING" in desist("runs", "--live", "--db", str(db))[1]
@@ -106,7 +117,7 @@ def test_cancel_a_run_of_another_process(desist: Call, tmp_path: Path) -> None:
 
 
 def test_cancel_many(desist: Call, tmp_path: Path) -> None:
-    """`--dry-run` counts and stops nothing; `--all` with a filter stops those that fit, and no others."""
+    """`--dry-run` counts and cancels nothing; `--all` with a filter cancels exactly the runs that match."""
     db = tmp_path / "runs.db"
     with elsewhere(db) as (one, first), elsewhere(db, "waiting", "StepCompleted") as (other, second):
         code, out, _ = desist("cancel", "--all", "--dry-run", "--db", str(db))
@@ -123,25 +134,25 @@ def test_cancel_many(desist: Call, tmp_path: Path) -> None:
 
 
 def test_a_cancel_that_takes_longer(desist: Call, tmp_path: Path) -> None:
-    """`--within`: exit code 5 says that it hasn't settled; `--force` ends the grace, and names what was abandoned."""
+    """`--within`: exit code 5 if the run has not settled; `--force` ends the grace and names abandoned work."""
     db = tmp_path / "runs.db"
     with elsewhere(db, "stubborn", "StepCompleted") as (program, run_id):
         program.until('"step_name": "deaf"')
         code, out, _ = desist("cancel", run_id, "--within", "0s", "--grace", "1h", "--db", str(db))
-        assert code == 5 and "accepted: it is being cancelled" in out and "it ends CANCELLED" in out
+        assert code == 5 and "accepted: the run is being cancelled" in out and "will end CANCELLED" in out
         assert "◐ CANCELLING" in desist("runs", "--db", str(db))[1]
         code, out, _ = desist("cancel", run_id, "--force", "--wait", "--db", str(db))
-        assert code == 0 and "was being cancelled already" in out
+        assert code == 0 and "was already being cancelled" in out
         assert program.end()[0] == 4
     assert "abandoned" in desist("show", run_id, "--db", str(db))[1]
 
 
 def test_too_late(desist: Call, tmp_path: Path) -> None:
-    """A run that had ended is left as it is: exit code 4, and how it had ended."""
+    """A run that has ended is not changed: exit code 4, and its status is shown."""
     db = tmp_path / "runs.db"
     run_id = ended(db)
     code, out, _ = desist("cancel", run_id, "--db", str(db))
-    assert code == 4 and "too late: it had ended COMPLETED" in out
+    assert code == 4 and "too late: the run had already ended COMPLETED" in out
 
 
 @pytest.mark.parametrize(
@@ -155,7 +166,7 @@ def test_too_late(desist: Call, tmp_path: Path) -> None:
     ],
 )
 def test_usage(desist: Call, arguments: list[str], words: str) -> None:
-    """What can't be meant is a usage error, exit code 2, before anything is opened."""
+    """Contradicting options are a usage error, exit code 2, before a database is opened."""
     code, _, errors = desist("cancel", *arguments)
     assert code == 2 and words in errors
 
@@ -164,7 +175,7 @@ def test_usage(desist: Call, arguments: list[str], words: str) -> None:
 
 
 def test_continue(desist: Call, tmp_path: Path) -> None:
-    """A stopped run goes on as a new one with what had finished; one that completed can't."""
+    """A cancelled run continues as a new one with the finished steps; a completed one can't."""
     db = tmp_path / "runs.db"
     with elsewhere(db) as (program, run_id):
         program.signal()
@@ -181,7 +192,7 @@ def test_continue(desist: Call, tmp_path: Path) -> None:
 
 
 def test_resume(tmp_path: Path) -> None:
-    """Runs of a killed process go on under their ids, and the command waits for their ends."""
+    """Runs of a killed process are resumed under their ids, and the command waits for their ends."""
     db = tmp_path / "runs.db"
     file = tmp_path / "billing.py"
     file.write_text(
@@ -207,7 +218,7 @@ def test_resume(tmp_path: Path) -> None:
 
 
 def test_on_a_server(desist: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same commands, the same answers: runs, show, cancel by id and by filter, with a token."""
+    """The same commands have the same results on a server: runs, show, cancel by id and by filter, with a token."""
     secret = "a-secret-of-some-length"
     with serving("story", "waiting", token=secret) as (_, url):
         code, _, errors = desist("runs", "--server", url)

@@ -1,4 +1,4 @@
-"""`print_response`: what a user sees of a run that completes, fails, is cancelled, or is interrupted."""
+"""`print_response`: the output for a run that completes, fails, is cancelled, or is interrupted."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def said(console: Console) -> str:
 
 
 def test_a_completed_workflow_without_a_terminal() -> None:
-    """Steps, tool calls, text as it was streamed, the end; each once, and not one control code."""
+    """Steps, tool calls, the streamed text and the end: each once, without control codes."""
 
     def facts(given: StepInput) -> str:
         return "Dragons exist."
@@ -74,7 +74,7 @@ def test_a_completed_workflow_without_a_terminal() -> None:
 
 
 def test_containers_stand_around_their_steps() -> None:
-    """A container's beginning, then its steps and theirs, then its end; branches one after the other, rounds each."""
+    """A container's start, its steps, then its end; branches one after the other, iterations each."""
     talk = Agent(ScriptedModel("hello", repeat=True), name="Talk")
     steps = [
         Parallel("both", Step("one", agent=talk), Step("two", workflow=Workflow("Inner", steps=[talk]))),
@@ -95,7 +95,7 @@ def test_containers_stand_around_their_steps() -> None:
 
 
 def test_step_details_can_be_left_out() -> None:
-    """`show_step_details=False` leaves the text and the end."""
+    """`show_step_details=False` shows only the text and the end."""
     console = paper()
     workflow = Workflow("W", steps=[Step(name="s", agent=Agent(ScriptedModel("the text")))])
     workflow.print_response("Go", console=console, show_time=False, show_step_details=False)
@@ -104,7 +104,7 @@ def test_step_details_can_be_left_out() -> None:
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_cancelled_run_says_who_why_and_what_was_kept(terminal: bool) -> None:
-    """The end of a cancelled run is told plainly, and it is the last thing that is told."""
+    """The result of a cancelled run is shown last: requester, reason, content kept."""
     gate, console = Gate(), paper(force_terminal=terminal, _environ={})
     writer = Agent(ScriptedModel([["Once ", "upon ", gate, "never"]]), name="Writer")
     workflow = Workflow(
@@ -128,7 +128,7 @@ def test_a_cancelled_run_says_who_why_and_what_was_kept(terminal: bool) -> None:
 
 
 def test_a_failed_run_is_one_clear_line() -> None:
-    """An error is shown with its words, without a traceback; print_response returns."""
+    """An error is shown with its message and without a traceback; print_response returns."""
     console = paper()
     Agent(ScriptedModel([ValueError("no such\nvillage")]), name="A").print_response("Go", console=console)
     last = said(console).splitlines()[-1]
@@ -138,7 +138,7 @@ def test_a_failed_run_is_one_clear_line() -> None:
 
 
 def test_a_failed_step_is_named() -> None:
-    """A step that fails says so in its place; the workflow goes on."""
+    """A failed step is shown in its position; the workflow continues."""
 
     def broken(given: StepInput) -> str:
         raise ValueError("no dice")
@@ -159,7 +159,7 @@ def test_text_in_one_piece_without_streaming() -> None:
 
 
 def test_a_console_that_only_knows_ascii() -> None:
-    """Signs and text fall back, nothing breaks."""
+    """Symbols and text fall back to ASCII."""
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     Agent(ScriptedModel("a 🐉"), name="A").print_response("Go", console=Console(file=file), show_time=False)
     file.seek(0)
@@ -167,7 +167,7 @@ def test_a_console_that_only_knows_ascii() -> None:
 
 
 class _Interrupting(io.StringIO):
-    """A file at which somebody presses Ctrl-C when a word is written."""
+    """A file that raises KeyboardInterrupt when a word is written."""
 
     pressed = False
 
@@ -180,7 +180,7 @@ class _Interrupting(io.StringIO):
 
 
 def test_ctrl_c_cancels_the_run_shows_its_end_and_is_raised_again() -> None:
-    """The run is stored as cancelled, source interrupt, before KeyboardInterrupt leaves print_response."""
+    """The run is stored as cancelled with source interrupt before print_response raises KeyboardInterrupt."""
     console, gate = Console(file=_Interrupting(), width=80), Gate()
     workflow = Workflow("W", steps=[Step(name="s", agent=Agent(ScriptedModel([["Once ", "upon ", gate]])))])
     with pytest.raises(KeyboardInterrupt):
@@ -192,7 +192,7 @@ def test_ctrl_c_cancels_the_run_shows_its_end_and_is_raised_again() -> None:
 
 
 def test_the_async_twin_shows_the_end_of_a_cancelled_task() -> None:
-    """A cancelled task cancels its run, shows how it ended, and ends cancelled."""
+    """A cancelled task cancels its run, shows the result, and ends cancelled."""
     console, gate = paper(), Gate()
 
     async def main() -> None:
@@ -216,8 +216,8 @@ def test_the_async_twin_shows_the_end_of_a_cancelled_task() -> None:
         ({"console": "stdout"}, ConfigurationError, "console="),
     ],
 )
-def test_what_has_no_effect_is_refused_by_name(options: dict[str, Any], error: type[Exception], named: str) -> None:
-    """Unknown options are errors that name them, and nothing runs."""
+def test_unknown_options_are_refused_by_name(options: dict[str, Any], error: type[Exception], named: str) -> None:
+    """Unknown options are errors that name them, and no run starts."""
     model = ScriptedModel("text")
     with pytest.raises(error, match=named):
         Agent(model).print_response("Go", **options)
@@ -227,7 +227,7 @@ def test_what_has_no_effect_is_refused_by_name(options: dict[str, Any], error: t
 
 
 def test_rich_is_not_imported_by_a_run() -> None:
-    """Programs that print nothing don't pay for the display."""
+    """A run that prints nothing does not import rich."""
     import subprocess
     import sys
 

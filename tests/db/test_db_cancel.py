@@ -21,7 +21,7 @@ from desist.cancel.registry import registry
 from desist.db import SqliteDb
 from desist.db.backends.sqlite import SqliteBackend
 from desist.db.store.table_store import TableStore
-from desist.db.tables.sql import TableNames
+from desist.db.tables.sql_transaction import TableNames
 from desist.run.events.base import RunStatus
 from desist.testing import Gate, ScriptedModel
 
@@ -204,7 +204,7 @@ def test_the_file_is_locked(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
         other.execute("BEGIN IMMEDIATE")
         output = workflow.run("go", run_id="r", session_id="s")
         assert output.status is S.completed
-        assert "runs.db didn't take it within 0.2 s" in output.store_error
+        assert "runs.db did not store this within 0.2 s" in output.store_error
         assert stored_status(db.db_file, "r") is None
         other.execute("ROLLBACK")
     assert "run r could not be stored" in caplog.text
@@ -226,7 +226,7 @@ def test_cancelled_while_the_file_is_locked(tmp_path: Path) -> None:
         assert receipt.wait(30)
         last = list(reader)[-1]
         assert last.status is S.cancelled
-        assert "didn't take it" in last.run_output.store_error
+        assert "did not store this" in last.run_output.store_error
         other.execute("ROLLBACK")
     db.close()
     assert stored_status(db.db_file, "r") == "CANCELLED"
@@ -262,7 +262,7 @@ def test_the_disk_is_full(tmp_path: Path) -> None:
     db = SqliteDb(path)
     output = db.get_run("r")
     assert (output.status, output.step_results[0].content) == (S.error, "one is done")
-    assert "ended without recording the end" in output.error
+    assert "ended without storing the end" in output.error
     db.close()
 
 
@@ -313,7 +313,7 @@ def test_a_lost_end_in_a_live_process(tmp_path: Path, caplog: pytest.LogCaptureF
     stored.output.status = S.running
     store.save_run(stored).result()  # as if the end had never come
     output = db.get_run("r")
-    assert (output.status, output.error) == (S.error, "the end of this run could not be recorded")
+    assert (output.status, output.error) == (S.error, "the end of this run could not be stored")
     db.close()
 
 

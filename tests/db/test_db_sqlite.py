@@ -18,7 +18,7 @@ import pytest
 from desist import Step, Workflow
 from desist.db import AsyncSqliteDb, JsonDb, SqliteDb
 from desist.db.migrations import statements, steps
-from desist.db.tables.sql import TableNames
+from desist.db.tables.sql_transaction import TableNames
 from desist.exceptions import ConfigurationError, StoreError, UnsupportedError
 from desist.run.events.base import RunStatus
 
@@ -49,7 +49,7 @@ def test_no_database(path: Path) -> None:
     """A file of another kind is left as it is."""
     text = b"dear diary, " * 1000
     path.write_bytes(text)
-    with pytest.raises(StoreError, match=r"runs\.db: this is no SQLite database; it was left as it is"):
+    with pytest.raises(StoreError, match=r"runs\.db: this is not a SQLite database; it was left as it is"):
         SqliteDb(path)
     assert path.read_bytes() == text
 

@@ -29,7 +29,7 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path, new_postgres: Callabl
 
 def state(tables: Any, run_id: str) -> tuple[bool, bool]:
     """Return whether the terminal event of a run is stored, and whether its record has an end."""
-    last, (row,) = tables.last_event(run_id), tables.get_runs([run_id])
+    last, (row,) = tables.events.last(run_id), tables.runs.headers([run_id])
     return last is not None and last[1], row.is_final
 
 
@@ -66,7 +66,7 @@ def test_a_flush_that_is_on_its_way_takes_no_terminal_event(
     held, let_go = threading.Event(), threading.Event()
     half.writer.put(lambda tables: held.set() or let_go.wait(30))
     assert held.wait(30)
-    half.store.events.flush()  # type: ignore[attr-defined]  # the flush waits for the writer
+    half.store.flusher.flush()  # type: ignore[attr-defined]  # the flush waits for the writer
     between: list[tuple[bool, bool]] = []
     half.writer.put(lambda tables: between.append(state(tables, "r")))  # after the flush, and before the end
     if how == "cancelled":
@@ -83,11 +83,11 @@ def test_a_flush_that_is_on_its_way_takes_no_terminal_event(
 def test_only_an_end_stores_a_terminal_event(shared: Shared) -> None:
     """The statement that adds events refuses a terminal one; the one that writes the last ones asks for the end."""
     half, row = Half(shared), EventRow("r", 100, 100, 1, 1, "[]")
-    with pytest.raises(StoreError, match="terminal event of run r is stored with the end"):
-        half.writer.put(lambda tables: tables.add_events([row])).result(30)
-    assert half.writer.put(lambda tables: tables.put_last_events([row])).result(30) is False
+    with pytest.raises(StoreError, match="terminal event of run r may only be stored with the end"):
+        half.writer.put(lambda tables: tables.events.add([row])).result(30)
+    assert half.writer.put(lambda tables: tables.events.add_last([row])).result(30) is False
     assert half.now() == (False, False)
     half.gate.open()
     assert list(half.reader)[-1].is_terminal
     assert half.now() == (True, True)
-    assert half.writer.put(lambda tables: tables.put_last_events([row])).result(30) is False
+    assert half.writer.put(lambda tables: tables.events.add_last([row])).result(30) is False

@@ -103,7 +103,7 @@ def test_parts_that_fail_are_said_once(notebook: Notebook, writer: Writer, caplo
     notebook.open.set()
     assert writer.flush(30)
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert told == ["what runs have done can't be written to notebook: the disk is full"]
+    assert told == ["checkpoints and events of runs can't be written to notebook: the disk is full"]
 
 
 def test_nobody_waits_for_ever(notebook: Notebook) -> None:
@@ -112,7 +112,7 @@ def test_nobody_waits_for_ever(notebook: Notebook) -> None:
     notebook.hold()
     stuck, behind = writer.put(value("stuck")), writer.put(value("behind"))
     for future in (stuck, behind):
-        with pytest.raises(StoreError, match=r"notebook didn't take it within 0\.05 s"):
+        with pytest.raises(StoreError, match=r"notebook did not store this within 0\.05 s"):
             future.result(30)
     notebook.open.set()
     writer.close(30)
@@ -165,5 +165,5 @@ def test_it_is_bounded(notebook: Notebook, writer: Writer, limit: int, monkeypat
     futures = [writer.put(value(number)) for number in range(limit)]
     refused = [future for future in futures if future.done()]
     assert len(refused) == limit - limit // 2
-    with pytest.raises(StoreError, match="writes wait for notebook already"):
+    with pytest.raises(StoreError, match="writes already wait for notebook"):
         refused[0].result(0)

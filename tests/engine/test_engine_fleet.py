@@ -118,7 +118,7 @@ def test_killed_and_marked(worker: Start, db: Any) -> None:
     two.hear("at", waiting.run_id)
     one.kill()
     output = running.result(40)
-    assert output.status is S.error and "ended without recording" in output.error
+    assert output.status is S.error and "ended without storing" in output.error
     two.tell("open", waiting.run_id)
     assert waiting.result(40).status is S.completed
     assert two.steps_of(running.run_id) == []
@@ -277,8 +277,8 @@ def believed_dead(db: Any) -> None:
     """Let the lease of all other processes be over."""
 
     def over(tables: Any) -> None:
-        for worker in tables.workers():
-            tables.expire_owner(worker.process)
-        tables._do(f"UPDATE {tables._names.workers} SET until = 0")
+        for worker in tables.workers.all():
+            tables.owners.expire(worker.process)
+        tables.tx.execute(f"UPDATE {tables.tx.names.workers} SET until = 0")
 
     db.store.writer.put(over).result()

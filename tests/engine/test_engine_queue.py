@@ -78,7 +78,7 @@ def test_a_cancel_comes_before_a_parting(db: Any) -> None:
     """A run that is cancelled while it is being handed over ends cancelled: that was said, and it holds."""
     slow = Slow(db)
     run = slow.begin()
-    run.hand_over("leaving")
+    run.ownership.hand_over("leaving")
     slow.unwound.wait_reached()
     receipt = cancel(run.run_id, reason="stop it", db=db)
     assert receipt and receipt.source is Source.user
@@ -94,7 +94,7 @@ def test_a_cancel_of_another_process_comes_before_a_parting(db: Any) -> None:
     """The same for a cancel that was only recorded: when the run is to be given back it is ended instead."""
     slow = Slow(db)
     run = slow.begin()
-    run.hand_over("leaving")
+    run.ownership.hand_over("leaving")
     slow.unwound.wait_reached()
     request = CancelRequest(reason=CancelReason(source=Source.user, text="from afar"))
     db.store.writer.put(lambda tables: asking.request_cancel(tables, run.run_id, request, "")).result()
@@ -110,7 +110,7 @@ def test_given_back_and_then_cancelled(db: Any) -> None:
     """A run that was given back isn't this process's: a cancel by its id asks the record, which ends it."""
     slow = Slow(db)
     run = slow.begin()
-    run.hand_over("leaving")
+    run.ownership.hand_over("leaving")
     slow.unwound.open()
     assert run.settled.wait(30)
     assert (db.get_run(run.run_id).status, slow.cleaned) == (S.pending, []), "it isn't over"
@@ -124,7 +124,7 @@ def test_given_back_and_taken_again(db: Any) -> None:
     """What had finished before a parting is taken over; what the process still writes about the run is refused."""
     slow = Slow(db)
     run = slow.begin()
-    run.hand_over("leaving")
+    run.ownership.hand_over("leaving")
     slow.unwound.open()
     assert run.settled.wait(30)
     run.checkpoint("step", run.body.progress.done[0], {"step_id": None})
@@ -219,13 +219,13 @@ def test_limits_stay_when_it_goes_on_elsewhere(db: Any) -> None:
     submitted = slow.workflow.submit("go", timeout=1000, budget=Budget(model_calls=7))
     run = slow.workflow.open_from_queue(db.store.take_queued(submitted.run_id)).start()
     slow.at.wait_reached()
-    (limit,) = run.options.limits
-    run.hand_over("leaving")
+    (limit,) = run.limits.durable.limits
+    run.ownership.hand_over("leaving")
     slow.unwound.open()
     slow.at.open()
     assert run.settled.wait(30)
     again = slow.workflow.open_from_queue(db.store.take_queued(submitted.run_id)).start()
-    assert again.options.limits == [limit] and again.options.budget == Budget(model_calls=7)
+    assert again.limits.durable.limits == [limit] and again.limits.durable.budget == Budget(model_calls=7)
     assert again.settled.wait(30) and again.status is S.completed
 
 
@@ -293,7 +293,7 @@ def test_a_run_that_was_sent_by_who_died_then_is_sent_again(file_db: Any) -> Non
     assert [row.run_id for row in file_db.store.send([workflow.id], 10)] == [submitted.run_id]
 
     def long_ago(tables: Any) -> None:
-        tables._do(f"UPDATE {tables._names.queue} SET sent_at = ?", (time.time() - 60,))
+        tables.tx.execute(f"UPDATE {tables.tx.names.queue} SET sent_at = ?", (time.time() - 60,))
 
     file_db.store.writer.put(long_ago).result()
     with Worker(workflows=[workflow], db=file_db):
@@ -307,7 +307,7 @@ def test_taken_too_late(tmp_path: Path) -> None:
     submitted = workflow.submit("go")
     with closing(sqlite3.connect(tmp_path / "runs.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreError, match="didn't take it within"):
+        with pytest.raises(StoreError, match="did not store this within"):
             db.store.take_queued(submitted.run_id)  # type: ignore[attr-defined]
         other.execute("ROLLBACK")
     while not db.store.writer.flush():  # type: ignore[attr-defined]
@@ -335,11 +335,11 @@ def test_what_a_local_run_left_is_gone_on_with(db: Any) -> None:
     submitted = workflow.submit("go")
 
     def left_by_the_dead(tables: Any) -> None:
-        row = tables.get_run(submitted.run_id)
+        row = tables.runs.get(submitted.run_id)
         row.process = row.process and "|".join(["gone", "x", "1", "1"])
-        tables.put_run(row)
-        tables.drop_queued(row.run_id)
-        tables.record_heartbeat(row.process, "", -1.0)
+        tables.runs.put(row)
+        tables.tx.execute("DELETE FROM desist_queue WHERE run_id = ?", (row.run_id,))
+        tables.owners.heartbeat(row.process, "", -1.0)
 
     db.store.writer.put(left_by_the_dead).result()
     with Worker(workflows=[workflow], db=db):

@@ -61,7 +61,7 @@ class Invariants:
                 accepted.append(name)
             if stopped and (run.record is None or run.record.reason != reason):
                 raise Violation(f"{who} was told the reason {reason!r}, recorded is {run.record!r}")
-        for event in self.runs["R"].bridge._items:
+        for event in self.runs["R"].channel._items:
             if event.is_content and any(self.runs[name].scope.status in STOPPED for name in (event.run_id, "R")):
                 raise Violation(f"{event} can be delivered after its run, or the root, was cancelled")
         if len(accepted) != len(set(accepted)):

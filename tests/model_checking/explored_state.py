@@ -71,16 +71,16 @@ class World(Moves):
         ghost.receipts = dict.fromkeys(self.cancellers)
         ghost.fix()
 
-    # -- what stands in for the loop, the reaper, the registry, the store
+    # -- what stands in for the loop, the timer thread, the registry, the store
 
     def then(self, *step: Any) -> None:
         if step not in self.ghost.agenda:  # what is due already isn't due twice
             self.ghost.agenda.append(step)
 
     def call_at(self, due: float, action: Any) -> Any:
-        """The reaper: a grace that was given may run out at any time, and after it was taken back: it may be late."""
+        """The timer thread: a grace may run out at any time, also after it was taken back: the timer may be late."""
         if self.clock == LATER and due <= LATER:
-            raise Violation("a timer whose time has come sets itself anew: the reaper would spin")
+            raise Violation("a timer whose time has come sets itself anew: the timer thread would spin")
         self.ghost.agenda = [step for step in self.ghost.agenda if step != ("overrun", action.__self__.run.run_id)]
         self.then("overrun", action.__self__.run.run_id)
         return Timer(due, action)
@@ -133,7 +133,7 @@ class World(Moves):
         return step[0] == "overrun" and all(below.status.is_final for below in scope.walk())
 
     def _freeze_run(self, run: Stepped) -> tuple[Any, ...]:
-        scope, record, bridge = run.scope, run.record, run.bridge
+        scope, record, channel = run.scope, run.record, run.channel
         reason = scope.reason
         return (
             scope.status,
@@ -153,7 +153,7 @@ class World(Moves):
             run.token.cancelled,
             run.interruption.grace_deadline,
             (scope.cleanup, run.interruption.forced),
-            (tuple(bridge._items), tuple(bridge._held), bridge.closed) if has_channel(run) else None,
+            (tuple(channel._items), tuple(channel._held), channel.closed) if has_channel(run) else None,
         )
 
     def thaw(self, state: tuple[Any, ...]) -> None:
@@ -184,11 +184,11 @@ class World(Moves):
         run.settled._set, run.tasks.started, run.interruption.grace_deadline = settled, delivered, due
         run.token._reason = (scope.reason or _ANY) if token else None
         if queue is not None:
-            bridge = run.bridge
-            bridge._items.clear()
-            bridge._items.extend(queue[0])
-            bridge._held[:] = queue[1]
-            bridge._closed = queue[2]
+            channel = run.channel
+            channel._items.clear()
+            channel._items.extend(queue[0])
+            channel._held[:] = queue[1]
+            channel._closed = queue[2]
 
     def _reason(self, key: tuple[Any, ...] | None) -> CancelReason | None:
         if key is None:

@@ -15,7 +15,6 @@ from desist.cancel.status import RunStatus
 from desist.exceptions import RunCancelled
 from desist.run.execution import run as driver
 from desist.run.execution.finalizer import Finalizer
-from desist.run.execution.interruption import Interruption
 from desist.run.execution.run import Run
 from desist.streams.channel import ChannelClosed
 
@@ -51,8 +50,8 @@ class Moves(Invariants):
             if ghost.receipts[name] is None and ghost.opened[target[0]]:
                 yield ("cancel", name)
         if ghost.reader == "reads":
-            bridge = self.runs["R"].bridge
-            if bridge.closed or (bridge._items and self.reads_along):
+            channel = self.runs["R"].channel
+            if channel.closed or (channel._items and self.reads_along):
                 yield ("reader", "get")
             if self.reader_may_leave:
                 yield ("reader", "leave")
@@ -108,7 +107,7 @@ class Moves(Invariants):
         self.check()
 
     def do_interrupt(self, name: str, hits: tuple[str, ...], force: bool, grace: float | None) -> None:
-        Interruption.interrupt(self.runs[name].interruption, [self.runs[hit].scope for hit in hits], force, grace)
+        Run.interrupt(self.runs[name], [self.runs[hit].scope for hit in hits], force, grace)
 
     def do_advance(self, name: str) -> None:
         Run.advance(self.runs[name])
@@ -129,7 +128,7 @@ class Moves(Invariants):
             if parent == name and self.joined(other) and not self.runs[other].scope.status.is_final:
                 raise Violation(f"{name} tells its end before its child {other}")
         Finalizer.settle(run.finalizer, list(events))
-        told = [event for event in root.bridge._items if event.run_id == name and event.kind == "CANCELLED"]
+        told = [event for event in root.channel._items if event.run_id == name and event.kind == "CANCELLED"]
         if told and root.scope.status is S.cancelling:
             raise Violation(f"{name} is told cancelled before the root is stored")
 
@@ -147,9 +146,9 @@ class Moves(Invariants):
         self.ghost.receipts[who] = (receipt.outcome, receipt.run_id, receipt.reason)
 
     def do_get(self) -> None:
-        ghost, bridge = self.ghost, self.runs["R"].bridge
+        ghost, channel = self.ghost, self.runs["R"].channel
         try:
-            event = bridge.get()
+            event = channel.get()
         except ChannelClosed:
             ghost.reader = "end"
             if not ghost.heard or ghost.heard[-1] != "R":

@@ -46,7 +46,7 @@ class Found:
 @contextmanager
 def single_threaded(world: World) -> Iterator[None]:
     """The driver meets the world instead of the timer thread, the registry and the clock."""
-    places = [(interruption, "reaper"), (interruption, "time"), (finalizer, "time")]
+    places = [(interruption, "timers"), (interruption, "time"), (finalizer, "time")]
     places += [(ownership, "registry"), (store_ownership, "registry"), (driver, "registry")]
     saved = [getattr(module, name) for module, name in places]
     log = logging.getLogger("desist")

@@ -1,4 +1,4 @@
-"""What the explorer puts in the place of the loop, the reaper, the registry, the store and the bodies.
+"""What the explorer puts in the place of the loop, the timer thread, the registry, the store and the bodies.
 
 `Stepped` is the real driver; it changes only *when*: wherever the driver lets go of its lock and calls on, the call
 is put on the world's agenda and becomes a step of its own.
@@ -69,7 +69,7 @@ class Story:
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name = world, name
         self.cleanup_hooks = None
-        self.output = SimpleNamespace(status=S.pending, cancel=None, session_id=None)
+        self.output = SimpleNamespace(status=S.pending, cancel=None, session_id=None, user_id=None)
 
     def terminal_events(self, status: RunStatus, error: BaseException | None) -> list[Any]:
         if self.world.ghost.closing[self.name] is not None:
@@ -93,10 +93,6 @@ class Stepped(Run):
         super().__init__(body, **options)
         then, name = self.world.then, self.run_id
 
-        def interrupt(cancelled: Any, force: bool = False, grace: float | None = None) -> None:
-            then("interrupt", name, tuple(scope.run_id for scope in cancelled), force, grace)
-
-        self.interruption.interrupt = interrupt  # type: ignore[method-assign]
         self.finalizer.run_cleanup = lambda: None  # type: ignore[method-assign]  # hooks end when the explorer says so
         self.finalizer.finalize = lambda: then("conclude", name)  # type: ignore[method-assign]
         self.finalizer.settle = lambda events: then("announce", name, tuple(events))  # type: ignore[method-assign]
@@ -104,6 +100,9 @@ class Stepped(Run):
 
     def advance(self) -> None:
         self.world.then("advance", self.run_id)
+
+    def interrupt(self, cancelled: Any, force: bool = False, grace: float | None = None) -> None:
+        self.world.then("interrupt", self.run_id, tuple(scope.run_id for scope in cancelled), force, grace)
 
 
 class Deaf:

@@ -19,7 +19,7 @@ from explorer import explore
 from explorer_fakes import Violation
 
 from desist.cancel.reason import CancelReason, Source
-from desist.cancel.run_phase import EndState
+from desist.cancel.run_phase import ConfirmationState, EndState
 from desist.cancel.scope import Scope
 from desist.cancel.status import RunStatus
 from desist.exceptions import LeaseLostError
@@ -52,7 +52,7 @@ class Shared(World):
     def end_run(self, run_id: str, decide: Any) -> Any:
         return SimpleNamespace(add_done_callback=lambda callback: self.then("decide", run_id))
 
-    def events_added(self, recorder: Any) -> None:
+    def events_added(self, buffer: Any) -> None:
         """What is stored of its events isn't looked at here."""
 
     def retry_in_background(self, stored: Any, error: BaseException) -> None:
@@ -61,7 +61,7 @@ class Shared(World):
     def do_decide(self, name: str) -> None:
         """The writer's transaction."""
         run = self.runs[name]
-        if self.silent and run.ownership.confirmation._decided_unconfirmed:
+        if self.silent and run.ownership.confirmation.state is ConfirmationState.unconfirmed:
             run.ownership.confirmation.decide()
         elif self.cancel is not None:
             self.then("answered", name, "asked")
@@ -126,22 +126,17 @@ class Shared(World):
         run = self.runs["R"]
         confirmation = run.ownership.confirmation
         ours = (self.cancel, self.ended, self.taken, self.told_there, self.heard_here, self.silent)
-        asking = (
-            confirmation._closing is not None,
-            confirmation._decided_unconfirmed,
-            confirmation._store_error is not None,
-        )
-        return (*super().freeze(), ours, asking)
+        return (*super().freeze(), ours, confirmation.state)
 
     def thaw(self, state: tuple[Any, ...]) -> None:
         super().thaw(state)
         self.cancel, self.ended, self.taken, self.told_there, self.heard_here, self.silent = state[2]
         run = self.runs["R"]
         confirmation = run.ownership.confirmation
-        closing, confirmation._decided_unconfirmed, refused = state[3]
-        status = self.ghost.closing["R"]
-        confirmation._closing = [self.event(status.value, "R")] if closing and status else None
-        confirmation._store_error = TimeoutError() if refused else None
+        confirmation.state = state[3]
+        status, decided = self.ghost.closing["R"], confirmation.state is ConfirmationState.decided
+        confirmation._closing = [self.event(status.value, "R")] if decided and status else []
+        confirmation._error = TimeoutError() if confirmation.state is ConfirmationState.overdue else None
 
     def check(self) -> None:
         super().check()

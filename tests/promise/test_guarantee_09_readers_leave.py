@@ -14,7 +14,7 @@ from desist import Agent, Workflow
 from desist.cancel.registry import registry
 from desist.models.openai import OpenAIChat
 from desist.runtime.background_loop import background_loop
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 from desist.testing import Gate, LoopbackProvider, Reply, ScriptedModel
 
 WORDS = [f"w{i} " for i in range(500)]
@@ -268,8 +268,8 @@ def test_a_garbage_collection_in_a_thread_that_the_run_needs(where: str) -> None
     run = registry.get("g")
     assert run is not None
     if where == "timer thread":
-        reaper.start()
-        reaper.call_soon(reading.close)
+        timers.start()
+        timers.call_soon(reading.close)
     else:
         background_loop.loop().call_soon_threadsafe(reading.close)
     assert run.settled.wait(PATIENCE)

@@ -61,7 +61,7 @@ def test_killed_in_a_stream(crash: Crash) -> None:
     db = crash("in_a_stream")
     output = db.get_run("r")
     assert output.status is RunStatus.error
-    assert "ended without recording the end" in output.error
+    assert "ended without storing the end" in output.error
     messages = next_request(db)
     check_messages(messages)
     assert [message.role for message in messages] == ["system", "user", "assistant", "user"]

@@ -14,7 +14,7 @@ from desist import Agent, Step, Workflow
 from desist.cancel import RunStatus
 from desist.cancel.registry import registry
 from desist.models.openai import OpenAIChat
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 from desist.testing import Call, Gate, LoopbackProvider, Reply, ScriptedModel, assert_no_leaks
 
 WORDS = [f"w{i} " for i in range(100_000)]
@@ -36,7 +36,7 @@ def test_a_thousand_cancelled_streams(provider: LoopbackProvider, model: OpenAIC
     """C10: a thousand runs cancelled in mid-stream: threads, sockets, tasks, files, entries are as before."""
     provider.set_default(Reply(tokens=WORDS, token_interval=0.01))
     workflow = Workflow("W", steps=[lambda given: "one", Agent(model, name="A")])
-    _cancel_in_mid_stream(workflow, 20)  # what is started once stays: the home loop, the reaper, idle workers
+    _cancel_in_mid_stream(workflow, 20)  # what is started once stays: the home loop, the timer thread, idle workers
     provider.wait_open_connections(0, PATIENCE)
     intents = registry.pending_cancels
     with assert_no_leaks(settle=3 * PATIENCE):  # idle workers go after 10 s
@@ -86,11 +86,11 @@ def test_a_thousand_cancelled_tools(asynchronous: bool) -> None:
 
 
 def test_timers_are_taken_back() -> None:
-    """C10: the reaper's agenda doesn't grow with runs that have a deadline and end before it."""
+    """C10: the timer thread's agenda doesn't grow with runs that have a deadline and end before it."""
     workflow = Workflow("W", steps=[lambda given: "one"], timeout=3600)
     for _ in range(200):
         workflow.run("go")
-    agenda = [timer for _, _, timer in list(reaper._heap) if timer.action is not None]
+    agenda = [timer for _, _, timer in list(timers._heap) if timer.action is not None]
     assert len(agenda) < 50
 
 

@@ -55,7 +55,7 @@ print("parent", receipt.status.value, receipt.abandoned)
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_can_run_workflows() -> None:
-    """With loop, reaper and workers of its own; the parent's run lives on in the parent only."""
+    """With a loop, a timer thread and workers of its own; the parent's run lives on in the parent only."""
     told, _ = run(FORK)
     assert told.split("\n")[:2] == ["child WorkflowCancelled", "parent CANCELLED []"]
 

@@ -1,4 +1,4 @@
-"""The reaper: its timers come in order, can be taken back, and survive each other's mistakes."""
+"""The timer thread: its timers come in order, can be taken back, and survive each other's mistakes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from desist.runtime.timer_thread import TimerThread
 
 def test_timers_come_in_the_order_of_their_times() -> None:
     """Whenever they were set; never too early."""
-    reaper, order, done = TimerThread(), [], threading.Event()
+    timers, order, done = TimerThread(), [], threading.Event()
     now = time.monotonic()
     for delay in (0.06, 0.02, 0.04):
-        reaper.call_at(now + delay, lambda delay=delay: order.append((delay, time.monotonic() >= now + delay)))
-    reaper.call_at(now + 0.07, done.set)
+        timers.call_at(now + delay, lambda delay=delay: order.append((delay, time.monotonic() >= now + delay)))
+    timers.call_at(now + 0.07, done.set)
     assert done.wait(10)
     assert order == [(0.02, True), (0.04, True), (0.06, True)]
 
 
 def test_a_timer_that_is_taken_back_does_nothing() -> None:
     """Nor does it keep what it would have done."""
-    reaper, called, done = TimerThread(), [], threading.Event()
+    timers, called, done = TimerThread(), [], threading.Event()
 
     class Thing:
         def act(self) -> None:
@@ -33,10 +33,10 @@ def test_a_timer_that_is_taken_back_does_nothing() -> None:
 
     thing = Thing()
     gone = weakref.ref(thing)
-    timer = reaper.call_at(time.monotonic() + 0.02, thing.act)
+    timer = timers.call_at(time.monotonic() + 0.02, thing.act)
     timer.cancel()
     del thing
-    reaper.call_at(time.monotonic() + 0.03, done.set)
+    timers.call_at(time.monotonic() + 0.03, done.set)
     assert done.wait(10)
     gc.collect()
     assert called == [] and gone() is None
@@ -46,20 +46,20 @@ def test_a_timer_that_is_taken_back_does_nothing() -> None:
 @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
 def test_a_timer_that_fails_harms_no_other(error: type[BaseException]) -> None:
     """Whatever it raises is logged; the thread goes on."""
-    reaper, done = TimerThread(), threading.Event()
+    timers, done = TimerThread(), threading.Event()
 
     def fail() -> None:
         raise error
 
-    reaper.call_soon(fail)
-    reaper.call_at(0.0, fail)
-    reaper.call_at(time.monotonic() + 0.01, done.set)
+    timers.call_soon(fail)
+    timers.call_at(0.0, fail)
+    timers.call_at(time.monotonic() + 0.01, done.set)
     assert done.wait(10)
 
 
 def test_a_timer_that_is_over_is_forgotten() -> None:
     """The last one, too: it may hold a whole run."""
-    reaper, done = TimerThread(), threading.Event()
+    timers, done = TimerThread(), threading.Event()
 
     class Thing:
         def act(self) -> None:
@@ -67,7 +67,7 @@ def test_a_timer_that_is_over_is_forgotten() -> None:
 
     thing = Thing()
     gone = weakref.ref(thing)
-    reaper.call_at(time.monotonic(), thing.act)
+    timers.call_at(time.monotonic(), thing.act)
     del thing
     assert done.wait(10)
     until = time.monotonic() + 10
@@ -77,17 +77,17 @@ def test_a_timer_that_is_over_is_forgotten() -> None:
 
 
 def test_soon_needs_no_lock() -> None:
-    """A finalizer may call it wherever it runs, though another thread is just starting the reaper."""
-    reaper, done = TimerThread(), threading.Event()
-    with reaper._lock:
-        reaper.call_soon(done.set)
-    reaper.start()
+    """A finalizer may call it wherever it runs, though another thread is just starting the timer thread."""
+    timers, done = TimerThread(), threading.Event()
+    with timers._lock:
+        timers.call_soon(done.set)
+    timers.start()
     assert done.wait(10)
 
 
 def test_timers_of_many_threads_all_come() -> None:
     """Four threads, two thousand timers."""
-    reaper, count, done = TimerThread(), [0], threading.Event()
+    timers, count, done = TimerThread(), [0], threading.Event()
 
     def tick() -> None:
         count[0] += 1
@@ -96,7 +96,7 @@ def test_timers_of_many_threads_all_come() -> None:
 
     def fill() -> None:
         for number in range(500):
-            reaper.call_at(time.monotonic() + (number % 7) / 1000, tick)
+            timers.call_at(time.monotonic() + (number % 7) / 1000, tick)
 
     threads = [threading.Thread(target=fill) for _ in range(4)]
     for thread in threads:

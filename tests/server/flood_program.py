@@ -1,4 +1,4 @@
-"""A server for tests of floods: `flood_program.py DESCRIPTORS LIMITS_AS_JSON`. It has one token."""
+"""A server for flood tests: `flood_program.py DESCRIPTORS LIMITS_AS_JSON`. It has one token."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ async def tell(_: StepInput) -> AsyncIterator[str]:
 
 
 async def pour(_: StepInput) -> AsyncIterator[str]:
-    """Tell more than sockets hold."""
+    """Emit more than the socket buffers hold."""
     for _ in range(200):
         yield "x" * 65536
     await asyncio.Event().wait()
 
 
 async def hog(_: StepInput) -> AsyncIterator[str]:
-    """Open files until no more can be."""
+    """Open files until the limit is reached."""
     files = []
     try:
         while True:

@@ -1,4 +1,4 @@
-"""A program that is served by one process after the other: its runs are in a file, and go on after a crash."""
+"""A program that is served by one process after another: its runs are stored in a file and resumed after a crash."""
 
 from __future__ import annotations
 

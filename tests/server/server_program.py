@@ -1,4 +1,4 @@
-"""A program that `desist serve` serves in tests: one workflow that waits for ever, one that is quick."""
+"""A program for `desist serve` in tests: one workflow that waits forever, and a quick one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stopping over HTTP at the worst moments: while it starts, streams, stops; twice, too late, from another client."""
+"""Cancelling over HTTP at critical moments: during start, stream and cancel; twice; too late; from another client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from desist.testing import Gate, ScriptedModel
 
 
 def test_during_the_stream_from_another_client() -> None:
-    """Who follows hears the one terminal event, last, with the text so far; who asked has a receipt that is settled."""
+    """A follower receives one terminal event, last, with the text so far; the other client gets a settled receipt."""
     gate = Gate()
     with served(story(gate)) as client:
         run_id = start(client)
@@ -39,7 +39,7 @@ def test_during_the_stream_from_another_client() -> None:
 
 
 def test_while_it_starts() -> None:
-    """Cancels race with starts: each run that was answered `accepted` ends CANCELLED, and nothing is left over."""
+    """Cancels race with starts: each run whose cancel was `accepted` ends CANCELLED, and no run is left live."""
     began: list[str] = []
 
     async def work(_: StepInput) -> str:
@@ -58,7 +58,7 @@ def test_while_it_starts() -> None:
 
 
 def test_twice_and_by_many() -> None:
-    """Fifty at once with different reasons: one was accepted, all have the record of the first."""
+    """Of fifty concurrent requests with different reasons one is accepted; all have the record of the first."""
     gate = Gate()
     with served(story(gate)) as client:
         run_id = start(client)
@@ -72,7 +72,7 @@ def test_twice_and_by_many() -> None:
 
 
 def test_after_the_end(tmp_path: Path) -> None:
-    """A completed run isn't cancelled: 409 with its status; a cancelled one is as it was; also from the store."""
+    """A completed run is not cancelled: 409 with its status. A cancelled one is unchanged, also from the store."""
     gate = Gate()
     db = SqliteDb(str(tmp_path / "runs.db"))
     with served(story(gate), db=db) as client:
@@ -94,7 +94,7 @@ def test_after_the_end(tmp_path: Path) -> None:
 
 
 def test_unknown() -> None:
-    """An id that nobody knows is 404, and no intent is kept for it."""
+    """An unknown id is 404, and no pending cancel is kept for it."""
     from desist.cancel.registry import registry
 
     with served(story(Gate())) as client:
@@ -105,7 +105,7 @@ def test_unknown() -> None:
 
 
 def test_a_childs_id_stops_the_tree() -> None:
-    """The id of an agent in a step, as seen on its events, stops the whole run."""
+    """The id of an agent in a step, as in its events, cancels the whole tree."""
     gate = Gate()
     agent = Agent(name="Bot", model=ScriptedModel([["one ", gate, "two"]]))
     with served(Workflow("Flow", steps=[Step("ask", agent=agent)])) as client:
@@ -128,7 +128,7 @@ def _live_ids() -> list[str]:
 
 
 def test_a_deaf_step_and_force() -> None:
-    """Before the grace is over the run is CANCELLING; `force` ends it, and the receipt names what was left."""
+    """Before the end of the grace the run is CANCELLING; `force` ends it, and the receipt names the abandoned work."""
     bell, held = threading.Event(), Gate()
 
     async def deaf(_: StepInput) -> None:
@@ -154,7 +154,7 @@ def test_a_deaf_step_and_force() -> None:
 
 
 def test_bulk() -> None:
-    """A dry run counts and stops nothing; the same without it stops exactly those, and no other workflow's."""
+    """A dry run counts and cancels nothing; without it, exactly those runs are cancelled, and no other workflow's."""
     gate, other = Gate(), Gate()
     with served(story(gate), story(other, "Other")) as client:
         ids = [start(client, session_id="s") for _ in range(3)]
@@ -174,7 +174,7 @@ def test_bulk() -> None:
 
 
 def test_compensations_run() -> None:
-    """`compensate` undoes finished steps, and the receipt says so."""
+    """`compensate` undoes finished steps, and the receipt lists them."""
     gate, undone = Gate(), []
 
     def book(_: StepInput) -> str:
@@ -193,8 +193,8 @@ def test_compensations_run() -> None:
         assert [(hook["kind"], hook["status"]) for hook in receipt["cleanup"]] == [("compensate", "done")]
 
 
-def test_what_it_said_before_is_kept() -> None:
-    """Text that was told before the cancel stands in the record; a late follower hears the end, once."""
+def test_text_before_the_cancel_is_kept() -> None:
+    """Text that was emitted before the cancel is stored; a late follower receives the end once."""
     gate = Gate()
     with served(story(gate)) as client:
         run_id = start(client)

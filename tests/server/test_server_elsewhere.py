@@ -1,4 +1,4 @@
-"""Runs of other processes over HTTP: two servers on one file, and a server that is killed and started again."""
+"""Runs of other processes over HTTP: two servers on one file, and a server that is killed and restarted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROGRAM = str(Path(__file__).with_name("resumable_program.py"))
 
 @contextlib.contextmanager
 def serving(db: Path, *, stops: bool) -> Iterator[tuple[subprocess.Popen[str], httpx2.Client]]:
-    """Run `desist serve` on a file, and give the process and a client."""
+    """Run `desist serve` on a file; yield the process and a client."""
     command = [sys.executable, "-c", "from desist.cli import main; main()", "serve", "--port", "0"]
     environment = {**os.environ, "STORY_DB": str(db), "STORY_STOPS": "yes" if stops else "no"}
     targets = [f"{PROGRAM}:marked", f"{PROGRAM}:resumed"]
@@ -78,7 +78,7 @@ def test_another_server_s_run(tmp_path: Path) -> None:
 
 
 def test_killed_and_started_again(tmp_path: Path) -> None:
-    """A client that comes back to a new server with its last id hears the rest: nothing lost, nothing twice."""
+    """A client that reconnects to the restarted server with its last id receives the rest, each event once."""
     file = tmp_path / "runs.db"
     with serving(file, stops=True) as (process, client):
         ids = {name: start(client, name) for name in ("marked", "resumed")}

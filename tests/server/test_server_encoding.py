@@ -1,4 +1,4 @@
-"""`/agents` and `/workflows`: what clients of the API's own face send and expect."""
+"""`/agents` and `/workflows`: the requests and responses of clients of the followed API."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from desist.testing import Gate, ScriptedModel
 
 
 def only_run(client: Any) -> dict[str, Any]:
-    """Return the one run that there is, as soon as there is one."""
+    """Return the only run, as soon as there is one."""
     while not (runs := client.get("/v1/runs").json()["runs"]):
         pass
     return dict(runs[0])
 
 
 def test_frames_of_a_stream() -> None:
-    """Started with form fields it answers with frames of name and JSON; inline ones have no index."""
+    """Started with form fields, the response has frames with name and JSON; inline frames have no index."""
     gate = Gate()
     gate.open()
     with served(story(gate)) as client:
@@ -33,7 +33,7 @@ def test_frames_of_a_stream() -> None:
 
 
 def test_json_and_background() -> None:
-    """Without a stream it answers with the output when that is there; in the background with id and PENDING, 202."""
+    """Without a stream the response is the output after the end; in the background id and PENDING, 202."""
     gate = Gate()
     agent = Agent(name="Bot", model=ScriptedModel("hello there", repeat=True))
     with served(story(gate), agents=[agent]) as client:
@@ -50,7 +50,7 @@ def test_json_and_background() -> None:
 
 
 def test_resumed_by_index() -> None:
-    """A stream in the background has `event_index` and `run_id` in its frames, and is gone on with after an index."""
+    """A background stream has `event_index` and `run_id` in its frames, and is resumed after an index."""
     gate = Gate()
     with served(story(gate)) as client:
         data = {"message": "go", "background": "true"}
@@ -67,7 +67,7 @@ def test_resumed_by_index() -> None:
 
 
 def test_a_lost_client_cancels_an_inline_run() -> None:
-    """Inline, streamed or waited for: a client that leaves stops its run. In the background it survives."""
+    """Inline, streamed or waited for: a client that disconnects cancels its run. In the background it continues."""
     gate = Gate()
     with served(story(gate)) as client:
         with client.stream("POST", "/workflows/story/runs", data={"message": "go"}) as response:
@@ -77,7 +77,7 @@ def test_a_lost_client_cancels_an_inline_run() -> None:
 
 
 def test_a_lost_client_that_waited_for_json() -> None:
-    """A client that waits for the output and goes away stops its run as well."""
+    """A client that waits for the output and disconnects cancels its run, too."""
     gate = Gate()
 
     async def ask_and_leave(url: str) -> None:
@@ -97,7 +97,7 @@ def test_a_lost_client_that_waited_for_json() -> None:
 
 
 def test_cancel_is_always_an_empty_object() -> None:
-    """Running, twice, ended or unknown: 200 and `{}`; an unknown component is 404."""
+    """Live, twice, ended or unknown: 200 and `{}`; an unknown component is 404."""
     gate = Gate()
     with served(story(gate)) as client:
         answer = client.post("/workflows/story/runs", data={"message": "go", "stream": "false", "background": "true"})
@@ -114,8 +114,8 @@ def test_cancel_is_always_an_empty_object() -> None:
         assert answer.json()["status"] == "COMPLETED"
 
 
-def test_what_there_is() -> None:
-    """The components are listed and described, with the schema of their input; unsupported fields are named."""
+def test_components() -> None:
+    """The components are listed and described with their input schema; unsupported fields are named."""
 
     class Order(BaseModel):
         item: str

@@ -43,14 +43,14 @@ class Place:
     stack: contextlib.ExitStack
 
     def client(self, address: str = "127.0.0.1") -> httpx2.Client:
-        """A client at an address of this machine."""
+        """Return a client with an address of this machine."""
         transport = httpx2.HTTPTransport(local_address=address)
         url = f"http://127.0.0.1:{self.port}"
         client = httpx2.Client(base_url=url, timeout=HANG, trust_env=False, headers=TOKEN, transport=transport)
         return self.stack.enter_context(client)
 
     def connect(self, sent: bytes = b"", address: str = "127.0.0.1") -> socket.socket:
-        """A connection that has sent this."""
+        """Return a connection that has sent this."""
         one = socket.create_connection(("127.0.0.1", self.port), timeout=HANG, source_address=(address, 0))
         self.stack.callback(one.close)
         one.sendall(sent)
@@ -62,17 +62,17 @@ class Place:
             return str(client.post(url, json={"workflow": workflow}, headers=TOKEN).json()["run_id"])
 
     def cancel(self, run_id: str) -> int:
-        """Cancel over a connection of its own."""
+        """Cancel over a separate connection."""
         with httpx2.Client(trust_env=False, timeout=HANG) as client:
             url = f"http://127.0.0.1:{self.port}/v1/runs/{run_id}/cancel"
             return client.post(url, json={}, headers=TOKEN).status_code
 
     def follow(self, client: httpx2.Client, run_id: str) -> httpx2.Response:
-        """Open a stream, and leave it open."""
+        """Open a stream and leave it open."""
         return self.stack.enter_context(client.stream("GET", f"/v1/runs/{run_id}/events"))
 
     def sockets(self) -> int:
-        """How many sockets the server has."""
+        """Return the number of the server's sockets."""
         folder = f"/proc/{self.pid}/fd"
         found = 0
         for name in os.listdir(folder):
@@ -83,7 +83,7 @@ class Place:
 
 @contextlib.contextmanager
 def attacked(tmp_path: Path, descriptors: int = 1024, **limits: Any) -> Iterator[Place]:
-    """Run a server. Time limits are off, unless they are given."""
+    """Run a server, without timeouts unless they are given."""
     known: dict[str, Any] = {"header_timeout": NEVER, "body_timeout": NEVER, "patience": NEVER, **limits}
     log = tmp_path / "said.log"
     with log.open("wb") as out:
@@ -106,7 +106,7 @@ def attacked(tmp_path: Path, descriptors: int = 1024, **limits: Any) -> Iterator
 
 
 def is_open(one: socket.socket) -> bool:
-    """Whether the server still waits for the rest of what was sent."""
+    """Return whether the server still waits for the rest of the request."""
     one.setblocking(False)
     try:
         return bool(one.recv(1, socket.MSG_PEEK)) and False
@@ -117,7 +117,7 @@ def is_open(one: socket.socket) -> bool:
 
 
 def rest(one: socket.socket) -> bytes:
-    """Everything that comes until the other side closes."""
+    """Return everything up to the end of the connection."""
     one.settimeout(HANG)
     said = b""
     with contextlib.suppress(ConnectionError):
@@ -128,7 +128,7 @@ def rest(one: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("sent", [b"", HEADERS, BODY, ALLOWED], ids=["nothing", "headers", "body", "allowed"])
 def test_a_cancel_beside_200_half_sent_requests(tmp_path: Path, sent: bytes) -> None:
-    """With 128 descriptors: some of the strangers were closed, others are open still, and the cancel is answered."""
+    """With 128 descriptors, some incomplete requests are closed, others stay open, and the cancel is answered."""
     with attacked(tmp_path, 128) as place:
         run_id = place.start()
         strangers = [place.connect(sent) for _ in range(200)]
@@ -142,7 +142,7 @@ def test_a_cancel_beside_200_half_sent_requests(tmp_path: Path, sent: bytes) -> 
 
 @pytest.mark.parametrize("sent", [HEADERS, ALLOWED], ids=["headers", "body"])
 def test_one_byte_now_and_then_does_not_prolong_it(tmp_path: Path, sent: bytes) -> None:
-    """The limits are on the whole headers, and on the whole body: 408, and nothing was begun."""
+    """The timeouts are for the whole headers and the whole body: 408, and no run is started."""
     with attacked(tmp_path, header_timeout=0.5, body_timeout=0.5) as place:
         one = place.connect(sent)
         for _ in range(600):
@@ -158,15 +158,15 @@ def test_one_byte_now_and_then_does_not_prolong_it(tmp_path: Path, sent: bytes) 
 
 
 @pytest.mark.parametrize("after", [b"", b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"], ids=["new", "used"])
-def test_a_connection_that_says_nothing_is_closed(tmp_path: Path, after: bytes) -> None:
-    """One that was just opened, and one that was used: without a word."""
+def test_a_silent_connection_is_closed(tmp_path: Path, after: bytes) -> None:
+    """A new connection and a used one are closed without a response."""
     with attacked(tmp_path, header_timeout=0.3) as place:
         said = rest(place.connect(after))
         assert b"408" not in said and said.startswith(b"HTTP/1.1 200" if after else b"")
 
 
 def test_a_body_that_nobody_waits_for(tmp_path: Path) -> None:
-    """Whoever was refused, and goes on to send the body, is closed when its time is over, with no second answer."""
+    """A refused client that continues to send its body is closed after the timeout, without a second response."""
     with attacked(tmp_path, body_timeout=0.5) as place:
         one = place.connect(BODY)
         said = b""
@@ -186,7 +186,7 @@ def test_a_body_that_nobody_waits_for(tmp_path: Path) -> None:
 
 
 def test_a_slow_reader_of_events_leaves_nothing_behind(tmp_path: Path) -> None:
-    """A client that takes nothing is cut off, and its descriptor comes back, though it never reads nor closes."""
+    """A client that reads nothing is disconnected, and its descriptor is released, though it never closes."""
     with attacked(tmp_path, patience=0.5) as place:
         run_id = place.start("flood")
         before = place.sockets()
@@ -204,7 +204,7 @@ def test_a_slow_reader_of_events_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_many_streams_from_one_address(tmp_path: Path) -> None:
-    """An address that has as many as it may is refused more, not a cancel; another address is served."""
+    """An address with the maximum of connections is refused more streams, but not a cancel; others are served."""
     with attacked(tmp_path, connections_per_address=4) as place:
         run_id, mine = place.start(), place.client()
         for _ in range(4):
@@ -216,7 +216,7 @@ def test_many_streams_from_one_address(tmp_path: Path) -> None:
 
 
 def test_room_is_kept_for_cancels(tmp_path: Path) -> None:
-    """Where all connections are taken but those kept, a cancel is answered and nothing else."""
+    """If all connections except the reserved ones are in use, a cancel is answered and nothing else."""
     with attacked(tmp_path, connections=20, reserved=4) as place:
         run_id, mine = place.start(), place.client()
         for _ in range(16):
@@ -226,7 +226,7 @@ def test_room_is_kept_for_cancels(tmp_path: Path) -> None:
 
 
 def test_half_a_body_gives_way_to_a_request(tmp_path: Path) -> None:
-    """Requests whose body never comes count as open, and the oldest of them is closed for the next one."""
+    """Requests with an incomplete body count as open, and the oldest of them is closed for the next one."""
     with attacked(tmp_path, connections=20, reserved=4) as place:
         halves = [place.connect(ALLOWED) for _ in range(16)]
         assert place.client().get("/v1/runs").status_code == 200
@@ -234,7 +234,7 @@ def test_half_a_body_gives_way_to_a_request(tmp_path: Path) -> None:
 
 
 def test_one_address_does_not_push_out_another(tmp_path: Path) -> None:
-    """The connection that is closed is one of the address that has the most, though another's is older."""
+    """The connection that is closed belongs to the address with the most, though another's is older."""
     with attacked(tmp_path, connections=20) as place:
         other = place.connect(ASKED[:-2], "127.0.0.2")
         flood = [place.connect(HEADERS) for _ in range(60)]
@@ -245,7 +245,7 @@ def test_one_address_does_not_push_out_another(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("waiting", [5, 0])
 def test_descriptors_that_have_run_out(tmp_path: Path, waiting: int) -> None:
-    """When others took all descriptors: one that waits gives its own to a cancel; else who comes is told 503."""
+    """Without free descriptors, a waiting connection is closed for a cancel; otherwise a new one gets 503."""
     with attacked(tmp_path, 128) as place:
         mine = place.client()
         run_id = mine.post("/v1/runs", json={"workflow": "endless"}).json()["run_id"]
@@ -265,14 +265,14 @@ def test_descriptors_that_have_run_out(tmp_path: Path, waiting: int) -> None:
 
 
 def test_requests_one_after_the_other_on_one_connection(tmp_path: Path) -> None:
-    """Also sent at once, before the first is answered."""
+    """Also pipelined, before the first response."""
     with attacked(tmp_path) as place:
         one = place.connect(ASKED * 3 + ASKED.replace(b"Host", b"Connection: close\r\nHost"))
         assert rest(one).count(b"HTTP/1.1 200") == 4
 
 
 def test_what_is_not_http_does_not_fill_the_log(tmp_path: Path) -> None:
-    """Each is answered 400; the log has a few lines of it."""
+    """Each is answered with 400; the log contains few lines about it."""
     with attacked(tmp_path) as place:
         for _ in range(300):
             assert rest(place.connect(b"\x00\x01\r\n\r\n")).startswith(b"HTTP/1.1 400")
@@ -280,7 +280,7 @@ def test_what_is_not_http_does_not_fill_the_log(tmp_path: Path) -> None:
 
 
 def test_too_few_descriptors_to_serve(tmp_path: Path) -> None:
-    """It says so, and how many it needs."""
+    """The error names the number that is needed."""
     command = [sys.executable, PROGRAM, "30", "{}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=False)
     assert done.returncode == 1 and "30 open files (ulimit -n) leave room for" in done.stderr

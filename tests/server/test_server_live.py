@@ -1,4 +1,4 @@
-"""What a page needs to know: what lives of a run, what was given up in it, when its events were told and by whom."""
+"""The data of the page: the live tree of a run, abandoned calls, and the time and run of each event."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def life(client: Any, run_id: str) -> dict[str, Any]:
     return dict(client.get(f"/v1/runs/{run_id}/live").json())
 
 
-def test_what_lives_of_a_run() -> None:
-    """The whole tree is told, by any of its ids: children with parents, open steps, what each waits for."""
+def test_the_live_tree_of_a_run() -> None:
+    """The whole tree is returned for any of its ids: children with parents, open steps, what each waits for."""
     gate = Gate()
     agent = Agent(name="Bot", model=ScriptedModel([["one ", gate, "two"]], id="m"))
     with served(Workflow("Flow", steps=[Step("ask", agent=agent)])) as client:
@@ -37,8 +37,8 @@ def test_what_lives_of_a_run() -> None:
         assert life(client, run_id)["runs"] == []
 
 
-def test_a_stop_as_it_goes() -> None:
-    """While cleanup runs: how much of the grace is left, and the record so far; both are gone with the run."""
+def test_a_cancel_in_progress() -> None:
+    """During cleanup: the rest of the grace, and the record so far; both are gone when the run has ended."""
     entered, gate = threading.Event(), Gate()
 
     async def tidy(_: Any) -> None:
@@ -62,8 +62,8 @@ def test_a_stop_as_it_goes() -> None:
 
 
 @pytest.mark.parametrize("stacks", [False, True])
-def test_what_was_given_up_and_still_runs(stacks: bool) -> None:
-    """After the end: the call, its function, since when; nothing once it has ended. Its line and file with `stacks`."""
+def test_abandoned_calls_that_still_run(stacks: bool) -> None:
+    """After the end: the call, its function, since when; nothing once it has ended. File and line with `stacks`."""
     lock, inside = threading.Lock(), threading.Event()
     lock.acquire()
 
@@ -90,7 +90,7 @@ def test_what_was_given_up_and_still_runs(stacks: bool) -> None:
 
 
 def test_no_client_is_shown_files_or_source() -> None:
-    """Receipts, runs, events and all protocols name functions of the server's program, not its files and lines."""
+    """Receipts, runs, events and all protocols name functions of the server's program, but no files and lines."""
     locks, inside = [threading.Lock(), threading.Lock()], threading.Semaphore(0)
     free = [*locks]
     for each in locks:
@@ -130,8 +130,8 @@ def test_no_client_is_shown_files_or_source() -> None:
         assert __file__ not in text and "lock.acquire" not in text, text
 
 
-def test_another_owners_run_has_no_life() -> None:
-    """Its life is as one that isn't there."""
+def test_another_owners_run_is_missing() -> None:
+    """The live state of another owner's run is 404."""
     gate = Gate()
     with served(story(gate), tokens=TOKENS) as client:
         run_id = client.post("/v1/runs", json={"workflow": "story"}, headers=shown(ANN)).json()["run_id"]
@@ -143,8 +143,8 @@ def test_another_owners_run_has_no_life() -> None:
         gate.open()
 
 
-def test_when_and_by_whom_an_event_was_told() -> None:
-    """Numbered events say when they were told, in their order, and a run's inside of the run says its own id."""
+def test_events_have_their_time_and_run() -> None:
+    """Numbered events have increasing times, and the id of the inner run that emitted them."""
     agent = Agent(name="Bot", model=ScriptedModel(["one two three"]))
     with served(Workflow("Flow", steps=[Step("ask", agent=agent)])) as client:
         run_id = start(client, "flow")
@@ -158,8 +158,8 @@ def test_when_and_by_whom_an_event_was_told() -> None:
         assert own["RunStarted"] == own["RunContent"] == own["RunCompleted"] not in (None, run_id)
 
 
-def test_a_run_in_short() -> None:
-    """The list tells names, the beginning of the input, open steps while it lives, and how long it took."""
+def test_the_summary_of_a_run() -> None:
+    """The list has names, the beginning of the input, open steps of live runs, and durations."""
     gate = Gate()
     with served(story(gate)) as client:
         run_id = start(client, input="x" * 500)
@@ -172,8 +172,8 @@ def test_a_run_in_short() -> None:
         assert run["steps"] == [] and run["duration"] >= 0
 
 
-def test_bulk_of_those_named() -> None:
-    """Only the runs that are named are stopped; ids that aren't there, or aren't live, count for nothing."""
+def test_bulk_cancel_by_ids() -> None:
+    """Only the named runs are cancelled; unknown or ended ids are ignored."""
     gate = Gate()
     with served(story(gate)) as client:
         one, two = start(client), start(client)

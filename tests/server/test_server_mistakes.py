@@ -1,4 +1,4 @@
-"""ErrorMiddleware of the server's own, and what is nested deep: who gets which answer, and what stands in the log."""
+"""Unexpected exceptions and deeply nested requests: the responses, and the lines in the log."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def mistakes(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-def test_a_mistake_is_logged_once_with_its_request_and_run(
+def test_an_unexpected_error_is_logged_once_with_its_request_and_run(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A 500 says nothing to its client; the log has the cause, the request and the run, once."""
+    """A 500 contains no details; the log has the cause, the request and the run, once."""
 
     async def fail(*_: Any) -> None:
         raise KeyError("the cause")
@@ -39,7 +39,7 @@ def test_a_mistake_is_logged_once_with_its_request_and_run(
 
 
 def test_a_record_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The list has it and the others; it itself is a 500 that names it, logged once with its cause."""
+    """The list contains the run and the others; the run itself is a 500 that names it, logged once with the cause."""
     path = tmp_path / "runs.db"
     db = SqliteDb(str(path))
     workflow = Workflow("Quick", steps=[Step("one", executor=lambda given: "done")], db=db)
@@ -66,8 +66,8 @@ def test_a_record_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize("depth", [50, 200, 900, 5000, 100_000])
-def test_deep_json_of_clients_is_no_mistake(depth: int, caplog: pytest.LogCaptureFixture) -> None:
-    """Nested as deep as may be: it is taken, or refused as the client's; never a 500."""
+def test_deep_json_of_clients_is_no_server_error(depth: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Any nesting is accepted, or refused as the client's error; never a 500."""
     lists, dicts = "[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth
     gate = Gate()
     gate.open()

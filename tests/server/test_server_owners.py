@@ -1,4 +1,4 @@
-"""Two owners and one new id, at the same moment: a session, or the id of a run that clients choose."""
+"""Two owners choose the same new id at the same moment: of a session, or of a run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def as_(secret: str) -> dict[str, str]:
 
 
 class Pair:
-    """Two clients that ask at one moment."""
+    """Two clients that send requests at the same moment."""
 
     def __init__(self, client: httpx2.Client) -> None:
         self._clients = [
@@ -66,7 +66,7 @@ class Pair:
             client.close()
 
     def post(self, path: str, bodies: tuple[Any, Any], **more: Any) -> list[httpx2.Response]:
-        """Return what each was answered."""
+        """Return both responses."""
 
         def ask(client: httpx2.Client, body: Any) -> httpx2.Response:
             self._both.wait(HANG)
@@ -76,21 +76,21 @@ class Pair:
 
 
 def talker() -> Agent:
-    """An agent that tells the model everything that was said in its session."""
+    """An agent that sends the model its whole session."""
     return Agent(
         id="talker", model=ScriptedModel("noted", repeat=True), add_history_to_context=True, num_history_runs=100
     )
 
 
 def heard(agent: Agent) -> list[str]:
-    """Return what the model was told, each request as one text."""
+    """Return the requests to the model, each as one text."""
     model: Any = agent.model
     return [" ".join(str(message.content) for message in request.messages) for request in model.requests]
 
 
 @pytest.mark.timeout(300)
 def test_one_new_session(db: BaseDb) -> None:
-    """Each pair: one owner has the session, the other one is told 404; no request to the model has words of both."""
+    """Of each pair, one owner gets the session, the other one 404; no request to the model has texts of both."""
     agent = talker()
     with served(agents=[agent], db=db, tokens=TOKENS) as client, Pair(client) as pair:
         for number in range(db.pairs):  # type: ignore[attr-defined]
@@ -111,7 +111,7 @@ def test_one_new_session(db: BaseDb) -> None:
 
 @pytest.mark.timeout(300)
 def test_one_new_run_id(db: BaseDb) -> None:
-    """Each pair with one `runId` of AG-UI: one has the run, the other one is told 404, and finds no run of that id."""
+    """Each pair with one `runId` of AG-UI: one gets the run, the other one 404, and finds no run with that id."""
     gate = Gate()
     gate.open()
     with served(story(gate), db=db, tokens=TOKENS) as client, Pair(client) as pair:
@@ -134,7 +134,7 @@ def test_one_new_run_id(db: BaseDb) -> None:
 
 
 class Held:
-    """Holds the first two requests at the decision of a store, until both are there."""
+    """Holds the first two requests before the decision of a store, until both are there."""
 
     def __init__(self, store: Any, name: str) -> None:
         self._decide, self._both = getattr(store, name), threading.Barrier(2)
@@ -147,7 +147,7 @@ class Held:
 
 @pytest.mark.parametrize("path", ["/v1/runs", "/v1/agui/workflows/story"])
 def test_both_at_the_decision(tmp_path: Path, path: str) -> None:
-    """Both requests have found no such id, and are held right before it is decided: one write wins."""
+    """Both requests have found no such id and are held before the decision: one write wins."""
     gate, db = Gate(), SqliteDb(tmp_path / "runs.db")
     gate.open()
     Held(db.store, "claim_session" if path == "/v1/runs" else "reserve_run")
@@ -164,7 +164,7 @@ def test_both_at_the_decision(tmp_path: Path, path: str) -> None:
 
 
 def test_kinds_and_callers() -> None:
-    """An id is one owner's for workflows and agents alike; a token without an owner doesn't mix two users in one."""
+    """An id belongs to one owner for workflows and agents alike; a token without an owner doesn't mix two users."""
     gate = Gate()
     gate.open()
     with served(story(gate), agents=[talker()], db=InMemoryDb(), tokens=TOKENS) as client:
@@ -183,8 +183,9 @@ def test_kinds_and_callers() -> None:
 
 
 def test_a_start_that_fails_takes_no_id() -> None:
-    """A run that couldn't start, because its input is wrong, leaves its id to the next one. A live run's id is taken
-    for those with another database, too.
+    """A run that couldn't start because of an invalid input releases its id.
+
+    A live run's id is taken in every database.
     """
 
     class Order(BaseModel):

@@ -1,4 +1,4 @@
-"""`desist serve` as a process: where it listens, what it refuses, and how it ends."""
+"""`desist serve` as a process: its address, its errors, and its shutdown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Process = subprocess.Popen[str]
 
 @contextlib.contextmanager
 def serving(*more: str) -> Iterator[tuple[Process, httpx2.Client]]:
-    """Run `desist serve` and give the process and a client."""
+    """Run `desist serve`; yield the process and a client."""
     run = ["-c", "from desist.cli import main; main()"]
     command = [sys.executable, *run, "serve", f"{PROGRAM}:endless", f"{PROGRAM}:quick", "--port", "0"]
     process = subprocess.Popen([*command, *more], stderr=subprocess.PIPE, text=True)
@@ -46,7 +46,7 @@ def rest(process: Process) -> str:
 
 
 def test_sigterm_while_streaming(tmp_path: Path) -> None:
-    """The run is cancelled with source `shutdown`, its follower hears the end, the store has it; exit code 0."""
+    """The run is cancelled with source `shutdown`, its follower receives the end, the store has it; exit code 0."""
     db = tmp_path / "runs.db"
     with serving("--db", str(db), "--drain", "0") as (process, client):
         run_id = start(client, "endless")
@@ -64,8 +64,8 @@ def test_sigterm_while_streaming(tmp_path: Path) -> None:
     stored.close()
 
 
-def test_a_drain_takes_no_new_runs_and_can_be_hurried() -> None:
-    """After SIGTERM new runs are 503 and running ones go on, can be looked at; a second SIGTERM ends the waiting."""
+def test_a_drain_refuses_new_runs_and_can_be_skipped() -> None:
+    """After SIGTERM new runs are 503, live runs go on and can be read; a second SIGTERM ends the wait."""
     with serving("--drain", "3600") as (process, client):
         run_id = start(client, "endless")
         with following(client, run_id) as events:
@@ -83,7 +83,7 @@ def test_a_drain_takes_no_new_runs_and_can_be_hurried() -> None:
 
 
 def test_a_drain_ends_with_the_last_run() -> None:
-    """When the last run is stopped during a drain, the server ends at once: exit code 0."""
+    """When the last run is cancelled during a drain, the server ends at once: exit code 0."""
     with serving("--drain", "3600") as (process, client):
         run_id = start(client, "endless")
         process.send_signal(signal.SIGTERM)
@@ -94,7 +94,7 @@ def test_a_drain_ends_with_the_last_run() -> None:
 
 
 def test_ctrl_c() -> None:
-    """Ctrl-C stops all runs at once, with source `interrupt`; exit code 130."""
+    """Ctrl-C cancels all runs at once with source `interrupt`; exit code 130."""
     with serving() as (process, client):
         run_id = start(client, "endless")
         with following(client, run_id) as events:
@@ -105,7 +105,7 @@ def test_ctrl_c() -> None:
 
 
 def test_tokens_of_a_file(tmp_path: Path) -> None:
-    """Tokens come from a TOML file; the command's output has no secret in it."""
+    """Tokens are read from a TOML file; no secret is printed."""
     secret = "a-secret-of-some-length"
     file = tmp_path / "tokens.toml"
     file.write_text(f'[ann]\nsecret = "{secret}"\nowner = "ann"\nscopes = ["read", "run"]\n')
@@ -124,20 +124,20 @@ def test_tokens_of_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("nothing", "write module:name"),
+        ("nothing", "use module:name"),
         (f"{PROGRAM}:nope", "there: endless, quick"),
         ("missing.py:x", "no file"),
         ("no_such_module:x", "no module"),
     ],
 )
-def test_targets_that_arent_there(target: str, words: str) -> None:
-    """An error that says what is wrong, and what there is."""
+def test_unknown_targets(target: str, words: str) -> None:
+    """The error names the target and the names that exist."""
     with pytest.raises(ConfigurationError, match=words):
         load(target)
 
 
 def test_without_the_extra() -> None:
-    """Where FastAPI isn't installed the error names the command that installs it."""
+    """Without FastAPI, the error names the command that installs it."""
     program = (
         "import sys; sys.modules['fastapi'] = None\n"
         "try:\n    from desist.server import create_app\n"
@@ -148,7 +148,7 @@ def test_without_the_extra() -> None:
 
 
 def test_a_file_of_tokens_that_others_may_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Is taken, with a warning that names it and its mode; one that is private is taken without a word."""
+    """The file is used, with a warning that names it and its mode; a private file gives no warning."""
     file = tmp_path / "tokens.toml"
     file.write_text('[ann]\nsecret = "a-secret-of-some-length"\n')
     for mode, words in ((0o640, "mode 0640: use chmod 600"), (0o604, "mode 0604"), (0o600, "")):

@@ -1,4 +1,4 @@
-"""`/v1/runs`: starting, looking, pages, continuing; what is refused, and how."""
+"""`/v1/runs`: start, read, list, continue; what is refused, and how."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from desist.server import Limits, create_app
 from desist.testing import Gate, ScriptedModel
 
 
-def test_started_watched_and_looked_at() -> None:
-    """A run is started at once, followed to its end, and its record says what came of it."""
+def test_started_followed_and_read() -> None:
+    """A run is started at once, followed to its end, and its record has the result."""
     gate = Gate()
     with served(story(gate)) as client:
         answer = client.post("/v1/runs", json={"workflow": "story", "input": "go", "session_id": "s"})
@@ -35,7 +35,7 @@ def test_started_watched_and_looked_at() -> None:
 
 
 def test_an_agent_streams_at_once() -> None:
-    """With `event_stream` the answer is the run's events, from the first to the last."""
+    """With `stream` the response has the run's events, from the first to the last."""
     agent = Agent(name="Bot", model=ScriptedModel("hello there"))
     with served(agents=[agent]) as client:
         answer = client.post("/v1/runs", json={"agent": "bot", "input": "hi", "stream": True})
@@ -45,7 +45,7 @@ def test_an_agent_streams_at_once() -> None:
 
 
 def test_pages_and_filters(tmp_path: Path) -> None:
-    """The newest first; `next` leads to the older ones, none lost and none twice; filters by status and session."""
+    """Newest first; `next` leads to the older ones, each once; filters by status and session."""
     gate = Gate()
     quick = Workflow("Quick", steps=[Step("one", executor=lambda given: "done")])
     with served(quick, story(gate), db=SqliteDb(str(tmp_path / "runs.db"))) as client:
@@ -73,7 +73,7 @@ def test_pages_and_filters(tmp_path: Path) -> None:
 
 
 def test_continued(tmp_path: Path) -> None:
-    """A cancelled run goes on as a new one: finished steps are taken over. A completed one can't: 409."""
+    """A cancelled run continues as a new one with the finished steps. A completed one can't: 409."""
     gate, calls = Gate(), []
 
     def first(_: StepInput) -> str:
@@ -99,7 +99,7 @@ def test_continued(tmp_path: Path) -> None:
 
 
 def test_a_limit_of_the_run() -> None:
-    """`timeout` cancels the run with source `deadline`; the record says so."""
+    """`timeout` cancels the run with source `deadline`, which is recorded."""
     gate = Gate()
     with served(story(gate)) as client:
         run_id = start(client, timeout=0.05)
@@ -120,7 +120,7 @@ def test_a_limit_of_the_run() -> None:
     ],
 )
 def test_refused_by_name(ask: dict[str, Any], code: int, words: str) -> None:
-    """What can't be used is refused as a problem that names it; nothing is started."""
+    """An invalid request is a problem that names the field; no run is started."""
     with served(story(Gate()), agents=[Agent(name="Bot", model=ScriptedModel("hi"))]) as client:
         answer = client.post("/v1/runs", json=ask)
         assert answer.status_code == code and answer.headers["content-type"] == "application/problem+json"
@@ -130,7 +130,7 @@ def test_refused_by_name(ask: dict[str, Any], code: int, words: str) -> None:
 
 
 def test_too_many_runs() -> None:
-    """One run more than the limit is refused with 429; when one has ended there is room again."""
+    """A run beyond the limit is refused with 429; when one has ended, the next is accepted."""
     gate = Gate()
     with served(story(gate), limits=Limits(runs=1)) as client:
         run_id = start(client)
@@ -143,14 +143,14 @@ def test_too_many_runs() -> None:
 
 
 def test_the_programs_object_stays_as_it_is() -> None:
-    """`db=` of the server is for the server's runs: the program's workflow isn't changed."""
+    """`db=` of the server applies to the server's runs: the program's workflow is not changed."""
     workflow = story(Gate())
     create_app(workflows=[workflow], db=InMemoryDb())
     assert workflow.db is None
 
 
 def test_what_cant_be_served() -> None:
-    """Nothing, two of one id, or something else: an error that says which."""
+    """Nothing, two of one id, or another type: an error that names it."""
     with pytest.raises(ConfigurationError, match="nothing to serve"):
         create_app()
     with pytest.raises(ConfigurationError, match="two workflows have the id 'story'"):

@@ -1,4 +1,4 @@
-"""Who may do what: tokens, scopes, owners, origins, sizes, and what a client can't smuggle into headers and logs."""
+"""Tokens, scopes, owners, origins, sizes, and control characters in headers and logs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def shown(secret: str) -> dict[str, str]:
 
 
 def test_no_token_and_a_wrong_one() -> None:
-    """Without a known token nothing is told but that the server is there; the OpenAPI says that tokens are needed."""
+    """Without a known token only the public paths are served; the OpenAPI schema says that tokens are needed."""
     with served(story(Gate()), tokens=TOKENS) as client:
         for headers in ({}, shown("wrong"), {"Authorization": f"Basic {ANN}"}, {"Authorization": "Bearer"}):
             for path in ("/v1/runs", "/workflows", "/v1/runs/x", "/nowhere"):
@@ -40,7 +40,7 @@ def test_no_token_and_a_wrong_one() -> None:
 
 
 def test_scopes() -> None:
-    """A token that may only read can't start or cancel: 403, and the run goes on."""
+    """A token with only the scope read can't start or cancel: 403, and the run continues."""
     gate = Gate()
     with served(story(gate), tokens=TOKENS) as client:
         ann: dict[str, Any] = {"headers": shown(ANN)}
@@ -56,8 +56,8 @@ def test_scopes() -> None:
         assert receipt["by"] == "the boss (token ann's laptop)"
 
 
-def test_another_owners_run_isnt_there() -> None:
-    """Looking, following, cancelling, continuing, listing, in bulk, by session: all as if the run didn't exist."""
+def test_another_owners_run_is_missing() -> None:
+    """Read, follow, cancel, continue, list, in bulk, by session: as if the run didn't exist."""
     gate = Gate()
     with served(story(gate), tokens=TOKENS) as client:
         ask = {"workflow": "story", "input": "go", "session_id": "ann-session"}
@@ -84,7 +84,7 @@ def test_another_owners_run_isnt_there() -> None:
 
 
 def test_without_tokens_only_this_machine() -> None:
-    """Another site's page, a name that points here, a proxy: refused, and nothing is started."""
+    """A page of another site, a foreign name of this machine, a proxy: refused, and no run is started."""
     with served(story(Gate())) as client:
         ask = {"message": "go", "background": "true", "stream": "false"}
         for headers in (
@@ -104,13 +104,13 @@ def test_without_tokens_only_this_machine() -> None:
 
 
 def test_open_to_others_needs_tokens() -> None:
-    """Serving beyond this machine without tokens is an error, before anything listens."""
+    """Listening on other addresses than loopback without tokens is an error, before a socket is opened."""
     with pytest.raises(ConfigurationError, match="set tokens"):
         serve(create_app(workflows=[story(Gate())]), host="0.0.0.0")
 
 
 def test_cors_only_for_those_named() -> None:
-    """No origin is let in unless it was named; then its pages may ask, and no others."""
+    """Only pages of the named origins may send requests."""
     named = "https://app.example"
     preflight = {"Origin": named, "Access-Control-Request-Method": "POST"}
     with served(story(Gate())) as client:
@@ -122,7 +122,7 @@ def test_cors_only_for_those_named() -> None:
 
 
 def test_big_bodies() -> None:
-    """A body over the limit is 413, whether its length is said or not; what fits is taken."""
+    """A body above the limit is 413, with or without a Content-Length; a smaller one is accepted."""
     with served(story(Gate()), limits=Limits(body=1000)) as client:
         big = b'{"workflow": "story", "input": "' + b"x" * 2000 + b'"}'
         json = {"Content-Type": "application/json"}
@@ -132,8 +132,8 @@ def test_big_bodies() -> None:
         cancel(client, run_id, 5.0)
 
 
-def test_headers_of_every_answer() -> None:
-    """A strict policy, no sniffing, no frames, no caching; on errors as well. The page itself is asked for anew."""
+def test_headers_of_every_response() -> None:
+    """A strict policy, no sniffing, no frames, no caching, on errors too. The page is revalidated."""
     with served(story(Gate())) as client:
         for path in ("/", "/health", "/v1/runs", "/v1/runs/none", "/nowhere"):
             headers = client.get(path).headers
@@ -144,7 +144,7 @@ def test_headers_of_every_answer() -> None:
 
 @pytest.mark.parametrize("evil", ["a\r\nSet-Cookie: x=1", "a\nERROR forged line", "a\x1b[31m", "../../etc/passwd"])
 def test_nothing_is_smuggled(evil: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Ids with control characters are refused; words are kept as they are; neither gets raw into headers or logs."""
+    """Ids with control characters are refused; texts are kept; neither gets into headers or logs unescaped."""
     gate = Gate()
     caplog.set_level(logging.DEBUG, "desist")
     with served(story(gate)) as client:
@@ -172,8 +172,8 @@ def _quoted(text: str) -> str:
 @pytest.mark.parametrize(
     "wrong", [{"secret": "short"}, {"secret": "x" * 20, "scopes": {"fly"}}, {"secret": "x" * 20, "scopes": set()}]
 )
-def test_tokens_that_arent(wrong: dict[str, Any]) -> None:
-    """A secret that can be guessed, or a scope that there isn't: an error; no secret is ever shown."""
+def test_invalid_tokens(wrong: dict[str, Any]) -> None:
+    """A short secret, or an unknown scope: an error that doesn't show the secret."""
     with pytest.raises(ConfigurationError) as caught:
         Token(**wrong)
     assert wrong["secret"] not in str(caught.value)
@@ -212,7 +212,7 @@ MALFORMED = [
 
 
 def _status(client: Any, request: bytes) -> int:
-    """Send bytes, and return the status that is answered."""
+    """Send bytes, and return the status of the response."""
     with socket.create_connection(("127.0.0.1", client.base_url.port), 30) as connection:
         connection.sendall(request)
         first = connection.makefile("rb").readline()
@@ -221,7 +221,7 @@ def _status(client: Any, request: bytes) -> int:
 
 @pytest.mark.parametrize("secured", [False, True], ids=["open", "tokens"])
 def test_malformed_headers(secured: bool) -> None:
-    """On every route: never an error of the server's, nor a traceback in its log; a Host that is no host is 400."""
+    """On every route: never a server error, nor a traceback in the log; an invalid Host is 400."""
     asks = {
         "GET /health": b"",
         "GET /v1/runs": b"",

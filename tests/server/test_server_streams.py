@@ -1,4 +1,4 @@
-"""Following over HTTP: coming back, leaving, being lost, being slow, being many."""
+"""Following over HTTP: reconnects, disconnects, slow clients, many clients."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def over(run: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_random_disconnects_lose_and_double_nothing(seed: int) -> None:
-    """A client that drops after any event and comes back with `Last-Event-ID` has each event exactly once."""
+    """A client that disconnects after any event and returns with `Last-Event-ID` gets each event exactly once."""
     gate, dice = Gate(), random.Random(seed)
     with served(story(gate, before=30, after=30)) as client:
         run_id = start(client)
@@ -52,7 +52,7 @@ def test_random_disconnects_lose_and_double_nothing(seed: int) -> None:
 
 
 def test_a_client_that_comes_back_in_time_keeps_its_run() -> None:
-    """Lost and back within the pause, with its last event's id: nothing is lost, and the run goes on to its end."""
+    """A client that returns within the grace with its last id loses nothing, and the run goes on to its end."""
     gate = Gate()
     with served(story(gate), limits=Limits(away=LONG)) as client:
         run_id = start(client, on_disconnect="cancel")
@@ -70,7 +70,7 @@ def test_a_client_that_comes_back_in_time_keeps_its_run() -> None:
 
 
 def test_a_lost_client_cancels_its_run() -> None:
-    """With `on_disconnect="cancel"` the run ends with source `client_disconnected` when the pause is over."""
+    """With `on_disconnect="cancel"` the run ends with source `client_disconnected` after the grace."""
     gate = Gate()
     with served(story(gate)) as client:
         run_id = start(client, on_disconnect="cancel", away=0.01)
@@ -80,8 +80,8 @@ def test_a_lost_client_cancels_its_run() -> None:
         assert (run["status"], run["cancel"]["source"]) == ("CANCELLED", "client_disconnected")
 
 
-def test_a_cancel_between_loss_and_pause() -> None:
-    """A user's cancel while the pause runs is the one that counts, and the timer goes with the run."""
+def test_a_cancel_during_the_grace() -> None:
+    """A user's cancel during the grace counts, and the timer ends with the run."""
     gate = Gate()
     with served(story(gate)) as client:
         run_id = start(client, on_disconnect="cancel", away=LONG)
@@ -96,7 +96,7 @@ def test_a_cancel_between_loss_and_pause() -> None:
 
 
 def test_one_of_two_is_lost() -> None:
-    """As long as a client follows that may cancel the run, it goes on."""
+    """The run goes on as long as a client follows that may cancel it."""
     gate = Gate()
     with served(story(gate)) as client:
         run_id = start(client, on_disconnect="cancel", away=0.0)
@@ -110,7 +110,7 @@ def test_one_of_two_is_lost() -> None:
 
 
 def test_by_default_a_run_survives_its_clients() -> None:
-    """`on_disconnect="continue"`: the run completes though nobody is there."""
+    """`on_disconnect="continue"`: the run completes without clients."""
     gate = Gate()
     with served(story(gate)) as client:
         run_id = start(client)
@@ -122,7 +122,7 @@ def test_by_default_a_run_survives_its_clients() -> None:
 
 
 def test_fifty_follow_one() -> None:
-    """Fifty clients on one run hear the same events; a stop reaches all of them as the last event."""
+    """Fifty clients of one run receive the same events; a cancel reaches all of them as the last event."""
     gate = Gate()
     joined = threading.Barrier(51)
 
@@ -147,7 +147,7 @@ def test_fifty_follow_one() -> None:
 
 
 def _unread(client: httpx2.Client, run_id: str, query: str = "") -> socket.socket:
-    """Ask for the events, and never read an answer."""
+    """Request the events, and never read the response."""
     client_socket = socket.socket()
     client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client_socket.connect(("127.0.0.1", client.base_url.port or 0))
@@ -156,7 +156,7 @@ def _unread(client: httpx2.Client, run_id: str, query: str = "") -> socket.socke
 
 
 def flood(gate: Gate, pieces: int) -> Workflow:
-    """A workflow that waits, and then tells much."""
+    """A workflow that waits, then emits many events."""
 
     async def tell(_: StepInput) -> AsyncIterator[str]:
         await gate.wait()
@@ -167,7 +167,7 @@ def flood(gate: Gate, pieces: int) -> Workflow:
 
 
 def test_a_client_that_never_reads_holds_nothing_up() -> None:
-    """The run ends, others hear all of it, and what waits for the deaf client is a place and not a copy."""
+    """The run ends, other clients get all of it, and for the silent client only a position is kept, no copy."""
     gate = Gate()
     with served(flood(gate, 5000)) as client:
         run_id = start(client, "flood")
@@ -185,8 +185,8 @@ def test_a_client_that_never_reads_holds_nothing_up() -> None:
 
 
 @pytest.mark.loud
-def test_who_takes_nothing_is_lost() -> None:
-    """A client that takes nothing for as long as the server is patient counts as lost: its run is cancelled."""
+def test_a_client_that_reads_nothing_is_lost() -> None:
+    """A client that reads nothing for `patience` seconds counts as disconnected: its run is cancelled."""
     gate, end = Gate(), Gate()
 
     async def tell(_: StepInput) -> AsyncIterator[str]:
@@ -204,25 +204,25 @@ def test_who_takes_nothing_is_lost() -> None:
         assert run["cancel"]["source"] == "client_disconnected"
 
 
-def test_events_that_arent_kept_any_more() -> None:
-    """Coming back too late is 410, and says from where on events are kept; a follower who fell behind is told."""
+def test_events_that_are_no_longer_stored() -> None:
+    """Resuming too late is 410 with the first stored event; a follower that is too far behind gets an error."""
     from desist.cancel.registry import registry
 
     gate = Gate()
     with served(story(gate, before=10)) as client:
         run_id = start(client)
         gate.wait_reached()
-        bridge: Any = registry.get(run_id).bridge  # type: ignore[union-attr]
-        with bridge._lock:
-            while len(bridge._kept) > 3:
-                bridge._kept.popleft()
+        channel: Any = registry.get(run_id).channel  # type: ignore[union-attr]
+        with channel._lock:
+            while len(channel._kept) > 3:
+                channel._kept.popleft()
         answer = client.get(f"/v1/runs/{run_id}/events", headers={"Last-Event-ID": "2"})
         assert answer.status_code == 410 and "are no longer stored" in answer.json()["detail"]
         cancel(client, run_id, 5.0)
 
 
 def test_silence_is_filled() -> None:
-    """While a run says nothing its stream says that it is alive."""
+    """While a run emits nothing, its stream sends comments."""
     gate = Gate()
     with served(story(gate), limits=Limits(ping=0.01)) as client:
         run_id = start(client)
@@ -235,7 +235,7 @@ def test_silence_is_filled() -> None:
 
 
 def test_streams_per_client() -> None:
-    """One stream more than a client may have is refused with 429; when one is closed there is room again."""
+    """A stream beyond a client's limit is refused with 429; when one is closed, the next is accepted."""
     gate = Gate()
     with served(story(gate), limits=Limits(streams=1)) as client:
         run_id = start(client)

@@ -1,4 +1,4 @@
-"""The bridge: sealed, overtaken, interrupted while it waits; and the latch and the receipt beside it."""
+"""The channel: sealed, overtaken, interrupted while it waits; and the latch and the receipt beside it."""
 
 from __future__ import annotations
 
@@ -17,51 +17,51 @@ from desist.runtime.latch import Latch
 from desist.streams.channel import ChannelClosed, EventChannel
 
 
-def rest(bridge: EventChannel[str]) -> list[str]:
+def rest(channel: EventChannel[str]) -> list[str]:
     """What a reader gets from now on."""
     found = []
     while True:
         try:
-            found.append(bridge.get())
+            found.append(channel.get())
         except ChannelClosed:
             return found
 
 
 def test_nothing_follows_the_terminal_event() -> None:
     """Putting or holding after `close` is an error, and the reader hears that it is over, again and again."""
-    bridge: EventChannel[str] = EventChannel(threading.Lock())
-    bridge.put("a")
-    bridge.close(["end"])
-    for late in (bridge.put, bridge.put_deferred):
+    channel: EventChannel[str] = EventChannel(threading.Lock())
+    channel.put("a")
+    channel.close(["end"])
+    for late in (channel.put, channel.put_deferred):
         with pytest.raises(RuntimeError, match="after the terminal event"):
             late("b")
-    assert rest(bridge) == ["a", "end"]
-    assert rest(bridge) == []
+    assert rest(channel) == ["a", "end"]
+    assert rest(channel) == []
 
 
 def test_a_cancel_overtakes_the_backlog() -> None:
     """What is dropped isn't read; what was held comes right before the end, in its order."""
-    bridge: EventChannel[str] = EventChannel(threading.Lock())
+    channel: EventChannel[str] = EventChannel(threading.Lock())
     for item in ("text", "step", "more text"):
-        bridge.put(item)
-    bridge.discard(lambda item: "text" in item)
-    bridge.put_deferred("child 1 cancelled")
-    bridge.put_deferred("child 2 cancelled")
-    bridge.close(["cancelled"])
-    assert rest(bridge) == ["step", "child 1 cancelled", "child 2 cancelled", "cancelled"]
+        channel.put(item)
+    channel.discard(lambda item: "text" in item)
+    channel.put_deferred("child 1 cancelled")
+    channel.put_deferred("child 2 cancelled")
+    channel.close(["cancelled"])
+    assert rest(channel) == ["step", "child 1 cancelled", "child 2 cancelled", "cancelled"]
 
 
 def test_a_waiting_thread_is_woken_by_each_event() -> None:
     """A thousand events one by one to a reader that waits for each; none is lost."""
     lock = threading.Lock()
-    bridge: EventChannel[int] = EventChannel(lock)
+    channel: EventChannel[int] = EventChannel(lock)
     got: list[int] = []
     turn = threading.Semaphore(0)
 
     def read() -> None:
         while True:
             try:
-                got.append(bridge.get())
+                got.append(channel.get())
             except ChannelClosed:
                 return
             turn.release()
@@ -70,10 +70,10 @@ def test_a_waiting_thread_is_woken_by_each_event() -> None:
     reader.start()
     for number in range(1000):
         with lock:
-            bridge.put(number)
+            channel.put(number)
         assert turn.acquire(timeout=10)
     with lock:
-        bridge.close()
+        channel.close()
     reader.join(10)
     assert got == list(range(1000))
 
@@ -83,20 +83,20 @@ def test_an_async_reader_is_woken_from_threads() -> None:
 
     async def main() -> None:
         lock = threading.Lock()
-        bridge: EventChannel[tuple[int, int]] = EventChannel(lock)
+        channel: EventChannel[tuple[int, int]] = EventChannel(lock)
         left = threading.Semaphore(0)
 
         def produce(who: int) -> None:
             for number in range(500):
                 with lock:
-                    bridge.put((who, number))
+                    channel.put((who, number))
             left.release()
 
         def close() -> None:
             for _ in range(4):
                 left.acquire()
             with lock:
-                bridge.close()
+                channel.close()
 
         threads = [threading.Thread(target=produce, args=(who,)) for who in range(4)]
         threads.append(threading.Thread(target=close))
@@ -105,7 +105,7 @@ def test_an_async_reader_is_woken_from_threads() -> None:
         got = []
         with pytest.raises(ChannelClosed):
             while True:
-                got.append(await bridge.aget())
+                got.append(await channel.aget())
         for who in range(4):
             assert [number for by, number in got if by == who] == list(range(500))
         for thread in threads:
@@ -119,15 +119,15 @@ def test_an_async_reader_that_was_cancelled_can_read_on() -> None:
 
     async def main() -> None:
         lock = threading.Lock()
-        bridge: EventChannel[str] = EventChannel(lock)
-        waiting = asyncio.ensure_future(bridge.aget())
+        channel: EventChannel[str] = EventChannel(lock)
+        waiting = asyncio.ensure_future(channel.aget())
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
         with lock:
-            bridge.put("kept")
-        assert await bridge.aget() == "kept"
+            channel.put("kept")
+        assert await channel.aget() == "kept"
 
     asyncio.run(main())
 
@@ -136,24 +136,24 @@ CTRL_C = """
 import os, signal, threading
 from desist.streams.channel import EventChannel, ChannelClosed
 lock = threading.Lock()
-bridge = EventChannel(lock)
+channel = EventChannel(lock)
 def press():
-    while not bridge._waiting:
+    while not channel._waiting:
         pass
     os.kill(os.getpid(), signal.SIGINT)
 threading.Thread(target=press).start()
 try:
-    bridge.get()
+    channel.get()
 except KeyboardInterrupt:
     print("interrupted")
 for number in range(3):  # the ring of the first may find the bell as the interrupt left it
     with lock:
-        bridge.put(number)
-    assert bridge.get() == number
-threading.Timer(0.05, lambda: (lock.acquire(), bridge.close(["end"]), lock.release())).start()
-print(bridge.get())
+        channel.put(number)
+    assert channel.get() == number
+threading.Timer(0.05, lambda: (lock.acquire(), channel.close(["end"]), lock.release())).start()
+print(channel.get())
 try:
-    bridge.get()
+    channel.get()
 except ChannelClosed:
     print("closed")
 """

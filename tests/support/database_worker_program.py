@@ -17,7 +17,8 @@ from typing import Any
 
 from desist import Agent, Step, Workflow, shield
 from desist.db import PostgresDb, SqliteDb
-from desist.db.tables.postgres import PostgresWriteTables
+from desist.db.tables.postgres import PostgresTransaction
+from desist.db.tables.sql_runs import RunStatements
 from desist.models.openai import OpenAIChat
 from desist.run.execution.run import current_run
 from desist.testing import Gate
@@ -116,16 +117,16 @@ def freeze(db: Any, run_id: str, at: str, number: str) -> None:
             signal.pthread_kill(threading.get_ident(), signal.Signals[number])  # at once: not a moment later
 
     if at == "held":
-        db.store.writer.put(lambda tables: (tables.get_runs([run_id]), now()))
+        db.store.writer.put(lambda tables: (tables.runs.headers([run_id]), now()))
         return
-    name = {"deciding": "assert_locked", "decided": "end_run"}[at]
-    real = getattr(PostgresWriteTables, name)
+    part, name = {"deciding": (PostgresTransaction, "assert_locked"), "decided": (RunStatements, "end")}[at]
+    real = getattr(part, name)
 
-    def frozen(tables: Any, *args: Any) -> Any:
+    def frozen(self: Any, *args: Any) -> Any:
         now()
-        return real(tables, *args)
+        return real(self, *args)
 
-    setattr(PostgresWriteTables, name, frozen)
+    setattr(part, name, frozen)
     gates[run_id].open()
 
 

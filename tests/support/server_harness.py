@@ -1,4 +1,4 @@
-"""What tests of the server share: a served application in a thread, workflows that wait at gates, streams of events."""
+"""Helpers of the server's tests: an application served in a thread, workflows that wait at gates, streams of events."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 import uvicorn
+from fastapi import FastAPI
 
 from desist import Step, StepInput, Workflow
 from desist.cancel.reason import Source
@@ -22,7 +23,7 @@ HANG = 30.0
 
 
 class _Server(uvicorn.Server):
-    """uvicorn in a thread; no signals."""
+    """uvicorn in a thread, without signals."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -38,21 +39,17 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def served(*workflows: Any, agents: Any = (), **more: Any) -> Iterator[httpx2.Client]:
-    """Serve these, and give a client. At the end what still runs is cancelled by the server's end."""
-    app = create_app(workflows=workflows, agents=agents, **more)
+def served_app(app: FastAPI, *, port: int = 0, graceful: int = 5) -> Iterator[str]:
+    """Serve an application in a thread; yield the URL. At the end, live runs are cancelled."""
     config = uvicorn.Config(
-        app, port=0, loop="asyncio", ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=5
+        app, port=port, loop="asyncio", ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=graceful
     )
     server = _Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     assert server.up.wait(HANG), "the server doesn't start"
-    port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=HANG, trust_env=False) as client:
-            client.app = app  # type: ignore[attr-defined]  # for tests that look inside
-            yield client
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         for run in list(app.state.service.active_runs._live.values()):
             run.stop(Source.shutdown)
@@ -61,8 +58,17 @@ def served(*workflows: Any, agents: Any = (), **more: Any) -> Iterator[httpx2.Cl
         assert not thread.is_alive(), "the server doesn't end"
 
 
+@contextlib.contextmanager
+def served(*workflows: Any, agents: Any = (), **more: Any) -> Iterator[httpx2.Client]:
+    """Serve components; yield a client. At the end, live runs are cancelled."""
+    app = create_app(workflows=workflows, agents=agents, **more)
+    with served_app(app) as url, httpx2.Client(base_url=url, timeout=HANG, trust_env=False) as client:
+        client.app = app  # type: ignore[attr-defined]  # for tests that look inside
+        yield client
+
+
 def story(gate: Gate, name: str = "Story", before: int = 2, after: int = 2, **more: Any) -> Workflow:
-    """A workflow that tells pieces, waits at the gate, and tells more."""
+    """A workflow that emits pieces, waits at the gate, and emits more."""
 
     async def tell(_: StepInput) -> AsyncIterator[str]:
         for number in range(before):

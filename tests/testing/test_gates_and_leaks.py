@@ -1,4 +1,4 @@
-"""Gates open for every kind of waiter, a cancel ends a wait at once, and leaks are found and named."""
+"""Gates release every kind of waiter, a cancel ends a wait at once, and leaks are found and named."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from desist.testing import Gate, assert_no_leaks, census
 
 
 def test_a_gate_opens_for_loops_and_threads_and_stays_open() -> None:
-    """Waiters on two loops and in a thread all go on, and later ones don't wait."""
+    """Waiters on two loops and in a thread are released, and later ones don't wait."""
     gate = Gate()
     threads = [threading.Thread(target=lambda: asyncio.run(gate.wait())) for _ in range(2)]
     threads.append(threading.Thread(target=gate.wait_blocking))
@@ -31,7 +31,7 @@ def test_a_gate_opens_for_loops_and_threads_and_stays_open() -> None:
 
 
 def test_a_cancel_ends_a_blocking_wait() -> None:
-    """A sync tool at a gate raises RunCancelled when its token is cancelled, the gate still shut."""
+    """A sync tool at a shut gate raises RunCancelled when its token is cancelled."""
     gate, token, seen = Gate(), CancelToken(), list[BaseException]()
 
     def tool() -> None:
@@ -51,7 +51,10 @@ def test_a_cancel_ends_a_blocking_wait() -> None:
 
 
 def test_a_cancelled_async_wait_is_forgotten() -> None:
-    """A task that is cancelled at a gate leaves; opening later harms nobody, even after its loop is closed."""
+    """A task that is cancelled at a gate is removed.
+
+    Opening later has no effect on it, also after its loop was closed.
+    """
     gate = Gate()
 
     async def main() -> None:
@@ -66,7 +69,7 @@ def test_a_cancelled_async_wait_is_forgotten() -> None:
 
 
 def test_waits_have_an_end_and_blocking_is_refused_on_a_loop() -> None:
-    """Time-outs name the gate; wait_blocking on a loop says what to use."""
+    """Timeouts name the gate; wait_blocking on a loop says what to use instead."""
     gate = Gate("tool")
     with pytest.raises(TimeoutError, match="'tool'"):
         gate.wait_reached(timeout=0.01)
@@ -104,16 +107,16 @@ loop.close()
 
 
 def test_every_kind_of_leak_is_found_and_named() -> None:
-    """A thread, a socket, a task and a child left behind are each in the error.
+    """A leaked thread, socket, task and child process are each named in the error.
 
-    In a process of its own: here threads of earlier tests may end meanwhile, which would make up for those left.
+    In a process of its own: here, threads of earlier tests may end meanwhile and compensate for the leaked ones.
     """
     done = subprocess.run([sys.executable, "-c", LEAKS], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "[]", "")
 
 
 def test_what_goes_in_time_or_is_allowed_is_no_leak() -> None:
-    """It waits for things that are on their way out, lets tasks end, and allows what is named."""
+    """Resources that are released in time, ending tasks and allowed resources are no leaks."""
     gate = Gate()
     thread = threading.Thread(target=gate.wait_blocking)
 

@@ -1,4 +1,4 @@
-"""The loopback provider keeps what its knobs promise, over real sockets, in a thread and in a process."""
+"""The options of the loopback provider, over real sockets, in a thread and in a process."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def raw(provider: LoopbackProvider) -> socket.socket:
 
 
 def test_streams_tokens_as_server_sent_events(provider: LoopbackProvider, client: httpx2.Client) -> None:
-    """The tokens come as deltas, then a finish reason and the end mark; the request is on record."""
+    """The tokens are sent as deltas, then the finish reason and the end marker; the request is recorded."""
     response = post(client, provider)
     assert text_of(response) == "a b"
     assert events(response)[-1]["choices"][0]["finish_reason"] == "stop"
@@ -72,7 +72,7 @@ def test_streams_tokens_as_server_sent_events(provider: LoopbackProvider, client
 
 
 def test_a_connection_is_used_again(provider: LoopbackProvider, client: httpx2.Client) -> None:
-    """Keep-alive works: three requests, one connection, and its end is noted on all three."""
+    """Keep-alive works: three requests, one connection, and its end is recorded in all three exchanges."""
     for _ in range(3):
         post(client, provider)
     exchanges = [provider.wait_request(n) for n in (1, 2, 3)]  # a provider in a process reports after it has answered
@@ -87,7 +87,7 @@ def test_a_connection_is_used_again(provider: LoopbackProvider, client: httpx2.C
 
 
 def test_replies_are_chosen_by_queue_and_model(provider: LoopbackProvider, client: httpx2.Client) -> None:
-    """The model's queue goes before the model's default, the queue, and the default."""
+    """The order: the model's queue, the model's default, the common queue, the common default."""
     provider.enqueue(Reply(text="first"), Reply(text="second"))
     provider.set_default(Reply(text="of x"), model="x")
     provider.enqueue(Reply(text="next x"), model="x")
@@ -96,7 +96,7 @@ def test_replies_are_chosen_by_queue_and_model(provider: LoopbackProvider, clien
 
 
 def test_a_callable_chooses(client: httpx2.Client) -> None:
-    """`choose` sees the exchange; None falls back; its error is answered with a 500 that tells it."""
+    """`choose` gets the exchange; None falls back; its exception becomes a 500 with the message."""
 
     def choose(exchange: Any) -> Reply | None:
         return {"x": Reply(text="chosen"), "m": None}[exchange.request["model"]]
@@ -115,7 +115,7 @@ def test_plain_json_on_either_side_s_wish(provider: LoopbackProvider, client: ht
 
 
 def test_tool_calls_are_streamed_in_pieces(provider: LoopbackProvider, client: httpx2.Client) -> None:
-    """Arguments of several calls come in pieces by index, and whole in plain JSON."""
+    """Arguments of several calls are streamed in pieces by index, and are complete in plain JSON."""
     calls = (Call("find", {"query": "something long"}), Call("clock", "{broken", id="id-2"))
     provider.enqueue(Reply(tool_calls=calls), Reply(tool_calls=calls))
     deltas = [d for e in events(post(client, provider)) for d in e["choices"][0]["delta"].get("tool_calls", ())]
@@ -129,7 +129,7 @@ def test_tool_calls_are_streamed_in_pieces(provider: LoopbackProvider, client: h
 
 
 def test_usage_is_sent_when_asked_for_or_given(provider: LoopbackProvider, client: httpx2.Client) -> None:
-    """Counted usage needs include_usage; a given one is always sent; a finish reason can be given."""
+    """Counted usage needs include_usage; usage of the reply is always sent; the finish reason can be set."""
     assert all("usage" not in e for e in events(post(client, provider)))
     counted = events(post(client, provider, stream_options={"include_usage": True}))[-1]
     assert counted["usage"] == {"prompt_tokens": 2, "completion_tokens": 2, "total_tokens": 4}
@@ -149,7 +149,10 @@ def test_errors_carry_status_message_and_retry_after(provider: LoopbackProvider,
 
 @pytest.mark.parametrize("where", ["before_headers", "before_first_token"])
 def test_a_hang_ends_with_the_client(provider: LoopbackProvider, where: str) -> None:
-    """A hang before headers or first token sees a client's FIN at once, and saves all tokens."""
+    """During a hang before the headers or the first token, the client's FIN is detected at once.
+
+    No token is generated.
+    """
     provider.enqueue(Reply(tokens=7, **{where: HANG}))  # type: ignore[arg-type]
     sock = raw(provider)
     exchange = provider.wait_request()
@@ -180,7 +183,7 @@ def test_release_ends_one_hang_each(provider: LoopbackProvider, client: httpx2.C
 
 
 def test_hold_stops_before_the_next_token(provider: LoopbackProvider, client: httpx2.Client) -> None:
-    """A held answer goes on when it is released, and not before."""
+    """A held answer continues when it is released, not before."""
     provider.enqueue(Reply(tokens=3, stall_after=1))
     with raw(provider):
         exchange = provider.wait_request()
@@ -211,7 +214,7 @@ def test_delays_and_interval_take_their_time(provider: LoopbackProvider, client:
 
 
 def test_stall_keeps_the_rest_for_ever(provider: LoopbackProvider) -> None:
-    """After `stall_after` tokens nothing comes; a reset of the connection is seen."""
+    """After `stall_after` tokens nothing is sent; a reset of the connection is detected."""
     provider.enqueue(Reply(tokens=10, stall_after=3))
     sock = raw(provider)
     exchange = provider.wait_request()
@@ -224,7 +227,7 @@ def test_stall_keeps_the_rest_for_ever(provider: LoopbackProvider) -> None:
 
 
 def test_flood_stops_with_the_client(provider: LoopbackProvider) -> None:
-    """A flood waits for a slow reader, notes its leaving, and generates no more."""
+    """A flood waits for a slow reader, detects its disconnect, and generates no more tokens."""
     provider.enqueue(Reply(tokens=1_000_000, flood=True))
     sock = raw(provider)
     exchange = provider.wait_request()
@@ -236,13 +239,13 @@ def test_flood_stops_with_the_client(provider: LoopbackProvider) -> None:
 
 
 def test_flood_arrives_whole(provider: LoopbackProvider, client: httpx2.Client) -> None:
-    """A flood that is read to its end holds every token."""
+    """A flood that is read to its end contains every token."""
     provider.enqueue(Reply(tokens=5000, flood=True))
     assert text_of(post(client, provider)) == "".join(f"t{i} " for i in range(5000))
 
 
 def test_a_bad_provider_goes_on_and_is_billed(provider: LoopbackProvider) -> None:
-    """With ignore_disconnect, tokens after the client's leaving are generated and counted."""
+    """With ignore_disconnect, tokens after the client's disconnect are generated and counted."""
     provider.enqueue(Reply(tokens=10, stall_after=3, ignore_disconnect=True))
     sock = raw(provider)
     exchange = provider.wait_request()
@@ -256,7 +259,7 @@ def test_a_bad_provider_goes_on_and_is_billed(provider: LoopbackProvider) -> Non
 
 
 def test_drops_end_the_connection_without_an_end(provider: LoopbackProvider, client: httpx2.Client) -> None:
-    """`drop_after` breaks the stream, `drop_before_headers` the request; both are the provider's doing."""
+    """`drop_after` ends the stream early, `drop_before_headers` the request; both are recorded as the provider's."""
     provider.enqueue(Reply(tokens=5, drop_after=2), Reply(drop_before_headers=True))
     with pytest.raises(httpx2.RemoteProtocolError):
         post(client, provider)
@@ -270,7 +273,7 @@ def test_drops_end_the_connection_without_an_end(provider: LoopbackProvider, cli
 
 
 def test_malformed_bytes_come_instead_of_the_rest(provider: LoopbackProvider, client: httpx2.Client) -> None:
-    """`malformed` is sent as it is, alone or after tokens, streamed or plain."""
+    """`malformed` is sent unchanged, alone or after tokens, streamed or plain."""
     provider.enqueue(*[Reply(malformed=b"data: {\xff\n\n")] * 2, Reply(text="x", malformed=b"!"))
     assert post(client, provider).content == b"data: {\xff\n\n"
     assert post(client, provider, stream=False).content == b"data: {\xff\n\n"
@@ -280,7 +283,7 @@ def test_malformed_bytes_come_instead_of_the_rest(provider: LoopbackProvider, cl
 
 
 def test_other_requests_are_refused_and_not_recorded(provider: LoopbackProvider, client: httpx2.Client) -> None:
-    """A wrong path, method or body is told so; only chat completions are on record."""
+    """A wrong path, method or body gets an error response, and no exchange."""
     url = provider.base_url + "/chat/completions"
     assert client.get(provider.base_url + "/models").status_code == 404
     assert client.get(url).status_code == 405
@@ -290,7 +293,7 @@ def test_other_requests_are_refused_and_not_recorded(provider: LoopbackProvider,
 
 
 def test_waits_that_can_t_end_say_what_is_missing(provider: LoopbackProvider, client: httpx2.Client) -> None:
-    """Time-outs name what was waited for; waiting for tokens that can't come any more ends at once."""
+    """Timeouts name the condition; waiting for tokens that can't be sent any more ends at once."""
     with pytest.raises(TimeoutError, match="0 requests, not 1"):
         provider.wait_request(timeout=0.01)
     post(client, provider)
@@ -303,7 +306,7 @@ def test_waits_that_can_t_end_say_what_is_missing(provider: LoopbackProvider, cl
 
 @pytest.mark.parametrize("process", [False, True])
 def test_tls(process: bool, tmp_path: Path) -> None:
-    """With `tls`, it serves https, and sees a client leave."""
+    """With `tls` the provider serves https, and detects a disconnect."""
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
@@ -326,7 +329,7 @@ def test_tls(process: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("process", [False, True])
 def test_stopping_leaves_nothing_behind(process: bool) -> None:
-    """Stopped amid hanging, ignoring and idle answers, it ends them all: no thread, file, task or child stays."""
+    """Stopping ends hanging, ignoring and idle answers: no thread, file, task or child is left."""
     with assert_no_leaks():
         with LoopbackProvider(process=process) as provider:
             provider.enqueue(Reply(before_headers=HANG), Reply(tokens=9, stall_after=2, ignore_disconnect=True))
@@ -340,7 +343,7 @@ def test_stopping_leaves_nothing_behind(process: bool) -> None:
 
 
 def test_the_process_ends_with_its_stdin() -> None:
-    """The child ends when its parent is gone, and a taken port is told as OSError."""
+    """The child ends when its parent has ended; a port in use is an OSError."""
     with LoopbackProvider(process=True) as provider:
         with pytest.raises(OSError, match="could not start"):
             LoopbackProvider(process=True, port=provider.port).start()
@@ -364,7 +367,7 @@ def test_the_process_ends_with_its_stdin() -> None:
 
 
 def test_contradictions_are_refused() -> None:
-    """Knobs that can't both hold are refused by name, and so is use before the start."""
+    """Contradicting options are refused by name, and so is use before the start."""
     with pytest.raises(ConfigurationError, match="text= and tokens="):
         Reply(text="a", tokens=1)
     with pytest.raises(ConfigurationError, match="token_interval"):

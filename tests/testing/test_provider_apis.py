@@ -1,4 +1,4 @@
-"""The loopback provider speaks the Responses API and the Messages API too, with the same knobs and counts."""
+"""The loopback provider's Responses API and Messages API have the same options and counts as chat completions."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ RESPONSES = {"model": "m", "stream": True, "input": "two words"}
 
 
 def typed_events(response: httpx2.Response) -> list[dict[str, Any]]:
-    """Return the events of a stream whose events say their type; in their name as in their data."""
+    """Return the events of a stream whose event names equal the types in their data."""
     found = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: ")]
     names = [line[7:] for line in response.text.splitlines() if line.startswith("event: ")]
     assert names == [event["type"] for event in found]
     return found
 
 
-def test_it_speaks_the_responses_api(provider: LoopbackProvider, client: httpx2.Client) -> None:
-    """Items are opened, streamed and closed; the last event holds the whole answer, and so does plain JSON."""
+def test_the_responses_api(provider: LoopbackProvider, client: httpx2.Client) -> None:
+    """Items are added, streamed and done; the last event contains the whole answer, like plain JSON."""
     reply = Reply(reasoning="hm", text="a b", tool_calls=[Call("f", {"x": 1})])
     provider.enqueue(reply, reply)
     events = typed_events(client.post(provider.base_url + "/responses", json=RESPONSES))
@@ -63,8 +63,8 @@ def test_it_speaks_the_responses_api(provider: LoopbackProvider, client: httpx2.
     assert (exchange.path, exchange.tokens_sent) == ("/v1/responses", 5)
 
 
-def test_it_speaks_the_messages_api(provider: LoopbackProvider, client: httpx2.Client) -> None:
-    """Blocks are opened, streamed and closed; the stop reason and the count come last; plain JSON holds the same."""
+def test_the_messages_api(provider: LoopbackProvider, client: httpx2.Client) -> None:
+    """Blocks are started, streamed and stopped; the stop reason and the usage are last; plain JSON is equal."""
     reply = Reply(reasoning="hm", text="a b", tool_calls=[Call("f", {"x": 1})])
     provider.enqueue(reply, reply)
     events = typed_events(client.post(provider.base_url + "/messages", json=MESSAGES))
@@ -88,10 +88,10 @@ def test_it_speaks_the_messages_api(provider: LoopbackProvider, client: httpx2.C
 
 
 @pytest.mark.parametrize(("path", "body"), [("/responses", RESPONSES), ("/messages", MESSAGES)])
-def test_the_knobs_work_in_every_api(
+def test_the_options_work_in_every_api(
     provider: LoopbackProvider, client: httpx2.Client, path: str, body: dict[str, Any]
 ) -> None:
-    """Stalls, releases and the count after a client that has left are the same as for chat completions."""
+    """Stalls, releases and the count after a disconnect are the same as for chat completions."""
     provider.set_default(Reply(tokens=9, stall_after=3))
     provider.enqueue(Reply(text="never", drop_before_headers=True))
     with pytest.raises(httpx2.RemoteProtocolError):
@@ -105,13 +105,14 @@ def test_the_knobs_work_in_every_api(
 
 
 @pytest.mark.parametrize("path", ["/chat/completions", "/responses", "/messages"])
-def test_what_no_provider_would_take_is_refused(provider: LoopbackProvider, client: httpx2.Client, path: str) -> None:
-    """A request that breaks the API's rules gets a 400 that says what is wrong; it is on record, and uses no reply."""
-    provider.enqueue(Reply(text="still here"))
-    response = client.post(provider.base_url + path, json={"model": "m", "messages": [], "input": []})
-    assert response.status_code == 400
-    exchange = provider.wait_request()
-    exchange.wait_over()
-    assert exchange.refused and response.json()["error"]["message"] == exchange.refused
-    answer = client.post(provider.base_url + "/messages", json=MESSAGES | {"stream": False}).json()
-    assert answer["content"][0]["text"] == "still here"
+def test_invalid_requests_are_refused(client: httpx2.Client, path: str) -> None:
+    """A request that the check refuses gets a 400 with the reason, is recorded, and uses no reply."""
+    with LoopbackProvider() as provider:
+        provider.enqueue(Reply(text="still here"))
+        response = client.post(provider.base_url + path, json={"model": "m", "messages": [], "input": []})
+        assert response.status_code == 400
+        exchange = provider.wait_request()
+        exchange.wait_over()
+        assert exchange.refused and response.json()["error"]["message"] == exchange.refused
+        answer = client.post(provider.base_url + "/messages", json=MESSAGES | {"stream": False}).json()
+        assert answer["content"][0]["text"] == "still here"

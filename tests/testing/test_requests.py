@@ -1,4 +1,4 @@
-"""The checks of requests let through what the providers take, and say of everything else what is wrong, and where."""
+"""The checks of requests accept what the providers accept, and name the field and the reason of everything else."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
-from desist.testing import check_chat_request, check_messages_request, check_responses_request
+from provider_requests import check_chat_request, check_messages_request, check_responses_request
 
 
 def chat_call(call_id: str = "c1", name: str = "f", arguments: Any = "{}") -> dict[str, Any]:
@@ -102,7 +101,7 @@ def insert(path: str, index: int, entry: Any) -> Change:
 
 
 def is_wrong(check: Callable[[Any], None], body: dict[str, Any], change: Change, words: str) -> None:
-    """The body passes; changed, it doesn't, and the error says why."""
+    """Assert that the body passes, and that the changed one fails with these words."""
     changed = copy.deepcopy(body)
     check(changed)
     change(changed)
@@ -181,7 +180,7 @@ def test_chat(change: Change, words: str) -> None:
     ],
 )
 def test_responses(change: Change, words: str) -> None:
-    """The Responses API: one output for each call, before anything else; reasoning with what came of it."""
+    """The Responses API: one output for each call, before other items; reasoning together with its answer."""
     is_wrong(check_responses_request, RESPONSES, change, words)
 
 
@@ -231,13 +230,16 @@ def _prefill(text: str) -> Change:
     ],
 )
 def test_messages(change: Change, words: str) -> None:
-    """The Messages API: turns, results first, no blank text, plain ids, thinking before calls, tools defined."""
+    """The Messages API.
+
+    Alternating roles, results first, no blank text, plain ids, thinking before calls, tools defined.
+    """
     is_wrong(check_messages_request, MESSAGES, change, words)
 
 
 @pytest.mark.parametrize("text", ["so it is", "so"])
 def test_an_answer_to_be_continued_may_be_last(text: str) -> None:
-    """A last answer without white space at its end passes."""
+    """A last answer without trailing white space passes."""
     body = copy.deepcopy(MESSAGES)
     _prefill(text)(body)
     check_messages_request(body)

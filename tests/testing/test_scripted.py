@@ -1,4 +1,4 @@
-"""The scripted model plays its script, waits at gates, and knows how its answers ended."""
+"""The scripted model follows its script, waits at gates, and counts completed and cancelled answers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def say(model: ScriptedModel) -> str:
 
 
 def test_turns_of_every_kind() -> None:
-    """Text, pieces, objects, mappings and callables, sync or async, are turns; the requests are on record."""
+    """Text, pieces, objects, mappings and callables, sync or async, are turns; the requests are recorded."""
 
     async def later(request: ModelRequest) -> str:
         return f"{len(request.messages)} asked"
@@ -44,7 +44,7 @@ def test_turns_of_every_kind() -> None:
 
 
 def test_a_script_that_ran_out_is_an_error_unless_repeated() -> None:
-    """The error counts calls and turns; `repeat` begins again; an empty script is refused."""
+    """The error counts calls and turns; `repeat` starts again; an empty script is refused."""
     model = ScriptedModel("once")
     say(model)
     with pytest.raises(ModelError, match="call 2, but the script has 1 turns"):
@@ -58,7 +58,7 @@ def test_a_script_that_ran_out_is_an_error_unless_repeated() -> None:
 
 
 def test_exceptions_are_raised_after_the_pieces_before_them() -> None:
-    """An exception in a turn is raised in its place and isn't a cancel."""
+    """An exception in a turn is raised in its position and isn't a cancel."""
     model = ScriptedModel([["a", ModelError("down", retryable=True)]])
 
     async def main() -> list[str | None]:
@@ -73,7 +73,7 @@ def test_exceptions_are_raised_after_the_pieces_before_them() -> None:
 
 
 def test_tool_calls_and_usage() -> None:
-    """Calls come in pieces by index; the last piece holds usage in words and the reason."""
+    """Calls are streamed in pieces by index; the last piece has the usage in words and the reason."""
     model = ScriptedModel([["one two", ToolCalls(Call("f", {"q": "some words"}), Call("g", id="x"))]])
     pieces = asyncio.run(collect(model))
     deltas = [d for p in pieces for d in p.tool_calls or ()]
@@ -85,7 +85,7 @@ def test_tool_calls_and_usage() -> None:
 
 
 def test_a_gate_holds_the_answer_until_another_thread_opens_it() -> None:
-    """Pieces before the gate are out while the model waits there."""
+    """Pieces before the gate are delivered while the model waits there."""
     gate, seen = Gate("mid"), list[str]()
     model = ScriptedModel([["a", gate, "b"]])
 
@@ -102,8 +102,8 @@ def test_a_gate_holds_the_answer_until_another_thread_opens_it() -> None:
     assert seen == ["a", "b", ""]
 
 
-def test_cut_off_answers_are_counted() -> None:
-    """A cancelled task and a closed stream both count as cancelled, wherever they stood."""
+def test_interrupted_answers_are_counted() -> None:
+    """A cancelled task and a closed stream both count as cancelled."""
     gate = Gate()
     model = ScriptedModel([[gate, "a"], "b c d"])
 
@@ -121,8 +121,8 @@ def test_cut_off_answers_are_counted() -> None:
     assert (model.cancelled, model.completed) == (2, 0)
 
 
-def test_a_long_answer_leaves_room_for_others() -> None:
-    """Without a delay the model still yields to its loop: a ticker beside it runs."""
+def test_a_long_answer_yields_to_the_loop() -> None:
+    """Without a delay the model still yields to its loop: a task beside it runs."""
 
     async def main() -> int:
         ticks = 0

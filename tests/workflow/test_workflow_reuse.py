@@ -15,6 +15,7 @@ from desist import Agent, Condition, Loop, Parallel, Router, Step, StepInput, St
 from desist.cancel import RunStatus
 from desist.run.execution.run import Run, new_id
 from desist.run.options.parent_context import ParentContext
+from desist.streams.reader import SyncReader
 from desist.testing import Gate, ScriptedModel
 from desist.workflow.run_body import WorkflowRunBody
 
@@ -62,12 +63,12 @@ class Again:
             ParentContext(workflow_id=workflow.id),
             has_reader=True,
             stream_events=True,
-            before=before,
+            earlier_outputs=before,
         )
         run_id = new_id()
         body.bind_run_id(run_id, None)
         run = Run.open(body, run_id=run_id, store=self.journal).start()
-        events = list(run.reader())
+        events = list(SyncReader(run))
         check_grammar(events, run_id)
         return body.output, events
 
@@ -207,7 +208,7 @@ def test_what_was_taken_can_be_undone(tale: Again, journal: Journal, mode: Mode)
     assert undone == ["one after None"]
     gate = tale.gate = Gate()
     body = WorkflowRunBody(workflow.config(), StepInput(), ParentContext(), has_reader=False, stream_events=False,
-                        before=journal.last(trial.run_id)["step_results"])  # fmt: skip
+                        earlier_outputs=journal.last(trial.run_id)["step_results"])  # fmt: skip
     body.bind_run_id(new_id(), None)
     run = Run.open(body, run_id=body.output.run_id, store=journal).start()
     gate.wait_reached()

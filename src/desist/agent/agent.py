@@ -14,7 +14,7 @@ from desist.run.agent import RunOutput, RunOutputEvent
 from desist.run.component.awaitable import awaitable
 from desist.run.component.component import Component
 from desist.run.component.options import AgentOptions, apply_limits
-from desist.run.execution.run import Run, current_run, new_id
+from desist.run.execution.run import Run, new_id
 from desist.run.execution.session_binding import SessionBinding
 from desist.run.options.parent_context import ParentContext
 from desist.run.outputs.input import check_input
@@ -214,12 +214,8 @@ class Agent(Component):
         replay: bool = False,
     ) -> Run:
         """Register a run of `body`. For steps; programs call `run`."""
-        run_id = run_id or new_id()
-        parent = current_run()
-        body.bind_run_id(run_id, parent.run_id if parent else None)
-        store = self.store if self.db is not None or parent is None else parent.store
-        run = Run.open(body, run_id=run_id, store=store, grace=self.grace, bound=bound, skip=skip, replay=replay)
-        run.set_deadline(self.timeout, f"the timeout of agent {self.name or self.id!r}")
+        run = self._register(body, run_id or new_id(), bound=bound, skip=skip, replay=replay)
+        run.limits.set_deadline(self.timeout, f"the timeout of agent {self.name or self.id!r}")
         return run
 
     def _open(
@@ -248,24 +244,12 @@ class Agent(Component):
         apply_limits(run, options)
         return run
 
-    def open_continuation(
-        self,
-        earlier: RunOutput,
-        options: dict[str, Any],
-        *,
-        stream: bool,
-        stream_events: bool | None,
-        replay: bool = False,
-    ) -> Run:
-        """Register a run that continues an earlier one."""
-        for name in ("session_id", "user_id", "metadata"):
-            options[name] = getattr(earlier, name) if options[name] is None else options[name]
-        input = earlier.input.input_content if earlier.input is not None else None
-        return self._open(input, options, stream=stream, stream_events=stream_events, replay=replay, earlier=earlier)
+    def _input_of(self, output: RunOutput) -> Any:
+        return output.input.input_content if output.input is not None else None
 
-    def terminal_events(self, output: RunOutput) -> list[Any]:
+    def terminal_event(self, output: RunOutput) -> Any:
         """Return the terminal event of a run that has ended, made from its output."""
-        return [terminal_event(output)]
+        return terminal_event(output)
 
     # -- running
 

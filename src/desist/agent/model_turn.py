@@ -21,7 +21,7 @@ from desist.run.records.message import Message, ToolCall
 from desist.run.records.metrics import Usage
 from desist.run.records.tool_results import free_id
 from desist.run.telemetry.gate import model_span
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 
 if TYPE_CHECKING:
     from desist.run.execution.run import Run
@@ -63,8 +63,8 @@ class ModelTurn:
         model = self.model
         known: dict[str, Any] = {"model": model.id, "model_provider": model.provider}
         await self.run.confirm_ownership()
-        for spending in self.run.spending:
-            spending.model_call()
+        for meter in self.run.limits.meters:
+            meter.model_call()
         self.run.emit(ModelRequestStartedEvent(**self.conversation.common, **known), lambda: self._on_started(self))
         watch = _StallWatch(self, self._stall_timeout)
         with model_span(self.run.spans, model.id, model.provider) as span:
@@ -90,8 +90,8 @@ class ModelTurn:
             ),
             lambda: self.conversation.count(usage, self._first),
         )
-        for spending in self.run.spending:
-            spending.used(model.id, usage, len(self.text))
+        for meter in self.run.limits.meters:
+            meter.used(model.id, usage, len(self.text))
         return self.message()
 
     def message(self, *, cancelled: bool = False) -> Message:
@@ -119,8 +119,8 @@ class ModelTurn:
                 self.run.emit(RunContentEvent(**self.conversation.common, content=text), lambda: self.text.append(text))
             else:
                 self.run.commit(lambda: self.text.append(text))
-            for spending in self.run.spending:
-                spending.count_tokens()
+            for meter in self.run.limits.meters:
+                meter.count_tokens()
         if chunk.reasoning_content:
             self._add_reasoning(chunk.reasoning_content)
         if chunk.tool_calls:
@@ -169,7 +169,7 @@ class _StallWatch:
         self._turn, self._limit = turn, limit
         self._ended = False
         if limit is not None:
-            self._timer = reaper.call_at(turn.last_chunk_at + limit, self._check)
+            self._timer = timers.call_at(turn.last_chunk_at + limit, self._check)
 
     def _check(self) -> None:
         assert self._limit is not None
@@ -179,7 +179,7 @@ class _StallWatch:
         if deadline <= time.monotonic():
             self._turn.on_stalled()
         else:
-            self._timer = reaper.call_at(deadline, self._check)
+            self._timer = timers.call_at(deadline, self._check)
 
     def end(self) -> None:
         """Stop checking. A check that runs at this moment may still cancel the run."""

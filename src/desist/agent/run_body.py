@@ -6,7 +6,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from desist.agent.config import AgentConfig
 from desist.agent.conversation import Conversation
@@ -14,7 +14,7 @@ from desist.agent.model_turn import ModelTurn
 from desist.agent.structured_output import parse_answer
 from desist.agent.system_message import system_message
 from desist.agent.terminal_events import cancelled, completed, failed
-from desist.agent.tool_calls import ToolCallBatch
+from desist.agent.tool_calls import ToolCallBatch, result_message
 from desist.models.base import ModelRequest
 from desist.run.agent import (
     RunContentCompletedEvent,
@@ -153,7 +153,7 @@ class AgentRunBody:
             return
         session_id, limit, store = parent.session_id, config.num_history_runs, run.store
         runs = await read(store, lambda: store.session_runs(session_id, kind="agent", owner_id=config.id, limit=limit))
-        outputs = [stored.output for stored in runs if stored.run_id != self.output.continued_from]
+        outputs = [cast(RunOutput, stored.output) for stored in runs if stored.run_id != self.output.continued_from]
         self.conversation.history = messages_of_runs(outputs)
 
     def _reset_attempt(self) -> None:
@@ -326,15 +326,7 @@ class AgentRunBody:
                 execution.cancelled, execution.result = True, CANCELLED_RESULT
                 execution.abandoned = execution.tool_name in abandoned
             elif execution.tool_call_id not in recorded:
-                messages.append(
-                    Message(
-                        "tool",
-                        execution.result,
-                        tool_call_id=execution.tool_call_id,
-                        tool_name=execution.tool_name,
-                        tool_call_error=bool(execution.tool_call_error),
-                    )
-                )
+                messages.append(result_message(execution))
 
     def waits(self) -> list[str]:
         """Return a description of the model request that is under way, if any. For lists of live runs."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from desist.tools.bound_call import BoundCall
     from desist.tools.function import Function
 
-__all__ = ["ToolCallBatch"]
+__all__ = ["ToolCallBatch", "result_message"]
 
 
 class ToolCallBatch:
@@ -57,7 +57,7 @@ class ToolCallBatch:
         ]
         calls = [self._keyed(*pair, key) for pair, key in zip(pairs, keys, strict=True)]
         await run_parallel(self.run, calls)
-        results = [_result(*pair) for pair in pairs]
+        results = [result_message(execution) for execution in executions]
         self.run.commit(lambda: self.conversation.messages.extend(results))
         for result in results:
             self.run.checkpoint("message", result)
@@ -86,8 +86,8 @@ class ToolCallBatch:
             self._failed(execution, error)
             return
         execution.tool_args = dict(bound.arguments)  # without the injected ones
-        for spending in self.run.spending:
-            spending.tool_call()
+        for meter in self.run.limits.meters:
+            meter.tool_call()
         self.run.emit(
             ToolCallStartedEvent(**self.conversation.common, tool=execution),
             lambda: setattr(execution, "started_at", time.time()),
@@ -162,11 +162,12 @@ class ToolCallBatch:
         self.run.checkpoint("tool", execution)
 
 
-def _result(tool_call: ToolCall, execution: ToolExecution) -> Message:
+def result_message(execution: ToolExecution) -> Message:
+    """Return the result of a tool call, for the model."""
     return Message(
         "tool",
         execution.result,
-        tool_call_id=tool_call.id,
-        tool_name=tool_call.name,
+        tool_call_id=execution.tool_call_id,
+        tool_name=execution.tool_name,
         tool_call_error=bool(execution.tool_call_error),
     )

@@ -26,7 +26,7 @@ from desist.cancel.token import CancelToken
 from desist.runtime.fork_hooks import register_at_fork
 from desist.runtime.loop_waker import waker_for
 from desist.runtime.run_tasks import RunTasks, set_tasks
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 
 __all__ = ["LoopCall", "submit_to_user_loop"]
 
@@ -184,7 +184,7 @@ class UserLoop:
         self.waiting.append(work)
         if not self._poll_scheduled:
             self._poll_scheduled = True
-            reaper.call_at(time.monotonic() + SUBMIT_TIMEOUT, self._move_stuck_calls)
+            timers.call_at(time.monotonic() + SUBMIT_TIMEOUT, self._move_stuck_calls)
         self._waker.call_soon(self._start_next)
 
     def _start_next(self) -> None:

@@ -31,7 +31,7 @@ from desist.calls.socket_shutdown import shut_down_sockets
 from desist.cancel.context import current_call
 from desist.cancel.token import CancelToken
 from desist.runtime.stack_sampling import sample_stack
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 
 __all__ = ["ThreadExecution", "WorkAround", "user_frames"]
 
@@ -178,7 +178,7 @@ class ThreadExecution:
         now = time.monotonic()
         next_at = min(now + delay, repeat_at) if now < repeat_at else now + delay
         next_delay = min(2 * delay, SLOWEST)
-        reaper.call_at(next_at, lambda: self._attempt(next_delay, repeat_at, force, sent))
+        timers.call_at(next_at, lambda: self._attempt(next_delay, repeat_at, force, sent))
 
     def _interrupt(self, late: bool, sent: bool) -> bool:
         """Send the exception, unless that is pending or not needed, and take away what the thread is blocked on."""

@@ -33,8 +33,11 @@ class RunHandle(Protocol):
     """A run as this package and the packages below `desist.run` see it."""
 
     run_id: str
-    record: CancelRecord | None
     settled: Latch
+
+    @property
+    def record(self) -> CancelRecord | None:
+        """The record of its cancel, or None."""
 
     @property
     def scope(self) -> Scope[RunHandle]:

@@ -1,6 +1,6 @@
-"""The internal state of a run: four small state machines beside its status, and every legal move in one table.
+"""The internal state of a run: five small state machines beside the status, and one table of all legal moves.
 
-The status says what the outcome is; these say what of the run is still going on. They move independently of each other:
+The status is the outcome; the internal states are the progress of the parts of a run. They change independently:
 a body may still run when its grace has expired and its end is being stored. `Scope` moves them, with the lock of the
 tree held, and reads them to find the next action. The diagrams in the docs are printed from this table.
 """
@@ -16,6 +16,7 @@ __all__ = [
     "PHASE_MOVES",
     "BodyState",
     "CleanupState",
+    "ConfirmationState",
     "EndState",
     "GraceState",
     "PhaseEvent",
@@ -58,6 +59,16 @@ class EndState(Enum):
     settled = "settled"  #: the end is stored and emitted
 
 
+class ConfirmationState(Enum):
+    """The question to the store whether the run may complete or fail. `EndConfirmation` moves this one."""
+
+    open = "open"  #: the store has not let this process decide
+    deciding = "deciding"  #: the store has: the output is being finished
+    decided = "decided"  #: the output is finished; the store writes the end
+    overdue = "overdue"  #: the answer timed out while deciding
+    unconfirmed = "unconfirmed"  #: the answer timed out before: the end was decided without the store
+
+
 class PhaseEvent(Enum):
     """What happens to a run."""
 
@@ -72,10 +83,13 @@ class PhaseEvent(Enum):
     answer = "answer"  #: of the store: not now
     finalize = "finalize"
     settle = "settle"
+    decide = "decide"
+    finish_output = "finish output"
+    time_out = "time out"
 
 
-State = TypeVar("State", BodyState, CleanupState, GraceState, EndState)
-AnyState = BodyState | CleanupState | GraceState | EndState
+State = TypeVar("State", BodyState, CleanupState, GraceState, EndState, ConfirmationState)
+AnyState = BodyState | CleanupState | GraceState | EndState | ConfirmationState
 
 #: (state, event) -> state. A move that isn't here is forbidden.
 PHASE_MOVES: dict[tuple[AnyState, PhaseEvent], AnyState] = {
@@ -94,6 +108,11 @@ PHASE_MOVES: dict[tuple[AnyState, PhaseEvent], AnyState] = {
     (EndState.open, PhaseEvent.finalize): EndState.finalizing,
     (EndState.confirming, PhaseEvent.finalize): EndState.finalizing,
     (EndState.finalizing, PhaseEvent.settle): EndState.settled,
+    (ConfirmationState.open, PhaseEvent.decide): ConfirmationState.deciding,
+    (ConfirmationState.open, PhaseEvent.time_out): ConfirmationState.unconfirmed,
+    (ConfirmationState.deciding, PhaseEvent.finish_output): ConfirmationState.decided,
+    (ConfirmationState.deciding, PhaseEvent.time_out): ConfirmationState.overdue,
+    (ConfirmationState.overdue, PhaseEvent.finish_output): ConfirmationState.overdue,
 }
 
 
@@ -116,7 +135,8 @@ def apply_event(run_id: str, state: State, event: PhaseEvent) -> State:
 def diagrams() -> dict[str, str]:
     """Return a Mermaid state diagram for each machine, by its name."""
     made: dict[str, str] = {}
-    for machine, first in ((kind, next(iter(kind))) for kind in (BodyState, CleanupState, GraceState, EndState)):
+    for machine in (BodyState, CleanupState, GraceState, EndState, ConfirmationState):
+        first = next(iter(machine))
         lines = ["stateDiagram-v2", f"    [*] --> {first.value}"]
         for (at, event), to in PHASE_MOVES.items():
             if isinstance(at, machine) and at is not to:

@@ -113,7 +113,7 @@ class Scope(Generic[Owner]):
         self.cleanup = apply_event(self.run_id, self.cleanup, PhaseEvent.require_cleanup)
 
     def end_cleanup(self) -> None:
-        """Note that the cleanup hooks have ended."""
+        """Record that the cleanup hooks have ended."""
         self.cleanup = apply_event(self.run_id, self.cleanup, PhaseEvent.end_cleanup)
 
     @property
@@ -137,15 +137,15 @@ class Scope(Generic[Owner]):
         target = self.root if reach == "tree" else self
         if target.status.is_final or target.status is RunStatus.cancelling:
             return CancelDecision(_answer(target.status), target)
-        hits = target._cancel_subtree(reason)
+        cancelled = target._cancel_subtree(reason)
         scope: Scope[Owner] = target
         while reach == "run" and (parent := scope._parent_that_must_stop(reason)) is not None:
             for sibling in list(parent.children.values()):
-                hits += sibling._cancel_subtree(reason.derived(Source.sibling))
+                cancelled += sibling._cancel_subtree(reason.derived(Source.sibling))
             parent._mark_cancelling(reason.derived(Source.child))
-            hits.append(parent)
+            cancelled.append(parent)
             scope = parent
-        return CancelDecision(Outcome.accepted, target, hits)
+        return CancelDecision(Outcome.accepted, target, cancelled)
 
     def _parent_that_must_stop(self, reason: CancelReason) -> Scope[Owner] | None:
         """Return the parent if it can't go on without this run, which was cancelled alone (guarantee 8)."""
@@ -158,29 +158,29 @@ class Scope(Generic[Owner]):
 
     def _cancel_subtree(self, reason: CancelReason) -> list[Scope[Owner]]:
         """Cancel this run and all below it; return those that were live, children first."""
-        hits: list[Scope[Owner]] = []
+        cancelled: list[Scope[Owner]] = []
         open_, below = [self], reason.derived(Source.parent)
         while open_:  # no recursion: a tree may be deeper than Python's stack
             scope = open_.pop()
             if scope.status in _OPEN:
                 scope._mark_cancelling(reason if scope is self else below)
-                hits.append(scope)
+                cancelled.append(scope)
                 open_ += scope.children.values()
-        hits.reverse()
-        return hits
+        cancelled.reverse()
+        return cancelled
 
     def _mark_cancelling(self, reason: CancelReason) -> None:
         if self.status not in _OPEN:
             apply_transition(self.run_id, self.status, Transition.cancel)  # raises
-        # Without a look into the tables, because there may be thousands: each live status and state has this move.
+        # Without the tables, because there may be thousands of runs: every live status and state has this move.
         if self.body is BodyState.waiting:
             self.body = BodyState.ended
         self.grace = GraceState.running
         self.status = RunStatus.cancelling
-        self.reason = reason  # from here on its tokens say so, too
+        self.reason = reason  # last: the tokens of the run read the reason
 
     def end_body(self, *, failed: bool = False) -> None:
-        """Note that the body has ended: it returned, raised, or was unwound by a cancel."""
+        """Record that the body has ended: it returned, raised, or was unwound by a cancel."""
         self.body = apply_event(self.run_id, self.body, PhaseEvent.end_body)
         self.failed = failed
 
@@ -229,7 +229,7 @@ class Scope(Generic[Owner]):
     def cancel_children(self) -> list[Scope[Owner]]:
         """Cancel the children that outlive the body; return the runs to interrupt."""
         reason = CancelReason(source=Source.parent, text="the run that it was started in has ended")
-        return [hit for child in list(self.children.values()) for hit in child._cancel_subtree(reason)]
+        return [scope for child in list(self.children.values()) for scope in child._cancel_subtree(reason)]
 
     def expire_grace(self) -> list[Scope[Owner]]:
         """Expire the grace of cancelled runs that aren't finalizing; return those, children first. Each only once."""
@@ -240,7 +240,7 @@ class Scope(Generic[Owner]):
         return late
 
     def settle(self) -> None:
-        """Note that the end is stored; the caller emits it in the same step."""
+        """Record that the end is stored; the caller emits it in the same step."""
         if self.status is RunStatus.cancelling:
             self.status = apply_transition(self.run_id, self.status, Transition.settle)
         self.end = apply_event(self.run_id, self.end, PhaseEvent.settle)

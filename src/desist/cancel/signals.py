@@ -14,7 +14,7 @@ from typing import Any
 from desist.cancel.context import current_owner
 from desist.cancel.reason import Source
 from desist.cancel.shutdown import drain, stop_all
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 
 __all__ = ["drain_on_sigterm", "source_of", "source_of_main_thread"]
 
@@ -83,10 +83,10 @@ def drain_on_sigterm(timeout: float = 10.0) -> Iterator[None]:
         # Raised here, SystemExit would end the task that runs now, as if that had failed. So it is raised in a
         # callback of the loop, and the timer thread cancels the runs even if the loop is blocked. Both do so once: a
         # run that is being cancelled ignores the second request.
-        reaper.call_soon(_cancel_all)
+        timers.call_soon(_cancel_all)
         loop.call_soon_threadsafe(_cancel_all_and_exit)
 
-    reaper.start()
+    timers.start()
     before = signal.signal(signal.SIGTERM, handle)
     try:
         yield

@@ -1,7 +1,6 @@
-"""The statuses of a run and every legal move between them: one table, read by code and docs alike.
+"""The statuses of a run, and the table of all legal moves between them.
 
-The docs' diagram is printed from this table (`python -m desist.cancel.status`). Nothing else decides what may
-follow what.
+The diagram in the docs is generated from this table (`python -m desist.cancel.status`).
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ __all__ = ["MOVES", "RunStatus", "Transition", "apply_transition", "diagram"]
 
 
 class RunStatus(str, Enum):
-    """Where a run stands. Values are the upper-case names, as stored and as sent."""
+    """The status of a run. Values are upper-case names, as they are stored and sent."""
 
     pending = "PENDING"
     running = "RUNNING"
     paused = "PAUSED"
-    cancelling = "CANCELLING"  #: decided, work is being stopped
+    cancelling = "CANCELLING"  #: the outcome is decided; work is being stopped
     cancelled = "CANCELLED"
     completed = "COMPLETED"
     error = "ERROR"
@@ -27,7 +26,7 @@ class RunStatus(str, Enum):
 
     @property
     def is_final(self) -> bool:
-        """Whether no move leads out of it, `regenerated` apart."""
+        """Whether the run has ended. A final status changes only to `regenerated`."""
         return self in _FINAL
 
 
@@ -35,7 +34,7 @@ _FINAL = frozenset({RunStatus.cancelled, RunStatus.completed, RunStatus.error, R
 
 
 class Transition(str, Enum):
-    """What can happen to a run."""
+    """An event that changes the status of a run."""
 
     start = "start"
     pause = "pause"
@@ -46,7 +45,7 @@ class Transition(str, Enum):
     fail = "fail"
 
 
-#: (status, signal) -> status. What isn't here is forbidden.
+#: (status, signal) -> status. A move that is not here is forbidden.
 MOVES: dict[tuple[RunStatus, Transition], RunStatus] = {
     (RunStatus.pending, Transition.start): RunStatus.running,
     (RunStatus.pending, Transition.cancel): RunStatus.cancelling,

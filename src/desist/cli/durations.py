@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Any
 
 import typer
 
-__all__ = ["Span", "parse_duration"]
+__all__ = ["duration_option", "parse_duration"]
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
@@ -24,5 +24,6 @@ def parse_duration(text: str | float) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-#: The type of an option that takes a duration.
-Span = Annotated[float | None, typer.Option(parser=parse_duration, metavar="TIME")]
+def duration_option(help: str, **more: Any) -> Any:
+    """Return the definition of an option that takes a duration."""
+    return typer.Option(help=help, parser=parse_duration, metavar="TIME", **more)

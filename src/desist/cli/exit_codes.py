@@ -6,7 +6,7 @@ from enum import IntEnum
 
 from desist.exceptions import DesistError
 
-__all__ = ["ExitCode", "NothingFound", "Unreachable", "code_of"]
+__all__ = ["ExitCode", "NotFound", "Unreachable", "code_of"]
 
 
 class ExitCode(IntEnum):
@@ -15,18 +15,18 @@ class ExitCode(IntEnum):
     ok = 0
     error = 1
     usage = 2  #: from typer: an invalid option or value
-    nothing = 3  #: no run has this id, or no run matches
-    otherwise = 4  #: the run has ended differently: too late for the cancel, or cancelled by someone else
-    waiting = 5  #: the run has not settled within the timeout
+    not_found = 3  #: no run has this id, or no run matches
+    ended_differently = 4  #: the run has ended differently: too late for the cancel, or cancelled by someone else
+    not_settled = 5  #: the run has not settled within the timeout
     hung_up = 129  #: SIGHUP: the terminal was closed
     interrupted = 130  #: Ctrl-C
     terminated = 143  #: SIGTERM
 
 
-class NothingFound(DesistError):
+class NotFound(DesistError):
     """No run was found."""
 
-    exit_code = ExitCode.nothing
+    exit_code = ExitCode.not_found
 
 
 class Unreachable(DesistError):

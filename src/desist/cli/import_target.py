@@ -6,16 +6,19 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from desist.agent.agent import Agent
 from desist.exceptions import ConfigurationError, DesistError
+from desist.workflow.workflow import Workflow
 
-__all__ = ["load", "load_only"]
+__all__ = ["load", "load_all", "load_default"]
 
 
-def load(target: str) -> Any:
+def load(target: str) -> Workflow | Agent:
     """Return the workflow or agent that `target` names.
 
     Raises:
@@ -23,12 +26,23 @@ def load(target: str) -> Any:
     """
     source, _, name = target.rpartition(":")
     if not source or not name:
-        raise ConfigurationError(f"{target!r} names no object: write module:name, or file.py:name")
+        raise ConfigurationError(f"{target!r} names no object: use module:name or file.py:name")
     module = _module(source)
-    return _named(module, source, name)
+    found = getattr(module, name, None)
+    if not isinstance(found, Workflow | Agent):
+        known = [key for key, value in vars(module).items() if isinstance(value, Workflow | Agent)]
+        there = ", ".join(known) or "none"
+        raise ConfigurationError(f"{source} has no workflow or agent {name!r}; there: {there}")
+    return found
 
 
-def load_only(target: str) -> Any:
+def load_all(targets: Sequence[str]) -> tuple[list[Workflow], list[Agent]]:
+    """Return the workflows and the agents that the targets name; see `load`."""
+    found = [load(target) for target in targets]
+    return [one for one in found if isinstance(one, Workflow)], [one for one in found if isinstance(one, Agent)]
+
+
+def load_default(target: str) -> Any:
     """Return the workflow or agent that `target` names; without a name, the only workflow, else the only agent.
 
     Raises:
@@ -36,30 +50,15 @@ def load_only(target: str) -> Any:
     """
     if ":" in target:
         return load(target)
-    from desist.agent.agent import Agent
-    from desist.workflow.workflow import Workflow
-
     module = _module(target)
     for kind in (Workflow, Agent):
         known = {id(value): name for name, value in vars(module).items() if isinstance(value, kind)}
         if len(known) > 1:
             names = ", ".join(f"{target}:{name}" for name in known.values())
-            raise ConfigurationError(f"{target} has more than one {kind.__name__.lower()}: say which, {names}")
+            raise ConfigurationError(f"{target} has more than one {kind.__name__.lower()}: name one of {names}")
         if known:
             return getattr(module, next(iter(known.values())))
     raise ConfigurationError(f"{target} has no workflow or agent")
-
-
-def _named(module: ModuleType, source: str, name: str) -> Any:
-    from desist.agent.agent import Agent
-    from desist.workflow.workflow import Workflow
-
-    found = getattr(module, name, None)
-    if not isinstance(found, Workflow | Agent):
-        known = [key for key, value in vars(module).items() if isinstance(value, Workflow | Agent)]
-        there = ", ".join(known) or "none"
-        raise ConfigurationError(f"{source} has no workflow or agent {name!r}; there: {there}")
-    return found
 
 
 def _module(source: str) -> ModuleType:
@@ -70,7 +69,7 @@ def _module(source: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not source.startswith(error.name):
             raise _broken(source, error) from error
-        raise ConfigurationError(f"there is no module {source!r} here: name its file") from error
+        raise ConfigurationError(f"there is no module {source!r} here: pass the path of its file") from error
     except DesistError:
         raise
     except Exception as error:

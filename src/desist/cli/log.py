@@ -8,7 +8,7 @@ from types import TracebackType
 __all__ = ["terminal_handler"]
 
 
-class _Lines(logging.Formatter):
+class _SafeFormatter(logging.Formatter):
     """Formats each message as one line; a traceback keeps its lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # logging's name
@@ -32,5 +32,5 @@ def terminal_handler(level: int = logging.WARNING) -> logging.Handler:
     """Return a handler that writes to standard error."""
     handler = logging.StreamHandler()
     handler.setLevel(level)
-    handler.setFormatter(_Lines())
+    handler.setFormatter(_SafeFormatter())
     return handler

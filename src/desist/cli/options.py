@@ -1,4 +1,4 @@
-"""Options that commands share: --db, --server, --token, --json; and output."""
+"""Options that commands share: --db, --server, --token, --json, filters of runs; and output."""
 
 from __future__ import annotations
 
@@ -12,10 +12,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from desist.cli.durations import duration_option
+
 if TYPE_CHECKING:
     from desist.cli.client import RunClient
 
-__all__ = ["AsJson", "Db", "Server", "Token", "client_from_options", "login", "print_json", "write"]
+__all__ = [
+    "Agent",
+    "AsJson",
+    "Db",
+    "OlderThan",
+    "Server",
+    "Session",
+    "Token",
+    "User",
+    "Workflow",
+    "client_from_options",
+    "login",
+    "print_json",
+    "write",
+]
 
 _PANEL = "Where the runs are"
 Db = Annotated[
@@ -40,6 +56,19 @@ Token = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+_FILTERS = "Filters"
+Workflow = Annotated[
+    str | None, typer.Option("--workflow", help="Only runs of this workflow, by name or id.", rich_help_panel=_FILTERS)
+]
+Agent = Annotated[
+    str | None, typer.Option("--agent", help="Only runs of this agent, by name or id.", rich_help_panel=_FILTERS)
+]
+Session = Annotated[str | None, typer.Option("--session", help="Only runs of this session.", rich_help_panel=_FILTERS)]
+User = Annotated[str | None, typer.Option("--user", help="Only runs of this user.", rich_help_panel=_FILTERS)]
+OlderThan = Annotated[
+    float | None,
+    duration_option("Only runs that started at least this long ago: 90s, 10m, 2h.", rich_help_panel=_FILTERS),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -48,7 +77,7 @@ def client_from_options(db: str | None, server: str | None, token: str | None) -
     """Open the database or server of the options, and close it at the end."""
     from desist.cli.client import open_client
 
-    _keep_the_log_off()
+    _show_only_errors_of_the_log()
     found = open_client(db, server, token)
     try:
         yield found
@@ -79,7 +108,7 @@ def login() -> str | None:
         return None
 
 
-def _keep_the_log_off() -> None:
+def _show_only_errors_of_the_log() -> None:
     """Hide log lines of the database below errors, which would mix with the output."""
     from desist.cli.log import terminal_handler
 

@@ -17,13 +17,11 @@ from desist.cli.commands.db import database
 from desist.cli.commands.demo import demo
 from desist.cli.commands.doctor import doctor
 from desist.cli.commands.events import events
-from desist.cli.commands.mcp import mcp
 from desist.cli.commands.model import model
-from desist.cli.commands.resume import go_on, resume
+from desist.cli.commands.resume import continue_run, resume
 from desist.cli.commands.run import run
-from desist.cli.commands.runs import runs
-from desist.cli.commands.serve import serve
-from desist.cli.commands.show import show
+from desist.cli.commands.runs import runs, show
+from desist.cli.commands.serve import mcp, serve
 from desist.cli.commands.watch import watch
 from desist.cli.commands.worker import worker
 from desist.cli.exit_codes import ExitCode, code_of
@@ -45,7 +43,7 @@ app.command()(show)
 app.command()(events)
 app.command()(watch)
 app.command()(cancel)
-app.command("continue")(go_on)
+app.command("continue")(continue_run)
 app.command()(resume)
 app.command()(serve)
 app.command()(mcp)

@@ -24,7 +24,7 @@ __all__ = ["ResultCounts", "Row", "cancel_rows", "end_panel", "format_counts", "
 Row = tuple[str, str | Text, str]
 
 #: The requester to show if the record names nobody.
-_WHO = {
+_REQUESTERS = {
     Source.user: "a call of cancel()",
     Source.parent: "its parent run",
     Source.child: "a cancelled child run",
@@ -77,34 +77,63 @@ def format_counts(counts: ResultCounts) -> str:
     return f"{steps}, {text}" if steps else text
 
 
-def cancel_rows(record: CancelRecord | None, counts: ResultCounts) -> list[Row]:
-    """Return the rows of a cancel: requester, reason, latency, content kept, calls abandoned."""
+def cancel_rows(
+    record: CancelRecord | None,
+    counts: ResultCounts | None = None,
+    read_at: float | None = None,
+    more: Sequence[Row] = (),
+) -> list[Row]:
+    """Return the rows of a cancel: requester, reason, times, cleanup, content kept, calls abandoned.
+
+    Parameters:
+        counts: the content kept, if known.
+        read_at: when a reader received the terminal event, if known; seconds since the epoch.
+        more: rows to insert before the abandoned calls.
+    """
     rows: list[Row] = []
     if record is not None:
-        rows.append(("who", format_requester(record.source, record.by), "bold"))
-        if record.reason and record.reason != _WHO[record.source]:
+        who = format_requester(record.source, record.by)
+        rows.append(("who", who, "bold"))
+        if record.reason and record.reason not in (who, _REQUESTERS[record.source]):
             rows.append(("why", one_line(record.reason), ""))
-        if record.requested_at is not None and record.settled_at is not None:
-            took = milliseconds(max(record.settled_at - record.requested_at, 0.0))
-            rows.append(("how fast", f"{took} from the request until all work had stopped", ""))
-        if record.upstream_closed:
-            rows.append(("upstream", f"{count(record.upstream_closed, 'connection')} to the model closed", ""))
-    rows.append(("kept", format_counts(counts), "green"))
-    rows += abandoned_rows(record.abandoned if record is not None else [])
+        rows += _time_rows(record, read_at)
+        for hook in record.cleanup:
+            text = f"{one_line(hook.name)}: {hook.status}" + (f" ({one_line(hook.error)})" if hook.error else "")
+            rows.append((hook.kind, text, "" if hook.status == "done" else "red"))
+    if counts is not None:
+        rows.append(("kept", format_counts(counts), "green"))
+    rows += more
+    if record is None or record.settled_at is not None:
+        rows += _abandoned_rows(record.abandoned if record is not None else [])
     return rows
 
 
-def abandoned_rows(abandoned: Sequence[Abandoned]) -> list[Row]:
-    """Return one row for each abandoned call, or one row that says "nothing"."""
+def _time_rows(record: CancelRecord, read_at: float | None) -> list[Row]:
+    """Return a row for each known time, in milliseconds after the request."""
+    closed = f", {count(record.upstream_closed, 'connection')} to the model closed" if record.upstream_closed else ""
+    times = (
+        ("decided", record.delivered_at, f"the outcome was fixed{closed}"),
+        ("settled", record.settled_at, "all work had ended"),
+        ("read", read_at, "the end was stored, and its event was read"),
+    )
+    rows: list[Row] = []
+    for label, at, text in times:
+        if at is not None and record.requested_at is not None:
+            after = milliseconds(max(0.0, at - record.requested_at))
+            rows.append((label, Text.assemble((f"{after:>7}", "bold cyan"), "  ", text), ""))
+    return rows
+
+
+def _abandoned_rows(abandoned: Sequence[Abandoned]) -> list[Row]:
     if not abandoned:
         return [("abandoned", "nothing", "")]
-    end = "could not be stopped; its result is thrown away"
+    end = "could not be stopped; its result is dropped"
     return [("abandoned", f"{item.kind} {one_line(item.name)!r} {end}", "bold red") for item in abandoned]
 
 
 def format_requester(source: Source, by: str | None) -> str:
     """Return the display name of the requester of a cancel."""
-    label = _WHO[source]
+    label = _REQUESTERS[source]
     named = by if by and by != "desist" else None
     if named is None:
         return label

@@ -79,7 +79,9 @@ def seconds(value: float) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """Return a short duration, given in seconds: `0.4 ms`, `12 ms`."""
+    """Return a short duration, given in seconds: `0.4 ms`, `12 ms`; a long one as by `seconds`."""
+    if value >= 10:
+        return seconds(value)
     value *= 1000
     return f"{value:.1f} ms" if value < 10 else f"{value:,.0f} ms"
 

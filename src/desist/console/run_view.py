@@ -18,8 +18,9 @@ from desist.console.end_panel import ResultCounts, cancel_rows, end_panel
 from desist.console.format import clean, count, one_line, seconds, signs_for
 from desist.console.screen import Screen, screen_for
 from desist.console.speakers import SpeakerQueue
-from desist.console.step_list import CONTAINERS, StepList
+from desist.console.step_list import StepList
 from desist.run.events.base import content_text
+from desist.run.events.workflow_base import STEP_COMPLETED, STEP_STARTED
 
 __all__ = ["RunView"]
 
@@ -52,7 +53,7 @@ class RunView:
         show_time: bool = True,
         show_step_details: bool = True,
         show_end: bool = True,
-        hint: str | Callable[[], str] = "Ctrl-C stops it",
+        hint: str | Callable[[], str] = "Ctrl-C cancels it",
         screen: Callable[[Callable[[], RenderableType | None]], Screen] | None = None,
     ) -> None:
         self._console = console
@@ -72,9 +73,13 @@ class RunView:
 
     def __enter__(self) -> RunView:
         self._began = time.monotonic()
-        self._screen.start()
-        if self._input:
-            self._screen.line(Text(f"{self._signs.asked} {self._safe(self._input, 400)}", style="dim"))
+        try:
+            self._screen.start()
+            if self._input:
+                self._screen.line(Text(f"{self._signs.asked} {self._safe(self._input, 400)}", style="dim"))
+        except BaseException:  # a signal: `__exit__` isn't called, but the terminal must be restored
+            self._screen.stop()
+            raise
         return self
 
     def __exit__(
@@ -251,9 +256,6 @@ class RunView:
         return self._mark("done", f" {self._signs.dot} ".join(parts))
 
 
-_STEP_BEGINS = ("StepStarted", *(f"{kind}ExecutionStarted" for kind in CONTAINERS))
-_STEP_ENDS = ("StepCompleted", *(f"{kind}ExecutionCompleted" for kind in CONTAINERS))
-
 _HANDLERS: dict[str, Callable[[RunView, Any], None]] = {
     "WorkflowStarted": RunView._title,
     "RunStarted": RunView._title,
@@ -270,6 +272,6 @@ _HANDLERS: dict[str, Callable[[RunView, Any], None]] = {
     "ToolCallCompleted": RunView._tool_done,
     "ToolCallError": RunView._tool_failed,
     "ToolCallCancelled": RunView._tool_cancelled,
-    **dict.fromkeys(_STEP_BEGINS, RunView._step_began),
-    **dict.fromkeys(_STEP_ENDS, RunView._step_ended),
+    **dict.fromkeys(STEP_STARTED, RunView._step_began),
+    **dict.fromkeys(STEP_COMPLETED, RunView._step_ended),
 }

@@ -16,9 +16,9 @@ from rich.segment import Segment
 from rich.text import Text
 
 from desist.console.format import clean
-from desist.console.text_flow import MarkdownFlow, PlainTextFlow, TextFlow
+from desist.console.text_flow import TextFlow
 
-__all__ = ["LiveScreen", "PlainScreen", "Screen", "screen_for"]
+__all__ = ["LiveScreen", "PlainScreen", "Screen", "Tail", "screen_for"]
 
 FRAMES = 12  #: a second
 #: Seconds and characters of streamed text after which finished lines are moved out of the live region.
@@ -62,25 +62,21 @@ class PlainScreen:
         """Do nothing: a plain stream needs no setup."""
 
     def write(self, text: str) -> None:
-        """Write the text at once."""
         text = clean(text, self._console.encoding)
         if text:
             self._console.out(text, end="", highlight=False)
             self._column = 0 if text.endswith("\n") else 1
 
     def line(self, what: RenderableType) -> None:
-        """Write a renderable and end the line."""
         self.end_text()
         self._console.print(what, highlight=False, soft_wrap=isinstance(what, Text))
 
     def end_text(self) -> None:
-        """End an open line."""
         if self._column:
             self._console.out("", highlight=False)
             self._column = 0
 
     def stop(self) -> None:
-        """End an open line."""
         self.end_text()
 
 
@@ -97,36 +93,32 @@ class LiveScreen:
     ) -> None:
         self._console = console
         self._status = status
-        self._prose: TextFlow = MarkdownFlow() if markdown else PlainTextFlow()
+        self._text = TextFlow(markdown=markdown)
         self._settled_at = 0.0
         self._live: Live | None = None
         if moving:
-            self._live = Live(LiveRegion(self._foot), console=console, refresh_per_second=FRAMES, transient=True)
+            self._live = Live(LiveRegion(self._live_region), console=console, refresh_per_second=FRAMES, transient=True)
 
     def start(self) -> None:
-        """Show the live region."""
         if self._live is not None:
             self._live.start(refresh=True)
 
     def write(self, text: str) -> None:
         """Append to the open text; print the finished lines, a few times a second."""
-        self._prose.open += clean(text, self._console.encoding)
+        self._text.open += clean(text, self._console.encoding)
         now = time.monotonic()
-        if now - self._settled_at >= SETTLE_SECONDS or len(self._prose.open) > SETTLE_CHARACTERS:
+        if now - self._settled_at >= SETTLE_SECONDS or len(self._text.open) > SETTLE_CHARACTERS:
             self._settled_at = now
-            self._print(self._prose.settle(self._console.width))
+            self._print(self._text.settle())
 
     def line(self, what: RenderableType) -> None:
-        """Print a renderable above the live region."""
         self.end_text()
         self._print([what])
 
     def end_text(self) -> None:
-        """Print the open text."""
-        self._print([*self._prose.settle(self._console.width), *self._prose.finish()])
+        self._print([*self._text.settle(), *self._text.finish()])
 
     def stop(self) -> None:
-        """Print the open text and remove the live region."""
         self.end_text()
         if self._live is not None:
             self._live.stop()
@@ -135,10 +127,10 @@ class LiveScreen:
         if renderables:
             self._console.print(Group(*renderables), highlight=False)
 
-    def _foot(self) -> RenderableType:
+    def _live_region(self) -> RenderableType:
         """Return the live region. Also called by the thread that refreshes."""
         status = self._status()
-        parts: list[RenderableType] = [Tail(self._prose.preview())] if self._prose.open.strip() else []
+        parts: list[RenderableType] = [Tail(self._text.preview())] if self._text.open.strip() else []
         return Group(*parts, *([Text(""), status] if status is not None else []))
 
 
@@ -153,13 +145,14 @@ class LiveRegion:
 
 
 class Tail:
-    """The last lines of a renderable, as many as fit the terminal."""
+    """The last lines of a renderable, as many as fit its place in a layout, or the terminal."""
 
     def __init__(self, whole: RenderableType) -> None:
         self._whole = whole
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        height = options.height or max(console.height - 4, 1)
         lines = console.render_lines(self._whole, options.update(height=None), pad=False)
-        for line in lines[-max(console.height - 4, 1) :]:
+        for line in lines[-height:]:
             yield from line
             yield Segment.line()

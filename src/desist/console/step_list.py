@@ -6,10 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["CONTAINERS", "StepList", "StepRow"]
-
-#: Containers that emit started and completed events like a step.
-CONTAINERS = ("Parallel", "Loop", "Condition", "Router", "Steps")
+__all__ = ["StepList", "StepRow"]
 
 
 @dataclass(slots=True)

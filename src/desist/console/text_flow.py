@@ -1,98 +1,42 @@
 """Split streamed text into a finished part and an open part that may still change.
 
-Only the open part is redrawn, so the cost per token doesn't grow with the length of the text. `PlainTextFlow` is for
-plain text, `MarkdownFlow` for Markdown. Neither needs a console, only a width.
+Only the open part is redrawn, so the cost per token doesn't grow with the length of the text.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from rich.cells import cell_len, get_character_cell_size
 from rich.console import Group, RenderableType
 from rich.markdown import Markdown
 from rich.text import Text
 
-__all__ = ["MarkdownFlow", "PlainTextFlow", "TextFlow"]
+__all__ = ["LONGEST_OPEN", "TextFlow", "last_boundary"]
 
-#: The length in characters from which an unfinished Markdown block is split.
-LONGEST_BLOCK = 4000
-
-
-class TextFlow(Protocol):
-    """A growing text."""
-
-    open: str  #: the part that may still change
-
-    def settle(self, width: int) -> list[RenderableType]:
-        """Remove the finished part from `open` and return it."""
-
-    def finish(self) -> list[RenderableType]:
-        """End the text and return the rest."""
-
-    def preview(self) -> RenderableType:
-        """Return the rendering of `open`."""
+#: The length in characters from which an unfinished line or block is split.
+LONGEST_OPEN = 4000
 
 
-class PlainTextFlow:
-    """Plain text: a line is finished when the next one has begun."""
+class TextFlow:
+    """A growing text: append to `open`, and take the finished part.
 
-    def __init__(self) -> None:
-        self.open = ""
+    A line of plain text is finished at its end. A block of Markdown is finished when an empty line follows it, outside
+    of a code fence.
+    """
 
-    def settle(self, width: int) -> list[RenderableType]:
-        """Return the finished lines."""
-        head, newline, rest = self.open.rpartition("\n")
-        start = open_line(rest, width)
-        rendered: list[RenderableType] = [Text(head)] if newline else []
-        if start:
-            rendered.append(Text(rest[:start].rstrip(" ")))
-        self.open = rest[start:]
-        return rendered
-
-    def finish(self) -> list[RenderableType]:
-        """Return the last line."""
-        rest, self.open = self.open.rstrip(), ""
-        return [Text(rest)] if rest else []
-
-    def preview(self) -> RenderableType:
-        """Return the open line."""
-        return Text(self.open)
-
-
-def open_line(text: str, width: int) -> int:
-    """Return where the last line begins when `text`, one paragraph, is wrapped at `width` cells."""
-    start = word = used = 0
-    for index, char in enumerate(text):
-        size = get_character_cell_size(char)
-        if char == " ":
-            word = index + 1
-        elif used + size > width:
-            start = word if word > start else index
-            used = cell_len(text[start:index])
-            if used + size > width:  # a single word wider than the line is split
-                start, used = index, 0
-        used += size
-    return start
-
-
-class MarkdownFlow:
-    """Markdown: a block is finished when an empty line follows it, outside of a code fence."""
-
-    def __init__(self) -> None:
-        self.open = ""
+    def __init__(self, *, markdown: bool) -> None:
+        self.open = ""  #: the part that may still change
+        self._markdown = markdown
         self._first = True
 
-    def settle(self, width: int) -> list[RenderableType]:
-        """Return the finished blocks."""
-        end, fence = last_boundary(self.open)
-        if not end and len(self.open) > LONGEST_BLOCK:
+    def settle(self) -> list[RenderableType]:
+        """Remove the finished part from `open` and return it."""
+        end, fence = last_boundary(self.open) if self._markdown else (self.open.rfind("\n") + 1, None)
+        if not end and len(self.open) > LONGEST_OPEN:
             return self._cut(fence)
-        block, self.open = self.open[:end], self.open[end:]
-        return self._render(block)
+        finished, self.open = self.open[:end], self.open[end:]
+        return self._render(finished)
 
     def _cut(self, fence: str | None) -> list[RenderableType]:
-        """Split a block that exceeds the limit: at the end of a line, else at a space, else anywhere."""
+        """Split a part that exceeds the limit: at the end of a line, else at a space, else anywhere."""
         end = (self.open.rfind("\n") + 1) or (self.open.rfind(" ") + 1) or len(self.open)
         block, rest = self.open[:end], self.open[end:]
         if fence is not None:  # close the fence in this block and reopen it in the next
@@ -101,23 +45,26 @@ class MarkdownFlow:
         return self._render(block)
 
     def finish(self) -> list[RenderableType]:
-        """Return the last block."""
-        block, self.open = self.open, ""
-        rendered = self._render(block)
-        self._first = True
+        """End the text and return the rest."""
+        rendered = self._render(self.open.rstrip())
+        self.open, self._first = "", True
         return rendered
 
     def preview(self) -> RenderableType:
-        """Return the open block."""
+        """Return the rendering of `open`."""
+        if not self._markdown:
+            return Text(self.open)
         block = Markdown(self.open.strip("\n"))
         return block if self._first else Group(Text(""), block)
 
-    def _render(self, block: str) -> list[RenderableType]:
-        if not block.strip():
+    def _render(self, part: str) -> list[RenderableType]:
+        if not self._markdown:
+            return [Text(part.removesuffix("\n"))] if part else []
+        if not part.strip():
             return []
         gap: list[RenderableType] = [] if self._first else [Text("")]
         self._first = False
-        return [*gap, Markdown(block.strip("\n"))]
+        return [*gap, Markdown(part.strip("\n"))]
 
 
 def last_boundary(text: str) -> tuple[int, str | None]:

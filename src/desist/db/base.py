@@ -1,7 +1,6 @@
-"""What every database offers to programs: sessions and runs. All of it is made of what its store offers.
+"""`BaseDb` and `AsyncBaseDb`: the methods that every database offers to programs, on top of its store.
 
-`BaseDb` blocks; `AsyncBaseDb` is the same with methods to be awaited. Agents and workflows use neither: they ask the
-store behind it.
+Agents and workflows use the store itself.
 """
 
 from __future__ import annotations
@@ -30,19 +29,20 @@ from desist.runtime.daemon_thread import to_daemon_thread
 from desist.streams.follower import Follower
 from desist.streams.reader import AsyncReader, SyncReader
 
-__all__ = ["AsyncBaseDb", "BaseDb"]
+__all__ = ["AsyncBaseDb", "BaseDb", "in_thread"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+D = TypeVar("D", bound="BaseDb")
 _KINDS = ("workflow", "agent")
 
 
 @reject_unknown_options
 class BaseDb:
-    """A database of sessions and runs. Give it to an agent or workflow as `db=`.
+    """A database of sessions and runs. Pass it to an agent or workflow as `db=`.
 
-    A session type is "workflow" or "agent"; None stands for whichever there is, a workflow's first. All methods may
-    be called from any thread; they wait for the disk, and raise `StoreError` if it fails.
+    A session type is "workflow" or "agent"; None stands for both, a workflow's first. All methods may be called from
+    any thread. They wait for the disk, and raise `StoreError` if it fails.
     """
 
     def __init__(self, store: RunStore) -> None:
@@ -50,7 +50,7 @@ class BaseDb:
 
     @property
     def store(self) -> RunStore:
-        """What agents and workflows record in."""
+        """The store of agents and workflows."""
         return self._store
 
     # -- sessions
@@ -70,10 +70,10 @@ class BaseDb:
         component_id: str | None = None,
         limit: int | None = None,
     ) -> list[Any]:
-        """Return the sessions that fit, each with its runs, the one that changed last first.
+        """Return the matching sessions with their runs, the one that changed last first.
 
         Parameters:
-            component_id: only those made by this agent or workflow.
+            component_id: only sessions that this agent or workflow created.
         """
         _kinds(session_type)
         held = self.store.list_sessions(kind=session_type, owner_id=component_id, user_id=user_id, limit=limit)
@@ -81,14 +81,14 @@ class BaseDb:
         return [session for session in found if session is not None]
 
     def upsert_session(self, session: Session) -> Any:
-        """Write a session as it is given, without its runs (see `upsert_run`); return it."""
+        """Store a session without its runs (see `upsert_run`); return the session."""
         stored = session.to_stored()
         stored.updated_at = time.time()
         _wait(self.store.save_session(stored))
         return session
 
     def rename_session(self, session_id: str, session_name: str, session_type: str | None = None) -> Any:
-        """Give a session a name and return it; None if there is none."""
+        """Name a session and return it; return None if there is none."""
         session = self.get_session(session_id, session_type)
         if session is None:
             return None
@@ -104,14 +104,14 @@ class BaseDb:
         return session
 
     def delete_session(self, session_id: str, session_type: str | None = None) -> bool:
-        """Delete a session and its runs, with None those of all types; return whether anything was there."""
+        """Delete a session and its runs, of one type or of all; return whether any existed."""
         _kinds(session_type)
         return self.store.delete_session(session_id, session_type)
 
     # -- runs
 
     def upsert_run(self, run: Any) -> None:
-        """Write a run (`RunOutput` or `WorkflowRunOutput`) in the place of what is known of its id."""
+        """Store a run (`RunOutput` or `WorkflowRunOutput`), replacing an earlier record of its id."""
         if run.run_id is None:
             raise ConfigurationError("a run without a run_id can't be stored")
         kind = "workflow" if isinstance(run, WorkflowRunOutput) else "agent"
@@ -141,7 +141,7 @@ class BaseDb:
         status: RunStatus | None = None,
         limit: int | None = None,
     ) -> list[Any]:
-        """Return the outputs of a session's last runs, the oldest first; also those that still run."""
+        """Return the outputs of the last runs of a session, the oldest first; live runs too."""
         for kind in _kinds(session_type):
             runs = self.store.session_runs(session_id, kind=kind, ended_only=False)
             outputs = [run.output for run in runs if status in (None, run.status)]
@@ -150,7 +150,7 @@ class BaseDb:
         return []
 
     def delete_run(self, run_id: str) -> bool:
-        """Delete a run; return whether it was there."""
+        """Delete a run; return whether it existed."""
         return self.store.delete_run(run_id)
 
     def cancel(
@@ -164,23 +164,23 @@ class BaseDb:
         scope: Literal["tree", "run"] = "tree",
         compensate: bool = False,
     ) -> CancelReceipt:
-        """Cancel a run that is recorded here, of whichever process. See `desist.run.cancel.cancel`."""
+        """Cancel a run that is stored here, of any process. See `desist.run.cancel.cancel`."""
         how = {"reason": reason, "by": by, "grace": grace, "force": force, "compensate": compensate}
         return cancel(run_id, scope=scope, db=self, **how)  # type: ignore[arg-type]  # one dict, several types
 
     # -- following
 
     def follow(self, run_id: str, last_event_index: int | None = None) -> SyncReader[Any]:
-        """Return an iterator over the events of a run that is recorded here, of whichever process, until its end.
+        """Return an iterator over the events of a run that is stored here, of any process, until the run ends.
 
-        Leaving it, by `break`, `close()` or otherwise, doesn't stop the run. Of a run in a database that one process
-        uses only its end is told.
+        Leaving the iterator, by `break`, `close()` or otherwise, does not stop the run. A database that processes don't
+        share has only the last event.
 
         Parameters:
-            last_event_index: `event_index` of the last event that was seen: those after it follow, none twice.
+            last_event_index: the `event_index` of the last event that was received; the iterator begins after it.
 
         Raises:
-            ConfigurationError: there is no such run, or it lives and this database has none of its events.
+            ConfigurationError: there is no such run, or it is live and this database has none of its events.
         """
         follower = self._follower(run_id, last_event_index)
         follower.begin()
@@ -199,32 +199,32 @@ class BaseDb:
             raise ConfigurationError(f"{what} {run_id!r}")
         return follow_ended(run_id, events_from_output(output, -1), last_event_index)
 
-    # -- the end
+    # -- maintenance
 
     def check(self) -> SchemaReport:
-        """Look the database over and say what is wrong with it; nothing is changed. Takes long on a large one.
+        """Check the database, and return its problems; nothing is changed. Takes long for a large database.
 
         Raises:
-            StoreError: it can't be read.
+            StoreError: the database can't be read.
         """
         return SchemaReport(type(self).__name__)
 
     def upgrade(self) -> SchemaReport:
-        """Bring tables to what this desist needs, and say how they are then. Opening has done that already."""
+        """Bring the tables to the version that this desist needs, and check them. Opening has done that already."""
         return self.check()
 
     def prune(self, older_than: float, *, runs: bool = False) -> PruneResult:
-        """Forget what runs have told that ended so many seconds ago; return how much that was.
+        """Delete the events of runs that ended more than so many seconds ago; return how many.
 
-        Their records stay, and their last events: who follows one of them hears its end. Runs that haven't ended stay
-        as they are. The file doesn't become smaller: what is free in it is used again.
+        The records of these runs stay, and their last events, for followers. Live runs are not changed. The file does
+        not become smaller: its free space is used again.
 
         Parameters:
-            older_than: seconds since their ends.
-            runs: forget the runs, too, whole trees that ended before. Sessions stay, and lose these runs.
+            older_than: seconds since the end of a run.
+            runs: delete the runs, too, in whole trees that have ended. Sessions stay, without these runs.
 
         Raises:
-            ConfigurationError: `older_than` is negative, or `runs` is asked of a database that one process uses.
+            ConfigurationError: `older_than` is negative, or this database can't delete `runs` by age.
             StoreError: the database can't be written.
         """
         if older_than < 0:
@@ -234,14 +234,16 @@ class BaseDb:
             pruned: PruneResult = prune(older_than, runs=runs)
             return pruned
         if runs:
-            raise ConfigurationError(f"{type(self).__name__} forgets no runs by age: use delete_run or delete_session")
-        return PruneResult()  # it keeps no events
+            raise ConfigurationError(
+                f"{type(self).__name__} can't delete runs by age: use delete_run or delete_session"
+            )
+        return PruneResult()  # events are not stored
 
     def flush(self) -> None:
-        """Wait until everything that runs have left to be written is written."""
+        """Wait until all pending writes are done."""
 
     def close(self) -> None:
-        """Write what is left, and let go of threads and files. Also done when the interpreter ends."""
+        """Do the pending writes, and release threads and files. Also done when the interpreter exits."""
 
 
 def _kinds(session_type: str | None) -> tuple[str, ...]:
@@ -254,14 +256,16 @@ def _kinds(session_type: str | None) -> tuple[str, ...]:
 
 def _wait(done: Future[None] | None) -> None:
     if done is not None:
-        done.result()  # the store bounds it
+        done.result()  # ends in time: the store bounds it
 
 
-def _beside(
-    method: Callable[Concatenate[BaseDb, P], T],
+def in_thread(
+    method: Callable[Concatenate[D, P], T],
 ) -> Callable[Concatenate[AsyncBaseDb, P], Coroutine[Any, Any, T]]:
+    """Return an async method that calls a method of the wrapped database in a thread."""
+
     async def call(self: AsyncBaseDb, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        bound: Callable[P, T] = getattr(self._db, method.__name__)  # that of its own class
+        bound: Callable[P, T] = getattr(self._db, method.__name__)  # of its own class, which may override the method
         return await to_daemon_thread(lambda: bound(*args, **kwargs), "desist-db-call")
 
     call.__name__ = call.__qualname__ = method.__name__
@@ -271,35 +275,35 @@ def _beside(
 
 @reject_unknown_options
 class AsyncBaseDb:
-    """A database whose methods are awaited. They run beside the event loop, and a cancel leaves them at once."""
+    """A database with async methods. They run in threads; a cancelled await ends at once."""
 
     def __init__(self, db: BaseDb) -> None:
         self._db = db
 
     @property
     def store(self) -> RunStore:
-        """What agents and workflows record in."""
+        """The store of agents and workflows."""
         return self._db.store
 
     def afollow(self, run_id: str, last_event_index: int | None = None) -> AsyncReader[Any]:
         """Return an async iterator over the events of a run; see `BaseDb.follow`. Called without await.
 
-        That there is no such run is told by the iterator.
+        The iterator raises `ConfigurationError` if there is no such run.
         """
         return AsyncReader(self._db._follower(run_id, last_event_index))
 
-    get_session = _beside(BaseDb.get_session)
-    get_sessions = _beside(BaseDb.get_sessions)
-    upsert_session = _beside(BaseDb.upsert_session)
-    rename_session = _beside(BaseDb.rename_session)
-    delete_session = _beside(BaseDb.delete_session)
-    upsert_run = _beside(BaseDb.upsert_run)
-    get_run = _beside(BaseDb.get_run)
-    get_runs = _beside(BaseDb.get_runs)
-    delete_run = _beside(BaseDb.delete_run)
-    cancel = _beside(BaseDb.cancel)
-    check = _beside(BaseDb.check)
-    upgrade = _beside(BaseDb.upgrade)
-    prune = _beside(BaseDb.prune)
-    flush = _beside(BaseDb.flush)
-    close = _beside(BaseDb.close)
+    get_session = in_thread(BaseDb.get_session)
+    get_sessions = in_thread(BaseDb.get_sessions)
+    upsert_session = in_thread(BaseDb.upsert_session)
+    rename_session = in_thread(BaseDb.rename_session)
+    delete_session = in_thread(BaseDb.delete_session)
+    upsert_run = in_thread(BaseDb.upsert_run)
+    get_run = in_thread(BaseDb.get_run)
+    get_runs = in_thread(BaseDb.get_runs)
+    delete_run = in_thread(BaseDb.delete_run)
+    cancel = in_thread(BaseDb.cancel)
+    check = in_thread(BaseDb.check)
+    upgrade = in_thread(BaseDb.upgrade)
+    prune = in_thread(BaseDb.prune)
+    flush = in_thread(BaseDb.flush)
+    close = in_thread(BaseDb.close)

@@ -1,4 +1,4 @@
-"""`InMemoryDb`: sessions and runs of this process, gone with it."""
+"""`InMemoryDb`: sessions and runs in the memory of this process."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["InMemoryDb"]
 
 
 class InMemoryDb(BaseDb):
-    """Keeps everything in memory. An agent or workflow without a `db` has a store of its own that is like this one,
-    but keeps only the last 1,000 runs.
+    """Keeps everything in memory, until the process ends. An agent or workflow without a `db` has a store of its own
+    like this one that keeps only the last 1,000 runs.
 
     Parameters:
-        keep: how many ended runs, and how many sessions, are kept; the oldest go first. None keeps all.
+        keep: how many ended runs, and how many sessions, are kept; the oldest are removed. None keeps all.
     """
 
     def __init__(self, keep: int | None = None) -> None:

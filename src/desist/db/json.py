@@ -1,25 +1,25 @@
-"""`JsonDb`: sessions and runs as JSON files in a folder, to look at and to commit; for little data."""
+"""`JsonDb`: sessions and runs as JSON files in a folder, to be read by people and committed; for little data."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from desist.db.backends.json_folder import JsonFolder
 from desist.db.shared_instances import StoredDb
 from desist.db.store.table_store import TableStore
-from desist.db.tables.json import JsonFolder
 
 __all__ = ["JsonDb"]
 
 
 class JsonDb(StoredDb[TableStore]):
-    """A folder of JSON files. Each look lists the folder: beyond some thousands of runs use `SqliteDb`.
+    """A folder of JSON files. Each read lists the folder: for more than some thousands of runs use `SqliteDb`.
 
     Parameters:
-        db_path: the folder; made if it isn't there. Default: `desist_json` in the folder where the program runs.
-        timeout: seconds after which whoever waits for a write is told that it isn't done.
+        db_path: the folder; created if necessary. Default: `desist_json` in the current folder.
+        timeout: seconds to wait for a write, as for `SqliteDb`.
 
     Raises:
-        StoreError: the folder can't be made or written.
+        StoreError: the folder can't be created or written.
     """
 
     def __init__(self, db_path: str | Path | None = None, *, timeout: float = 10.0) -> None:

@@ -1,4 +1,4 @@
-"""What databases in files share: one store for each place in a process, closed when nobody uses it any more."""
+"""`StoredDb`: databases in files. All objects for one file share one store, which the last `close` closes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ S = TypeVar("S", bound=AnyStore)
 
 
 class _OpenStores:
-    """The stores of this process that are open, by place, and who uses them."""
+    """The open stores of this process by their files, and the objects that use each."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -39,7 +39,7 @@ class _OpenStores:
             return taken
 
     def leave(self, store: AnyStore, user: Any) -> bool:
-        """Return whether `user` was the last one."""
+        """Remove a user of a store; return whether it was the last one."""
         with self.lock:
             users = self._users.get(store)
             if users is None:
@@ -61,7 +61,7 @@ register_at_fork(after_in_child=_stores.reset_after_fork)
 
 
 class StoredDb(BaseDb, Generic[S]):
-    """A database in a file or folder. Objects for the same place share one writer and its connections."""
+    """A database in a file or folder. Objects for the same file share one writer and its connections."""
 
     def __init__(self, key: Hashable, make: Callable[[float], S], timeout: float) -> None:
         if timeout <= 0:
@@ -72,7 +72,7 @@ class StoredDb(BaseDb, Generic[S]):
 
     @property
     def store(self) -> RunStore:
-        """What agents and workflows record in.
+        """The store of agents and workflows.
 
         Raises:
             StoreError: the database is closed.
@@ -82,16 +82,17 @@ class StoredDb(BaseDb, Generic[S]):
         return self._table_store
 
     def flush(self) -> None:
-        """Wait until everything that runs have left to be written is written.
+        """Wait until all pending writes are done.
 
         Raises:
-            StoreError: that takes longer than the timeout, or fails.
+            StoreError: they take longer than the timeout, or fail.
         """
         if not self._table_store.flush():
-            raise StoreError(f"{self._table_store.backend.name} could not be written in time")
+            raise StoreError(
+                f"the pending writes to {self._table_store.backend.name} failed, or took longer than the timeout"
+            )
 
     def close(self) -> None:
-        """Write what is left, and let go of threads and files. Also done when the interpreter ends."""
         self._closed = True
         if _stores.leave(self._table_store, self):
             self._table_store.close()

@@ -1,4 +1,4 @@
-"""`SqliteDb` and `AsyncSqliteDb`: sessions and runs in a SQLite file, which several processes may use at a time."""
+"""`SqliteDb` and `AsyncSqliteDb`: sessions and runs in a SQLite file, which processes may share."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ class SqliteDb(SqlDb):
     """A SQLite file.
 
     Parameters:
-        db_file: the file; it and its folder are made if they aren't there. Default: `desist.db` in the folder where
-            the program runs.
+        db_file: the file; the file and its folder are created if necessary. Default: `desist.db` in the current folder.
         db_url: the same as `sqlite:///PATH`.
-        session_table: what the table of sessions is called; the others are called after it. Default:
+        session_table: the name of the table of sessions; the names of the others begin with it. Default:
             `desist_sessions`, `desist_runs`, `desist_run_parts` and so on.
-        timeout: seconds after which whoever waits for a write is told that it isn't done: the end of a run is then
-            told without being stored, and says so. Objects for the same file share the first one's.
+        timeout: seconds to wait for a write. After that the caller goes on: a run then ends without being stored, and
+            its output says so. Objects for the same file share the timeout of the first one.
 
     Raises:
-        StoreError: the file can't be used: a folder, damaged, of a newer desist, not to be written. Nothing in it
-            is changed.
+        StoreError: the file can't be used: it is a folder, damaged, of a newer desist, or read-only. Nothing in it is
+            changed.
     """
 
     def __init__(
@@ -50,7 +49,7 @@ class SqliteDb(SqlDb):
 
 
 class AsyncSqliteDb(AsyncSqlDb):
-    """A SQLite file, with methods that are awaited. Parameters and errors as for `SqliteDb`."""
+    """A SQLite file, with async methods. Parameters and errors as for `SqliteDb`."""
 
     def __init__(
         self,
@@ -67,7 +66,7 @@ class AsyncSqliteDb(AsyncSqlDb):
 
 def _path(db_file: str | Path | None, db_url: str | None) -> Path:
     if db_file is not None and db_url is not None:
-        raise ConfigurationError("give a SqliteDb either db_file= or db_url=, not both")
+        raise ConfigurationError("pass either db_file= or db_url= to a SqliteDb, not both")
     if db_url is not None:
         plain = db_url.replace("sqlite+aiosqlite:", "sqlite:", 1)
         if not plain.startswith(_URL) or plain == _URL:

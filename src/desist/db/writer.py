@@ -1,8 +1,13 @@
-"""The one thread that writes into a database. Whoever has something to write leaves it here and goes on.
+"""The only thread that writes into a database: callers put jobs into a queue and go on.
 
-Jobs are done in the order in which they came, many in one transaction. It knows no SQL and no runs: a job is a
-function of what the backend gives it. It doesn't start before the first job, ends what is left when the interpreter
-ends, and starts anew in a forked child, where the parent's jobs aren't done a second time.
+Jobs are done in the order in which they were put, many in one transaction. The writer knows neither SQL nor runs: a job
+is a function of the tables that the backend passes. The thread starts with the first job, ends after some idle seconds,
+finishes the queue when the interpreter exits, and starts anew in a forked child, which drops its parent's jobs.
+
+Threads: `put` and `put_droppable` are called by any thread, also on event loops, so they never wait for the disk;
+`flush` and `close` wait. `_run` is the writer's thread, `_check_deadlines` runs on the timer thread. `_changed` guards
+the queues and is never held while the backend works, or while a future is settled by the thread: callbacks of futures
+may call `put`. A batch that fails is repeated job by job, so every job must be safe to do twice.
 """
 
 from __future__ import annotations
@@ -19,20 +24,21 @@ from typing import Any, Protocol, TypeVar
 from desist.exceptions import StoreError
 from desist.runtime.background_loop import register_at_exit
 from desist.runtime.fork_hooks import register_at_fork
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 
 __all__ = ["Backend", "BackendBusy", "WriteJob", "Writer"]
 
 log = logging.getLogger("desist.db")
 
-#: Seconds that parts may wait for company, jobs in one transaction at most, and jobs that may wait at most. Parts are
-#: refused when half of these wait: the starts and ends of runs have the other half.
-LINGER, BATCH, LIMIT = 0.01, 500, 50_000
+#: Seconds for which droppable jobs wait for others to share the transaction.
+LINGER = 0.01
+#: The maximum of jobs in one transaction, and in the queue. Droppable jobs are refused when the queue is half full, so
+#: that the starts and ends of runs have the other half.
+BATCH, LIMIT = 500, 50_000
 #: Seconds without a job after which the thread ends; the next job starts another.
 IDLE = 5.0
-#: Seconds between two tries while another process writes.
+#: Seconds between two attempts while another process writes.
 PAUSE = 0.05
-
 
 T = TypeVar("T")
 
@@ -42,45 +48,46 @@ class BackendBusy(Exception):
 
 
 class WriteJob:
-    """Something to be written."""
+    """A function to be called with the tables, within a transaction."""
 
     __slots__ = ("due", "durable", "future", "last", "work")
 
     def __init__(self, work: Callable[[Any], Any], *, durable: bool, last: bool = False) -> None:
         self.work = work
-        self.last = last  #: comes after the others of its transaction, whose failure must not undo what it decides
-        self.durable = durable  #: on the disk, not only in the system's memory, when it is done; and somebody waits
+        self.last = last  #: done after the others of its transaction, whose failure must not undo its decision
+        self.durable = durable  #: on the disk when it is done, not only in the memory of the system; has a future
         self.future: Future[Any] | None = Future() if durable else None
-        self.due = 0.0
+        self.due = 0.0  #: when its future fails; seconds of `time.monotonic`
 
 
 class Backend(Protocol):
-    """Where a writer writes."""
+    """The storage, as the writer's thread uses it."""
 
-    name: str  #: for messages: the file
-    apart: bool  #: a job that somebody waits for is a transaction of its own: its locks are short, and few
+    name: str  #: for messages
+    apart: bool  #: whether a durable job has a transaction of its own, so that its locks are few and short
 
     def write(self, jobs: Sequence[WriteJob]) -> list[Any]:
-        """Do all jobs in one transaction, or none; return what each returned. In the writer's thread.
+        """Do all jobs in one transaction, or none; return the result of each. In the writer's thread.
 
         Raises:
-            Busy: another process is writing.
+            BackendBusy: another process is writing.
+            StoreError: the jobs can't be written.
         """
 
     def detach(self) -> Callable[[], None]:
-        """Part with what writing needs, at once, and return how to let go of it. When the writer's thread ends."""
+        """Forget what writing needs, and return a function that closes it. Called as the writer's thread ends."""
 
 
 class Writer:
-    """A queue and its thread.
+    """A queue of jobs and the thread that does them.
 
     Parameters:
-        backend: where to write.
-        patience: seconds after which whoever waits is told that the job isn't done. It is still tried.
+        backend: the storage.
+        timeout: seconds after which the future of a job that is not done fails. The job is still tried.
     """
 
     def __init__(self, backend: Backend, timeout: float) -> None:
-        self._backend, self._patience = backend, timeout
+        self._backend, self._timeout = backend, timeout
         self._reset()
         _writers.add(self)
 
@@ -88,19 +95,19 @@ class Writer:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._jobs: deque[WriteJob] = deque()
-        self._open: deque[WriteJob] = deque()  #: those that somebody waits for, the oldest first
-        self._urgent = 0
+        self._open: deque[WriteJob] = deque()  #: durable jobs whose futures are not settled, the oldest first
+        self._urgent = 0  #: the number of durable jobs in `_jobs`
         self._watched = self._closing = self._failing = self._writing = False
         self._thread: threading.Thread | None = None
         self._ends_at = 0.0  #: when a closing writer gives up, in seconds of `time.monotonic`
 
-    # -- for those who write
+    # -- for any thread
 
     def put(self, work: Callable[[Any], T], *, last: bool = False) -> Future[T]:
-        """Do `work(backend)` and make it durable. The future ends within the writer's patience.
+        """Do `work(tables)` and make it durable. The future ends within the timeout.
 
         Parameters:
-            last: after all other jobs of the same transaction.
+            last: do the job after all others of its transaction.
         """
         job = WriteJob(work, durable=True, last=last)
         assert job.future is not None
@@ -108,9 +115,9 @@ class Writer:
             if self._closing:
                 job.future.set_exception(StoreError(f"{self._backend.name} is closed"))
             elif len(self._jobs) >= LIMIT:
-                job.future.set_exception(StoreError(f"{LIMIT} writes wait for {self._backend.name} already"))
+                job.future.set_exception(StoreError(f"{LIMIT} writes already wait for {self._backend.name}"))
             else:
-                job.due = time.monotonic() + self._patience
+                job.due = time.monotonic() + self._timeout
                 self._open.append(job)
                 self._urgent += 1
                 self._add(job)
@@ -118,7 +125,7 @@ class Writer:
         return job.future
 
     def put_droppable(self, work: Callable[[Any], Any]) -> bool:
-        """Do `work(backend)` some time soon; nobody hears of it. Return False if there is no room."""
+        """Do `work(tables)` soon, without a result. Return False, and drop the job, if the queue is full."""
         with self._lock:
             if self._closing or len(self._jobs) >= LIMIT // 2:
                 return False
@@ -126,6 +133,7 @@ class Writer:
         return True
 
     def _add(self, job: WriteJob) -> None:
+        """Append a job, and start or wake the thread. With the lock held."""
         self._jobs.append(job)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="desist-db", daemon=True)
@@ -135,17 +143,17 @@ class Writer:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits and nothing is being tried: what failed doesn't go through any more by itself."""
+        """Whether no job waits and none is being tried: nothing that failed can still succeed by itself."""
         with self._lock:
             return not self._jobs and not self._writing
 
     @property
     def closing(self) -> bool:
-        """Whether it takes nothing more."""
+        """Whether the writer takes no more jobs."""
         return self._closing
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everything that was put is done, for at most `timeout` seconds; return whether it is."""
+        """Wait until all jobs that were put are done, for `timeout` seconds at most; return whether they are."""
         with self._lock:
             if self._thread is None or self._thread is threading.current_thread():
                 return not self._jobs
@@ -156,7 +164,7 @@ class Writer:
         return True
 
     def close(self, timeout: float) -> None:
-        """Do what is left, for at most `timeout` seconds, and end the thread."""
+        """Take no more jobs, do those that wait, for `timeout` seconds at most, and end the thread. Idempotent."""
         with self._lock:
             self._closing = True
             self._ends_at = time.monotonic() + timeout
@@ -165,13 +173,13 @@ class Writer:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout + PAUSE)
 
-    # -- those who wait don't wait for ever
+    # -- deadlines
 
     def _watch(self) -> None:
-        """Look again when the oldest job is due. One timer, however many jobs. With the lock held."""
+        """Set a timer for the deadline of the oldest job: one timer, however many jobs. With the lock held."""
         if not self._watched and self._open:
             self._watched = True
-            reaper.call_at(self._open[0].due, self._check_deadlines)
+            timers.call_at(self._open[0].due, self._check_deadlines)
 
     def _check_deadlines(self) -> None:
         late: list[WriteJob] = []
@@ -180,8 +188,8 @@ class Writer:
             while self._open and (self._open[0].due <= time.monotonic() or _is_done(self._open[0])):
                 late.append(self._open.popleft())
             self._watch()
-        words = f"{self._backend.name} didn't take it within {self._patience:g} s; it is still being tried"
-        for job in late:
+        words = f"{self._backend.name} did not store this within {self._timeout:g} s; it is still being tried"
+        for job in late:  # without the lock: callbacks may call `put`
             _settle(job, error=StoreError(words))
 
     # -- the thread
@@ -193,8 +201,8 @@ class Writer:
                 while not self._jobs and not self._closing and not idle:
                     idle = not self._changed.wait(IDLE)
                 if not self._jobs:
-                    self._thread = None
-                    let_go = self._backend.detach()
+                    self._thread = None  # with the lock held: a `put` from now on starts another thread,
+                    close = self._backend.detach()  # which must not find this one's connection
                     break
                 if not self._urgent and not self._closing:
                     self._changed.wait(LINGER)
@@ -207,7 +215,7 @@ class Writer:
                 self._writing = False
                 while self._open and _is_done(self._open[0]):
                     self._open.popleft()
-        let_go()
+        close()
 
     def _transactions(self, batch: list[WriteJob]) -> list[list[WriteJob]]:
         """Return the jobs by transaction, in the order in which they are done."""
@@ -221,7 +229,7 @@ class Writer:
         return groups
 
     def _write(self, batch: list[WriteJob]) -> None:
-        """Do a batch; if it can't be done as a whole, its jobs one by one, so that a bad one harms no other."""
+        """Do a batch; if it fails as a whole, do its jobs one by one, so that a bad job harms no other."""
         try:
             results = self._try(batch)
         except Exception as error:
@@ -236,14 +244,14 @@ class Writer:
             _settle(job, result)
 
     def _try(self, batch: list[WriteJob]) -> list[Any]:
-        told = False
+        logged = False
         while True:
             try:
                 return self._backend.write(batch)
             except BackendBusy as busy:
-                if not told:
+                if not logged:
                     log.warning("%s can't be written now, and is tried again: %s", self._backend.name, busy)
-                told = True
+                logged = True
                 with self._lock:
                     if self._closing and time.monotonic() > self._ends_at:
                         raise
@@ -251,8 +259,8 @@ class Writer:
 
     def _failed(self, job: WriteJob, error: Exception) -> None:
         if job.future is None:
-            if not self._failing:  # said once, until something succeeds
-                log.error("what runs have done can't be written to %s: %s", self._backend.name, error)
+            if not self._failing:  # logged once, until a write succeeds
+                log.error("checkpoints and events of runs can't be written to %s: %s", self._backend.name, error)
             self._failing = True
             return
         known = error if isinstance(error, StoreError) else StoreError(f"{self._backend.name}: {error}")
@@ -264,7 +272,7 @@ def _is_done(job: WriteJob) -> bool:
 
 
 def _settle(job: WriteJob, result: Any = None, error: Exception | None = None) -> None:
-    """Tell whoever waits, unless that was done: the thread and the timer may both want to."""
+    """Settle the future of a job. The second call has no effect: the thread and the timer may both call."""
     if job.future is None or job.future.done():
         return
     try:

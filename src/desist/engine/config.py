@@ -8,9 +8,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from desist.db.backends.sqlite import SqliteBackend, make_private
+from desist.db.backends.sqlite import SqliteBackend
+from desist.db.backends.sqlite_schema import make_private
 from desist.db.store.shared_table_store import SharedTableStore
-from desist.db.tables.sql import TableNames
+from desist.db.tables.sql_transaction import TableNames
 from desist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

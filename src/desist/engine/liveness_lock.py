@@ -52,16 +52,13 @@ class LivenessLock:
             StoreError: the database can't be reached.
         """
         with self._store_errors():
-            self._hold(process)
-
-    def _hold(self, process: str) -> None:
-        if self._connection is None or self._connection.closed:
-            self._connection, self._held = self._target.connect(), False
-            self._connection.execute(_KEEPALIVE, prepare=False)
-        if self._held:
-            self._connection.execute("SELECT 1")
-        else:
-            self._held = self._try(process)
+            if self._connection is None or self._connection.closed:
+                self._connection, self._held = self._target.connect(), False
+                self._connection.execute(_KEEPALIVE, prepare=False)
+            if self._held:
+                self._connection.execute("SELECT 1")
+            else:
+                self._held = self._try(process)
 
     def is_released(self, process: str) -> bool:
         """Return whether the lock of a process has been free for some time. Each check takes and releases the lock.
@@ -69,16 +66,13 @@ class LivenessLock:
         Raises:
             StoreError: the database can't be reached.
         """
-        with self._store_errors():
-            return self._is_released(process)
-
-    def _is_released(self, process: str) -> bool:
         if self._connection is None or not self._held:
             return False
-        if not self._try(process):
-            self._free_since.pop(process, None)
-            return False
-        self._connection.execute("SELECT pg_advisory_unlock(%s, %s)", (CLASS, _number(process)))
+        with self._store_errors():
+            if not self._try(process):
+                self._free_since.pop(process, None)
+                return False
+            self._connection.execute("SELECT pg_advisory_unlock(%s, %s)", (CLASS, _number(process)))
         return time.monotonic() - self._free_since.setdefault(process, time.monotonic()) >= RECONNECT_TIMEOUT
 
     @contextlib.contextmanager

@@ -18,7 +18,7 @@ from desist.engine.dbos_dispatcher import DbosDispatcher
 from desist.exceptions import StoreError
 
 if TYPE_CHECKING:
-    from desist.db.tables.sql_queue import WorkerRow
+    from desist.db.tables.base import WorkerRow
     from desist.engine.liveness_lock import LivenessLock
 
 __all__ = ["MaintenanceThread"]
@@ -52,17 +52,17 @@ class MaintenanceThread:
         workflows: Sequence[str],
         liveness_lock: LivenessLock | None,
     ) -> None:
-        self._store, self._dispatch, self._workflows, self._liveness_lock = (
-            store,
-            dispatch,
-            list(workflows),
-            liveness_lock,
-        )
+        self._store, self._dispatch = store, dispatch
+        self._workflows, self._liveness_lock = list(workflows), liveness_lock
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
-        self._next_time = dict.fromkeys(
-            (self._heartbeat, self._dispatch_queued, self._requeue_orphans, self._resend_forgotten), 0.0
-        )
+        self._intervals = {
+            self._heartbeat: HEARTBEAT,
+            self._dispatch_queued: DISPATCH,
+            self._requeue_orphans: SWEEP,
+            self._resend_forgotten: CHECK,
+        }
+        self._next_time = dict.fromkeys(self._intervals, 0.0)
         self._unknown: set[str] = set()  #: workflows without a worker that a warning was logged for
         self._failing = False
 
@@ -96,14 +96,8 @@ class MaintenanceThread:
             self._liveness_lock.close()
 
     def _run(self) -> None:
-        intervals = {
-            self._heartbeat: HEARTBEAT,
-            self._dispatch_queued: DISPATCH,
-            self._requeue_orphans: SWEEP,
-            self._resend_forgotten: CHECK,
-        }
         while not self._end.is_set():
-            for task, interval in intervals.items():
+            for task, interval in self._intervals.items():
                 if time.monotonic() >= self._next_time[task] and not self._end.is_set():
                     self._next_time[task] = time.monotonic() + (
                         interval if self._succeeds(task) else max(interval, RETRY)

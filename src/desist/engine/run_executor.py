@@ -43,12 +43,8 @@ class RunExecutor:
         concurrency: int,
         on_run_ended: Callable[[str], object],
     ) -> None:
-        self._store, self._workflows, self._concurrency, self._on_run_ended = (
-            store,
-            workflows,
-            concurrency,
-            on_run_ended,
-        )
+        self._store, self._workflows = store, workflows
+        self._concurrency, self._on_run_ended = concurrency, on_run_ended
         self._lock = threading.Lock()
         self._runs: dict[str, Run] = {}
         self._claiming = 0  #: number of claims in progress

@@ -179,7 +179,7 @@ def _within(seconds: float, work: Callable[[], None]) -> None:
 
 def _hand_over_or_cancel(run: Run, source: Source, text: str) -> None:
     if getattr(run.body, "resumable", False):
-        run.hand_over(f"{text}: another worker resumes this run")
+        run.ownership.hand_over(f"{text}: another worker resumes this run")
     else:
         run.stop(source, text)
 

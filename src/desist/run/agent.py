@@ -5,68 +5,16 @@ The classes are defined in `events.agent_base`, `events.agent` and `outputs.agen
 
 from typing import TypeAlias
 
-from desist.run.events.agent import (
-    IntermediateRunContentEvent,
-    ModelRequestCompletedEvent,
-    ModelRequestStartedEvent,
-    PostHookCompletedEvent,
-    PostHookStartedEvent,
-    PreHookCompletedEvent,
-    PreHookStartedEvent,
-    ReasoningCompletedEvent,
-    ReasoningContentDeltaEvent,
-    ReasoningStartedEvent,
-    ReasoningStepEvent,
-    RunCancelledEvent,
-    RunCompletedEvent,
-    RunContentCompletedEvent,
-    RunContentEvent,
-    RunContinuedEvent,
-    RunErrorEvent,
-    RunPausedEvent,
-    RunStartedEvent,
-    ToolCallCancelledEvent,
-    ToolCallCompletedEvent,
-    ToolCallErrorEvent,
-    ToolCallStartedEvent,
-)
-from desist.run.events.agent_base import BaseAgentRunEvent, CustomEvent, RunEvent, RunInput
+from desist.run.events import agent, agent_base
+from desist.run.events.agent import *  # noqa: F403
+from desist.run.events.agent_base import *  # noqa: F403
+from desist.run.events.agent_base import BaseAgentRunEvent
 from desist.run.events.base import CancelRecord, RunStatus
 from desist.run.outputs.agent import RunOutput
 
 #: Any event of an agent's stream. Supports `isinstance`.
 RunOutputEvent: TypeAlias = BaseAgentRunEvent
 
-__all__ = [
-    "BaseAgentRunEvent",
-    "CancelRecord",
-    "CustomEvent",
-    "IntermediateRunContentEvent",
-    "ModelRequestCompletedEvent",
-    "ModelRequestStartedEvent",
-    "PostHookCompletedEvent",
-    "PostHookStartedEvent",
-    "PreHookCompletedEvent",
-    "PreHookStartedEvent",
-    "ReasoningCompletedEvent",
-    "ReasoningContentDeltaEvent",
-    "ReasoningStartedEvent",
-    "ReasoningStepEvent",
-    "RunCancelledEvent",
-    "RunCompletedEvent",
-    "RunContentCompletedEvent",
-    "RunContentEvent",
-    "RunContinuedEvent",
-    "RunErrorEvent",
-    "RunEvent",
-    "RunInput",
-    "RunOutput",
-    "RunOutputEvent",
-    "RunPausedEvent",
-    "RunStartedEvent",
-    "RunStatus",
-    "ToolCallCancelledEvent",
-    "ToolCallCompletedEvent",
-    "ToolCallErrorEvent",
-    "ToolCallStartedEvent",
-]
+__all__ = ["CancelRecord", "RunOutput", "RunOutputEvent", "RunStatus"]
+__all__ += agent.__all__
+__all__ += agent_base.__all__

@@ -1,27 +1,7 @@
 """Public import path of the protocols that a store of runs implements."""
 
-from desist.run.storage.store import (
-    Database,
-    MemoryStore,
-    PartKind,
-    RunQuery,
-    RunStore,
-    SessionUpdate,
-    StoredRun,
-    StoredSession,
-    read,
-    store_of,
-)
+from desist.run.storage import store
+from desist.run.storage.store import *  # noqa: F403
 
-__all__ = [
-    "Database",
-    "MemoryStore",
-    "PartKind",
-    "RunQuery",
-    "RunStore",
-    "SessionUpdate",
-    "StoredRun",
-    "StoredSession",
-    "read",
-    "store_of",
-]
+__all__: list[str] = []
+__all__ += store.__all__

@@ -6,85 +6,20 @@ The classes are defined in `events.workflow_base`, `events.workflow`, `events.st
 
 from typing import TypeAlias
 
+from desist.run.events import containers, steps, workflow, workflow_base
 from desist.run.events.base import CancelRecord, RunStatus
-from desist.run.events.containers import (
-    ConditionExecutionCompletedEvent,
-    ConditionExecutionStartedEvent,
-    LoopExecutionCompletedEvent,
-    LoopExecutionStartedEvent,
-    LoopIterationCompletedEvent,
-    LoopIterationStartedEvent,
-    ParallelExecutionCompletedEvent,
-    ParallelExecutionStartedEvent,
-    RouterExecutionCompletedEvent,
-    RouterExecutionStartedEvent,
-    RouterPausedEvent,
-    StepsExecutionCompletedEvent,
-    StepsExecutionStartedEvent,
-)
-from desist.run.events.steps import (
-    StepCancelledEvent,
-    StepCompletedEvent,
-    StepContinuedEvent,
-    StepErrorEvent,
-    StepExecutorContinuedEvent,
-    StepExecutorPausedEvent,
-    StepOutputEvent,
-    StepOutputReviewEvent,
-    StepPausedEvent,
-    StepProgressEvent,
-    StepStartedEvent,
-)
-from desist.run.events.workflow import (
-    WorkflowCancelledEvent,
-    WorkflowCompletedEvent,
-    WorkflowErrorEvent,
-    WorkflowPausedEvent,
-    WorkflowStartedEvent,
-)
-from desist.run.events.workflow_base import BaseStepEvent, BaseWorkflowRunOutputEvent, CustomEvent, WorkflowRunEvent
+from desist.run.events.containers import *  # noqa: F403
+from desist.run.events.steps import *  # noqa: F403
+from desist.run.events.workflow import *  # noqa: F403
+from desist.run.events.workflow_base import *  # noqa: F403
+from desist.run.events.workflow_base import BaseWorkflowRunOutputEvent
 from desist.run.outputs.workflow import WorkflowMetrics, WorkflowRunOutput
 
 #: Any event of the workflow itself. Supports `isinstance`. Events of the workflow's agents are `RunOutputEvent`s.
 WorkflowRunOutputEvent: TypeAlias = BaseWorkflowRunOutputEvent
 
-__all__ = [
-    "BaseStepEvent",
-    "BaseWorkflowRunOutputEvent",
-    "CancelRecord",
-    "ConditionExecutionCompletedEvent",
-    "ConditionExecutionStartedEvent",
-    "CustomEvent",
-    "LoopExecutionCompletedEvent",
-    "LoopExecutionStartedEvent",
-    "LoopIterationCompletedEvent",
-    "LoopIterationStartedEvent",
-    "ParallelExecutionCompletedEvent",
-    "ParallelExecutionStartedEvent",
-    "RouterExecutionCompletedEvent",
-    "RouterExecutionStartedEvent",
-    "RouterPausedEvent",
-    "RunStatus",
-    "StepCancelledEvent",
-    "StepCompletedEvent",
-    "StepContinuedEvent",
-    "StepErrorEvent",
-    "StepExecutorContinuedEvent",
-    "StepExecutorPausedEvent",
-    "StepOutputEvent",
-    "StepOutputReviewEvent",
-    "StepPausedEvent",
-    "StepProgressEvent",
-    "StepStartedEvent",
-    "StepsExecutionCompletedEvent",
-    "StepsExecutionStartedEvent",
-    "WorkflowCancelledEvent",
-    "WorkflowCompletedEvent",
-    "WorkflowErrorEvent",
-    "WorkflowMetrics",
-    "WorkflowPausedEvent",
-    "WorkflowRunEvent",
-    "WorkflowRunOutput",
-    "WorkflowRunOutputEvent",
-    "WorkflowStartedEvent",
-]
+__all__ = ["CancelRecord", "RunStatus", "WorkflowMetrics", "WorkflowRunOutput", "WorkflowRunOutputEvent"]
+__all__ += containers.__all__
+__all__ += steps.__all__
+__all__ += workflow.__all__
+__all__ += workflow_base.__all__

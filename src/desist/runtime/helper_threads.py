@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from desist.runtime.fork_hooks import register_at_fork
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 
 __all__ = ["HelperThreads", "asking_helpers", "interrupting_helpers"]
 
@@ -43,8 +43,8 @@ class HelperThreads:
     def hand_over(self, job: Job) -> None:
         """Call `job()` soon, in another thread. From any thread, with any lock held; returns at once."""
         self._jobs.put(job)
-        reaper.start()
-        reaper.call_soon(self._start_threads)  # after the job is in the queue: it counts the jobs
+        timers.start()
+        timers.call_soon(self._start_threads)  # after the job is in the queue: it counts the jobs
 
     def share(self, pieces: Iterable[Job], last: Job) -> None:
         """Call all `pieces`, which must not depend on one another, in all free threads; then call `last()` once.

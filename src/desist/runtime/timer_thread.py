@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from desist.runtime.fork_hooks import register_at_fork
 
-__all__ = ["Timer", "TimerThread", "reaper"]
+__all__ = ["Timer", "TimerThread", "timers"]
 
 log = logging.getLogger("desist.cancel")
 _order = itertools.count()
@@ -92,7 +92,7 @@ class TimerThread:
     def _start(self) -> None:
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="desist-reaper", daemon=True)
+                self._thread = threading.Thread(target=self._work, name="desist-timers", daemon=True)
                 self._thread.start()
 
     def _work(self) -> None:
@@ -135,5 +135,5 @@ def _run(timer: Timer) -> None:
 
 
 #: The timer thread of this process.
-reaper = TimerThread()
-register_at_fork(after_in_child=reaper.reset_after_fork)
+timers = TimerThread()
+register_at_fork(after_in_child=timers.reset_after_fork)

@@ -25,9 +25,9 @@ from desist.server.api.v1_routes import v1_routes
 from desist.server.api.v1_schemas import Problem
 from desist.server.components import Components
 from desist.server.dependencies import ApiContext
-from desist.server.error_middleware import ErrorMiddleware, log_mistake
+from desist.server.error_middleware import ErrorMiddleware, log_unexpected
 from desist.server.page import page_routes
-from desist.server.problems import HTTPProblem, answer, of_error, of_invalid
+from desist.server.problems import HTTPProblem, internal_error, problem_from_error, problem_from_validation
 from desist.server.protocols.agui.routes import agui_routes
 from desist.server.run_service import RunService
 from desist.server.security_middleware import OPEN, SecurityMiddleware
@@ -171,26 +171,26 @@ def _extra(extra: str, *packages: str) -> Iterator[None]:
 def _errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPProblem)
     async def refused(request: Request, error: HTTPProblem) -> Response:
-        return answer(error)
+        return error.response()
 
     @app.exception_handler(DesistError)
     async def desist_error(request: Request, error: DesistError) -> Response:
-        problem = of_error(error)
+        problem = problem_from_error(error)
         if problem.status == 500:
-            log_mistake(request.scope, error)
-        return answer(problem)
+            log_unexpected(request.scope, error)
+        return problem.response()
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return answer(of_invalid(list(error.errors())))
+        return problem_from_validation(list(error.errors())).response()
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        return answer(HTTPProblem(error.status_code, str(error.detail), error.headers))
+        return HTTPProblem(error.status_code, str(error.detail), error.headers).response()
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        return answer(HTTPProblem(500, "internal server error: see the server's log"))
+        return internal_error().response()
 
 
 def _describe(app: FastAPI, *, secured: bool) -> None:

@@ -12,7 +12,7 @@ from fastapi import Depends, Request, Response
 from desist.cancel.registry import registry
 from desist.run.records.json_values import dump
 from desist.server.components import Component
-from desist.server.event_stream import EVENT_STREAM, EventStream, Frame, StreamContext, StreamLimiter
+from desist.server.event_stream import EVENT_STREAM, EventStream, Frame, StreamContext, StreamLimiter, client_left
 from desist.server.problems import PROBLEM, HTTPProblem
 from desist.server.run_service import RunService
 from desist.server.stack_redaction import without_stacks
@@ -123,15 +123,10 @@ class ApiContext:
             return
         self.service.followers.joined(run_id, caller, starts=True)
         ended = asyncio.ensure_future(run.settled.wait_async())
-        left = asyncio.ensure_future(_left(request))
+        left = asyncio.ensure_future(client_left(request.receive))
         try:
             await asyncio.wait({ended, left}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.service.followers.left(run_id, caller, lost=not ended.done())
             ended.cancel()
             left.cancel()
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -10,13 +10,11 @@ import logging
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from desist.server.problems import HTTPProblem, answer
+from desist.server.problems import HTTPProblem, internal_error
 
-__all__ = ["ErrorMiddleware", "log_mistake"]
+__all__ = ["ErrorMiddleware", "log_unexpected"]
 
 log = logging.getLogger("desist.server")
-
-MISTAKE = "internal server error: see the server's log"
 
 
 class ErrorMiddleware:
@@ -32,24 +30,25 @@ class ErrorMiddleware:
             return
         started = False
 
-        async def send_and_note(message: Message) -> None:
+        async def tracking_send(message: Message) -> None:
             nonlocal started
             started = started or message["type"] == "http.response.start"
             await send(message)
 
         try:
-            await self._app(scope, receive, send_and_note)
+            await self._app(scope, receive, tracking_send)
         except RecursionError as error:
-            log_mistake(scope, error)
+            log_unexpected(scope, error)
             if not started:  # the only deep structures here are those that clients send
-                await answer(HTTPProblem(422, "the request is nested too deeply"))(scope, receive, send)
+                problem = HTTPProblem(422, "the request is nested too deeply")
+                await problem.response()(scope, receive, send)
         except Exception as error:
-            log_mistake(scope, error)
+            log_unexpected(scope, error)
             if not started:  # else the response is cut off
-                await answer(HTTPProblem(500, MISTAKE))(scope, receive, send)
+                await internal_error().response()(scope, receive, send)
 
 
-def log_mistake(scope: Scope, error: BaseException) -> None:
+def log_unexpected(scope: Scope, error: BaseException) -> None:
     """Log an unexpected exception of a request."""
     run_id = scope.get("path_params", {}).get("run_id", "none")
     message = "%s %r of run %r failed: %s: %s"

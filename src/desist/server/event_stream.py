@@ -28,7 +28,7 @@ from desist.server.tokens import Caller
 from desist.streams.channel import ChannelClosed
 from desist.streams.follower import Follower
 
-__all__ = ["EVENT_STREAM", "EventStream", "StreamLimiter", "indexed", "inline"]
+__all__ = ["EVENT_STREAM", "EventStream", "StreamLimiter", "client_left", "indexed", "inline"]
 
 EVENT_STREAM = "text/event-stream"
 _BATCH = 64  #: events between two turns of the loop
@@ -113,7 +113,7 @@ class EventStream(Response):
         context.streams.count(context.caller, 1)
         context.followers.joined(run_id, context.caller, starts=context.starts)
         sending = asyncio.ensure_future(self._send_events(send))
-        leaving = asyncio.ensure_future(_client_left(receive))
+        leaving = asyncio.ensure_future(client_left(receive))
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -164,6 +164,7 @@ class EventStream(Response):
             raise ConnectionAbortedError("the client reads nothing") from None
 
 
-async def _client_left(receive: Receive) -> None:
+async def client_left(receive: Receive) -> None:
+    """Wait until the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass

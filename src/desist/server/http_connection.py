@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from desist.server.connection_table import ConnectionTable, State, network_of
-from desist.server.problems import HTTPProblem, answer
+from desist.server.problems import HTTPProblem
 from desist.server.settings import Limits
 
 __all__ = ["HttpConnection"]
@@ -102,9 +102,8 @@ class HttpConnection(H11Protocol):
                 await self._application(scope, receive, send)
             else:
                 headers = {"Connection": "close", "Retry-After": "1"}
-                await answer(HTTPProblem(503, "the server has too many open requests: try again later", headers))(
-                    scope, receive, send
-                )
+                problem = HTTPProblem(503, "the server has too many open requests: try again later", headers)
+                await problem.response()(scope, receive, send)
         finally:
             self.loop.call_soon(self._update)  # after uvicorn has closed a failed connection
 

@@ -17,7 +17,7 @@ from desist.exceptions import (
     UnreadableError,
 )
 
-__all__ = ["PROBLEM", "HTTPProblem", "answer", "of_error", "of_invalid"]
+__all__ = ["PROBLEM", "HTTPProblem", "internal_error", "problem_from_error", "problem_from_validation"]
 
 PROBLEM = "application/problem+json"
 
@@ -29,20 +29,24 @@ class HTTPProblem(Exception):
         super().__init__(detail)
         self.status, self.detail, self.headers, self.more = status, detail, dict(headers or {}), more
 
+    def response(self) -> JSONResponse:
+        """Return the response. Text from the client appears only in the JSON body, never in a header."""
+        body = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            **self.more,
+        }
+        return JSONResponse(body, self.status, self.headers, PROBLEM)
 
-def answer(problem: HTTPProblem) -> JSONResponse:
-    """Return the response. Text from the client appears only in the JSON body, never in a header."""
-    body = {
-        "type": "about:blank",
-        "title": HTTPStatus(problem.status).phrase,
-        "status": problem.status,
-        "detail": problem.detail,
-        **problem.more,
-    }
-    return JSONResponse(body, problem.status, problem.headers, PROBLEM)
+
+def internal_error() -> HTTPProblem:
+    """Return the error response for an unexpected exception, which is in the log."""
+    return HTTPProblem(500, "internal server error: see the server's log")
 
 
-def of_error(error: DesistError) -> HTTPProblem:
+def problem_from_error(error: DesistError) -> HTTPProblem:
     """Return the error response for a `DesistError`."""
     if isinstance(error, ConfigurationError):
         return HTTPProblem(422, str(error))
@@ -52,10 +56,10 @@ def of_error(error: DesistError) -> HTTPProblem:
         return HTTPProblem(500, str(error).partition(": ")[0])  # the run only; the cause goes to the log
     if isinstance(error, StoreError):
         return HTTPProblem(503, "the database is unavailable: try again later", {"Retry-After": "5"})
-    return HTTPProblem(500, "internal server error: see the server's log")
+    return internal_error()
 
 
-def of_invalid(errors: list[Any]) -> HTTPProblem:
+def problem_from_validation(errors: list[Any]) -> HTTPProblem:
     """Return the error response for a request that failed validation: fields and messages, without the values sent."""
     found = [{"loc": [str(part) for part in one["loc"]], "msg": str(one["msg"])} for one in errors[:20]]
     details = "; ".join(f"{'.'.join(one['loc'])}: {one['msg']}" for one in found[:5])

@@ -13,7 +13,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from desist.server.problems import HTTPProblem, answer
+from desist.server.problems import HTTPProblem
 from desist.server.tokens import ANYONE, Caller, Tokens
 
 __all__ = ["OPEN", "PAGE", "SecurityMiddleware", "is_loopback"]
@@ -73,7 +73,7 @@ class SecurityMiddleware:
             scope["desist.caller"] = self._caller(scope, headers, host)
             body = await self._whole_body(scope, receive)
         except HTTPProblem as problem:
-            await answer(problem)(scope, receive, guarded)
+            await problem.response()(scope, receive, guarded)
             return
         if body is not None:
             await self._app(scope, body, guarded)
@@ -138,7 +138,7 @@ class SecurityMiddleware:
             size, more = size + len(parts[-1]), message.get("more_body", False)
             if size > self._body:
                 raise self._too_big()
-        return _after([{"type": "http.request", "body": b"".join(parts), "more_body": False}], receive)
+        return _replay([{"type": "http.request", "body": b"".join(parts), "more_body": False}], receive)
 
     def _too_big(self) -> HTTPProblem:
         return HTTPProblem(413, f"the body is larger than {self._body} bytes", {"Connection": "close"})
@@ -156,11 +156,11 @@ def _host(headers: Headers) -> str:
     return found["name"].strip("[]")
 
 
-def _after(first: list[Message], receive: Receive) -> Receive:
-    async def again() -> Message:
+def _replay(first: list[Message], receive: Receive) -> Receive:
+    async def replaying() -> Message:
         return first.pop(0) if first else await receive()
 
-    return again
+    return replaying
 
 
 def _with_headers(send: Send) -> Send:

@@ -38,7 +38,7 @@ class Backlog(Generic[T]):
 
     can_spare: Callable[[T], bool]  #: whether an event may be dropped, as the terminal event repeats its content
     mark: Callable[[T, int], None]  #: writes into an event how many events were dropped before it
-    #: returns a follower of the run in the store, after the event of this number; its `bridge` is read
+    #: returns a follower of the run in the store, after the event of this number; its `channel` is read
     resume: Callable[[int], Any] | None = None
     limit: int = UNREAD
 
@@ -205,7 +205,7 @@ class EventChannel(Generic[T]):
         if self._resumed is None:
             assert self._backlog is not None and self._backlog.resume is not None and self._stopped_after is not None
             self._resumed = self._backlog.resume(self._stopped_after)
-        rest: EventChannel[T] = self._resumed.bridge
+        rest: EventChannel[T] = self._resumed.channel
         return rest
 
     async def aget(self) -> T:

@@ -15,7 +15,7 @@ from desist.cancel.reason import Source
 from desist.cancel.receipt import CancelReceipt
 from desist.cancel.scope import Outcome
 from desist.runtime.latch import Latch
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 from desist.streams.channel import ChannelClosed, EventChannel
 
 __all__ = ["Cursor", "Follower"]
@@ -71,17 +71,17 @@ class Follower(Generic[T]):
 
     Attributes:
         run_id: the id of the run.
-        bridge, cursor: the position that is read.
+        channel, cursor: the position that is read.
         settled: set when the follower has left.
     """
 
     def __init__(self, run_id: str, cursor: Cursor[T], on_close: Callable[[Any], None]) -> None:
         self.run_id, self.cursor, self._on_close = run_id, cursor, on_close
-        self.bridge: EventChannel[T] = cursor
+        self.channel: EventChannel[T] = cursor
         self.settled = Latch()
         # A reader that continued here from a backlog and was garbage collected never calls `stop`. The finalizer may
         # run in any thread with any lock held, so the timer thread removes the cursor. `on_close` may be called twice.
-        weakref.finalize(self, reaper.call_soon, functools.partial(on_close, cursor)).atexit = False
+        weakref.finalize(self, timers.call_soon, functools.partial(on_close, cursor)).atexit = False
 
     def begin(self) -> None:
         """Load the first events now, so that an error of the store is raised here and not while reading.

@@ -24,7 +24,7 @@ from desist.cancel.token import current_token
 from desist.exceptions import DesistError, RunCancelled
 from desist.runtime.background_loop import background_loop
 from desist.runtime.latch import Latch
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 from desist.streams.channel import ChannelClosed, EventChannel
 
 __all__ = [
@@ -51,7 +51,7 @@ class ReadableRun(Protocol[T]):
     """A run as its reader sees it."""
 
     run_id: str
-    bridge: EventChannel[T]
+    channel: EventChannel[T]
     settled: Latch
 
     def stop(self, source: Source, text: str | None = None) -> CancelReceipt:
@@ -78,9 +78,9 @@ def _on_garbage_collected(run: ReadableRun[T], process: int) -> None:
         run.stop(source, "the reader was dropped")
 
     if in_main:
-        reaper.call_at(time.monotonic() + GC_CANCEL_DELAY, stop)
+        timers.call_at(time.monotonic() + GC_CANCEL_DELAY, stop)
     else:
-        reaper.call_soon(stop)
+        timers.call_soon(stop)
 
 
 class _Reader(Generic[T]):
@@ -88,7 +88,7 @@ class _Reader(Generic[T]):
 
     def __init__(self, run: ReadableRun[T]) -> None:
         self._run, self._process = run, os.getpid()
-        reaper.start()
+        timers.start()
         self._finalizer = weakref.finalize(self, _on_garbage_collected, run, self._process)
         self._finalizer.atexit = False
 
@@ -124,7 +124,7 @@ class SyncReader(_Reader[T], Iterator[T]):
     def __next__(self) -> T:
         self._refuse_inherited()
         try:
-            return self._run.bridge.get()
+            return self._run.channel.get()
         except ChannelClosed:
             self._detach_finalizer()
             current_token().check()  # code of a cancelled run must not go on after it has read another run
@@ -170,7 +170,7 @@ class AsyncReader(_Reader[T], AsyncIterator[T]):
     async def __anext__(self) -> T:
         self._refuse_inherited()
         try:
-            return await self._run.bridge.aget()
+            return await self._run.channel.aget()
         except ChannelClosed:
             self._detach_finalizer()
             current_token().check()
@@ -225,18 +225,18 @@ def stop_and_wait(run: ReadableRun[T], source: Source, text: str) -> None:
     """
     if run.settled.is_set:
         return
-    if reaper.is_running_here() or background_loop.is_running_here():
+    if timers.is_running_here() or background_loop.is_running_here():
         stop_soon(run, text)
         return
     try:
         # In the timer thread, where no signal handler runs: an exception of one can't break off the cancel.
-        reaper.start()
-        reaper.call_soon(lambda: run.stop(source, text))
+        timers.start()
+        timers.call_soon(lambda: run.stop(source, text))
         run.settled.wait()
     except RunCancelled:  # of the run that this code works for, which has its own grace
         raise
     except BaseException:
-        reaper.call_soon(lambda: run.stop(Source.interrupt, "Ctrl-C twice"))  # of a run that is being cancelled: forced
+        timers.call_soon(lambda: run.stop(Source.interrupt, "Ctrl-C twice"))  # of a run that is being cancelled: forced
         run.settled.wait(FORCED)
         raise
 
@@ -265,4 +265,4 @@ async def stop_and_wait_async(run: ReadableRun[T], source: Source, text: str) ->
 
 def stop_soon(run: ReadableRun[T], text: str) -> None:
     """Have the timer thread cancel a run, and return at once. Safe in a finalizer, with any lock held."""
-    reaper.call_soon(lambda: run.stop(Source.consumer_closed, text))
+    timers.call_soon(lambda: run.stop(Source.consumer_closed, text))

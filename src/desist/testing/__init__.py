@@ -9,7 +9,6 @@ from desist.testing.postgres import LocalPostgres
 from desist.testing.provider.exchange import Exchange
 from desist.testing.provider.provider import LoopbackProvider
 from desist.testing.provider.replies import HANG, Call, Reply
-from desist.testing.provider.request_checks import check_chat_request, check_messages_request, check_responses_request
 from desist.testing.scripted import ScriptedModel, ToolCalls
 
 __all__ = [
@@ -25,7 +24,4 @@ __all__ = [
     "ToolCalls",
     "assert_no_leaks",
     "census",
-    "check_chat_request",
-    "check_messages_request",
-    "check_responses_request",
 ]

@@ -15,9 +15,9 @@ from desist.workflow.types import StepOutput
 __all__ = ["checkpoint_started", "checkpoint_step"]
 
 
-def checkpoint_step(run: Run, output: StepOutput, above: StepState) -> None:
+def checkpoint_step(run: Run, output: StepOutput, parent: StepState) -> None:
     """Store the output of a step, and its position."""
-    run.checkpoint("step", output, _encode_position(above))
+    run.checkpoint("step", output, _encode_position(parent))
 
 
 def checkpoint_started(run: Run, progress: StepState) -> None:
@@ -32,8 +32,8 @@ def checkpoint_started(run: Run, progress: StepState) -> None:
         success=False,
         chosen=progress.chosen,
     )
-    run.checkpoint("begun", made, _encode_position(progress.above) if progress.above is not None else None)
+    run.checkpoint("begun", made, _encode_position(progress.parent) if progress.parent is not None else None)
 
 
-def _encode_position(above: StepState) -> dict[str, Any] | None:
-    return {"step_id": above.common["step_id"]} if "step_id" in above.common else None
+def _encode_position(parent: StepState) -> dict[str, Any] | None:
+    return {"step_id": parent.common["step_id"]} if "step_id" in parent.common else None

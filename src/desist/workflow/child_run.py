@@ -23,7 +23,7 @@ from desist.workflow.checkpoints import checkpoint_started
 from desist.workflow.execution import ChildWorkflow, WorkflowExecution
 from desist.workflow.sessions import with_history
 from desist.workflow.step_state import StepState
-from desist.workflow.types import StepInput, StepOutput
+from desist.workflow.types import StepInput, StepOutput, media_of
 
 __all__ = ["ChildStep", "run_child"]
 
@@ -45,7 +45,11 @@ class ChildStep(Protocol):
 
 
 async def run_child(
-    step: ChildStep, step_input: StepInput, flow: WorkflowExecution, progress: StepState, before: StepOutput | None
+    step: ChildStep,
+    step_input: StepInput,
+    flow: WorkflowExecution,
+    progress: StepState,
+    earlier_output: StepOutput | None,
 ) -> StepOutput:
     """Run the agent or workflow of a step, and wait for its end.
 
@@ -53,22 +57,22 @@ async def run_child(
         StepError: the child failed, or took longer than the timeout of the step.
     """
     if step.agent is not None:
-        run = await _open_agent(step, step_input, flow, progress, before)
+        run = await _open_agent(step, step_input, flow, progress, earlier_output)
     else:
-        run = _open_workflow(step, step_input, flow, progress, before)
+        run = _open_workflow(step, step_input, flow, progress, earlier_output)
     made = run.body.output
 
     def record() -> None:  # before the child starts, so that a cancel finds it
         progress.child_output, progress.child_body = made, run.body
-        progress.child_begun = getattr(run.body, "started_steps", [])
+        progress.child_begun = getattr(run.body, "started_steps", ())
         flow.child_runs.append(made)
 
     flow.run.commit(record)
     checkpoint_started(flow.run, progress)
-    run.set_deadline(step.timeout, f"the timeout of step {step.name!r}", reach="own")
+    run.limits.set_deadline(step.timeout, f"the timeout of step {step.name!r}", reach="own")
     await run.start(asyncio.get_running_loop()).wait_async()
     if made.status is RunStatus.cancelled:
-        if run.stopped_by_own_deadline:
+        if run.limits.stopped_by_own_deadline:
             raise step.timeout_error()
         return _cancelled(step, made, flow)
     if made.status is RunStatus.error:
@@ -80,7 +84,11 @@ async def run_child(
 
 
 async def _open_agent(
-    step: ChildStep, step_input: StepInput, flow: WorkflowExecution, progress: StepState, before: StepOutput | None
+    step: ChildStep,
+    step_input: StepInput,
+    flow: WorkflowExecution,
+    progress: StepState,
+    earlier_output: StepOutput | None,
 ) -> Run:
     assert step.agent is not None
     enabled, num_runs = flow.history
@@ -91,23 +99,24 @@ async def _open_agent(
     body = step.agent.body(
         message, _parent_context(step, flow, progress), has_reader=flow.listened, stream_events=flow.stream_events
     )
-    earlier = flow.earlier_runs.get(before.step_run_id or "") if before is not None else None
+    earlier = flow.earlier_runs.get(earlier_output.step_run_id or "") if earlier_output is not None else None
     if earlier is not None:
         body.continue_from(earlier)
     return step.agent.open(body, bound=True, skip=step.on_cancel == "skip")
 
 
 def _open_workflow(
-    step: ChildStep, step_input: StepInput, flow: WorkflowExecution, progress: StepState, before: StepOutput | None
+    step: ChildStep,
+    step_input: StepInput,
+    flow: WorkflowExecution,
+    progress: StepState,
+    earlier_output: StepOutput | None,
 ) -> Run:
     assert step.workflow is not None
     child_input = StepInput(
         input=_child_input(step_input),
         additional_data=step_input.additional_data,
-        images=step_input.images,
-        videos=step_input.videos,
-        audio=step_input.audio,
-        files=step_input.files,
+        **media_of(step_input),
     )
     parent = _parent_context(step, flow, progress)
     parent = replace(
@@ -116,8 +125,10 @@ def _open_workflow(
         workflow_name=step.workflow.name,
         nested_depth=parent.nested_depth + 1,
     )
-    earlier = before.steps or () if before is not None else ()
-    return step.workflow.open_as_child(child_input, parent, flow, skip=step.on_cancel == "skip", before=earlier)
+    earlier = earlier_output.steps or () if earlier_output is not None else ()
+    return step.workflow.open_as_child(
+        child_input, parent, flow, skip=step.on_cancel == "skip", earlier_outputs=earlier
+    )
 
 
 def _child_input(step_input: StepInput) -> Any:
@@ -127,9 +138,9 @@ def _child_input(step_input: StepInput) -> Any:
 
 def _parent_context(step: ChildStep, flow: WorkflowExecution, progress: StepState) -> ParentContext:
     return replace(
-        flow.place,
+        flow.parent_context,
         new_session=False,  # steps before this one may have run in it
-        workflow_run_id=flow.place.workflow_run_id or flow.run.run_id,
+        workflow_run_id=flow.parent_context.workflow_run_id or flow.run.run_id,
         step_id=step.step_id,
         step_name=step.name,
         step_index=progress.common["step_index"],
@@ -152,9 +163,6 @@ def _output(made: Any, **more: Any) -> StepOutput:
         step_run_id=made.run_id,
         metrics=made.metrics,
         steps=getattr(made, "step_results", None) or None,
-        images=made.images,
-        videos=made.videos,
-        audio=made.audio,
-        files=made.files,
+        **media_of(made),
         **more,
     )

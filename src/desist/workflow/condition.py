@@ -53,7 +53,7 @@ class Condition(Container):
 
     async def work(self, stage: ContainerRun) -> Ended:
         """Evaluate, and run the steps of the branch. The decision of an earlier run is reused."""
-        decided = stage.before.chosen if stage.before is not None else None
+        decided = stage.earlier_output.chosen if stage.earlier_output is not None else None
         if decided is not None:
             holds = decided == ["if"]
         else:

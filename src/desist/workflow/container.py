@@ -20,7 +20,7 @@ from desist.workflow.execution import Runnable, StepPosition, WorkflowExecution
 from desist.workflow.sequence import run_sequence
 from desist.workflow.step_list import coerce_steps
 from desist.workflow.step_state import StepState
-from desist.workflow.types import StepInput, StepOutput, StepType
+from desist.workflow.types import MEDIA, StepInput, StepOutput, StepType
 
 __all__ = ["Container", "ContainerRun"]
 
@@ -31,36 +31,39 @@ class ContainerRun:
 
     given: StepInput
     flow: WorkflowExecution
-    spot: StepPosition
+    position: StepPosition
     progress: StepState
-    before: StepOutput | None  #: its partial output in the run that is continued
+    earlier_output: StepOutput | None  #: its partial output in the run that is continued
 
     @property
-    def previous_output(self) -> list[StepOutput]:
+    def earlier_outputs(self) -> list[StepOutput]:
         """The outputs of its steps in the earlier run."""
-        return (self.before.steps or []) if self.before is not None else []
+        return (self.earlier_output.steps or []) if self.earlier_output is not None else []
 
-    def emit(self, event: type[BaseStepEvent], **told: Any) -> None:
+    def emit(self, event: type[BaseStepEvent], **fields: Any) -> None:
         """Emit an event of this container."""
-        self.flow.run.emit(event(**self.progress.common, **told))
+        self.flow.run.emit(event(**self.progress.common, **fields))
 
-    def begin(self, event: type[BaseStepEvent], chosen: list[str] | None = None, **told: Any) -> None:
+    def begin(self, event: type[BaseStepEvent], chosen: list[str] | None = None, **fields: Any) -> None:
         """Emit the started event, and record the decision of the container."""
 
-        def note() -> None:
+        def record() -> None:
             self.progress.started_event_sent, self.progress.chosen = True, chosen
 
-        self.flow.run.emit(event(**self.progress.common, **told), note)
+        self.flow.run.emit(event(**self.progress.common, **fields), record)
         checkpoint_started(self.flow.run, self.progress)
 
     async def sequence(
-        self, steps: Sequence[Runnable], step_input: StepInput | None = None, before: Sequence[StepOutput] | None = None
+        self,
+        steps: Sequence[Runnable],
+        step_input: StepInput | None = None,
+        earlier_outputs: Sequence[StepOutput] | None = None,
     ) -> list[StepOutput]:
         """Run steps of this container one after the other."""
-        earlier = self.previous_output if before is None else before
-        return await run_sequence(steps, step_input or self.given, self.flow, self.progress, self.spot, earlier)
+        earlier = self.earlier_outputs if earlier_outputs is None else earlier_outputs
+        return await run_sequence(steps, step_input or self.given, self.flow, self.progress, self.position, earlier)
 
-    def ended(self, event: type[BaseStepEvent], outputs: Sequence[StepOutput], **told: Any) -> Ended:
+    def ended(self, event: type[BaseStepEvent], outputs: Sequence[StepOutput], **fields: Any) -> Ended:
         """Return the output of the container, with the content of its last step, and its completed event."""
         made = StepOutput(
             content=outputs[-1].content if outputs else None,
@@ -69,10 +72,10 @@ class ContainerRun:
             steps=list(outputs),
             chosen=self.progress.chosen,
         )
-        for kind in ("images", "videos", "audio", "files"):
+        for kind in MEDIA:
             media = [item for output in outputs for item in getattr(output, kind) or ()]
             setattr(made, kind, media or None)
-        return made, event(**self.progress.common, **told)
+        return made, event(**self.progress.common, **fields)
 
 
 #: The output of a container, and its completed event.
@@ -116,21 +119,21 @@ class Container:
         step_input: StepInput,
         flow: WorkflowExecution,
         position: StepPosition,
-        above: StepState,
-        before: StepOutput | None = None,
+        parent: StepState,
+        earlier_output: StepOutput | None = None,
     ) -> StepOutput:
-        """Run the container; record its state in `above` while it runs and when it has ended."""
-        progress = flow.begin(self, position, above, self.kind, emit_started=False)
-        stage = ContainerRun(step_input, flow, position, progress, before)
+        """Run the container; record its state in `parent` while it runs and when it has ended."""
+        progress = flow.begin(self, position, parent, self.kind, emit_started=False)
+        stage = ContainerRun(step_input, flow, position, progress, earlier_output)
         try:
             made, event = await self.work(stage)
         except Exception as error:
             if not progress.started_event_sent:
                 stage.begin(self.started)
-            flow.fail(progress, above, str(error) or type(error).__name__)
+            flow.fail(progress, parent, str(error) or type(error).__name__)
             raise
         made.step_name, made.step_id, made.step_type = self.name, self.step_id, self.kind.value
-        return flow.end(progress, above, made, event)
+        return flow.end(progress, parent, made, event)
 
     async def work(self, stage: ContainerRun) -> Ended:
         """Run the steps that are due. Calls `stage.begin` as soon as these are known."""

@@ -49,11 +49,11 @@ class Runnable(Protocol):
         flow: WorkflowExecution,
         position: StepPosition,
         parent: StepState,
-        previous_output: StepOutput | None = None,
+        earlier_output: StepOutput | None = None,
     ) -> StepOutput:
         """Run the step; record its state in `parent` while it runs and when it has ended.
 
-        `previous_output` is the partial output of the run that is continued; the finished work in it is reused.
+        `earlier_output` is the partial output of the run that is continued; the finished work in it is reused.
         """
 
     def children(self) -> Sequence[Runnable]:
@@ -84,17 +84,17 @@ class ChildWorkflow(Protocol):
         flow: WorkflowExecution,
         *,
         skip: bool,
-        before: Sequence[StepOutput] = (),
+        earlier_outputs: Sequence[StepOutput] = (),
     ) -> Run:
         """Register a run of this workflow as a child of the current run."""
 
 
 @dataclass(slots=True)
 class WorkflowExecution:
-    """One run of a workflow, as its steps see it."""
+    """One run of a workflow, as its steps see it. Shared by all steps; a branch of a `Parallel` has a copy."""
 
     run: Run
-    place: ParentContext
+    parent_context: ParentContext
     context: RunContext
     common: dict[str, Any]  #: the fields that all events of the run carry
     listened: bool  #: whether the events of agents have a reader
@@ -106,8 +106,11 @@ class WorkflowExecution:
 
     def with_state(self, state: dict[str, Any]) -> WorkflowExecution:
         """Return this execution for a branch with a session state of its own."""
-        place, context = replace(self.place, session_state=state), replace(self.context, session_state=state)
-        return replace(self, place=place, context=context)
+        parent_context, context = (
+            replace(self.parent_context, session_state=state),
+            replace(self.context, session_state=state),
+        )
+        return replace(self, parent_context=parent_context, context=context)
 
     def check(self) -> None:
         """Raise if no new work may start.
@@ -144,14 +147,14 @@ class WorkflowExecution:
         }
         progress = StepState(common, kind.value, parent, started_event_sent=emit_started)
 
-        def note() -> None:
+        def record() -> None:
             parent.open.append(progress)
             self.started_steps.append((step, progress))
 
         if emit_started:
-            self.run.emit(StepStartedEvent(**common), note)
+            self.run.emit(StepStartedEvent(**common), record)
         else:
-            self.run.commit(note)
+            self.run.commit(record)
         log.debug("run %s: %s %r begins", self.run.run_id, kind.value, step.name, extra=self.run.ids)
         if self.run.spans is not None:
             self.run.spans.begin_step(progress, kind.value, common)
@@ -189,11 +192,11 @@ class WorkflowExecution:
         The output is stored again, because this run may be continued too.
         """
 
-        def note() -> None:
+        def record() -> None:
             parent.done.append(output)
             self.started_steps.extend(_begun(step, output))
 
-        self.run.commit(note)
+        self.run.commit(record)
         checkpoint_step(self.run, output, parent)
         return output
 

@@ -63,13 +63,13 @@ class Loop(Container):
     async def work(self, stage: ContainerRun) -> Ended:
         """Run round after round."""
         stage.begin(self.started, max_iterations=self.max_iterations)
-        size, earlier = len(self.steps), stage.previous_output
+        size, all_earlier = len(self.steps), stage.earlier_outputs
         given, rounds = stage.given, list[list[StepOutput]]()
         go_on = True
         while go_on and len(rounds) < self.max_iterations:
-            before = earlier[size * len(rounds) : size * (len(rounds) + 1)]
-            followed = len(earlier) > size * (len(rounds) + 1)
-            outputs = await self._round(stage, given, len(rounds) + 1, before, followed)
+            earlier_outputs = all_earlier[size * len(rounds) : size * (len(rounds) + 1)]
+            followed = len(all_earlier) > size * (len(rounds) + 1)
+            outputs = await self._round(stage, given, len(rounds) + 1, earlier_outputs, followed)
             rounds.append(outputs)
             go_on = followed or await self._should_continue(stage, len(rounds), outputs)
             if self.forward_iteration_output:
@@ -83,16 +83,17 @@ class Loop(Container):
         )
 
     async def _round(
-        self, stage: ContainerRun, step_input: StepInput, number: int, before: list[StepOutput], followed: bool
+        self, stage: ContainerRun, step_input: StepInput, number: int, earlier_outputs: list[StepOutput], followed: bool
     ) -> list[StepOutput]:
         """Run one round. A round that an earlier run had finished, and followed by another, is reused."""
         if followed:
             return [
-                stage.flow.reuse(step, output, stage.progress) for step, output in zip(self.steps, before, strict=True)
+                stage.flow.reuse(step, output, stage.progress)
+                for step, output in zip(self.steps, earlier_outputs, strict=True)
             ]
         stage.progress.round = number
         stage.emit(LoopIterationStartedEvent, iteration=number, max_iterations=self.max_iterations)
-        return await stage.sequence(self.steps, step_input, before)
+        return await stage.sequence(self.steps, step_input, earlier_outputs)
 
     async def _should_continue(self, stage: ContainerRun, number: int, outputs: list[StepOutput]) -> bool:
         enough = any(output.stop for output in outputs)

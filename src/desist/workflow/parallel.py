@@ -59,7 +59,7 @@ class Parallel(Container):
         """Run all branches and wait for all of them, also after an error or a cancel."""
         names, count = [step.name for step in self.steps], len(self.steps)
         earlier = self._load_earlier(stage, names)
-        forks = BranchStates(stage.flow.place.session_state, names, self.name)
+        forks = BranchStates(stage.flow.parent_context.session_state, names, self.name)
         stage.flow.run.commit(lambda: setattr(stage.progress, "forks", forks))
         stage.begin(self.started, parallel_step_count=count)
         branches = [
@@ -86,11 +86,11 @@ class Parallel(Container):
             return stage.flow.reuse(step, earlier, stage.progress)
         flow = stage.flow.with_state(forks.of(step.name))
         flow.check()
-        spot = child_position(number, stage.spot, stage.progress, flow)
-        return await step.execute(stage.given, flow, spot, stage.progress, earlier)
+        position = child_position(number, stage.position, stage.progress, flow)
+        return await step.execute(stage.given, flow, position, stage.progress, earlier)
 
     def _load_earlier(self, stage: ContainerRun, names: list[str]) -> dict[str, StepOutput]:
-        earlier = {output.step_name or "": output for output in stage.previous_output}
+        earlier = {output.step_name or "": output for output in stage.earlier_outputs}
         for name in earlier:
             if name not in names:
                 raise ConfigurationError(

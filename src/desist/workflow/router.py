@@ -56,7 +56,7 @@ class Router(Container):
 
     async def work(self, stage: ContainerRun) -> Ended:
         """Select, and run the selected steps. The selection of an earlier run is reused."""
-        decided = stage.before.chosen if stage.before is not None else None
+        decided = stage.earlier_output.chosen if stage.earlier_output is not None else None
         if decided is None:
             decided = await self._select.answer(stage.given, stage.flow, step_choices=list(self.steps))
         else:

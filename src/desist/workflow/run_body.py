@@ -27,7 +27,7 @@ from desist.workflow.sequence import run_sequence
 from desist.workflow.sessions import EarlierRuns
 from desist.workflow.step_state import StepState
 from desist.workflow.terminal_events import cancelled, completed, failed
-from desist.workflow.types import StepInput, StepOutput, StepType
+from desist.workflow.types import MEDIA, StepInput, StepOutput, StepType
 
 if TYPE_CHECKING:
     from desist.run.execution.run import Run
@@ -48,7 +48,7 @@ class WorkflowRunBody:
         *,
         has_reader: bool,
         stream_events: bool,
-        before: Sequence[StepOutput | dict[str, Any]] = (),
+        earlier_outputs: Sequence[StepOutput | dict[str, Any]] = (),
     ) -> None:
         self.config = config
         self.step_input = step_input
@@ -57,7 +57,7 @@ class WorkflowRunBody:
         self.stream_events = stream_events
         self.first_event_index = 0
         #: Outputs of the run that this one continues: finished steps are reused.
-        self.before = _step_outputs(before)
+        self.earlier_outputs = _step_outputs(earlier_outputs)
         self.earlier_runs: Mapping[str, RunOutput] = {}  #: outputs of agents of that run, by run id
         self.progress = StepState({}, StepType.WORKFLOW.value)
         self.made: StepOutput | None = None  #: the output of a workflow function
@@ -86,7 +86,7 @@ class WorkflowRunBody:
 
     def continue_from(self, earlier: WorkflowRunOutput) -> None:
         """Reuse the finished steps of an earlier run, and the conversations of its agents."""
-        self.before = _with_inner(_step_outputs(earlier.step_results), earlier)
+        self.earlier_outputs = _with_inner(_step_outputs(earlier.step_results), earlier)
         self.earlier_runs = {run.run_id: run for run in _agent_runs(earlier) if run.run_id is not None}
         self.output.continued_from = earlier.run_id
 
@@ -133,7 +133,9 @@ class WorkflowRunBody:
         )
         program = self.config.program
         if program is None:
-            await run_sequence(self.config.steps, self.step_input, flow, self.progress, before=self.before)
+            await run_sequence(
+                self.config.steps, self.step_input, flow, self.progress, earlier_outputs=self.earlier_outputs
+            )
             return
         self.progress.common = {**self.common, "step_name": self.config.name}
         made = await program.run(self.config.workflow, self.step_input, flow, self.progress)
@@ -169,7 +171,7 @@ class WorkflowRunBody:
         last = self.made or (self.progress.done[-1] if self.progress.done else None)
         output.content = last.content if last else None
         output.content_type = type(output.content).__name__
-        for kind in ("images", "videos", "audio", "files"):
+        for kind in MEDIA:
             made = [item for step in (*self.progress.done, self.made) if step for item in getattr(step, kind) or ()]
             setattr(output, kind, made or None)
         return completed(output, self.common)
@@ -216,7 +218,7 @@ class WorkflowRunBody:
         for event, close in self.progress.cancel_open_steps(reason):
             close()
             events += [event] if event is not None else []
-        self.progress.done.extend(self.before[len(self.progress.done) :])  # not reused yet
+        self.progress.done.extend(self.earlier_outputs[len(self.progress.done) :])  # not reused yet
         return events
 
     def _record_event(self, event: Any) -> None:
@@ -258,7 +260,7 @@ class WorkflowRunBody:
         return event.run_id == self.output.run_id and (event.is_terminal or isinstance(event, WorkflowStartedEvent))
 
 
-def _latest_first(begun: list[tuple[Runnable, StepState]]) -> Iterator[tuple[Runnable, StepState]]:
+def _latest_first(begun: Sequence[tuple[Runnable, StepState]]) -> Iterator[tuple[Runnable, StepState]]:
     """Yield started steps, the last first, with those of ended nested workflows; cancelled ones clean up themselves."""
     for step, progress in reversed(begun):
         if progress.child_output is not None and progress.child_output.status in (RunStatus.completed, RunStatus.error):

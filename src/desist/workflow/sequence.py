@@ -17,30 +17,32 @@ async def run_sequence(
     steps: Sequence[Runnable],
     step_input: StepInput,
     flow: WorkflowExecution,
-    above: StepState,
+    parent: StepState,
     position: StepPosition | None = None,
-    before: Sequence[StepOutput] = (),
+    earlier_outputs: Sequence[StepOutput] = (),
 ) -> list[StepOutput]:
     """Run the steps in order; end early after a step with `stop`. Return their outputs.
 
     Parameters:
-        spot: the position of the container around the steps; None for the workflow itself.
-        before: the outputs of an earlier, interrupted run of these steps, in order. Finished steps are reused; the
-            first unfinished step runs again, with the finished work inside it.
+        position: the position of the container around the steps; None for the workflow itself.
+        earlier_outputs: the outputs of an earlier, interrupted run of these steps, in order. Finished steps are
+            reused; the first unfinished step runs again, with the finished work inside it.
 
     Raises:
-        ConfigurationError: `before` has the outputs of other steps.
+        ConfigurationError: `earlier_outputs` has the outputs of other steps.
     """
-    _check_before(steps, before, above.common.get("step_name"))
+    _check_earlier(steps, earlier_outputs, parent.common.get("step_name"))
     outputs: list[StepOutput] = []
     for number, step in enumerate(steps):
         flow.check()
-        earlier = before[number] if number < len(before) else None
+        earlier = earlier_outputs[number] if number < len(earlier_outputs) else None
         if earlier is not None and earlier.finished:
-            output = flow.reuse(step, earlier, above)
+            output = flow.reuse(step, earlier, parent)
         else:
-            before = ()
-            output = await step.execute(step_input, flow, child_position(number, position, above, flow), above, earlier)
+            earlier_outputs = ()
+            output = await step.execute(
+                step_input, flow, child_position(number, position, parent, flow), parent, earlier
+            )
         outputs.append(output)
         if output.stop:
             break
@@ -63,12 +65,12 @@ def next_input(step_input: StepInput, name: str, output: StepOutput) -> StepInpu
     )
 
 
-def child_position(number: int, outer: StepPosition | None, above: StepState, flow: WorkflowExecution) -> StepPosition:
+def child_position(number: int, outer: StepPosition | None, parent: StepState, flow: WorkflowExecution) -> StepPosition:
     """Return the position of the `number`-th step in the container at `outer`, or in the workflow."""
     if outer is None:
-        return StepPosition(number, flow.place.step_id, flow.place.nested_depth)
+        return StepPosition(number, flow.parent_context.step_id, flow.parent_context.nested_depth)
     prefix = outer.index if isinstance(outer.index, tuple) else (outer.index,)
-    return StepPosition((*prefix, number), above.common.get("step_id"), outer.depth + 1)
+    return StepPosition((*prefix, number), parent.common.get("step_id"), outer.depth + 1)
 
 
 def _both(had: list[object] | None, made: list[object] | None) -> list[object] | None:
@@ -78,17 +80,17 @@ def _both(had: list[object] | None, made: list[object] | None) -> list[object] |
     return [*(had or ()), *(item for item in made if not any(item is known for known in had or ()))]
 
 
-def _check_before(steps: Sequence[Runnable], before: Sequence[StepOutput], where: str | None) -> None:
+def _check_earlier(steps: Sequence[Runnable], earlier_outputs: Sequence[StepOutput], where: str | None) -> None:
     """Raise if outputs are of other steps, because the workflow has changed."""
-    place = f"{where!r}" if where else "the workflow"
-    for number, output in enumerate(before):
+    container = f"{where!r}" if where else "the workflow"
+    for number, output in enumerate(earlier_outputs):
         if number >= len(steps):
             raise ConfigurationError(
-                f"can't go on from an earlier run: it had a step {output.step_name!r}, and {place} has no step"
+                f"can't go on from an earlier run: it had a step {output.step_name!r}, and {container} has no step"
                 f" {number} any more; run it anew"
             )
         if output.step_name != steps[number].name:
             raise ConfigurationError(
-                f"can't go on from an earlier run: step {number} of {place} is {steps[number].name!r} now, and was"
+                f"can't go on from an earlier run: step {number} of {container} is {steps[number].name!r} now, and was"
                 f" {output.step_name!r}; run it anew"
             )

@@ -145,19 +145,19 @@ class Step:
         step_input: StepInput,
         flow: WorkflowExecution,
         position: StepPosition,
-        above: StepState,
-        before: StepOutput | None = None,
+        parent: StepState,
+        earlier_output: StepOutput | None = None,
     ) -> StepOutput:
-        """Run the step; record its state in `above` while it runs and when it has ended."""
+        """Run the step; record its state in `parent` while it runs and when it has ended."""
         kind, executor_type = self._kind()
-        progress = flow.begin(self, position, above, kind)
+        progress = flow.begin(self, position, parent, kind)
         worker = self.agent or self.workflow
         progress.executor_type = executor_type
         progress.executor_name = worker.name if worker is not None else self.name
         try:
-            output = await self._attempts(step_input, flow, progress, before)
+            output = await self._attempts(step_input, flow, progress, earlier_output)
         except (Exception, SystemExit) as error:
-            return self._failed(error, flow, progress, above)
+            return self._failed(error, flow, progress, parent)
         finally:
             set_work_key(None)
         output.step_name, output.step_id, output.step_type = self.name, self.step_id, kind.value
@@ -173,7 +173,7 @@ class Step:
             audio=output.audio,
             step_response=output,
         )
-        return flow.end(progress, above, output, event)
+        return flow.end(progress, parent, output, event)
 
     def _kind(self) -> tuple[StepType, str]:
         if self.agent is not None:
@@ -181,7 +181,7 @@ class Step:
         return (StepType.WORKFLOW, "workflow") if self.workflow is not None else (StepType.FUNCTION, "function")
 
     async def _attempts(
-        self, step_input: StepInput, flow: WorkflowExecution, progress: StepState, before: StepOutput | None
+        self, step_input: StepInput, flow: WorkflowExecution, progress: StepState, earlier_output: StepOutput | None
     ) -> StepOutput:
         key = f"{flow.run.key}:{progress.path()}"
         for attempt in range(self.max_retries + 1):
@@ -190,7 +190,7 @@ class Step:
             try:
                 if self.function is not None:
                     return await self._call_function(self.function, step_input, flow, progress)
-                return await run_child(self, step_input, flow, progress, before)
+                return await run_child(self, step_input, flow, progress, earlier_output)
             except Exception as error:
                 last = attempt == self.max_retries or not getattr(error, "retryable", True)
                 if last or flow.branch_cancelled():
@@ -215,11 +215,11 @@ class Step:
         return StepError(f"step {self.name!r} took longer than its timeout of {self.timeout:g} s")
 
     def _failed(
-        self, error: BaseException, flow: WorkflowExecution, progress: StepState, above: StepState
+        self, error: BaseException, flow: WorkflowExecution, progress: StepState, parent: StepState
     ) -> StepOutput:
         """Record the failure; go on, or fail the run."""
         message = str(error) or type(error).__name__
-        output = flow.fail(progress, above, message)
+        output = flow.fail(progress, parent, message)
         if self.on_error is OnError.skip:
             return output
         failure = error if isinstance(error, StepError) else StepError(f"step {self.name!r}: {message}")

@@ -7,7 +7,7 @@ Each running step has a `StepState`, in a tree like the tree of the steps. Chang
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ class StepState:
 
     common: dict[str, Any]  #: the fields that its events carry
     step_type: str
-    above: StepState | None = None  #: the step around it
+    parent: StepState | None = None  #: the step around it
     executor_type: str | None = None
     executor_name: str | None = None
     started_event_sent: bool = False  #: whether its started event was emitted; else a cancel emits no end
@@ -39,7 +39,7 @@ class StepState:
     output: StepOutput | None = None  #: its output, once it has ended
     child_output: Any = None  #: the output of its child run
     child_body: RunBody | None = None  #: the body of its child run
-    child_begun: list[Any] = field(default_factory=list)  #: the started steps of its child workflow
+    child_begun: Sequence[Any] = ()  #: the started steps of its child workflow
     chosen: list[str] | None = None  #: the decision of a Condition or Router
     forks: BranchStates | None = None  #: of a Parallel: the session states of its branches
     round: int = 0  #: of a Loop: the number of the current round, from 1 on
@@ -51,24 +51,24 @@ class StepState:
         own = (
             f"{index[-1] if isinstance(index, tuple) else index}-{escape_key_part(self.common.get('step_name') or '')}"
         )
-        above = self.above
-        if above is None or above.above is None:
+        parent = self.parent
+        if parent is None or parent.parent is None:
             return own
-        return f"{above.path()}{f'#{above.round}' if above.round else ''}.{own}"
+        return f"{parent.path()}{f'#{parent.round}' if parent.round else ''}.{own}"
 
     def partial(self) -> Any:
         """Return the content that has arrived so far."""
         if self.child_output is not None:
-            told = self.child_output.content
-            return told if told is not None or self.child_body is None else self.child_body.partial_content()
+            content = self.child_output.content
+            return content if content is not None or self.child_body is None else self.child_body.partial_content()
         if self.content_pieces:
             return "".join(self.content_pieces)
         contents = [(output.step_name, output.content) for output in self.done]
         contents += [(child.common.get("step_name"), child.partial()) for child in self.open]
         if self.forks is not None:
             return joined(self.forks.in_order(contents, lambda pair: pair[0]))
-        told = [content for _, content in contents if content is not None]
-        return told[-1] if told else None
+        known = [content for _, content in contents if content is not None]
+        return known[-1] if known else None
 
     def interrupted(self) -> StepOutput:
         """Return the output of a cancelled step, with the finished steps inside it."""

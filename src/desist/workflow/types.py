@@ -13,7 +13,7 @@ from desist.run.events.base import content_text
 from desist.run.records.json_values import to_json_value
 from desist.run.records.record import Record, Reviver
 
-__all__ = ["OnError", "StepInput", "StepOutput", "StepType", "WorkflowExecutionInput", "joined"]
+__all__ = ["MEDIA", "OnError", "StepInput", "StepOutput", "StepType", "WorkflowExecutionInput", "joined", "media_of"]
 
 
 class OnError(str, Enum):
@@ -138,8 +138,8 @@ class StepInput(WorkflowExecutionInput):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values, without None fields and the session."""
-        told = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "workflow_session"}
-        return {name: to_json_value(value) for name, value in told.items() if value is not None}
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "workflow_session"}
+        return {name: to_json_value(value) for name, value in values.items() if value is not None}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> StepInput:
@@ -156,10 +156,19 @@ class StepInput(WorkflowExecutionInput):
         return cls(**known)
 
 
+#: The fields of inputs and outputs that hold media.
+MEDIA = ("images", "videos", "audio", "files")
+
+
+def media_of(value: Any) -> dict[str, Any]:
+    """Return the media of an input or output, by field name."""
+    return {kind: getattr(value, kind) for kind in MEDIA}
+
+
 def joined(contents: Iterable[tuple[str | None, Any]]) -> str | None:
     """Return contents as one text, each under its name, without those that are None. None if nothing is left."""
-    told = [f"=== {name} ===\n{content_text(content)}" for name, content in contents if content is not None]
-    return "\n\n".join(told) if told else None
+    texts = [f"=== {name} ===\n{content_text(content)}" for name, content in contents if content is not None]
+    return "\n\n".join(texts) if texts else None
 
 
 def _content(output: StepOutput) -> Any:

@@ -11,7 +11,7 @@ from desist.run.component.awaitable import awaitable
 from desist.run.component.component import Component
 from desist.run.component.options import WorkflowOptions, apply_limits
 from desist.run.component.submitted_run import SubmittedRun
-from desist.run.execution.run import Run, current_run, new_id
+from desist.run.execution.run import Run, new_id
 from desist.run.execution.session_binding import SessionBinding
 from desist.run.options.parent_context import ParentContext
 from desist.run.outputs.input import check_input
@@ -28,7 +28,7 @@ from desist.workflow.run_body import WorkflowRunBody
 from desist.workflow.step_list import check_tree, coerce_steps
 from desist.workflow.submission import Submission
 from desist.workflow.terminal_events import terminal_event
-from desist.workflow.types import StepInput, StepOutput
+from desist.workflow.types import MEDIA, StepInput, StepOutput
 from desist.workflow.validation import checked_input, checked_names, checked_schema
 from desist.workflow.workflow_function import WorkflowFunction
 
@@ -77,6 +77,7 @@ class Workflow(Component):
     _kind = "workflow"
     _described = "a Workflow"
     options_type = WorkflowOptions
+    _kept_options = (*Component._kept_options, "additional_data")
 
     def __init__(
         self,
@@ -180,7 +181,7 @@ class Workflow(Component):
         flow: WorkflowExecution,
         *,
         skip: bool,
-        before: Sequence[StepOutput] = (),
+        earlier_outputs: Sequence[StepOutput] = (),
     ) -> Run:
         """Register a run of this workflow for a step of another one. For steps; programs call `run`."""
         input = checked_input(self.input_schema, step_input.input, f"workflow {self.id!r}")
@@ -192,20 +193,12 @@ class Workflow(Component):
             parent,
             has_reader=flow.listened,
             stream_events=flow.stream_events,
-            before=before,
+            earlier_outputs=earlier_outputs,
         )
         body.earlier_runs = flow.earlier_runs
-        run = self._register(body, new_id(), as_step=True, skip=skip)
-        run.set_deadline(self.timeout, f"the timeout of workflow {self.id!r}")
+        run = self._register(body, new_id(), bound=True, skip=skip)
+        run.limits.set_deadline(self.timeout, f"the timeout of workflow {self.id!r}")
         return run
-
-    def _register(
-        self, body: WorkflowRunBody, run_id: str, *, as_step: bool = False, skip: bool = False, replay: bool = False
-    ) -> Run:
-        parent = current_run()
-        body.bind_run_id(run_id, parent.run_id if parent else None)
-        store = self.store if self.db is not None or parent is None else parent.store
-        return Run.open(body, run_id=run_id, store=store, grace=self.grace, bound=as_step, skip=skip, replay=replay)
 
     def _open(
         self,
@@ -222,7 +215,7 @@ class Workflow(Component):
         input = checked_input(self.input_schema, input, what)
         self.check()
         events = self.stream_events if stream_events is None else stream_events
-        media = {kind: options[kind] for kind in ("images", "videos", "audio", "files")}
+        media = {kind: options[kind] for kind in MEDIA}
         step_input = StepInput(input=input, additional_data=options["additional_data"], **media)
         parent = self.parent_context(options)
         body = WorkflowRunBody(self.config(), step_input, parent, has_reader=stream, stream_events=stream and events)
@@ -234,42 +227,18 @@ class Workflow(Component):
         )
         run = self._register(body, options["run_id"] or new_id(), replay=replay)
         if "kept" not in options:
-            run.set_deadline(self.timeout, f"the timeout of {what}")
+            run.limits.set_deadline(self.timeout, f"the timeout of {what}")
         apply_limits(run, options)
         return run
 
-    def open_continuation(
-        self,
-        earlier: WorkflowRunOutput,
-        options: dict[str, Any],
-        *,
-        stream: bool,
-        stream_events: bool | None,
-        replay: bool = False,
-    ) -> Run:
-        """Register a run that continues an earlier one."""
-        for name in ("session_id", "user_id", "metadata", "additional_data"):
-            options[name] = getattr(earlier, name) if options[name] is None else options[name]
-        return self._open(
-            earlier.input, options, stream=stream, stream_events=stream_events, replay=replay, earlier=earlier
-        )
-
-    def terminal_events(self, output: WorkflowRunOutput) -> list[Any]:
+    def terminal_event(self, output: WorkflowRunOutput) -> Any:
         """Return the terminal event of a run that has ended, made from its output."""
-        return [terminal_event(output)]
+        return terminal_event(output)
 
     def parent_context(self, options: Mapping[str, Any]) -> ParentContext:
         """Return the context of a new run. For services."""
         lasting = self.db is not None
         return self._parent_context(options, lasting=lasting, workflow_id=self.id, workflow_name=self.name)
-
-    @property
-    def _recovery(self) -> Recovery:
-        return Recovery(self)
-
-    @property
-    def _submission(self) -> Submission:
-        return Submission(self)
 
     # -- running
 
@@ -347,9 +316,9 @@ class Workflow(Component):
         """Run the workflow on the caller's event loop. Parameters and errors as for `run`.
 
         Parameters:
-            background: don't wait for the end. Look at the run with `get_run`, read along with `afollow`, cancel it by
-                its id. With `stream=True` the iterator may be left without stopping the run. It lives as long as the
-                loop does: a loop that ends cancels it, with source `shutdown`.
+            background: don't wait for the end. `get_run` returns the output so far, `afollow` the events, and `cancel`
+                takes the id of the run. With `stream=True`, closing the iterator does not cancel the run. The end of
+                the loop cancels the run, with source `shutdown`.
 
         Returns:
             With `stream=True` an async iterator over events, called without await; else a coroutine. In the
@@ -379,7 +348,7 @@ class Workflow(Component):
             RunIdInUseError: there is a run with this id, live or ended.
             StoreError: the run is not confirmed as stored.
         """
-        return self._submission.submit(input, options)
+        return Submission(self).submit(input, options)
 
     def submitted(self, run_id: str) -> SubmittedRun:
         """Return the handle of a run of this workflow that was submitted before, by any process.
@@ -387,7 +356,7 @@ class Workflow(Component):
         Raises:
             ConfigurationError: there is no such run, or no database that processes share.
         """
-        return self._submission.find(run_id)
+        return Submission(self).find(run_id)
 
     def open_from_queue(self, claimed: ClaimedRun) -> Run:
         """Register a run that this process has claimed, to be started here. For workers.
@@ -395,7 +364,7 @@ class Workflow(Component):
         Raises:
             DesistError: the run can't be resumed: the steps have changed, or the input is not valid any more.
         """
-        return self._submission.open(claimed)
+        return Submission(self).open(claimed)
 
     def resume_lost_runs(self, *, price: Callable[[str, Usage], float] | None = None) -> list[str]:
         """Resume this workflow's runs whose processes have died, in the background; return their ids.
@@ -415,7 +384,7 @@ class Workflow(Component):
             ConfigurationError: runs of this workflow can't be resumed.
             StoreError: the database can't be used.
         """
-        return self._recovery.resume(price)
+        return Recovery(self).resume(price)
 
     asubmit = awaitable(submit)
     aresume_lost_runs = awaitable(resume_lost_runs)

@@ -9,7 +9,7 @@ from desist.run.options.idempotency import set_work_key
 from desist.workflow.execution import WorkflowExecution
 from desist.workflow.step_function import StepFunction, call_function
 from desist.workflow.step_state import StepState
-from desist.workflow.types import StepInput, StepOutput, WorkflowExecutionInput
+from desist.workflow.types import StepInput, StepOutput, WorkflowExecutionInput, media_of
 
 __all__ = ["WorkflowFunction"]
 
@@ -32,10 +32,7 @@ class WorkflowFunction:
         execution_input = WorkflowExecutionInput(
             input=step_input.input,
             additional_data=step_input.additional_data,
-            images=step_input.images,
-            videos=step_input.videos,
-            audio=step_input.audio,
-            files=step_input.files,
+            **media_of(step_input),
         )
         arguments = self.call.arguments(flow, workflow=workflow, execution_input=execution_input)
         args: tuple[Any, ...] = ()

@@ -51,7 +51,7 @@ def main(place: str, how: str) -> None:
     first = Held(store.writer)
     assert first.reached.wait(50)
     second = Held(store.writer)  # in one transaction with the flush, where a database puts jobs together
-    store.events.flush()
+    store.flusher.flush()
     first.let_go()
     assert second.reached.wait(50)
     store.writer.put(lambda tables: os.kill(os.getpid(), signal.SIGKILL))  # before the end, which comes now

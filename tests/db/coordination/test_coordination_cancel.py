@@ -115,7 +115,7 @@ def test_one_id_in_two_processes(worker: Start, db: Db) -> None:
     two.tell("run", "r", kind="quick")
     told = two.hear("end", "r")
     assert (told["status"], told["source"]) == ("CANCELLED", "lease_lost")
-    assert "works on the run r" in told["error"]
+    assert "owns run r" in told["error"]
     assert not db.get_run("r").status.is_final
     assert cancel("r", db=db).wait(30)
     assert one.hear("end", "r")["error"] is None
@@ -168,18 +168,18 @@ def test_a_refused_claim_writes_nothing(worker: Start, db: Db, place: str) -> No
     before = sql(place, ("SELECT process, epoch, output, status FROM desist_runs", ()))
     other.tell("run", "r", kind="quick")
     told = other.hear("end", "r")
-    assert "works on the run r" in told["error"]
+    assert "owns run r" in told["error"]
     assert sql(place, ("SELECT process, epoch, output, status FROM desist_runs", ())) == before
     mine = db.store.load_run("r")
     leases: Any = db.store.leases  # type: ignore[attr-defined]  # of a shared store
     assert mine is not None
     mine.process = None
     refused = db.store.claim_run(mine).result(30).refused  # type: ignore[attr-defined]
-    assert "works on the run r" in str(refused)
+    assert "owns run r" in str(refused)
     assert cancel("r", reason="enough", db=db).wait(30)
     owner.hear("end", "r")
     mine.status = S.error
-    with pytest.raises(LeaseLostError, match="works on the run r"):
+    with pytest.raises(LeaseLostError, match="owns run r"):
         db.store.save_run(mine).result(30)  # type: ignore[union-attr]
     assert db.get_run("r").status is S.cancelled
     assert leases.owned.get("r") is None, "nothing is left of it"

@@ -30,6 +30,7 @@ from desist.run.events.base import RunStatus
 from desist.run.storage.values import CancelRequest
 from desist.testing import Gate, assert_no_leaks
 from desist.workflow import Step
+from desist.workflow.recovery import Recovery
 
 S = RunStatus
 Start = Callable[[], Worker]
@@ -258,7 +259,7 @@ def test_who_can_t_be_woken_looks(worker: Start, db: Db, place: str) -> None:
 
 def test_nothing_is_left_over(place: str) -> None:
     """The thread and the socket that wait for other processes are one for all databases, and end with the last run."""
-    with assert_no_leaks(threads=2, fds=1, sockets=1, settle=20):  # the reaper and the home loop; one socket is kept
+    with assert_no_leaks(threads=2, fds=1, sockets=1, settle=20):  # the timer thread, the home loop; one socket
         for name in ("a", "b"):
             db = open_db(place if "://" in place else place + name)
             assert Workflow("W", steps=[lambda step_input: "x"], db=db).run("go").status is S.completed
@@ -314,7 +315,7 @@ def test_heard_of_after_all(worker: Start, db: Db) -> None:
     receipt = cancel("r", db=db)
     store: Any = db.store
     with store.backend.reading() as tables:
-        row = tables.get_run("r")
+        row = tables.runs.get("r")
     assert store.runs._end_and_load(row).status is S.cancelling  # as `load_run` calls it once the lease was over
     assert cancel("r", force=True, db=db).wait(30) and receipt.wait(30)
 
@@ -339,7 +340,7 @@ def test_the_frozen_worker_is_asked_to_cancel(db: Db, place: str, monkeypatch: p
     *_, last = zombie
     assert (last.status, last.cancel.source) == (S.cancelled, Source.lease_lost)
     with db.store.backend.reading() as tables:  # type: ignore[attr-defined]  # of a shared store
-        assert tables.get_run("mine").status == "COMPLETED"
+        assert tables.runs.get("mine").status == "COMPLETED"
 
 
 @pytest.mark.loud
@@ -392,7 +393,7 @@ def test_a_heartbeat_that_was_undone(db: Db) -> None:
     held.result(30)
     db.flush()
     with store.backend.reading() as tables:
-        assert tables.owner(this_process()) is not None
+        assert tables.owners.get(this_process()) is not None
 
 
 def test_frozen_between_the_claim_and_its_answer(db: Db) -> None:
@@ -435,7 +436,7 @@ def test_cancelled_between_being_taken_and_begun(worker: Start, db: Db) -> None:
     receipt = cancel("r", reason="between", db=db)
     assert receipt.wait(30) and receipt.status is S.cancelled
     before = db.get_run("r")
-    assert workflow._recovery._resume(store, taken, None)  # what resume_lost_runs() does with each
+    assert Recovery(workflow)._resume(store, taken, None)  # what resume_lost_runs() does with each
     *_, last = workflow.follow("r")
     assert (last.status, last.cancel.reason) == (S.cancelled, "between")
     while registry.get("r") is not None:

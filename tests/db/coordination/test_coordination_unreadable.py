@@ -30,15 +30,15 @@ def leave(db: Db, damaged: str, *, resumable: bool) -> None:
         top = row("r", None)
         if damaged in ("output", "cancel", "options"):
             setattr(top, damaged, BAD)
-        tables.put_run(top)
-        tables.put_run(row("child", "r"))
+        tables.runs.put(top)
+        tables.runs.put(row("child", "r"))
         if damaged in ("at", "again", "value"):
             kind = "again" if damaged == "again" else "step"
-            tables.add_part(
+            tables.parts.add(
                 PartRow("r", kind, "{}" if damaged == "value" else BAD, BAD if damaged == "value" else "{}")
             )
         if damaged == "events":
-            tables.add_events([EventRow("r", 0, 0, 1, 0, '[{"run_id": "r"}]')])
+            tables.events.add([EventRow("r", 0, 0, 1, 0, '[{"run_id": "r"}]')])
 
     db._table_store.writer.put(work).result(30)
 

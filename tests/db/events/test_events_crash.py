@@ -184,7 +184,7 @@ def test_a_follower_of_a_zombie_s_run(worker: Start, db: Db, place: str) -> None
     other.signal(signal.SIGSTOP)
     taken_for_dead(place, other.process.pid)
     last = list(reader)[-1]
-    assert last.event == "WorkflowError" and "hasn't been heard of" in last.error
+    assert last.event == "WorkflowError" and "lease" in last.error
 
 
 def test_one_terminal_event(worker: Start, db: Db, place: str) -> None:

@@ -20,7 +20,7 @@ from desist.db import InMemoryDb, JsonDb
 from desist.db.events import pages
 from desist.exceptions import ConfigurationError, StoreError
 from desist.run.events.base import RunStatus
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 from desist.testing import Gate, ScriptedModel, assert_no_leaks
 
 PLACES = ["sqlite"]  # over Postgres `test_events_crash` follows, too; each place costs 20 s
@@ -157,7 +157,7 @@ def test_text_that_came_before_a_cancel(worker: Start, db: Db) -> None:
 
 def following(db: Db) -> int:
     store: Any = db.store
-    return len(store.events.hub._cursors)
+    return len(store.followers._cursors)
 
 
 @pytest.mark.parametrize("how", ["close", "with", "garbage", "cancel"])
@@ -206,7 +206,7 @@ async def _left_by_its_task(place: str) -> None:
 
 def test_no_leaks(place: str) -> None:
     """A hundred followers, some of whom leave: no thread, no connection is left when the database is closed."""
-    story(opened(), InMemoryDb()).run("go")  # the loops and the reaper stay
+    story(opened(), InMemoryDb()).run("go")  # the loops and the timer thread stay
     with assert_no_leaks(threads=1, fds=1, sockets=1, settle=20):  # the channel: its thread for some seconds more
         db = open_db(place)
         run_id = story(opened(), db).run("go").run_id
@@ -236,7 +236,7 @@ def test_unknown(db: Db, place: str) -> None:
 
     with pytest.raises(ConfigurationError, match="no run 'nobody'"):
         asyncio.run(read())
-    while following(db):  # the reader is garbage, and the reaper takes it out
+    while following(db):  # the reader is garbage, and the timer thread takes it out
         gc.collect()
 
 
@@ -247,7 +247,7 @@ def test_closed_while_it_is_followed(worker: Start, place: str) -> None:
     reader = db.follow("r")
     while says(next(reader)) != PIECES[1]:
         pass
-    reaper.call_at(0.0, db.close)
+    timers.call_at(0.0, db.close)
     with pytest.raises(StoreError, match="closed"):
         next(reader)
 
@@ -335,7 +335,7 @@ def test_nobody_pays_without_a_shared_store(db: Db, tmp_path: Path) -> None:
         Workflow("W", steps=[look], db=where).run("go")
     *others, shared = seen
     assert [run.emitter.event_buffer for run in others] == [None] * 3
-    assert shared.emitter.event_buffer is not None and len(shared.bridge._items) == 0
+    assert shared.emitter.event_buffer is not None and len(shared.channel._items) == 0
 
 
 @pytest.mark.parametrize("rows", range(1, 6))

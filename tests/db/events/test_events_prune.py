@@ -88,5 +88,5 @@ def test_what_can_t_be_pruned() -> None:
     with pytest.raises(ConfigurationError, match="older_than=-1"):
         InMemoryDb().prune(-1)
     assert InMemoryDb().prune(0) == PruneResult()
-    with pytest.raises(ConfigurationError, match="InMemoryDb forgets no runs by age"):
+    with pytest.raises(ConfigurationError, match="InMemoryDb can't delete runs by age"):
         InMemoryDb().prune(0, runs=True)

@@ -140,13 +140,13 @@ def test_a_row_that_can_t_be_read(db: Db, place: str, damage: str) -> None:
 def test_a_database_that_takes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """What waits for a database is bounded: what is over isn't stored, and that is said. The last event is kept."""
     woken: list[EventBuffer] = []
-    recorder = EventBuffer("r", woken.append)
+    buffer = EventBuffer("r", woken.append)
     for number in range(100_010):
-        recorder.number(RunContentEvent(content="x"), number)
-    recorder.end([RunContentEvent(content="last")], 100_010)
-    waiting = recorder.take_all()
+        buffer.number(RunContentEvent(content="x"), number)
+    buffer.end([RunContentEvent(content="last")], 100_010)
+    waiting = buffer.take_all()
     assert len(woken) == 1 and len(waiting) == 100_001 and waiting[-1][0] == 100_010
-    assert "tells more than its database takes" in caplog.text
+    assert "the database is too slow" in caplog.text
 
 
 def test_order_of_many_writers(db: Db) -> None:

@@ -40,10 +40,10 @@ def test_deadline_and_timeout(worker: Start, db: Db, place: str) -> None:
     workflow = story(gate, db, on_crash="resume", timeout=1.0)  # not that of the run, which was begun without
     assert workflow.resume_lost_runs() == ["r"]
     run: Any = registry.get("r")
-    assert [asdict(limit) for limit in run.options.limits] == before
-    deadline = next(limit for limit in run.options.limits if limit.what == "the deadline of this run")
+    assert [asdict(limit) for limit in run.limits.durable.limits] == before
+    deadline = next(limit for limit in run.limits.durable.limits if limit.what == "the deadline of this run")
     assert deadline.until == pytest.approx(LATER, abs=1.0)
-    assert [limit.seconds for limit in run.options.limits if limit.what == "the timeout of this run"] == [5000.0]
+    assert [limit.seconds for limit in run.limits.durable.limits if limit.what == "the timeout of this run"] == [5000.0]
     gate.open()
     assert list(workflow.follow("r"))[-1].status is S.completed
 

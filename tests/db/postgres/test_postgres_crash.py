@@ -44,8 +44,8 @@ def test_a_look_is_over_when_its_connection_breaks(db: PostgresDb, postgres: Loc
     """What was seen is seen: that the look can't be ended in order harms nobody."""
     place: Any = db.store.backend  # type: ignore[attr-defined]  # of a shared store
     with place.reading() as tables:
-        ((backend,),) = tables._rows("SELECT pg_backend_pid()")
-        assert tables.get_run("r") is None
+        ((backend,),) = tables.tx.rows("SELECT pg_backend_pid()")
+        assert tables.runs.get("r") is None
         assert postgres.do("SELECT pg_terminate_backend(%s, 20000)", backend) == [(True,)]
     assert db.get_run("r") is None
 

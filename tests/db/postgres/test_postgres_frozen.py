@@ -141,14 +141,14 @@ def db_waits(url: str) -> bool:
 def _open_run(tables: Any) -> None:
     row = "('r', 'agent', 'RUNNING', 'r', 'p', 0, 0, '{}', 1)"
     names = "run_id, kind, status, root_run_id, process, created_at, updated_at, output, epoch"
-    tables._do(f"INSERT INTO desist_runs ({names}) VALUES {row}")
+    tables.tx.execute(f"INSERT INTO desist_runs ({names}) VALUES {row}")
 
 
 def _take(tables: Any) -> list[str]:
-    row = tables.get_run("r")
-    found = [part.value for part in tables.parts("r")]
+    row = tables.runs.get("r")
+    found = [part.value for part in tables.parts.of_run("r")]
     row.epoch += 1
-    tables.put_run(row)
+    tables.runs.put(row)
     return found
 
 

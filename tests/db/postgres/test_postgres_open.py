@@ -23,7 +23,7 @@ from desist.db.backends.postgres_read_pool import LIMIT
 from desist.db.backends.postgres_schema import Schema
 from desist.db.migrations import steps
 from desist.db.process.postgres_target import PostgresTarget
-from desist.db.tables.sql import TableNames
+from desist.db.tables.sql_transaction import TableNames
 from desist.exceptions import ConfigurationError, StoreError, UnsupportedError
 from desist.run.events.base import RunStatus
 from desist.testing import LocalPostgres, assert_no_leaks
@@ -64,20 +64,20 @@ def test_another_process_is_quicker(new_postgres: Callable[[], str]) -> None:
 
 def test_nothing_listens() -> None:
     """Where no server is, that is said at once, and without the password."""
-    with pytest.raises(StoreError, match="nothing listens there: see whether the server runs") as caught:
+    with pytest.raises(StoreError, match="no server listens there: check whether it runs") as caught:
         PostgresDb("postgresql://me:secret@127.0.0.1:1/x")
     assert "secret" not in str(caught.value) and "postgresql://127.0.0.1:1/x" in str(caught.value)
 
 
 def test_no_such_database(postgres: LocalPostgres) -> None:
     """A database that isn't there is an error that says what to do."""
-    with pytest.raises(StoreError, match="there is no such database: make it, or give another db_url="):
+    with pytest.raises(StoreError, match="there is no such database: create it, or pass another db_url="):
         PostgresDb(postgres.url_of("nowhere"))
 
 
 def test_nowhere_to_make_tables(postgres: LocalPostgres) -> None:
     """A connection whose schema isn't there is an error that says what to do."""
-    with pytest.raises(StoreError, match="there is no schema to make tables in: give db_schema="):
+    with pytest.raises(StoreError, match="there is no schema for the tables: pass db_schema="):
         PostgresDb(postgres.url_of("postgres", "not_made"))
 
 
@@ -195,7 +195,7 @@ def test_checked(url: str, tmp_path: Path) -> None:
     report = db.upgrade()
     assert (report.version, report.wanted) == (len(steps()), len(steps()))
     assert [problem for problem in report.problems if "fsync" not in problem and "full_page" not in problem] == []
-    assert "the server has fsync off: a crash of its machine loses data" in report.problems
+    assert "fsync of the server is off: a crash of its machine loses data" in report.problems
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'desist_runs_by_time'::regclass")
         connection.execute("DROP TABLE desist_owners")
@@ -218,7 +218,7 @@ def listening(postgres: LocalPostgres) -> int:
 
 def test_one_listens_for_all(own: LocalPostgres) -> None:
     """A process has one connection that listens, however many databases it opens; with the last it is gone."""
-    with assert_no_leaks(threads=2, fds=1, sockets=1, settle=20):  # the reaper and the home loop; one socket is kept
+    with assert_no_leaks(threads=2, fds=1, sockets=1, settle=20):  # the timer thread, the home loop; one socket
         opened = [PostgresDb(own.url), PostgresDb(own.url, db_schema="b"), PostgresDb(own.url, db_schema="c")]
         for db in opened:
             assert Workflow("W", steps=[lambda step_input: "x"], db=db).run("go").status is S.completed
@@ -239,7 +239,7 @@ def test_many_look_at_once(db: PostgresDb) -> None:
         with store.backend.reading() as tables:
             inside.release()
             assert leave.wait(30)
-            seen.append(tables.get_run("r"))
+            seen.append(tables.runs.get("r"))
 
     threads = [threading.Thread(target=look) for _ in range(2 * LIMIT)]
     for thread in threads:

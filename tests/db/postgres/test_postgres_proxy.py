@@ -41,14 +41,14 @@ def test_cut_at_the_end_of_a_transaction(url: str, when: Literal["before", "afte
 
         def add(tables: Any) -> str:
             counted.set()
-            tables._do("INSERT INTO desist_intents VALUES ('x' || (SELECT count(*) FROM desist_intents), '', 0)")
+            tables.tx.execute("INSERT INTO desist_intents VALUES ('x' || (SELECT count(*) FROM desist_intents), '', 0)")
             return "added"
 
         wire.cut_next_commit(when)
         assert store.writer.put(add).result(20) == "added"
         assert wire.was_cut.wait(20) and counted.is_set()
         with store.backend.reading() as tables:
-            assert tables._rows("SELECT run_id FROM desist_intents") == [("x0",)]
+            assert tables.tx.rows("SELECT run_id FROM desist_intents") == [("x0",)]
         db.close()
 
 
@@ -160,9 +160,9 @@ def test_the_server_is_lost(own: LocalPostgres, workers: Callable[[str], Worker]
     gate.open()
     *_, last = reader
     assert last.status is S.completed
-    assert "didn't take it within 0.5 s" in last.run_output.store_error
+    assert "did not store this within 0.5 s" in last.run_output.store_error
     assert db.get_run("mine").status is S.completed, "as far as this process knows"
-    with pytest.raises(StoreError, match="nothing listens there"):
+    with pytest.raises(StoreError, match="no server listens there"):
         db.get_run("nobody's")
     own.start()  # not for good after all: what was owed is stored
     while own.do("SELECT status FROM desist_runs WHERE run_id = 'mine'") != [("COMPLETED",)]:

@@ -17,7 +17,7 @@ from postgres_pooler import Pooler
 from desist import Workflow
 from desist.cancel.scope import Outcome
 from desist.db import PostgresDb
-from desist.db.backends.postgres_capacity import room
+from desist.db.backends.postgres_capacity import free_connections
 from desist.db.backends.postgres_writer_connection import is_alive
 from desist.exceptions import StoreError
 from desist.run.cancel import cancel
@@ -193,7 +193,7 @@ def test_the_listener_gives_its_connection_up(
     others.take_from(db)
     workflow = Workflow("W", steps=[lambda step_input: "x"], db=db)
     assert [workflow.run("go").store_error for _ in range(20)] == [None] * 20
-    said = [record.getMessage() for record in caplog.records if "looks for cancels by itself" in record.getMessage()]
+    said = [record.getMessage() for record in caplog.records if "polls 20 times a second" in record.getMessage()]
     assert len(said) == 1 and of(db).poll_interval == 0.05
 
 
@@ -275,8 +275,8 @@ def test_connections_that_are_reserved() -> None:
     with own_server(max_connections=8, superuser_reserved_connections=5, max_wal_senders=0) as made:
         made.do("CREATE ROLE plain LOGIN CONNECTION LIMIT 7")
         with psycopg.connect(made.url, autocommit=True) as master:
-            assert room(master) == (7, "max_connections of the server", 8, 1)
+            assert free_connections(master) == (7, "max_connections of the server", 8, 1)
             with psycopg.connect(made.url.replace("desist@", "plain@"), autocommit=True) as plain:
-                assert room(plain) == (1, "max_connections of the server", 3, 2)
+                assert free_connections(plain) == (1, "max_connections of the server", 3, 2)
                 master.execute("ALTER ROLE plain CONNECTION LIMIT 1")
-                assert room(plain) == (0, "the CONNECTION LIMIT of the role plain", 1, 1)
+                assert free_connections(plain) == (0, "the CONNECTION LIMIT of the role plain", 1, 1)

@@ -10,13 +10,14 @@ import pytest
 from http_dialects import KEY, MESSAGES, typed
 from http_raw_server import Connection, answering, serving
 from http_requests import ask, asking, said
+from provider_requests import check_messages_request
 
 from desist.exceptions import ConfigurationError, MissingExtraError, ModelError, ModelResponseError, UnsupportedError
 from desist.models.anthropic import Claude
 from desist.models.base import ModelRequest
 from desist.models.message import Message, ToolCall
 from desist.models.response import ModelResponse, Usage
-from desist.testing import Call, LoopbackProvider, Reply, check_messages_request
+from desist.testing import Call, LoopbackProvider, Reply
 
 THOUGHT = {"type": "thinking", "thinking": "hm so", "signature": "signed"}
 HIDDEN = {"type": "redacted_thinking", "data": "secret"}

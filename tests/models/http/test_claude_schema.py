@@ -9,10 +9,10 @@ import pydantic
 import pytest
 from http_dialects import KEY
 from http_requests import asking
+from provider_requests import check_messages_request
 
 from desist.models.anthropic import Claude
 from desist.models.base import ModelRequest
-from desist.testing import check_messages_request
 
 
 def sent_by(request: ModelRequest) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from http_dialects import KEY
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from provider_requests import check_chat_request, check_messages_request, check_responses_request
 
 from desist.models.anthropic import Claude
 from desist.models.base import ModelRequest
@@ -17,7 +18,6 @@ from desist.models.http.text import clean
 from desist.models.message import Message, ToolCall
 from desist.models.openai import OpenAIChat, OpenAIResponses
 from desist.run.records.message import CANCELLED_RESULT
-from desist.testing import check_chat_request, check_messages_request, check_responses_request
 
 THINKING = {"type": "enabled", "budget_tokens": 1024}
 CHECKED: list[tuple[HttpModel, Any]] = [

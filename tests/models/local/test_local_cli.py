@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = [pytest.mark.local, pytest.mark.timeout(120)]
 
-PROGRAM = [sys.executable, "-c", "from desist.cli.commands.model import model; model()"]
+PROGRAM = [sys.executable, "-c", "from desist.cli import main; main()", "model"]
 
 
 def test_serve_until_ctrl_c() -> None:

@@ -277,14 +277,14 @@ def test_what_is_kept_is_bounded() -> None:
     """Of a run the last events are kept, and of ended runs so many in all; who wants older ones is told."""
     import threading
 
-    bridge: ReplayChannel[int] = ReplayChannel(threading.Lock(), keep=3)
+    channel: ReplayChannel[int] = ReplayChannel(threading.Lock(), keep=3)
     for number in range(5):
-        bridge.put(number)
+        channel.put(number)
     with pytest.raises(LookupError, match="before 2"):
-        bridge.follow("r", 0)
-    follower = bridge.follow("r", 1)
-    assert [follower.bridge.get() for _ in range(3)] == [2, 3, 4]
+        channel.follow("r", 0)
+    follower = channel.follow("r", 1)
+    assert [follower.channel.get() for _ in range(3)] == [2, 3, 4]
     recent = RecentChannels(keep=4)
-    recent.add("a", bridge)
-    recent.add("b", bridge)
-    assert recent.get("a") is None and recent.get("b") is bridge
+    recent.add("a", channel)
+    recent.add("b", channel)
+    assert recent.get("a") is None and recent.get("b") is channel

@@ -51,7 +51,7 @@ def test_a_killed_workflow_is_continued(left: Left) -> None:
     workflow, ledger = left("steps")
     assert sorted(ledger.words) == sorted(BEFORE)
     crashed = workflow.get_run("r")
-    assert crashed.status is S.error and "ended without recording" in crashed.error
+    assert crashed.status is S.error and "ended without storing" in crashed.error
     output = workflow.continue_run(run_id="r")
     assert output.status is S.completed and output.content == "last after stuck after deep after inner after None"
     assert ledger.words[len(BEFORE) :] == ["stuck", "last"]

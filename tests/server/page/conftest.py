@@ -1,4 +1,4 @@
-"""A browser for all tests of the page; each has a context of its own, in which nothing may go wrong unseen."""
+"""A browser for all tests of the page. Each test has a context of its own, in which errors fail the test."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if _REQUIRED and _missing():
 
 @pytest.fixture(scope="module")  # no longer: while it is there this thread has a running loop, which others mind
 def browser() -> Iterator[Any]:
-    """Return a browser; skip where there is none."""
+    """Return a browser; skip the test if there is none."""
     if why := _missing():
         pytest.skip(f"{why}: the page isn't tested")
     from playwright.sync_api import expect, sync_playwright
@@ -39,7 +39,7 @@ def browser() -> Iterator[Any]:
 
 
 class Watch:
-    """What went wrong in a page. `allowed` are words of what may."""
+    """The errors in a page. `allowed` contains texts of expected errors."""
 
     def __init__(self) -> None:
         self.allowed: list[str] = []
@@ -53,19 +53,19 @@ class Watch:
         page.on("request", lambda request: self.origins.add("{0.scheme}://{0.netloc}".format(urlsplit(request.url))))
 
     def bad(self) -> list[str]:
-        """Return what mustn't have happened."""
+        """Return the unexpected errors."""
         return [said for said in self.found if not any(word in said for word in self.allowed)]
 
 
 @pytest.fixture
 def watch() -> Watch:
-    """Return what watches the page of this test."""
+    """Return the error watch of this test's page."""
     return Watch()
 
 
 @pytest.fixture
 def page(browser: Any, watch: Watch) -> Iterator[Any]:
-    """Return a page. No error may be told on its console, and nothing be asked for elsewhere."""
+    """Return a page. Errors on its console and requests to other hosts fail the test."""
     context = browser.new_context(viewport={"width": 1440, "height": 900}, locale="en-GB", timezone_id="Europe/Berlin")
     context.set_default_timeout(25_000)
     page = context.new_page()

@@ -1,4 +1,4 @@
-"""Makes a PNG small: at most 256 colours, the rarer ones as the nearest of those, and the best that zlib can do."""
+"""Makes a PNG smaller: at most 256 colours, rarer ones replaced by the nearest, with zlib's best compression."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Colour = tuple[int, int, int]
 
 
 def smaller(png: bytes) -> bytes:
-    """Return the picture with a palette. It must have 8 bits a channel, no transparency that counts, no interlacing."""
+    """Return the picture with a palette. It must have 8 bits per channel, no transparency, no interlacing."""
     width, height, channels, rows = _read(png)
     lines = [[tuple(row[at : at + 3]) for at in range(0, len(row), channels)] for row in rows]
     counted: Counter[Colour] = Counter()
@@ -51,7 +51,7 @@ def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _read(png: bytes) -> tuple[int, int, int, list[bytearray]]:
-    """Return width, height, bytes a pixel, and the rows."""
+    """Return width, height, bytes per pixel, and the rows."""
     parts = list(_chunks(png))
     width, height, depth, kind, _, _, interlaced = struct.unpack(">IIBBBBB", parts[0][1])
     assert depth == 8 and kind in (2, 6) and not interlaced

@@ -1,4 +1,4 @@
-"""A program that `desist serve` serves in a test: it must be killed."""
+"""A program for `desist serve` in a test that kills it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Makes the pictures in docs/pictures: `python tests/server/page/page_screenshots.py`.
+"""Makes the pictures in docs/pictures: `PYTHONPATH=tests/support python tests/server/page/page_screenshots.py`.
 
-A person looks at them; no test does. Wide and narrow, light and dark; the font is Inter where it is installed.
+For people, not for tests. Wide and narrow, light and dark; the font is Inter if it is installed.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ async def mix_colours(palette: str) -> str:
 
 @tool
 def render(width: int, height: int) -> str:
-    """Render a picture, in one long call that nothing can interrupt."""
+    """Render a picture, in one long call that can't be interrupted."""
     time.sleep(60)
     return f"{width} x {height}"
 
 
 def tale(provider: LoopbackProvider) -> Workflow:
-    """A workflow that takes its time: research in two branches, then a writer beside an illustrator."""
+    """A workflow that takes a while: research in two branches, then a writer beside an illustrator."""
     found = [Call("search_archive", {"query": "dragons and bees"}), "Three papers say that they got on."]
     measured = [Call("measure_wing", {"species": "Draco apiarius"}), "Slow wing beats fan a hive well."]
     drawn = ToolCalls(
@@ -82,7 +82,7 @@ def _slow(turns: list[Any], delay: float) -> ScriptedModel:
 
 @contextmanager
 def world() -> Iterator[str]:
-    """Serve all that is shown."""
+    """Serve everything that is shown."""
     said = Reply(tokens=list(pieces(TALE + MORE)), token_interval=0.02, stall_after=80)
     with LoopbackProvider(said) as provider:
         quick = Workflow("Digest", description="Sums up a day.", steps=[Step("sum up", executor=lambda given: END)])
@@ -101,7 +101,7 @@ seen: dict[str, bytes] = {}
 
 
 def shoot(page: Page, name: str) -> None:
-    """Take a picture in every size and scheme. They are made small at the end: the tools don't wait."""
+    """Take a picture in every size and scheme. The files are reduced at the end."""
     for (size, (width, height)), scheme in itertools.product(SIZES.items(), ("light", "dark")):
         page.set_viewport_size({"width": width, "height": height})
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
@@ -111,7 +111,7 @@ def shoot(page: Page, name: str) -> None:
 
 
 def main() -> None:
-    """Make them all."""
+    """Make all pictures."""
     PICTURES.mkdir(exist_ok=True)
     with sync_playwright() as playwright, world() as url:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)

@@ -1,4 +1,4 @@
-"""What the tests of the page serve: a story with everything that a page can show, deaf tools, forms; gates inside."""
+"""The components for tests of the page: every kind of step, uninterruptible tools, forms; with gates."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ END = "By the third summer there was honey enough to be embarrassing. "
 
 @tool
 def search_archive(query: str, limit: int = 3) -> str:
-    """Search the old papers.
+    """Search the archive.
 
     Args:
-        query: what for.
-        limit: how many to bring.
+        query: the search terms.
+        limit: the maximum of results.
     """
     found = [{"title": f"{query}, a treatise", "year": 1512 + 40 * n} for n in range(limit)]
     return str(found).replace("'", '"')
@@ -43,7 +43,7 @@ def measure_wing(species: str) -> str:
 
 
 def story(gate: Gate, delay: float = 0.0) -> Workflow:
-    """A workflow that researches in two branches, outlines in rounds, and writes; it waits in mid-sentence."""
+    """A workflow that researches in two branches, outlines in iterations, and writes; it waits within a sentence."""
     historian = Agent(
         name="Historian",
         model=ScriptedModel(
@@ -81,13 +81,13 @@ def story(gate: Gate, delay: float = 0.0) -> Workflow:
 
 
 def pieces(text: str) -> Iterator[str]:
-    """Yield a text as a model would: in pieces of some letters."""
+    """Yield a text in chunks of some letters, like a model."""
     for at in range(0, len(text), 6):
         yield text[at : at + 6]
 
 
 def endless(name: str = "Endless", gate: Gate | None = None) -> Workflow:
-    """A workflow that says a word and waits."""
+    """A workflow that emits a word and waits."""
     shut = gate or Gate()
 
     async def wait(_: StepInput) -> AsyncIterator[str]:
@@ -99,7 +99,7 @@ def endless(name: str = "Endless", gate: Gate | None = None) -> Workflow:
 
 
 class Deaf:
-    """An agent with three tools at once: two hear, one is in a C call that no cancel reaches, until it is let go."""
+    """An agent with three concurrent tools: two can be interrupted, one is in a C call until it is released."""
 
     def __init__(self) -> None:
         self.inside = threading.Semaphore(0)
@@ -112,14 +112,14 @@ class Deaf:
 
         @tool
         def nap(minutes: int) -> str:
-            """Sleep so deeply that nothing is heard."""
+            """Sleep in a call that can't be interrupted."""
             self.inside.release()
             self.lock.acquire()
             return "slept"
 
         @tool
         async def listen(to: str) -> str:
-            """Listen, and hear a cancel."""
+            """Wait in a call that can be interrupted."""
             self.inside.release()
             await self.gate.wait()
             return to
@@ -129,17 +129,17 @@ class Deaf:
         return Agent(name="Sleeper", model=ScriptedModel([calls, "done"], repeat=True), tools=[nap, listen])
 
     def wait_inside(self) -> None:
-        """Wait until all three are called."""
+        """Wait until all three tools are called."""
         for _ in range(3):
             assert self.inside.acquire(timeout=30)
 
     def let_go(self) -> None:
-        """Let the deaf one end."""
+        """Release the uninterruptible tool."""
         self.lock.release()
 
 
 def tidying(gate: Gate, entered: threading.Event) -> Workflow:
-    """A workflow whose cleanup waits at a gate: it is being stopped until its grace is over, or it is forced."""
+    """A workflow whose cleanup waits at a gate: it is CANCELLING until the end of the grace, or until it is forced."""
 
     async def tidy(_: StepOutput) -> None:
         entered.set()
@@ -179,7 +179,7 @@ class Order(BaseModel):
 
 
 def ordered() -> Workflow:
-    """A workflow with an input schema, that says what it was given."""
+    """A workflow with an input schema that returns its input."""
 
     def tell(given: StepInput) -> str:
         order: Any = given.input
@@ -190,7 +190,7 @@ def ordered() -> Workflow:
 
 
 def many(count: int, gate: Gate) -> Workflow:
-    """A workflow that tells so many pieces, and waits."""
+    """A workflow that emits many chunks, and waits."""
 
     async def tell(_: StepInput) -> AsyncIterator[str]:
         for number in range(count):

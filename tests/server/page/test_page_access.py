@@ -1,4 +1,4 @@
-"""Whoever sees no colours, reads a small screen or has no pointer can use the page: names, contrast, sizes, keys."""
+"""Accessibility of the page: names, contrast, sizes, keyboard, for any screen."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ VIEWS: list[Callable[[Page, Place], None]] = [_list, _run, _events, _tools, _sto
 
 @pytest.fixture(scope="session")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the source of axe-core, which is fetched for this: it is no part of desist."""
+    """Return the source of axe-core, which is downloaded: it is no part of desist."""
     required = "npm" in os.environ.get("DESIST_REQUIRE", "").split(",")
     place = tmp_path_factory.mktemp("axe")
     done = None
@@ -105,7 +105,10 @@ def _both(page: Page) -> Iterator[str]:
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.__name__)
 def test_names_contrast_and_sizes(page: Page, place: Place, view: Callable[[Page, Place], None]) -> None:
-    """Wide and narrow, light and dark: all has a name, can be read and hit, and nothing is wider than the screen."""
+    """Wide and narrow, light and dark.
+
+    Everything has a name, contrast and size, and nothing is wider than the screen.
+    """
     view(page, place)
     for how in _both(page):
         assert page.evaluate(CHECK) == [], how
@@ -113,7 +116,7 @@ def test_names_contrast_and_sizes(page: Page, place: Place, view: Callable[[Page
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.__name__)
 def test_axe_finds_nothing(page: Page, place: Place, view: Callable[[Page, Place], None], axe: str) -> None:
-    """An independent checker, axe-core, has nothing to say: WCAG 2.2 AA, and what it calls best practice."""
+    """axe-core, an independent checker, finds no violation of WCAG 2.2 AA and of its best practices."""
     view(page, place)
     page.evaluate(axe)
     rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -122,8 +125,8 @@ def test_axe_finds_nothing(page: Page, place: Place, view: Callable[[Page, Place
         assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found] == [], how
 
 
-def test_by_keys_alone(page: Page) -> None:
-    """A run is found, watched, looked into and stopped without a pointer; where the focus is can always be seen."""
+def test_keyboard_only(page: Page) -> None:
+    """A run is found, followed, inspected and cancelled without a pointer; the focus is always visible."""
     gate = Gate()
     with served(story(gate)) as url:
         start(url, workflow="dragon-story")
@@ -160,7 +163,7 @@ def test_by_keys_alone(page: Page) -> None:
 
 
 def _tab_to(page: Page, selector: str, back: bool = False) -> None:
-    """Go on by Tab until the focus is there; it must be seen at each place."""
+    """Press Tab until the focus is there; the focus must be visible each time."""
     for _ in range(60):
         page.keyboard.press("Shift+Tab" if back else "Tab")
         seen = """(wanted) => {
@@ -177,7 +180,7 @@ def _tab_to(page: Page, selector: str, back: bool = False) -> None:
 
 
 def test_no_motion_where_it_isnt_wanted(page: Page, place: Place) -> None:
-    """With prefers-reduced-motion nothing moves by itself."""
+    """With prefers-reduced-motion nothing is animated."""
     moving = "() => document.getAnimations().filter((one) => one.playState === 'running').length"
     page.goto(place["url"])
     expect(page.locator(".run .shape.RUNNING").first).to_be_visible()

@@ -1,4 +1,4 @@
-"""The page with many runs, many events, many servers: choosing and stopping, ten thousand events, a lost server."""
+"""The page with many runs and events, and with a lost server."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from desist.testing import Gate
 PROGRAM = str(Path(__file__).with_name("page_program.py"))
 
 
-def test_stop_the_chosen_runs(page: Page) -> None:
-    """Of four runs two are chosen and stopped, after the server has counted them; the others go on."""
+def test_cancel_the_selected_runs(page: Page) -> None:
+    """Of four runs two are selected and cancelled, after the server has counted them; the others continue."""
     with served(endless("One"), endless("Two")) as url:
         ids = [start(url, workflow=name, user_id=f"user{n}") for n, name in enumerate(("one", "one", "two", "two"))]
         page.goto(url)
@@ -46,8 +46,8 @@ def test_stop_the_chosen_runs(page: Page) -> None:
         expect(page.get_by_role("region", name="Chosen runs")).to_be_hidden()
 
 
-def test_stop_many_by_what_they_are(page: Page) -> None:
-    """Filters instead of choices: the count follows them; one that ended meanwhile isn't counted."""
+def test_cancel_many_by_filters(page: Page) -> None:
+    """Filters instead of a selection: the count follows them; a run that has ended meanwhile isn't counted."""
     with served(endless("One"), endless("Two")) as url:
         ids = [
             start(url, workflow=name, user_id=user) for name, user in (("one", "ann"), ("one", "bob"), ("two", "ann"))
@@ -69,7 +69,7 @@ def test_stop_many_by_what_they_are(page: Page) -> None:
 
 
 def test_the_list_is_live(page: Page) -> None:
-    """Runs come and end without the page being loaded again; filters are the server's; one press in a row stops."""
+    """Runs appear and end without a reload; the server filters; one click in a row cancels."""
     gate = Gate()
     with served(endless("One", gate), endless("Two")) as url:
         page.goto(url)
@@ -92,7 +92,7 @@ def test_the_list_is_live(page: Page) -> None:
 
 
 def test_older_runs(page: Page) -> None:
-    """Fifty runs are shown at first; older ones come when they are asked for, to the first of all."""
+    """Fifty runs are shown at first; older ones are loaded on request, up to the first."""
     quick = Workflow("Quick", steps=[Step("one", executor=lambda given: "done")])
     with served(quick) as url:
         ids = [start(url, workflow="quick") for _ in range(210)]
@@ -106,7 +106,7 @@ def test_older_runs(page: Page) -> None:
 
 
 def test_ten_thousand_events(page: Page) -> None:
-    """A run of 10,000 events is shown whole in a page of bounded size; it can be filtered, walked, and stopped."""
+    """A run with 10,000 events is shown in a page of bounded size; it can be filtered, scrolled, and cancelled."""
     gate = Gate()
     with served(many(10_000, gate)) as url:
         run_id = start(url, workflow="many")
@@ -128,8 +128,8 @@ def test_ten_thousand_events(page: Page) -> None:
         expect(page.locator(".badge.large")).to_have_text("Cancelled")
 
 
-def test_a_long_text_is_shown_as_it_was_said(page: Page) -> None:
-    """Thousands of lines, empty ones too, cut anywhere on their way: each is shown, once, in its place."""
+def test_a_long_text_is_shown_completely(page: Page) -> None:
+    """Thousands of lines, empty ones too, in any chunks: each is shown once, in its position."""
     gate = Gate()
     lines = [f"{'' if number % 7 == 0 else f'line {number} ' * (number % 5)}" for number in range(3000)]
     said = "first\n" + "\n".join(lines) + "\nlast"
@@ -166,7 +166,7 @@ def program(port: int, db: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def test_a_server_that_dies_and_comes_back(page: Page, watch: Any, tmp_path: Path) -> None:
-    """The page says that the server is gone, and goes on by itself when there is another: with the end of the run."""
+    """The page shows that the server is lost, and reconnects by itself, up to the end of the run."""
     watch.allowed = ["net::ERR_", "status of 409"]
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What a person does with runs on the page: start, watch, stop, force, continue. A real browser, a real server."""
+"""Start, follow, cancel, force, continue on the page, with a real browser and a real server."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from desist.models.openai import OpenAIChat
 from desist.testing import Call, Gate, LoopbackProvider, Reply, ScriptedModel
 
 
-def test_start_and_watch(page: Page) -> None:
-    """From the empty list to the end of a run: its steps grow, its text comes as it is said, its tools are told."""
+def test_start_and_follow(page: Page) -> None:
+    """From the empty list to the end of a run: steps appear, text is streamed, tool calls are listed."""
     gate = Gate()
     with served(story(gate)) as url:
         page.goto(url)
@@ -50,8 +50,8 @@ def test_start_and_watch(page: Page) -> None:
         expect(page.locator(".run")).to_contain_text("Completed")
 
 
-def test_one_press_stops_in_mid_stream(page: Page) -> None:
-    """One press on Stop: the provider's connection is closed, and the page says so, with times; the text is kept."""
+def test_one_click_cancels_in_mid_stream(page: Page) -> None:
+    """One click on Stop closes the provider's connection; the page shows the times and keeps the text."""
     with LoopbackProvider(Reply(text="It was a dark and stormy night", stall_after=4)) as provider:
         model = OpenAIChat(id="m", base_url=provider.base_url, api_key="a key")
         with served(agents=[Agent(name="Teller", model=model)]) as url:
@@ -71,8 +71,8 @@ def test_one_press_stops_in_mid_stream(page: Page) -> None:
             expect(button(page, "Continue")).to_be_focused()  # where Stop was, which is gone
 
 
-def test_stop_with_reason_scope_and_preview(page: Page) -> None:
-    """The second control says beforehand what it would stop, and what is given there stands in the record."""
+def test_cancel_with_reason_scope_and_preview(page: Page) -> None:
+    """The dialog previews what would be cancelled; its reason and scope are in the record."""
     gate = Gate()
     with served(story(gate)) as url:
         run_id = start(url, workflow="dragon-story")
@@ -96,7 +96,7 @@ def test_stop_with_reason_scope_and_preview(page: Page) -> None:
 
 
 def test_only_a_part(page: Page) -> None:
-    """A run inside of the run is stopped from its own row; where its step says skip, the rest goes on."""
+    """A run inside the run is cancelled from its row; if its step says skip, the rest continues."""
     gate, inner = Gate(), Gate()
     outer = Workflow(
         "Outer",
@@ -128,7 +128,7 @@ def _at(gate: Gate) -> Any:
 
 
 def test_a_run_that_a_tool_has_started(page: Page) -> None:
-    """An agent that a tool calls tells no events here; it is seen while it lives, counted, and stopped."""
+    """An agent that a tool calls has no events here; it is shown while it is live, counted, and cancelled."""
     gate = Gate()
     helper = Agent(name="Helper", model=ScriptedModel([["so ", gate, "it is"]], id="m"))
 
@@ -155,8 +155,8 @@ def test_a_run_that_a_tool_has_started(page: Page) -> None:
         expect(page.locator("h1")).to_have_text("Asker")
 
 
-def test_a_deaf_tool_is_said_to_be_abandoned(page: Page) -> None:
-    """What could not be stopped is named, with its function and for how long it lives on; at last that it has ended."""
+def test_an_uninterruptible_tool_is_shown_as_abandoned(page: Page) -> None:
+    """Abandoned work is named with its function and the time for which it still runs, until it has ended."""
     deaf = Deaf()
     with served(agents=[deaf.agent()]) as url:
         run_id = start(url, agent="sleeper")
@@ -175,7 +175,7 @@ def test_a_deaf_tool_is_said_to_be_abandoned(page: Page) -> None:
 
 
 def test_force_ends_the_grace(page: Page) -> None:
-    """While cleanup runs the page says so and for how long it may; Force ends it."""
+    """During cleanup the page shows the rest of the grace; Force ends it."""
     gate, entered = Gate(), threading.Event()
     with served(tidying(gate, entered)) as url:
         run_id = start(url, workflow="tidy")
@@ -198,7 +198,7 @@ def test_force_ends_the_grace(page: Page) -> None:
 
 
 def test_continue(page: Page) -> None:
-    """A cancelled run goes on as a new one; what had finished is shown as taken over."""
+    """A cancelled run continues as a new one; finished steps are shown as taken over."""
     gate = Gate()
     with served(story(gate)) as url:
         run_id = start(url, workflow="dragon-story")
@@ -215,7 +215,7 @@ def test_continue(page: Page) -> None:
 
 
 def test_form_from_a_schema(page: Page) -> None:
-    """The input's schema becomes a form: kinds of fields, lists, objects, limits; the server gets what was meant."""
+    """The input schema becomes a form: kinds of fields, lists, objects, limits; the server gets valid input."""
     with served(ordered()) as url:
         page.goto(f"{url}#/start/workflow/order")
         page.get_by_label("Title").fill("Honey")
@@ -227,17 +227,17 @@ def test_form_from_a_schema(page: Page) -> None:
         page.get_by_label("Rhymed").check()
         page.get_by_label("Name").fill("Bo")
         page.get_by_label("Legs").fill("6")
-        expect(page.get_by_label("Words 1", exact=True)).to_have_value("honey")
+        expect(page.get_by_label("Text 1", exact=True)).to_have_value("honey")
         button(page, "Add").click()
-        page.get_by_label("Words 2", exact=True).fill("smoke")
-        button(page, "Take Words 1 away").click()
+        page.get_by_label("Text 2", exact=True).fill("smoke")
+        button(page, "Take Text 1 away").click()
         button(page, "Start").click()
         expect(page.locator(".badge.large")).to_have_text("Completed")
         expect(page.locator(".text")).to_contain_text("Honey: Bo on 6 legs, grim, smoke")
 
 
-def test_what_the_server_refuses_is_said(page: Page, watch: Any) -> None:
-    """A run that isn't there, and one that can't be started: the server's words, and nothing else breaks."""
+def test_errors_of_the_server_are_shown(page: Page, watch: Any) -> None:
+    """An unknown run, and one that can't be started: the server's message, and no other error."""
     watch.allowed = ["status of 404", "status of 422"]
     with served(endless()) as url:
         page.goto(f"{url}#/runs/none")
@@ -251,7 +251,7 @@ def test_what_the_server_refuses_is_said(page: Page, watch: Any) -> None:
 
 
 def test_a_run_that_fails(page: Page) -> None:
-    """What went wrong is said at the top; the step that failed is marked; the run can go on."""
+    """The error is shown at the top; the failed step is marked; the run can be continued."""
 
     def read(_: Any) -> str:
         raise OSError("the archive can't be read")
@@ -265,7 +265,7 @@ def test_a_run_that_fails(page: Page) -> None:
 
 
 def test_a_run_that_ended_long_ago(page: Page) -> None:
-    """Of a run whose events are gone the record is shown: steps, text, how it was stopped."""
+    """For a run whose events were deleted, the record is shown: steps, text, cancel."""
     from desist.run.execution.follow import recent_streams
 
     gate = Gate()

@@ -1,4 +1,4 @@
-"""What the page may not do, and who may not use it: policy, files, tokens, text that looks like markup, the wheel."""
+"""Security of the page: policy, files, tokens, text that looks like markup, the wheel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOKENS = [Token(secret=BOSS, name="boss"), Token(secret=READER, name="reader", s
 
 
 def test_files_and_their_policy() -> None:
-    """Each file has its type, its ETag and the strict policy; there is nothing inline, and no path leads elsewhere."""
+    """Each file has its type, its ETag and the strict policy; nothing is inline, and no path leaves the folder."""
     with served(endless()) as url, httpx2.Client(base_url=url, trust_env=False) as client:
         names = [str(file.relative_to(FILES)) for file in FILES.rglob("*.*")]
         assert len(names) > 20
@@ -54,7 +54,7 @@ def test_files_and_their_policy() -> None:
 
 
 def test_nothing_inline_and_nothing_from_elsewhere() -> None:
-    """The files have no inline script or style, no handler in markup, no other origin, nothing that makes markup."""
+    """The files contain no inline script or style, no event attribute, no other origin, no code that makes markup."""
     for file in FILES.rglob("*.*"):
         text = file.read_text()
         for word in (
@@ -71,8 +71,8 @@ def test_nothing_inline_and_nothing_from_elsewhere() -> None:
             assert "http://www.w3.org/2000/svg" in found, f"{file.name}: {found}"
 
 
-def test_what_a_run_says_is_text(page: Page) -> None:
-    """Markup in names, inputs, texts and reasons is shown as it is, and does nothing."""
+def test_text_of_a_run_is_no_markup(page: Page) -> None:
+    """Markup in names, inputs, texts and reasons is shown as text."""
     evil = "<img src=x onerror=\"document.title='got in'\"><script>document.title='got in'</script>"
     flow = Workflow(f"W {evil}", id="evil", steps=[Step(f"S {evil}", executor=lambda given: evil)])
     with served(flow) as url:
@@ -89,7 +89,7 @@ def test_what_a_run_says_is_text(page: Page) -> None:
 
 
 def test_tokens(page: Page, watch: Any) -> None:
-    """Where tokens are needed the page asks for one; it stands in no URL, and is forgotten with the tab."""
+    """If tokens are needed the page asks for one; the token is in no URL, and is forgotten with the tab."""
     watch.allowed = ["status of 401", "status of 403"]
     urls: list[str] = []
     page.on("request", lambda request: urls.append(request.url))
@@ -129,7 +129,7 @@ def test_tokens(page: Page, watch: Any) -> None:
 
 
 def test_in_the_wheel(tmp_path: Path) -> None:
-    """A wheel has every file of the page."""
+    """A wheel contains every file of the page."""
     build = [
         sys.executable,
         "-m",

@@ -48,7 +48,7 @@ def judge(request: pytest.FixtureRequest) -> Iterator[Judge]:
 
 @pytest.fixture(params=["memory", "sqlite"])
 def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[InMemoryDb | SqliteDb]:
-    """Where runs are recorded: in this process, or where others can follow and cancel them, too."""
+    """The database of a server: in memory, or shared with other processes."""
     made = InMemoryDb() if request.param == "memory" else SqliteDb(tmp_path / "runs.db")
     yield made
     made.close()

@@ -1,4 +1,4 @@
-"""What `desist mcp` serves in tests: an agent at a provider, a workflow that waits, one that prints."""
+"""The program of `desist mcp` in tests: an agent at a provider, a workflow that waits, one that prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A2A: a run as a task, asked for by the protocol's own client over a real socket; the worst moments of CancelTask."""
+"""A2A: a run as a task, through the protocol's own client over a real socket; critical moments of CancelTask."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def talking(
 
 
 def played(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a test's client on a loop, within a limit against hanging."""
+    """Run the client of a test on a loop, with a timeout."""
 
     async def bounded() -> None:
         async with asyncio.timeout(HANG):
@@ -74,7 +74,7 @@ async def first_task(stream: AsyncIterator[pb.StreamResponse]) -> pb.Task:
 
 
 def test_the_card_and_a_whole_run() -> None:
-    """The card says where and how; a run is told piece by piece, then its answer, then COMPLETED, last."""
+    """The card has the address and the protocol; a run is streamed in pieces, then its answer, then COMPLETED, last."""
     gate = Gate()
     gate.open()
 
@@ -93,7 +93,7 @@ def test_the_card_and_a_whole_run() -> None:
 
 
 def test_cancelled_in_mid_text(db: Any) -> None:
-    """CancelTask answers CANCELED when the run has ended, with the text so far; the stream tells it last."""
+    """CancelTask returns CANCELED when the run has ended, with the text so far; the stream sends it last."""
     gate = Gate()
 
     async def main() -> None:
@@ -116,8 +116,8 @@ def test_cancelled_in_mid_text(db: Any) -> None:
         played(main)
 
 
-def test_clients_of_the_version_before() -> None:
-    """Version 0.3 is spoken at the same address: its client starts, reads and cancels a task in the same way."""
+def test_clients_of_version_0_3() -> None:
+    """Version 0.3 is served at the same address: its client starts, reads and cancels a task in the same way."""
     gate = Gate()
 
     async def main() -> None:
@@ -141,7 +141,7 @@ def test_clients_of_the_version_before() -> None:
 
 
 def test_the_provider_is_stopped() -> None:
-    """An agent waits for its model's next token: CancelTask closes the provider's connection."""
+    """An agent waits for a token of its model: CancelTask closes the provider's connection."""
 
     async def main() -> None:
         async with talking(client, "agents/helper") as peer:
@@ -159,7 +159,7 @@ def test_the_provider_is_stopped() -> None:
 
 
 def test_cancelled_before_the_first_event_and_twice(db: Any) -> None:
-    """Cancels race with starts and with each other: who was answered CANCELED sees no other end, ever."""
+    """Cancels race with starts and with each other: a task that was CANCELED never has another end."""
 
     async def main() -> None:
         async with talking(client, "workflows/quick", streaming=False) as peer:
@@ -183,7 +183,7 @@ def test_cancelled_before_the_first_event_and_twice(db: Any) -> None:
 
 
 async def ended(peer: Client, task_id: str) -> pb.Task:
-    """Ask until a task has ended."""
+    """Poll until a task has ended."""
     until_then = time.monotonic() + HANG
     while time.monotonic() < until_then:
         task = await peer.get_task(pb.GetTaskRequest(id=task_id))
@@ -193,7 +193,7 @@ async def ended(peer: Client, task_id: str) -> pb.Task:
 
 
 def test_too_late_or_unknown() -> None:
-    """A task that has ended isn't cancelable, also a cancelled one; one that isn't there is not found."""
+    """An ended task isn't cancelable, also a cancelled one; an unknown one is not found."""
     gate = Gate()
 
     async def main() -> None:
@@ -221,7 +221,7 @@ def test_too_late_or_unknown() -> None:
 
 
 def test_a_lost_stream_can_be_subscribed_to_again(db: Any) -> None:
-    """As the protocol says a lost stream stops nothing; who subscribes has the whole text, and hears of the cancel."""
+    """A lost stream cancels nothing; a new subscriber gets the whole text and the cancel."""
     gate = Gate()
 
     async def main() -> None:
@@ -242,7 +242,7 @@ def test_a_lost_stream_can_be_subscribed_to_again(db: Any) -> None:
 
 
 def test_a_lost_client_that_can_not_know_its_task() -> None:
-    """Who waits for the answer and is lost has no id to come back with: its run is cancelled."""
+    """A client that waits for the response and disconnects doesn't know the id: its run is cancelled."""
     gate = Gate()
 
     async def main() -> None:
@@ -259,8 +259,8 @@ def test_a_lost_client_that_can_not_know_its_task() -> None:
         assert run["cancel"]["source"] == "client_disconnected"
 
 
-def test_a_failure_and_what_is_not_taken() -> None:
-    """FAILED says why, in the stream and later; pictures, push notifications and second messages are refused."""
+def test_a_failure_and_unsupported_requests() -> None:
+    """FAILED has the reason, in the stream and later; pictures, push notifications and second messages are refused."""
 
     async def main() -> None:
         async with talking(client, "agents/broken", streaming=False) as peer:
@@ -283,7 +283,7 @@ def test_a_failure_and_what_is_not_taken() -> None:
 
 
 def test_owners_scopes_and_lists() -> None:
-    """Another owner's task isn't there; a context goes on in its session; a list has what is the caller's."""
+    """Another owner's task is missing; a context is a session; a list has only the caller's tasks."""
     gate = Gate()
     gate.open()
     ann, bob, reader = (Token.new_secret() for _ in range(3))
@@ -321,7 +321,7 @@ def test_owners_scopes_and_lists() -> None:
 
 
 def test_limits() -> None:
-    """Streams and runs are counted like all others."""
+    """Streams and runs count towards the server's limits."""
     gate = Gate()
 
     async def main() -> None:
@@ -351,7 +351,7 @@ def test_limits() -> None:
     ],
 )
 def test_bad_input(body: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """Nonsense is an error of the protocol, not of the server, and can't forge a line of the log."""
+    """Invalid input is an error of the protocol, not of the server, and can't forge a log line."""
     headers = {"A2A-Version": "1.0", "Content-Type": "application/json"}
     with served(story(Gate()), a2a=True) as client:
         reply = client.post("/a2a/workflows/story", content=body, headers=headers)
@@ -360,7 +360,7 @@ def test_bad_input(body: bytes, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without `a2a-sdk` the error names the command that installs it; without `a2a=` nothing of it is there."""
+    """Without `a2a-sdk` the error names the command that installs it; without `a2a=` nothing of it is imported."""
     import sys
 
     for name in [name for name in sys.modules if name.startswith("desist.server.protocols.a2a")]:

@@ -1,4 +1,4 @@
-"""AG-UI: runs as that protocol tells them, held against its own types, its own verifier and its own client."""
+"""AG-UI: runs in that protocol, checked with its own types, its own verifier and its own client."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ Told = dict[str, Any]
 
 
 def ask(text: str = "go", **more: Any) -> dict[str, Any]:
-    """What a client sends."""
+    """Return the request of a client."""
     message = {"id": "m1", "role": "user", "content": text}
     return {"threadId": f"t-{uuid.uuid4()}", "runId": f"r-{uuid.uuid4()}", "messages": [message], **more}
 
 
 def events_of(lines: Iterator[str]) -> Iterator[Told]:
-    """Read events, each held against the protocol's types."""
+    """Read events, each checked with the protocol's types."""
     for line in lines:
         if line.startswith("data: "):
             event = json.loads(line.removeprefix("data: "))
@@ -56,7 +56,7 @@ def telling(client: httpx2.Client, path: str, asked: Told | None = None, **more:
 
 @contextlib.contextmanager
 def reading(client: httpx2.Client, run_id: str) -> Iterator[Iterator[Told]]:
-    """Read a run that was started otherwise."""
+    """Read a run that was started by another request."""
     with client.stream("GET", f"/v1/runs/{run_id}/events", params={"format": "agui"}) as response:
         assert response.status_code == 200, response.read()
         yield events_of(response.iter_lines())
@@ -75,7 +75,7 @@ def helper(*script: Any, **more: Any) -> Agent:
 
 
 def test_an_agent_with_a_tool(judge: Judge) -> None:
-    """Text, a call with arguments and result, more text: a client makes of it the conversation as it was."""
+    """Text, a call with arguments and result, more text: a client makes the same conversation of it."""
 
     def add(a: int, b: int, run_context: RunContext) -> int:
         assert run_context.session_id is not None  # filled in, and not told
@@ -95,7 +95,7 @@ def test_an_agent_with_a_tool(judge: Judge) -> None:
 
 
 def test_cancelled_in_mid_text(judge: Judge, db: Any) -> None:
-    """Everything open is ended, then RUN_FINISHED with outcome `cancelled`, last; the receipt's record is beside it."""
+    """All open items end, then RUN_FINISHED with outcome `cancelled`, last, with the cancel record."""
     gate = Gate()
     with served(story(gate), db=db) as client, telling(client, "workflows/story", asked := ask()) as stream:
         seen = [next(stream) for _ in range(5)]
@@ -119,7 +119,7 @@ def test_cancelled_in_mid_text(judge: Judge, db: Any) -> None:
 
 
 def test_cancelled_in_mid_tool(judge: Judge, db: Any) -> None:
-    """Two calls, one done, one running: each has a result, that of the stopped one says so."""
+    """Two calls, one done, one running: each has a result, and that of the cancelled one says so."""
     gate = Gate()
 
     def quick() -> str:
@@ -143,7 +143,7 @@ def test_cancelled_in_mid_tool(judge: Judge, db: Any) -> None:
 
 
 def test_cancelled_before_its_first_event(judge: Judge) -> None:
-    """A run that was cancelled before it began tells RUN_STARTED and its end, nothing else, to whoever asks later."""
+    """A run that was cancelled before its start emits RUN_STARTED and its end, and nothing else, also later."""
     began = Gate()
 
     async def work(_: StepInput) -> str:
@@ -162,7 +162,7 @@ def test_cancelled_before_its_first_event(judge: Judge) -> None:
 
 
 def test_twice_and_after_the_end(judge: Judge, db: Any) -> None:
-    """A second cancel has the same record; a cancel after the end is 409; the stream told one end in each case."""
+    """A second cancel has the same record; a cancel after the end is 409; each stream has one end."""
     gate = Gate()
     with served(story(gate), db=db) as client:
         with telling(client, "workflows/story", first := ask()) as stream:
@@ -180,7 +180,7 @@ def test_twice_and_after_the_end(judge: Judge, db: Any) -> None:
 
 
 def test_a_failure(judge: Judge) -> None:
-    """RUN_ERROR with words and kind, last, after everything open was ended: the call that had no result has one."""
+    """RUN_ERROR with message and code is last, after all open items; the call without a result gets one."""
 
     async def breaks(_: StepInput) -> AsyncIterator[str]:
         yield "so far "
@@ -195,7 +195,7 @@ def test_a_failure(judge: Judge) -> None:
 
 
 def test_parallel_branches_that_share_names(judge: Judge) -> None:
-    """Each message is its own, open steps of one name are told apart, and so are calls that have one id."""
+    """Each message is its own; open steps with the same name and calls with the same id are distinguished."""
     gates = [Gate(), Gate()]
 
     def clock() -> str:
@@ -225,7 +225,7 @@ def test_parallel_branches_that_share_names(judge: Judge) -> None:
 
 
 def test_a_parallel_run_cancelled(judge: Judge, db: Any) -> None:
-    """Cancelled while both branches speak: both messages and all steps are ended before the run."""
+    """Cancelled while both branches emit text: both messages and all steps end before the run."""
     gate = Gate()
 
     async def tell(_: StepInput) -> AsyncIterator[str]:
@@ -244,7 +244,7 @@ def test_a_parallel_run_cancelled(judge: Judge, db: Any) -> None:
 
 
 def test_the_client_of_the_protocol_leaves(judge: Judge) -> None:
-    """`abortRun()` of AG-UI's client stops the run at once, and the provider's connection is closed."""
+    """`abortRun()` of AG-UI's client cancels the run at once, and the provider's connection is closed."""
     with LoopbackProvider(Reply(tokens=500, stall_after=3)) as provider:
         model = OpenAIChat(id="m", base_url=provider.base_url, api_key="any")
         agent = Agent(id="helper", name="Helper", model=model)
@@ -257,8 +257,8 @@ def test_the_client_of_the_protocol_leaves(judge: Judge) -> None:
         assert "TEXT_MESSAGE_CONTENT" in types(heard["heard"])
 
 
-def test_the_client_of_the_protocol_is_told_of_a_cancel(judge: Judge) -> None:
-    """Its client takes a cancelled run for what it is: no error, the text so far, the outcome."""
+def test_the_client_of_the_protocol_sees_a_cancel(judge: Judge) -> None:
+    """For its client a cancelled run is no error: the text so far, the outcome."""
     gate = Gate()
     with served(story(gate)) as client:
 
@@ -275,7 +275,7 @@ def test_the_client_of_the_protocol_is_told_of_a_cancel(judge: Judge) -> None:
 
 
 def test_a_client_that_leaves_before_the_first_event() -> None:
-    """A client that is gone as soon as it has asked stops its run, however far that has come."""
+    """A client that disconnects right after its request cancels its run, however far it is."""
     gate = Gate()
     with served(story(gate)) as client:
         for number in range(10):
@@ -293,8 +293,8 @@ def test_a_client_that_leaves_before_the_first_event() -> None:
         assert ends == {("CANCELLED", "client_disconnected")}
 
 
-def test_a_lost_client_may_be_forgiven() -> None:
-    """With `on_disconnect=continue` the run goes on, and its whole story can be read again, in this format too."""
+def test_a_run_may_survive_its_client() -> None:
+    """With `on_disconnect=continue` the run goes on, and all of it can be read again in this format."""
     gate = Gate()
     with served(story(gate)) as client:
         with telling(client, "workflows/story", asked := ask(), params={"on_disconnect": "continue"}) as stream:
@@ -310,8 +310,9 @@ def test_a_lost_client_may_be_forgiven() -> None:
 
 
 def test_owners_and_ids() -> None:
-    """A run id that is taken is refused, with 409 only to those who may see the run. Another owner's thread is 404;
-    a scope is needed.
+    """A run id in use is refused, with 409 only for callers that may see the run.
+
+    Another owner's thread is 404; a scope is needed.
     """
     gate = Gate()
     gate.open()
@@ -349,8 +350,8 @@ def test_owners_and_ids() -> None:
         ({"messages": []}, "messages"),
     ],
 )
-def test_what_means_nothing_is_refused(more: dict[str, Any], word: str) -> None:
-    """What can't be done isn't dropped in silence: 422 names it, and no run starts."""
+def test_unsupported_fields_are_refused(more: dict[str, Any], word: str) -> None:
+    """Unsupported fields are not ignored: 422 names them, and no run starts."""
     gate = Gate()
     with served(story(gate)) as client:
         answer = client.post("/v1/agui/workflows/story", json=ask(**more))
@@ -359,7 +360,7 @@ def test_what_means_nothing_is_refused(more: dict[str, Any], word: str) -> None:
 
 
 def test_limits() -> None:
-    """Streams are counted like all others."""
+    """Streams count towards the server's limits."""
     gate = Gate()
     with served(story(gate), limits=Limits(streams=1)) as client, telling(client, "workflows/story", asked := ask()):
         assert client.post("/v1/agui/workflows/story", json=ask()).status_code == 429
@@ -368,7 +369,7 @@ def test_limits() -> None:
 
 
 def test_reasoning_and_a_stream_that_breaks(judge: Judge) -> None:
-    """Reasoning is ended when text begins; a reader that was too slow hears RUN_ERROR, after what was open."""
+    """Reasoning ends when text begins; a reader that is too slow gets RUN_ERROR, after the ends of all open items."""
     tell = AGUIEncoder("r", "t")
     common: dict[str, Any] = {"agent_id": "a", "agent_name": "A", "run_id": "r"}
     parts = [

@@ -1,4 +1,4 @@
-"""AG-UI's verifier takes every story: workflows from a description, cancelled at any moment, or left alone."""
+"""AG-UI's verifier accepts every stream: generated workflows, cancelled at any moment, or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STREAMED = [mode for mode in MODES if mode.stream]
 
 
 def check(case: Case, judge: Judge, outcome: str) -> None:
-    """Tell what the reader of a run heard, and have it judged."""
+    """Verify what the reader of a run has received."""
     telling = AGUIEncoder(case.trial.run_id, "thread")
     told = b"".join([telling(event) for event in case.trial.events]).decode()
     events = [json.loads(line.removeprefix("data: ")) for line in told.splitlines() if line]
@@ -30,7 +30,7 @@ def check(case: Case, judge: Judge, outcome: str) -> None:
 @settings(GENERATED, max_examples=60)
 @given(tree=trees(), number=st.integers(0, 100), mode=st.sampled_from(STREAMED), between=st.booleans())
 def test_cancelled_anywhere(judge: Judge, tree: Node, number: int, mode: Mode, between: bool) -> None:
-    """Whatever was running, and beside what: everything open is ended, then the run, as cancelled."""
+    """Whatever was running: all open items end, then the run, as cancelled."""
     visit = pick(tree, number)
     with Case(tree, mode) as case:
         case.stop_at(visit, between=between and visit.is_leaf, beside_blocked=number % 2 == 0)
@@ -40,7 +40,7 @@ def test_cancelled_anywhere(judge: Judge, tree: Node, number: int, mode: Mode, b
 @settings(GENERATED, max_examples=30)
 @given(tree=trees(), mode=st.sampled_from(STREAMED))
 def test_left_alone(judge: Judge, tree: Node, mode: Mode) -> None:
-    """The same for runs that nobody cancels."""
+    """The same for runs that are not cancelled."""
     with Case(tree, mode) as case:
         case.trial.start().finish()
     check(case, judge, "success")

@@ -1,4 +1,4 @@
-"""What is left of clients of all protocols: when `desist serve --a2a --mcp` is told to end, and when they have left."""
+"""Clients of all protocols when `desist serve --a2a --mcp` is shut down, and what is left after they disconnected."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROGRAM = Path(__file__).with_name("mcp_program.py")
 
 
 def test_sigterm() -> None:
-    """Each client hears of the cancel, as its protocol says it, before the connection ends; code 0, no traceback."""
+    """Each client receives the cancel in its protocol before the connection ends; exit code 0, no traceback."""
     command = [sys.executable, "-c", "from desist.cli import main; main()", "serve", f"{PROGRAM}:waits"]
     more = ["--port", "0", "--drain", "0", "--a2a", "--mcp"]
     process = subprocess.Popen([*command, *more], stderr=subprocess.PIPE, text=True)
@@ -88,7 +88,7 @@ async def by_mcp(url: str, began: asyncio.Semaphore) -> str:
 
 
 def test_nothing_is_left() -> None:
-    """After many calls that were left, by each protocol, the server counts no followers, streams or runs."""
+    """After many abandoned calls of each protocol, the server counts no followers, streams or runs."""
 
     async def leave(base: str) -> None:
         asked: dict[str, Any] = {"threadId": "t", "messages": [{"role": "user", "content": "go"}]}

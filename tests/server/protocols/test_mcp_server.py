@@ -1,4 +1,4 @@
-"""Workflows as tools of an MCP server, called and left by the SDK's own client, over stdio and over HTTP."""
+"""Workflows as tools of an MCP server, called and abandoned by the SDK's own client, over stdio and HTTP."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def stored(db: Path) -> StoredRun:
 
 
 class Progress:
-    """Progress that was reported; `come` is set with the first."""
+    """The reported progress; `come` is set at the first report."""
 
     def __init__(self) -> None:
         self.heard: list[str | None] = []
@@ -107,7 +107,7 @@ def sent(provider: LoopbackProvider) -> None:
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 def test_stdio_cancelled_by_notification(tmp_path: Path, mode: str) -> None:
-    """A call cancelled over stdio stops its run, source `user`; the server goes on and answers the next call."""
+    """A call cancelled over stdio cancels its run with source `user`; the server answers the next call."""
 
     async def main() -> None:
         async with by_stdio(tmp_path / "runs.db", mode=mode) as client:
@@ -135,7 +135,7 @@ def test_stdio_the_provider_is_stopped(tmp_path: Path) -> None:
 
 
 class Spoken:
-    """`desist mcp`, spoken to line by line."""
+    """`desist mcp`, with a line of JSON for each message."""
 
     def __init__(self, db: Path) -> None:
         command = [sys.executable, "-c", PROGRAM, "mcp", *TARGETS, "--db", str(db)]
@@ -162,7 +162,7 @@ class Spoken:
         assert self.hear()["params"]["message"] == "step wait"
 
     def end(self) -> int:
-        """Wait for its end; return its exit code."""
+        """Wait for the end; return the exit code."""
         assert self.process.stdout is not None and self.process.stdin is not None
         code = self.process.wait(HANG)
         self.process.stdout.close()
@@ -171,7 +171,7 @@ class Spoken:
 
 
 def test_stdio_end_of_input(tmp_path: Path) -> None:
-    """A client that is gone in mid-run: the run is cancelled, source `client_disconnected`, and recorded; code 0."""
+    """The client disconnects during a run: the run is stored as cancelled, source `client_disconnected`; code 0."""
     spoken = Spoken(tmp_path / "runs.db")
     spoken.call("waits")
     assert spoken.process.stdin is not None
@@ -185,7 +185,7 @@ def test_stdio_end_of_input(tmp_path: Path) -> None:
     ("number", "source", "code"), [(signal.SIGTERM, "shutdown", 0), (signal.SIGINT, "interrupt", 130)]
 )
 def test_stdio_signals(tmp_path: Path, number: int, source: str, code: int) -> None:
-    """A signal in mid-run: the run is cancelled and recorded, the call answered; the process ends with stdin open."""
+    """A signal during a run: the run is cancelled and stored, the call answered; the process ends with stdin open."""
     spoken = Spoken(tmp_path / "runs.db")
     spoken.call("waits")
     spoken.process.send_signal(number)
@@ -195,7 +195,7 @@ def test_stdio_signals(tmp_path: Path, number: int, source: str, code: int) -> N
 
 
 def test_stdio_garbage(tmp_path: Path) -> None:
-    """What isn't JSON, or isn't a request, ends nothing."""
+    """Lines that aren't JSON or no request have no effect."""
     spoken = Spoken(tmp_path / "runs.db")
     assert spoken.process.stdin is not None
     spoken.process.stdin.write("nonsense\n[]\n{}\n\n")
@@ -212,7 +212,7 @@ def test_stdio_garbage(tmp_path: Path) -> None:
 
 
 def test_http_by_its_lost_stream(db: Any) -> None:
-    """Since 2026-07-28 closing the answer's stream is the cancel: the run ends with source `client_disconnected`."""
+    """Since 2026-07-28 closing the response stream is the cancel: source `client_disconnected`."""
     with served(mcp_program.waiting(), mcp=True, db=db) as client:
 
         async def main() -> None:
@@ -226,7 +226,7 @@ def test_http_by_its_lost_stream(db: Any) -> None:
 
 
 def test_http_by_notification() -> None:
-    """Before that it is a notification: source `user`. The provider's connection is closed."""
+    """Before that, a cancel is a notification: source `user`. The provider's connection is closed."""
     with LoopbackProvider(Reply(tokens=500, stall_after=3)) as provider:
         helper = Agent(id="helper", model=OpenAIChat(id="m", base_url=provider.base_url, api_key="any"))
         with served(agents=[helper], mcp=True) as client:
@@ -253,7 +253,7 @@ def ended(run: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 def test_tools_results_and_progress(mode: str) -> None:
-    """Tools have schemas, steps are progress; failures, bad arguments, cancels from elsewhere are error results."""
+    """Tools have schemas, steps are progress; failures, invalid arguments and other cancels are error results."""
     with served(mcp_program.waiting(), mcp_program.add, mcp_program.breaks, mcp=True) as client:
 
         async def main() -> None:
@@ -284,7 +284,7 @@ def test_tools_results_and_progress(mode: str) -> None:
 
 
 def test_cancelled_before_anything_began(db: Any) -> None:
-    """Calls that are left at once leave no run that goes on: none began, or it ended CANCELLED."""
+    """Calls that are abandoned at once leave no live run: none was started, or it ended CANCELLED."""
     with served(mcp_program.waiting(), mcp=True, db=db) as client:
 
         async def main() -> None:
@@ -303,7 +303,7 @@ def test_cancelled_before_anything_began(db: Any) -> None:
 
 
 def test_tokens_owners_and_limits() -> None:
-    """No token, no session; a scope is needed to call; whoever has a session's id but another token has no session."""
+    """Without a token there is no session; a call needs a scope; a session belongs to the token that opened it."""
     ann, bob, reader = (Token.new_secret() for _ in range(3))
     tokens = [
         Token(secret=ann, name="ann", owner="ann"),
@@ -339,7 +339,7 @@ ACCEPT = {"Accept": "application/json, text/event-stream"}
 
 
 def test_sessions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One session more than there may be is refused; one that its client ends, and one that is idle, make room."""
+    """A session beyond the limit is refused; a session that is closed or idle makes room."""
     import desist.server.protocols.mcp.http as door
 
     monkeypatch.setattr(door, "SESSIONS", 2)

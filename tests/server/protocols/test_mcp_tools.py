@@ -1,4 +1,4 @@
-"""The tools of MCP servers in our agents: over stdio and HTTP, cancelled in mid-call, closed with all they started."""
+"""Tools of MCP servers in agents: over stdio and HTTP, cancelled during a call, closed with all their processes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def played(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 class Peer:
-    """A server to be started, and what it reports."""
+    """An MCP server to start, and what it reports."""
 
     def __init__(self, path: Path) -> None:
         os.mkfifo(path)
@@ -63,7 +63,7 @@ class Peer:
         return psutil.Process(int(pid))
 
     def processes(self) -> list[psutil.Process]:
-        """Return those that were started for it and are still there."""
+        """Return the processes started for it that still run."""
         known = psutil.process_iter(["cmdline", "status"])
         return [one for one in known if str(self.path) in (one.info["cmdline"] or ()) and not gone(one)]
 
@@ -87,7 +87,7 @@ def gone(process: psutil.Process) -> bool:
 
 
 def test_tools_are_called(peer: Peer) -> None:
-    """Tools have names that models take, words and schema; their results and errors are told; the rest goes on."""
+    """Tools have valid names, descriptions and schemas; their results and errors are returned; the run goes on."""
 
     async def main() -> None:
         async with MCPTools(
@@ -108,7 +108,7 @@ def test_tools_are_called(peer: Peer) -> None:
 
 
 def test_cancelled_in_mid_call(peer: Peer) -> None:
-    """A cancel leaves the call at once; the server is told and stops its work; its next call works."""
+    """A cancel leaves the call at once; the server is notified and stops its work; its next call works."""
 
     async def main() -> None:
         async with MCPTools(peer.command(), timeout_seconds=HANG) as tools:
@@ -143,7 +143,7 @@ def test_a_sync_run_too(peer: Peer) -> None:
 
 
 def test_a_timeout_is_a_cancel(peer: Peer) -> None:
-    """A call that takes too long is left, and the server told; the model hears that it took too long."""
+    """A call that takes too long is abandoned, and the server notified; the model gets an error."""
 
     async def main() -> None:
         async with MCPTools(peer.command(), timeout_seconds=HANG) as tools:
@@ -161,7 +161,7 @@ def test_a_timeout_is_a_cancel(peer: Peer) -> None:
 
 @pytest.mark.parametrize("manner", ["", "deaf"])
 def test_closing_ends_all_processes(peer: Peer, manner: str) -> None:
-    """`close()` returns when the server is gone, though it be deaf, and what it started, in whatever session."""
+    """`close()` returns when the server and its child processes have ended, in any session, also unresponsive ones."""
 
     async def main() -> None:
         tools = MCPTools(peer.command(manner), timeout_seconds=HANG)
@@ -179,7 +179,7 @@ def test_closing_ends_all_processes(peer: Peer, manner: str) -> None:
 
 
 def test_connecting_is_cancelled(peer: Peer) -> None:
-    """A connect that is cancelled, or takes too long, at a server that doesn't answer leaves no process."""
+    """A connect that is cancelled or times out at an unresponsive server leaves no process."""
 
     async def main() -> None:
         connecting = asyncio.ensure_future(MCPTools(peer.command("mute"), timeout_seconds=300).connect())
@@ -195,7 +195,7 @@ def test_connecting_is_cancelled(peer: Peer) -> None:
 
 
 def test_over_http_to_a_desist_server() -> None:
-    """Our agent calls another's workflow through `/mcp`; cancelled here, the run there ends CANCELLED as well."""
+    """An agent calls another server's workflow through `/mcp`; cancelled here, the run there ends CANCELLED."""
     with served(mcp_program.waiting(), mcp_program.adding(), mcp=True) as client:
         url = f"{str(client.base_url).rstrip('/')}/mcp"
 
@@ -225,7 +225,7 @@ def live(client: Any) -> str:
 
 
 def test_a_session_of_the_callers(peer: Peer) -> None:
-    """A session of the SDK can be lent; it isn't closed."""
+    """A session that the caller passes is not closed."""
     with served(mcp_program.adding(), mcp=True) as client:
 
         async def main() -> None:
@@ -239,7 +239,7 @@ def test_a_session_of_the_callers(peer: Peer) -> None:
 
 
 def test_a_program_that_never_closes(peer: Peer) -> None:
-    """At a program's end its servers end, though they be deaf, and it says nothing."""
+    """At the end of a program its servers end, also unresponsive ones, without output."""
     program = (
         "from desist.tools.mcp import MCPTools\n"
         f"tools = MCPTools({peer.command('deaf')!r}, timeout_seconds={HANG})\n"
@@ -264,13 +264,13 @@ def test_a_program_that_never_closes(peer: Peer) -> None:
     ],
 )
 def test_bad_parameters(given: dict[str, Any], word: str) -> None:
-    """What can't work, or isn't there, is refused by name."""
+    """Invalid parameters are refused by name."""
     with pytest.raises(ConfigurationError, match=word):
         MCPTools(**given)
 
 
 def test_what_can_not_be_reached(tmp_path: Path) -> None:
-    """No such program, nobody at the address, a tool that isn't there: the error says so, and nothing is left."""
+    """No such program, no server, an unknown tool: the error says so, and nothing is left."""
 
     async def main() -> None:
         for tools, said in (

@@ -39,7 +39,7 @@ _open: list[Asked] = []
 
 
 class Asked:
-    """A request that is open until it is left."""
+    """A request that stays open until the client disconnects."""
 
     def __init__(
         self, client: httpx2.Client, secret: str, method: str, path: str, body: Any = None, **headers: str
@@ -83,7 +83,7 @@ def start_and_follow(client: httpx2.Client) -> Asked:
 
 
 def _earlier(client: httpx2.Client) -> str:
-    """Return a run of the starter's that was cancelled."""
+    """Return a cancelled run of the starter."""
     body = {"workflow": "story", "input": "go"}
     run = client.post("/v1/runs", json=body, headers={"Authorization": f"Bearer {STARTER}"}).json()
     cancel(client, run["run_id"], 5.0)
@@ -171,7 +171,7 @@ FOLLOWING: dict[str, Callable[[str], tuple[str, str, Any]]] = {
 
 @contextlib.contextmanager
 def serving(away: float, waiting: Callable[[httpx2.Client], Asked]) -> Iterator[tuple[httpx2.Client, str, Asked, Gate]]:
-    """Serve, and have the starter wait for a run that is at its gate: the boss's client, run, request, gate."""
+    """Serve, and have the starter wait for a run at its gate: yields the client of the boss, run, request, gate."""
     gate, _away[0] = Gate(), away
     with served(story(gate), tokens=TOKENS, limits=Limits(away=away), a2a=True, mcp=True) as client:
         client.headers["Authorization"] = f"Bearer {BOSS}"
@@ -189,7 +189,7 @@ def serving(away: float, waiting: Callable[[httpx2.Client], Asked]) -> Iterator[
 
 
 def follow(client: httpx2.Client, run_id: str, route: str, secret: str) -> Asked:
-    """Follow a run, and wait until the server knows of it."""
+    """Follow a run, and wait until the server has counted the follower."""
     before = client.get(f"/v1/runs/{run_id}").json()["followers"]
     method, path, body = FOLLOWING[route](run_id)
     asked = Asked(client, secret, method, path, body, A2A_Version="1.0")
@@ -198,13 +198,13 @@ def follow(client: httpx2.Client, run_id: str, route: str, secret: str) -> Asked
 
 
 def present(client: httpx2.Client, run_id: str, count: int) -> None:
-    """Wait until so many clients follow a run, or it has ended; then it still lives, a turn of the loop later."""
+    """Wait until so many clients follow a run, or it has ended; then it is still live, one loop iteration later."""
     until(client, run_id, lambda run: run["followers"] == count or run["status"] == "CANCELLED")
     assert client.get(f"/v1/runs/{run_id}").json()["status"] == "RUNNING"
 
 
 def ends(client: httpx2.Client, run_id: str) -> str:
-    """Wait for a run's end, and return whose doing it was: the source of its cancel, or its status."""
+    """Wait for the end of a run, and return the source of its cancel, or its status."""
     run = until(client, run_id, lambda run: run["status"] in ("CANCELLED", "COMPLETED", "ERROR"))
     return str(run["cancel"]["source"] if run["cancel"] else run["status"])
 
@@ -217,7 +217,7 @@ def timer(client: httpx2.Client, run_id: str) -> Any:
 @pytest.mark.parametrize("route", FOLLOWING)
 @pytest.mark.parametrize("waiting", WAITING)
 def test_a_follower_that_leaves_ends_no_run(waiting: str, route: str) -> None:
-    """One that may only read, and one that may cancel: the run of a starter that waits goes on to its end."""
+    """A follower that may only read, and one that may cancel: the run whose starter waits goes on to its end."""
     with serving(0.0, WAITING[waiting]) as (client, run_id, _, gate):
         for secret in (READER, STOPPER):
             follow(client, run_id, route, secret).leave()
@@ -229,7 +229,7 @@ def test_a_follower_that_leaves_ends_no_run(waiting: str, route: str) -> None:
 
 @pytest.mark.parametrize("route", FOLLOWING)
 def test_a_follower_of_a_run_whose_starter_never_came(route: str) -> None:
-    """Started with `on_disconnect=cancel`, and nobody waits: whoever looks and leaves, the run goes on."""
+    """Started with `on_disconnect=cancel`, and nobody waits: a follower that disconnects ends nothing."""
     gate = Gate()
     with served(story(gate), tokens=TOKENS, limits=Limits(away=0.0), a2a=True) as client:
         client.headers["Authorization"] = f"Bearer {BOSS}"
@@ -245,7 +245,7 @@ def test_a_follower_of_a_run_whose_starter_never_came(route: str) -> None:
 
 @pytest.mark.parametrize("waiting", WAITING)
 def test_the_starter_that_leaves_ends_its_run(waiting: str) -> None:
-    """After the grace it ends with `client_disconnected`, whoever else only reads; and no moment before."""
+    """After the grace the run ends with `client_disconnected`, also if others read it; and not before."""
     with serving(0.0, WAITING[waiting]) as (client, run_id, asked, _):
         follow(client, run_id, "GET /v1/runs/{run_id}/events", READER)
         asked.leave()
@@ -259,7 +259,7 @@ def test_the_starter_that_leaves_ends_its_run(waiting: str) -> None:
 
 
 def test_closing_a_stream_of_agui_cancels_at_once() -> None:
-    """A stop button of AG-UI closes the stream: without `?away=` that ends the run, whatever the server's grace is."""
+    """A stop button of AG-UI closes the stream: without `?away=` the run ends, whatever the server's grace is."""
     with serving(LONG, start_agui) as (client, run_id, asked, _):
         asked.leave()
         assert ends(client, run_id) == "client_disconnected"
@@ -267,7 +267,7 @@ def test_closing_a_stream_of_agui_cancels_at_once() -> None:
 
 @pytest.mark.parametrize("secret", [STARTER, STOPPER])
 def test_a_client_that_may_cancel_keeps_a_run(secret: str) -> None:
-    """The starter that comes back, or another client that may cancel, keeps the run until it has left as well."""
+    """The starter that returns, or another client that may cancel, keeps the run until it disconnects, too."""
     with serving(0.0, wait_shaped) as (client, run_id, asked, _):
         other = follow(client, run_id, "GET /v1/runs/{run_id}/events", secret)
         asked.leave()
@@ -278,7 +278,7 @@ def test_a_client_that_may_cancel_keeps_a_run(secret: str) -> None:
 
 @pytest.mark.parametrize("waiting", SURVIVING)
 def test_runs_that_survive_their_clients(waiting: str) -> None:
-    """With `on_disconnect=continue`, and as tasks of A2A that were streamed, runs go on without their starter."""
+    """With `on_disconnect=continue`, and as streamed tasks of A2A, runs go on without their starter."""
     with serving(0.0, SURVIVING[waiting]) as (client, run_id, asked, gate):
         asked.leave()
         present(client, run_id, 0)
@@ -288,7 +288,7 @@ def test_runs_that_survive_their_clients(waiting: str) -> None:
 
 @pytest.mark.parametrize("route", FOLLOWING)
 def test_a_call_of_mcp(route: str) -> None:
-    """Followers of its run end nothing; closing the answer's stream is the protocol's cancel, and needs no grace."""
+    """Followers of its run end nothing; closing the response stream is the protocol's cancel, and needs no grace."""
     with serving(LONG, call_mcp) as (client, run_id, asked, _):
         for secret in (READER, STOPPER):
             follow(client, run_id, route, secret).leave()
@@ -298,7 +298,7 @@ def test_a_call_of_mcp(route: str) -> None:
 
 
 def test_presence_needs_the_right_to_cancel() -> None:
-    """A token that can't cancel, and hasn't started the run, can't say that it is present: 403."""
+    """A token without the scope cancel that hasn't started the run can't be `present`: 403."""
     with serving(LONG, wait_shaped) as (client, run_id, _, gate):
         path = f"/v1/runs/{run_id}/events"
         refused = client.get(path, params={"present": "true"}, headers={"Authorization": f"Bearer {READER}"})
@@ -306,8 +306,8 @@ def test_presence_needs_the_right_to_cancel() -> None:
         gate.open()
 
 
-def test_every_route_that_tells_is_in_the_table() -> None:
-    """A new route that streams has to be added above, and to the table in the docs."""
+def test_every_streaming_route_is_in_the_table() -> None:
+    """A new route that streams must be added above, and to the table in the docs."""
     with served(story(Gate())) as client:
         api = client.get("/openapi.json").json()
     streams = {

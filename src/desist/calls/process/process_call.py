@@ -23,7 +23,7 @@ from desist.calls.thread_pool import TIMEOUT_GRACE
 from desist.cancel.receipt import Abandoned
 from desist.cancel.token import current_token
 from desist.exceptions import ConfigurationError, ToolError
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 
 __all__ = ["ProcessCall", "run_in_process"]
 
@@ -208,7 +208,7 @@ class ProcessCall:
         else:
             if first:
                 worker.terminate()
-            reaper.call_at(kill_at, worker.kill)
+            timers.call_at(kill_at, worker.kill)
         if first:
             pool.stopped()
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from desist.calls.child_processes import command_line, processes_below
 from desist.calls.started.member import MemberOwner
 from desist.cancel.receipt import Abandoned
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 
 __all__ = ["StartedProcess"]
 
@@ -107,7 +107,7 @@ class StartedProcess:
             return
         if time.monotonic() >= self._kill_at:
             self._signal(signal.SIGKILL)
-        reaper.call_at(time.monotonic() + delay, lambda: self._watch(min(2 * delay, SLOWEST)))
+        timers.call_at(time.monotonic() + delay, lambda: self._watch(min(2 * delay, SLOWEST)))
 
     def stack(self) -> str:
         """Return "": the frames are in another process."""

@@ -10,7 +10,7 @@ from typing import Any
 from desist.calls.started.member import MemberOwner
 from desist.cancel.receipt import Abandoned
 from desist.runtime.run_tasks import RunTasks
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 
 __all__ = ["StartedTasks"]
 
@@ -83,7 +83,7 @@ class StartedTasks:
         if self.ended:
             self._work.member_ended(self)
         else:
-            reaper.call_at(time.monotonic() + delay, lambda: self._poll(min(2 * delay, SLOWEST)))
+            timers.call_at(time.monotonic() + delay, lambda: self._poll(min(2 * delay, SLOWEST)))
 
     def occupy_thread(self) -> bool:
         """Return whether the loop's thread is delivering the cancellation, and so must not get an exception."""

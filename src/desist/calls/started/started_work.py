@@ -28,7 +28,7 @@ from desist.cancel.receipt import Abandoned
 from desist.cancel.token import CancelToken, token_variable
 from desist.exceptions import RunCancelled
 from desist.runtime.helper_threads import interrupting_helpers
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 from desist.runtime.work_tracking import is_work_tracked
 
 __all__ = ["MARK", "StartedWork", "current_started_work", "set_started_work"]
@@ -165,7 +165,7 @@ class StartedWork:
         if released and isinstance(member, StartedProcess | StartedPool):
             member.close()
         if new and repeat_at is not None:
-            reaper.call_at(repeat_at, lambda: member.interrupt(0.0, False))
+            timers.call_at(repeat_at, lambda: member.interrupt(0.0, False))
             if isinstance(member, StartedProcess):
                 member.watch()
         return member

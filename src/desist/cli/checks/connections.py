@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ from desist.cli.checks.result import CheckResult, State
 from desist.cli.client.open import display_name, open_database
 from desist.exceptions import DesistError
 
-__all__ = ["places"]
+__all__ = ["connections"]
+
+_result = partial(CheckResult, "connections")
 
 
-def places(db: str | None, server: str | None, token: str | None, port: int, *, offline: bool) -> Iterator[CheckResult]:
+def connections(
+    db: str | None, server: str | None, token: str | None, port: int, *, offline: bool
+) -> Iterator[CheckResult]:
     """Check a database and a server, from options or the environment, and a port of this machine."""
     yield _database(db or os.environ.get("DESIST_DB") or ("desist.db" if Path("desist.db").is_file() else None))
     if not offline:
@@ -26,7 +31,7 @@ def places(db: str | None, server: str | None, token: str | None, port: int, *, 
 
 def _database(database: str | None) -> CheckResult:
     if database is None:
-        return CheckResult("places", "database", State.absent, "name one with --db or DESIST_DB")
+        return _result("database", State.absent, "name one with --db or DESIST_DB")
     try:
         db: Any = open_database(database)
         try:
@@ -34,18 +39,16 @@ def _database(database: str | None) -> CheckResult:
         finally:
             db.close()
     except DesistError as error:
-        return CheckResult("places", "database", State.broken, str(error))
+        return _result("database", State.broken, str(error))
     text = f"{display_name(database)}: version {report.version}"
     if report.is_good:
-        return CheckResult("places", "database", State.ok, text)
-    return CheckResult(
-        "places", "database", State.broken, "; ".join([f"{text}, wanted {report.wanted}", *report.problems])
-    )
+        return _result("database", State.ok, text)
+    return _result("database", State.broken, "; ".join([f"{text}, wanted {report.wanted}", *report.problems]))
 
 
 def _server(url: str | None, token: str | None) -> CheckResult:
     if url is None:
-        return CheckResult("places", "server", State.absent, "name one with --server or DESIST_SERVER")
+        return _result("server", State.absent, "name one with --server or DESIST_SERVER")
     from desist.cli.client.http import HttpClient
 
     try:
@@ -56,10 +59,10 @@ def _server(url: str | None, token: str | None) -> CheckResult:
         finally:
             http.close()
     except DesistError as error:
-        return CheckResult("places", "server", State.broken, str(error))
+        return _result("server", State.broken, str(error))
     closing = health.get("status") == "closing"
     text = f"{url} is shutting down: no new runs are accepted" if closing else f"{url} answers"
-    return CheckResult("places", "server", State.weak if closing else State.ok, text)
+    return _result("server", State.weak if closing else State.ok, text)
 
 
 def _port(port: int) -> CheckResult:
@@ -68,7 +71,5 @@ def _port(port: int) -> CheckResult:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
     except OSError as error:
-        return CheckResult(
-            "places", f"port {port}", State.weak, f"{error.strerror}: pass another port to desist serve with --port"
-        )
-    return CheckResult("places", f"port {port}", State.ok, "free for desist serve")
+        return _result(f"port {port}", State.weak, f"{error.strerror}: pass another port to desist serve with --port")
+    return _result(f"port {port}", State.ok, "free for desist serve")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import Iterator
+from functools import partial
 
 from desist.cli.checks.result import CheckResult, State
 
 __all__ = ["extras"]
 
+_result = partial(CheckResult, "extras")
 _NEED = re.compile(r"(?P<name>[\w.-]+)(?:\[[^]]*\])?\s*(?P<version>[^;]*);.*extra\s*==\s*['\"](?P<extra>[\w-]+)['\"]")
 
 
@@ -29,11 +31,11 @@ def _extra(extra: str, parts: list[tuple[str, str]]) -> CheckResult:
     installed = ", ".join(f"{name} {version}" for name, version in known.items() if version is not None)
     missing = [f"{name}{wanted}" for name, wanted in parts if known[name] is None]
     if not missing:
-        return CheckResult("extras", extra, State.ok, installed)
+        return _result(extra, State.ok, installed)
     install = f"pip install 'desist[{extra}]'"
     if not installed:
-        return CheckResult("extras", extra, State.absent, install)
-    return CheckResult("extras", extra, State.weak, f"{installed}; missing: {', '.join(missing)}: {install}")
+        return _result(extra, State.absent, install)
+    return _result(extra, State.weak, f"{installed}; missing: {', '.join(missing)}: {install}")
 
 
 def _version(name: str) -> str | None:

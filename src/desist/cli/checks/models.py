@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 
 from desist.cli.checks.result import CheckResult, State
 
 __all__ = ["models"]
 
 TIMEOUT = 5.0  #: seconds for a provider's answer
+_result = partial(CheckResult, "models")
 _OPENAI, _ANTHROPIC = "https://api.openai.com/v1", "https://api.anthropic.com"
 
 
@@ -25,9 +27,9 @@ def models(ask: str | None) -> Iterator[CheckResult]:
 def _openai() -> CheckResult:
     key, base = os.environ.get("OPENAI_API_KEY"), os.environ.get("OPENAI_BASE_URL")
     if not key and not base:
-        return CheckResult("models", "openai", State.absent, "set OPENAI_API_KEY to use one")
+        return _result("openai", State.absent, "set OPENAI_API_KEY to use one")
     if not key:
-        return CheckResult("models", "openai", State.broken, f"OPENAI_BASE_URL is {base}, but OPENAI_API_KEY isn't set")
+        return _result("openai", State.broken, f"OPENAI_BASE_URL is {base}, but OPENAI_API_KEY isn't set")
     url = f"{(base or _OPENAI).rstrip('/')}/models"
     return _reached("openai", url, {"Authorization": f"Bearer {key}"})
 
@@ -35,7 +37,7 @@ def _openai() -> CheckResult:
 def _anthropic() -> CheckResult:
     key = os.environ.get("ANTHROPIC_API_KEY")
     if not key:
-        return CheckResult("models", "anthropic", State.absent, "set ANTHROPIC_API_KEY to use one")
+        return _result("anthropic", State.absent, "set ANTHROPIC_API_KEY to use one")
     base = os.environ.get("ANTHROPIC_BASE_URL") or _ANTHROPIC
     headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
     return _reached("anthropic", f"{base.rstrip('/')}/v1/models", headers)
@@ -47,13 +49,13 @@ def _reached(name: str, url: str, headers: dict[str, str]) -> CheckResult:
     try:
         answer = httpx2.get(url, headers=headers, timeout=TIMEOUT)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        return CheckResult("models", name, State.broken, f"{url} can't be reached: {error or type(error).__name__}")
+        return _result(name, State.broken, f"{url} can't be reached: {error or type(error).__name__}")
     if answer.status_code in (401, 403):
-        return CheckResult("models", name, State.broken, f"{url} rejects the key: {answer.status_code}")
+        return _result(name, State.broken, f"{url} rejects the key: {answer.status_code}")
     if answer.status_code >= 500:
-        return CheckResult("models", name, State.broken, f"{url} fails: {answer.status_code}")
+        return _result(name, State.broken, f"{url} fails: {answer.status_code}")
     lists = "and accepts the key" if answer.is_success else f"and lists no models ({answer.status_code})"
-    return CheckResult("models", name, State.ok, f"{url} answers {lists}")
+    return _result(name, State.ok, f"{url} answers {lists}")
 
 
 def _local() -> CheckResult:
@@ -62,12 +64,12 @@ def _local() -> CheckResult:
     from desist.models.local.weights import find_weights, refuse_missing_runtime
 
     if not any(part.installed for part in PARTS):
-        return CheckResult("models", "local", State.absent, "desist model install")
+        return _result("local", State.absent, "desist model install")
     try:
         refuse_missing_runtime()
-        return CheckResult("models", "local", State.ok, str(find_weights().path))
+        return _result("local", State.ok, str(find_weights().path))
     except DesistError as error:
-        return CheckResult("models", "local", State.broken, str(error))
+        return _result("local", State.broken, str(error))
 
 
 def _prompt(model: str) -> CheckResult:
@@ -77,5 +79,5 @@ def _prompt(model: str) -> CheckResult:
     output = Agent(OpenAIChat(id=model, max_tokens=5), name="doctor").run("Say: ok", timeout=30.0)
     answer = str(output.content or "")[:200]
     if output.status.value == "COMPLETED":
-        return CheckResult("models", model, State.ok, f"it answered {answer!r}")
-    return CheckResult("models", model, State.broken, f"{output.status.value}: {answer}")
+        return _result(model, State.ok, f"it answered {answer!r}")
+    return _result(model, State.broken, f"{output.status.value}: {answer}")

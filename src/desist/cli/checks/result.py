@@ -21,13 +21,13 @@ class State(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The result of one check. `words` is the message."""
+    """The result of one check."""
 
     area: str
     name: str
     state: State
-    words: str
+    message: str
 
     def __post_init__(self) -> None:
         """Redact credentials: URLs in the environment may contain them, and errors repeat those URLs."""
-        object.__setattr__(self, "words", redact(self.words))
+        object.__setattr__(self, "message", redact(self.message))

@@ -39,7 +39,7 @@ class CancelOptions:
 class RunClient(Protocol):
     """Access to runs. All methods block and are thread-safe.
 
-    They raise `NothingFound` for an unknown run, `Unreachable` if the server doesn't respond, and other `DesistError`s
+    They raise `NotFound` for an unknown run, `Unreachable` if the server doesn't respond, and other `DesistError`s
     for requests that fail.
     """
 
@@ -54,13 +54,13 @@ class RunClient(Protocol):
     def steps(self, run: RunInfo) -> list[str]:
         """Return the names of the open steps of a live run, the outermost first. Suitable for polling."""
 
-    def life(self, run_id: str) -> LiveInfo:
+    def live_info(self, run_id: str) -> LiveInfo:
         """Return the live state of a run, as far as it is visible to this client."""
 
     def cancel(self, run_id: str, options: CancelOptions) -> ReceiptInfo:
         """Cancel a run and return the receipt without waiting. For an unknown run the outcome is `unknown`."""
 
-    def settled(self, receipt: ReceiptInfo, seconds: float | None) -> ReceiptInfo:
+    def wait_settled(self, receipt: ReceiptInfo, seconds: float | None) -> ReceiptInfo:
         """Wait until a cancelled run has settled, for at most `seconds`; return the receipt as of then."""
 
     def events(self, run_id: str, *, after: int | None, follow: bool) -> Generator[dict[str, Any], None, None]:

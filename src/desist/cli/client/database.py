@@ -10,9 +10,9 @@ from typing import Any
 from desist.cli.client.base import CancelOptions, RunFilter
 from desist.cli.client.models import LiveInfo, ReceiptInfo, RunInfo
 from desist.cli.client.run_tree import RunTree
-from desist.cli.exit_codes import NothingFound
+from desist.cli.exit_codes import NotFound
 from desist.db.base import BaseDb
-from desist.db.events.pages import Page, read_page, stream_run_id
+from desist.db.events.pages import Page, read_page, stream_header
 from desist.db.sql_base import SqlDb
 from desist.run.events.base import RunStatus
 from desist.run.records.json_values import to_json_value
@@ -46,17 +46,16 @@ class DatabaseClient:
         return [RunInfo.of_stored(run) for run in newest[: run_filter.limit]]
 
     def run(self, run_id: str) -> RunInfo:
-        """Return a run with its output."""
         found = self.db.store.load_run(run_id)
         if found is None:
-            raise NothingFound(f"there is no run {run_id!r} in {self.name}")
+            raise NotFound(f"there is no run {run_id!r} in {self.name}")
         return RunInfo.of_stored(found, whole=True)
 
     def steps(self, run: RunInfo) -> list[str]:
         """Return the open steps, derived from the stored events."""
         return self._run_tree(run.run_id).open_steps()
 
-    def life(self, run_id: str) -> LiveInfo:
+    def live_info(self, run_id: str) -> LiveInfo:
         """Return the live state derived from the stored events; for a queued run, what it waits for.
 
         The calls in which another process is blocked are not visible in the database.
@@ -86,17 +85,15 @@ class DatabaseClient:
         )
         return ReceiptInfo.of_request(receipt)
 
-    def settled(self, receipt: ReceiptInfo, seconds: float | None) -> ReceiptInfo:
-        """Wait until the run has settled."""
-        if receipt.asked is None or not receipt:
+    def wait_settled(self, receipt: ReceiptInfo, seconds: float | None) -> ReceiptInfo:
+        if receipt.receipt is None or not receipt:
             return receipt
-        receipt.asked.wait(seconds)
-        return ReceiptInfo.of_request(receipt.asked)
+        receipt.receipt.wait(seconds)
+        return ReceiptInfo.of_request(receipt.receipt)
 
     def events(self, run_id: str, *, after: int | None, follow: bool) -> Generator[dict[str, Any], None, None]:
-        """Return the events of a run of any process."""
         if self.db.store.load_run(run_id) is None:
-            raise NothingFound(f"there is no run {run_id!r} in {self.name}")
+            raise NotFound(f"there is no run {run_id!r} in {self.name}")
         for event in self._followed(run_id, after) if follow else self._stored_events(run_id, after):
             yield {**to_json_value(event), "event_index": event.event_index}
 
@@ -109,13 +106,12 @@ class DatabaseClient:
         last, more = -1 if after is None else after, True
         while more:
             with store.backend.reading() as tables:
-                row = stream_run_id(tables, run_id)
+                row = stream_header(tables, run_id)
                 page = read_page(tables, row, last) if row is not None else Page()
             yield from page.events
             last, more = page.last, page.more
 
     def close(self) -> None:
-        """Close the database."""
         self.db.close()
 
 

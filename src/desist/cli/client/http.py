@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from desist.cli.exit_codes import NothingFound, Unreachable
+from desist.cli.exit_codes import NotFound, Unreachable
 from desist.exceptions import ConfigurationError, DesistError
 from desist.models.http.sse import SseParser
 
@@ -56,7 +56,7 @@ class HttpClient:
 
         Raises:
             Unreachable: the server doesn't respond.
-            NothingFound: the server responds with 404.
+            NotFound: the server responds with 404.
             ServerRefusal: the server responds with another error.
         """
         timeout = httpx2.Timeout(read_timeout, connect=CONNECT_TIMEOUT)
@@ -97,7 +97,7 @@ class HttpClient:
         except (ValueError, KeyError, TypeError):
             problem, detail = {}, answer.reason_phrase
         if answer.status_code == 404:
-            raise NothingFound(f"{self.url}: {detail}")
+            raise NotFound(f"{self.url}: {detail}")
         if answer.status_code in (401, 403):
             detail += " (pass a token with --token or DESIST_TOKEN)"
         raise ServerRefusal(f"{self.url}: {detail}", answer.status_code, problem)

@@ -112,17 +112,17 @@ class ReceiptInfo:
     abandoned: list[dict[str, Any]] = field(default_factory=list)
     cleanup: list[dict[str, Any]] = field(default_factory=list)
     #: for a run in a database: the receipt to wait on
-    asked: CancelReceipt | None = field(default=None, repr=False, compare=False)
+    receipt: CancelReceipt | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Self:
         """Return a receipt from a server's JSON."""
-        return cls(**{f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data and f.name != "asked"})
+        return cls(**{f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data and f.name != "receipt"})
 
     @classmethod
     def of_request(cls, receipt: CancelReceipt) -> Self:
         """Return the current state of a receipt."""
-        return cls(**receipt_summary(receipt), asked=receipt)
+        return cls(**receipt_summary(receipt), receipt=receipt)
 
     def __bool__(self) -> bool:
         return self.outcome in ("accepted", "already_cancelling", "already_cancelled")
@@ -134,4 +134,4 @@ class ReceiptInfo:
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "asked"}
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "receipt"}

@@ -44,9 +44,14 @@ def open_client(db: str | None, server: str | None, token: str | None) -> RunCli
 
 
 def default_database() -> str:
+    """Return `desist.db` in this folder.
+
+    Raises:
+        ConfigurationError: there is no such file.
+    """
     if not Path(_DEFAULT).is_file():
         raise ConfigurationError(
-            "say where the runs are: --db FILE_OR_URL or --server URL, or set DESIST_DB or DESIST_SERVER"
+            "no database or server: pass --db FILE_OR_URL or --server URL, or set DESIST_DB or DESIST_SERVER"
         )
     return _DEFAULT
 
@@ -59,7 +64,9 @@ def open_database(target: str, *, new: bool = False) -> BaseDb:
         StoreError: it can't be opened.
     """
     if target.startswith(_POSTGRES):
-        return _postgres(target)
+        from desist.db import PostgresDb
+
+        return PostgresDb(db_url=target)
     from desist.db import SqliteDb
 
     path = target.removeprefix("sqlite+aiosqlite:").removeprefix("sqlite:")
@@ -71,16 +78,6 @@ def open_database(target: str, *, new: bool = False) -> BaseDb:
     if not new and not Path(path).expanduser().exists():
         raise ConfigurationError(f"--db {display_name(target)}: there is no such file")
     return SqliteDb(path)
-
-
-def _postgres(url: str) -> BaseDb:
-    import desist.db
-
-    made = getattr(desist.db, "PostgresDb", None)
-    if made is None:
-        raise ConfigurationError("this version of desist has no PostgresDb: give --db a SQLite file")
-    db: BaseDb = made(db_url=url)
-    return db
 
 
 def display_name(target: str) -> str:

@@ -7,16 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from desist.console.step_list import CONTAINERS
 from desist.run.events.base import content_text
+from desist.run.events.workflow_base import STEP_COMPLETED, STEP_STARTED
 
 __all__ = ["Node", "RunTree"]
 
 #: Characters of text that are kept, more than a screen can show.
 KEPT = 20_000
 
-_BEGINS = {"StepStarted", *(f"{kind}ExecutionStarted" for kind in CONTAINERS)}
-_ENDS = {"StepCompleted", *(f"{kind}ExecutionCompleted" for kind in CONTAINERS)}
 _TOOLS = {"ToolCallStarted": "RUNNING", "ToolCallCompleted": "COMPLETED", "ToolCallError": "ERROR"}
 _TOOLS["ToolCallCancelled"] = "CANCELLED"
 
@@ -58,8 +56,8 @@ class RunTree:
         self.last = dict(event)
         name = str(event.get("event"))
         if event.get("step_name") and str(event.get("step_id")) not in self._known:
-            self._begin(event, announced=name in _BEGINS)
-        if name in _ENDS or name in ("StepError", "StepCancelled"):
+            self._begin(event, announced=name in STEP_STARTED)
+        if name in STEP_COMPLETED or name in ("StepError", "StepCancelled"):
             self._end(event, name)
         elif name in _TOOLS:
             self._tool(event, _TOOLS[name])

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from desist.cli.client.base import CancelOptions, RunFilter
 from desist.cli.client.http import HttpClient, ServerRefusal
 from desist.cli.client.models import LiveInfo, ReceiptInfo, RunInfo
-from desist.cli.exit_codes import NothingFound, Unreachable
+from desist.cli.exit_codes import NotFound, Unreachable
 
 __all__ = ["ServerClient"]
 
@@ -59,22 +59,20 @@ class ServerClient:
                 return
 
     def run(self, run_id: str) -> RunInfo:
-        """Return a run with its output."""
         return RunInfo.of(self.http.json("GET", path_of(run_id)))
 
     def steps(self, run: RunInfo) -> list[str]:
         """Return the open steps that the server sent with the run."""
         return run.steps
 
-    def life(self, run_id: str) -> LiveInfo:
+    def live_info(self, run_id: str) -> LiveInfo:
         """Return the live state of a run on the server."""
         try:
             return LiveInfo.of(self.http.json("GET", path_of(run_id, "/live")))
-        except NothingFound:
+        except NotFound:
             return LiveInfo()
 
     def cancel(self, run_id: str, options: CancelOptions) -> ReceiptInfo:
-        """Cancel a run."""
         return self._request_cancel(run_id, options, 0.0)
 
     def _request_cancel(self, run_id: str, options: CancelOptions, wait: float) -> ReceiptInfo:
@@ -83,7 +81,7 @@ class ServerClient:
             answer = self.http.json(
                 "POST", path_of(run_id, "/cancel"), json=body, params={"wait": wait}, read_timeout=wait + 30.0
             )
-        except NothingFound:
+        except NotFound:
             return ReceiptInfo(run_id=run_id, outcome="unknown")
         except ServerRefusal as refused:
             if refused.status != 409 or "run_status" not in refused.problem:
@@ -91,7 +89,7 @@ class ServerClient:
             return ReceiptInfo(run_id=run_id, outcome="finished", status=refused.problem["run_status"])
         return ReceiptInfo.of(answer)
 
-    def settled(self, receipt: ReceiptInfo, seconds: float | None) -> ReceiptInfo:
+    def wait_settled(self, receipt: ReceiptInfo, seconds: float | None) -> ReceiptInfo:
         """Repeat the cancel request, which has no further effect, and let the server wait for the end of the run."""
         end = None if seconds is None else time.monotonic() + seconds
         while receipt and not receipt.is_settled:
@@ -128,7 +126,6 @@ class ServerClient:
             yield from events
 
     def close(self) -> None:
-        """Close all connections."""
         self.http.close()
 
 

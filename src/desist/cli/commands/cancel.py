@@ -9,16 +9,27 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from desist.cli.completion import run_ids
-from desist.cli.durations import parse_duration
+from desist.cli.durations import duration_option
 from desist.cli.exit_codes import ExitCode
-from desist.cli.options import AsJson, Db, Server, Token, client_from_options, login, print_json
+from desist.cli.options import (
+    Agent,
+    AsJson,
+    Db,
+    OlderThan,
+    Server,
+    Session,
+    Token,
+    User,
+    Workflow,
+    client_from_options,
+    login,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from desist.cli.client import CancelOptions, ReceiptInfo, RunClient, RunFilter, RunInfo
 
 __all__ = ["cancel"]
-
-_MANY = "Many runs"
 
 
 def cancel(
@@ -31,44 +42,26 @@ def cancel(
             show_default=False,
         ),
     ] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="All live runs that match the filters.", rich_help_panel=_MANY)
-    ] = False,
-    workflow: Annotated[str | None, typer.Option(help="Only runs of this workflow.", rich_help_panel=_MANY)] = None,
-    agent: Annotated[str | None, typer.Option(help="Only runs of this agent.", rich_help_panel=_MANY)] = None,
-    session: Annotated[str | None, typer.Option(help="Only runs of this session.", rich_help_panel=_MANY)] = None,
-    user: Annotated[str | None, typer.Option(help="Only runs of this user.", rich_help_panel=_MANY)] = None,
-    older_than: Annotated[
-        float | None,
-        typer.Option(
-            help="Only runs that started at least this long ago: 90s, 10m, 2h.",
-            parser=parse_duration,
-            metavar="TIME",
-            rich_help_panel=_MANY,
-        ),
-    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All live runs that match the filters.")] = False,
+    workflow: Workflow = None,
+    agent: Agent = None,
+    session: Session = None,
+    user: User = None,
+    older_than: OlderThan = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Only list the runs that would be cancelled.", rich_help_panel=_MANY),
+        typer.Option("--dry-run", help="Only list the runs that would be cancelled."),
     ] = False,
     reason: Annotated[str | None, typer.Option(help="The reason, as free text.")] = None,
     by: Annotated[str | None, typer.Option(help="The requester.", show_default="your login")] = None,
-    grace: Annotated[
-        float | None,
-        typer.Option(help="Time for cleanup. Default: that of each run.", parser=parse_duration, metavar="TIME"),
-    ] = None,
+    grace: Annotated[float | None, duration_option("Time for cleanup. Default: that of each run.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Skip the time for cleanup.")] = False,
     scope: Annotated[
         Literal["tree", "run"], typer.Option(help="The whole tree, or only the given run and its children.")
     ] = "tree",
     compensate: Annotated[bool, typer.Option("--compensate", help="Run the compensations of finished steps.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until all work has stopped.")] = False,
-    within: Annotated[
-        float | None,
-        typer.Option(
-            help="Maximum time to wait; exit code 5 if it is exceeded.", parser=parse_duration, metavar="TIME"
-        ),
-    ] = None,
+    within: Annotated[float | None, duration_option("Maximum time to wait; exit code 5 if it is exceeded.")] = None,
     as_json: AsJson = False,
     db: Db = None,
     server: Server = None,
@@ -87,13 +80,13 @@ def cancel(
     ids = list(run or ())
     _check(ids, everything, filters)
     how = CancelOptions(reason=reason, by=by or login(), grace=grace, force=force, scope=scope, compensate=compensate)
-    with client_from_options(db, server, token) as place:
-        chosen = _chosen(place, ids, wanted)
+    with client_from_options(db, server, token) as client:
+        chosen = _chosen(client, ids, wanted)
         if dry_run:
             _print_dry_run(chosen, as_json)
-            raise typer.Exit(ExitCode.ok if chosen else ExitCode.nothing)
+            raise typer.Exit(ExitCode.ok if chosen else ExitCode.not_found)
         receipts = _stop(
-            place, ids or [one.run_id for one in chosen], how, within if wait or within is not None else 0.0
+            client, ids or [one.run_id for one in chosen], how, within if wait or within is not None else 0.0
         )
     _print_receipts(receipts, as_json)
     raise typer.Exit(_code(receipts, many=everything, waited=wait or within is not None))
@@ -101,15 +94,15 @@ def cancel(
 
 def _check(ids: Sequence[str], everything: bool, filters: bool) -> None:
     if ids and (everything or filters):
-        raise typer.BadParameter("give either RUN ids, or --all with what must fit")
+        raise typer.BadParameter("pass either RUN ids, or --all with filters")
     if not ids and not everything:
-        more = " and --all, which these options choose from" if filters else ", or --all"
+        more = " or --all, to which the filters apply" if filters else ", or --all"
         raise typer.BadParameter(f"no runs given: pass their ids{more}")
 
 
 def _chosen(client: RunClient, ids: Sequence[str], run_filter: RunFilter) -> list[RunInfo]:
     """Return the live runs to cancel. Unknown ids are left out."""
-    from desist.cli.exit_codes import NothingFound
+    from desist.cli.exit_codes import NotFound
 
     if not ids:
         return client.runs(run_filter)
@@ -117,7 +110,7 @@ def _chosen(client: RunClient, ids: Sequence[str], run_filter: RunFilter) -> lis
     for run_id in dict.fromkeys(ids):
         try:
             found.append(client.run(run_id))
-        except NothingFound:
+        except NotFound:
             continue
     return [one for one in found if one.is_live]
 
@@ -127,8 +120,14 @@ def _stop(client: RunClient, ids: Sequence[str], options: CancelOptions, seconds
     receipts = [client.cancel(run_id, options) for run_id in dict.fromkeys(ids)]
     if seconds == 0.0:
         return receipts
+    from desist.cli.render import output_console
+
     end = None if seconds is None else time.monotonic() + seconds
-    return [client.settled(receipt, None if end is None else max(0.0, end - time.monotonic())) for receipt in receipts]
+    with output_console(stderr=True).status("waiting until all work has stopped ..."):
+        return [
+            client.wait_settled(receipt, None if end is None else max(0.0, end - time.monotonic()))
+            for receipt in receipts
+        ]
 
 
 def _print_dry_run(chosen: Sequence[RunInfo], as_json: bool) -> None:
@@ -152,7 +151,7 @@ def _print_receipts(receipts: Sequence[ReceiptInfo], as_json: bool) -> None:
 
     console = output_console()
     if not receipts:
-        output_console(stderr=True).print("no live runs that fit: nothing was done")
+        output_console(stderr=True).print("no live run matches: nothing was done")
     elif len(receipts) == 1:
         console.print(receipt_panel(receipts[0], console.encoding))
     else:
@@ -163,7 +162,7 @@ def _print_receipts(receipts: Sequence[ReceiptInfo], as_json: bool) -> None:
 
 def _code(receipts: Sequence[ReceiptInfo], *, many: bool, waited: bool) -> ExitCode:
     if not receipts or any(receipt.outcome == "unknown" for receipt in receipts):
-        return ExitCode.nothing
+        return ExitCode.not_found
     if not many and not all(receipts):  # of many runs, some end by themselves in the meantime
-        return ExitCode.otherwise
-    return ExitCode.waiting if waited and not all(receipt.is_settled for receipt in receipts) else ExitCode.ok
+        return ExitCode.ended_differently
+    return ExitCode.not_settled if waited and not all(receipt.is_settled for receipt in receipts) else ExitCode.ok

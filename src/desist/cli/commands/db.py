@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from desist.cli.durations import parse_duration
+from desist.cli.durations import duration_option
 from desist.cli.exit_codes import ExitCode
 from desist.cli.options import AsJson, Db, print_json, write
 
@@ -37,25 +37,23 @@ def check(
     from desist.db.store.shared_table_store import as_found
 
     with as_found():
-        place: Any = _open(db)
-    repaired = place.repair() if repair else []
-    _print_report(place, place.check(), as_json, repaired)
+        opened: Any = _open(db)
+    repaired = opened.repair() if repair else []
+    _print_report(opened, opened.check(), as_json, repaired)
 
 
 @database.command()
 def upgrade(as_json: AsJson = False, db: Db = None) -> None:
     """Upgrade the tables to this version. Opening a database does the same; this prints what was done."""
-    place: Any = _open(db)
-    _print_report(place, place.upgrade(), as_json)
+    opened: Any = _open(db)
+    _print_report(opened, opened.upgrade(), as_json)
 
 
 @database.command()
 def prune(
     older_than: Annotated[
         float,
-        typer.Option(
-            help="Only runs that ended at least this long ago: 30d, 12h.", parser=parse_duration, metavar="TIME"
-        ),
+        duration_option("Only runs that ended at least this long ago: 30d, 12h."),
     ],
     runs: Annotated[bool, typer.Option("--runs", help="Delete the runs, too; by default only their events.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count; delete nothing.")] = False,
@@ -65,16 +63,14 @@ def prune(
     """Delete the events of runs that have ended, or the runs as well. Live runs are kept."""
     from desist.console.format import count
 
-    place = _open(db)
-    told, gone = _count(place, older_than, runs) if dry_run else _prune(place, older_than, runs)
-    place.close()
+    opened = _open(db)
+    events_of, deleted = _count(opened, older_than, runs) if dry_run else _prune(opened, older_than, runs)
+    opened.close()
     if as_json:
-        print_json({"dry_run": dry_run, "events_of": told, "runs": gone})
+        print_json({"dry_run": dry_run, "events_of": events_of, "runs": deleted})
         return
     would = "would be" if dry_run else "were"
-    print(
-        f"events of {count(told, 'run')} {would} deleted" + (f", and {count(gone, 'run')} altogether" if runs else "")
-    )
+    print(f"events of {count(events_of, 'run')} {would} deleted" + (f", and {count(deleted, 'run')}" if runs else ""))
 
 
 def _prune(db: BaseDb, older_than: float, runs: bool) -> tuple[int, int]:
@@ -87,8 +83,8 @@ def _count(db: BaseDb, older_than: float, runs: bool) -> tuple[int, int]:
     before = time.time() - older_than
     store: Any = db.store
     with store.backend.reading() as tables:
-        told = len(tables.prunable(before, "events", _ALL))
-        return told, len(tables.prunable(before, "runs", _ALL)) if runs else 0
+        events_of = len(tables.runs.prunable(before, "events", _ALL))
+        return events_of, len(tables.runs.prunable(before, "runs", _ALL)) if runs else 0
 
 
 def _open(db: str | None) -> BaseDb:
@@ -101,8 +97,8 @@ def _open(db: str | None) -> BaseDb:
 def _print_report(db: BaseDb, report: Any, as_json: bool, repaired: Sequence[str] = ()) -> None:
     db.close()
     if as_json:
-        told = {"name": report.name, "version": report.version, "wanted": report.wanted, "problems": report.problems}
-        print_json({**told, "repaired": list(repaired)})
+        values = {"name": report.name, "version": report.version, "wanted": report.wanted, "problems": report.problems}
+        print_json({**values, "repaired": list(repaired)})
     else:
         for run_id in repaired:
             write(f"the end of run {run_id} was stored, as in its terminal event")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["doctor"]
 
-_LOOKS = {
+_SYMBOLS = {
     "ok": ("✓", "green"),
     "absent": ("·", "dim"),
     "weak": ("!", "yellow"),
@@ -34,12 +34,12 @@ def doctor(
     token: Token = None,
 ) -> None:
     """Check the machine, extras, models, database and server. Exit code 1 if something configured is broken."""
-    from desist.cli.checks import extras, machine, models, places
+    from desist.cli.checks import connections, extras, machine, models
 
     found = [*machine(), *extras()]
     if not offline:
         found += models(ask)
-    found += places(db, server, token, port, offline=offline)
+    found += connections(db, server, token, port, offline=offline)
     if as_json:
         print_json([asdict(one) for one in found])
     else:
@@ -62,9 +62,11 @@ def _show(found: Sequence[CheckResult]) -> None:
             area = one.area
             table.add_row("", "", "")
             table.add_row(Text(area, style="bold"), "", "")
-        sign, style = _LOOKS[one.state.value]
-        said = Text(one.words, style="dim" if one.state == "absent" else "")
-        table.add_row(Text(f"{sign if utf else one.state.value} {one.name}", style=style), Text(one.state.value), said)
+        sign, style = _SYMBOLS[one.state.value]
+        message = Text(one.message, style="dim" if one.state == "absent" else "")
+        table.add_row(
+            Text(f"{sign if utf else one.state.value} {one.name}", style=style), Text(one.state.value), message
+        )
     console.print(table)
     broken = sum(one.state == "broken" for one in found)
     summary = f"{broken} broken" if broken else "nothing configured is broken"

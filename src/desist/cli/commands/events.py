@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = ["events"]
 
+#: The style of an event by the end of its name.
+_STYLES = (
+    ("Cancelled", "yellow"),
+    ("Error", "red"),
+    ("Completed", "green"),
+    ("Started", "cyan"),
+    ("Paused", "magenta"),
+)
+
 
 def events(
     run: Run,
@@ -28,47 +37,59 @@ def events(
 ) -> None:
     """Print the events of a run, one per line, numbered. Leaving doesn't cancel the run.
 
-    With --follow the exit code says how it ended: 0 completed, 1 failed, 4 cancelled. A server that is lost is tried
-    again, from the last event on.
+    With --follow the exit code is that of the end: 0 completed, 1 failed, 4 cancelled. A lost connection to a server is
+    reopened after the last event.
     """
+    from desist.cli.render import output_console
     from desist.cli.terminal.broken_pipe import exit_on_broken_pipe
 
     last: dict[str, Any] = {}
-    with exit_on_broken_pipe(), client_from_options(db, server, token) as place:
-        tell = print_json if as_json else _EventPrinter().print_event
-        with contextlib.closing(place.events(run, after=first - 1 if first else None, follow=follow)) as told:
-            for event in told:
-                tell(event)
-                last = event
+    console = output_console(wide=True)
+    with (
+        exit_on_broken_pipe(),
+        client_from_options(db, server, token) as client,
+        contextlib.closing(client.events(run, after=first - 1 if first else None, follow=follow)) as found,
+    ):
+        for last in found:
+            if as_json:
+                print_json(last)
+            else:
+                _print_event(console, last)
     raise typer.Exit(_code(last) if follow else ExitCode.ok)
 
 
 def _code(last: dict[str, Any]) -> ExitCode:
     name = str(last.get("event", ""))
     if name.endswith("Cancelled"):
-        return ExitCode.otherwise
+        return ExitCode.ended_differently
     return ExitCode.error if name.endswith("Error") else ExitCode.ok
 
 
-class _EventPrinter:
-    """Prints events as text lines."""
+def _print_event(console: Console, event: dict[str, Any]) -> None:
+    from rich.text import Text
 
-    def __init__(self) -> None:
-        from desist.cli.render import output_console
+    name = str(event.get("event", "?"))
+    style = next((style for ending, style in _STYLES if name.endswith(ending)), "")
+    line = Text.assemble((f"{event.get('event_index', ''):>5}  ", "dim"), (f"{name:<24}", style), _format_event(event))
+    console.print(line, no_wrap=True, overflow="ellipsis")
+    console.file.flush()
 
-        self._console: Console = output_console(wide=True)
 
-    def print_event(self, event: dict[str, Any]) -> None:
-        """Print an event."""
-        from rich.text import Text
+def _format_event(event: dict[str, Any]) -> str:
+    """Return the source of an event and its content."""
+    from desist.console.format import one_line
+    from desist.run.events.base import content_text
 
-        from desist.cli.render.events import format_event, style_of_event
-
-        name = str(event.get("event", "?"))
-        line = Text.assemble(
-            (f"{event.get('event_index', ''):>5}  ", "dim"),
-            (f"{name:<24}", style_of_event(name)),
-            format_event(event),
-        )
-        self._console.print(line, no_wrap=True, overflow="ellipsis")
-        self._console.file.flush()
+    tool = event.get("tool") or {}
+    cancel = event.get("cancel") or {}
+    content = event.get("content")
+    if content is None:
+        content = (event.get("step_output") or {}).get("content")
+    parts = [
+        event.get("step_name") or event.get("agent_name") or event.get("workflow_name"),
+        f"{tool['tool_name']}()" if tool.get("tool_name") else None,
+        event.get("error"),
+        f"{cancel.get('source')}: {cancel.get('reason') or ''}" if cancel else event.get("reason"),
+        repr(one_line(content_text(content), 120)) if content is not None else None,
+    ]
+    return " · ".join(one_line(part, 160) for part in parts if part)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from desist.cli.durations import parse_duration
+from desist.cli.durations import duration_option
 from desist.cli.options import AsJson, Db, Server, Token
 
 if TYPE_CHECKING:
@@ -32,10 +32,7 @@ def run(
     ] = False,
     session: Annotated[str | None, typer.Option(help="The session of the run.")] = None,
     user: Annotated[str | None, typer.Option(help="The user of the run.")] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(help="Time after which the run is cancelled: 90s, 10m.", parser=parse_duration, metavar="TIME"),
-    ] = None,
+    timeout: Annotated[float | None, duration_option("Time after which the run is cancelled: 90s, 10m.")] = None,
     as_json: AsJson = False,
     db: Db = None,
     server: Server = None,
@@ -43,29 +40,29 @@ def run(
 ) -> None:
     """Run a workflow or agent and show it live. Ctrl-C cancels the run; a second Ctrl-C skips the cleanup.
 
-    Here, or with --server there. With --json: events, one a line, and the output last. Exit codes: 0 completed, 1
-    failed, 4 somebody else or a limit stopped it, 130 stopped by Ctrl-C, 143 by SIGTERM.
+    In this process, or on a server with --server. With --json: events, one per line, and the output last. Exit codes:
+    0 completed, 1 failed, 4 cancelled by another program or a limit, 130 cancelled by Ctrl-C, 143 by SIGTERM.
     """
     from desist.cli.foreground.signals import Signals
 
-    asked = _input(raw_input, json_input)
+    value = _input(raw_input, json_input)
     options = {"session_id": session, "user_id": user, "timeout": timeout}
     with Signals() as signals:
         url = _server(db, server)
         started = (
-            _start_on_server(url, token, target, asked, options)
+            _start_on_server(url, token, target, value, options)
             if url is not None
-            else _start_local(target, db, asked, options)
+            else _start_local(target, db, value, options)
         )
-        raise typer.Exit(begin(started, signals, asked, as_json))
+        raise typer.Exit(begin(started, signals, value, as_json))
 
 
 def begin(started: ForegroundRun, signals: Any, input: Any, as_json: bool) -> int:
     """Show a started run until its end. Return the exit code."""
     from desist.cli.foreground.show import show_run
-    from desist.cli.render.console import Paper
+    from desist.cli.render.console import SafeConsole
 
-    console = Paper(stderr=as_json, highlight=False)
+    console = SafeConsole(stderr=as_json, highlight=False)
     try:
         return show_run(started, signals, input="" if input is None else str(input), as_json=as_json, console=console)
     finally:
@@ -91,37 +88,37 @@ def _server(db: str | None, server: str | None) -> str | None:
 
 def _start_local(target: str, db: str | None, input: Any, options: dict[str, Any]) -> ForegroundRun:
     from desist.cli.foreground.local_run import LocalRun
-    from desist.cli.import_target import load_only
+    from desist.cli.import_target import load_default
 
-    component = with_database(load_only(target), db)
+    component = with_database(load_default(target), db)
     return LocalRun(component, component.run(input, stream=True, stream_events=True, **options))
 
 
 def with_database(component: Any, db: str | None) -> Any:
     """Return a workflow or agent with the given database, unless it has one of its own."""
-    place = db or os.environ.get("DESIST_DB") or None
-    if place is None or component.db is not None:
+    target = db or os.environ.get("DESIST_DB") or None
+    if target is None or component.db is not None:
         return component
     from desist.cli.client import open_database
 
     made = copy.copy(component)
-    made.db = open_database(place, new=True)
+    made.db = open_database(target, new=True)
     return made
 
 
 def _start_on_server(url: str, token: str | None, target: str, input: Any, options: dict[str, Any]) -> ForegroundRun:
     """Start a run on the server: of the workflow with this id, else of the agent."""
-    from desist.cli.exit_codes import NothingFound
+    from desist.cli.exit_codes import NotFound
 
     given = {name: value for name, value in {**options, "input": input}.items() if value is not None}
     try:
         return start_remote(url, token, "/v1/runs", {"workflow": target, **given})
-    except NothingFound:
+    except NotFound:
         pass
     try:
         return start_remote(url, token, "/v1/runs", {"agent": target, **given})
-    except NothingFound:
-        raise NothingFound(f"{url} serves no workflow and no agent {target!r}") from None
+    except NotFound:
+        raise NotFound(f"{url} serves no workflow and no agent {target!r}") from None
 
 
 def start_remote(url: str, token: str | None, path: str, body: dict[str, Any]) -> ForegroundRun:

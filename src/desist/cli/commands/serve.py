@@ -1,4 +1,4 @@
-"""`desist serve`: serve workflows and agents over HTTP."""
+"""`desist serve` and `desist mcp`: serve workflows and agents over HTTP, or over stdin and stdout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from desist.run.storage.store import Database
     from desist.server.tokens import Token
 
-__all__ = ["database", "serve"]
+__all__ = ["mcp", "serve"]
 
 
 def serve(
@@ -44,17 +44,16 @@ def serve(
     ] = 250,
 ) -> None:
     """Serve workflows and agents over HTTP: start, follow and cancel runs."""
-    from desist.cli.import_target import load
+    from desist.cli.import_target import load_all
     from desist.server import Limits, create_app
     from desist.server import serve as run_server
-    from desist.workflow.workflow import Workflow
 
-    found = [load(target) for target in targets]
+    workflows, agents = load_all(targets)
     known = _tokens(token or [], tokens)
     app = create_app(
-        workflows=[one for one in found if isinstance(one, Workflow)],
-        agents=[one for one in found if not isinstance(one, Workflow)],
-        db=database(db),
+        workflows=workflows,
+        agents=agents,
+        db=_database(db),
         tokens=known,
         cors_origins=cors or (),
         a2a=a2a,
@@ -65,7 +64,27 @@ def serve(
     raise typer.Exit(run_server(app, host=host, port=port, secured=bool(known), drain=drain))
 
 
-def database(path: str | None) -> Database | None:
+def mcp(
+    targets: Annotated[
+        list[str], typer.Argument(help="Workflows and agents: module:name, or file.py:name.", metavar="TARGET...")
+    ],
+    db: Annotated[str | None, typer.Option(help="A SQLite file, for components without a db.")] = None,
+) -> None:
+    """Serve workflows and agents as tools to an MCP client that starts this command."""
+    from desist.cli.import_target import load_all
+    from desist.exceptions import MissingExtraError
+
+    try:
+        from desist.server.protocols.mcp.stdio import serve_stdio
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith(("mcp", "starlette")):
+            raise
+        raise MissingExtraError("desist mcp", "mcp") from error
+    workflows, agents = load_all(targets)
+    raise typer.Exit(serve_stdio(workflows, agents, _database(db)))
+
+
+def _database(path: str | None) -> Database | None:
     """Return the SQLite database of `--db`, or None."""
     if path is None:
         return None
@@ -100,11 +119,11 @@ def _tokens(secrets: list[str], file: Path | None) -> list[Token]:
         known = tomllib.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{file} is not valid TOML: {error}") from error
-    for name, said in known.items():
-        unknown = set(said) - {"secret", "owner", "scopes"} if isinstance(said, dict) else {"a value"}
-        if unknown or "secret" not in said:
+    for name, fields in known.items():
+        unknown = set(fields) - {"secret", "owner", "scopes"} if isinstance(fields, dict) else {"a value"}
+        if unknown or "secret" not in fields:
             raise ConfigurationError(
                 f"{file}: [{name}] must have secret, and may have owner and scopes, but no other keys"
             )
-        made.append(Token(name=name, **said))
+        made.append(Token(name=name, **fields))
     return made

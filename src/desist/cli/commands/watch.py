@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from desist.cli.exit_codes import ExitCode
 from desist.cli.options import AsJson, Db, Server, Token, client_from_options, print_json, write
 
 if TYPE_CHECKING:
-    from desist.cli.client import RunClient
+    from desist.cli.client import RunClient, RunInfo
 
 __all__ = ["watch"]
 
@@ -29,40 +30,61 @@ def watch(
 ) -> None:
     """Watch runs live. Arrows select, Enter opens, x cancels (again: without time for cleanup), q quits.
 
-    Leaving stops nothing. Without a terminal, or with --json: a line for every change; of one run until it has ended,
-    with an exit code that says how: 0 completed, 1 failed, 4 cancelled.
+    Leaving cancels nothing. Without a terminal, or with --json: a line for every change. For one run, until its end;
+    exit code 0 if it has completed, 1 if it has failed, 4 if it was cancelled.
     """
     from desist.cli.render import output_console
     from desist.cli.terminal.broken_pipe import exit_on_broken_pipe
 
     console = output_console()
-    with exit_on_broken_pipe(), client_from_options(db, server, token) as place:
+    with exit_on_broken_pipe(), client_from_options(db, server, token) as client:
         if console.is_terminal and not console.is_dumb_terminal and not as_json:
-            _screen(place, run, console)
+            _screen(client, run, console)
             raise typer.Exit
-        raise typer.Exit(_lines(place, run, as_json))
+        raise typer.Exit(_lines(client, run, as_json))
 
 
 def _screen(client: RunClient, run: str | None, console: Any) -> None:
-    from desist.cli.watch import watch_screen
+    from desist.cli.watch.screen import watch_screen
 
     if run is not None:
         client.run(run)  # raises if there is no such run
-    for run_id, words in watch_screen(client, run, console).items():
-        console.print(f"{run_id}  {words}", markup=False)
+    for run_id, answer in watch_screen(client, run, console).items():
+        console.print(f"{run_id}  {answer}", markup=False)
 
 
-def _lines(client: RunClient, run: str | None, as_json: bool) -> ExitCode:
-    import time
+def _lines(client: RunClient, run_id: str | None, as_json: bool) -> ExitCode:
+    """Print each run whose status or steps have changed: of all runs, without end, or of one run until it has ended."""
+    from desist.cli.exit_codes import Unreachable
+    from desist.cli.watch.poller import EVERY
 
-    from desist.cli.watch import watch_lines
+    known: dict[str, tuple[str, list[str]]] = {}
+    is_lost = False
+    while True:
+        try:
+            found, is_lost = _poll(client, run_id), False
+        except Unreachable as error:
+            if not is_lost:
+                write(f"{error}; trying again", error=True)
+            found, is_lost = [], True
+        for run in reversed(found):
+            if known.get(run.run_id) != (run.status, run.steps):
+                known[run.run_id] = (run.status, run.steps)
+                _print_line(run, as_json)
+            if run_id is not None and not run.is_live:
+                return _CODES.get(run.status, ExitCode.ended_differently)
+        time.sleep(EVERY)
 
-    def print_run(one: Any) -> None:
-        if as_json:
-            print_json(one.plain())
-        else:
-            at = time.strftime("%H:%M:%S")
-            write(f"{at}  {one.run_id}  {one.status:<10}  {one.what}  {' > '.join(one.steps)}")
 
-    status = watch_lines(client, run, print_run, lambda words: write(words, error=True))
-    return _CODES.get(status, ExitCode.otherwise)
+def _poll(client: RunClient, run_id: str | None) -> list[RunInfo]:
+    from desist.cli.client import RunFilter
+    from desist.cli.watch.poller import NEWEST
+
+    return client.runs(RunFilter(limit=NEWEST)) if run_id is None else [client.run(run_id)]
+
+
+def _print_line(run: RunInfo, as_json: bool) -> None:
+    if as_json:
+        print_json(run.plain())
+    else:
+        write(f"{time.strftime('%H:%M:%S')}  {run.run_id}  {run.status:<10}  {run.what}  {' > '.join(run.steps)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,22 +29,20 @@ def worker(
 ) -> None:
     """Execute submitted runs, beside any number of other workers."""
     from desist.cli.client.open import open_database
-    from desist.cli.import_target import load
+    from desist.cli.import_target import load_all
     from desist.engine import Worker, serve_worker
     from desist.exceptions import ConfigurationError
-    from desist.workflow.workflow import Workflow
 
-    found = [load(target) for target in targets]
-    for target, one in zip(targets, found, strict=True):
-        if not isinstance(one, Workflow):
-            raise ConfigurationError(
-                f"{target} is an agent, and a worker executes only workflows: put the agent into a workflow"
-            )
-    place = db or os.environ.get("DESIST_DB")
-    database = open_database(place, new=True) if place else found[0].db
+    workflows, agents = load_all(targets)
+    if agents:
+        raise ConfigurationError(
+            f"{agents[0].id!r} is an agent, and a worker executes only workflows: put the agent into a workflow"
+        )
+    given = db or os.environ.get("DESIST_DB")
+    database: Any = open_database(given, new=True) if given else workflows[0].db
     if database is None:
         raise ConfigurationError(f"{targets[0]} has no database: pass the one that runs are submitted to with --db")
-    made = Worker(workflows=found, db=database, concurrency=concurrency, limits=_limits(limit or []), drain=drain)
+    made = Worker(workflows=workflows, db=database, concurrency=concurrency, limits=_limits(limit or []), drain=drain)
     raise typer.Exit(serve_worker(made))
 
 

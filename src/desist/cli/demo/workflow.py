@@ -1,4 +1,4 @@
-"""The workflow of the demo: two steps that write a story, too long to wait for."""
+"""The workflow of the demo: two steps that write a very long story."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from desist.models.local import LocalServer
     from desist.testing.scripted import ScriptedModel
 
-__all__ = ["ASKED", "DemoWorkflow", "local_play", "openai_play", "scripted_play"]
+__all__ = ["PROMPT", "DemoWorkflow", "local_demo", "openai_demo", "scripted_demo"]
 
-ASKED = (
+PROMPT = (
     "Write a very long story about a dragon who learns to code. "
     "Make it at least 2000 words with detailed descriptions and dialogue."
 )
@@ -54,7 +54,7 @@ class DemoWorkflow:
     script: ScriptedModel | None = None
 
 
-def local_play() -> DemoWorkflow:
+def local_demo() -> DemoWorkflow:
     """Return the workflow with the local model, which must be installed."""
     from desist.models.local import LocalChat
 
@@ -66,7 +66,7 @@ def local_play() -> DemoWorkflow:
     )
 
 
-def openai_play(name: str) -> DemoWorkflow:
+def openai_demo(name: str) -> DemoWorkflow:
     """Return the workflow with the model `name` of an OpenAI-compatible provider.
 
     Raises:
@@ -79,7 +79,7 @@ def openai_play(name: str) -> DemoWorkflow:
     return DemoWorkflow(_workflow(lambda long: chat), name)
 
 
-def scripted_play(delay: float = 0.03) -> DemoWorkflow:
+def scripted_demo(delay: float = 0.03) -> DemoWorkflow:
     """Return the workflow with a script instead of a model, `delay` seconds per word: for trying the display only."""
     from desist.testing.scripted import ScriptedModel
 

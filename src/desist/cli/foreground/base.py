@@ -11,7 +11,7 @@ from desist.run.events.codec import event_from_dict
 from desist.run.records.json_values import to_json_value
 from desist.workflow.types import StepOutput
 
-__all__ = ["ForegroundRun", "SentEvent", "revived"]
+__all__ = ["ForegroundRun", "SentEvent", "event_from_server"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,10 @@ class ForegroundRun(Protocol):
     def events(self) -> Generator[SentEvent, None, None]:
         """Return the events up to the terminal event. Closing the generator earlier cancels the run."""
 
-    def stop(self, source: Source, text: str, *, force: bool) -> str | None:
+    def cancel(self, source: Source, text: str, *, force: bool) -> str | None:
         """Cancel the run; return None, or the error if the request failed. Thread-safe."""
 
-    def doing(self) -> str:
+    def progress(self) -> str:
         """Return the progress of a cancel: what was closed, what the run waits for. Thread-safe."""
 
     def output(self) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class ForegroundRun(Protocol):
         """Release all resources."""
 
 
-def revived(data: Mapping[str, Any]) -> Any:
+def event_from_server(data: Mapping[str, Any]) -> Any:
     """Return an event from its JSON, with the id of its own run instead of the run whose stream contained it."""
     event = event_from_dict(data)
     event.run_id = data.get("event_run_id") or _inner_run(data) or event.run_id

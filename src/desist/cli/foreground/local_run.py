@@ -36,13 +36,11 @@ class LocalRun:
             for event in self._reader:
                 yield SentEvent(event)
 
-    def stop(self, source: Source, text: str, *, force: bool) -> str | None:
-        """Cancel the run."""
+    def cancel(self, source: Source, text: str, *, force: bool) -> str | None:
         registry.cancel(self.run_id, CancelReason(source=source, text=text, by="desist"), force=force)
         return None
 
-    def doing(self) -> str:
-        """Return what was closed, and what the run waits for."""
+    def progress(self) -> str:
         tree = [run for run in runs() if run.root_run_id == self.run_id]
         root = next((run for run in tree if run.run_id == self.run_id), None)
         parts = []
@@ -52,7 +50,6 @@ class LocalRun:
         return ", ".join([*parts, *(f"waits for {call}" for call in waits)])
 
     def output(self) -> dict[str, Any]:
-        """Return the stored output."""
         stored = self._component.store.load_run(self.run_id)
         return {} if stored is None else dict(to_json_value(stored.output))
 

@@ -12,7 +12,7 @@ from desist.cli.client.base import CancelOptions
 from desist.cli.client.http import HttpClient
 from desist.cli.client.server import SILENCE, ServerClient
 from desist.cli.exit_codes import Unreachable
-from desist.cli.foreground.base import SentEvent, revived
+from desist.cli.foreground.base import SentEvent, event_from_server
 from desist.cli.options import login
 from desist.console.format import count
 from desist.exceptions import DesistError
@@ -30,7 +30,7 @@ class RemoteRun:
     Raises:
         Unreachable: the server doesn't respond. If the run has been started nevertheless, the server cancels
             it, because it has no reader.
-        NothingFound, DesistError: the server refuses to start the run.
+        NotFound, DesistError: the server refuses to start the run.
     """
 
     def __init__(self, http: HttpClient, path: str, body: dict[str, Any]) -> None:
@@ -51,7 +51,7 @@ class RemoteRun:
         """Return the events. A lost connection is reopened, and no event is lost or duplicated."""
         with self._stack:
             for data in self._all():
-                yield SentEvent(revived(data), data)
+                yield SentEvent(event_from_server(data), data)
 
     def _all(self) -> Iterator[dict[str, Any]]:
         assert self._first is not None
@@ -64,25 +64,25 @@ class RemoteRun:
         except Unreachable:
             yield from self._client.events(self.run_id, after=last, follow=True)
 
-    def stop(self, source: Source, text: str, *, force: bool) -> str | None:
-        """Cancel the run on the server."""
+    def cancel(self, source: Source, text: str, *, force: bool) -> str | None:
         try:
             receipt = self._client.cancel(self.run_id, CancelOptions(reason=text, by=login(), force=force))
             self._receipt = receipt.plain()
         except DesistError as error:
-            return f"{error}; the run is stopped when nobody has followed it for 5 s"
+            return f"{error}; the server cancels the run when no client has followed it for 5 s"
         return None
 
-    def doing(self) -> str:
-        """Return what was closed, according to the receipt, or the outcome."""
+    def progress(self) -> str:
         closed = self._receipt.get("upstream_closed")
-        return f"{count(closed, 'connection')} closed" if closed else self._receipt.get("outcome", "asking the server")
+        return (
+            f"{count(closed, 'connection')} closed"
+            if closed
+            else self._receipt.get("outcome", "waiting for the server")
+        )
 
     def output(self) -> dict[str, Any]:
-        """Return the output, read from the server."""
         return self._client.run(self.run_id).output or {}
 
     def close(self) -> None:
-        """Close the connections."""
         self._stack.close()
         self._http.close()

@@ -7,18 +7,17 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from desist.cli.render.receipts import cancel_record_rows
 from desist.cli.render.run_details import format_usage, step_tree
 from desist.cli.render.status import sign_of
-from desist.console import end_panel, format_counts, seconds
+from desist.console import cancel_rows, end_panel, seconds
 from desist.console.end_panel import ResultCounts
 from desist.console.format import clean
 from desist.run.records.json_values import to_json_value
 
-__all__ = ["end_of"]
+__all__ = ["result_panel"]
 
 
-def end_of(event: Any, duration: float, console: Console) -> RenderableType:
+def result_panel(event: Any, duration: float, console: Console) -> RenderableType:
     """Return the renderable of a run's result.
 
     Parameters:
@@ -38,9 +37,7 @@ def end_of(event: Any, duration: float, console: Console) -> RenderableType:
 
 def _last(event: Any, counts: ResultCounts, duration: float, encoding: str) -> RenderableType:
     if event.is_cancelled:
-        record = to_json_value(event.cancel) if event.cancel is not None else {}
-        rows = cancel_record_rows(record)
-        rows.insert(-1 if rows[-1][0] == "abandoned" else len(rows), ("kept", format_counts(counts), "green"))
+        rows = cancel_rows(event.cancel, counts)
         return end_panel(f"cancelled after {seconds(duration)}", rows, "yellow", encoding)
     if event.is_error or not event.is_terminal:
         message = getattr(event, "error", None) or getattr(event, "content", None) or "no reason was given"

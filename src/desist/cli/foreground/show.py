@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["show_run"]
 
-_SIGNAL_TEXTS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the terminal is gone"}
+_SIGNAL_TEXTS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the terminal was closed"}
 
 
 def show_run(run: ForegroundRun, signals: Signals, *, input: str, as_json: bool, console: Console) -> ExitCode:
@@ -31,15 +31,15 @@ def show_run(run: ForegroundRun, signals: Signals, *, input: str, as_json: bool,
 
     The first signal cancels the run, and reading continues up to the terminal event; a second one skips cleanup.
     """
-    stop = _Stop(run, console)
-    signals.to(stop.signalled)
-    with watch_reader(stop.reader_left):
-        last = _print_events(run) if as_json else _show(run, stop, input, console)
+    cancel = _Cancel(run, console)
+    signals.to(cancel.on_signal)
+    with watch_reader(cancel.on_reader_left):
+        last = _print_events(run) if as_json else _show(run, cancel, input, console)
     if last is None:  # the connection was lost, and the server has restarted without the run
         return ExitCode.error
     if as_json:
         print_json(run.output())
-    return _code(last, stop)
+    return _code(last, cancel)
 
 
 def _print_events(run: ForegroundRun) -> Any:
@@ -51,28 +51,28 @@ def _print_events(run: ForegroundRun) -> Any:
     return last
 
 
-def _show(run: ForegroundRun, stop: _Stop, input: str, console: Console) -> Any:
-    from desist.cli.foreground.result_panel import end_of
+def _show(run: ForegroundRun, cancel: _Cancel, input: str, console: Console) -> Any:
+    from desist.cli.foreground.result_panel import result_panel
     from desist.console import RunView
 
     last = None
-    view: RunView = RunView(console, run.run_id, input=input, show_end=False, hint=stop.hint)
+    view: RunView = RunView(console, run.run_id, input=input, show_end=False, hint=cancel.hint)
     with view, contextlib.closing(run.events()) as events:
         for item in events:
             view.take(item.event)
             last = item.event if item.event.run_id == run.run_id else last
     if last is not None:
-        console.print(end_of(last, time.monotonic() - run.began_at, console))
+        console.print(result_panel(last, time.monotonic() - run.began_at, console))
     return last
 
 
-def _code(last: Any, stop: _Stop) -> ExitCode:
+def _code(last: Any, cancel: _Cancel) -> ExitCode:
     if last.is_cancelled:
-        return ExitCode.otherwise if stop.number is None else code_after(stop.number)
+        return ExitCode.ended_differently if cancel.number is None else code_after(cancel.number)
     return ExitCode.error if last.is_error or not last.is_terminal else ExitCode.ok
 
 
-class _Stop:
+class _Cancel:
     """Cancels the run at a signal and reports the progress."""
 
     def __init__(self, run: ForegroundRun, console: Console) -> None:
@@ -81,28 +81,28 @@ class _Stop:
         self._forced = False
         self.number: int | None = None  #: of the first signal
 
-    def signalled(self, number: int, count: int) -> None:
+    def on_signal(self, number: int, count: int) -> None:
         """Handle a signal. Called in the thread of `Signals`."""
         text = _SIGNAL_TEXTS[signal.Signals(number)]
         source = Source.interrupt if number == signal.SIGINT else Source.shutdown
         self._forced = count > 1
         if self.number is None:
             self.number, self._requested_at = number, time.monotonic()
-        error = self._run.stop(source, text if count == 1 else f"{text}, again", force=self._forced)
+        error = self._run.cancel(source, text if count == 1 else f"{text}, again", force=self._forced)
         if error is not None:
-            write(f"not stopped: {error}", error=True)
+            write(f"not cancelled: {error}", error=True)
         elif not self._console.is_terminal:
-            more = "no time is left for cleanup" if self._forced else "once more leaves no time for cleanup"
-            print(f"{text}: stopping; {more}", file=sys.stderr, flush=True)
+            more = "no time is left for cleanup" if self._forced else "a second one leaves no time for cleanup"
+            print(f"{text}: cancelling; {more}", file=sys.stderr, flush=True)
 
-    def reader_left(self) -> None:
+    def on_reader_left(self) -> None:
         """Cancel the run, because the reader of the output has gone."""
-        self._run.stop(Source.consumer_closed, "the reader of the output has closed the pipe", force=False)
+        self._run.cancel(Source.consumer_closed, "the reader of the output has closed the pipe", force=False)
 
     def hint(self) -> str:
         """Return the hint of the status line."""
         if self.number is None:
-            return "Ctrl-C stops it"
-        since = f"stopping, asked {seconds(time.monotonic() - self._requested_at)} ago"
-        parts = [since, self._run.doing(), "forced" if self._forced else "Ctrl-C again forces it"]
+            return "Ctrl-C cancels it"
+        since = f"cancelling for {seconds(time.monotonic() - self._requested_at)}"
+        parts = [since, self._run.progress(), "forced" if self._forced else "Ctrl-C again skips cleanup"]
         return " · ".join(part for part in parts if part)

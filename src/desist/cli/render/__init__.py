@@ -2,8 +2,8 @@
 
 from desist.cli.render.console import output_console
 from desist.cli.render.receipts import format_receipt, receipt_panel
-from desist.cli.render.run_details import card
+from desist.cli.render.run_details import render_run
 from desist.cli.render.run_table import run_table
 from desist.cli.render.status import sign_of, status_text
 
-__all__ = ["card", "format_receipt", "output_console", "receipt_panel", "run_table", "sign_of", "status_text"]
+__all__ = ["render_run", "format_receipt", "output_console", "receipt_panel", "run_table", "sign_of", "status_text"]

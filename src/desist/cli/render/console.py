@@ -9,13 +9,13 @@ from rich.segment import Segment
 
 from desist.console.format import clean
 
-__all__ = ["Paper", "output_console"]
+__all__ = ["SafeConsole", "output_console"]
 
 #: Columns of a pipe, for a table and for other output.
 WIDE, NARROW = 10_000, 100
 
 
-class Paper(Console):
+class SafeConsole(Console):
     """A console that removes control sequences from all text. Every command writes to one."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
@@ -29,7 +29,7 @@ class Paper(Console):
 
 def output_console(*, stderr: bool = False, wide: bool = False) -> Console:
     """Return a console; with `wide`, for a table."""
-    console = Paper(stderr=stderr, highlight=False)
+    console = SafeConsole(stderr=stderr, highlight=False)
     if console.is_terminal:
         return console
-    return Paper(stderr=stderr, highlight=False, width=WIDE if wide else NARROW)
+    return SafeConsole(stderr=stderr, highlight=False, width=WIDE if wide else NARROW)

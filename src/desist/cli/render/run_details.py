@@ -13,59 +13,65 @@ from rich.text import Text
 from rich.tree import Tree
 
 from desist.cli.client.models import LiveInfo, RunInfo
-from desist.cli.render.receipts import cancel_record_rows
-from desist.cli.render.run_table import ago
+from desist.cli.client.run_tree import Node, RunTree
+from desist.cli.render.receipts import record_of
+from desist.cli.render.run_table import span
 from desist.cli.render.status import sign_of, status_text, style_of
-from desist.console import end_panel, seconds
+from desist.console import cancel_rows, end_panel, seconds
 from desist.console.format import clean, count, one_line
 from desist.run.events.base import content_text
 
-__all__ = ["card", "format_usage", "step_tree"]
+__all__ = ["render_run", "format_usage", "heading", "step_tree"]
 
-#: The most characters of a run's text that are shown.
+#: The most characters that are shown: the first ones of a text, or the last ones of a text that grows.
 SHOWN = 2000
 
 
-def card(run: RunInfo, life: LiveInfo, console: Console) -> RenderableType:
-    """Return the details of a run."""
-    parts: list[RenderableType] = [_head(run, console), _facts(run, life)]
+def render_run(run: RunInfo, live: LiveInfo, console: Console, tree: RunTree | None = None) -> RenderableType:
+    """Return the details of a run. With `tree`, the steps and the text are those of its events so far."""
+    parts: list[RenderableType] = [heading(run, live, console)]
     output = run.output or {}
     if run.cancel is not None:
         title = "cancelled" if run.status == "CANCELLED" else "is being cancelled"
-        parts.append(end_panel(title, cancel_record_rows(run.cancel), "yellow", console.encoding))
+        parts.append(end_panel(title, cancel_rows(record_of(run.cancel)), "yellow", console.encoding))
     if output.get("error"):
         parts.append(Text(f"error: {clean(str(output['error']))}", style="red"))
     if output.get("store_error"):
         message = clean(str(output["store_error"]))
         unreadable = "can't be read" in message
         parts.append(Text(message if unreadable else f"its end may not be stored: {message}", style="bold red"))
-    if output.get("step_results") or output.get("tools"):
+    if tree is not None and tree.steps:
+        parts += [Text(""), _event_tree(tree, console.encoding)]
+    elif output.get("step_results") or output.get("tools"):
         parts += [Text(""), step_tree(output, console.encoding, live=run.is_live)]
-    text = content_text(output.get("content"))
-    if text:
+    if tree is not None and tree.text:
+        parts += [Text(""), Padding(Text(clean(tree.text[-SHOWN:], console.encoding)), (0, 0, 0, 2))]
+    elif text := content_text(output.get("content")):
         parts += [Text(""), *_text(text, console.encoding)]
     return Group(*parts)
 
 
-def _head(run: RunInfo, console: Console) -> Text:
-    return Text.assemble((one_line(run.what), "bold"), "  ", status_text(run.status, console.encoding))
+def heading(run: RunInfo, live: LiveInfo, console: Console) -> RenderableType:
+    """Return the name, the status and the facts of a run, without its steps and its text."""
+    title = Text.assemble((one_line(run.what), "bold"), "  ", status_text(run.status, console.encoding))
+    return Group(title, _facts(run, live))
 
 
-def _facts(run: RunInfo, life: LiveInfo) -> RenderableType:
+def _facts(run: RunInfo, live: LiveInfo) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
-    for label, value in _rows(run, life):
+    for label, value in _rows(run, live):
         grid.add_row(label, Text(clean(value)))
     return grid
 
 
-def _rows(run: RunInfo, life: LiveInfo) -> Iterator[tuple[str, str]]:
+def _rows(run: RunInfo, live: LiveInfo) -> Iterator[tuple[str, str]]:
     yield "run", run.run_id
     if run.parent_run_id:
         yield "part of", run.root_run_id
     if run.continued_from:
-        yield "goes on with", run.continued_from
+        yield "continues", run.continued_from
     if run.asked:
         yield "asked", run.asked
     if run.session_id:
@@ -73,14 +79,14 @@ def _rows(run: RunInfo, life: LiveInfo) -> Iterator[tuple[str, str]]:
     if run.user_id:
         yield "user", run.user_id
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.created_at))
-    yield "began", f"{began}, {ago(run.age)}"
+    yield "began", f"{began}, {span(run.age)} ago"
     if run.duration is not None and not run.is_live:
         yield "took", seconds(run.duration)
-    for call in life.blocked_in:
+    for call in live.blocked_in:
         yield "waits for", one_line(call)
-    for one in life.left:
+    for one in live.left:
         yield "abandoned", f"{one['kind']} {one_line(one['name'])!r} still runs, in {one_line(one.get('where') or '?')}"
-    used = format_usage(run.output or {})
+    used = format_usage(run.output or {}) or (count(live.tokens, "token") if live.tokens else "")
     if used:
         yield "used", used
 
@@ -129,6 +135,18 @@ def _add(tree: Tree, steps: Iterable[Any], encoding: str, live: bool) -> None:
             more = f"{count(len(content_text(step.get('content'))), 'character')} kept"
         line = _line(str(step.get("step_name") or "step"), status, step.get("duration"), more, encoding)
         _add(tree.add(line), step.get("steps") or (), encoding, live)
+
+
+def _event_tree(tree: RunTree, encoding: str) -> Tree:
+    rendered = Tree(Text("steps", style="dim"), guide_style="dim")
+    _add_nodes(rendered, tree.steps, encoding)
+    return rendered
+
+
+def _add_nodes(tree: Tree, nodes: Iterable[Node], encoding: str) -> None:
+    for node in list(nodes):  # a copy: another thread may append
+        line = _line(node.name, node.status, node.duration, one_line(node.note, 100), encoding)
+        _add_nodes(tree.add(line), node.inside, encoding)
 
 
 def _status(step: dict[str, Any], live: bool) -> str:

@@ -6,9 +6,7 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console, RenderableType
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
@@ -62,11 +60,7 @@ class Recording:
 
 
 def svg_of(drawn: Console) -> str:
-    """Return the recording of a console as SVG."""
-    return drawn.export_svg(title="desist", theme=MONOKAI, code_format=_format(), unique_id="desist")
-
-
-def _format() -> Any:
-    """Return Rich's SVG template without its fonts, which would be fetched from the network."""
-    bare = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-    return bare.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace")
+    """Return the recording of a console as SVG, without Rich's fonts, which would be fetched from the network."""
+    svg = drawn.export_svg(title="desist", theme=MONOKAI, unique_id="desist")
+    svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
+    return svg.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace")

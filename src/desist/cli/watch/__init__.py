@@ -1,6 +1,1 @@
-"""`desist watch`: show many runs or one, on a screen with keys or as lines. Only the `x` key cancels."""
-
-from desist.cli.watch.app import watch_screen
-from desist.cli.watch.plain import watch_lines
-
-__all__ = ["watch_lines", "watch_screen"]
+"""The screen of `desist watch`. Only its `x` key cancels."""

@@ -1,22 +1,20 @@
-"""Poll a client in a thread (`Poller`) and follow one run in a thread (`Listener`), so that the drawing never waits.
+"""`Poller`: read runs in a thread, so that drawing never waits for a database or a server.
 
 If a server doesn't respond, the last snapshot is kept, with the time of the loss, and polling continues.
 """
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from desist.cli.client import LIVE, LiveInfo, RunClient, RunFilter, RunInfo
-from desist.cli.client.run_tree import RunTree
-from desist.cli.exit_codes import NothingFound
+from desist.cli.exit_codes import NotFound
 from desist.exceptions import DesistError
 
-__all__ = ["Listener", "Poller", "Snapshot"]
+__all__ = ["Poller", "Snapshot"]
 
 EVERY = 0.5  #: seconds between two polls
 NEWEST = 50  #: runs that are shown, besides the live ones
@@ -31,7 +29,7 @@ class Snapshot:
 
     runs: tuple[RunInfo, ...] = ()
     chosen: RunInfo | None = None  #: the selected run, with its output
-    life: LiveInfo = field(default_factory=LiveInfo)  #: the live state of the selected run
+    live: LiveInfo = field(default_factory=LiveInfo)  #: the live state of the selected run
     gone: str | None = None  #: why the selected run can't be read
     lost: str | None = None  #: why polling fails at the moment
     lost_at: float | None = None  #: since when, in seconds of `time.monotonic`
@@ -43,11 +41,11 @@ class Poller:
     Parameters:
         client: the client to poll.
         many: whether to poll the list of runs, too.
-        seen: called after each poll, in the thread of the poller.
+        on_poll: called after each poll, in the thread of the poller.
     """
 
-    def __init__(self, client: RunClient, *, many: bool, seen: Callable[[], object]) -> None:
-        self._client, self._many, self._seen = client, many, seen
+    def __init__(self, client: RunClient, *, many: bool, on_poll: Callable[[], object]) -> None:
+        self._client, self._many, self._on_poll = client, many, on_poll
         self._wake = threading.Event()
         self._ended = False
         self._chosen: str | None = None
@@ -76,7 +74,7 @@ class Poller:
             self._chosen = run_id
             self._wake.set()
 
-    def again(self) -> None:
+    def poll_now(self) -> None:
         """Poll at once."""
         self._wake.set()
 
@@ -91,18 +89,18 @@ class Poller:
                     return
                 raise
             self._poll_started_at = None
-            self._seen()
+            self._on_poll()
             self._wake.wait(EVERY)
 
     def _poll(self) -> Snapshot:
         before = self._snapshot
         try:
-            return Snapshot(self._all() if self._many else (), *self._fetch_details())
+            return Snapshot(self._read_list() if self._many else (), *self._read_chosen())
         except DesistError as error:
             since = before.lost_at if before.lost_at is not None else self._poll_started_at
             return replace(before, lost=str(error), lost_at=since)
 
-    def _all(self) -> tuple[RunInfo, ...]:
+    def _read_list(self) -> tuple[RunInfo, ...]:
         """Return the live runs and the newest of the others."""
         newest = self._client.runs(RunFilter(limit=NEWEST))
         known = {run.run_id for run in newest}
@@ -114,43 +112,13 @@ class Poller:
             for index, run in enumerate(runs)
         )
 
-    def _fetch_details(self) -> tuple[RunInfo | None, LiveInfo, str | None]:
+    def _read_chosen(self) -> tuple[RunInfo | None, LiveInfo, str | None]:
         if self._chosen is None:
             return None, LiveInfo(), None
         try:
             run = self._client.run(self._chosen)
             run = replace(run, steps=self._client.steps(run)) if run.is_live else run
-            life = self._client.life(self._chosen) if run.is_live or run.cancel is not None else LiveInfo()
-            return run, life, None
-        except NothingFound as error:
+            live = self._client.live_info(self._chosen) if run.is_live or run.cancel is not None else LiveInfo()
+            return run, live, None
+        except NotFound as error:
             return None, LiveInfo(), str(error)
-
-
-class Listener:
-    """Follows one run in a thread until its end, or until `stop()`, and applies its events to `tree`.
-
-    Parameters:
-        on_event: called after each event, in the thread of the listener.
-    """
-
-    def __init__(self, client: RunClient, run_id: str, on_event: Callable[[], object]) -> None:
-        self._client, self._run_id, self._on_event = client, run_id, on_event
-        self._stopped = False
-        self.tree = RunTree()
-        threading.Thread(target=self._work, name="desist-listener", daemon=True).start()
-
-    def stop(self) -> None:
-        """Stop following: the thread ends with the next event, or with the process."""
-        self._stopped = True
-
-    def _work(self) -> None:
-        try:
-            with contextlib.closing(self._client.events(self._run_id, after=None, follow=True)) as events:
-                for event in events:
-                    if self._stopped:
-                        return
-                    self.tree.take(event)
-                    self._on_event()
-        except Exception as error:
-            if not self._stopped and not isinstance(error, DesistError):  # the poller reports a DesistError
-                raise

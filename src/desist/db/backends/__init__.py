@@ -1,1 +1,1 @@
-"""Connections, transactions and errors of one kind of database."""
+"""Storage: connections, transactions and errors of each kind of database."""

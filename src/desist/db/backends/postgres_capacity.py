@@ -1,4 +1,4 @@
-"""How much room for connections a server has, said when a database is opened: before one is needed and isn't there."""
+"""Warns when a database is opened and its server has few connections left: before one is needed and missing."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from desist.db.process.postgres_target import MAKE_ROOM, PostgresTarget
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["room", "say_room"]
+__all__ = ["free_connections", "warn_if_full"]
 
 log = logging.getLogger("desist.db")
 
-#: What a process that does little needs beside the connection that writes: one that reads, and one that listens.
+#: Connections that every process needs beside the writer's: one for reading, one for notifications.
 NEEDED = 2
 
-#: Each limit for this user: what it is called, its number (negative: none), how many are in use. Superusers may use the
-#: reserved ones, and have no limit of their own. Others aren't told which backends are clients': all with a user count.
+#: Each limit for this user: name, number (negative: no limit), use. Superusers may use the reserved connections, and
+#: have no limit of their own. Other users can't see which server processes belong to clients: all with a user count.
 _LIMITS = """
 WITH me AS (SELECT rolname, rolsuper, rolconnlimit FROM pg_roles WHERE rolname = session_user),
      used AS (SELECT datname, usename FROM pg_stat_activity
@@ -38,28 +38,28 @@ FROM pg_database, me WHERE datname = current_database()
 """
 
 
-def room(connection: psycopg.Connection[Any]) -> tuple[int, str, int, int]:
-    """Return how many connections more this user may have, and the limit that says so: its name, number and use."""
+def free_connections(connection: psycopg.Connection[Any]) -> tuple[int, str, int, int]:
+    """Return how many more connections this user may have, and the limit for that: its name, its number, the use."""
     rows = connection.execute(_LIMITS.encode(), prepare=False).fetchall()
     limits = [(limit - used, str(name), limit, used) for name, limit, used in rows if limit >= 0]
     return min(limits)
 
 
-def say_room(target: PostgresTarget, connection: psycopg.Connection[Any]) -> None:
-    """Warn if the server has hardly room for this process. Behind a pooler that can't be known."""
+def warn_if_full(target: PostgresTarget, connection: psycopg.Connection[Any]) -> None:
+    """Warn if the server has too few connections left for this process. Behind a pooler that can't be known."""
     import psycopg
 
     if target.is_pooled:
         return
     try:
-        free, name, limit, used = room(connection)
-    except (psycopg.Error, ValueError) as error:  # a server that has no such tables; never a reason not to begin
-        log.debug("%s: its room for connections isn't known: %s", target.name, error)
+        free, name, limit, used = free_connections(connection)
+    except (psycopg.Error, ValueError) as error:  # a server without these tables; never a reason not to open
+        log.debug("%s: its free connections are unknown: %s", target.name, error)
         return
     if free < NEEDED:
         log.warning(
-            "%s: %d of %d connections are in use (%s), this one included. Runs are stored with it; looks"
-            " share it, and calls of other processes aren't heard, unless there is room again: %s",
+            "%s: %d of %d connections are in use (%s), including the one of this process. That one stores"
+            " runs; reads share it, and this process is not notified by others, until connections are free again: %s",
             target.name,
             used,
             limit,

@@ -1,8 +1,11 @@
-"""Hearing the server call: one connection a process and database that listens, in a thread, for all tables there.
+"""`Listener`: receives notifications of the server, in a thread, over one connection for each process and database.
 
-A call says nothing but "look", as a datagram does (`desist.db.process.notifier`). It is part of the transaction that
-has something to be seen, so it comes when that can be seen. A connection that breaks is made anew; meanwhile, and
-behind a pooler that lends connections for one transaction only, this process looks by itself, more often.
+A notification says only that there is something to read, as a datagram does (`desist.db.process.notifier`). It is part
+of the transaction that wrote it, so it arrives when that can be read. A connection that breaks is made again;
+meanwhile, and behind a pooler that lends connections for one transaction, this process polls more often.
+
+Threads: `_run` is the listener's thread, the only one that uses the connection. `surrender` is called by the writer's
+thread; `_given` passes the connection from one to the other.
 """
 
 from __future__ import annotations
@@ -29,24 +32,24 @@ __all__ = ["Listener", "acquire_listener", "leave"]
 
 log = logging.getLogger("desist.db")
 
-#: Seconds between two tries to connect, at first and at most.
+#: Seconds between two attempts to connect, at first and at most.
 FIRST, SLOWEST = 0.05, 2.0
-#: Seconds in which a call through a pooler must be heard.
+#: Seconds within which a notification through a pooler must arrive.
 PROOF = 2.0
-#: What follows where calls aren't heard.
-DEAF = "this process isn't called by others, and looks for cancels by itself, 20 times a second, until it is"
+#: The consequence of missing notifications, for messages.
+UNNOTIFIED = "this process is not notified of cancels, and polls 20 times a second, until it is"
 
 
 class Listener:
-    """The thread, its connection, and the name by which this process is called."""
+    """The thread, its connection, and the address of this process."""
 
     def __init__(self, target: PostgresTarget) -> None:
         self._target = target
-        self.address = f"desist_{os.urandom(10).hex()}"  #: "" if calls don't come through
-        self.hears = False  #: now
+        self.address = f"desist_{os.urandom(10).hex()}"  #: "" if notifications don't arrive
+        self.hears = False  #: whether notifications arrive now
         self.users = 0
         self._ending = self._is_wanted = False
-        self._given: deque[psycopg.Connection[Any]] = deque()  #: given up, and not taken yet: one at most
+        self._given: deque[psycopg.Connection[Any]] = deque()  #: given up and not taken yet; one at most
         self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="desist-listen", daemon=True)
         self._thread.start()
@@ -58,7 +61,7 @@ class Listener:
         while not self._ending and self.address:
             connection = None
             try:
-                for writer in writers_of(self._target):  # first: what runs do must be stored
+                for writer in writers_of(self._target):  # first: storing runs comes before notifications
                     writer.ensure()
                 connection = self._taken() or self._target.connect()
                 connection.execute(f'LISTEN "{self.address}"'.encode(), prepare=False)
@@ -66,18 +69,18 @@ class Listener:
                     return
                 self.hears, pause = True, FIRST
                 if down:
-                    log.warning("%s is back: this process is called again", self._target.name)
+                    log.warning("%s is back: this process is notified again", self._target.name)
                 down = False
-                channel.notify_self()  # what came before it could hear
+                channel.notify_self()  # notifications before the LISTEN are lost: poll once
                 if self._receive(connection):
                     connection.execute(b"UNLISTEN *", prepare=False)
                     self._given.append(connection)
                     connection = None
-                    log.warning("%s has no connection left: %s", self._target.name, DEAF)
+                    log.warning("%s has no connection left: %s", self._target.name, UNNOTIFIED)
                     down, pause = True, SLOWEST
             except psycopg.Error as error:
                 if not down and not self._ending:
-                    log.warning("%s; %s", self._target.format_error(error), DEAF)
+                    log.warning("%s; %s", self._target.format_error(error), UNNOTIFIED)
                 down = True
             finally:
                 self.hears = False
@@ -87,7 +90,7 @@ class Listener:
             pause = min(2 * pause, SLOWEST)
 
     def _receive(self, connection: psycopg.Connection[Any]) -> bool:
-        """Hear calls, until the end; return whether the connection is wanted for something else."""
+        """Receive notifications until the end; return whether a writer wants the connection."""
         while not self._ending:
             self._wait(connection.fileno(), None)
             if self._called(connection):
@@ -98,10 +101,11 @@ class Listener:
         return False
 
     def surrender(self, target: PostgresTarget) -> psycopg.Connection[Any] | None:
-        """Give the connection up to a writer that gets none. The first call asks the thread to; a later one has it.
+        """Return the connection, for a writer that can't get one. The first call asks the thread for it; a later one
+        gets it.
 
         Parameters:
-            target: the writer's. If its settings are others, the connection is closed, which makes room.
+            target: the writer's database. If its settings differ, the connection is closed, which makes room.
         """
         given = self._taken()
         if given is not None and self._target.settings != target.settings:
@@ -113,7 +117,7 @@ class Listener:
         return given
 
     def _taken(self) -> psycopg.Connection[Any] | None:
-        """Return the connection that was given up, to the one of several threads that asks first."""
+        """Return the connection that was given up, to the first of several threads that call this."""
         try:
             return self._given.popleft()
         except IndexError:
@@ -122,11 +126,11 @@ class Listener:
     def _wake(self) -> None:
         try:
             os.write(self._pipe[1], b"x")
-        except BlockingIOError:  # it is full: the thread wakes
+        except BlockingIOError:  # the pipe is full: the thread wakes anyway
             pass
 
     def _called(self, connection: psycopg.Connection[Any]) -> bool:
-        """Take in what has come; return whether that was a call. Many count as one."""
+        """Read what has arrived; return whether there was a notification. Many count as one."""
         connection.pgconn.consume_input()
         called = False
         while connection.pgconn.notifies() is not None:
@@ -134,20 +138,20 @@ class Listener:
         return called
 
     def _wait(self, socket: int | None, timeout: float | None) -> None:
-        """Wait for the socket, the end, or so many seconds."""
+        """Wait for the socket, for `_wake`, or for so many seconds."""
         bell = select.poll()
         bell.register(self._pipe[0], select.POLLIN)
         if socket is not None:
             bell.register(socket, select.POLLIN)
         bell.poll(None if timeout is None else timeout * 1000)
-        while not self._ending:  # what woke it; at the end it stays awake
+        while not self._ending:  # empty the pipe, but not at the end: every later wait must return at once
             try:
                 os.read(self._pipe[0], 64)
             except BlockingIOError:
                 break
 
     def _verify_notifications(self, connection: psycopg.Connection[Any]) -> bool:
-        """Whether a call comes through a pooler: one for sessions lets it, one for transactions doesn't."""
+        """Return whether notifications pass a pooler: in session mode they do, in transaction mode they don't."""
         self._call_itself()
         until = time.monotonic() + PROOF
         while not self._ending and (left := until - time.monotonic()) > 0:
@@ -157,14 +161,14 @@ class Listener:
         self.address = ""
         if not self._ending:
             log.warning(
-                "%s is behind a pooler that lends connections for one transaction (PgBouncer?): nobody can be called"
-                " there, so this process looks for cancels by itself, 20 times a second",
+                "%s is behind a pooler that lends connections for one transaction (PgBouncer?): notifications don't"
+                " pass it, so this process polls for cancels 20 times a second",
                 self._target.name,
             )
         return False
 
     def _call_itself(self) -> None:
-        """Call over another connection: the writer's, so that no further one is needed."""
+        """Notify this process over another connection: the writer's, so that no further one is needed."""
         for writer in writers_of(self._target):
             other = writer.borrow(PROOF)
             if other is not None:
@@ -191,12 +195,12 @@ class Listener:
 
 _lock = threading.Lock()
 _listeners: dict[Hashable, Listener] = {}
-#: Those of a parent process, kept so that their connections are never closed in its forked child.
+#: Listeners of a parent process, kept so that their connections are never closed in its forked child.
 _inherited: list[Any] = []
 
 
 def acquire_listener(target: PostgresTarget) -> Listener:
-    """Return the listener of a database, for one more that uses it."""
+    """Return the listener of a database, for one more user."""
     with _lock:
         listener = _listeners.get(target.key)
         if listener is None:
@@ -206,7 +210,7 @@ def acquire_listener(target: PostgresTarget) -> Listener:
 
 
 def leave(listener: Listener) -> None:
-    """One uses it less; the last one ends it."""
+    """Remove a user of a listener; the last one closes it."""
     with _lock:
         listener.users -= 1
         if listener.users > 0 or _listeners.get(listener._target.key) is not listener:

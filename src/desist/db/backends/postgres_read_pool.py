@@ -1,4 +1,4 @@
-"""The connections for looks: a few, lent from thread to thread. No thread of its own, and nothing to keep in a fork."""
+"""`ReadPool`: a few connections for reading, shared by all threads. It has no thread of its own."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ if TYPE_CHECKING:
 
 __all__ = ["ReadPool"]
 
-#: Connections at most, and seconds after which one that nobody used is closed.
+#: The maximum of connections, and seconds after which an idle one is closed.
 LIMIT, IDLE = 8, 60.0
 
 
 class ReadPool:
-    """The connections of one place that look.
+    """The connections for reading of one backend.
 
     Parameters:
-        connect: makes one.
+        connect: returns a new connection.
         name: of the database, for messages.
     """
 
     def __init__(self, connect: Callable[[], psycopg.Connection[Any]], name: str) -> None:
         self._connect, self._name = connect, name
         self._changed = threading.Condition(threading.Lock())
-        self._idle: list[tuple[float, psycopg.Connection[Any]]] = []  #: the last used one last
+        self._idle: list[tuple[float, psycopg.Connection[Any]]] = []  #: the one that was used last is at the end
         self._lent = 0
         self._closed = False
-        self._is_wanted = False  #: the writer has no connection, and takes the next one that is idle
+        self._is_wanted = False  #: whether the writer has no connection, and takes the next idle one
 
     def borrow(self, timeout: float) -> psycopg.Connection[Any]:
-        """Return a connection; wait at most `timeout` seconds while all are lent.
+        """Return a connection; wait at most `timeout` seconds while all are in use.
 
         Raises:
-            StoreError: all are, or the place is closed.
+            StoreError: all are in use, or the pool is closed.
             psycopg.Error: a new one can't be made.
         """
         with self._changed:
@@ -56,7 +56,7 @@ class ReadPool:
             raise
 
     def give_back(self, connection: psycopg.Connection[Any]) -> None:
-        """Take a connection back. One that isn't idle was interrupted, and is of no use to others."""
+        """Take a connection back. One that is in a transaction was interrupted, and is closed."""
         idle = not connection.closed and connection.info.transaction_status == 0
         now = time.monotonic()
         with self._changed:
@@ -70,14 +70,14 @@ class ReadPool:
             unused.close()
 
     def surrender(self) -> psycopg.Connection[Any] | None:
-        """Give an idle connection up for good, to a writer that gets none; while all are lent, keep the next for it."""
+        """Give an idle connection to a writer that can't get one; if all are in use, keep the next one for it."""
         with self._changed:
             self._is_wanted = not self._idle and self._lent > 0
             return self._idle.pop()[1] if self._idle else None
 
     @property
     def has_idle(self) -> bool:
-        """Whether `borrow` needn't connect."""
+        """Whether `borrow` need not connect."""
         return bool(self._idle) and not self._is_wanted
 
     def _returned(self) -> None:
@@ -86,21 +86,21 @@ class ReadPool:
             self._changed.notify()
 
     def drop_idle(self) -> None:
-        """Close the connections that nobody uses: the server was away, they are of no use any more."""
+        """Close the idle connections: the server was away, and they are broken."""
         with self._changed:
             idle, self._idle = self._idle, []
         for _, connection in idle:
             connection.close()
 
     def close(self) -> None:
-        """Close them; those that are lent when they come back."""
+        """Close the idle connections, and the others when they come back."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self.drop_idle()
 
     def detach_after_fork(self) -> list[Any]:
-        """Part with what a forked child must never close, because it is its parent's."""
+        """Return the parent's connections, which a forked child must never close, and forget them."""
         idle, self._idle = self._idle, []
         self._changed, self._lent = threading.Condition(threading.Lock()), 0
         return idle

@@ -1,4 +1,4 @@
-"""The tables of one place in a Postgres: made, brought up to date, and looked over. Used when a database is opened."""
+"""The tables in a Postgres database: created, upgraded and checked. Used when a database is opened."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from desist.db.migrations import POSTGRES, statements, steps
 from desist.db.migrations.report import SchemaReport, too_new
 from desist.db.process.postgres_target import PostgresTarget
-from desist.db.tables.sql import TableNames
+from desist.db.tables.sql_transaction import TableNames
 from desist.exceptions import StoreError
 
 if TYPE_CHECKING:
@@ -17,30 +17,30 @@ __all__ = ["Schema"]
 
 
 class Schema:
-    """Where the tables of one place are.
+    """The tables of one database.
 
     Parameters:
-        schema: the schema of the server that they are in; None for the connection's own.
+        schema: the schema of the tables; None: the schema of the connection.
     """
 
     def __init__(self, target: PostgresTarget, schema: str | None, names: TableNames) -> None:
         self._target, self._schema, self._names = target, schema, names
         self._current = "public"
-        #: what a transaction that uses the tables begins with, beside the rest
+        #: the end of the statement that begins a transaction on the tables
         self.path = f'; SET LOCAL search_path = "{schema}"' if schema is not None else ""
 
     def name(self) -> str:
-        """Return the schema that the tables are in. After `prepare`."""
+        """Return the schema of the tables. After `prepare`."""
         return self._schema or self._current
 
     def prepare(self, timeout: float) -> psycopg.Connection[Any]:
-        """See that the tables are there and are of this version; only one process at a time changes them.
+        """Make sure that the tables exist and have this version; one process at a time changes them.
 
         Returns:
-            The connection that did it, to be used and closed by the caller.
+            The connection that was used, for the caller to use and close.
 
         Raises:
-            StoreError: they can't be used.
+            StoreError: the tables can't be used.
         """
         import psycopg
 
@@ -59,10 +59,10 @@ class Schema:
         return connection
 
     def _version_in(self, connection: psycopg.Connection[Any]) -> int:
-        """Return the step that the tables stand at.
+        """Return the version of the tables.
 
         Raises:
-            StoreError: it is one that this version doesn't know.
+            StoreError: the version is newer than this desist.
         """
         with connection.transaction():
             connection.execute(f"SELECT 1{self.path}".encode(), prepare=False)
@@ -87,9 +87,9 @@ class Schema:
                 connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"'.encode())
             connection.execute(f"SELECT 1{self.path}".encode(), prepare=False)
             name = self._names.schema
-            # First: it has the server look anew what tables there are, which waiting for the lock doesn't.
+            # First: makes the server look up again which tables exist, which waiting for the lock does not.
             connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (version BIGINT NOT NULL)".encode())
-            done = self._version(connection)  # another process may have been quicker
+            done = self._version(connection)  # another process may have been faster
             for step in known[done:]:
                 for statement in statements(step, self._names.as_dict(), POSTGRES):
                     connection.execute(statement.encode())
@@ -98,18 +98,18 @@ class Schema:
                 connection.execute(f"INSERT INTO {name} VALUES (%s)".encode(), (len(known),))
 
     def _try_to_write(self, connection: psycopg.Connection[Any]) -> None:
-        """Fail now and not in mid-run if the tables can't be written."""
+        """Fail now, and not in the middle of a run, if the tables can't be written."""
         with connection.transaction(force_rollback=True):
             connection.execute(f"SELECT 1{self.path}".encode(), prepare=False)
             connection.execute(f"DELETE FROM {self._names.intents} WHERE run_id = ''".encode())
 
-    # -- looking it over
+    # -- checking
 
     def report(self, connection: psycopg.Connection[Any]) -> SchemaReport:
-        """Say at which step the tables stand, and what is wrong with them.
+        """Return the version of the tables and their problems.
 
         Raises:
-            StoreError: they can't be read.
+            StoreError: the tables can't be read.
         """
         import psycopg
 
@@ -134,5 +134,5 @@ class Schema:
         off = "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off'"
         return [
             *problems,
-            *(f"the server has {row[0]} off: a crash of its machine loses data" for row in connection.execute(off)),
+            *(f"{row[0]} of the server is off: a crash of its machine loses data" for row in connection.execute(off)),
         ]

@@ -1,8 +1,11 @@
-"""The connection that a place writes with: made before the process's other connections to that server, and kept.
+"""`WriterConnection`: the connection that writes. It is made before the other connections of the process, and kept.
 
-A server that has no connection left must not cost a run its record. So the connection is made when the database is
-opened; it is made anew before a look or the listener gets a connection; when the server refuses one, it is taken over
-from who in this process has one; and looks that get none borrow it between two transactions.
+A server without a free connection must not cost a run its record. So the connection is made when the database is
+opened; it is made again before a reader or the listener gets a connection; if the server refuses one, it is taken from
+another user in this process; and reads that get no connection borrow it between two transactions.
+
+Threads: the writer's thread calls `acquire` and `release`, readers `borrow` and `release`, the listener and readers
+`ensure`. `_changed` guards the flags and is not held while a connection is made or used; `_used` is.
 """
 
 from __future__ import annotations
@@ -20,16 +23,16 @@ if TYPE_CHECKING:
 
 __all__ = ["WriterConnection", "is_alive", "writers_of"]
 
-#: Seconds that another thread waits at most for a connection that is being made.
+#: The maximum of seconds that another thread waits for a connection that is being made.
 CONNECTING = 10.0
 
 
 class WriterConnection:
-    """One connection, used by the writer's thread and, when there is no other one, by a look at a time.
+    """One connection, used by the writer's thread or by one reader at a time.
 
     Parameters:
         target: the database.
-        spare: gives up a connection that this process uses for something else, or None.
+        spare: returns a connection that this process uses for something else, or None.
     """
 
     def __init__(self, target: PostgresTarget, spare: Callable[[], psycopg.Connection[Any] | None]) -> None:
@@ -40,35 +43,35 @@ class WriterConnection:
         _all.add(self)
 
     def reset_after_fork(self) -> Any:
-        """Start anew in a forked child; return the parent's connection, which must never be closed there."""
+        """Forget the parent's connection, in a forked child, which must never close it; return it."""
         inherited, self._connection = self._connection, None
         self._changed = threading.Condition(threading.Lock())
         self._used = False
-        #: The writer and looks take turns: a look waits for one transaction at most, the writer for one look.
-        self._writer_waits, self._looks_wait, self._writer_was_last = False, 0, False
+        #: The writer and readers take turns: a reader waits for one transaction at most, the writer for one reader.
+        self._writer_waits, self._readers_wait, self._writer_was_last = False, 0, False
         return inherited
 
     def keep(self, connection: psycopg.Connection[Any]) -> None:
-        """Take the connection over with which the database was opened. Before the first use."""
+        """Use the connection with which the database was opened. Before the first use."""
         with self._changed:
             self._connection = connection
 
     # -- for the writer's thread
 
     def acquire(self) -> psycopg.Connection[Any]:
-        """Return the connection, made anew if the server has ended it. `release` follows, unless this raises.
+        """Return the connection, made again if the server has closed it. `release` must follow, unless this raises.
 
         Raises:
-            psycopg.Error: it can't be made.
+            psycopg.Error: the connection can't be made.
         """
         with self._changed:
             self._writer_waits = True
-            self._changed.wait_for(lambda: not (self._used or (self._looks_wait and self._writer_was_last)))
+            self._changed.wait_for(lambda: not (self._used or (self._readers_wait and self._writer_was_last)))
             self._writer_waits, self._writer_was_last, self._used = False, True, True
         return self._connected()
 
     def _connected(self) -> psycopg.Connection[Any]:
-        """Return a connection that isn't known to be broken. With `_used` set, which is undone if this raises."""
+        """Return a connection that is not known to be broken. With `_used` set; it is reset if this raises."""
         try:
             connection = self._connection
             if connection is None or not is_alive(connection):
@@ -95,10 +98,10 @@ class WriterConnection:
                     raise
             if is_alive(spare):
                 return spare
-            spare.close()  # that may have made room
+            spare.close()  # the server may have room now
 
     def release(self) -> None:
-        """Let others use the connection. One that broke, or was left within a transaction, is closed."""
+        """Let others use the connection. One that broke, or is still in a transaction, is closed."""
         connection = self._connection
         if connection is not None and (connection.closed or connection.info.transaction_status != 0):
             self._connection = None
@@ -113,10 +116,10 @@ class WriterConnection:
     # -- for other threads
 
     def ensure(self) -> None:
-        """See that the writer has its connection, before this process makes another one.
+        """Make sure that the writer has its connection, before this process makes another one.
 
         Raises:
-            psycopg.Error: the server doesn't give one.
+            psycopg.Error: the server refuses the connection.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: not self._used or self._connection is not None, CONNECTING):
@@ -129,15 +132,15 @@ class WriterConnection:
         self.release()
 
     def borrow(self, timeout: float) -> psycopg.Connection[Any] | None:
-        """Return the connection for a look, between two transactions; None if it isn't to be had within `timeout`."""
+        """Return the connection for reading, between two transactions; None if it is not free within `timeout`."""
         with self._changed:
-            self._looks_wait += 1
+            self._readers_wait += 1
             try:
                 free = self._changed.wait_for(
                     lambda: not (self._used or (self._writer_waits and not self._writer_was_last)), timeout
                 )
             finally:
-                self._looks_wait -= 1
+                self._readers_wait -= 1
                 self._changed.notify_all()
             if not free or self._closed or self._connection is None:
                 return None
@@ -145,11 +148,11 @@ class WriterConnection:
             return self._connection
 
     def owns(self, connection: object) -> bool:
-        """Whether that is the connection which `borrow` has lent."""
+        """Return whether `borrow` has returned this connection."""
         return connection is self._connection
 
     def close(self) -> None:
-        """Close the connection, at once or when who uses it is through."""
+        """Close the connection, at once or when its user releases it."""
         with self._changed:
             self._closed = True
             if self._used:
@@ -160,7 +163,7 @@ class WriterConnection:
 
 
 def is_alive(connection: psycopg.Connection[Any]) -> bool:
-    """Whether the server hasn't ended a connection, as far as this machine knows. Asks nothing of the server."""
+    """Return whether a connection is open as far as this machine knows. Does not ask the server."""
     if connection.closed:
         return False
     poll = select.poll()
@@ -173,5 +176,5 @@ _all: weakref.WeakSet[WriterConnection] = weakref.WeakSet()
 
 
 def writers_of(target: PostgresTarget) -> list[WriterConnection]:
-    """Return those of this process on the same server and database, whatever their tables."""
+    """Return the writers of this process on the same database, whatever their tables."""
     return [one for one in list(_all) if one.target.key == target.key and not one._closed]

@@ -1,1 +1,1 @@
-"""What processes compete for: one transaction each."""
+"""Decisions between processes: ownership, leases, cancel requests."""

@@ -1,4 +1,5 @@
-"""Runs of other processes that were cancelled from here: polled until they have settled, and ended if nobody answers.
+"""`CancelWatches`: runs of other processes that were cancelled from here. Polled until they settle; a run whose process
+does not respond is ended from here.
 
 `poll` is called by the notifier's thread only; `add` and `remove` by any thread. What a poll finds fills the receipt.
 """
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from desist.cancel.receipt import CancelRecord
 from desist.cancel.status import RunStatus
+from desist.db.backends.base import SharedBackend
 from desist.db.process.notifier import channel
 from desist.db.records.cancel_request import decode_cancel_request
 from desist.db.records.codec import decode_run
 from desist.db.recovery.orphans import end_orphans, end_unresponsive, orphan_reason
-from desist.db.tables.base import RunRow, SharedBackend
+from desist.db.tables.base import RunRow
 from desist.exceptions import StoreError
 from desist.runtime.latch import Latch
 
@@ -40,16 +42,15 @@ class CancelWatch:
         self.run_id, self.record, self.latch = run_id, record, Latch()
         self.status: RunStatus | None = RunStatus.cancelling
         self.answer_deadline = answer_deadline  #: when its process must have answered; seconds of `time.monotonic`
-        self.keeper = (
-            keeper  #: the notifier holds its poller weakly: a receipt in use keeps it alive, even without its db
-        )
+        #: The notifier holds its poller weakly; a receipt in use keeps the poller alive, even without its database.
+        self.keeper = keeper
         self.busy = False  #: its end is on its way to the writer
         self.pause = FIRST
         self.due = time.monotonic() + FIRST
 
 
 class CancelWatches:
-    """Those of one store."""
+    """The watches of one store."""
 
     def __init__(self, backend: SharedBackend, writer: Writer) -> None:
         self._backend, self._writer = backend, writer
@@ -84,9 +85,9 @@ class CancelWatches:
         if not due:
             return
         with self._backend.reading_shared() as tables:
-            rows = {row.run_id: row for row in tables.get_runs(list({watch.run_id for watch in due}))}
+            rows = {row.run_id: row for row in tables.runs.headers(list({watch.run_id for watch in due}))}
             dead = {row.run_id for row in rows.values() if not row.is_final and orphan_reason(row, tables) is not None}
-            ended = {row.run_id: tables.get_run(row.run_id) for row in rows.values() if row.is_final}
+            ended = {row.run_id: tables.runs.get(row.run_id) for row in rows.values() if row.is_final}
         for watch in due:
             self._check(watch, rows.get(watch.run_id), watch.run_id in dead, ended.get(watch.run_id))
             watch.pause = FIRST if woken else min(2 * watch.pause, SLOWEST)
@@ -113,7 +114,7 @@ def _on_forced_end(watch: CancelWatch) -> None:
 
 
 def _settle(watch: CancelWatch, row: RunRow | None) -> None:
-    """Fill the receipt with what is recorded, then wake those who wait for it: they read it at once."""
+    """Fill the receipt from the stored record, then wake those who wait for it: they read the receipt at once."""
     watch.status = RunStatus(row.status) if row is not None else None
     if row is not None:
         try:

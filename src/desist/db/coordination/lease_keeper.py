@@ -1,8 +1,15 @@
-"""The leases of the runs that this process works on, and what other processes ask of them.
+"""`LeaseKeeper`: the leases of the runs that this process owns, and what other processes ask of them.
 
-`poll` is called by the notifier's thread, when this process is woken and now and then: it applies the cancels that
-others have recorded, stops runs that others have taken, renews the lease with a heartbeat, and polls the runs that
-were cancelled from here. The `on_...` methods are called by the store's writer and by callers.
+Threads: `poll` is called by the notifier's thread, when this process is notified and at intervals: it applies the
+cancels that others have stored, stops runs that others have taken over, renews the lease with a heartbeat, and polls
+the runs that were cancelled from here. `poll_now` does the same for the runs of this process in any thread; each cancel
+is applied once, see `OwnedRuns.mark_applied`. `on_claimed` and `heartbeat_if_due` are called in the writer's thread,
+within a transaction that may be repeated. Nothing here waits for the writer: its jobs are given to it and not waited
+for.
+
+The order of a lease: the heartbeat is stored in the transaction of the first claim, or before it, so no process ever
+sees a run whose owner has no lease. A process that was frozen for longer than its lease learns at its next poll, or
+when it confirms an end, that another process owns the run; the epoch refuses what it writes until then.
 """
 
 from __future__ import annotations
@@ -14,12 +21,14 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from desist.cancel.receipt import CancelRecord
+from desist.db.backends.base import SharedBackend
 from desist.db.coordination.cancel_watches import CancelWatch, CancelWatches
 from desist.db.coordination.owned_runs import OwnedRuns
 from desist.db.process.identity import this_process
 from desist.db.process.notifier import channel
 from desist.db.records.cancel_request import decode_cancel_request
-from desist.db.tables.base import RunRow, SharedBackend, SharedTables
+from desist.db.tables.base import RunRow
+from desist.db.tables.sql import SqlTables
 from desist.exceptions import StoreError
 from desist.run.storage.values import CancelRequest
 
@@ -31,11 +40,11 @@ __all__ = ["LeaseKeeper"]
 
 log = logging.getLogger("desist.db")
 
-#: Seconds for which polling goes on without a run, so that the next run needn't wake the thread.
+#: Seconds for which polling continues without a run, so that the next run need not wake the thread.
 POLL_LINGER = 5.0
 #: Seconds after which a poll that failed is repeated.
 RETRY = 0.25
-#: Seconds for which this process is believed to live, and between two heartbeats.
+#: Seconds of a lease, and between two heartbeats.
 LEASE, HEARTBEAT_INTERVAL = 15.0, 3.0
 
 
@@ -43,8 +52,8 @@ class LeaseKeeper:
     """The leases of one store.
 
     Parameters:
-        backend, writer: where the records are, and what writes them.
-        live: the store's live runs.
+        backend, writer: the storage, and its writer.
+        live: the live runs of the store.
     """
 
     def __init__(self, backend: SharedBackend, writer: Writer, live: LiveRuns) -> None:
@@ -90,7 +99,7 @@ class LeaseKeeper:
         epoch = self.epoch_of(run_id)
         try:
             with self._backend.reading() as tables:
-                rows = tables.get_runs([run_id])
+                rows = tables.runs.headers([run_id])
         except StoreError as error:
             log.debug("%s can't be read: %s", self._backend.name, error)
             return False
@@ -141,7 +150,7 @@ class LeaseKeeper:
 
     # -- heartbeat
 
-    def heartbeat_if_due(self, tables: SharedTables) -> None:
+    def heartbeat_if_due(self, tables: SqlTables) -> None:
         """Renew the lease, if that is due. In the writer.
 
         The due time moves only once a heartbeat is committed (`_beat`): the transaction may be rolled back because of
@@ -149,7 +158,7 @@ class LeaseKeeper:
         """
         if time.time() >= self._beat_at:
             self.registered = True
-            tables.record_heartbeat(this_process(), self._backend.address, LEASE)
+            tables.owners.heartbeat(this_process(), self._backend.address, LEASE)
 
     def _beat(self) -> None:
         self._beating, at = True, time.time()
@@ -188,8 +197,8 @@ class LeaseKeeper:
         epochs = self.owned.durable_epochs() if every else {}
         self._suspicious = self._suspicious and not every
         with self._backend.reading_shared() as tables:
-            cancelled = tables.cancelled_runs_of(process)
-            known = tables.get_runs(list(epochs)) if epochs else []
+            cancelled = tables.runs.cancelled_of(process)
+            known = tables.runs.headers(list(epochs)) if epochs else []
         for row in cancelled:
             self._apply_cancel(row)
         for row in known:

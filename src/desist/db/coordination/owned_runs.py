@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from desist.db.process.identity import starting_runs
+from desist.db.process.unregistered_runs import unregistered_runs
 
 __all__ = ["GIVEN_BACK", "OwnedRun", "OwnedRuns"]
 
@@ -54,7 +54,7 @@ class OwnedRuns:
             owned = self._runs.setdefault(run_id, OwnedRun())
             owned.epoch, owned.taken, owned.refused = epoch, owned.taken or taken, None
             if taken:
-                starting_runs.add(run_id)
+                unregistered_runs.add_starting(run_id)
 
     def confirm(self, run_id: str, epoch: int, written_at: float) -> None:
         """Mark a claim as durable. No-op if the run was given back, or claimed anew, since.
@@ -65,7 +65,7 @@ class OwnedRuns:
         """
         with self.lock:
             owned = self._runs.get(run_id)
-            starting_runs.discard(run_id)
+            unregistered_runs.remove_starting(run_id)
             if owned is None:
                 return
             owned.taken = False
@@ -88,7 +88,7 @@ class OwnedRuns:
     def remove(self, run_id: str) -> None:
         """Forget a run: its end is stored, or can't be. Idempotent."""
         with self.lock:
-            starting_runs.discard(run_id)
+            unregistered_runs.remove_starting(run_id)
             self._runs.pop(run_id, None)
 
     def durable_epochs(self) -> dict[str, int]:

@@ -1,7 +1,7 @@
-"""What is done in one transaction about a run that waits for a worker: queue it, take it, give it back.
+"""The transactions about a run that waits for a worker: queue it, take it, requeue it.
 
-Called by the store, in its writer. The record decides, whoever drives: what is cancelled while it waits has ended then
-and there, one process takes a run, and one that has an end is never taken again.
+Called in the writer's thread, under the same rules as `transactions`. The row decides: a run that is cancelled while it
+waits ends in that transaction, one process takes a run, and an ended run is never taken.
 """
 
 from __future__ import annotations
@@ -9,70 +9,66 @@ from __future__ import annotations
 import time
 
 from desist.cancel.scope import Outcome
-from desist.db.coordination.transactions import INTENT_TTL, get_run_header, merge_parts, pending_events, read_limits
-from desist.db.events.rows import next_owner_index
+from desist.db.coordination.takeover import merge_parts, read_limits, take_over
+from desist.db.coordination.transactions import INTENT_TTL, pending_events
 from desist.db.process.identity import this_process
 from desist.db.records.cancel_request import decode_cancel_request
-from desist.db.records.rows import row_of, stored_of, with_children
+from desist.db.records.rows import row_of
 from desist.db.recovery.orphans import end_orphans, end_unresponsive, is_resumable, orphan_reason
 from desist.db.tables.base import QUEUED, RunRow
 from desist.db.tables.sql import SqlTables
 from desist.exceptions import LeaseLostError, StoreError
 from desist.run.events.base import RunStatus
-from desist.run.options.durable_limits import DurableLimits
 from desist.run.storage.values import CancelRequest, StoredRun
 
 __all__ = ["may_be_requeued", "queue", "release", "requeue", "requeue_lost", "take_queued"]
 
 
 def queue(tables: SqlTables, run: StoredRun, text: str, options: str) -> Outcome | None:
-    """Record a run that is to be driven by some worker; return None, or what it is already.
+    """Queue a run; return None, or the outcome that says why not: a run with this id exists.
 
-    A cancel that came first, for this id, ends it here.
+    A pending cancel of this id ends the run.
     """
-    tables.lock_run(run.run_id)
-    before = get_run_header(tables, run.run_id)
+    tables.runs.lock(run.run_id)
+    before = tables.runs.header(run.run_id)
     if before is not None:
         return Outcome.finished if before.is_final else Outcome.unknown
     row = row_of(tables, run, QUEUED, text)
-    row.cancel = tables.take_intent(run.run_id, INTENT_TTL)
-    tables.put_run(row)
+    row.cancel = tables.pending.take(run.run_id, INTENT_TTL)
+    tables.runs.put(row)
     if row.cancel is not None:
         end_orphans(tables, row.root_run_id)
     else:
-        tables.put_queued(run.run_id, run.owner_id or "", options)
+        tables.queue.put(run.run_id, run.owner_id or "", options)
     return None
 
 
 def take_queued(tables: SqlTables, run_id: str) -> tuple[RunRow, StoredRun, str] | None:
-    """Take a run for this process: one that waits, or one whose process has died and that may go on.
+    """Take a run for this process: a queued run, or a resumable run whose process has died.
 
-    Return it as far as it has come, and how it was asked for; None if there is nothing to do here: it has ended,
-    it ends by this, or somebody works on it.
+    Return its row, the run with its finished work, and the options that it was submitted with; None if there is nothing
+    to do here: the run has ended, is ended by this, or another process owns it.
     """
-    row = tables.get_run(run_id)
+    row = tables.runs.get(run_id)
     if row is None or row.is_final or (orphan_reason(row, tables) is None and row.process != QUEUED):
         return None
-    if row.process == this_process():  # its end could not be recorded, and is being tried again
+    if row.process == this_process():  # its end could not be stored, and is being retried
         return None
-    end_orphans(tables, row.root_run_id)  # what it had started; it itself, if it may not go on or has told its end
-    row = tables.get_run(run_id)
+    end_orphans(tables, row.root_run_id)  # its children; the run itself, if it may not be resumed
+    row = tables.runs.get(run_id)
     if row is None or row.is_final or (row.process != QUEUED and not is_resumable(row)) or row.cancel is not None:
         return None
-    if merge_parts(tables, row, RunStatus.pending) is None:
+    limits = merge_parts(tables, row, RunStatus.pending)
+    if limits is None:
         return None
-    row.process, row.epoch, row.updated_at = this_process(), row.epoch + 1, time.time()
-    tables.put_run(row)
-    run = stored_of(row, with_children(tables, row))
-    run.options = DurableLimits.of(row.options) if row.options is not None else None
-    last, asked = tables.last_event(run_id), tables.get_queued(run_id)
-    run.next_event = next_owner_index(last[0] if last is not None else None)
-    return row, run, asked.options if asked is not None else "{}"
+    row, run = take_over(tables, row, limits if row.options is not None else None)
+    queued = tables.queue.get(run_id)
+    return row, run, queued.options if queued is not None else "{}"
 
 
 def release(tables: SqlTables, run_id: str) -> bool:
-    """Let a run wait again that this process has taken, and that nobody heard of; return whether there was one."""
-    row = tables.get_run(run_id)
+    """Requeue a run that this process has taken and not started; return whether there was such a run."""
+    row = tables.runs.get(run_id)
     if row is None or row.is_final or row.process != this_process():
         return False
     if row.cancel is not None:
@@ -83,15 +79,15 @@ def release(tables: SqlTables, run_id: str) -> bool:
 
 
 def requeue(tables: SqlTables, run: StoredRun, epoch: int) -> CancelRequest | None:
-    """Let another worker go on with a run of this process; or end it, if it was cancelled, and return the request.
+    """Requeue a live run of this process; or, if it was cancelled, end it and return the cancel request.
 
     Raises:
-        LeaseLostError: another process has the run already.
+        LeaseLostError: another process owns the run.
     """
-    row = tables.get_run(run.run_id)
+    row = tables.runs.get(run.run_id)
     if row is None or row.is_final or row.epoch != epoch:
-        raise LeaseLostError(f"run {run.run_id} was taken over before it could be given back")
-    tables.add_events(pending_events(run, epoch))
+        raise LeaseLostError(f"run {run.run_id} was taken over before it could be requeued")
+    tables.events.add(pending_events(run, epoch))
     if row.cancel is not None:
         end_unresponsive(tables, row.root_run_id)
         return decode_cancel_request(row.cancel).request()
@@ -100,33 +96,33 @@ def requeue(tables: SqlTables, run: StoredRun, epoch: int) -> CancelRequest | No
 
 
 def may_be_requeued(row: RunRow, owner_ids: set[str]) -> bool:
-    """Whether a run whose process has died is one of a worker's workflow, and goes on without being asked for."""
+    """Return whether an orphan is a run of a worker's workflow that may be resumed without a caller."""
     try:
         budget = read_limits(row).budget
-    except StoreError:  # queueing it ends it
+    except StoreError:  # `requeue_lost` ends the run
         budget = None
-    priced = budget is not None and budget.cost is not None  # it waits for `resume_lost_runs(price=...)`
+    priced = budget is not None and budget.cost is not None  # `resume_lost_runs(price=...)` resumes it
     return row.owner_id in owner_ids and row.parent_run_id is None and is_resumable(row) and not priced
 
 
 def requeue_lost(tables: SqlTables, root_run_id: str) -> bool:
-    """Queue a run whose process has died and that may go on; return whether it was.
+    """Queue a resumable run whose process has died; return whether it was queued.
 
-    One whose terminal event is stored ends by this.
+    A run whose terminal event is stored is ended.
     """
-    end_orphans(tables, root_run_id)  # what it had started; it itself stays, if it may go on
-    row = tables.get_run(root_run_id)
+    end_orphans(tables, root_run_id)  # its children; the run itself stays, if it may be resumed
+    row = tables.runs.get(root_run_id)
     if row is None or row.is_final or not is_resumable(row) or orphan_reason(row, tables) is None:
         return False
     return _queue_again(tables, row)
 
 
 def _queue_again(tables: SqlTables, row: RunRow) -> bool:
-    """Let a run wait for a worker; return False if its record can't be read: then the run has ended by this."""
+    """Queue a run; return False if its record can't be decoded: then the run is ended."""
     if merge_parts(tables, row, RunStatus.pending) is None:
         return False
     row.process, row.updated_at = QUEUED, time.time()
-    tables.put_run(row)
-    asked = tables.get_queued(row.run_id)
-    tables.put_queued(row.run_id, row.owner_id or "", asked.options if asked is not None else "{}")
+    tables.runs.put(row)
+    asked = tables.queue.get(row.run_id)
+    tables.queue.put(row.run_id, row.owner_id or "", asked.options if asked is not None else "{}")
     return True

@@ -1,1 +1,1 @@
-"""Stored events."""
+"""Stored events: rows, pages, and the flusher."""

@@ -1,4 +1,4 @@
-"""Events as rows, and back: a row has many events, one JSON line each, compressed together. Pure.
+"""Encodes events as rows, and decodes them: a row has many events, as compressed JSON lines.
 
 `flusher` and `transactions` decide what is written when.
 """
@@ -36,19 +36,19 @@ __all__ = [
 
 log = logging.getLogger("desist.db")
 
-#: Fields of events that have what steps made.
-MADE_BY_STEPS = frozenset({"all_results", "iteration_results", "step_output", "step_response", "step_results"})
-#: Said where an event is a piece of text although not all of its kind are.
+#: Fields of events with outputs of steps.
+STEP_OUTPUTS = frozenset({"all_results", "iteration_results", "step_output", "step_response", "step_results"})
+#: The key that marks an event as a piece of text although its class is not.
 PIECE = "is_content"
-#: The level of zlib: see `bench/event_rows.py`.
+#: The level of zlib; measured in `bench/event_rows.py`.
 LEVEL = 3
-#: How many events a row has at most.
+#: The maximum of events in one row.
 MAX_EVENTS_PER_ROW = 250
-#: What another process tells of a run has the next number that is a multiple of this: the one that has died may have
-#: told events that it didn't come to store, and whoever has seen those must not miss what comes now.
+#: The first event of the next owner has the next multiple of this number: the previous owner may have emitted events
+#: that it did not store, and a reader that has seen those must not skip the new ones.
 OWNER_STRIDE = 1_000_000_000
 _decode_line = msgspec.json.Decoder(dict[str, Any]).decode
-#: What the last event has from the record of its run, and is not stored a second time.
+#: Fields that the last event takes from the record of its run, so that they are not stored twice.
 _FROM_RECORD = frozenset(
     {
         "cancel",
@@ -65,12 +65,12 @@ _FROM_RECORD = frozenset(
 
 
 def next_owner_index(last: int | None) -> int:
-    """Return the number with which another process goes on after that one; None: nothing is stored."""
+    """Return the number of the first event of the next owner, after the last stored number; None: there is none."""
     return ((last or 0) // OWNER_STRIDE + 1) * OWNER_STRIDE
 
 
 def rows_of(run_id: str, events: Sequence[tuple[int, Any]], epoch: int) -> list[EventRow]:
-    """Return events, each with its number, as rows. The terminal one of this run has a row of its own."""
+    """Return numbered events as rows. The terminal event of this run has a row of its own."""
     rows: list[EventRow] = []
     batch: list[tuple[int, Any]] = []
     for number, event in events:
@@ -91,7 +91,7 @@ def _row(run_id: str, batch: Sequence[tuple[int, Any]], epoch: int) -> EventRow:
 
 
 def terminal_row(run_id: str, number: int, event: Any, epoch: int) -> EventRow:
-    """Return the last event of a run as a row: without what stands in the record of the run."""
+    """Return the last event of a run as a row, without the fields that the record of the run has."""
     data = {name: value for name, value in _plain(event).items() if name not in _FROM_RECORD}
     return EventRow(run_id, number, number, epoch, 1, packed=_pack([data]))
 
@@ -101,9 +101,9 @@ def _pack(events: Iterable[dict[str, Any]]) -> bytes:
 
 
 def _plain(event: Any) -> dict[str, Any]:
-    """Return all of an event, as plain values."""
+    """Return all of an event as plain values."""
     data = to_json_value(event)
-    if not isinstance(data, dict):  # a value in it is being changed, or has no JSON
+    if not isinstance(data, dict):  # a value is being changed by another thread, or has no JSON
         data = {"run_id": event.run_id, "content": data}
     data["event"] = str(data.get("event") or event.event or type(event).__name__)
     if event.is_content and not type(event).is_content:
@@ -114,12 +114,12 @@ def _plain(event: Any) -> dict[str, Any]:
 
 
 def decoded(row: EventRow) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the events of a row as dicts, each with its number. A row that can't be read is left out, and logged."""
+    """Yield the events of a row as dicts, with their numbers. A row that can't be decoded is logged and left out."""
     try:
         if row.packed is not None:
             items: Iterable[dict[str, Any]] = [_decode_line(line) for line in zlib.decompress(row.packed).split(b"\n")]
         else:
-            items = decode_old_row(msgspec.json.decode(row.body, type=list[dict[str, Any]]), MADE_BY_STEPS)
+            items = decode_old_row(msgspec.json.decode(row.body, type=list[dict[str, Any]]), STEP_OUTPUTS)
     except (ValueError, zlib.error) as error:
         log.error("events %d to %d of run %s can't be read: %s", row.first_event, row.last_event, row.run_id, error)
         return
@@ -128,16 +128,16 @@ def decoded(row: EventRow) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def is_content_delta(data: dict[str, Any]) -> bool:
-    """Whether an event is a piece of text although not all of its kind are."""
+    """Return whether an event is a piece of text although its class is not."""
     return bool(data.get(PIECE))
 
 
 def event_of(data: dict[str, Any], number: int | None) -> Any:
-    """Return an event from its dict."""
+    """Return an event from its dict. One that can't be decoded is logged, and keeps only its type and run id."""
     piece = data.pop(PIECE, False)
     try:
         event: Any = event_from_dict(data)
-        for name in MADE_BY_STEPS & data.keys() if not isinstance(event, CustomFields) else ():
+        for name in STEP_OUTPUTS & data.keys() if not isinstance(event, CustomFields) else ():
             setattr(event, name, decode_step(data[name]))
     except (DesistError, TypeError, ValueError) as error:
         log.error("an event %r can't be read: %s", data.get("event"), error)
@@ -149,13 +149,13 @@ def event_of(data: dict[str, Any], number: int | None) -> Any:
 
 
 def terminal_event(output: Any, row: EventRow | None = None) -> Any:
-    """Return the last event of a run that has ended, from its record; with what was stored of the event itself."""
-    made: Any = workflow_ending(output) if isinstance(output, WorkflowRunOutput) else agent_ending(output)
+    """Return the last event of an ended run, made from its record and from the stored row of the event."""
+    event: Any = workflow_ending(output) if isinstance(output, WorkflowRunOutput) else agent_ending(output)
     if row is not None:
-        _, told = next(iter(decoded(row)), (0, {}))
-        revivers = type(made)._revivers
-        for name, value in told.items():
-            if name in names_of(type(made)):
-                setattr(made, name, revivers[name](value) if name in revivers else value)
-        made.event_index, made.event_at = row.first_event, told.get("event_at")
-    return made
+        _, stored = next(iter(decoded(row)), (0, {}))
+        revivers = type(event)._revivers
+        for name, value in stored.items():
+            if name in names_of(type(event)):
+                setattr(event, name, revivers[name](value) if name in revivers else value)
+        event.event_index, event.event_at = row.first_event, stored.get("event_at")
+    return event

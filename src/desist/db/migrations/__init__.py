@@ -1,9 +1,8 @@
-"""The numbered steps from an empty database to what this version needs: `0001_begin.sql` and so on.
+"""The numbered steps from an empty database to the version that this desist needs: `0001_begin.sql` and so on.
 
-A step that was released is never changed; what is needed later is a step of its own. `{sessions}`, `{runs}` and
-so on stand for the names of the tables, see `TableNames`. A statement ends with a semicolon at the end of a line.
-
-They are written for SQLite. What Postgres calls otherwise is put in its words, so the steps of both are the same.
+A released step is never changed; a later change is a new step. `{sessions}`, `{runs}` and so on stand for the names of
+the tables, see `TableNames`. A statement ends with a semicolon at the end of a line. The steps are written for SQLite;
+`POSTGRES` translates them.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ from pathlib import Path
 
 __all__ = ["POSTGRES", "statements", "steps"]
 
-#: From SQLite's words to Postgres', in this order. Text is compared byte by byte, as SQLite and Python do. What SQLite
-#: has by itself, the order in which rows were made, is a column of runs.
+#: Words of SQLite and those of Postgres, replaced in this order. Text is compared byte by byte, as in SQLite and in
+#: Python.
+#: The order in which rows were created, which SQLite knows, is a column of the runs.
 POSTGRES = {
     "CREATE TABLE {runs} (": "CREATE TABLE {runs} (\n    row_no BIGINT GENERATED ALWAYS AS IDENTITY,",
     "INTEGER PRIMARY KEY": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
@@ -27,15 +27,15 @@ POSTGRES = {
 
 
 def steps() -> list[Path]:
-    """Return the files in their order; the place in the list, from 1 on, is the version that a step leads to."""
+    """Return the files in order; the position in the list, from 1 on, is the version that a step leads to."""
     return sorted(Path(__file__).parent.glob("[0-9][0-9][0-9][0-9]_*.sql"))
 
 
 def statements(step: Path, names: Mapping[str, str], replacements: Mapping[str, str] | None = None) -> list[str]:
-    """Return the statements of a step, with the names of the tables filled in.
+    """Return the statements of a step, with the names of the tables.
 
     Parameters:
-        words: those of another dialect, by SQLite's.
+        replacements: words of another dialect, by those of SQLite.
     """
     lines = [line for line in step.read_text().splitlines() if not line.lstrip().startswith("--")]
     text = "\n".join(lines)

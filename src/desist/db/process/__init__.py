@@ -1,1 +1,1 @@
-"""This process among others: identity, liveness and notification."""
+"""This process among others: identity, liveness, notifications."""

@@ -1,7 +1,7 @@
-"""Which process runs a run, as text in its record, and whether that process is gone.
+"""Identifies the process that executes a run, as text in the record of the run, and detects that the process is gone.
 
-Asked when a run is loaded that has no end. Only what can be known is said: a process on another machine, or in
-another container, isn't gone as far as this one can see.
+Only what can be known is reported: a process on another machine, or in another container, is not gone as far as this
+process can see.
 """
 
 from __future__ import annotations
@@ -11,34 +11,25 @@ import os
 import socket
 from pathlib import Path
 
-from desist.runtime.fork_hooks import register_at_fork
-
-__all__ = ["describe_process", "is_dead", "is_running", "starting_runs", "this_process", "unwritten"]
-
-#: Runs that this process has taken from their records and not begun yet: they live, but not in the registry.
-starting_runs: set[str] = set()
-#: Runs that have ended in this process and whose ends couldn't be written yet: they are about to be, as they were told.
-unwritten: set[str] = set()
-register_at_fork(after_in_child=starting_runs.clear)
-register_at_fork(after_in_child=unwritten.clear)
+__all__ = ["describe_process", "is_dead", "is_running", "this_process"]
 
 
 def this_process() -> str:
-    """Return this process: where it runs, since which start of the machine, its id and when it started."""
+    """Return this process: its host, the boot of that host, its id and its start."""
     return _stamp(os.getpid())
 
 
-@functools.lru_cache(maxsize=2)  # two: a fork and its parent in tests
+@functools.lru_cache(maxsize=2)  # 2: a process and its forked child in tests
 def _stamp(pid: int) -> str:
     where, boot = _here()
     return f"{where}|{boot}|{pid}|{_started(pid)}"
 
 
 def is_dead(process: str | None, *, everywhere: bool = False) -> bool:
-    """Whether the process that `process` names has ended. False where that can't be known.
+    """Return whether a process has ended. False if that can't be known.
 
     Parameters:
-        everywhere: it may have been on another machine, even on one with this one's name.
+        everywhere: whether the process may have been on another machine, even one with the name of this one.
     """
     parts = (process or "").split("|")
     if len(parts) != 4:
@@ -47,13 +38,13 @@ def is_dead(process: str | None, *, everywhere: bool = False) -> bool:
     here, this_boot = _here()
     if where != here:
         return False
-    if boot != this_boot:  # a start of this machine that is over, or another machine of this name
+    if boot != this_boot:  # an earlier boot of this machine, or another machine with this name
         return not everywhere
     return not pid.isdigit() or _started(int(pid)) != started
 
 
 def is_running(process: str | None) -> bool:
-    """Whether the process that `process` names is seen on this machine and isn't stopped. False where it can't be."""
+    """Return whether a process is on this machine and is not stopped. False if that can't be known."""
     parts = (process or "").split("|")
     if len(parts) != 4 or tuple(parts[:2]) != _here() or not parts[2].isdigit():
         return False
@@ -61,32 +52,32 @@ def is_running(process: str | None) -> bool:
 
 
 def describe_process(process: str | None) -> str:
-    """Return a process for people."""
+    """Return a process as text for people."""
     parts = (process or "").split("|")
     return f"process {parts[2]} on {parts[0].split('/')[0]}" if len(parts) == 4 else "its process"
 
 
 def _here() -> tuple[str, str]:
-    """Return the host with its space of process ids, and the start of the machine: ids mean something only there."""
+    """Return the host with its PID namespace, and the id of its boot: process ids are valid only there."""
     try:
         space = os.readlink("/proc/self/ns/pid").strip("pid:[]")
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:  # not Linux: a restart of the machine isn't seen
+    except OSError:  # not Linux: reboots are not detected
         space = boot = ""
     return f"{socket.gethostname().replace('|', '-')}/{space}", boot
 
 
 def _started(pid: int, *, stopped: bool = True) -> str:
-    """Return when a process started, in ticks since the machine did; "" for one that isn't there, or is dead.
+    """Return when a process started, in ticks since the boot; "" if it does not exist, or is dead.
 
     Parameters:
-        stopped: one that was stopped (SIGSTOP, a debugger) counts as being there.
+        stopped: whether a stopped process (SIGSTOP, a debugger) counts as existing.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return "" if Path("/proc/self/stat").exists() else _started_elsewhere(pid)
-    fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
+    fields = stat.rpartition(")")[2].split()  # the name before may contain anything
     return "" if fields[0] in ("ZX" if stopped else "ZXTt") else fields[19]
 
 

@@ -1,4 +1,4 @@
-"""The runs of one store that are live in this process. For the parts of a store, which don't see the store itself."""
+"""`LiveRuns`: the live runs of one store in this process, for the parts of the store, which don't know the store."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["LiveRuns"]
 
 
 class LiveRuns:
-    """A view of the registry, for one store.
+    """A view of the registry for one store.
 
     Parameters:
-        store: the store that the runs name as theirs. Only compared, and held weakly: a live run keeps its store alive.
+        store: only compared with the stores of runs, and referred to weakly: a live run keeps its store alive.
     """
 
     def __init__(self, store: object) -> None:

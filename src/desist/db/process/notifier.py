@@ -1,9 +1,11 @@
-"""How processes wake one another: one thread and one Unix datagram socket a process, for all its shared databases.
+"""`Notifier`: how processes notify each other: one thread and one Unix datagram socket for all databases of a process.
 
-A datagram says nothing but "look": what there is to see stands in the database. So a lost one costs only time, a forged
-one only a look. The thread also looks by itself, now and then. It starts with the first run or request that needs it,
-starts anew in a forked child, and ends with the interpreter. Without such sockets (other systems than Linux) looking
-now and then is all there is.
+A datagram says only that there is something to read; the database has the content. So a lost one costs only time, and a
+forged one only a read. The thread also polls at intervals. It starts with the first run or request that needs it,
+starts again in a forked child, and ends with the interpreter. Without such sockets (systems other than Linux) there is
+only the polling.
+
+Threads: `poll` of the pollables is called by this thread only. All other methods may be called from any thread.
 """
 
 from __future__ import annotations
@@ -25,27 +27,29 @@ __all__ = ["Notifier", "channel"]
 
 log = logging.getLogger("desist.db")
 
-#: Seconds without anything to look after, after which the thread ends. The next run starts another.
+#: Seconds without anything to poll after which the thread ends. The next `register` starts another.
 IDLE = 5.0
-#: Seconds between two looks where nobody can be woken.
-DEAF = 0.02
+#: Seconds between two polls of a process that can't be notified.
+UNNOTIFIED = 0.02
 
 
 class Pollable(Protocol):
-    """Who is asked to look."""
+    """An object that is polled."""
 
     def poll(self, woken: bool) -> float:
-        """Do what is due; return when to look again, in seconds of `time.monotonic`."""
+        """Do what is due; return when to poll again, in seconds of `time.monotonic`. `woken`: this process was
+        notified.
+        """
 
     def reset_after_fork(self) -> None:
         """Forget everything, in a forked child."""
 
 
 class Notifier:
-    """The thread, its socket, and on whose behalf it looks."""
+    """The thread, its socket, and the objects that it polls. It refers to those weakly."""
 
     def __init__(self) -> None:
-        self._attended: weakref.WeakSet[Pollable] = weakref.WeakSet()
+        self._pollables: weakref.WeakSet[Pollable] = weakref.WeakSet()
         self._reset()
 
     def _reset(self) -> None:
@@ -53,23 +57,23 @@ class Notifier:
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._ending = False
-        self.address = ""  #: where this process is woken; "" if it can't be
+        self.address = ""  #: of this process; "" if it can't be notified
 
-    def register(self, who: Pollable) -> None:
-        """Look on somebody's behalf from now on."""
+    def register(self, pollable: Pollable) -> None:
+        """Poll an object from now on. Idempotent."""
         with self._lock:
             if self._ending:
                 return
-            self._attended.add(who)
+            self._pollables.add(pollable)
             if self._thread is None:
                 self._open()
                 self._thread = threading.Thread(target=self._run, name="desist-channel", daemon=True)
                 self._thread.start()
 
-    def unregister(self, who: Pollable) -> None:
-        """Look on somebody's behalf no more."""
+    def unregister(self, pollable: Pollable) -> None:
+        """Stop polling an object."""
         with self._lock:
-            self._attended.discard(who)
+            self._pollables.discard(pollable)
         self.notify_self()
 
     def _open(self) -> None:
@@ -77,25 +81,25 @@ class Notifier:
             return
         made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
-            made.bind("")  # the system gives it a name of its own, which ends with the process
+            made.bind("")  # the system chooses a name, which ends with the process
             made.setblocking(False)
             self._socket, self.address = made, made.getsockname().hex()
         except OSError as error:
-            log.warning("this process can't be woken by others, and looks for itself: %s", error)
+            log.warning("this process can't be notified by others, and polls: %s", error)
             made.close()
 
     def notify(self, address: str) -> None:
-        """Have another process look. If it doesn't hear that, it looks by itself, later."""
+        """Make another process poll. If the datagram is lost, that process polls at its next interval."""
         ours = self._socket
         if ours is None or not address:
             return
         try:
             ours.sendto(b"look", bytes.fromhex(address))
         except (OSError, ValueError) as error:
-            log.debug("%s could not be woken: %s", address, error)
+            log.debug("%s could not be notified: %s", address, error)
 
     def notify_self(self) -> None:
-        """Have this process look."""
+        """Make this process poll."""
         self.notify(self.address)
 
     # -- the thread
@@ -118,33 +122,33 @@ class Notifier:
 
     def _poll(self, woken: bool) -> float:
         next_at = math.inf
-        for who in list(self._attended):
+        for pollable in list(self._pollables):
             try:
-                next_at = min(next_at, who.poll(woken))
-            except Exception:  # a mistake of ours must not leave others unheard
-                log.exception("looking after runs failed")
+                next_at = min(next_at, pollable.poll(woken))
+            except Exception:  # a bug in one must not stop the polling of others
+                log.exception("bug in desist: polling failed")
                 next_at = min(next_at, time.monotonic() + 1.0)
         return next_at
 
     def _wait(self, ours: socket.socket | None, pause: float) -> bool:
         """Wait for a datagram; return whether one came. Many count as one."""
         if ours is None:
-            time.sleep(min(pause, DEAF))
+            time.sleep(min(pause, UNNOTIFIED))
             return True
-        bell = select.poll()
-        bell.register(ours, select.POLLIN)
-        heard = bool(bell.poll(pause * 1000 + 0.999))
+        ready = select.poll()
+        ready.register(ours, select.POLLIN)
+        received = bool(ready.poll(pause * 1000 + 0.999))
         try:
-            while heard:
+            while received:
                 ours.recv(64)
         except OSError:
             pass
-        return heard
+        return received
 
     # -- the ends
 
     def close(self) -> None:
-        """End the thread and close the socket, when the interpreter ends."""
+        """End the thread and close the socket, when the interpreter exits."""
         with self._lock:
             self._ending, thread = True, self._thread
         self.notify_self()
@@ -154,17 +158,17 @@ class Notifier:
             self._socket.close()
 
     def reset_after_fork(self) -> None:
-        """Start anew, in a forked child: its name is the parent's."""
+        """Start anew in a forked child: the address is its parent's."""
         inherited = self._socket
         self._reset()
         if inherited is not None:
             inherited.close()
-        for who in list(self._attended):
-            who.reset_after_fork()
-        self._attended.clear()
+        for pollable in list(self._pollables):
+            pollable.reset_after_fork()
+        self._pollables.clear()
 
 
-#: That of this process.
+#: The notifier of this process.
 channel = Notifier()
 register_at_exit(channel.close)
 register_at_fork(after_in_child=channel.reset_after_fork)

@@ -1,6 +1,6 @@
-"""Which server and database, how to connect to it, and what its errors mean. psycopg is imported when it is needed.
+"""`PostgresTarget`: a database of a server: how to connect, and what its errors mean. psycopg is imported when needed.
 
-Used by everything here that opens a connection. A password is never part of a message.
+Used by everything that opens a connection. No message contains a password.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PostgresTarget", "is_full", "is_transient", "without_password"]
 
-#: What is asked of a connection unless the URL says otherwise. A server that is cut off is noticed within 11 s, also
-#: while nothing is asked of it: seconds, but for the last, milliseconds.
+#: Options of a connection unless the URL has others: in seconds, the last one in milliseconds. A server that is cut off
+#: is detected within 11 s, even by an idle connection.
 ALIVE = {
     "application_name": "desist",
     "connect_timeout": 5,
@@ -29,24 +29,24 @@ ALIVE = {
     "tcp_user_timeout": 10_000,
 }
 _SCHEME = re.compile(r"(postgres|postgresql)(\+\w+)?://")
-#: How many times a statement is executed before the server keeps its plan.
+#: The number of executions of a statement before the server keeps its plan.
 _PREPARE = 5
-#: Seconds in which the first answer must come where the URL sets no limit for connecting.
+#: Seconds for the first answer of a pooler if the URL has no `connect_timeout`.
 _ANSWER = 30.0
-#: Classes and codes of errors that pass: connections lost, servers that start or stop, too many connections, locks,
+#: Classes and codes of transient errors: lost connections, servers that start or stop, too many connections, locks,
 #: deadlocks, our own limits, and a server that became a standby.
 _PASSING = ("08", "40", "57P", "53300", "55P03", "57014", "25P03", "25P02", "25006")
 
 
 class PostgresTarget:
-    """A database of a server, seen from this process.
+    """A database of a server.
 
     Parameters:
         url: `postgresql://...`, `postgresql+psycopg://...`, or a conninfo string of libpq.
 
     Raises:
-        ConfigurationError: it can't be read.
-        MissingExtraError: psycopg isn't installed.
+        ConfigurationError: the URL can't be parsed.
+        MissingExtraError: psycopg is not installed.
     """
 
     def __init__(self, url: str) -> None:
@@ -64,30 +64,30 @@ class PostgresTarget:
             raise ConfigurationError("db_url= must look like 'postgresql://USER:PASSWORD@HOST:PORT/DATABASE'")
         try:
             given = conninfo_to_dict(_SCHEME.sub("postgresql://", url, count=1))
-        except ProgrammingError:  # its words may hold the password
+        except ProgrammingError:  # its message may contain the password
             raise ConfigurationError("db_url= can't be read: special characters in it must be written as %XX") from None
         self._options = {**ALIVE, **{name: value for name, value in given.items() if value is not None}}
         host, port, database = (str(given.get(name) or "") for name in ("host", "port", "dbname"))
         self.name = f"postgresql://{host or 'localhost'}{port and ':' + port}/{database}"  #: for messages
-        #: the same for all who hear the same calls
+        #: the same for all targets that receive the same notifications
         self.key = (host, str(given.get("hostaddr") or ""), port, database, str(given.get("user") or ""))
         self.settings = tuple(sorted((name, str(value)) for name, value in self._options.items()))
-        self.is_pooled: bool | None = None  #: something stands between that hands out the server's connections
+        self.is_pooled: bool | None = None  #: whether there is a pooler in between; None: unknown
 
     def connect(self) -> psycopg.Connection[Any]:
-        """Return a new connection, in which each statement is a transaction unless told otherwise.
+        """Return a new connection in autocommit mode.
 
         Raises:
-            psycopg.Error: it can't be reached.
+            psycopg.Error: the server can't be reached.
         """
         import psycopg
 
         connection: psycopg.Connection[Any] = psycopg.connect(**self._options, autocommit=True)  # type: ignore[arg-type]  # numbers, too
         try:
             if self.is_pooled is None:
-                # A pooler makes up the process ids that it tells its clients.
+                # A pooler invents the process ids that it reports to its clients.
                 self.is_pooled = self._backend_pid(connection) != connection.info.backend_pid
-            elif self.is_pooled:  # it lets everybody in, and has those wait for whom it has no connection
+            elif self.is_pooled:  # a pooler accepts every client, and lets it wait for a connection of the server
                 self._backend_pid(connection)
             connection.prepare_threshold = None if self.is_pooled else _PREPARE
         except BaseException:
@@ -96,10 +96,10 @@ class PostgresTarget:
         return connection
 
     def _backend_pid(self, connection: psycopg.Connection[Any]) -> int:
-        """Return which process of the server answers, within the `connect_timeout`.
+        """Return the id of the server process that answers, within the `connect_timeout`.
 
         Raises:
-            psycopg.OperationalError: none does.
+            psycopg.OperationalError: none answers.
         """
         import psycopg
 
@@ -118,15 +118,15 @@ class PostgresTarget:
             answer = result
         value = answer.get_value(0, 0) if answer is not None and answer.ntuples else None
         if value is None:
-            said = answer.error_message.decode("utf-8", "replace") if answer is not None else "no answer"
-            raise psycopg.OperationalError(said or "no answer")
+            reason = answer.error_message.decode("utf-8", "replace") if answer is not None else "no answer"
+            raise psycopg.OperationalError(reason or "no answer")
         return int(value)
 
     def connect_within(self, timeout: float) -> psycopg.Connection[Any]:
-        """Return a new connection; wait for a server that starts, but not for one that isn't there.
+        """Return a new connection; wait for a server that is starting, but not for one that is missing.
 
         Raises:
-            StoreError: it can't be reached; the message says why.
+            StoreError: the server can't be reached; the message has the reason.
         """
         import psycopg
 
@@ -140,22 +140,22 @@ class PostgresTarget:
                 time.sleep(0.1)
 
     def format_error(self, error: BaseException) -> str:
-        """Say what is wrong with which database, and what to do."""
+        """Return an error message that names the database, the cause and what to do."""
         code, text = getattr(error, "sqlstate", None) or "", without_password(error)
         hint = next((hint for start, hint in _HINTS.items() if code.startswith(start)), None)
         if is_full(error):
             hint = f"no connection is left; {MAKE_ROOM.format(limit=limit_of(error))}"
-        if hint is None and not code:  # it came while connecting: only words are known of it
+        if hint is None and not code:  # from connecting: such errors have only a message
             hint = next((hint for part, hint in _TEXTS.items() if re.search(part, text)), None)
         return f"{self.name}: {hint} ({text})" if hint else f"{self.name}: {text}"
 
 
-#: What helps where a connection is refused because there are too many.
+#: What to do if a connection is refused because there are too many.
 MAKE_ROOM = (
-    "a process needs one and takes up to ten: close some (who has them: SELECT usename, application_name, count(*)"
+    "a process needs one and uses up to ten: close some (to list them: SELECT usename, application_name, count(*)"
     " FROM pg_stat_activity GROUP BY 1, 2), or raise {limit}"
 )
-#: Which limit was reached, by what servers and poolers say. `connect` has only their words.
+#: The limits by the messages of servers and poolers. Errors while connecting have no codes.
 _LIMITS = {
     "too many clients": "max_connections of the server",
     "connection slots are reserved": "max_connections of the server",
@@ -168,10 +168,10 @@ _LIMITS = {
 }
 _HINTS = {
     "25006": "it can't be written: this is a standby, or the transaction is read-only",
-    "28": "it doesn't let this user in: see user and password in db_url=, and the server's pg_hba.conf",
-    "3D000": "there is no such database: make it, or give another db_url=",
-    "3F000": "there is no schema to make tables in: give db_schema=, or a search_path",
-    "42501": "this user may not do that: grant it, or give another db_schema=",
+    "28": "it refuses this user: check user and password in db_url=, and pg_hba.conf of the server",
+    "3D000": "there is no such database: create it, or pass another db_url=",
+    "3F000": "there is no schema for the tables: pass db_schema=, or set a search_path",
+    "42501": "this user lacks a privilege: grant it, or pass another db_schema=",
     "53100": "the server's disk is full",
 }
 _REFUSED = {
@@ -182,10 +182,10 @@ _REFUSED = {
 }
 _TEXTS = {
     **_REFUSED,
-    "Connection refused": "nothing listens there: see whether the server runs",
+    "Connection refused": "no server listens there: check whether it runs",
     "could not translate host name": "there is no such host",
     "failed to resolve host": "there is no such host",
-    "timeout expired": "it doesn't answer",
+    "timeout expired": "it does not answer",
 }
 
 
@@ -203,22 +203,22 @@ def limit_of(error: BaseException) -> str:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether a connection was refused because there are too many."""
+    """Return whether a connection was refused because there are too many."""
     return getattr(error, "sqlstate", None) in (None, "53300", "08P01") and limit_of(error) != ""
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether trying again may help: a connection was lost, a lock not got, a limit of ours reached."""
+    """Return whether trying again may help: a connection was lost, a lock not acquired, a limit of ours reached."""
     import psycopg
 
     code = getattr(error, "sqlstate", None)
-    if code is None:  # from the client: the connection is gone, or can't be made
+    if code is None:  # from the client: the connection is lost, or can't be made
         refused = any(re.search(part, str(error)) for part in _REFUSED)
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not refused
     return str(code).startswith(_PASSING)
 
 
 def is_starting(error: BaseException) -> bool:
-    """Whether a server is there that will soon take connections, or may be: it is slow."""
+    """Return whether the server will, or may, accept connections soon."""
     code, text = getattr(error, "sqlstate", None), str(error)
     return code == "57P03" or is_full(error) or (code is None and any(part in text for part in _SOON))

@@ -1,1 +1,1 @@
-"""Outputs, runs and cancel requests as rows and JSON text."""
+"""Encoding of runs, cancel requests and checkpoints as rows and JSON text."""

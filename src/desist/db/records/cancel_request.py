@@ -1,7 +1,4 @@
-"""Requests to cancel a run as JSON text, which is how they travel from process to process; and back.
-
-Pure. Who asks and who obeys is in `transactions` and `lease_keeper`.
-"""
+"""Cancel requests as JSON text: the form in which they are stored, and pass from process to process."""
 
 from __future__ import annotations
 
@@ -18,13 +15,13 @@ __all__ = ["CancelRequestRow", "decode_cancel_request", "record_of"]
 
 log = logging.getLogger("desist.db")
 
-#: How many processes may wait for the end of one run and be woken; others look for themselves.
+#: The maximum of processes that are notified of the end of one run; others poll.
 LISTENERS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequestRow:
-    """What a run's record says of its cancel."""
+    """The cancel request in the record of a run."""
 
     source: Source
     text: str | None = None
@@ -34,12 +31,12 @@ class CancelRequestRow:
     grace: float | None = None
     force: bool = False
     compensate: bool = False
-    delivered_at: float | None = None  #: its process knows
-    listeners: list[str] = field(default_factory=list)  #: addresses of those who want to hear of the end
+    delivered_at: float | None = None  #: when its process began to apply it
+    listeners: list[str] = field(default_factory=list)  #: addresses of the processes to notify of the end
 
     @classmethod
     def of(cls, request: CancelRequest, *listeners: str) -> CancelRequestRow:
-        """Return what is recorded of a request."""
+        """Return the row of a request."""
         reason = request.reason
         return cls(
             source=reason.source,
@@ -65,7 +62,7 @@ class CancelRequestRow:
         )
 
     def repeated(self, again: CancelRequest, *listeners: str) -> CancelRequestRow:
-        """Return it after another request for the same run: the first reason stays, a grace can only be shortened."""
+        """Return the row after another request for the run: the first reason stays, the grace can only shrink."""
         graces = [grace for grace in (self.grace, again.grace) if grace is not None]
         new = [listener for listener in listeners if listener not in self.listeners]
         return replace(
@@ -76,22 +73,22 @@ class CancelRequestRow:
         )
 
     def text_of(self) -> str:
-        """Return it as JSON."""
+        """Return the row as JSON."""
         return msgspec.json.encode(self).decode()
 
 
 def decode_cancel_request(text: str) -> CancelRequestRow:
-    """Return a request from its JSON. An unreadable one is a request all the same: for an unknown reason."""
+    """Return a request from its JSON. A request that can't be decoded is applied all the same, without its reason."""
     try:
         return msgspec.json.decode(text, type=CancelRequestRow)
     except ValueError as error:
-        log.error("a stored cancel request can't be read, and is applied without its reason: %s", error)
+        log.error("a stored cancel request can't be decoded, and is applied without its reason: %s", error)
         return CancelRequestRow(source=Source.user, text="(the stored reason can't be read)")
 
 
 def record_of(text: str) -> CancelRecord:
-    """Return the record of a cancel that hasn't settled."""
-    note = decode_cancel_request(text)
-    record = CancelRecord.of(note.request().reason)
-    record.delivered_at = note.delivered_at
+    """Return the record of a cancel that has not settled."""
+    row = decode_cancel_request(text)
+    record = CancelRecord.of(row.request().reason)
+    record.delivered_at = row.delivered_at
     return record

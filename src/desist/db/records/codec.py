@@ -1,6 +1,6 @@
-"""Outputs and parts of runs as JSON text, and back: what a program gets is of the classes that it knows.
+"""Outputs and checkpoints of runs as JSON text. Decoding returns objects of the public classes.
 
-What isn't of ours comes back as the plain value that it was stored as: a pydantic object as a dict.
+Values of other classes come back as the plain values that were stored: a pydantic object as a dict.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from desist.run.records.message import Message, ToolExecution
 from desist.run.records.record import reviver
 from desist.workflow.types import StepOutput
 
-__all__ = ["decode_part", "decode_run", "decode_step", "encode", "encode_part", "part_path", "unreadable"]
+__all__ = ["decode_part", "decode_run", "decode_step", "encode", "encode_part", "part_position", "unreadable"]
 
 _OUTPUTS: dict[str, Any] = {"agent": RunOutput, "workflow": WorkflowRunOutput}
 _PARTS: dict[str, Any] = {
@@ -40,7 +40,7 @@ def encode(value: Any) -> str:
 
 
 def encode_part(run_id: str, kind: str, value: Any, at: Mapping[str, Any] | None) -> PartRow:
-    """Return a part as a row; now, because what it stands for may be used further."""
+    """Return a checkpoint as a row. Called at once, because the value may change later."""
     return PartRow(run_id, kind, None if at is None else encode(at), encode(value))
 
 
@@ -48,17 +48,17 @@ def decode_run(row: RunRow) -> Any:
     """Return the output of a run.
 
     Raises:
-        UnreadableError: the text can't be read; the message names the run.
+        UnreadableError: the text can't be decoded; the message names the run.
     """
     try:
         return _decoded(row)
-    except Exception as error:  # of whatever kind: what is stored may be anything
+    except Exception as error:  # any kind: the stored text may be anything
         words = f"{type(error).__name__}: {error}"[:500]
         raise UnreadableError(f"the stored {row.kind} run {row.run_id} can't be read: {words}") from error
 
 
 def unreadable(row: RunRow, error: UnreadableError) -> Any:
-    """Return an output for a run whose own can't be read: where it belongs, how it stands, and why."""
+    """Return an output for a run whose own can't be decoded: its ids, its status and the reason."""
     known = {
         "run_id": row.run_id,
         "session_id": row.session_id,
@@ -82,17 +82,17 @@ def _decoded(row: RunRow) -> Any:
 
 
 def decode_step(value: Any) -> Any:
-    """Return what a step made; a container may have a list of them."""
-    if isinstance(value, str):  # an older version cut what was nested deep, and put text in its place
+    """Return the output of a step; the output of a container may be a list."""
+    if isinstance(value, str):  # an older version replaced deeply nested outputs by text
         return StepOutput(content=value)
     return [decode_step(one) for one in value] if isinstance(value, list) else _PARTS["step"](value)
 
 
 def decode_part(row: PartRow) -> Any:
-    """Return the value of a part.
+    """Return the value of a checkpoint.
 
     Raises:
-        UnreadableError: the text can't be read.
+        UnreadableError: the text can't be decoded.
     """
     try:
         return _PARTS[row.kind](msgspec.json.decode(row.value))
@@ -100,11 +100,11 @@ def decode_part(row: PartRow) -> Any:
         raise UnreadableError(f"a stored part of run {row.run_id} can't be read: {error}") from error
 
 
-def part_path(row: PartRow) -> dict[str, Any]:
-    """Return where a step of a part stands.
+def part_position(row: PartRow) -> dict[str, Any]:
+    """Return the position of the step of a checkpoint.
 
     Raises:
-        UnreadableError: the text can't be read.
+        UnreadableError: the text can't be decoded.
     """
     try:
         return msgspec.json.decode(row.at, type=dict[str, Any]) if row.at else {}

@@ -1,6 +1,6 @@
-"""From runs to rows and back: what of an output stands in which row. Called by the store, in and out of its writer.
+"""Converts runs to rows and back. Called by the store, in the writer's thread and in others.
 
-Runs that did the steps of a workflow are rows of their own, and aren't stored a second time in its output.
+Runs that did the work of steps are rows of their own, and are not stored again in the output of their workflow.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from copy import copy
 from typing import Any
 
 from desist.db.records.codec import decode_run, encode, unreadable
-from desist.db.tables.base import RunRow, Tables
+from desist.db.tables.base import RunRow
+from desist.db.tables.tables import Tables
 from desist.exceptions import UnreadableError
 from desist.run.events.base import RunStatus
 from desist.run.outputs.workflow import WorkflowRunOutput
@@ -20,6 +21,7 @@ __all__ = ["put_run", "row_of", "stored_of", "update_session", "with_children"]
 
 
 def row_of(tables: Tables, run: StoredRun, process: str, text: str | None, epoch: int = 0) -> RunRow:
+    """Return the row of a run. `text`: the encoded output, if it was encoded before."""
     return RunRow(
         run.run_id,
         run.kind,
@@ -41,41 +43,43 @@ def row_of(tables: Tables, run: StoredRun, process: str, text: str | None, epoch
 
 
 def put_run(tables: Tables, run: StoredRun, process: str, text: str | None, epoch: int = 0) -> None:
-    tables.put_run(row_of(tables, run, process, text, epoch))
+    """Store a run, and its change of the session."""
+    tables.runs.put(row_of(tables, run, process, text, epoch))
     if run.session is not None:
         update_session(tables, run.session)
 
 
 def update_session(tables: Tables, change: SessionUpdate) -> None:
-    tables.put_session(change.apply(tables.get_session(change.session_id, change.kind)))
+    """Apply a change to the stored session."""
+    tables.sessions.put(change.apply(tables.sessions.get(change.session_id, change.kind)))
 
 
 def _without_children(tables: Tables, run: StoredRun) -> Any:
-    """Return the output as it is stored: without copies of runs that are rows of their own."""
+    """Return the output to store: without the runs that are rows of their own."""
     output = run.output
-    if getattr(output, "store_error", None) is not None:  # it was told when this wasn't stored: now it is
+    if getattr(output, "store_error", None) is not None:  # of an earlier attempt to store this output
         output = copy(output)
         output.store_error = None
     inner = getattr(output, "step_executor_runs", None)
     if not inner:
         return output
-    rows = {row.run_id for row in tables.children(run.run_id)}
-    slim = copy(output)
+    rows = {row.run_id for row in tables.runs.children(run.run_id)}
+    slim: Any = copy(output)
     slim.step_executor_runs = [one for one in inner if one.run_id not in rows or not one.workflow_step_id] or None
     return slim
 
 
 def with_children(tables: Tables, row: RunRow) -> Any:
-    """Return the output of a run with the runs that did its steps, in the order of their starts.
+    """Return the output of a run, with the runs that did the work of its steps, in the order of their starts.
 
-    Other runs that were started in it, by functions or tools, aren't part of its output.
+    Other runs that functions or tools started are not part of the output.
     """
     top = decode_run(row)
     open_ = [(row, top)]
-    while open_:  # no recursion: runs may be nested as deep as their functions like
+    while open_:  # no recursion: runs may be nested at any depth
         row, output = open_.pop()
         if isinstance(output, WorkflowRunOutput):
-            inner = [(child, _child(child)) for child in tables.children(row.run_id)]
+            inner = [(child, _child(child)) for child in tables.runs.children(row.run_id)]
             own = [(child, run) for child, run in inner if run.workflow_step_id or run.store_error is not None]
             output.step_executor_runs = [*[run for _, run in own], *(output.step_executor_runs or [])] or None
             open_ += own
@@ -83,7 +87,7 @@ def with_children(tables: Tables, row: RunRow) -> Any:
 
 
 def _child(row: RunRow) -> Any:
-    """Return the output of a run in another one, which can be read though this one can't."""
+    """Return the output of a child. If it can't be decoded, the output of its parent still can."""
     try:
         return decode_run(row)
     except UnreadableError as error:
@@ -91,6 +95,7 @@ def _child(row: RunRow) -> Any:
 
 
 def stored_of(row: RunRow, output: Any, status: RunStatus | None = None) -> StoredRun:
+    """Return a run from its row and its output."""
     return StoredRun(
         run_id=row.run_id,
         kind=row.kind,

@@ -1,1 +1,1 @@
-"""What becomes of a run whose process is gone."""
+"""Runs whose process is gone: detection, end, partial text."""

@@ -1,6 +1,6 @@
-"""What a run whose process has died was saying: rebuilt from the events that it had told, as far as they are stored.
+"""Rebuilds the text that a run was emitting when its process died, from its stored events.
 
-Called when such a run is given its end. Pure but for the rows it asks for.
+Called when such a run is ended.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from desist.db.events.rows import decoded, is_content_delta
-from desist.db.tables.base import RunRow, Tables
+from desist.db.tables.base import RunRow
+from desist.db.tables.tables import Tables
 from desist.run.events.base import content_text
 from desist.run.outputs.agent import RunOutput
 from desist.run.outputs.workflow import WorkflowRunOutput
@@ -19,43 +20,43 @@ from desist.workflow.types import StepOutput, StepType, joined
 
 __all__ = ["PartialText", "events_of_stream"]
 
-#: An event as it was stored, with its number.
-Told = tuple[int, dict[str, Any]]
-#: Kind, value and place of a part.
+#: The number of an event, and the event as a dict.
+StoredEvent = tuple[int, dict[str, Any]]
+#: Kind, value and position of a part.
 Part = tuple[str, Any, dict[str, Any]]
 
 
-def events_of_stream(tables: Tables, row: RunRow) -> list[Told]:
-    """Return the events of the stream in which a run tells: its own, or that of a run above it."""
+def events_of_stream(tables: Tables, row: RunRow) -> list[StoredEvent]:
+    """Return the events of the stream that has the events of a run: its own, or that of a run above it."""
     at: RunRow | None = row
     while at is not None:
-        if rows := tables.events(at.run_id):
-            return [told for one in rows for told in decoded(one)]
-        at = tables.get_run(at.parent_run_id) if at.parent_run_id is not None else None
+        if rows := tables.events.of_run(at.run_id):
+            return [event for row in rows for event in decoded(row)]
+        at = tables.runs.get(at.parent_run_id) if at.parent_run_id is not None else None
     return []
 
 
 @dataclass(slots=True)
 class _OpenStep:
-    """A step that was saying something."""
+    """A step that has emitted text and has not ended."""
 
-    event: dict[str, Any]  #: its first one
+    event: dict[str, Any]  #: its first event
     pieces: list[str] = field(default_factory=list)
 
 
 class PartialText:
-    """What was being said and isn't part of anything that had finished.
+    """The text that was emitted and is not part of a checkpoint.
 
     Parameters:
-        told: the events of the stream.
-        parts: what had finished; each says how many events had been told by then.
+        events: the events of the stream.
+        parts: the checkpoints; each has the number of events at that time.
     """
 
-    def __init__(self, events: Iterable[Told], parts: Iterable[Part]) -> None:
-        self._told, self._parts = list(events), list(parts)
+    def __init__(self, events: Iterable[StoredEvent], parts: Iterable[Part]) -> None:
+        self._events, self._parts = list(events), list(parts)
 
     def put_into(self, output: Any) -> None:
-        """Add it to the output of a run that ends without its process."""
+        """Add the text to the output of a run that ends without its process."""
         if isinstance(output, RunOutput):
             self._into_agent(output)
         elif isinstance(output, WorkflowRunOutput):
@@ -64,10 +65,10 @@ class PartialText:
     # -- an agent: its last message
 
     def _into_agent(self, output: RunOutput) -> None:
-        since = max((place.get("events", 0) for _, _, place in self._parts), default=0)
+        since = max((position.get("events", 0) for _, _, position in self._parts), default=0)
         pieces = [
             data["content"]
-            for number, data in self._told
+            for number, data in self._events
             if number >= since and data["event"] == "RunContent" and data.get("run_id") == output.run_id
         ]
         text = "".join(piece for piece in pieces if isinstance(piece, str))
@@ -77,31 +78,31 @@ class PartialText:
     # -- a workflow: its open steps
 
     def _into_workflow(self, output: WorkflowRunOutput) -> None:
-        said = self._text_by_step(output.run_id)
-        texts = {step_id: "".join(one.pieces) for step_id, one in said.items()}
+        by_step = self._text_by_step(output.run_id)
+        texts = {step_id: "".join(one.pieces) for step_id, one in by_step.items()}
         known = set(_fill(output.step_results, texts))
-        for step_id, one in said.items():
+        for step_id, one in by_step.items():
             if step_id not in known and one.event.get("parent_step_id") is None:
                 output.step_results.append(_interrupted(one.event, texts[step_id]))
         if len(texts) > 1:
-            output.content = joined((one.event.get("step_name"), texts[step_id]) for step_id, one in said.items())
+            output.content = joined((one.event.get("step_name"), texts[step_id]) for step_id, one in by_step.items())
         elif texts:
             output.content = next(iter(texts.values()))
 
     def _text_by_step(self, run_id: str | None) -> dict[str, _OpenStep]:
-        """Return what each step of this workflow has said since it ended last, of those that have said something."""
-        since = {value.step_id: place.get("events", 0) for kind, value, place in self._parts if kind == "step"}
-        said: dict[str, _OpenStep] = {}
-        for number, data in self._told:
+        """Return the text of each step of this workflow since the last end of the step."""
+        since = {value.step_id: position.get("events", 0) for kind, value, position in self._parts if kind == "step"}
+        by_step: dict[str, _OpenStep] = {}
+        for number, data in self._events:
             step_id = data.get("step_id")
             if step_id is None or number < since.get(step_id, 0):
                 continue
             own = data.get("run_id") == run_id
             if own and data["event"] == "StepProgress":
-                said.pop(step_id, None)  # it began anew
+                by_step.pop(step_id, None)  # it has started again
             elif (own or data.get("parent_run_id") == run_id) and (text := _text(data)):
-                said.setdefault(step_id, _OpenStep(data)).pieces.append(text)
-        return said
+                by_step.setdefault(step_id, _OpenStep(data)).pieces.append(text)
+        return by_step
 
 
 def _text(data: dict[str, Any]) -> str:
@@ -114,7 +115,7 @@ def _text(data: dict[str, Any]) -> str:
 
 
 def _fill(steps: Iterable[Any], texts: dict[str, str]) -> Iterable[str]:
-    """Give the open steps among these what they were saying; yield their ids."""
+    """Give their text to those of these steps that have not ended; yield their ids."""
     for step in steps:
         if not isinstance(step, StepOutput):
             continue

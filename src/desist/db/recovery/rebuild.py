@@ -1,6 +1,6 @@
-"""The output of a run that has no end, made of its parts: how far it is, or how far it had come when its process died.
+"""Rebuilds the output of a run from its row and its checkpoints: a live run, or a run whose process has died.
 
-Pure: rows in, an output out. Who is dead is known to `identity`, what becomes of the row to `table_store`.
+Pure: `orphans` decides which runs are dead, and stores what is rebuilt here.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from desist.db.process.identity import describe_process
 from desist.db.records.cancel_request import record_of
-from desist.db.records.codec import decode_part, decode_run, part_path
-from desist.db.recovery.partial_text import PartialText, Told
+from desist.db.records.codec import decode_part, decode_run, part_position
+from desist.db.recovery.partial_text import PartialText, StoredEvent
 from desist.db.tables.base import QUEUED, PartRow, RunRow
 from desist.exceptions import StoreError
 from desist.run.events.base import CancellationStage, RunStatus
@@ -26,12 +26,12 @@ from desist.workflow.types import StepOutput
 __all__ = ["budget_usage", "completed", "rebuild_cancelled", "rebuild_crashed", "rebuild_output", "unreadable"]
 
 log = logging.getLogger("desist.db")
-#: Kind, value, and where it stands.
+#: Kind, value and position of a part.
 _Part = tuple[str, Any, dict[str, Any]]
 
 
 def rebuild_output(row: RunRow, parts: Sequence[PartRow], *, dead: bool = False) -> Any:
-    """Return the output of a run as far as it has come."""
+    """Return the output of a live run, with everything that has finished."""
     output = decode_run(row)
     known = [part for part in _effective_parts(parts) if part[0] != "again"]
     if row.cancel is not None:
@@ -43,42 +43,44 @@ def rebuild_output(row: RunRow, parts: Sequence[PartRow], *, dead: bool = False)
         output.tools = [value for kind, value, _ in known if kind == "tool"]
     else:
         ended = _steps(known, dead=dead)
-        # A run that was taken up again records anew what had finished; until that is done, what it began with counts.
+        # A resumed run stores its finished steps again; until then, the steps that it started with count.
         output.step_results = max(ended, output.step_results, key=lambda steps: (_finished(steps), len(steps)))
     return output
 
 
 def budget_usage(parts: Sequence[PartRow]) -> Any:
-    """Return what a run has `BudgetUsage` of its budget, or None if that isn't known."""
+    """Return the stored `BudgetUsage` of a run, or None."""
     known = [part for part in parts if part.kind == "spent"]
     return decode_part(known[-1]) if known else None
 
 
 def rebuild_crashed(
-    row: RunRow, parts: Sequence[PartRow], events: Sequence[Told] = (), error: str | None = None
+    row: RunRow, parts: Sequence[PartRow], events: Sequence[StoredEvent] = (), error: str | None = None
 ) -> Any:
-    """Return the output of a run whose process is gone: what had finished is kept, open calls are sealed.
+    """Return the output of a run whose process is gone: finished work is kept, open tool calls get a result.
 
     Parameters:
-        told: the events of the stream in which it told: what it was saying is kept, too.
-        error: why; None: its process is gone.
+        events: the events of the stream of the run, for the text that it was emitting.
+        error: the reason; None: the process is gone.
     """
     output = rebuild_output(row, parts, dead=True)
     output.status = RunStatus.error
-    output.error = error or f"{describe_process(row.process)} ended without recording the end of this run"
+    output.error = error or f"{describe_process(row.process)} ended without storing the end of this run"
     PartialText(events, _effective_parts(parts)).put_into(output)
     if isinstance(output, RunOutput):
         _add_missing_results(output)
-        said = [message.content for message in output.messages or [] if message.role == "assistant" and message.content]
-        output.content = output.content or "".join(said) or None
+        pieces = [
+            message.content for message in output.messages or [] if message.role == "assistant" and message.content
+        ]
+        output.content = output.content or "".join(pieces) or None
     elif output.content is None:
         done = [step.content for step in output.step_results if step.content is not None]
         output.content = done[-1] if done else None
     return output
 
 
-def rebuild_cancelled(row: RunRow, parts: Sequence[PartRow], request: str, events: Sequence[Told] = ()) -> Any:
-    """Return the output of a run that was cancelled, and whose process is gone or doesn't answer."""
+def rebuild_cancelled(row: RunRow, parts: Sequence[PartRow], request: str, events: Sequence[StoredEvent] = ()) -> Any:
+    """Return the output of a cancelled run whose process is gone or does not respond."""
     output = rebuild_crashed(row, parts, events)
     record = record_of(request)
     record.settled_at = time.time()
@@ -89,16 +91,16 @@ def rebuild_cancelled(row: RunRow, parts: Sequence[PartRow], request: str, event
     return output
 
 
-def completed(row: RunRow, parts: Sequence[PartRow], told: Sequence[Told] = ()) -> Any:
-    """Return the output of a run that is known to have completed, as far as its parts and events tell it."""
+def completed(row: RunRow, parts: Sequence[PartRow], events: Sequence[StoredEvent] = ()) -> Any:
+    """Return the output of a run that is known to have completed, as far as its parts and events have it."""
     output = rebuild_output(row, parts)
     output.status, output.cancel = RunStatus.completed, None
     if isinstance(output, RunOutput):
-        said = [
-            data["content"] for _, data in told if data["event"] == "RunContent" and data.get("run_id") == row.run_id
+        pieces = [
+            data["content"] for _, data in events if data["event"] == "RunContent" and data.get("run_id") == row.run_id
         ]
         answers = [message.content for message in output.messages or [] if message.role == "assistant"]
-        output.content = "".join(piece for piece in said if isinstance(piece, str)) or (answers or [None])[-1]
+        output.content = "".join(piece for piece in pieces if isinstance(piece, str)) or (answers or [None])[-1]
     else:
         done = [step.content for step in output.step_results if step.content is not None]
         output.content = done[-1] if done else None
@@ -106,7 +108,7 @@ def completed(row: RunRow, parts: Sequence[PartRow], told: Sequence[Told] = ()) 
 
 
 def unreadable(row: RunRow, request: str | None, error: str) -> Any:
-    """Return what is told of the end of a run whose record can't be read."""
+    """Return the output that is reported at the end of a run whose record can't be decoded."""
     kind = RunOutput if row.kind == "agent" else WorkflowRunOutput
     output: Any = kind(run_id=row.run_id, session_id=row.session_id, status=RunStatus.error)
     output.error = error
@@ -117,10 +119,10 @@ def unreadable(row: RunRow, request: str | None, error: str) -> Any:
 
 
 def _add_missing_results(output: RunOutput) -> None:
-    """Give each call its result: the one that its tool returned, or a synthetic one."""
+    """Give each tool call its result: the stored result of the tool, or a synthetic one."""
     messages, tools = output.messages or [], output.tools or []
-    told = {message.tool_call_id for message in messages if message.role == "tool"}
-    messages += [_result(tool) for tool in tools if tool.tool_call_id not in told]
+    known = {message.tool_call_id for message in messages if message.role == "tool"}
+    messages += [_result(tool) for tool in tools if tool.tool_call_id not in known]
     open_calls = missing_tool_results(messages, CANCELLED_RESULT)
     tools += [
         ToolExecution(tool_call_id=call.tool_call_id, tool_name=call.tool_name, result=CANCELLED_RESULT, cancelled=True)
@@ -140,43 +142,43 @@ def _result(tool: ToolExecution) -> Message:
 
 
 def _finished(steps: Sequence[Any]) -> int:
-    """Return how many of these steps, and of those in them, have finished."""
+    """Return how many of these steps, and of the steps in them, have finished."""
     return sum(step.finished + _finished(step.steps or ()) for step in steps if isinstance(step, StepOutput))
 
 
 def _effective_parts(parts: Sequence[PartRow]) -> list[_Part]:
-    """Return the parts that count: kind, value and place. One that can't be read is left out, and said."""
+    """Return the parts since the last start of the run. A part that can't be decoded is logged and left out."""
     known: list[_Part] = []
     for part in parts:
         try:
             if part.kind == "again":
-                known[:] = [("again", None, part_path(part))]
+                known[:] = [("again", None, part_position(part))]
                 continue
-            known.append((part.kind, decode_part(part), part_path(part)))
+            known.append((part.kind, decode_part(part), part_position(part)))
         except StoreError as error:
             log.error("%s", error)
-            if part.kind == "again":  # what came before it doesn't count, wherever that stood
+            if part.kind == "again":  # earlier parts don't count, whatever its position was
                 known.clear()
     return known
 
 
 def _steps(parts: Sequence[_Part], *, dead: bool) -> list[Any]:
-    """Return what the steps made: a container holds what ended in it, and one that didn't end what had.
+    """Return the outputs of the steps. A container has the outputs of the steps in it, even if it has not ended.
 
-    Containers begin before what is in them, and end after it.
+    The part of a container begins before those of its steps, and ends after them.
 
     Parameters:
-        dead: tell what had begun although nothing in it has ended: a run that did its work, by its id, and what a
-            container had decided, are taken over.
+        dead: include steps that have begun although nothing in them has ended: a resuming process takes over the id of
+            the run that did the work of the step, and what a container had decided.
     """
-    inside: dict[str | None, list[StepOutput]] = {None: []}  # by the step around; None: the workflow itself
+    inside: dict[str | None, list[StepOutput]] = {None: []}  # by the container; None: the workflow itself
     begun: dict[str | None, tuple[StepOutput, str | None]] = {}
     for kind, output, at in parts:
         if kind == "begun":
             begun[output.step_id] = (output, at.get("step_id"))
         elif kind == "step":
             begun.pop(output.step_id, None)
-            inside.pop(output.step_id, None)  # the container has them in itself
+            inside.pop(output.step_id, None)  # the output of the container has them
             inside.setdefault(at.get("step_id"), []).append(output)
     for output, above in reversed(begun.values()):
         output.steps = inside.pop(output.step_id, None)

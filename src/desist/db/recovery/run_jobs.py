@@ -1,4 +1,4 @@
-"""Doing something to many runs, each in a job of its own: what fails for one of them is said, and harms no other."""
+"""Does something to many runs, each in a job of its own: a failure is logged with the run, and harms no other."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 from desist.db.writer import Writer
 from desist.exceptions import StoreError
 
-__all__ = ["begin_one_by_one", "one_by_one", "say_failed"]
+__all__ = ["begin_one_by_one", "one_by_one", "log_failure"]
 
 log = logging.getLogger("desist.db")
 T = TypeVar("T")
 
-#: Of how many runs it is known why they fail. By run: the error that was logged last.
+#: The maximum of runs in `_failing`, which has the error that was logged last for each run.
 KNOWN = 1000
 _failing: dict[str, str] = {}
 
@@ -24,15 +24,15 @@ _failing: dict[str, str] = {}
 def begin_one_by_one(
     writer: Writer, run_ids: Iterable[str], work: Callable[[Any, str], T], what: str
 ) -> list[tuple[str, Future[T]]]:
-    """Have `work(tables, run_id)` done for each run; return the futures. A failure is logged with the run's id.
+    """Begin `work(tables, run_id)` for each run; return the futures. A failure is logged.
 
     Parameters:
-        what: what the runs can't be, if it fails: "ended".
+        what: the participle for the log: "run r could not be ...".
     """
     begun = []
     for run_id in run_ids:
         done = writer.put(partial(_with_id, work, run_id))
-        done.add_done_callback(partial(say_failed, writer, run_id, what))
+        done.add_done_callback(partial(log_failure, writer, run_id, what))
         begun.append((run_id, done))
     return begun
 
@@ -41,13 +41,13 @@ def _with_id(work: Callable[[Any, str], T], run_id: str, tables: Any) -> T:
     return work(tables, run_id)
 
 
-def say_failed(writer: Writer, run_id: str, what: str, done: Future[Any]) -> None:
-    """Log that something could not be done to a run, once as long as it is tried and fails for the same reason."""
+def log_failure(writer: Writer, run_id: str, what: str, done: Future[Any]) -> None:
+    """Log that something could not be done to a run. A failure is an error once, as long as its reason stays."""
     error = done.exception()
     if error is None:
         _failing.pop(run_id, None)
         return
-    if writer.closing:  # it is for the next one who opens it
+    if writer.closing:  # the next process that opens the database will do it
         return
     known = _failing.pop(run_id, None) == str(error)
     _failing[run_id] = str(error)
@@ -60,19 +60,19 @@ def say_failed(writer: Writer, run_id: str, what: str, done: Future[Any]) -> Non
 def one_by_one(
     writer: Writer, run_ids: Iterable[str], work: Callable[[Any, str], T], what: str
 ) -> list[tuple[str, T | None]]:
-    """Do the same and wait; return the runs, each with what came of it, None for one that failed.
+    """Do the same and wait; return the runs with the results, None for a run that failed.
 
     Raises:
-        StoreError: not one could be written.
+        StoreError: all runs failed.
     """
     found: list[tuple[str, T | None]] = []
     errors: list[StoreError] = []
     for run_id, done in begin_one_by_one(writer, run_ids, work, what):
         try:
-            found.append((run_id, done.result()))  # the writer bounds it
+            found.append((run_id, done.result()))  # ends in time: the writer bounds it
         except StoreError as error:
             errors.append(error)
             found.append((run_id, None))
-    if errors and len(errors) == len(found):  # the database is away, say
+    if errors and len(errors) == len(found):  # for example, the database is away
         raise errors[0]
     return found

@@ -1,1 +1,1 @@
-"""The stores that runs see."""
+"""The stores that agents, workflows and workers use."""

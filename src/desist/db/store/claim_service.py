@@ -1,9 +1,9 @@
-"""Ownership of runs on shared tables: claims, checkpoints, ends, and cancels of runs of whichever process.
+"""`ClaimService`: ownership of runs on shared tables: claims, checkpoints, ends, and cancels of runs of any process.
 
 One process works on a run, the one that claimed it, and it writes only in the epoch of its claim. Any process may
-cancel a run: the request is recorded, the owner is notified, and polls. Methods are called from any thread; the jobs
-that they put into the writer run in its thread, one transaction at a time, possibly twice (a batch that fails is
-repeated job by job). `transactions` decides within the transaction; `leases` knows the epochs.
+cancel a run: the request is stored, and the owner is notified, and polls. Methods are called from any thread; the jobs
+that they give to the writer run in its thread, one transaction at a time, and possibly twice, because a failed batch is
+repeated job by job. `transactions` decides within the transaction; `leases` knows the epochs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 from desist.cancel.receipt import CancelReceipt, CancelRecord
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
-from desist.db.coordination import transactions
+from desist.db.backends.base import SharedBackend
+from desist.db.coordination import takeover, transactions
 from desist.db.coordination.cancel_watches import ANSWER_TIMEOUT
 from desist.db.coordination.lease_keeper import LeaseKeeper
 from desist.db.process.live_runs import LiveRuns
@@ -27,7 +28,7 @@ from desist.db.recovery.orphans import fail_run, find_orphans
 from desist.db.recovery.run_jobs import begin_one_by_one
 from desist.db.store.run_recorder import DroppedParts
 from desist.db.store.unwritten_ends import UnwrittenEnds
-from desist.db.tables.base import SharedBackend, SharedTables
+from desist.db.tables.sql import SqlTables
 from desist.db.writer import Writer
 from desist.exceptions import LeaseLostError, StoreError
 from desist.run.storage.shared_store import ClaimResult
@@ -50,11 +51,11 @@ class ClaimService:
     # -- what the owner of a run writes
 
     def claim_run(self, run: StoredRun) -> Future[ClaimResult]:
-        """Record that a run starts here. See `SharedStore`."""
+        """Claim a run that starts here. See `SharedStore`."""
         text, leases = encode(run.output), self._leases
         written_at = 0.0
 
-        def work(tables: SharedTables) -> tuple[int, CancelRequestRow | None, str | None]:
+        def work(tables: SqlTables) -> tuple[int, CancelRequestRow | None, str | None]:
             nonlocal written_at
             written_at = time.monotonic()  # before the write: what others do to the run comes after the transaction
             leases.heartbeat_if_due(tables)
@@ -78,19 +79,19 @@ class ClaimService:
         return _then(self._writer.put(work), set_result)
 
     def add_part(self, run_id: str, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
-        """Record a checkpoint. See `RunStore`."""
+        """Store a checkpoint. See `RunStore`."""
         row = encode_part(run_id, kind, value, at)
 
-        def work(tables: SharedTables) -> None:
+        def work(tables: SqlTables) -> None:
             epoch = self._leases.epoch_of(run_id)
-            if not tables.add_part(row, epoch) and epoch is not None:
+            if not tables.parts.add(row, epoch) and epoch is not None:
                 self._leases.check_ownership_soon()  # in the notifier's thread: this one holds the transaction
 
         if not self._writer.put_droppable(work):
             self._dropped.log()
 
     def end_run(self, run_id: str, decide: Callable[[], StoredRun | None]) -> Future[CancelRequest | None]:
-        """Record the end of a run, unless it was cancelled. See `SharedStore`."""
+        """Store the end of a run, unless it was cancelled. See `SharedStore`."""
         chosen: list[StoredRun | None] = []
 
         def choose() -> StoredRun | None:
@@ -98,7 +99,7 @@ class ClaimService:
                 chosen.append(decide())
             return chosen[0]
 
-        def work(tables: SharedTables) -> CancelRequest | None:
+        def work(tables: SqlTables) -> CancelRequest | None:
             epoch = self._leases.epoch_of(run_id)
             if epoch is None:  # its start could not be recorded
                 run = choose()
@@ -114,12 +115,12 @@ class ClaimService:
         done.add_done_callback(lambda ended: self._on_end_stored(run_id, chosen, ended.exception()))
         return done
 
-    def _finish(self, tables: SharedTables, run: StoredRun, epoch: int) -> list[str]:
-        """Write the end of a run; return the addresses of those who wait for it.
+    def _finish(self, tables: SqlTables, run: StoredRun, epoch: int) -> list[str]:
+        """Store the end of a run; return the addresses of the processes to notify.
 
         Raises:
-            LeaseLostError: another process has the run. After a refused claim the message names the owner. A record
-                that has ended in the same way is no error: a run that was cancelled between being taken and begun.
+            LeaseLostError: another process owns the run. After a refused claim the message names the owner. A row that
+                has ended in the same way is no error: a run may be cancelled between its claim and its start.
         """
         owned = self._leases.owned.get(run.run_id)
         try:
@@ -137,10 +138,10 @@ class ClaimService:
                 self._leases.owned.remove(run_id)
 
     def save_run(self, run: StoredRun) -> Future[None]:
-        """Record a run, and what it changes in its session. The end of a claimed one counts only in its epoch."""
+        """Store a run, and its change of the session. The end of a claimed run is stored only in its epoch."""
         text = None if run.status.is_final else encode(run.output)
 
-        def work(tables: SharedTables) -> list[str]:
+        def work(tables: SqlTables) -> list[str]:
             epoch = self._leases.epoch_of(run.run_id) if run.status.is_final else None
             if epoch is not None:
                 return self._finish(tables, run, epoch)
@@ -159,7 +160,7 @@ class ClaimService:
         return done
 
     def settle(self, run: StoredRun, error: BaseException | None) -> None:
-        """Keep an end that could not be written, to try it again; forget one that was written, or never can be."""
+        """Keep an end that could not be stored, to retry it; forget one that is stored, or never can be."""
         if isinstance(error, LeaseLostError):  # another try would be refused, too
             self._leases.owned.remove(run.run_id)
             self.unwritten.forget(lambda one: one.run_id == run.run_id)
@@ -169,10 +170,10 @@ class ClaimService:
     # -- cancelling
 
     def record_cancel(self, run_id: str, request: CancelRequest) -> None:
-        """Record that a run is being cancelled from here. See `SharedStore`."""
+        """Store that a run is being cancelled here. See `SharedStore`."""
         self._leases.on_cancel_applied(run_id, request)
 
-        def work(tables: SharedTables) -> None:
+        def work(tables: SqlTables) -> None:
             epoch = self._leases.epoch_of(run_id)
             if epoch is not None:
                 transactions.record_cancel(tables, run_id, epoch, request)
@@ -180,14 +181,14 @@ class ClaimService:
         self._writer.put(work)
 
     def request_cancel(self, run_id: str, request: CancelRequest) -> CancelReceipt:
-        """Cancel a run of whichever process. See `SharedStore`."""
+        """Cancel a run of any process. See `SharedStore`."""
         self._leases.start()
         listener = self._backend.address
 
-        def work(tables: SharedTables) -> transactions.CancelOutcome:
+        def work(tables: SqlTables) -> transactions.CancelOutcome:
             return transactions.request_cancel(tables, run_id, request, listener)
 
-        answer = self._writer.put(work).result()  # the writer bounds it
+        answer = self._writer.put(work).result()  # ends in time: the writer bounds it
         if answer.address is not None and answer.record_cancel is not None:
             self._backend.wake(answer.address)
         if answer.outcome is Outcome.unknown or answer.row is None:
@@ -206,14 +207,14 @@ class ClaimService:
     # -- runs of processes that have died
 
     def take_orphans(self, kind: str, owner_id: str) -> list[StoredRun]:
-        """Take the runs of a workflow that may go on here, and return them as far as they had come."""
+        """Take over the resumable runs of a workflow whose processes have died. See `SharedStore`."""
         self._leases.start()
         with self._backend.reading() as tables:
             found = {row.run_id: row.process for row in find_orphans(tables, kind, owner_id)}
 
-        def work(tables: SharedTables, run_id: str) -> StoredRun | None:
+        def work(tables: SqlTables, run_id: str) -> StoredRun | None:
             self._leases.heartbeat_if_due(tables)
-            taken = transactions.take_orphans(tables, run_id)
+            taken = takeover.take_orphans(tables, run_id)
             if taken is None:
                 return None
             self._leases.on_claimed(run_id, taken[0].epoch, taken=True)
@@ -222,22 +223,22 @@ class ClaimService:
         runs: list[StoredRun] = []
         for run_id, done in begin_one_by_one(self._writer, found, work, "taken"):
             try:
-                run = done.result()  # the writer bounds it
-            except StoreError:  # it may yet be written, with nobody to start the run: the next job undoes it
+                run = done.result()  # ends in time: the writer bounds it
+            except StoreError:  # the takeover may still be written, without a start: the next job undoes it
                 self._leave_lost(run_id, found[run_id])
                 continue
             runs += [run] if run is not None else []
         return runs
 
     def _leave_lost(self, run_id: str, process: str | None) -> None:
-        def work(tables: SharedTables) -> None:
-            transactions.leave_lost(tables, run_id, process)
+        def work(tables: SqlTables) -> None:
+            takeover.leave_lost(tables, run_id, process)
             self._leases.owned.remove(run_id)
 
         self._writer.put(work)
 
     def fail_claimed_run(self, run_id: str, message: str) -> None:
-        """End a run that was taken, and with which its workflow can't go on."""
+        """End a run that this process has taken over and that its workflow can't resume."""
         self._leases.owned.remove(run_id)
         self._writer.put(lambda tables: fail_run(tables, run_id, message)).result()
 
@@ -254,7 +255,7 @@ def _then(first: Future[Any], change: Callable[[Any], T]) -> Future[T]:
             else:
                 second.set_result(change(done.result()))
         except Exception as mistake:
-            log.exception("the result of a write could not be handed on")
+            log.exception("bug in desist: the result of a write could not be passed on")
             if not second.done():
                 second.set_exception(mistake)
 

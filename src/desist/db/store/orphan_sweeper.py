@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
+from desist.db.backends.base import SharedBackend
 from desist.db.migrations.report import SchemaReport
 from desist.db.recovery.orphans import end_orphans, find_orphans, is_over, is_resumable
 from desist.db.recovery.run_jobs import begin_one_by_one, one_by_one
-from desist.db.tables.base import SharedBackend, SharedTables
+from desist.db.tables.sql import SqlTables
 from desist.db.writer import Writer
 from desist.exceptions import StoreError
 
@@ -50,7 +51,7 @@ class OrphanSweeper:
         report = self._backend.report()
         try:
             with self._backend.reading() as tables:
-                found = [row.run_id for row in tables.unsettled() if is_over(row, tables)]
+                found = [row.run_id for row in tables.runs.unsettled() if is_over(row, tables)]
         except StoreError as error:  # a table is missing
             log.debug("%s", error)
             found = []
@@ -62,18 +63,18 @@ class OrphanSweeper:
     def repair(self) -> list[str]:
         """End the runs that have a terminal event and no end, as that event says; return their ids."""
         with self._backend.reading() as tables:
-            found = {row.run_id: row.root_run_id for row in tables.unsettled() if is_over(row, tables)}
+            found = {row.run_id: row.root_run_id for row in tables.runs.unsettled() if is_over(row, tables)}
         one_by_one(self._writer, dict.fromkeys(found.values()), _end, "repaired")
         return list(found)
 
 
-def _orphans(tables: SharedTables) -> dict[str, str]:
+def _orphans(tables: SqlTables) -> dict[str, str]:
     """Return the runs that no process will ever end, each with the root of its tree."""
     ended = [row for row in find_orphans(tables) if not is_resumable(row)]
-    ended += [row for row in tables.unsettled() if is_over(row, tables)]
+    ended += [row for row in tables.runs.unsettled() if is_over(row, tables)]
     return {row.run_id: row.root_run_id for row in ended}
 
 
-def _end(tables: SharedTables, root_run_id: str) -> bool:
+def _end(tables: SqlTables, root_run_id: str) -> bool:
     end_orphans(tables, root_run_id)
     return True

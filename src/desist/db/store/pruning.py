@@ -1,6 +1,6 @@
-"""Forgetting what is old: the events of runs that have ended, and the runs themselves where that is asked for.
+"""Deletes what is old: the events of ended runs, and the runs themselves on request.
 
-Called by the shared store. Some runs at a time, so that nobody waits long for the writer.
+Some runs in each transaction, so that other jobs of the writer don't wait for long.
 """
 
 from __future__ import annotations
@@ -11,53 +11,51 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from desist.db.tables.base import SharedTables
+from desist.db.tables.sql import SqlTables
 
 __all__ = ["PruneResult", "prune"]
 
-#: Runs that are pruned in one transaction.
+#: The maximum of runs in one transaction.
 MANY = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruneResult:
-    """How much was forgotten."""
+    """How much was deleted."""
 
-    told: int = 0  #: runs whose events were forgotten, their ends excepted
-    runs: int = 0  #: runs that were forgotten altogether, those in other runs counted
+    told: int = 0  #: runs whose events were deleted, except their last events
+    runs: int = 0  #: runs that were deleted, children included
 
 
-def prune(
-    write: Callable[[Callable[[SharedTables], int]], Future[int]], older_than: float, *, runs: bool
-) -> PruneResult:
+def prune(write: Callable[[Callable[[SqlTables], int]], Future[int]], older_than: float, *, runs: bool) -> PruneResult:
     """Prune, transaction by transaction. Waits for the disk.
 
     Parameters:
-        write: has work done by the writer.
-        older_than: seconds since the runs ended.
-        runs: forget the runs, too.
+        write: gives work to the writer.
+        older_than: seconds since the end of a run.
+        runs: delete the runs, too.
     """
     before = time.time() - older_than
     gone = _all(write, lambda tables: _some(tables, before, "runs")) if runs else 0
     return PruneResult(told=_all(write, lambda tables: _some(tables, before, "events")), runs=gone)
 
 
-def _all(write: Callable[[Callable[[SharedTables], int]], Future[int]], some: Callable[[SharedTables], int]) -> int:
+def _all(write: Callable[[Callable[[SqlTables], int]], Future[int]], some: Callable[[SqlTables], int]) -> int:
     count = 0
-    while found := write(some).result():  # the writer bounds it
+    while found := write(some).result():  # ends in time: the writer bounds it
         count += found
     return count
 
 
-def _some(tables: SharedTables, before: float, what: Literal["events", "runs"]) -> int:
-    ids = tables.prunable(before, what, MANY)
+def _some(tables: SqlTables, before: float, what: Literal["events", "runs"]) -> int:
+    ids = tables.runs.prunable(before, what, MANY)
     if what == "events":
         if ids:
-            tables.prune_events(ids)
+            tables.events.prune(ids)
         return len(ids)
     return sum(_delete_tree(tables, run_id) for run_id in ids)
 
 
 def _delete_tree(tables: Any, run_id: str) -> int:
-    below = sum(_delete_tree(tables, child.run_id) for child in tables.children(run_id))
-    return below + int(tables.delete_run(run_id))
+    below = sum(_delete_tree(tables, child.run_id) for child in tables.runs.children(run_id))
+    return below + int(tables.runs.delete(run_id))

@@ -1,4 +1,4 @@
-"""Runs that wait for a worker, and the workers: the part of `SharedTableStore` that `QueueStore` and the engine use.
+"""The part of the store for runs that wait for a worker, and for the workers: `QueueStore`, and what a worker needs.
 
 Methods are called from any thread. Each decision is one transaction of the writer; see `queue_transactions`.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -29,49 +28,49 @@ from desist.run.storage.queue_store import ClaimedRun, CompletionWatch, QueuedRu
 from desist.run.storage.values import CancelRequest, StoredRun
 
 if TYPE_CHECKING:
+    from desist.db.backends.base import SharedBackend
     from desist.db.coordination.lease_keeper import LeaseKeeper
-    from desist.db.tables.base import SharedBackend
+    from desist.db.tables.base import QueuedRow, WorkerRow
     from desist.db.tables.sql import SqlTables
-    from desist.db.tables.sql_queue import QueuedRow, WorkerRow
     from desist.db.writer import Writer
 
 __all__ = ["QueuePart"]
 
 
 class QueuePart:
-    """What `desist.run.storage.queue_store.QueueStore` asks for, and what a worker needs beyond that."""
+    """The queue and the workers. All methods but `give_back` and `drop_ended` block."""
 
     def __init__(self, backend: SharedBackend, writer: Writer, leases: LeaseKeeper) -> None:
         self._backend, self._writer, self._leases = backend, writer, leases
 
-    # -- for those who submit
+    # -- submitting
 
     def queue_run(self, run: StoredRun, options: dict[str, Any]) -> None:
-        """Record a run that some worker is to drive."""
-        text, asked = encode(run.output), msgspec.json.encode(options).decode()
+        """Store a run for the workers. See `QueueStore`."""
+        text, encoded = encode(run.output), msgspec.json.encode(options).decode()
 
         def work(tables: SqlTables) -> Outcome | None:
-            return queueing.queue(tables, run, text, asked)
+            return queueing.queue(tables, run, text, encoded)
 
         known = Outcome.unknown if registry.get(run.run_id) is not None else self._writer.put(work).result()
         if known is not None:
-            how = "has ended" if known is Outcome.finished else "is live or waits"
+            how = "has ended" if known is Outcome.finished else "is live or queued"
             raise RunIdInUseError(f"run id {run.run_id!r} belongs to a run that {how}: choose another, or none")
 
     def watch_end(self, run_id: str) -> CancelWatch:
-        """Watch a run until it has ended."""
+        """Watch a run of any process until it has ended. See `QueueStore`."""
         self._leases.start()
-        unfilled = CancelRecord(source=Source.user)  # what is recorded takes its place, if it is cancelled
+        unfilled = CancelRecord(source=Source.user)  # replaced by the stored record, if the run is cancelled
         return self._leases.watch(run_id, unfilled, math.inf)
 
     def remove_watch(self, watch: CompletionWatch) -> None:
-        """Nobody waits any more."""
+        """Remove a watch."""
         self._leases.remove_watch(watch)
 
     def queued_runs(self, limit: int = 1000) -> list[QueuedRun]:
-        """Return the runs that wait for a worker."""
-        with self._reading() as tables:
-            rows, workers, now = tables.waiting(limit), tables.workers(), tables.now()
+        """Return the queued runs. See `QueueStore`."""
+        with self._backend.reading() as tables:
+            rows, workers, now = tables.queue.waiting(limit), tables.workers.all(), tables.now()
         live = [worker.workflows for worker in workers if worker.until >= now and not is_dead(worker.process)]
         return [
             QueuedRun(
@@ -83,10 +82,10 @@ class QueuePart:
             for row in rows
         ]
 
-    # -- for those who drive
+    # -- executing
 
     def take_queued(self, run_id: str) -> ClaimedRun | None:
-        """Take a run that waits, or whose process has died."""
+        """Claim a queued run, or a run whose process has died. See `QueueStore`."""
         self._leases.start()
 
         def work(tables: SqlTables) -> ClaimedRun | None:
@@ -100,7 +99,7 @@ class QueuePart:
 
         try:
             return self._writer.put(work).result()
-        except StoreError:  # it may yet be written, and then nobody works on the run: what comes after that undoes it
+        except StoreError:  # the claim may still be written, without a start: the next job undoes it
             self._writer.put(lambda tables: self._release(tables, run_id))
             raise
 
@@ -109,7 +108,7 @@ class QueuePart:
             self._leases.owned.remove(run_id)
 
     def give_back(self, run: StoredRun) -> Future[CancelRequest | None]:
-        """Let another worker go on with a run of this process."""
+        """Requeue a run of this process. See `SharedStore`."""
 
         def work(tables: SqlTables) -> CancelRequest | None:
             epoch = self._leases.epoch_of(run.run_id)
@@ -119,62 +118,59 @@ class QueuePart:
         done.add_done_callback(lambda ended: self._leases.owned.hand_over(run.run_id))
         return done
 
-    # -- for the keeper of a worker
+    # -- maintenance by a worker
 
     def send(self, owner_ids: Sequence[str], limit: int) -> list[QueuedRow]:
-        """Take runs of these workflows that are to be sent. Blocks."""
-        with self._reading() as tables:
-            due = tables.unsent(owner_ids)
-        return self._writer.put(lambda tables: tables.send(owner_ids, limit)).result() if due else []
+        """Take runs of these workflows that are to be sent."""
+        with self._backend.reading() as tables:
+            due = tables.queue.has_unsent(owner_ids)
+        return self._writer.put(lambda tables: tables.queue.send(owner_ids, limit)).result() if due else []
 
     def sent_before(self, seconds: float, limit: int) -> list[QueuedRow]:
-        """Return runs that were sent so long ago and still wait. Blocks."""
-        with self._reading() as tables:
-            return tables.waiting(limit, tables.now() - seconds)
+        """Return runs that were sent so many seconds ago and still wait."""
+        with self._backend.reading() as tables:
+            return tables.queue.waiting(limit, tables.now() - seconds)
 
     def send_again(self, rows: Sequence[QueuedRow]) -> None:
-        """Have these sent once more. Blocks."""
+        """Make these runs due to be sent again."""
 
         def work(tables: SqlTables) -> None:
             for row in rows:
-                tables.put_queued(row.run_id, row.owner_id, row.options)
+                tables.queue.put(row.run_id, row.owner_id, row.options)
 
         self._writer.put(work).result()
 
     def requeue_lost(self, owner_ids: set[str]) -> list[str]:
-        """Queue the runs of these workflows whose processes have died, and that may go on. Blocks."""
-        with self._reading() as tables:
+        """Queue the resumable runs of these workflows whose processes have died; return their ids."""
+        with self._backend.reading() as tables:
             found = [row.run_id for row in find_orphans(tables, "workflow") if queueing.may_be_requeued(row, owner_ids)]
         return [
             run_id for run_id, done in one_by_one(self._writer, found, queueing.requeue_lost, "queued again") if done
         ]
 
     def sign_on(self, workflows: Sequence[str], lease: float) -> None:
-        """Record that this process is a worker, lives, and has these. Blocks."""
-        self._writer.put(lambda tables: tables.put_worker(this_process(), workflows, lease)).result()
+        """Store that this process is a worker, its workflows and its lease."""
+        self._writer.put(lambda tables: tables.workers.put(this_process(), workflows, lease)).result()
 
     def sign_off(self, process: str, *, dead: bool) -> bool:
-        """Forget a worker; return whether it was this call that did. Blocks.
+        """Delete a worker; return whether it existed.
 
         Parameters:
-            dead: it is known to be: nobody waits for the lease of its runs.
+            dead: end the lease of its runs, too.
         """
 
         def work(tables: SqlTables) -> bool:
             if dead:
-                tables.expire_owner(process)
-            return tables.drop_worker(process)
+                tables.owners.expire(process)
+            return tables.workers.delete(process)
 
         return self._writer.put(work).result()
 
     def other_workers(self) -> tuple[list[WorkerRow], float]:
-        """Return the other workers, and the time that they go by. Blocks."""
-        with self._reading() as tables:
-            return [worker for worker in tables.workers() if worker.process != this_process()], tables.now()
+        """Return the other workers, and the time of the database."""
+        with self._backend.reading() as tables:
+            return [worker for worker in tables.workers.all() if worker.process != this_process()], tables.now()
 
     def drop_ended(self) -> None:
-        """Forget how runs were asked for that have ended. Some time soon."""
-        self._writer.put_droppable(lambda tables: tables.drop_ended())
-
-    def _reading(self) -> AbstractContextManager[SqlTables]:
-        return self._backend.reading()
+        """Delete the options of ended runs soon."""
+        self._writer.put_droppable(lambda tables: tables.queue.delete_ended())

@@ -1,4 +1,4 @@
-"""Writing about runs where one process uses the tables: no claims, no epochs."""
+"""`RunRecorder`: stores runs in tables that one process uses: no claims, no epochs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger("desist.db")
 
 
 class DroppedParts:
-    """How many checkpoints a full writer has refused."""
+    """Counts the checkpoints that a full writer has refused."""
 
     def __init__(self, name: str) -> None:
         self._name, self._lock, self._count = name, threading.Lock(), 0
@@ -32,29 +32,29 @@ class DroppedParts:
             self._count += 1
             count = self._count
         if count & (count - 1) == 0:
-            log.error("%s is too slow: %d finished parts of runs were not stored", self._name, count)
+            log.error("%s is too slow: %d checkpoints of runs were not stored", self._name, count)
 
 
 class RunRecorder:
-    """The part of `TableStore` that writes about runs."""
+    """The part of `TableStore` that stores runs."""
 
     def __init__(self, writer: Writer, name: str) -> None:
         self._writer, self._dropped = writer, DroppedParts(name)
         self.unwritten = UnwrittenEnds(writer, self.save_run)
 
     def save_run(self, run: StoredRun) -> Future[None]:
-        """Record a run, and what it changes in its session, in one transaction."""
+        """Store a run, and its change of the session, in one transaction."""
         process = run.process or this_process()
         if not run.status.is_final:
             text = encode(run.output)
             return self._writer.put(lambda tables: put_run(tables, run, process, text))
-        # Nothing changes an ended run any more: its text is made in the writer's thread.
+        # An ended run does not change any more, so it is encoded in the writer's thread.
         done = self._writer.put(lambda tables: put_run(tables, run, process, None))
         done.add_done_callback(lambda ended: self.unwritten.settle(run, ended.exception()))
         return done
 
     def add_part(self, run_id: str, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
-        """Record what has finished while the run goes on."""
+        """Store a checkpoint of a live run."""
         row = encode_part(run_id, kind, value, at)
-        if not self._writer.put_droppable(lambda tables: tables.add_part(row)):
+        if not self._writer.put_droppable(lambda tables: tables.parts.add(row)):
             self._dropped.log()

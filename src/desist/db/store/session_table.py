@@ -1,13 +1,13 @@
-"""Sessions in tables. Reads are made in the caller's thread, writes by the store's writer."""
+"""`SessionTable`: sessions in tables. Reads are made in the caller's thread, writes by the writer."""
 
 from __future__ import annotations
 
 from concurrent.futures import Future
 
+from desist.db.backends.base import StorageBackend
 from desist.db.coordination.claims import claim_session
 from desist.db.records.rows import update_session
 from desist.db.store.unwritten_ends import UnwrittenEnds
-from desist.db.tables.base import StorageBackend
 from desist.db.writer import Writer
 from desist.run.storage.values import SessionUpdate, StoredSession
 
@@ -23,21 +23,21 @@ class SessionTable:
     def load_session(self, session_id: str, kind: str) -> StoredSession | None:
         """Return a session, or None."""
         with self._backend.reading() as tables:
-            found: StoredSession | None = tables.get_session(session_id, kind)
+            found: StoredSession | None = tables.sessions.get(session_id, kind)
             return found
 
     def save_session(self, session: StoredSession) -> Future[None]:
-        """Record a session as it is given."""
-        return self._writer.put(lambda tables: tables.put_session(session))
+        """Store a session."""
+        return self._writer.put(lambda tables: tables.sessions.put(session))
 
     def update_session(self, change: SessionUpdate) -> Future[None]:
-        """Apply a change to the session as it is stored then."""
+        """Apply a change to the stored session."""
         return self._writer.put(lambda tables: update_session(tables, change))
 
     def delete_session(self, session_id: str, kind: str | None = None) -> bool:
-        """Forget a session and its runs; return whether anything was there."""
+        """Delete a session and its runs; return whether any existed."""
         self._unwritten.forget(lambda run: run.session_id == session_id and kind in (None, run.kind))
-        gone: Future[bool] = self._writer.put(lambda tables: tables.delete_session(session_id, kind))
+        gone: Future[bool] = self._writer.put(lambda tables: tables.sessions.delete(session_id, kind))
         return gone.result()
 
     def list_sessions(
@@ -48,10 +48,10 @@ class SessionTable:
         user_id: str | None = None,
         limit: int | None = None,
     ) -> list[StoredSession]:
-        """Return the sessions that fit, the one that changed last first."""
+        """Return the matching sessions, the one that changed last first."""
         with self._backend.reading() as tables:
-            return list(tables.list_sessions(kind, owner_id, user_id, limit))
+            return list(tables.sessions.matching(kind, owner_id, user_id, limit))
 
     def claim_session(self, session: StoredSession) -> set[str | None]:
-        """Make a session for its user, if there is none; return the other users of its id. Blocks."""
+        """Create a session for its user, if there is none; return the other users of its id. Blocks."""
         return self._writer.put(lambda tables: claim_session(tables, session)).result()

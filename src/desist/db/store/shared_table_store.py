@@ -1,8 +1,8 @@
-"""A store on tables that several processes use: a facade. `SharedStore` and `QueueStore` are met by delegation.
+"""A store on tables that processes share: a facade that meets `SharedStore` and `QueueStore` by delegation.
 
-None of the parts sees the facade, nor one another but for what their parameters name: `ownership` claims, ends and
-cancels runs, `runs` reads them, `sessions` has the sessions, `queue` the runs that wait for a worker, `events` the
-events, `orphans` the runs of dead processes. `leases` knows the runs that this process works on.
+No part sees the facade, or another part that is not a parameter of it: `ownership` claims, ends and cancels runs,
+`runs` reads them, `sessions` has the sessions, `queue` the runs that wait for a worker, `flusher` stores events and
+`followers` reads them, `orphans` ends the runs of dead processes. `leases` knows the runs that this process owns.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from desist.db.backends.base import SharedBackend
 from desist.db.coordination.lease_keeper import LeaseKeeper
+from desist.db.events.flusher import EventFlusher
 from desist.db.process.identity import this_process
 from desist.db.process.live_runs import LiveRuns
 from desist.db.process.notifier import channel
 from desist.db.store.claim_service import ClaimService
-from desist.db.store.event_log import EventLog
+from desist.db.store.follower_hub import FollowerHub
 from desist.db.store.orphan_sweeper import OrphanSweeper
 from desist.db.store.pruning import PruneResult, prune
 from desist.db.store.queue_part import QueuePart
 from desist.db.store.run_table import RunTable
 from desist.db.store.session_table import SessionTable
 from desist.db.store.table_store import CLOSE_TIMEOUT
-from desist.db.tables.base import SharedBackend
 from desist.db.writer import Writer
 
 __all__ = ["SharedTableStore", "as_found"]
@@ -33,16 +34,16 @@ _as_found: ContextVar[bool] = ContextVar("desist_as_found", default=False)
 
 @contextmanager
 def as_found() -> Iterator[None]:
-    """Leave orphans alone in databases that are opened within this: they aren't ended."""
-    before = _as_found.set(True)
+    """Open databases in this block without ending the orphans in them."""
+    token = _as_found.set(True)
     try:
         yield
     finally:
-        _as_found.reset(before)
+        _as_found.reset(token)
 
 
 class SharedTableStore:
-    """Runs and sessions in tables that other processes use at the same time. Parameters as for `TableStore`."""
+    """Runs and sessions in tables that processes share. Parameters as for `TableStore`."""
 
     blocking = True
     shared = True
@@ -57,7 +58,8 @@ class SharedTableStore:
         self.runs = RunTable(backend, writer, live, unwritten)
         self.sessions = SessionTable(backend, writer, unwritten)
         self.queue = QueuePart(backend, writer, self.leases)
-        self.events = EventLog(backend, writer, self.leases, live, unwritten.get)
+        self.flusher = EventFlusher(writer, self.leases.epoch_of, self.leases.check_ownership_soon)
+        self.followers = FollowerHub(backend, writer, live, unwritten.get)
         self.orphans = OrphanSweeper(backend, writer)
         self._delegate()
         if not _as_found.get():
@@ -79,7 +81,7 @@ class SharedTableStore:
         self.record_cancel, self.request_cancel = ownership.record_cancel, ownership.request_cancel
         self.take_orphans, self.fail_claimed_run = ownership.take_orphans, ownership.fail_claimed_run
         self.is_owned_elsewhere, self.may_be_lost, self.poll_now = leases.is_lost, leases.may_be_lost, leases.poll_now
-        self.events_added, self.follow_run = self.events.events_added, self.events.follow_run
+        self.events_added, self.follow_run = self.flusher.events_added, self.followers.follow
         # QueueStore, and what a worker needs beyond that
         self.queue_run, self.take_queued, self.give_back = queue.queue_run, queue.take_queued, queue.give_back
         self.watch_end, self.remove_watch, self.queued_runs = queue.watch_end, queue.remove_watch, queue.queued_runs
@@ -92,7 +94,7 @@ class SharedTableStore:
 
     @property
     def poll_is_overdue(self) -> bool:
-        """Whether this process must have been frozen since it last polled its runs."""
+        """Whether this process must have been frozen since the last poll."""
         return self.leases.poll_is_overdue
 
     def prune(self, older_than: float, *, runs: bool) -> PruneResult:
@@ -100,22 +102,23 @@ class SharedTableStore:
         return prune(self.writer.put, older_than, runs=runs)
 
     def flush(self) -> bool:
-        """Wait until everything that was left to be written is written, events too; return whether it is."""
-        self.events.flush()
+        """Wait until all pending writes are done, events too; return whether they are."""
+        self.flusher.flush()
         return self.writer.flush()
 
     def close(self) -> None:
-        """Write what is left and let go of everything. Using it afterwards is a `StoreError`.
+        """Do the pending writes and close everything. The store raises `StoreError` afterwards.
 
-        The order: events into the writer, polling ends (it would write), the owner's row goes with the last
-        transaction, the writer ends, the backend closes; followers hear last, since they read once more.
+        The order: events go to the writer, polling ends, because it would write, the row of this process is deleted
+        with the last transaction, the writer ends, the backend closes. Followers are woken last, because they read once
+        more.
         """
-        self.events.flush()
+        self.flusher.flush()
         channel.unregister(self.leases)
-        self.events.stop()
+        channel.unregister(self.followers)
         if self.leases.registered:
-            self.writer.put_droppable(lambda tables: tables.release_owner(this_process()))
+            self.writer.put_droppable(lambda tables: tables.owners.delete(this_process()))
         self.writer.close(max(self.write_timeout, CLOSE_TIMEOUT))
         self.unwritten.forget()
         self.backend.close()
-        self.events.close()
+        self.followers.close()

@@ -1,20 +1,20 @@
-"""A store on tables that one process uses: a facade. `RunStore` is met by delegation to its parts.
+"""A store on tables that one process uses: a facade that meets `RunStore` by delegation.
 
-`recorder` writes about runs, `runs` reads them, `sessions` has the sessions. All writes go through one writer.
+`recorder` writes runs, `runs` reads them, `sessions` has the sessions. All writes go through one writer.
 """
 
 from __future__ import annotations
 
+from desist.db.backends.base import StorageBackend
 from desist.db.process.live_runs import LiveRuns
 from desist.db.store.run_recorder import RunRecorder
 from desist.db.store.run_table import RunTable
 from desist.db.store.session_table import SessionTable
-from desist.db.tables.base import StorageBackend
 from desist.db.writer import Writer
 
 __all__ = ["CLOSE_TIMEOUT", "TableStore"]
 
-#: Seconds that closing waits at least for what is left to be written.
+#: The minimum of seconds that closing waits for pending writes.
 CLOSE_TIMEOUT = 2.0
 
 
@@ -22,8 +22,8 @@ class TableStore:
     """Runs and sessions in tables.
 
     Parameters:
-        backend: where the tables are.
-        write_timeout: seconds after which a write that isn't done fails for the caller. It is still tried.
+        backend: the storage.
+        write_timeout: seconds after which a write that is not done fails for the caller. The write is still tried.
     """
 
     blocking = True
@@ -46,11 +46,11 @@ class TableStore:
         self.list_sessions, self.claim_session = sessions.list_sessions, sessions.claim_session
 
     def flush(self) -> bool:
-        """Wait until everything that was left to be written is written; return whether it is."""
+        """Wait until all pending writes are done; return whether they are."""
         return self.writer.flush()
 
     def close(self) -> None:
-        """Write what is left and let go of everything. Using it afterwards is a `StoreError`."""
+        """Do the pending writes and close everything. The store raises `StoreError` afterwards."""
         self.writer.close(max(self.write_timeout, CLOSE_TIMEOUT))
         self.unwritten.forget()
         self.backend.close()

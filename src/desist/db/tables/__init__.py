@@ -1,1 +1,1 @@
-"""Statements and rows, one dialect a file."""
+"""Tables: rows, SQL statements for each kind of rows, the dialects, JSON files."""

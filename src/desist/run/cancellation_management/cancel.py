@@ -13,6 +13,7 @@ from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.exceptions import ConfigurationError
 from desist.run.cancellation_management.ownership import has_cancellation_manager, request_cancel
+from desist.run.storage.live_run import LiveRun, live_run
 from desist.run.storage.shared_store import SharedStore, refuse_on_loop, shared_store
 from desist.run.storage.store import Database, RunStore, store_of
 from desist.run.storage.values import CancelRequest
@@ -66,7 +67,7 @@ def cancel(
     if _is_decided_here(run_id, shared):
         return registry.cancel(run_id, why, reach=scope, grace=grace, force=force, compensate=compensate)
     refuse_on_loop(run_id)
-    live: Any = registry.get(run_id)
+    live = live_run(run_id)
     new_owner = _new_owner_store(live.root) if live is not None else None
     shared = new_owner or shared
     if live is None or new_owner is not None:
@@ -88,16 +89,16 @@ def _check(run_id: str, scope: str, grace: float | None) -> None:
 
 def _is_decided_here(run_id: str, shared: SharedStore | None) -> bool:
     """Return whether this process can decide alone. Does not block."""
-    live: Any = registry.get(run_id)
+    live = live_run(run_id)
     if live is not None:
         root = live.root
         return root.shared is None or not root.shared.may_be_lost(root.run_id)
     return shared is None and not has_cancellation_manager()
 
 
-def _new_owner_store(root: Any) -> SharedStore | None:
+def _new_owner_store(root: LiveRun) -> SharedStore | None:
     """Return the store in which another process owns this run of ours, or None if it is still ours."""
-    shared: SharedStore | None = root.shared
+    shared = shared_store(root.store)
     return shared if shared is not None and shared.is_owned_elsewhere(root.run_id) else None
 
 

@@ -17,9 +17,9 @@ import msgspec
 
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelRecord
-from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
 from desist.exceptions import StoreError
+from desist.run.storage.live_run import LiveRun, live_run
 from desist.run.storage.shared_store import ClaimResult
 from desist.run.storage.values import CancelRequest
 from desist.runtime.latch import Latch
@@ -104,7 +104,7 @@ class ManagerThread:
             log.debug("polling the cancellation manager failed: %s", error)
 
     def _apply_request(self, run_id: str) -> None:
-        state, run = self.manager.get_state(run_id), _live(run_id)
+        state, run = self.manager.get_state(run_id), live_run(run_id)
         if state is None or run is None or state.state not in CANCELLED:
             return
         request = (state.request, state.last)
@@ -117,7 +117,7 @@ class ManagerThread:
     # -- runs of this process
 
     def claim(self, run_id: str) -> ClaimResult:
-        run = _live(run_id)
+        run = live_run(run_id)
         self.manager.register_run(run_id)
         self._applied[run_id] = None
         if run is not None:
@@ -125,7 +125,7 @@ class ManagerThread:
         state = self.manager.get_state(run_id)
         return ClaimResult(decode_request(state.request) if state is not None and state.state in CANCELLED else None)
 
-    def _ended(self, run: Any) -> None:
+    def _ended(self, run: LiveRun) -> None:
         record = None if run.record is None else msgspec.json.encode(run.record).decode()
 
         def work(done: Future[None]) -> None:
@@ -160,10 +160,6 @@ class ManagerThread:
             for one in fields(CancelRecord):
                 setattr(watch.record, one.name, getattr(known, one.name))
         watch.latch.set()
-
-
-def _live(run_id: str) -> Any:
-    return registry.get(run_id)
 
 
 def decode_request(text: str | None) -> CancelRequest:

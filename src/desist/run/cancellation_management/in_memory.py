@@ -1,4 +1,4 @@
-"""The manager of programs that set none: it knows the runs of this process."""
+"""The manager of programs that have set none, for the runs of this process."""
 
 from __future__ import annotations
 

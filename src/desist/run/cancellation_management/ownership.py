@@ -67,9 +67,9 @@ class ManagedOwnership:
         manager = self._manager_thread.manager
 
         def work(done: Future[CancelRequest | None]) -> None:
-            noted = manager.begin_finish(run_id)
-            if noted.state in CANCELLED:
-                done.set_result(decode_request(noted.request))
+            before = manager.begin_finish(run_id)
+            if before.state in CANCELLED:
+                done.set_result(decode_request(before.request))
                 return
             run = decide()
             if run is None:

@@ -19,11 +19,11 @@ log = logging.getLogger("desist.run")
 
 #: Seconds for which the cancel of an unknown run is stored, and for which the end of a run is.
 INTENT_TTL, ENDED_TTL = 60, 3600
-#: Seconds until another attempt to listen.
-AGAIN = 1.0
+#: Seconds between two attempts to listen.
+RETRY_PAUSE = 1.0
 
 _READ = "local known = redis.call('HMGET', KEYS[1], 'state', 'request', 'status', 'record', 'last') "
-_ASK = """
+_REQUEST = """
 if not known[1] then
   redis.call('HSET', KEYS[1], 'state', 'asked', 'request', ARGV[1]) redis.call('EXPIRE', KEYS[1], ARGV[3])
 elseif known[1] == 'running' or known[1] == 'cancelling' then
@@ -32,21 +32,21 @@ elseif known[1] == 'running' or known[1] == 'cancelling' then
 end
 return known
 """
-_BEGIN = """
+_REGISTER = """
 local state = 'running'
 if known[1] == 'asked' or known[1] == 'cancelling' then state = 'cancelling' else redis.call('DEL', KEYS[1]) end
 redis.call('HSET', KEYS[1], 'state', state) redis.call('EXPIRE', KEYS[1], ARGV[1])
 return known
 """
-_OBEYED = """
+_ACKNOWLEDGE = """
 if known[1] == 'running' or known[1] == 'ending' then
   redis.call('HSET', KEYS[1], 'state', 'cancelling', 'request', ARGV[1])
 end
 return known
 """
-_BEGIN_END = "if known[1] == 'running' then redis.call('HSET', KEYS[1], 'state', 'ending') end return known"
-_GO_ON = "if known[1] == 'ending' then redis.call('HSET', KEYS[1], 'state', 'running') end return known"
-_END = """
+_BEGIN_FINISH = "if known[1] == 'running' then redis.call('HSET', KEYS[1], 'state', 'ending') end return known"
+_ABORT_FINISH = "if known[1] == 'ending' then redis.call('HSET', KEYS[1], 'state', 'running') end return known"
+_FINISH = """
 redis.call('HSET', KEYS[1], 'state', 'ended', 'status', ARGV[1]) redis.call('EXPIRE', KEYS[1], ARGV[3])
 if ARGV[2] ~= '' then redis.call('HSET', KEYS[1], 'record', ARGV[2]) end
 redis.call('PUBLISH', ARGV[4], ARGV[5])
@@ -58,7 +58,7 @@ class RedisRunCancellationManager(BaseRunCancellationManager):
     """Cancels through Redis. `pip install redis`; desist doesn't need it otherwise.
 
     Parameters:
-        redis_client: a `redis.Redis` of the program's. One is enough: async code is served from beside its loop.
+        redis_client: a `redis.Redis` of the program's. A sync client serves async code too, in a thread.
         key_prefix: the prefix of the keys.
         ttl_seconds: seconds after which a run is deleted if nothing has changed.
     """
@@ -83,7 +83,7 @@ class RedisRunCancellationManager(BaseRunCancellationManager):
 
     def register_run(self, run_id: str) -> None:
         """Register a run that starts here. An earlier cancel of its id is kept."""
-        self._do(_BEGIN, run_id, self._ttl)
+        self._do(_REGISTER, run_id, self._ttl)
 
     def cancel_run(self, run_id: str) -> bool:
         """Cancel a run; return whether it ends, or has ended, `CANCELLED`. False for an unknown run."""
@@ -92,8 +92,8 @@ class RedisRunCancellationManager(BaseRunCancellationManager):
 
     def is_cancelled(self, run_id: str) -> bool:
         """Return whether there is a cancel of a run."""
-        noted = self.get_state(run_id)
-        return noted is not None and noted.state in ("asked", "cancelling")
+        known = self.get_state(run_id)
+        return known is not None and known.state in ("asked", "cancelling")
 
     def cleanup_run(self, run_id: str) -> None:
         """Delete a run."""
@@ -113,7 +113,7 @@ class RedisRunCancellationManager(BaseRunCancellationManager):
 
     def request_cancel(self, run_id: str, request: str) -> CancelRequestResult:
         """Store a cancel, unless the run has ended or has begun to finish, and notify its process."""
-        return CancelRequestResult(self._do(_ASK, run_id, request, self._channel, INTENT_TTL, run_id))
+        return CancelRequestResult(self._do(_REQUEST, run_id, request, self._channel, INTENT_TTL, run_id))
 
     def get_state(self, run_id: str) -> ManagedRunState | None:
         """Return the state of a run, or None."""
@@ -121,19 +121,19 @@ class RedisRunCancellationManager(BaseRunCancellationManager):
 
     def acknowledge(self, run_id: str, request: str) -> None:
         """Store that the process of a run is cancelling it."""
-        self._do(_OBEYED, run_id, request)
+        self._do(_ACKNOWLEDGE, run_id, request)
 
     def begin_finish(self, run_id: str) -> ManagedRunState:
         """Refuse cancels of a run from now on, because it is about to end. Return the state just before."""
-        return self._do(_BEGIN_END, run_id) or ManagedRunState("running")
+        return self._do(_BEGIN_FINISH, run_id) or ManagedRunState("running")
 
     def abort_finish(self, run_id: str) -> None:
         """Accept cancels again, because the run did not end."""
-        self._do(_GO_ON, run_id)
+        self._do(_ABORT_FINISH, run_id)
 
     def finish(self, run_id: str, status: str, record: str | None) -> None:
         """Store the end of a run, for an hour."""
-        self._do(_END, run_id, status, record or "", ENDED_TTL, self._channel, run_id)
+        self._do(_FINISH, run_id, status, record or "", ENDED_TTL, self._channel, run_id)
 
     # -- notifications
 
@@ -147,7 +147,7 @@ class RedisRunCancellationManager(BaseRunCancellationManager):
                     self._receive(called, stop)
                 except Exception as error:
                     log.debug("Redis can't be listened to: %s", error)
-                    stop.wait(AGAIN)
+                    stop.wait(RETRY_PAUSE)
 
         threading.Thread(target=work, name="desist-redis", daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""The functions that cancel a run, as methods of an agent or workflow, which look into its database too."""
+"""The functions that cancel a run, as methods of an agent or workflow, with its database as `db=`."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from desist.exceptions import ConfigurationError
 from desist.run.cancellation_management.cancel import acancel, acancel_run, cancel, cancel_run
@@ -14,8 +14,8 @@ from desist.run.component.continuation import Continuation
 from desist.run.component.options import validate_options
 from desist.run.component.sessions import SessionService
 from desist.run.execution.cleanup import check_hook
-from desist.run.execution.launch import refuse_background, start_run
-from desist.run.execution.run import Run, new_id, open_and_wait
+from desist.run.execution.launch import open_and_wait, refuse_background, start_run
+from desist.run.execution.run import ExecutableBody, Run, current_run, new_id
 from desist.run.observability.logging import enable_debug_log
 from desist.run.options.parent_context import ParentContext
 from desist.run.options.strict import reject_unknown_options
@@ -32,6 +32,13 @@ __all__ = ["Component"]
 _NOT_NEGATIVE = ("timeout", "stall_timeout", "grace", "retries", "num_history_runs")
 
 
+class ComponentBody(ExecutableBody, Protocol):
+    """The body of a run of an agent or a workflow."""
+
+    def bind_run_id(self, run_id: str, parent_run_id: str | None) -> None:
+        """Set the ids that the output and all events of the run carry."""
+
+
 @reject_unknown_options
 class Component:
     """The base of `Agent` and `Workflow`: sessions, continuing, following and cancelling.
@@ -42,10 +49,12 @@ class Component:
 
     _kind: ClassVar[str]  #: "agent" or "workflow"
     _described: ClassVar[str]  #: "an Agent" or "a Workflow", for errors
+    _kept_options: ClassVar[tuple[str, ...]] = ("session_id", "user_id", "metadata")  #: when a run is continued
     options_type: ClassVar[type]  #: the options of one run, a TypedDict
     name: str | None
     id: str
     db: Database | RunStore | None
+    grace: float | None
     dependencies: dict[str, Any] | None
     metadata: dict[str, Any] | None
     on_cancel: Callable[..., Any] | None
@@ -89,18 +98,41 @@ class Component:
     # -- opening runs
 
     def _open(
-        self, input: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None, replay: bool = False
+        self,
+        input: Any,
+        options: dict[str, Any],
+        *,
+        stream: bool,
+        stream_events: bool | None,
+        replay: bool = False,
+        earlier: Any = None,
     ) -> Run:
-        """Register a run."""
+        """Register a run; with `earlier`, the output of an earlier run, as its continuation."""
         raise NotImplementedError
 
     def open_continuation(
         self, earlier: Any, options: dict[str, Any], *, stream: bool, stream_events: bool | None, replay: bool = False
     ) -> Run:
         """Register a run that continues an earlier one. For services; programs call `continue_run`."""
-        raise NotImplementedError
+        for name in self._kept_options:
+            options[name] = getattr(earlier, name) if options[name] is None else options[name]
+        given = self._input_of(earlier)
+        return self._open(given, options, stream=stream, stream_events=stream_events, replay=replay, earlier=earlier)
 
-    def terminal_events(self, output: Any) -> list[Any]:
+    def _input_of(self, output: Any) -> Any:
+        """Return the input of an earlier run."""
+        return output.input
+
+    def _register(
+        self, body: ComponentBody, run_id: str, *, bound: bool = False, skip: bool = False, replay: bool = False
+    ) -> Run:
+        """Register a run of `body`, in the own store or, inside another run without a `db`, in that of the parent."""
+        parent = current_run()
+        body.bind_run_id(run_id, parent.run_id if parent else None)
+        store = self.store if self.db is not None or parent is None else parent.store
+        return Run.open(body, run_id=run_id, store=store, grace=self.grace, bound=bound, skip=skip, replay=replay)
+
+    def terminal_event(self, output: Any) -> Any:
         """Return the terminal event of a run that has ended, made from its output."""
         raise NotImplementedError
 

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
-from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
 from desist.exceptions import ConfigurationError, RunStateError
 from desist.run.component.options import validate_options
 from desist.run.execution.follow import follow_ended, follow_in_process, follow_shared
-from desist.run.execution.launch import start_run
-from desist.run.execution.run import Run, open_and_wait
+from desist.run.execution.launch import open_and_wait, start_run
+from desist.run.execution.run import Run
+from desist.run.storage.live_run import live_run
 from desist.run.storage.shared_store import shared_store
 from desist.run.storage.store import RunStore, read
 from desist.streams.follower import Follower
@@ -49,7 +49,7 @@ class Continuable(ContinuationOpener, Protocol):
     def get_run_output(self, run_id: str, session_id: str | None = None) -> Any:
         """Return the stored output of a run, or None."""
 
-    def terminal_events(self, output: Any) -> list[Any]:
+    def terminal_event(self, output: Any) -> Any:
         """Return the terminal event of a run that has ended, made from its output."""
 
 
@@ -118,7 +118,7 @@ class Continuation:
         known = run_id or getattr(earlier, "run_id", None)
         if not isinstance(known, str):
             raise ConfigurationError(f"continue_run() needs the output of a run, not {earlier!r:.80}")
-        live: Any = registry.get(known)
+        live = live_run(known)
         if live is not None:
             raise RunStateError(f"run {known} is {live.scope.status.value}: wait for its end, or cancel it first")
         output = earlier if earlier is not None else self._component.get_run_output(known, session_id)
@@ -159,5 +159,5 @@ class Continuation:
 
     def ended(self, output: Any, last_event_index: int | None) -> Follower[Any]:
         """Return the events of a run that has ended and of which only the output is stored."""
-        events = output.events or self._component.terminal_events(output)
+        events = output.events or [self._component.terminal_event(output)]
         return follow_ended(output.run_id, events, last_event_index)

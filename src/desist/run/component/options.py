@@ -66,14 +66,14 @@ def validate_options(where: str, values: Mapping[str, Any], kind: type) -> dict[
 def apply_limits(run: Run, options: Mapping[str, Any]) -> None:
     """Set the limits of a run that has not started, and whether its id must be claimed before it starts."""
     if options["run_id"] is not None:
-        run.require_claim()
+        run.ownership.require_claim()
     durable: DurableLimits | None = options.get("kept")
     if durable is not None:  # a resumed run: the limits of its first start hold
-        run.options.spent = durable.spent
+        run.limits.durable.spent = durable.spent
         for limit in durable.limits:
-            run.set_deadline(limit.seconds, limit.what, until=limit.until)
-        run.set_budget(durable.budget)
+            run.limits.set_deadline(limit.seconds, limit.what, until=limit.until)
+        run.limits.set_budget(durable.budget)
         return
-    run.set_deadline(options["timeout"], "the timeout of this run")
-    run.set_deadline(seconds_until(options["deadline"]), "the deadline of this run")
-    run.set_budget(options["budget"])
+    run.limits.set_deadline(options["timeout"], "the timeout of this run")
+    run.limits.set_deadline(seconds_until(options["deadline"]), "the deadline of this run")
+    run.limits.set_budget(options["budget"])

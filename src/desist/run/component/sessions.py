@@ -7,10 +7,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from desist.cancel.registry import registry
 from desist.run.component.load_session import load_session
 from desist.run.outputs.session import Session
-from desist.run.storage.store import RunStore, SessionUpdate
+from desist.run.storage.live_run import live_run
+from desist.run.storage.store import RunStore, SessionUpdate, StoredRun
 
 __all__ = ["SessionService"]
 
@@ -34,9 +34,9 @@ class SessionService:
 
     def run_output(self, run_id: str, session_id: str | None, user_id: str | None) -> Any:
         """Return the output of a run, live or ended, or None; only of this session and user, where they are given."""
-        live: Any = registry.get(run_id)
+        live = live_run(run_id)
         if live is not None and live.store is self.store and not live.scope.finalizing:
-            found = live.snapshot()  # once the run is finalizing, only the store has its true end
+            found: StoredRun | None = live.snapshot()  # once the run is finalizing, only the store has its true end
         else:
             found = self.store.load_run(run_id)
         if found is None or session_id not in (None, found.session_id) or user_id not in (None, found.user_id):

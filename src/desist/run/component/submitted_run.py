@@ -1,7 +1,6 @@
-"""`SubmittedRun`: the handle of a queued run, which any process may execute and which this one can cancel.
+"""`SubmittedRun`: the handle of a queued run, which any process may execute and any process can cancel.
 
-Made by `Workflow.submit`. It holds nothing but the run's id and where it is recorded; another one for the same run, in
-another process, says the same.
+Made by `Workflow.submit`. A handle has only the id of the run and its store, so all handles of a run work alike.
 """
 
 from __future__ import annotations

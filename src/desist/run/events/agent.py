@@ -46,7 +46,6 @@ _messages = list_of(reviver(Message))
 
 
 @agent_event
-@record_class
 class RunStartedEvent(BaseAgentRunEvent):
     """The run began."""
 
@@ -56,7 +55,6 @@ class RunStartedEvent(BaseAgentRunEvent):
 
 
 @agent_event
-@record_class
 class RunContentEvent(BaseAgentRunEvent):
     """A part of the text of the answer."""
 
@@ -82,7 +80,6 @@ class RunContentEvent(BaseAgentRunEvent):
 
 
 @agent_event
-@record_class
 class RunContentCompletedEvent(BaseAgentRunEvent):
     """The text of the answer is complete; the run has not ended yet."""
 
@@ -90,7 +87,6 @@ class RunContentCompletedEvent(BaseAgentRunEvent):
 
 
 @agent_event
-@record_class
 class IntermediateRunContentEvent(BaseAgentRunEvent):
     """Text that is not part of the final answer."""
 
@@ -101,7 +97,6 @@ class IntermediateRunContentEvent(BaseAgentRunEvent):
 
 
 @agent_event
-@record_class
 class RunCompletedEvent(BaseAgentRunEvent):
     """Terminal: the run completed; `content` is the whole answer."""
 
@@ -130,7 +125,6 @@ class RunCompletedEvent(BaseAgentRunEvent):
 
 
 @agent_event
-@record_class
 class RunErrorEvent(BaseAgentRunEvent):
     """Terminal: the run failed; `content` is the error's message."""
 
@@ -147,7 +141,6 @@ class RunErrorEvent(BaseAgentRunEvent):
 
 
 @agent_event
-@record_class
 class RunCancelledEvent(BaseAgentRunEvent):
     """Terminal: the run was cancelled; `content` is all text received before the decision."""
 
@@ -166,7 +159,6 @@ class RunCancelledEvent(BaseAgentRunEvent):
 
 
 @agent_event
-@record_class
 class RunPausedEvent(BaseAgentRunEvent):
     """The run waits for a human. Not terminal: the run continues later, or is cancelled."""
 
@@ -177,7 +169,6 @@ class RunPausedEvent(BaseAgentRunEvent):
 
 
 @agent_event
-@record_class
 class RunContinuedEvent(BaseAgentRunEvent):
     """A paused or cancelled run continues."""
 
@@ -193,7 +184,6 @@ class _PreHookEvent(BaseAgentRunEvent):
 
 
 @agent_event
-@record_class
 class PreHookStartedEvent(_PreHookEvent):
     """A hook before the run began."""
 
@@ -201,7 +191,6 @@ class PreHookStartedEvent(_PreHookEvent):
 
 
 @agent_event
-@record_class
 class PreHookCompletedEvent(_PreHookEvent):
     """A hook before the run ended."""
 
@@ -209,7 +198,6 @@ class PreHookCompletedEvent(_PreHookEvent):
 
 
 @agent_event
-@record_class
 class PostHookStartedEvent(BaseAgentRunEvent):
     """A hook after the run began."""
 
@@ -218,7 +206,6 @@ class PostHookStartedEvent(BaseAgentRunEvent):
 
 
 @agent_event
-@record_class
 class PostHookCompletedEvent(BaseAgentRunEvent):
     """A hook after the run ended."""
 
@@ -234,7 +221,6 @@ class _ToolCallEvent(BaseAgentRunEvent):
 
 
 @agent_event
-@record_class
 class ToolCallStartedEvent(_ToolCallEvent):
     """A tool was called."""
 
@@ -242,7 +228,6 @@ class ToolCallStartedEvent(_ToolCallEvent):
 
 
 @agent_event
-@record_class
 class ToolCallCompletedEvent(_ToolCallEvent):
     """A tool returned."""
 
@@ -254,7 +239,6 @@ class ToolCallCompletedEvent(_ToolCallEvent):
 
 
 @agent_event
-@record_class
 class ToolCallErrorEvent(_ToolCallEvent):
     """A tool failed."""
 
@@ -263,7 +247,6 @@ class ToolCallErrorEvent(_ToolCallEvent):
 
 
 @agent_event
-@record_class
 class ToolCallCancelledEvent(_ToolCallEvent):
     """A tool call was cancelled, or abandoned: `tool.abandoned` says which."""
 
@@ -272,7 +255,6 @@ class ToolCallCancelledEvent(_ToolCallEvent):
 
 
 @agent_event
-@record_class
 class ReasoningStartedEvent(BaseAgentRunEvent):
     """The model began to reason."""
 
@@ -280,7 +262,6 @@ class ReasoningStartedEvent(BaseAgentRunEvent):
 
 
 @agent_event
-@record_class
 class ReasoningStepEvent(BaseAgentRunEvent):
     """A step of reasoning is complete."""
 
@@ -290,7 +271,6 @@ class ReasoningStepEvent(BaseAgentRunEvent):
 
 
 @agent_event
-@record_class
 class ReasoningContentDeltaEvent(BaseAgentRunEvent):
     """A part of the reasoning text."""
 
@@ -301,7 +281,6 @@ class ReasoningContentDeltaEvent(BaseAgentRunEvent):
 
 
 @agent_event
-@record_class
 class ReasoningCompletedEvent(BaseAgentRunEvent):
     """The reasoning is complete."""
 
@@ -310,7 +289,6 @@ class ReasoningCompletedEvent(BaseAgentRunEvent):
 
 
 @agent_event
-@record_class
 class ModelRequestStartedEvent(BaseAgentRunEvent):
     """A request was sent to a model."""
 
@@ -320,7 +298,6 @@ class ModelRequestStartedEvent(BaseAgentRunEvent):
 
 
 @agent_event
-@record_class
 class ModelRequestCompletedEvent(BaseAgentRunEvent):
     """A model's answer is complete: its tokens, and the seconds to the first one."""
 

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any, ClassVar
 
 from desist.run.events.base import BaseRunOutputEvent, CustomFields, now
-from desist.run.events.registry import agent_event
+from desist.run.events.registry import AGENT_EVENTS
 from desist.run.records.message import ToolExecution
 from desist.run.records.record import Record, Reviver, list_of, record_class, reviver
 
@@ -99,7 +99,6 @@ class BaseAgentRunEvent(BaseRunOutputEvent):
     }
 
 
-@agent_event
 @dataclass(kw_only=True, eq=False, repr=False, init=False)
 class CustomEvent(CustomFields, BaseAgentRunEvent):
     """An event of the program: takes any keyword, and may be subclassed as a dataclass."""
@@ -107,3 +106,6 @@ class CustomEvent(CustomFields, BaseAgentRunEvent):
     event: str = RunEvent.custom_event.value
     workflow_name: str | None = None
     parent_step_id: str | None = None
+
+
+AGENT_EVENTS[CustomEvent.event] = CustomEvent

@@ -1,6 +1,6 @@
 """The base of all events, the stages of a cancel, and names that events and outputs share.
 
-Imported by every module of events. It knows neither agents nor workflows.
+Imported by every module of events.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from typing import Any
 
 from desist.run.events.registry import workflow_event
 from desist.run.events.workflow_base import BaseStepEvent, WorkflowRunEvent
-from desist.run.records.record import record_class
 
 __all__ = [
     "ConditionExecutionCompletedEvent",
@@ -27,7 +26,6 @@ __all__ = [
 
 
 @workflow_event
-@record_class
 class LoopExecutionStartedEvent(BaseStepEvent):
     """A loop began."""
 
@@ -36,7 +34,6 @@ class LoopExecutionStartedEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class LoopIterationStartedEvent(BaseStepEvent):
     """A round of a loop began; counted from 1."""
 
@@ -46,7 +43,6 @@ class LoopIterationStartedEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class LoopIterationCompletedEvent(BaseStepEvent):
     """A round of a loop ended."""
 
@@ -58,7 +54,6 @@ class LoopIterationCompletedEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class LoopExecutionCompletedEvent(BaseStepEvent):
     """A loop ended."""
 
@@ -69,7 +64,6 @@ class LoopExecutionCompletedEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class ParallelExecutionStartedEvent(BaseStepEvent):
     """The branches of a Parallel began."""
 
@@ -78,7 +72,6 @@ class ParallelExecutionStartedEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class ParallelExecutionCompletedEvent(BaseStepEvent):
     """All branches of a Parallel ended."""
 
@@ -88,7 +81,6 @@ class ParallelExecutionCompletedEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class ConditionExecutionStartedEvent(BaseStepEvent):
     """A condition was evaluated."""
 
@@ -97,7 +89,6 @@ class ConditionExecutionStartedEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class ConditionExecutionCompletedEvent(BaseStepEvent):
     """A condition's branch ended."""
 
@@ -109,7 +100,6 @@ class ConditionExecutionCompletedEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class RouterExecutionStartedEvent(BaseStepEvent):
     """A router has selected its steps."""
 
@@ -118,7 +108,6 @@ class RouterExecutionStartedEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class RouterExecutionCompletedEvent(BaseStepEvent):
     """The steps that a router selected ended."""
 
@@ -129,7 +118,6 @@ class RouterExecutionCompletedEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class RouterPausedEvent(BaseStepEvent):
     """A router waits for a human's choice."""
 
@@ -140,7 +128,6 @@ class RouterPausedEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class StepsExecutionStartedEvent(BaseStepEvent):
     """A group of steps began."""
 
@@ -149,7 +136,6 @@ class StepsExecutionStartedEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class StepsExecutionCompletedEvent(BaseStepEvent):
     """A group of steps ended."""
 

@@ -6,11 +6,12 @@ class up here, so that a module of events need not import the outputs, which hol
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import dataclasses
+from typing import Any, TypeVar, dataclass_transform
 
 from desist.exceptions import DesistError
 from desist.run.events.base import BaseRunOutputEvent
-from desist.run.records.record import Record
+from desist.run.records.record import Record, record_class
 
 __all__ = ["AGENT_EVENTS", "WORKFLOW_EVENTS", "agent_event", "output_class", "output_from_dict", "workflow_event"]
 
@@ -23,16 +24,18 @@ WORKFLOW_EVENTS: dict[str, type[BaseRunOutputEvent]] = {}
 _OUTPUTS: dict[str, type[Record]] = {}
 
 
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(dataclasses.field,))
 def agent_event(kind: type[E]) -> type[E]:
-    """Register an event class of agents by its `event`. A class decorator."""
+    """Make an event class of agents a record, and register it by its `event`. A class decorator."""
     AGENT_EVENTS[kind.event] = kind
-    return kind
+    return record_class(kind)
 
 
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(dataclasses.field,))
 def workflow_event(kind: type[E]) -> type[E]:
-    """Register an event class of workflows by its `event`. A class decorator."""
+    """Make an event class of workflows a record, and register it by its `event`. A class decorator."""
     WORKFLOW_EVENTS[kind.event] = kind
-    return kind
+    return record_class(kind)
 
 
 def output_class(kind: type[R]) -> type[R]:

@@ -6,7 +6,6 @@ from typing import Any
 
 from desist.run.events.registry import workflow_event
 from desist.run.events.workflow_base import BaseStepEvent, WorkflowRunEvent
-from desist.run.records.record import record_class
 
 __all__ = [
     "StepCancelledEvent",
@@ -24,7 +23,6 @@ __all__ = [
 
 
 @workflow_event
-@record_class
 class StepStartedEvent(BaseStepEvent):
     """A step began."""
 
@@ -32,7 +30,6 @@ class StepStartedEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class StepCompletedEvent(BaseStepEvent):
     """A step completed; `step_response` is its `StepOutput`."""
 
@@ -47,7 +44,6 @@ class StepCompletedEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class StepCancelledEvent(BaseStepEvent):
     """A step was interrupted; `content` is partial. A later event is the end of its run."""
 
@@ -58,7 +54,6 @@ class StepCancelledEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class StepErrorEvent(BaseStepEvent):
     """A step failed; the workflow may continue."""
 
@@ -67,7 +62,6 @@ class StepErrorEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class StepProgressEvent(BaseStepEvent):
     """A step reported its progress."""
 
@@ -78,7 +72,6 @@ class StepProgressEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class StepOutputEvent(BaseStepEvent):
     """The output of a function step: a `StepOutput`, with its fields as properties."""
 
@@ -127,7 +120,6 @@ class StepOutputEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class StepPausedEvent(BaseStepEvent):
     """A step waits for a human."""
 
@@ -140,7 +132,6 @@ class StepPausedEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class StepContinuedEvent(BaseStepEvent):
     """A paused step continues."""
 
@@ -148,7 +139,6 @@ class StepContinuedEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class StepExecutorPausedEvent(BaseStepEvent):
     """The agent or team of a step waits for a human."""
 
@@ -161,7 +151,6 @@ class StepExecutorPausedEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class StepExecutorContinuedEvent(BaseStepEvent):
     """The agent or team of a step continues."""
 
@@ -173,7 +162,6 @@ class StepExecutorContinuedEvent(BaseStepEvent):
 
 
 @workflow_event
-@record_class
 class StepOutputReviewEvent(BaseStepEvent):
     """A step's output waits for a human's review."""
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from desist.run.events.base import CancelRecord, RunStatus
 from desist.run.events.registry import output_from_dict, workflow_event
 from desist.run.events.workflow_base import BaseWorkflowRunOutputEvent, WorkflowRunEvent
-from desist.run.records.record import Reviver, list_of, record_class, reviver
+from desist.run.records.record import Reviver, list_of, reviver
 
 __all__ = [
     "WorkflowCancelledEvent",
@@ -21,7 +21,6 @@ __all__ = [
 
 
 @workflow_event
-@record_class
 class WorkflowStartedEvent(BaseWorkflowRunOutputEvent):
     """The run began."""
 
@@ -29,7 +28,6 @@ class WorkflowStartedEvent(BaseWorkflowRunOutputEvent):
 
 
 @workflow_event
-@record_class
 class WorkflowCompletedEvent(BaseWorkflowRunOutputEvent):
     """Terminal: the run completed. `run_output` is for readers in this process and is never sent."""
 
@@ -50,7 +48,6 @@ class WorkflowCompletedEvent(BaseWorkflowRunOutputEvent):
 
 
 @workflow_event
-@record_class
 class WorkflowCancelledEvent(BaseWorkflowRunOutputEvent):
     """Terminal: the run was cancelled. `content` is the partial text; `run_output` is never sent."""
 
@@ -70,7 +67,6 @@ class WorkflowCancelledEvent(BaseWorkflowRunOutputEvent):
 
 
 @workflow_event
-@record_class
 class WorkflowErrorEvent(BaseWorkflowRunOutputEvent):
     """Terminal: the run failed."""
 
@@ -87,7 +83,6 @@ class WorkflowErrorEvent(BaseWorkflowRunOutputEvent):
 
 
 @workflow_event
-@record_class
 class WorkflowPausedEvent(BaseWorkflowRunOutputEvent):
     """The run waits for a human. Not terminal: the run continues later, or is cancelled."""
 

@@ -12,10 +12,18 @@ from enum import Enum
 from typing import Any, ClassVar
 
 from desist.run.events.base import BaseRunOutputEvent, CustomFields, RunStatus, now
-from desist.run.events.registry import workflow_event
+from desist.run.events.registry import WORKFLOW_EVENTS
 from desist.run.records.record import Reviver, record_class
 
-__all__ = ["BaseStepEvent", "BaseWorkflowRunOutputEvent", "CustomEvent", "StepIndex", "WorkflowRunEvent"]
+__all__ = [
+    "STEP_COMPLETED",
+    "STEP_STARTED",
+    "BaseStepEvent",
+    "BaseWorkflowRunOutputEvent",
+    "CustomEvent",
+    "StepIndex",
+    "WorkflowRunEvent",
+]
 
 #: The position of a step among its siblings; a tuple inside a container, the outermost position first.
 StepIndex = int | tuple[int, ...]
@@ -59,6 +67,15 @@ class WorkflowRunEvent(str, Enum):
     custom_event = "CustomEvent"
 
 
+def _names_with(*endings: str) -> frozenset[str]:
+    return frozenset(name.value for name in WorkflowRunEvent if name.value.endswith(endings))
+
+
+#: The names of the events with which steps and containers start, and with which they complete.
+STEP_STARTED = _names_with("StepStarted", "ExecutionStarted")
+STEP_COMPLETED = _names_with("StepCompleted", "ExecutionCompleted")
+
+
 @record_class
 class BaseWorkflowRunOutputEvent(BaseRunOutputEvent):
     """The base of all events of a workflow. `run_id` is the run that can be cancelled by it."""
@@ -90,9 +107,11 @@ class BaseStepEvent(BaseWorkflowRunOutputEvent):
     _revivers: ClassVar[Mapping[str, Reviver]] = {"step_index": _index}
 
 
-@workflow_event
 @dataclass(kw_only=True, eq=False, repr=False, init=False)
 class CustomEvent(CustomFields, BaseWorkflowRunOutputEvent):
     """An event of the program: takes any keyword, and may be subclassed as a dataclass."""
 
     event: str = WorkflowRunEvent.custom_event.value
+
+
+WORKFLOW_EVENTS[CustomEvent.event] = CustomEvent

@@ -1,33 +1,18 @@
-"""The body of a run: what an agent or a workflow implements. `desist.run.execution.run` decides how it ends."""
+"""The body of a run, as its parts see it: what an agent or a workflow implements, except its work itself."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from desist.cancel.receipt import CancelRecord
 from desist.cancel.status import RunStatus
 from desist.run.execution.cleanup import CleanupHook
-from desist.run.storage.values import SessionUpdate
+from desist.run.storage.values import Output, SessionUpdate
 
-if TYPE_CHECKING:
-    from desist.run.execution.run import Run
-
-__all__ = ["BodyOutput", "RunBody"]
-
-
-class BodyOutput(Protocol):
-    """The output of a run, as far as every body has it. Other fields belong to the body."""
-
-    status: RunStatus
-    content: Any
-    session_id: str | None
-    continued_from: str | None
-    cancel: CancelRecord | None
-    store_error: str | None
+__all__ = ["RunBody"]
 
 
 class RunBody(Protocol):
-    """The work of a run, its events and its output. It never decides how the run ends.
+    """The events and the output of a run. The body never decides how the run ends.
 
     If it has an attribute `on_event`, a function, that is called with every event, visible to a reader or not.
     """
@@ -37,7 +22,7 @@ class RunBody(Protocol):
     first_event_index: int  #: the number of its first event; not 0 for a resumed run
 
     @property
-    def output(self) -> BodyOutput:
+    def output(self) -> Output:
         """The output: a RunOutput or WorkflowRunOutput. Changed only through `Run.emit` and `Run.commit`."""
 
     @property
@@ -46,9 +31,6 @@ class RunBody(Protocol):
 
     def start_event(self) -> Any:
         """Return the first event."""
-
-    async def execute(self, run: Run) -> None:
-        """Do the work. Returning means completed, if no cancel came first; an exception means failed."""
 
     def terminal_events(self, status: RunStatus, error: BaseException | None) -> list[Any]:
         """Finish the output and return the closing events, the terminal one last. Must not fail or block."""

@@ -1,6 +1,4 @@
-"""Which of several branches code belongs to, where a run does work side by side. Set by
-`desist.run.execution.parallel`.
-"""
+"""The current branch of parallel work: a context variable that `desist.run.execution.parallel` sets."""
 
 from __future__ import annotations
 
@@ -13,13 +11,13 @@ __all__ = ["Branch", "current_branch", "enter_branch"]
 
 @dataclass(slots=True, eq=False)
 class Branch:
-    """One branch; `outer` is the one that it is inside of."""
+    """One branch of parallel work."""
 
-    outer: Branch | None
-    stopped: bool = False  #: by its siblings: nothing new may start in it, though what runs has swallowed its cancel
+    outer: Branch | None  #: the branch in which this one was started
+    stopped: bool = False  #: by its siblings: nothing new may start in it, even if running code swallowed its cancel
 
-    def and_around(self) -> Iterator[Branch]:
-        """Yield this one and those that it is inside of."""
+    def with_outer(self) -> Iterator[Branch]:
+        """Yield this branch and the branches around it, the innermost first."""
         branch: Branch | None = self
         while branch is not None:
             yield branch
@@ -27,18 +25,18 @@ class Branch:
 
     @property
     def stop_requested(self) -> bool:
-        """Whether this one or one around it was stopped."""
-        return any(branch.stopped for branch in self.and_around())
+        """Whether this branch or a branch around it was stopped."""
+        return any(branch.stopped for branch in self.with_outer())
 
 
 _current: contextvars.ContextVar[Branch | None] = contextvars.ContextVar("desist_branch", default=None)
 
 
 def current_branch() -> Branch | None:
-    """Return the branch that this code belongs to, or None."""
+    """Return the branch in which this code runs, or None."""
     return _current.get()
 
 
 def enter_branch(branch: Branch | None) -> None:
-    """Make `branch` the one of this context."""
+    """Make `branch` the branch of this context."""
     _current.set(branch)

@@ -9,31 +9,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from desist.cancel.token import CancelToken, deliver, deliver_urgent
+from desist.run.execution.interruption import FEW, Action, InterruptibleRun
 from desist.runtime.helper_threads import interrupting_helpers
 
-if TYPE_CHECKING:
-    from desist.run.execution.run import Run
-
-__all__ = ["CallInterruption", "do_all", "interrupt_all"]
+__all__ = ["CallInterruption", "interrupt_all"]
 
 log = logging.getLogger("desist.run")
-
-#: How many runs and calls the calling thread interrupts by itself.
-FEW = 16
-
-Piece = Callable[[], object]
 
 
 class CallInterruption:
     """The interruption of runs that were just cancelled.
 
-    `begin`, each of `pieces`, `end`, in this order, without the lock. Pieces may run in several threads at once. Calls
-    that end meanwhile are interrupted in vain, which does nothing.
+    `begin`, each of `actions`, `end`, in this order, without the lock. Actions may run in several threads at once. To
+    interrupt a call that has ended meanwhile does nothing.
 
     Parameters:
         runs: children first.
@@ -41,7 +33,7 @@ class CallInterruption:
         force: leave no time for cleanup.
     """
 
-    def __init__(self, runs: list[Run], grace: float | None, force: bool) -> None:
+    def __init__(self, runs: Sequence[InterruptibleRun], grace: float | None, force: bool) -> None:
         self._runs, self._grace, self._force = runs, grace, force
         self._marked: list[CancelToken] = []
         self.size = len(runs) if len(runs) > FEW else sum(1 + len(run.scope.work) for run in runs)
@@ -60,8 +52,8 @@ class CallInterruption:
         for token in self._marked:
             deliver_urgent(token)
 
-    def pieces(self) -> Iterable[Piece]:
-        """Return the rest, in pieces that don't depend on one another."""
+    def actions(self) -> Iterable[Action]:
+        """Return the rest, as actions that don't depend on one another."""
         for token in self._marked:
             yield partial(deliver, (token,))
         for run in self._runs:
@@ -86,8 +78,8 @@ def interrupt_all(interruptions: list[CallInterruption]) -> None:
     for one in interruptions:
         one.begin()
     for one in interruptions:
-        for piece in one.pieces():
-            piece()
+        for action in one.actions():
+            action()
         one.end(late=False)
 
 
@@ -99,13 +91,4 @@ def _share(interruptions: list[CallInterruption]) -> None:
         for one in interruptions:
             one.end(late=True)
 
-    interrupting_helpers.share([piece for one in interruptions for piece in one.pieces()], end)
-
-
-def do_all(pieces: list[Piece]) -> None:
-    """Call independent pieces, in this thread or, if there are many, in helper threads; then return at once."""
-    if len(pieces) > FEW:
-        interrupting_helpers.hand_over(lambda: interrupting_helpers.share(pieces, lambda: None))
-        return
-    for piece in pieces:
-        piece()
+    interrupting_helpers.share([action for one in interruptions for action in one.actions()], end)

@@ -5,20 +5,28 @@ decide (lock) -> interrupt -> record, or shorten the grace of an earlier cancel
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from desist.cancel.receipt import CancelReceipt
 from desist.cancel.scope import Outcome, Scope
 from desist.run.execution.call_interruption import CallInterruption, interrupt_all
-from desist.run.execution.interruption import apply_decision
+from desist.run.execution.interruption import InterruptibleRun, apply_decision
+from desist.run.execution.ownership import Ownership
 from desist.run.storage.values import CancelRequest
 
-if TYPE_CHECKING:
-    from desist.run.execution.run import Run
-
 __all__ = ["Decision", "cancel_many", "decide"]
+
+
+class CancellableRun(InterruptibleRun, Protocol):
+    """A run that can be cancelled, in a tree of such runs."""
+
+    ownership: Ownership
+
+    @property
+    def scope(self) -> Scope[CancellableRun]:
+        """The run as the decisions see it."""
 
 
 @dataclass(slots=True)
@@ -26,8 +34,8 @@ class Decision:
     """The outcome of a cancel request, and what is still to be done about it."""
 
     receipt: CancelReceipt
-    run: Run  #: the highest run that the request was about
-    cancelled: list[Scope[Run]] = field(default_factory=list)  #: to be interrupted, children first
+    run: CancellableRun  #: the highest run that the request was about
+    cancelled: Sequence[Scope[CancellableRun]] = ()  #: to be interrupted, children first
     grace: float = 0.0  #: seconds
     replaced_handover: bool = False  #: a run that was to be handed over is cancelled for good
 
@@ -45,7 +53,7 @@ class Decision:
             run.interruption.shorten(request.grace or 0.0, request.force)
 
 
-def decide(run: Run, request: CancelRequest) -> Decision:
+def decide(run: CancellableRun, request: CancelRequest) -> Decision:
     """Decide and answer. From any thread, without the lock. Afterwards nothing new starts in the cancelled runs.
 
     A second request cancels nothing; its receipt has the first reason. What is running is still to be interrupted.
@@ -56,12 +64,12 @@ def decide(run: Run, request: CancelRequest) -> Decision:
             apply_decision(verdict.cancelled)
             for scope in verdict.cancelled if request.compensate else ():
                 scope.owner.finalizer.compensate_requested = True
-        target: Run = verdict.target.owner
+        target = verdict.target.owner
         replaced_handover = target.ownership.turn_handover_into_cancel(request.reason)
         ask_store = target.ownership.store_decides_cancel(request.reason)
     if ask_store:
         return Decision(target.ownership.request_cancel(request), target)
-    top: Run = verdict.cancelled[-1].owner if verdict.cancelled else target
+    top = verdict.cancelled[-1].owner if verdict.cancelled else target
     grace = top.grace if request.grace is None else request.grace
     if verdict.cancelled:  # before the interruption: the grace counts from the decision
         top.interruption.start_grace(grace, request.force)
@@ -70,7 +78,7 @@ def decide(run: Run, request: CancelRequest) -> Decision:
     return Decision(receipt, top, verdict.cancelled, grace, replaced_handover)
 
 
-def cancel_many(runs: Iterable[Run], request: CancelRequest) -> list[CancelReceipt]:
+def cancel_many(runs: Iterable[CancellableRun], request: CancelRequest) -> list[CancelReceipt]:
     """Cancel many runs with one request; return a receipt for each. All is decided before any is interrupted."""
     decisions: list[Decision] = []
     try:

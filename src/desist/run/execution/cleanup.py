@@ -1,7 +1,8 @@
-"""Cleaning up after a cancel: `on_cancel` hooks and compensations, once the work is gone and before the end is told.
+"""Cleanup after a cancel: `on_cancel` hooks and compensations, after all work has ended and before the end is stored.
 
-They run one after the other, in user code's own places, with a token that nobody has cancelled: the cancel that they
-belong to can't tear them, only the end of the grace can, or force. One that fails is recorded; the next still runs.
+Hooks run one after the other: an async hook on the loop of the run, a sync hook in a thread. Their token is not
+cancelled, so the cancel that they clean up after does not interrupt them; only the end of the grace or a forced cancel
+does. The failure of a hook is recorded, and the next hook runs.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ log = logging.getLogger("desist.run")
 
 @dataclass(frozen=True, slots=True)
 class CleanupHook:
-    """One hook that is due."""
+    """A hook with its arguments bound."""
 
     name: str
     kind: str  #: "on_cancel" or "compensate"
@@ -38,17 +39,17 @@ class CleanupHook:
 
 
 def check_hook(function: Any, what: str) -> None:
-    """Refuse what can't be called.
+    """Check that a hook can be called.
 
     Raises:
-        ConfigurationError: names `what`.
+        ConfigurationError: the hook is not a function; the message names `what`.
     """
     if function is not None and not callable(function):
         raise ConfigurationError(f"{what} must be a function, not {function!r:.80}")
 
 
 def bind_hook(name: str, kind: str, function: Callable[..., Any], subject: Any, known: dict[str, Any]) -> CleanupHook:
-    """Bind a hook to what it is about: its first parameter is `subject`, others are filled in by name from `known`."""
+    """Bind the arguments of a hook: parameters named in `known` get these values, any other gets `subject`."""
     parameters = inspect.signature(function).parameters
     named = {key: value for key, value in known.items() if key in parameters}
     takes_subject = any(key not in known for key in parameters)
@@ -59,36 +60,36 @@ def bind_hook(name: str, kind: str, function: Callable[..., Any], subject: Any, 
 
 
 async def run_cleanups(
-    cleanups: Sequence[CleanupHook], done: list[CleanupResult], tasks: RunTasks, token: CancelToken
+    hooks: Sequence[CleanupHook], done: list[CleanupResult], tasks: RunTasks, token: CancelToken
 ) -> None:
-    """Run them, each to its end; note in `done` how it went.
+    """Run hooks one after the other; append the result of each to `done` when it starts.
 
     Parameters:
-        tasks: where this coroutine runs; shields inside the hooks count there.
-        token: what the hooks see as theirs.
+        tasks: the tasks of which this coroutine is one; shields inside hooks apply to them.
+        token: the current token of the hooks.
     """
     set_owner(None)
     set_started_work(None)
     set_tasks(tasks)
     set_current(token)
-    for cleanup in cleanups:
-        result = CleanupResult(name=cleanup.name, kind=cleanup.kind)
+    for hook in hooks:
+        result = CleanupResult(name=hook.name, kind=hook.kind)
         done.append(result)
         began = time.monotonic()
         try:
-            await call_user_code(cleanup.call, name=cleanup.name, is_async=cleanup.is_async)
+            await call_user_code(hook.call, name=hook.name, is_async=hook.is_async)
             _record_result(result, "done", began)
         except (asyncio.CancelledError, RunCancelled):
             _record_result(result, "stopped", began, "the grace was over")
             raise
         except (Exception, SystemExit) as error:
             _record_result(result, "failed", began, f"{type(error).__name__}: {error}")
-            whose = token.ids["run_id"] if token.ids else "none"
-            words = "run %s: the %s hook %r failed: %s: %s"
-            log.warning(words, whose, cleanup.kind, cleanup.name, type(error).__name__, error, extra=token.ids)
+            run_id = token.ids["run_id"] if token.ids else "none"
+            message = "run %s: the %s hook %r failed: %s: %s"
+            log.warning(message, run_id, hook.kind, hook.name, type(error).__name__, error, extra=token.ids)
 
 
 def _record_result(result: CleanupResult, status: str, began: float, error: str | None = None) -> None:
-    """Note how a hook went, unless it was given up: then the record is out."""
+    """Record the result of a hook, unless the hook was abandoned: then its result is stored already."""
     if result.status == "running":
         result.status, result.error, result.seconds = status, error, time.monotonic() - began

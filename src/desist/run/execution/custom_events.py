@@ -1,6 +1,6 @@
-"""Events of the user's own: which ids they carry, and how one that a tool makes gets to whoever reads the run.
+"""Custom events: setting the ids that all events of a run carry, and emitting an event from a tool or a step.
 
-Called by tools and function steps. It must not know agents or workflows: their bodies say what their events carry.
+Agents and workflows are unknown here: their bodies define the ids (`common`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["emit_custom_event", "set_missing_ids"]
 
 
 def set_missing_ids(event: BaseRunOutputEvent, common: Mapping[str, Any]) -> None:
-    """Give an event of the user's own the ids that it lacks. Others have theirs."""
+    """Set the missing ids of a custom event. Other events are made with their ids."""
     if isinstance(event, CustomFields):
         for name, value in common.items():
             if not getattr(event, name, None):
@@ -23,10 +23,10 @@ def set_missing_ids(event: BaseRunOutputEvent, common: Mapping[str, Any]) -> Non
 
 
 def emit_custom_event(event: BaseRunOutputEvent) -> None:
-    """Tell the reader of the current run an event that user code has made. Outside of any run nobody hears it.
+    """Emit an event of user code in the current run. Does nothing outside of a run.
 
     Raises:
-        RunCancelled: the run takes nothing more.
+        RunCancelled: the run accepts no more events.
     """
     run = current_run()
     if run is not None:

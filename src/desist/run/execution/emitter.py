@@ -6,18 +6,16 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from desist.cancel.status import RunStatus
 from desist.exceptions import RunCancelled
+from desist.run.execution.run_core import RunCore
 from desist.run.storage.event_buffer import EventBuffer
 from desist.run.storage.shared_store import shared_store
 from desist.run.storage.store import PartKind
 from desist.streams.channel import Backlog, DiscardingChannel, EventChannel
 from desist.streams.replay_channel import ReplayChannel
-
-if TYPE_CHECKING:
-    from desist.run.execution.run import Run
 
 __all__ = ["Emitter"]
 
@@ -56,15 +54,15 @@ class Emitter:
 
     Parameters:
         run: the run.
-        parent: the run that it is bound to, whose reader gets its events; None if it has a reader of its own.
+        parent: of the run that it is bound to, whose reader gets its events; None if it has a reader of its own.
         replay: keep the events, for followers.
     """
 
-    def __init__(self, run: Run, parent: Run | None, *, replay: bool) -> None:
+    def __init__(self, run: RunCore, parent: Emitter | None, *, replay: bool) -> None:
         self.run, self.body = run, run.body
         self._lock, self._scope = run.lock, run.scope
         #: The emitter whose channel has the events of this run; itself unless the run is bound to a parent.
-        self.stream_owner: Emitter = self if parent is None else parent.emitter.stream_owner
+        self.stream_owner: Emitter = self if parent is None else parent.stream_owner
         self.event_buffer: EventBuffer | None = None  #: events to be stored, for followers in other processes
         self.channel: EventChannel[Any] = self._new_channel(replay) if parent is None else self.stream_owner.channel
         #: Called with every event of this run and of those bound to it, visible or not, with the lock held.

@@ -7,33 +7,44 @@ first decision wins, in this process and in all others.
 from __future__ import annotations
 
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from desist.cancel.run_phase import ConfirmationState, PhaseEvent, apply_event
 from desist.exceptions import LeaseLostError
-from desist.run.execution.ownership import RunCoordinator
+from desist.run.execution.finalizer import EndingRun, Finalizer
+from desist.run.execution.ownership import note_store_error
 from desist.run.execution.run_snapshot import to_stored
+from desist.run.storage.shared_store import RunCoordinator
 from desist.run.storage.values import CancelRequest, StoredRun
 
-if TYPE_CHECKING:
-    from desist.run.execution.run import Run
+__all__ = ["ConfirmedRun", "EndConfirmation"]
 
-__all__ = ["EndConfirmation"]
+
+class ConfirmedRun(EndingRun, Protocol):
+    """A run whose end must be confirmed."""
+
+    finalizer: Finalizer
+
+    def ownership_lost(self, message: str) -> None:
+        """Stop the run, because another process has it now."""
 
 
 class EndConfirmation:
     """Asks the store whether a run may complete or fail.
 
     May be asked again: a child or a cancel that came in between sends the run back to work. Of one question the answer
-    and its timeout may both arrive, in any order, from different threads; `_closing` and `_store_error`, changed under
-    the lock, let exactly one of them settle the run.
+    and its timeout may both arrive, in any order, from different threads. `state` changes under the lock and lets
+    exactly one of them settle the run.
     """
 
-    def __init__(self, run: Run, shared: RunCoordinator) -> None:
+    def __init__(self, run: ConfirmedRun, shared: RunCoordinator) -> None:
         self._run, self._shared = run, shared
-        self._closing: list[Any] | None = None  #: the closing events, once the store has let the run decide
-        self._store_error: BaseException | None = None  #: the answer timed out while `decide` was running
-        #: Whether the end was decided here because the store didn't answer; it is still to be stored.
-        self._decided_unconfirmed = False
+        self.state = ConfirmationState.open
+        self._closing: list[Any] = []  #: the closing events, once decided
+        self._error: BaseException | None = None  #: why the answer is overdue
+
+    def _move(self, event: PhaseEvent) -> None:
+        self.state = apply_event(self._run.run_id, self.state, event)
 
     def ask(self) -> None:
         """Ask the store. Without the lock; the answer arrives in the store's thread."""
@@ -53,11 +64,14 @@ class EndConfirmation:
         run = self._run
         with run.lock:
             if not run.scope.confirm():
-                return to_stored(run, run.scope.status) if self._decided_unconfirmed else None
+                unconfirmed = self.state is ConfirmationState.unconfirmed
+                return to_stored(run, run.scope.status) if unconfirmed else None
+            self._move(PhaseEvent.decide)
         closing = run.finalizer.finish_output(run.scope.status)
         with run.lock:
-            self._closing, error = closing, self._store_error
-        if error is not None:  # the answer timed out meanwhile: nothing else will settle the run
+            self._closing, error = closing, self._error
+            self._move(PhaseEvent.finish_output)
+        if error is not None:  # the answer is overdue: nothing else will settle the run
             self._settle_unstored(error, closing)
         return to_stored(run, run.scope.status)
 
@@ -69,7 +83,7 @@ class EndConfirmation:
             self.on_failed(error)
         elif request is not None:
             self._run.apply_cancel_request(request)
-        elif self._closing is not None:
+        elif self.state is ConfirmationState.decided:
             self._run.finalizer.settle(self._closing)
         else:  # a cancel of this process was first, or a child was started meanwhile
             self._run.advance()
@@ -85,20 +99,21 @@ class EndConfirmation:
             return
         with run.lock:
             decided_here = run.scope.confirm()
-            closing = self._closing
-            if not decided_here and closing is None and run.scope.status.is_final:
-                self._store_error = error  # `decide` is running in the writer: it settles the run
+            if decided_here:
+                self._move(PhaseEvent.time_out)
+            elif self.state is ConfirmationState.deciding:  # in the writer's thread, which will settle the run
+                self._error = error
+                self._move(PhaseEvent.time_out)
                 return
-            self._decided_unconfirmed = decided_here
         if decided_here:
-            closing = run.finalizer.finish_output(run.scope.status)
-        if closing is not None:
-            self._settle_unstored(error, closing)
+            self._settle_unstored(error, run.finalizer.finish_output(run.scope.status))
+        elif self.state is ConfirmationState.decided:
+            self._settle_unstored(error, self._closing)
         else:
             run.advance()
 
     def _settle_unstored(self, error: BaseException, closing: list[Any]) -> None:
         run = self._run
         self._shared.retry_in_background(to_stored(run, run.scope.status), error)
-        run.finalizer.note_store_error(error)
+        note_store_error(run, error)
         run.finalizer.settle(closing)

@@ -6,30 +6,40 @@ import asyncio
 import logging
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from desist.cancel.run_phase import CleanupState
 from desist.cancel.status import RunStatus
 from desist.cancel.token import CancelToken
 from desist.run.execution.cleanup import run_cleanups
 from desist.run.execution.follow import recent_streams
+from desist.run.execution.ownership import Ownership, note_store_error
+from desist.run.execution.run_snapshot import StorableRun
 from desist.runtime.fork_hooks import register_at_fork
 from desist.runtime.run_tasks import RunTasks
 from desist.streams.replay_channel import ReplayChannel
 
 if TYPE_CHECKING:
-    from desist.run.execution.run import Run
+    from desist.run.telemetry.spans import Spans
 
-__all__ = ["Finalizer", "runs_with_abandoned_work"]
+__all__ = ["EndingRun", "Finalizer", "runs_with_abandoned_work"]
 
 log = logging.getLogger("desist.run")
 
+
+class EndingRun(StorableRun, Protocol):
+    """A run that can be finalized."""
+
+    spans: Spans | None
+    ownership: Ownership
+
+
 #: Runs that ended with work abandoned; an entry goes when that work, which refers to its run, has ended.
-_with_abandoned_work: weakref.WeakValueDictionary[int, Run] = weakref.WeakValueDictionary()
+_with_abandoned_work: weakref.WeakValueDictionary[int, EndingRun] = weakref.WeakValueDictionary()
 register_at_fork(after_in_child=_with_abandoned_work.clear)
 
 
-def runs_with_abandoned_work() -> list[Run]:
+def runs_with_abandoned_work() -> list[EndingRun]:
     """Return the runs that have ended and whose abandoned work may still go on."""
     return [run for ref in _with_abandoned_work.valuerefs() if (run := ref()) is not None]
 
@@ -41,7 +51,7 @@ class Finalizer:
     the state, under the lock. The thread is that of the last work that ended: a loop, a thread call, the timer thread.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: EndingRun) -> None:
         self._run = run
         self.compensate_requested = False  #: whether an accepted cancel asked for compensations
         self.cleanup_tasks = RunTasks()
@@ -56,7 +66,7 @@ class Finalizer:
         run = self._run
         try:
             cleanups = run.body.cleanup_hooks(self.compensate_requested)
-        except Exception:  # a mistake of ours must not leave a reader waiting
+        except Exception:  # a bug here must not leave a reader waiting
             log.exception("run %s: its cleanup hooks could not be collected", run.run_id, extra=run.ids)
             cleanups = []
         loop = run.tasks.loop
@@ -99,7 +109,7 @@ class Finalizer:
             stored = run.ownership.save(status)
         except Exception as error:
             log.debug("run %s: the store failed", run.run_id, exc_info=True, extra=run.ids)
-            self.note_store_error(error)
+            note_store_error(run, error)
             stored = None
         if stored is None:
             self.settle(events)
@@ -119,7 +129,7 @@ class Finalizer:
         output.status, output.store_error = status, None
         try:
             events = run.body.terminal_events(status, run.error)
-        except Exception:  # a mistake of ours must not leave a reader waiting
+        except Exception:  # a bug here must not leave a reader waiting
             log.exception("run %s: its terminal events could not be made", run.run_id, extra=run.ids)
             events = []
         run.emitter.record_terminal(events if run.ownership.records_terminal_event else [])
@@ -130,14 +140,8 @@ class Finalizer:
     def _on_stored(self, error: BaseException | None, events: list[Any]) -> None:
         """Settle after the store's answer, in the store's thread. On an error, too: the output says so."""
         if error is not None:
-            self.note_store_error(error)
+            note_store_error(self._run, error)
         self.settle(events)
-
-    def note_store_error(self, error: BaseException) -> None:
-        """Note in the output that the end isn't confirmed as stored. Before `settle`."""
-        run = self._run
-        run.body.output.store_error = str(error) or type(error).__name__
-        log.error("run %s could not be stored: %s", run.run_id, error, extra=run.ids)
 
     def settle(self, events: list[Any]) -> None:
         """Emit the closing events and wake all that wait for the run. Called once, from any thread, without the lock.
@@ -150,8 +154,9 @@ class Finalizer:
             parent = run.scope.parent
             run.scope.settle()
             run.emitter.put_terminal(events)
-        if isinstance(run.bridge, ReplayChannel) and run.emitter.stream_owner is run.emitter:
-            recent_streams.add(run.run_id, run.bridge)  # before it leaves the registry: a follower looks in both
+        channel = run.emitter.channel
+        if isinstance(channel, ReplayChannel) and run.emitter.stream_owner is run.emitter:
+            recent_streams.add(run.run_id, channel)  # before it leaves the registry: a follower looks in both
         run.ownership.unregister()
         if run.scope.work or run.scope.grace_expired:
             _with_abandoned_work[id(run)] = run

@@ -1,7 +1,6 @@
-"""Following a run that was started in the background: from any event on, by any number of readers, also after its end.
+"""Followers of runs that were started in the background: from any event on, any number of them, also after the end.
 
-Called by agents and workflows. The events of runs that have ended are kept for a while; afterwards their record
-remains, which tells how they ended. It must not know of agents or workflows.
+The events of ended runs are kept in memory, up to a limit; later only the stored output of the run is left.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-from desist.cancel.registry import registry
 from desist.exceptions import ConfigurationError
+from desist.run.storage.live_run import live_run
 from desist.run.storage.shared_store import SharedStore
 from desist.runtime.fork_hooks import register_at_fork
 from desist.streams.follower import Follower
@@ -22,10 +21,10 @@ __all__ = ["RecentChannels", "follow_ended", "follow_in_process", "follow_shared
 
 
 class RecentChannels:
-    """The events of background runs that have ended, bounded by their number in all; the oldest run goes first.
+    """The channels of background runs that have ended. The oldest is dropped when they have too many events.
 
     Parameters:
-        keep: how many events are kept.
+        keep: the maximum number of events of all runs together.
     """
 
     def __init__(self, keep: int = 100_000) -> None:
@@ -34,7 +33,7 @@ class RecentChannels:
         self._streams: OrderedDict[str, ReplayChannel[Any]] = OrderedDict()
 
     def add(self, run_id: str, stream: ReplayChannel[Any]) -> None:
-        """Keep the events of a run that has told its end; those of an earlier run of this id are forgotten."""
+        """Keep the channel of a run that has ended, in the place of an earlier run with this id."""
         with self._lock:
             self._drop(run_id)
             self._streams[run_id] = stream
@@ -48,30 +47,30 @@ class RecentChannels:
             self._held -= stream.replay
 
     def get(self, run_id: str) -> ReplayChannel[Any] | None:
-        """Return the events of a run, or None."""
+        """Return the channel of a run, or None."""
         return self._streams.get(run_id)
 
     def reset_after_fork(self) -> None:
-        """Start anew, in a forked child."""
+        """Reset, in a forked child: the parent's lock may be held there."""
         self._lock = threading.Lock()
         self._streams.clear()
         self._held = 0
 
 
-#: Those of this process.
+#: The ended background runs of this process.
 recent_streams = RecentChannels()
 register_at_fork(after_in_child=recent_streams.reset_after_fork)
 
 
 def follow_in_process(run_id: str, last_event_index: int | None) -> Follower[Any] | None:
-    """Return a stream of what a run tells after an event, or None if this process knows no such run.
+    """Return a follower of the events of a run after one event, or None if this process has no such run.
 
     Parameters:
-        run_id: of a run that was started in the background.
-        last_event_index: `event_index` of the last event that was seen; None for all.
+        run_id: the id of a run that was started in the background.
+        last_event_index: `event_index` of the last event that was seen; None for all events.
 
     Raises:
-        ConfigurationError: the run isn't one that can be followed, or those events aren't kept any more.
+        ConfigurationError: the run was not started in the background, or its events are not kept any more.
     """
     after = _after(last_event_index)
     stream = _stream(run_id)
@@ -88,18 +87,20 @@ def follow_in_process(run_id: str, last_event_index: int | None) -> Follower[Any
 
 
 def follow_shared(shared: SharedStore, run_id: str, last_event_index: int | None) -> Follower[Any]:
-    """Return a stream of what a run tells after an event, of this process or any other one on that store.
+    """Return a follower of the events after one event of a run of any process.
+
+    If the store has no such run, the follower raises the error when it is read.
 
     Raises:
-        ConfigurationError: the number isn't one. Where there is no such run, that is told to whoever reads.
+        ConfigurationError: `last_event_index` is not the number of an event.
     """
     after = _after(last_event_index)
-    run: Any = registry.get(run_id)
-    stream = run.bridge if run is not None and run.store is shared else None
-    if isinstance(stream, ReplayChannel):  # it lives here, and is at hand; of one that has ended the store knows more
+    run = live_run(run_id)
+    stream = run.channel if run is not None and run.store is shared else None
+    if isinstance(stream, ReplayChannel):  # a live run of this process; of ended runs the store has more events
         try:
             return stream.follow(run_id, after)
-        except LookupError:  # not so far back
+        except LookupError:  # these events are only in the store
             pass
     return shared.follow_run(run_id, after)
 
@@ -112,15 +113,15 @@ def _after(last_event_index: int | None) -> int:
 
 
 def _stream(run_id: str) -> Any:
-    run: Any = registry.get(run_id)
-    return run.bridge if run is not None else recent_streams.get(run_id)
+    run = live_run(run_id)
+    return run.channel if run is not None else recent_streams.get(run_id)
 
 
 def follow_ended(run_id: str, events: Sequence[Any], last_event_index: int | None) -> Follower[Any]:
-    """Return a stream of what is recorded of a run that has ended: those of its events that come after the one seen."""
+    """Return a follower of stored events of a run that has ended: those after `last_event_index`."""
     lock = threading.Lock()
-    bridge: ReplayChannel[Any] = ReplayChannel(lock)
+    channel: ReplayChannel[Any] = ReplayChannel(lock)
     after = -1 if last_event_index is None else last_event_index
     with lock:
-        bridge.close(event for event in events if event.event_index is None or event.event_index > after)
-    return bridge.follow(run_id)
+        channel.close(event for event in events if event.event_index is None or event.event_index > after)
+    return channel.follow(run_id)

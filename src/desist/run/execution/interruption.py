@@ -1,6 +1,6 @@
-"""Stopping a run that was cancelled: interrupt its tasks and calls, wait for the grace, and name what is abandoned.
+"""Interrupting a cancelled run: its tasks and calls, the grace, and the abandoned work.
 
-Nothing in here waits: each end of a task, a call or a child calls `Run.advance`, and so does the end of the grace.
+No method waits: each end of a task, a call or a child calls `Run.advance`, and so does the end of the grace.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from desist.calls.base import Call
 from desist.cancel.reason import Source
@@ -20,14 +20,15 @@ from desist.cancel.run_phase import BodyState, CleanupState
 from desist.cancel.scope import Scope
 from desist.cancel.status import RunStatus
 from desist.exceptions import RunCancelled
-from desist.run.execution.call_interruption import CallInterruption, do_all, interrupt_all
+from desist.run.execution.emitter import Emitter
+from desist.run.execution.finalizer import Finalizer
+from desist.run.execution.limits import RunLimits
+from desist.run.execution.run_core import RunCore
+from desist.runtime.helper_threads import interrupting_helpers
 from desist.runtime.loop_probe import LoopProbe
-from desist.runtime.timer_thread import reaper
+from desist.runtime.timer_thread import timers
 
-if TYPE_CHECKING:
-    from desist.run.execution.run import Run
-
-__all__ = ["Interruption", "apply_decision"]
+__all__ = ["FEW", "Action", "InterruptibleRun", "Interruption", "apply_decision"]
 
 log = logging.getLogger("desist.run")
 
@@ -36,7 +37,30 @@ FORCED_GRACE = 0.01
 #: Seconds between two probes of a loop that is busy when a grace expires, and how late it may be in all.
 PROBE_INTERVAL, MAX_EXTENSION, LATE_FORCED = 0.003, 1.0, 0.1
 
+#: How many runs and calls the calling thread interrupts by itself.
+FEW = 16
+
+#: One of several interruptions that don't depend on one another.
+Action = Callable[[], object]
+
 _RUNNING = RunStatus.running
+
+
+class InterruptibleRun(RunCore, Protocol):
+    """A run that can be interrupted, in a tree of such runs."""
+
+    emitter: Emitter
+    limits: RunLimits
+    finalizer: Finalizer
+    interruption: Interruption
+
+    @property
+    def scope(self) -> Scope[InterruptibleRun]:
+        """The run as the decisions see it."""
+
+    @property
+    def root(self) -> InterruptibleRun:
+        """The run at the top of the tree."""
 
 
 class Interruption:
@@ -46,7 +70,7 @@ class Interruption:
     decision calls, once for a run.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: InterruptibleRun) -> None:
         self.run = run
         self.grace_deadline = 0.0  #: in seconds of `time.monotonic`
         self._grace: float | None = None  #: seconds; None for a run that was cancelled with one above it
@@ -62,10 +86,6 @@ class Interruption:
         return max(0.0, self.grace_deadline - time.monotonic())
 
     # -- interrupting
-
-    def interrupt(self, cancelled: Iterable[Scope[Run]], force: bool = False, grace: float | None = None) -> None:
-        """Interrupt the work of cancelled runs, children first. From any thread, without the lock; returns at once."""
-        interrupt_all([CallInterruption([scope.owner for scope in cancelled], grace, force)])
 
     def deliver_to_tasks(self, grace: float, force: bool) -> None:
         """Cancel the tasks of the run on their loop, until the body has ended. From any thread."""
@@ -86,22 +106,16 @@ class Interruption:
         self.run.advance()
 
     def mark_delivered(self) -> None:
-        """Note when the cancel reached the run, unless that was noted before. With the lock held."""
+        """Record when the cancel reached the run, once. With the lock held."""
         record = self.run.record
         if record is not None and record.delivered_at is None:
             record.delivered_at = time.time()
 
     def show_cancelling(self) -> None:
-        """Note in the output that the run is being cancelled, unless its end is being noted. With the lock held."""
+        """Set the status of the output to cancelling, unless the run is finalizing. With the lock held."""
         run = self.run
         if run.scope.status is RunStatus.cancelling and not run.scope.finalizing:
             run.body.output.status, run.body.output.cancel = RunStatus.cancelling, run.record
-
-    def stop_children(self, cancelled: list[Scope[Run]]) -> None:
-        """Interrupt children that outlived the body: each has its own grace. Without the lock."""
-        for scope in cancelled:
-            scope.owner.interruption.start_grace(scope.owner.grace, False)
-        self.interrupt(cancelled)
 
     # -- calls of the run
 
@@ -136,23 +150,23 @@ class Interruption:
         self._grace = FORCED_GRACE if force else grace
         self.grace_deadline = time.monotonic() + self._grace
         self.forced = force
-        self.run.limits.add_timer(reaper.call_at(self.grace_deadline, self.on_grace_expired))
+        self.run.limits.add_timer(timers.call_at(self.grace_deadline, self.on_grace_expired))
 
     def shorten(self, grace: float, force: bool) -> None:
         """Shorten the grace; a repeated cancel can't extend it. From any thread, without the lock."""
         seconds = FORCED_GRACE if force else grace
         deadline = time.monotonic() + seconds
         with self.run.lock:
-            runs: list[Run] = [scope.owner for scope in self.run.scope.walk()]
+            runs = [scope.owner for scope in self.run.scope.walk()]
             for run in runs:
                 run.interruption.forced = run.interruption.forced or force
             if deadline < self.grace_deadline or force:
                 self.grace_deadline = deadline
                 self._grace = seconds if self._grace is None else min(self._grace, seconds)
-        do_all([piece for run in runs for piece in run.interruption._shorten_pieces(grace, force)])
-        reaper.call_at(deadline, self.on_grace_expired)
+        _do_all([action for run in runs for action in run.interruption._shorten_actions(grace, force)])
+        timers.call_at(deadline, self.on_grace_expired)
 
-    def _shorten_pieces(self, grace: float, force: bool) -> Iterator[Callable[[], object]]:
+    def _shorten_actions(self, grace: float, force: bool) -> Iterator[Action]:
         if force:
             yield partial(self.deliver_to_tasks, 0.0, force)
         for call in list(self.run.scope.work):
@@ -161,11 +175,11 @@ class Interruption:
     def on_grace_expired(self) -> None:
         """Abandon what still runs in the tree, or wait longer where that is allowed. In the timer thread, mostly.
 
-        Timers aren't taken back when the grace is shortened or extended: the first that fires after the deadline acts,
+        Timers are not cancelled when the grace is shortened or extended: the first that fires after the deadline acts,
         and those after it find no run that isn't abandoned or finalizing.
         """
         scope = self.run.scope
-        abandoned: list[Run] = []
+        abandoned: list[InterruptibleRun] = []
         with self.run.lock:
             deadline = max(
                 self.grace_deadline, *(below.owner.interruption.extended_deadline() for below in scope.walk())
@@ -178,7 +192,7 @@ class Interruption:
                 for run in abandoned:
                     run.interruption.abandon()
         if early and deadline < math.inf and scope.status is RunStatus.cancelling:
-            reaper.call_at(deadline, self.on_grace_expired)
+            timers.call_at(deadline, self.on_grace_expired)
         logged: set[int] = set()  # children come first; the records above them name the same work
         for run in abandoned:
             for item in run.record.abandoned if run.record else ():
@@ -264,15 +278,15 @@ class Interruption:
                 record.connections_closed += count
 
 
-def apply_decision(cancelled: list[Scope[Run]]) -> None:
-    """Note a decision in outputs and channels. With the lock held, in the step that decided: quick for many runs.
+def apply_decision(cancelled: Sequence[Scope[InterruptibleRun]]) -> None:
+    """Apply a decision to outputs and channels. With the lock held, in the step that decided: quick for many runs.
 
     Parameters:
         cancelled: what `Scope` has just cancelled, children first.
     """
     if not cancelled:
         return
-    runs: list[Run] = [scope.owner for scope in cancelled]
+    runs = [scope.owner for scope in cancelled]
     top = runs[-1]
     assert top.scope.reason is not None
     top.interruption.show_cancelling()  # the outputs of the others are changed when they are interrupted, or end
@@ -283,3 +297,12 @@ def apply_decision(cancelled: list[Scope[Run]]) -> None:
     run_ids = {run.run_id for run in runs}
     for emitter in {run.emitter.stream_owner for run in runs}:
         emitter.discard_content(run_ids)
+
+
+def _do_all(actions: list[Action]) -> None:
+    """Call independent actions, in this thread or, if there are many, in helper threads; then return at once."""
+    if len(actions) > FEW:
+        interrupting_helpers.hand_over(lambda: interrupting_helpers.share(actions, lambda: None))
+        return
+    for action in actions:
+        action()

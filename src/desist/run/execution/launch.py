@@ -1,7 +1,7 @@
-"""Starting a run for async code: awaited, read as a stream, or in the background.
+"""Starting a run: awaited, read as a stream, or in the background on the caller's loop.
 
-Called by agents and workflows, on the caller's loop. For a run in the background nobody waits; it ends by itself, by a
-cancel, or with its loop. The caller gets its output as it stands before it begins, or a stream that may be left.
+A run in the background ends by itself, by a cancel, or with its loop. The caller gets the output as it is before the
+run begins, or a follower, which can be closed without an effect on the run.
 """
 
 from __future__ import annotations
@@ -11,12 +11,33 @@ import copy
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from desist.cancel.registry import registry
+from desist.cancel.signals import source_of
 from desist.exceptions import SyncBackgroundError
 from desist.run.execution.follow import follow_in_process
-from desist.run.execution.run import Run
-from desist.streams.reader import AsyncReader
+from desist.run.execution.run import Run, collect_opened
+from desist.streams.reader import AsyncReader, SyncReader, describe, stop_and_wait
 
-__all__ = ["refuse_background", "start_run"]
+__all__ = ["open_and_wait", "refuse_background", "start_run"]
+
+
+def open_and_wait(open_run: Callable[[], Run], *, streamed: bool) -> Any:
+    """Open a run and start it on the background loop; return a reader, or wait and return the output.
+
+    An exception from outside (Ctrl-C, one of a signal handler), whenever it comes, cancels the run, and is raised when
+    the run has settled.
+    """
+    opened: list[Run] = []
+    try:
+        with collect_opened(opened):
+            run = open_run()
+        run.start(wait=streamed)
+        return SyncReader(run) if streamed else run.wait()
+    except BaseException as error:
+        for run in opened:
+            if registry.get(run.run_id) is run:
+                stop_and_wait(run, source_of(error), describe(error))
+        raise
 
 
 def start_run(
@@ -25,16 +46,16 @@ def start_run(
     """Open a run and start it on the running loop.
 
     Parameters:
-        open_run: registers the run; it is given `stream`, `stream_events` and `kept`, whether events are kept.
-        stream: return a reader, at once and without await. Else a coroutine: nothing happens before it is awaited.
-        stream_events: show everything, not only text and the end.
-        background: don't wait for the end. A reader that is left then doesn't stop the run.
+        open_run: registers the run; called with `stream`, `stream_events` and `replay`, whether events are kept.
+        stream: return a reader at once. Otherwise return a coroutine; nothing happens before it is awaited.
+        stream_events: emit all events, not only text and the terminal event.
+        background: do not wait for the end of the run. Closing the reader does not cancel the run.
     """
     if not stream:
         return _start_background(open_run, stream_events) if background else _awaited(open_run)
     run = open_run(stream=True, stream_events=stream_events, replay=background)
     if not background:
-        return run.start(asyncio.get_running_loop()).async_reader()
+        return AsyncReader(run.start(asyncio.get_running_loop()))
     follower = follow_in_process(run.run_id, None)
     assert follower is not None  # it is registered, or has ended just now
     run.start(asyncio.get_running_loop())
@@ -54,7 +75,7 @@ async def _start_background(open_run: Callable[..., Run], stream_events: bool | 
 
 
 def refuse_background(where: str, background: bool) -> None:
-    """Refuse to run in the background from sync code: there is no loop of the caller's that would go on with it.
+    """Refuse `background=True` in sync code: the caller has no event loop on which the run could go on.
 
     Raises:
         SyncBackgroundError: a RuntimeError, as programs of this API expect.

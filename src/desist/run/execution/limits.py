@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.scope import Reach
+from desist.run.execution.run_core import RunCore
 from desist.run.options.budget import Budget, BudgetMeter
 from desist.run.options.durable_limits import Deadline, DurableLimits
-from desist.runtime.timer_thread import Timer, reaper
-
-if TYPE_CHECKING:
-    from desist.run.execution.run import Run
+from desist.runtime.timer_thread import Timer, timers
 
 __all__ = ["RunLimits"]
 
@@ -22,12 +19,12 @@ class RunLimits:
 
     Parameters:
         run: cancelled past a limit.
-        parent: its budgets hold for this run, too.
+        parent: the limits of the run in which it was started; those budgets hold for this run, too.
     """
 
-    def __init__(self, run: Run, parent: Run | None) -> None:
+    def __init__(self, run: RunCore, parent: RunLimits | None) -> None:
         self._run = run
-        self.meters: tuple[BudgetMeter, ...] = parent.limits.meters if parent else ()
+        self.meters: tuple[BudgetMeter, ...] = parent.meters if parent else ()
         self.durable = DurableLimits()  #: stored with the run: they hold for it in each process that resumes it
         self._timers: list[Timer] = []
         self._own_reason: CancelReason | None = None  #: of a deadline with reach "own"
@@ -55,7 +52,7 @@ class RunLimits:
             self._run.cancel(reason, reach=reach)
 
         if left > 0:
-            self.add_timer(reaper.call_at(time.monotonic() + left, expire))
+            self.add_timer(timers.call_at(time.monotonic() + left, expire))
         else:
             expire()
 

@@ -1,33 +1,27 @@
-"""Who decides about a run: this process alone (`LocalOwnership`), or a record that other processes see.
+"""`Ownership`: whether this process alone decides about a run (`LocalOwnership`), or a record that other processes see.
 
-`desist.run.execution.store_ownership` has the second. A run asks its ownership whenever the answer differs between the
-two: when it starts, when a cancel arrives, when it ends.
+The second is `desist.run.execution.store_ownership`. The methods are what differs between the two: at the start of a
+run, at a cancel, at the end.
 """
 
 from __future__ import annotations
 
 import logging
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt
 from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
-from desist.run.cancellation_management.ownership import ManagedOwnership
-from desist.run.execution.run_snapshot import to_stored
-from desist.run.storage.shared_store import ClaimResult, SharedStore
+from desist.run.execution.run_core import RunCore
+from desist.run.execution.run_snapshot import StorableRun, to_stored
+from desist.run.storage.shared_store import ClaimResult
 from desist.run.storage.values import CancelRequest
 
-if TYPE_CHECKING:
-    from desist.run.execution.run import Run
-
-__all__ = ["LocalOwnership", "Ownership", "RunCoordinator"]
+__all__ = ["LocalOwnership", "Ownership", "note_store_error"]
 
 log = logging.getLogger("desist.run")
-
-#: Holds the record of a run: a shared store, or a cancellation manager beside a store of this process.
-RunCoordinator = SharedStore | ManagedOwnership
 
 
 class Ownership(Protocol):
@@ -36,7 +30,7 @@ class Ownership(Protocol):
     # -- the beginning
 
     def require_claim(self) -> None:
-        """Let the body wait until the record is claimed: other processes may know this id. Before `start`."""
+        """Make the body wait until the record is claimed, because its id may be cancelled already. Before `start`."""
 
     def record_start(self) -> Future[ClaimResult] | None:
         """Record the start. With the lock held; a future's answer is for `on_claimed`, without the lock."""
@@ -87,13 +81,19 @@ class Ownership(Protocol):
         """Leave the registry. A second call changes nothing."""
 
 
+def note_store_error(run: RunCore, error: BaseException) -> None:
+    """Record in the output that the run is not confirmed as stored. Before the run is settled."""
+    run.body.output.store_error = str(error) or type(error).__name__
+    log.error("run %s could not be stored: %s", run.run_id, error, extra=run.ids)
+
+
 class LocalOwnership:
     """A run that only this process knows: its lock decides everything."""
 
     owned_elsewhere = False
     records_terminal_event = True
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: StorableRun) -> None:
         self._run = run
 
     def require_claim(self) -> None:
@@ -106,7 +106,7 @@ class LocalOwnership:
             run.store.save_run(to_stored(run, RunStatus.pending))
         except Exception as error:
             log.debug("run %s: the store failed", run.run_id, exc_info=True, extra=run.ids)
-            run.finalizer.note_store_error(error)
+            note_store_error(run, error)
 
     def on_claimed(self, done: Future[ClaimResult]) -> None:
         """Do nothing: nothing is claimed."""

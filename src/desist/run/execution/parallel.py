@@ -1,7 +1,7 @@
-"""Work of one run that goes on side by side: several tool calls of a turn, branches of a step.
+"""Parallel work of one run: the tool calls of a turn, the branches of a step.
 
-Each branch is a task of the run, so a cancel reaches all of them at once, each in its own place. Whoever started
-them waits until the last has ended, whatever happens meanwhile.
+Each branch is a task of the run, so a cancel interrupts all branches at once. `run_parallel` always waits until the
+last branch has ended.
 """
 
 from __future__ import annotations
@@ -22,39 +22,41 @@ __all__ = ["run_parallel"]
 
 T = TypeVar("T")
 
-#: Seconds between two cancellations of a branch that goes on, at most.
+#: The maximum of seconds between two cancellations of a branch that does not end.
 SLOWEST = 1.0
 
 
-async def run_parallel(run: Run, branches: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run coroutines at the same time; return what they returned, in their order.
+async def run_parallel(run: Run, coroutines: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run coroutines in parallel; return their results in order.
 
-    The first that fails cancels its siblings, and the runs that they have started, with source `sibling`; its error is
-    raised when all have ended. None starts after a cancel.
+    The first branch that fails cancels its siblings, and the runs that they have started, with source `sibling`. Its
+    error is raised when all branches have ended.
 
     Raises:
-        RunCancelled: the run takes nothing new.
+        RunCancelled: the run accepts no new work; no branch has started.
     """
     try:
         run.check()
     except BaseException:
-        for branch in branches:
-            branch.close()
+        for work in coroutines:
+            work.close()
         raise
-    if len(branches) == 1:
-        return [await branches[0]]
-    places = [Branch(current_branch()) for _ in branches]
-    tasks = {_start(run, work, place): place for work, place in zip(branches, places, strict=True)}
+    if len(coroutines) == 1:
+        return [await coroutines[0]]
+    tasks: dict[asyncio.Task[T], Branch] = {}
+    for work in coroutines:
+        branch = Branch(current_branch())
+        tasks[_start(run, work, branch)] = branch
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     except asyncio.CancelledError:
-        # The run's own cancel reaches each branch by itself.
-        await (_stopped(tasks) if run.status is RunStatus.running else _ended(tasks))
+        # A cancel of the run interrupts each branch; a cancellation of this task alone does not.
+        await (_cancel_and_wait(tasks) if run.status is RunStatus.running else _wait_for_all(tasks))
         raise
     failed = next((error for task in tasks if (error := _error(task)) is not None), None)
     if failed is not None:
-        _stop_runs(run, [place for task, place in tasks.items() if not task.done()], failed)
-        if await _stopped(tasks):
+        _stop_runs(run, [branch for task, branch in tasks.items() if not task.done()], failed)
+        if await _cancel_and_wait(tasks):
             raise asyncio.CancelledError
         raise failed
     return [task.result() for task in tasks]
@@ -67,47 +69,51 @@ def _start(run: Run, work: Coroutine[Any, Any, T], branch: Branch) -> asyncio.Ta
 
 
 def _error(task: asyncio.Task[Any]) -> BaseException | None:
-    """Return what ended a task that has ended in an error; a cancellation that nobody asked for is one."""
+    """Return the error of a task, or None. A cancelled task counts as failed: the run has cancelled no branch yet."""
     if not task.done():
         return None
     return asyncio.CancelledError() if task.cancelled() else task.exception()
 
 
 def _stop_runs(run: Run, stopped: Iterable[Branch], failed: BaseException) -> None:
-    """Let nothing new start in these branches, and cancel the runs that they have started."""
+    """Refuse new work in these branches, and cancel the runs that they have started."""
     reason = CancelReason(source=Source.sibling, text=f"another branch failed: {failed}", by="desist")
     with run.lock:
-        children: list[Run] = [scope.owner for scope in run.scope.children.values()]
-    doomed = set(stopped)
-    for branch in doomed:
+        children = [scope.owner for scope in run.scope.children.values()]
+    branches = set(stopped)
+    for branch in branches:
         branch.stopped = True
-    theirs = [run for run in children if run.branch is not None and not doomed.isdisjoint(run.branch.and_around())]
-    cancel_many(theirs, CancelRequest(reason=reason, reach="own"))
+    inside = [run for run in children if run.branch is not None and not branches.isdisjoint(run.branch.with_outer())]
+    cancel_many(inside, CancelRequest(reason=reason, reach="own"))
 
 
-async def _stopped(tasks: Iterable[asyncio.Task[Any]]) -> bool:
-    """Cancel tasks, again with back-off those that swallow it, until all have ended. As `_ended`."""
-    pause, again = 0.05, False
+async def _cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> bool:
+    """Cancel tasks until all have ended, with growing pauses, because a task may swallow a cancel.
+
+    Return whether this task was cancelled meanwhile.
+    """
+    pause, cancelled = 0.05, False
     while live := [task for task in tasks if not task.done()]:
         for task in live:
             task.cancel()
-        again = await _waited(live, pause) or again
+        cancelled = await _wait(live, pause) or cancelled
         pause = min(2 * pause, SLOWEST)
-    return await _ended(tasks) or again
+    return await _wait_for_all(tasks) or cancelled
 
 
-async def _ended(tasks: Iterable[asyncio.Task[Any]]) -> bool:
-    """Wait until all have ended, though this task be cancelled meanwhile; return whether it was."""
-    again = False
+async def _wait_for_all(tasks: Iterable[asyncio.Task[Any]]) -> bool:
+    """Wait until all tasks have ended, also if this task is cancelled meanwhile; return whether it was."""
+    cancelled = False
     while live := [task for task in tasks if not task.done()]:
-        again = await _waited(live) or again
+        cancelled = await _wait(live) or cancelled
     for task in tasks:
         if not task.cancelled():
-            task.exception()  # seen: asyncio would log it as never retrieved
-    return again
+            task.exception()  # retrieved: asyncio would log it otherwise
+    return cancelled
 
 
-async def _waited(tasks: Iterable[asyncio.Task[Any]], timeout: float | None = None) -> bool:
+async def _wait(tasks: Iterable[asyncio.Task[Any]], timeout: float | None = None) -> bool:
+    """Wait once; return whether this task was cancelled."""
     try:
         await asyncio.wait(tasks, timeout=timeout)
     except asyncio.CancelledError:

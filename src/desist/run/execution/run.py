@@ -6,23 +6,21 @@ the canceller's, a loop's, or the timer thread.
 
     request -> decide (lock) -> interrupt -> [work ends | grace expires: abandon] -> clean up -> store -> emit the end
 
-`Run` holds what its parts share. The parts: `emitter` (events and results), `interruption` (stopping its work),
-`finalizer` (its end), `ownership` (this process or a shared record), `limits` (deadlines and budgets). Code of users,
-readers and other packages calls methods of `Run`, each of which names the part that does the work.
+`Run` holds what its parts share: `emitter` (events and results), `interruption` (stopping the work), `finalizer` (the
+end), `ownership` (this process or a shared record), `limits` (deadlines and budgets).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
-from desist.calls.base import Call
 from desist.calls.started.started_work import set_started_work
 from desist.cancel.context import set_owner
 from desist.cancel.reason import CancelReason, Source
@@ -36,48 +34,47 @@ from desist.exceptions import DesistError, RunCancelled
 from desist.run.cancellation_management.ownership import managed_ownership
 from desist.run.execution.body import RunBody
 from desist.run.execution.branch import current_branch, enter_branch
-from desist.run.execution.cancel_decision import decide
+from desist.run.execution.call_interruption import CallInterruption, interrupt_all
+from desist.run.execution.cancel_decision import CancellableRun, decide
 from desist.run.execution.emitter import Emitter
 from desist.run.execution.finalizer import Finalizer, runs_with_abandoned_work
 from desist.run.execution.interruption import Interruption, apply_decision
 from desist.run.execution.limits import RunLimits
-from desist.run.execution.ownership import LocalOwnership, Ownership, RunCoordinator
+from desist.run.execution.ownership import LocalOwnership, Ownership
 from desist.run.execution.run_snapshot import snapshot, to_stored
 from desist.run.execution.store_ownership import StoreOwnership
-from desist.run.options.budget import Budget, BudgetMeter
-from desist.run.options.durable_limits import DurableLimits
 from desist.run.options.idempotency import child_key, set_work_key
 from desist.run.records.ids import new_id
-from desist.run.storage.shared_store import shared_store
-from desist.run.storage.store import PartKind, RunStore
+from desist.run.storage.shared_store import RunCoordinator, shared_store
+from desist.run.storage.store import RunStore
 from desist.run.storage.values import CancelRequest, StoredRun
 from desist.run.telemetry.gate import trace_run
 from desist.run.telemetry.span_info import SpanInfo
 from desist.runtime.background_loop import background_loop
 from desist.runtime.latch import Latch
 from desist.runtime.run_tasks import RunTasks, set_tasks
-from desist.streams.reader import (
-    EXCEPTIONS_IN_TASKS,
-    AsyncReader,
-    SyncReader,
-    describe,
-    stop_and_wait,
-    stop_and_wait_async,
-    stop_soon,
-)
+from desist.streams.channel import EventChannel
+from desist.streams.reader import EXCEPTIONS_IN_TASKS, stop_and_wait_async, stop_soon
 
-if TYPE_CHECKING:
-    from desist.run.telemetry.spans import Spans
-
-__all__ = ["DEFAULT_GRACE", "Run", "RunBody", "current_run", "new_id", "open_and_wait", "runs_with_abandoned_work"]
+__all__ = ["DEFAULT_GRACE", "Run", "collect_opened", "current_run", "new_id", "runs_with_abandoned_work"]
 
 #: Seconds for cleanup after a cancel, before running work is abandoned.
 DEFAULT_GRACE = 0.05
 log = logging.getLogger("desist.run")
 _RUNNING = RunStatus.running
 _current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("desist_run", default=None)
-#: The runs that `open_and_wait` is opening in this thread.
+#: The runs that `collect_opened` collects in this thread.
 _opened: contextvars.ContextVar[list[Run] | None] = contextvars.ContextVar("desist_opened", default=None)
+
+
+@contextlib.contextmanager
+def collect_opened(opened: list[Run]) -> Iterator[None]:
+    """Add the runs that this thread opens in the block to `opened`."""
+    before = _opened.set(opened)
+    try:
+        yield
+    finally:
+        _opened.reset(before)
 
 
 def current_run() -> Run | None:
@@ -85,12 +82,19 @@ def current_run() -> Run | None:
     return _current.get()
 
 
+class ExecutableBody(RunBody, Protocol):
+    """The body of a run, with its work."""
+
+    async def execute(self, run: Run) -> None:
+        """Do the work. Returning means completed, if no cancel came first; an exception means failed."""
+
+
 class Run:
     """One execution. `open` it, then `start` it; read it, wait for it, cancel it, from any thread."""
 
     def __init__(
         self,
-        body: RunBody,
+        body: ExecutableBody,
         *,
         run_id: str | None,
         store: RunStore,
@@ -99,16 +103,16 @@ class Run:
         bound: bool,
         replay: bool = False,
     ) -> None:
-        bound_to = parent if bound else None
+        bound_to = parent.emitter if parent is not None and bound else None
         self.run_id = run_id or new_id()
         self.body, self.store = body, store
         self.grace = DEFAULT_GRACE if grace is None else grace
         self.created_at, self.opened_at = time.time(), time.monotonic()  #: seconds since the epoch; monotonic
         self.ids = {"run_id": self.run_id, "root_run_id": self.run_id}  #: for log records and spans
-        #: The prefix of the idempotency keys of its work.
+        #: The prefix of the idempotency keys of the work.
         self.key: str = child_key(self.run_id, parent.key if parent else None, bound=bound)
-        self.branch = current_branch()  #: of the parallel work that it was started in
-        #: What other processes see of it, and may cancel it through; None: only this process knows it.
+        self.branch = current_branch()  #: the branch of parallel work in which the run was started
+        #: The record that other processes see and cancel; None if only this process knows the run.
         self.shared: RunCoordinator | None = shared_store(store) or managed_ownership(store)
         self.lock: threading.Lock = parent.lock if parent else threading.Lock()  #: one for the whole tree
         self.scope: Scope[Run] = Scope(self.run_id, bound=bound, owner=self, needs_confirmation=self.shared is not None)
@@ -116,24 +120,27 @@ class Run:
         self.token.decided, self.token.ids = self.scope, self.ids
         self.tasks = RunTasks()
         self.settled = Latch()
-        self.error: BaseException | None = None  #: that the body raised
+        self.error: BaseException | None = None  #: raised by the body
 
-        self.emitter = Emitter(self, bound_to, replay=replay)
+        self.emitter: Emitter = Emitter(self, bound_to, replay=replay)
         self.interruption = Interruption(self)
         self.finalizer = Finalizer(self)
         self.ownership: Ownership = LocalOwnership(self) if self.shared is None else StoreOwnership(self, self.shared)
-        self.limits = RunLimits(self, parent)
-        self.bridge = self.emitter.channel
-        # Called for each token: the emitter's own methods, without a delegation between.
-        self.emit, self.commit = self.emitter.emit, self.emitter.commit
-        self.spans: Spans | None = trace_run(SpanInfo(body.kind, body.output, self.scope))
+        self.limits: RunLimits = RunLimits(self, parent.limits if parent else None)
+        self.channel: EventChannel[Any] = self.emitter.channel
+        # Methods of the parts: some are called for each token, without a delegation between.
+        self.emit, self.commit, self.checkpoint = self.emitter.emit, self.emitter.commit, self.emitter.checkpoint
+        self.call_started, self.call_ended = self.interruption.call_started, self.interruption.call_ended
+        self.connections_closed = self.interruption.connections_closed
+        self.user_connections_closed = self.interruption.user_connections_closed
+        self.spans = trace_run(SpanInfo(body.kind, body.output, self.scope))
 
     # -- the beginning
 
     @classmethod
     def open(
         cls,
-        body: RunBody,
+        body: ExecutableBody,
         *,
         run_id: str | None = None,
         store: RunStore,
@@ -142,16 +149,16 @@ class Run:
         skip: bool = False,
         replay: bool = False,
     ) -> Run:
-        """Register a run as a child of the current one. If a cancel for its id came earlier, it is born cancelled.
+        """Register a run as a child of the current run. A run whose id has a pending cancel is cancelled at once.
 
         Parameters:
             body: the work.
-            run_id: its id; None for a new one.
-            store: where it is recorded.
-            grace: seconds for cleanup after a cancel.
-            bound: a step of the parent waits for it, and the parent's reader gets its events.
-            skip: that step has on_cancel="skip".
-            replay: keep its events for followers; it has no reader of its own.
+            run_id: the id; None for a new id.
+            store: the store of the run.
+            grace: seconds for cleanup after a cancel; None for the default.
+            bound: whether a step of the parent waits for the run; then the parent's reader gets its events.
+            skip: whether that step has on_cancel="skip".
+            replay: keep the events for followers; the run has no reader of its own.
 
         Raises:
             RunIdInUseError: a live run has this id.
@@ -168,11 +175,11 @@ class Run:
             if parent is not None:
                 parent.scope.add_child(run.scope)
                 run.ids["root_run_id"] = run.root.run_id
-            born_cancelled = run.scope.status is RunStatus.cancelling
-            if born_cancelled:
+            cancelled = run.scope.status is RunStatus.cancelling
+            if cancelled:
                 apply_decision([run.scope])
-        if born_cancelled:
-            run.interruption.interrupt([run.scope])
+        if cancelled:
+            run.interrupt([run.scope])
         elif intent is not None:
             run.cancel(intent)
         return run
@@ -208,7 +215,7 @@ class Run:
         with self.lock:
             if self.scope.status is not RunStatus.pending:
                 return
-            claim: Future[Any] | None = self.ownership.record_start()
+            claim = self.ownership.record_start()
         if claim is not None:
             claim.add_done_callback(self.ownership.on_claimed)
         log.debug("%s run %s starts", self.body.kind, self.run_id, extra=self.ids)
@@ -266,7 +273,7 @@ class Run:
         return DesistError("asyncio.CancelledError was raised by the run's own code without a cancel")
 
     def _end_body(self, failure: BaseException | None) -> None:
-        """Note that the body has ended; then advance. Its failure counts only if no cancel was accepted."""
+        """Record that the body has ended; then advance. A failure counts only if no cancel was accepted."""
         if self.scope.grace_expired:
             log.info("run %s: an abandoned task ended late", self.run_id, extra=self.ids)
         with self.lock:
@@ -293,9 +300,15 @@ class Run:
         request = CancelRequest(reason=reason, reach=reach, grace=grace, force=force, compensate=compensate)
         decision = decide(self, request)
         if decision.cancelled:
-            self.interruption.interrupt(decision.cancelled, force, decision.grace)
+            self.interrupt(decision.cancelled, force, decision.grace)
         decision.record(request)
         return decision.receipt
+
+    def interrupt(
+        self, cancelled: Sequence[Scope[CancellableRun]], force: bool = False, grace: float | None = None
+    ) -> None:
+        """Interrupt the work of cancelled runs, children first. From any thread, without the lock; returns at once."""
+        interrupt_all([CallInterruption([scope.owner for scope in cancelled], grace, force)])
 
     def stop(self, source: Source, text: str | None = None) -> CancelReceipt:
         """Cancel the tree, from inside the library. A second Ctrl-C forces."""
@@ -319,7 +332,9 @@ class Run:
             elif action is NextAction.finalize:
                 self.interruption.mark_delivered()  # the body may have ended before the interruption reached it
         if cancelled:
-            self.interruption.stop_children(cancelled)
+            for scope in cancelled:  # each child that outlives the body has its own grace
+                scope.owner.interruption.start_grace(scope.owner.grace, False)
+            self.interrupt(cancelled)
         if action is NextAction.clean_up:
             self.finalizer.run_cleanup()
         elif action is NextAction.confirm_end:
@@ -327,15 +342,7 @@ class Run:
         elif action is NextAction.finalize:
             self.finalizer.finalize()
 
-    # -- waiting and reading
-
-    def reader(self) -> SyncReader[Any]:
-        """Return an iterator over the events, for threads."""
-        return SyncReader(self)
-
-    def async_reader(self) -> AsyncReader[Any]:
-        """Return an async iterator over the events."""
-        return AsyncReader(self)
+    # -- waiting
 
     def wait(self) -> Any:
         """Wait in this thread until the run has ended and return its output."""
@@ -402,68 +409,12 @@ class Run:
         """Return the run as it is at this moment, with its partial content."""
         return snapshot(self)
 
-    # -- delegations
-
-    def checkpoint(self, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
-        """See `Emitter.checkpoint`."""
-        self.emitter.checkpoint(kind, value, at)
-
-    def call_started(self, call: Call) -> None:
-        """See `Interruption.call_started`."""
-        self.interruption.call_started(call)
-
-    def call_ended(self, call: Call) -> None:
-        """See `Interruption.call_ended`."""
-        self.interruption.call_ended(call)
-
-    def connections_closed(self, count: int) -> None:
-        """See `Interruption.connections_closed`."""
-        self.interruption.connections_closed(count)
-
-    def user_connections_closed(self, count: int) -> None:
-        """See `Interruption.user_connections_closed`."""
-        self.interruption.user_connections_closed(count)
-
-    @property
-    def grace_left(self) -> float | None:
-        """See `Interruption.grace_left`."""
-        return self.interruption.grace_left
-
-    def set_deadline(self, seconds: float | None, what: str, reach: Reach = "run", until: float | None = None) -> None:
-        """See `RunLimits.set_deadline`."""
-        self.limits.set_deadline(seconds, what, reach, until)
-
-    def set_budget(self, budget: Budget | None) -> None:
-        """See `RunLimits.set_budget`."""
-        self.limits.set_budget(budget)
-
-    @property
-    def stopped_by_own_deadline(self) -> bool:
-        """See `RunLimits.stopped_by_own_deadline`."""
-        return self.limits.stopped_by_own_deadline
-
-    @property
-    def spending(self) -> tuple[BudgetMeter, ...]:
-        """See `RunLimits.meters`."""
-        return self.limits.meters
-
-    @property
-    def options(self) -> DurableLimits:
-        """See `RunLimits.durable`."""
-        return self.limits.durable
+    # -- ownership
 
     @property
     def owned_elsewhere(self) -> bool:
         """See `Ownership.owned_elsewhere`."""
         return self.ownership.owned_elsewhere
-
-    def require_claim(self) -> None:
-        """See `Ownership.require_claim`."""
-        self.ownership.require_claim()
-
-    def hand_over(self, message: str) -> CancelReceipt:
-        """See `Ownership.hand_over`."""
-        return self.ownership.hand_over(message)
 
     async def confirm_ownership(self) -> None:
         """See `Ownership.confirm`. The record is that of the root."""
@@ -477,27 +428,5 @@ class Run:
     def apply_cancel_request(self, request: CancelRequest) -> None:
         """Cancel the run for another process. A request that arrives twice changes nothing."""
         if not self.ownership.owned_elsewhere:
-            how = {"grace": request.grace, "force": request.force, "compensate": request.compensate}
-            self.cancel(request.reason, reach=request.reach, **how)  # type: ignore[arg-type]  # one dict, three types
-
-
-def open_and_wait(open_run: Callable[[], Run], *, streamed: bool) -> Any:
-    """Open a run and start it on the background loop; return a reader, or wait and return the output.
-
-    An exception from outside (Ctrl-C, one of a signal handler), whenever it comes, cancels the run, and is raised when
-    the run has settled.
-    """
-    opened: list[Run] = []
-    try:
-        before = _opened.set(opened)
-        try:
-            run = open_run()
-        finally:
-            _opened.reset(before)
-        run.start(wait=streamed)
-        return run.reader() if streamed else run.wait()
-    except BaseException as error:
-        for run in opened:
-            if registry.get(run.run_id) is run:
-                stop_and_wait(run, source_of(error), describe(error))
-        raise
+            grace, force, compensate = request.grace, request.force, request.compensate
+            self.cancel(request.reason, reach=request.reach, grace=grace, force=force, compensate=compensate)

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from desist.cancel.status import RunStatus
+from desist.run.execution.emitter import Emitter
+from desist.run.execution.limits import RunLimits
+from desist.run.execution.run_core import RunCore
 from desist.run.storage.values import StoredRun
 
-if TYPE_CHECKING:
-    from desist.run.execution.run import Run
-
-__all__ = ["snapshot", "to_stored"]
+__all__ = ["StorableRun", "snapshot", "to_stored"]
 
 #: Fields of outputs that grow while a run goes on.
 _GROWING = ("events", "messages", "step_results", "tools")
 
 
-def to_stored(run: Run, status: RunStatus) -> StoredRun:
+class StorableRun(RunCore, Protocol):
+    """A run that can be stored."""
+
+    emitter: Emitter
+    limits: RunLimits
+
+
+def to_stored(run: StorableRun, status: RunStatus) -> StoredRun:
     """Return the run as a store takes it. The output isn't copied: a store encodes it before it returns, or owns it."""
     parent, body, output = run.scope.parent, run.body, run.body.output
     return StoredRun(
@@ -28,18 +35,18 @@ def to_stored(run: Run, status: RunStatus) -> StoredRun:
         output=output,
         root_run_id=run.root.run_id,
         parent_run_id=parent.run_id if parent else None,
-        session_id=getattr(output, "session_id", None),
+        session_id=output.session_id,
         owner_id=getattr(output, f"{body.kind}_id", None),
-        user_id=getattr(output, "user_id", None),
+        user_id=output.user_id,
         created_at=run.created_at,
         resumable=parent is None and getattr(body, "resumable", False),
         session=getattr(body, "session", None),
-        recorder=run.emitter.event_buffer,
+        event_buffer=run.emitter.event_buffer,
         options=run.limits.durable,
     )
 
 
-def snapshot(run: Run) -> StoredRun:
+def snapshot(run: StorableRun) -> StoredRun:
     """Return a live run as it is at this moment, with its partial content.
 
     Growing lists are copied, under the lock: the body appends to them while the caller reads.
@@ -51,4 +58,4 @@ def snapshot(run: Run) -> StoredRun:
                 setattr(output, name, list(held))
         if output.content is None:
             output.content = run.body.partial_content()
-        return replace(to_stored(run, run.status), output=output)
+        return replace(to_stored(run, run.scope.status), output=output)

@@ -1,6 +1,6 @@
-"""What one run has to do with its session: it takes the state before the work begins, and gives back what it changed.
+"""The session of one run: loading its state before the work begins, and the change of the state at the end.
 
-Used by the bodies of agents and workflows. The store is told together with the run itself, never from here.
+The change is stored together with the run, in one transaction, not by this module.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ __all__ = ["SessionBinding"]
 class SessionBinding:
     """The session of one run.
 
-    What was given for the run goes before what is stored, and that before the defaults of the agent or workflow; key
-    by key. The run works on the dict of its place, which is filled in place.
+    Each key of the state has the value that was given for the run, else the stored value, else the default. The run
+    works on the dict `parent.session_state`, which `load` fills in place.
 
     Parameters:
         kind: "agent" or "workflow".
-        owner_id: of the agent or workflow.
-        place: where the run stands; its `session_state` is what was given.
-        defaults: the state that a new session has.
-        overwrite: don't take what is stored; at the end it is replaced.
+        owner_id: the id of the agent or workflow.
+        parent: the context of the run; its `session_state` is the state that was given.
+        defaults: the state of a new session.
+        overwrite: ignore the stored state, and replace it at the end.
     """
 
     def __init__(
@@ -36,34 +36,34 @@ class SessionBinding:
         self._kind, self._owner_id = kind, owner_id
         self._loaded = False
         self._before: dict[str, Any] = {}
-        self.update = self._change({}, {})  #: at the start nothing but that there is a session; see `conclude`
+        self.update = self._change({}, {})  #: before `conclude` only the ids of the session
 
     def _change(self, before: dict[str, Any], after: dict[str, Any]) -> SessionUpdate:
-        """Return a change as a new value: stores apply it later."""
-        place = self._parent
+        """Return a new change, because a store may apply the previous one later."""
+        parent = self._parent
         return SessionUpdate(
-            session_id=place.session_id or "",
+            session_id=parent.session_id or "",
             kind=self._kind,
             owner_id=self._owner_id,
-            user_id=place.user_id,
+            user_id=parent.user_id,
             before=before,
             after=after,
-            metadata=place.metadata,
+            metadata=parent.metadata,
         )
 
     async def load(self, store: RunStore) -> None:
-        """Fill the state, before any work. A cancel interrupts it, whatever the disk does."""
-        place, session_id = self._parent, self._parent.session_id or ""
-        if not place.new_session:
-            held = await read(store, lambda: store.load_session(session_id, self._kind))
-            self._before = dict(held.session_data.get("session_state") or {}) if held is not None else {}
+        """Fill the state, before any work. A cancel ends the wait for a slow disk."""
+        parent, session_id = self._parent, self._parent.session_id or ""
+        if not parent.new_session:
+            stored = await read(store, lambda: store.load_session(session_id, self._kind))
+            self._before = dict(stored.session_data.get("session_state") or {}) if stored is not None else {}
         sources = [self._defaults] if self._overwrite else [self._before, self._defaults]
         for source in sources:
             for key, value in copy_state(source).items():
-                place.session_state.setdefault(key, value)
+                parent.session_state.setdefault(key, value)
         self._loaded = True
 
     def conclude(self) -> None:
-        """Note what the run leaves behind, however it ended. What was never loaded isn't changed."""
+        """Set `update` to the change that the run has made. A state that was not loaded has no change."""
         if self._loaded:
             self.update = self._change(self._before, copy_state(self._parent.session_state))

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING
 
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt
@@ -18,18 +17,13 @@ from desist.cancel.registry import registry
 from desist.cancel.run_phase import CleanupState
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
-from desist.run.cancellation_management.ownership import ManagedOwnership
-from desist.run.execution.end_confirmation import EndConfirmation
-from desist.run.execution.ownership import RunCoordinator
+from desist.run.execution.end_confirmation import ConfirmedRun, EndConfirmation
 from desist.run.execution.run_snapshot import to_stored
-from desist.run.storage.shared_store import ClaimResult, refuse_on_loop
+from desist.run.storage.shared_store import ClaimResult, RunCoordinator, refuse_on_loop, shared_store
 from desist.run.storage.values import CancelRequest
 from desist.runtime.daemon_thread import to_daemon_thread
 from desist.runtime.helper_threads import asking_helpers
 from desist.runtime.latch import Latch
-
-if TYPE_CHECKING:
-    from desist.run.execution.run import Run
 
 __all__ = ["StoreOwnership"]
 
@@ -40,9 +34,9 @@ _HANDOVER_SOURCES = (Source.lease_lost, Source.shutdown, Source.interrupt)
 
 
 class StoreOwnership:
-    """One run's part in the record. See `Ownership` for each method's lock and thread."""
+    """The ownership of one run through its record. See `Ownership` for the lock and thread of each method."""
 
-    def __init__(self, run: Run, shared: RunCoordinator) -> None:
+    def __init__(self, run: ConfirmedRun, shared: RunCoordinator) -> None:
         self._run, self._shared = run, shared
         self.confirmation = EndConfirmation(run, shared)
         self._claimed: Latch | None = None  #: set when the claim is answered; None: the body doesn't wait for that
@@ -51,7 +45,7 @@ class StoreOwnership:
     # -- the beginning
 
     def require_claim(self) -> None:
-        """Let the body wait until the record is claimed: other processes may have cancelled this id already."""
+        """Make the body wait until the record is claimed: other processes may have cancelled this id."""
         self._claimed = Latch()
 
     def record_start(self) -> Future[ClaimResult] | None:
@@ -115,8 +109,9 @@ class StoreOwnership:
 
     def request_cancel(self, request: CancelRequest) -> CancelReceipt:
         """Let the record decide. Blocks for a user, who wants the answer; a cancel by the library goes to a helper."""
-        assert not isinstance(self._shared, ManagedOwnership)  # a manager has no leases that could be lost
-        ask = partial(self._shared.request_cancel, self._run.run_id, request)
+        shared = shared_store(self._run.store)
+        assert shared is not None  # a manager has no leases that could be lost
+        ask = partial(shared.request_cancel, self._run.run_id, request)
         if request.reason.source is Source.user:
             refuse_on_loop(self._run.run_id)
             return ask()
@@ -168,13 +163,14 @@ class StoreOwnership:
     def save(self, status: RunStatus) -> Future[None] | Future[CancelRequest | None] | None:
         """Store the end, or requeue a run that is handed over."""
         run = self._run
-        if self._handing_over and not isinstance(self._shared, ManagedOwnership):
+        shared = shared_store(run.store) if self._handing_over else None
+        if shared is not None:
             self.unregister()  # first: a cancel that comes from now on must ask the record
-            return self._shared.give_back(to_stored(run, status))
+            return shared.give_back(to_stored(run, status))
         return run.store.save_run(to_stored(run, status))
 
     def unregister(self) -> None:
-        """Leave the registry, which remembers how the run ended; unless the record knows more."""
+        """Leave the registry, which keeps the status of the run, unless another process has the run."""
         if self.owned_elsewhere:
             registry.discard(self._run)
         else:

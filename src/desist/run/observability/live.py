@@ -19,7 +19,8 @@ from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
 from desist.exceptions import ConfigurationError
 from desist.run.execution.cancel_decision import cancel_many
-from desist.run.execution.run import Run, runs_with_abandoned_work
+from desist.run.execution.finalizer import EndingRun, runs_with_abandoned_work
+from desist.run.execution.run import Run
 from desist.run.storage.values import CancelRequest
 
 __all__ = [
@@ -53,12 +54,12 @@ class LiveRunInfo:
     workflow_id: str | None
     steps: tuple[str, ...]  #: names of open steps, the outermost first
     cancel: CancelRecord | None  #: if it is being cancelled
-    blocked_in: tuple[str, ...]  #: what it waits for, in words
+    blocked_in: tuple[str, ...]  #: what the run waits for, as text
     grace_left: float | None = None  #: seconds until running calls are abandoned, if it is being cancelled
 
     @property
     def is_root(self) -> bool:
-        """Whether it is the top of its tree: what `cancel_all` would cancel."""
+        """Whether the run is the root of its tree; `cancel_all` cancels roots."""
         return self.parent_run_id is None
 
 
@@ -69,10 +70,10 @@ class AbandonedCallInfo:
     name: str
     kind: str  #: "thread" or "task"
     run_id: str | None
-    root_run_id: str | None  #: of the tree that it was part of
-    since: float | None  #: when it was given up, in seconds since the epoch; None if a timeout of its own did it
-    alive: bool  #: False if it has gone while we looked, or hasn't begun
-    stack: str  #: where it is now
+    root_run_id: str | None  #: the root of the run's tree
+    since: float | None  #: when the call was abandoned, in seconds since the epoch; None if its own timeout did that
+    alive: bool  #: False if the call has ended meanwhile, or has not begun
+    stack: str  #: the present stack of the call
 
 
 def runs(
@@ -117,7 +118,8 @@ def cancel_all(
     """Cancel all trees of this process whose root matches. Returns at once; `receipt.wait()` waits.
 
     Without a filter that is every run there is; a filter that is None is no filter. `runs(...)` with the same
-    filters, and `is_root`, says beforehand what it would stop. A run that starts meanwhile may be missed.
+    filters, and `is_root`, returns beforehand the runs that would be cancelled. A run that starts meanwhile may be
+    missed.
 
     Parameters:
         session_id, workflow_id, user_id: only runs of these.
@@ -151,11 +153,11 @@ def quarantine() -> list[AbandonedCallInfo]:
     """Return the abandoned calls that still run. Their threads can't be stopped."""
     found: list[AbandonedCallInfo] = []
     seen: set[int] = set()
-    for run in dict.fromkeys([*_live(), *runs_with_abandoned_work()]):
+    for run in dict.fromkeys((*_live(), *runs_with_abandoned_work())):
         for work in list(run.scope.work):
             for part in work.parts() if work.abandoned else ():
                 seen.add(id(part))
-                found.append(_quarantined(part, run))
+                found.append(_abandoned_info(part, run))
         stack = run.tasks.stack() if run.scope.grace_expired else ""
         if stack:
             since = _since(run, run.body.kind)
@@ -170,7 +172,7 @@ def quarantine() -> list[AbandonedCallInfo]:
                     stack=stack,
                 )
             )
-    found += [_quarantined(part, None) for part in abandoned_threads() if id(part) not in seen]
+    found += [_abandoned_info(part, None) for part in abandoned_threads() if id(part) not in seen]
     return found
 
 
@@ -219,13 +221,13 @@ def _info(run: Run) -> LiveRunInfo:
         name=_name(run),
         status=status,
         age=time.monotonic() - run.opened_at,
-        session_id=getattr(output, "session_id", None),
-        user_id=getattr(output, "user_id", None),
+        session_id=output.session_id,
+        user_id=output.user_id,
         workflow_id=getattr(output, "workflow_id", None),
         steps=steps,
         cancel=record,
         blocked_in=tuple(_blocked_in(run, works, children, waits)),
-        grace_left=run.grace_left,
+        grace_left=run.interruption.grace_left,
     )
 
 
@@ -235,9 +237,9 @@ def open_steps(run: Any) -> list[str]:
         return list(_call_body(run.body, "open_steps"))
 
 
-def _call_body(body: Any, question: str) -> tuple[str, ...]:
-    """Ask a body; one that can't answer says nothing."""
-    answer = getattr(body, question, None)
+def _call_body(body: Any, method: str) -> tuple[str, ...]:
+    """Call an optional method of a body; () if the body does not have it."""
+    answer = getattr(body, method, None)
     return tuple(answer()) if answer is not None else ()
 
 
@@ -247,15 +249,15 @@ def _name(run: Run) -> str:
 
 
 def _blocked_in(run: Run, works: Iterable[Any], children: Iterable[Run], waits: Iterable[str]) -> Iterable[str]:
-    """Say what a run waits for: the model, tools and functions, its children; else where its task stands."""
-    said = [*waits]
+    """Return what a run waits for: the model, tools and functions, child runs; else the frame of its task."""
+    found = [*waits]
     for work in works:
         place = innermost_frame(_stack(work))
-        said.append(f"{work.name} for {time.time() - work.started_at:.1f} s" + (f" in {place}" if place else ""))
-    said += [f"{child.body.kind} {_name(child)!r} (run {child.run_id})" for child in children]
-    if not said and (place := innermost_frame(run.tasks.stack())):
-        said.append(place)
-    return said
+        found.append(f"{work.name} for {time.time() - work.started_at:.1f} s" + (f" in {place}" if place else ""))
+    found += [f"{child.body.kind} {_name(child)!r} (run {child.run_id})" for child in children]
+    if not found and (place := innermost_frame(run.tasks.stack())):
+        found.append(place)
+    return found
 
 
 def innermost_frame(stack: str) -> str:
@@ -273,7 +275,7 @@ def _stack(work: Any) -> str:
     return "" if stack is None else str(stack())
 
 
-def _quarantined(work: Any, run: Run | None) -> AbandonedCallInfo:
+def _abandoned_info(work: Any, run: EndingRun | None) -> AbandonedCallInfo:
     stack = _stack(work)
     whose = run or getattr(work, "owner", None)
     ids = getattr(whose, "ids", {})
@@ -288,6 +290,6 @@ def _quarantined(work: Any, run: Run | None) -> AbandonedCallInfo:
     )
 
 
-def _since(run: Run, name: str) -> float | None:
-    given_up = run.record.abandoned if run.record else []
-    return next((item.since for item in given_up if item.name == name), None)
+def _since(run: EndingRun, name: str) -> float | None:
+    abandoned = run.record.abandoned if run.record else []
+    return next((item.since for item in abandoned if item.name == name), None)

@@ -14,10 +14,10 @@ from desist.run.observability.live import open_steps
 from desist.run.records.json_values import dump, to_json_value
 from desist.run.storage.values import StoredRun
 
-__all__ = ["ASKED", "receipt_summary", "run_summary"]
+__all__ = ["receipt_summary", "run_summary"]
 
 #: The maximum length of an input in a summary.
-ASKED = 200
+MAX_INPUT = 200
 
 
 def run_summary(run: StoredRun) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def _format_input(input: Any) -> str | None:
     if value is None:
         return None
     text = value if isinstance(value, str) else dump(value).decode()
-    return text if len(text) <= ASKED else f"{text[: ASKED - 1]}…"
+    return text if len(text) <= MAX_INPUT else f"{text[: MAX_INPUT - 1]}…"
 
 
 def receipt_summary(receipt: CancelReceipt) -> dict[str, Any]:

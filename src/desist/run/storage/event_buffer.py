@@ -1,8 +1,8 @@
-"""`EventBuffer`: the events of a run on their way into a store that other processes read.
+"""`EventBuffer`: the events of a run that are not stored yet, for a store that other processes read.
 
-Made by a run that has a stream of its own, and whose store is shared. Numbering an event
-appends it here, with the lock of the tree held, in the task that a cancel interrupts; so it does nothing else. The
-store's writer takes the gathered events some milliseconds later. This module does not know the classes of events.
+A run has a buffer if it has a channel of its own and its store is shared. An event is numbered and appended with the
+lock of the tree held, in the task that a cancel interrupts, so appending does nothing else. The store's writer takes
+the events some milliseconds later.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ class EventBuffer:
 
     Parameters:
         run_id: the run of the stream.
-        wake: called when there is something to take, once until it was taken. Must not block.
+        wake: called when there are events to take, once until they are taken. Must not block.
     """
 
-    __slots__ = ("_asked", "_dropped", "_ended", "_last", "_pending", "_wake", "run_id", "written")
+    __slots__ = ("_dropped", "_ended", "_last", "_pending", "_wake", "_woken", "run_id", "written")
 
     def __init__(self, run_id: str, wake: Callable[[EventBuffer], None]) -> None:
         self.run_id, self._wake = run_id, wake
         self._pending: deque[tuple[int, Any]] = deque()
         self._last: list[tuple[int, Any]] = []  #: the terminal event and those before it that belong to the end
-        self._asked = self._ended = False
+        self._woken = self._ended = False
         self._dropped = 0
         self.written: Any = None  #: for the store: the encoded last events, so that they are encoded once
 
-    # -- the run's side, with the lock of the tree held
+    # -- called by the run, with the lock of the tree held
 
     def number(self, event: Any, index: int) -> None:
-        """Set the number and time of an event, and append it. Once the last events are here, none is appended."""
+        """Set the number and time of an event, and append the event. After `end`, no event is appended."""
         event.event_index, event.event_at = index, time.time()
         if self._ended:
             return
@@ -50,15 +50,15 @@ class EventBuffer:
             self._drop()
             return
         self._pending.append((index, event))
-        if not self._asked:
-            self._asked = True
+        if not self._woken:
+            self._woken = True
             self._wake(self)
 
     def _drop(self) -> None:
         self._dropped += 1
         if self._dropped & (self._dropped - 1) == 0:  # the 1st, 2nd, 4th, ...
-            words = "run %s tells more than its database takes: %d events aren't stored, and are missing to others"
-            log.error(words, self.run_id, self._dropped, extra={"run_id": self.run_id})
+            message = "run %s: the database is too slow: %d events are not stored, and followers will miss them"
+            log.error(message, self.run_id, self._dropped, extra={"run_id": self.run_id})
 
     def end(self, last: Iterable[Any], first: int) -> None:
         """Append the last events, ending with the terminal one. Only the end of the run stores them: `take_all`.
@@ -71,11 +71,11 @@ class EventBuffer:
             self._last.append((index, event))
         self._ended = True
 
-    # -- the store's side
+    # -- called by the store
 
     def take(self) -> list[tuple[int, Any]]:
         """Remove and return the gathered events with their numbers. The last events are never among them."""
-        self._asked = False  # first, so that events from now on wake the writer again
+        self._woken = False  # first, so that events from now on wake the writer again
         return [self._pending.popleft() for _ in range(len(self._pending))]
 
     def take_all(self) -> list[tuple[int, Any]]:

@@ -80,10 +80,10 @@ class MemoryStore:
     ) -> list[StoredRun]:
         """Return the last `limit` runs of a session, the oldest first."""
         with self._lock:
-            known = [self.load_run(run_id) for run_id in self._by_session.get(session_id, ())]
+            runs = [self.load_run(run_id) for run_id in self._by_session.get(session_id, ())]
         fitting = [
             run
-            for run in known
+            for run in runs
             if run is not None
             and (kind is None or run.kind == kind)
             and (owner_id is None or run.owner_id == owner_id)
@@ -95,7 +95,7 @@ class MemoryStore:
         """Return the matching runs, the newest first."""
         with self._lock:
             known = [*self._live_run.values(), *self._ended.values()]
-        return query.newest([_return_unchanged(run) for run in known if query.places(run)])
+        return query.newest([_with_status(run) for run in known if query.places(run)])
 
     def _leave(self, run: StoredRun) -> None:
         """Remove a run from the list of its session, and an empty list."""
@@ -131,9 +131,9 @@ class MemoryStore:
         """Create a session for its user, if there is none; return the other users of its id."""
         with self._lock:
             held = {kind: self._sessions.get((session.session_id, kind)) for kind in ("workflow", "agent")}
-            holders = {one.user_id for one in held.values() if one is not None}
-            speakers = {run.user_id for run in self.session_runs(session.session_id, ended_only=False)}
-            others = other_users(holders, speakers, session.user_id)
+            session_users = {one.user_id for one in held.values() if one is not None}
+            run_users = {run.user_id for run in self.session_runs(session.session_id, ended_only=False)}
+            others = other_users(session_users, run_users, session.user_id)
             if not others and held[session.kind] is None:
                 self.save_session(session)
             return others
@@ -184,7 +184,7 @@ class MemoryStore:
         return len(self._live_run) + len(self._ended)
 
 
-def _return_unchanged(run: StoredRun) -> StoredRun:
+def _with_status(run: StoredRun) -> StoredRun:
     """Return a run with its present status: of a live run only the start was stored."""
     return run if run.status.is_final else replace(run, status=run.output.status)
 

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from desist.cancel.receipt import CancelReceipt
 from desist.run.storage.event_buffer import EventBuffer
@@ -19,7 +19,7 @@ from desist.run.storage.store import RunStore
 from desist.run.storage.values import CancelRequest, StoredRun
 from desist.streams.follower import Follower
 
-__all__ = ["ClaimResult", "SharedStore", "refuse_on_loop", "shared_store"]
+__all__ = ["ClaimResult", "RunCoordinator", "SharedStore", "refuse_on_loop", "shared_store"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,11 @@ class ClaimResult:
     refused: str | None = None  #: why another process owns the run
 
 
-class SharedStore(RunStore, Protocol):
-    """The methods that runs use. All may be called from any thread; those that return a future do not block."""
+class RunCoordinator(Protocol):
+    """Holds the record of a run that other processes see: a shared store, or a cancellation manager beside a store.
 
-    shared: bool
+    All methods may be called from any thread; those that return a future do not block.
+    """
 
     def claim_run(self, run: StoredRun) -> Future[ClaimResult]:
         """Claim a run that starts here. From then on this process applies the cancels of other processes."""
@@ -44,15 +45,6 @@ class SharedStore(RunStore, Protocol):
         Parameters:
             decide: called while no other process can change the run. It returns the ended run, or None if the run
                 does not end now. It must not block, and is not called if there is a cancel.
-        """
-
-    def events_added(self, recorder: EventBuffer) -> None:
-        """Store the events of a run soon. Called with the lock of the tree held; must not block."""
-
-    def follow_run(self, run_id: str, after: int) -> Follower[Any]:
-        """Return the events of a run of any process after the event of this number; -1 for all.
-
-        Nothing is read before the first event is requested, which raises `ConfigurationError` if there is no such run.
         """
 
     def retry_in_background(self, run: StoredRun, error: BaseException) -> None:
@@ -80,6 +72,21 @@ class SharedStore(RunStore, Protocol):
     def record_cancel(self, run_id: str, request: CancelRequest) -> None:
         """Store that this process is cancelling a run, so that the run is not resumed after a crash."""
 
+
+class SharedStore(RunStore, RunCoordinator, Protocol):
+    """The other methods that runs use. All may be called from any thread; those that return a future do not block."""
+
+    shared: bool
+
+    def events_added(self, buffer: EventBuffer) -> None:
+        """Store the events of a run soon. Called with the lock of the tree held; must not block."""
+
+    def follow_run(self, run_id: str, after: int) -> Follower[Any]:
+        """Return the events of a run of any process after the event of this number; -1 for all.
+
+        Nothing is read before the first event is requested, which raises `ConfigurationError` if there is no such run.
+        """
+
     def request_cancel(self, run_id: str, request: CancelRequest) -> CancelReceipt:
         """Cancel a run of any process, by any id of its tree. Blocks until the request is durable.
 
@@ -103,10 +110,9 @@ class SharedStore(RunStore, Protocol):
         """End a run that this process has taken over, as failed. Blocks."""
 
 
-def shared_store(store: Any) -> SharedStore | None:
+def shared_store(store: object) -> SharedStore | None:
     """Return the store if it is a `SharedStore`, else None."""
-    found: SharedStore | None = store if getattr(store, "shared", False) else None
-    return found
+    return cast(SharedStore, store) if getattr(store, "shared", False) else None
 
 
 def refuse_on_loop(run_id: str) -> None:

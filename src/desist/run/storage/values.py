@@ -5,19 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from desist.cancel.reason import CancelReason
+from desist.cancel.receipt import CancelRecord
 from desist.cancel.scope import Reach
 from desist.cancel.status import RunStatus
 from desist.run.options.durable_limits import DurableLimits
 from desist.run.storage.event_buffer import EventBuffer
 
-__all__ = ["CancelRequest", "PartKind", "RunQuery", "SessionUpdate", "StoredRun", "StoredSession", "other_users"]
+__all__ = ["CancelRequest", "Output", "PartKind", "RunQuery", "SessionUpdate", "StoredRun", "StoredSession"]
+__all__ += ["other_users"]
 
-#: What a part of a run is: a `Message`, a `ToolExecution`, a `StepOutput`; "begun" is the `StepOutput` of a step that
-#: hasn't ended: a container, or one whose work is a run of its own; "again" says that the run began anew, and what came
-#: before it doesn't count; "spent" is what it has `BudgetUsage` of its budget.
+#: The kind of a part: a `Message`, a `ToolExecution`, a `StepOutput`; "begun" is the `StepOutput` of a container, or of
+#: a step with a child run, that has not ended; "again" means that the run started again, and earlier parts do not
+#: count; "spent" is the `BudgetUsage` of the run.
 PartKind = Literal["message", "tool", "step", "begun", "again", "spent"]
 
 
@@ -35,15 +37,15 @@ class StoredSession:
     updated_at: float = field(default_factory=time.time)
 
 
-def other_users(holders: set[str | None], speakers: set[str | None], user_id: str | None) -> set[str | None]:
-    """Return whose a session is, or whose words are in it, besides one user: none of them, then it is that user's.
+def other_users(session_users: set[str | None], run_users: set[str | None], user_id: str | None) -> set[str | None]:
+    """Return the other users that own a session or have messages in it. If there are none, the session is this user's.
 
     Parameters:
-        holders: the users of the sessions with this id, of all kinds.
-        speakers: the users of its runs. One without a user (a caller that may use any session has started it) makes a
-            held session nobody else's; without any session it counts, because the session was forgotten.
+        session_users: the users of the sessions with this id, of all kinds.
+        run_users: the users of its runs. A run without a user was started by a caller that may use any session: it
+            counts only if there is no session, because the session was deleted.
     """
-    return (holders | (speakers - {None} if holders else speakers)) - {user_id}
+    return (session_users | (run_users - {None} if session_users else run_users)) - {user_id}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,24 @@ class SessionUpdate:
             return True
 
 
+class Output(Protocol):
+    """The fields that the outputs of agents and workflows share (`RunOutput`, `WorkflowRunOutput`)."""
+
+    run_id: str | None
+    status: RunStatus
+    content: Any
+    session_id: str | None
+    user_id: str | None
+    metadata: dict[str, Any] | None
+    events: Any
+    metrics: Any
+    input: Any
+    error: str | None
+    continued_from: str | None
+    cancel: CancelRecord | None
+    store_error: str | None
+
+
 @dataclass(slots=True, kw_only=True)
 class StoredRun:
     """A stored run: its ids, its status, and its output (`RunOutput`, `WorkflowRunOutput`)."""
@@ -107,19 +127,19 @@ class StoredRun:
     run_id: str
     kind: str  #: "workflow" or "agent"
     status: RunStatus
-    output: Any
+    output: Output
     root_run_id: str
     parent_run_id: str | None = None
     session_id: str | None = None
     owner_id: str | None = None  #: of the workflow or agent
     user_id: str | None = None
-    created_at: float = field(default_factory=time.time)  #: when it was opened; seconds since the epoch
+    created_at: float = field(default_factory=time.time)  #: when the run was opened; seconds since the epoch
     resumable: bool = False  #: whether its workflow resumes it if its process has died
     process: str | None = (
         None  #: the process that runs it; see `desist.db.process.identity`. Set by stores that outlive one.
     )
     session: SessionUpdate | None = None  #: its change of the session, stored in the same transaction
-    recorder: EventBuffer | None = (
+    event_buffer: EventBuffer | None = (
         None  #: its unwritten events, stored with it; the terminal event is stored with the end
     )
     options: DurableLimits | None = None  #: its limits

@@ -1,4 +1,4 @@
-"""What a span says of its run: all that tracing needs to know of one."""
+"""`SpanInfo`: the data of a run that its span records."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from desist.cancel.scope import Scope
+from desist.run.storage.values import Output
 
 __all__ = ["SpanInfo"]
 
@@ -15,5 +16,5 @@ class SpanInfo:
     """One run, as tracing sees it."""
 
     kind: str  #: "workflow" or "agent"
-    output: Any  #: RunOutput or WorkflowRunOutput; names, ids and the model are read from it
+    output: Output  #: RunOutput or WorkflowRunOutput; names, ids and the model are read from it
     scope: Scope[Any]  #: the run's id, the run at the top of its tree, and the reason of a cancel

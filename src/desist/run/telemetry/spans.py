@@ -19,6 +19,7 @@ from desist.cancel.receipt import CancelRecord
 from desist.cancel.status import RunStatus
 from desist.exceptions import AgentRunException, RunCancelled
 from desist.run.records.metrics import Usage
+from desist.run.storage.values import Output
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -144,7 +145,7 @@ class Spans:
             opened.end(outcome, None, error)
 
     @_never_raises
-    def end(self, status: RunStatus, record: CancelRecord | None, error: BaseException | None, output: Any) -> None:
+    def end(self, status: RunStatus, record: CancelRecord | None, error: BaseException | None, output: Output) -> None:
         """End all open spans, the innermost first, then the span of the run."""
         outcome = status.value.lower()
         for key, opened in list(self.open.items())[::-1]:
@@ -154,7 +155,7 @@ class Spans:
                 opened.end(outcome, None, None)
         span = self.span
         span.set_attribute(ROOT_ID, self.scope.root.run_id)
-        used = getattr(output, "metrics", None)
+        used = output.metrics
         if isinstance(used, Usage):
             span.set_attributes({INPUT_TOKENS: used.input_tokens, OUTPUT_TOKENS: used.output_tokens})
         if status is RunStatus.cancelled and record is not None:
@@ -269,9 +270,10 @@ def _name_and_attributes(info: SpanInfo) -> tuple[str, dict[str, Any]]:
     if kind == "workflow":
         return f"{INVOKE_WORKFLOW} {name}", attributes | {OPERATION: INVOKE_WORKFLOW, WORKFLOW_NAME: name}
     attributes |= {OPERATION: INVOKE_AGENT, AGENT_NAME: name, AGENT_ID: getattr(output, f"{kind}_id", None) or ""}
-    if output.model is not None:
-        attributes[MODEL] = output.model
-    return f"{INVOKE_AGENT} {name}", attributes | _provider(output.model_provider)
+    model: str | None = getattr(output, "model", None)
+    if model is not None:
+        attributes[MODEL] = model
+    return f"{INVOKE_AGENT} {name}", attributes | _provider(getattr(output, "model_provider", None))
 
 
 def _provider(name: str | None) -> dict[str, str]:

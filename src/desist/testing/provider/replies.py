@@ -1,12 +1,11 @@
 """`Reply`: one answer of the loopback provider, and `Call`: a tool call in it.
 
 Plain data, without sockets, loops or HTTP. `LoopbackProvider` chooses a reply, `desist.testing.provider.reply_player`
-plays it; a provider in another process receives replies as JSON.
+plays it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import re
@@ -118,29 +117,6 @@ class Reply:
     def reason(self) -> str:
         """Return the finish reason to send."""
         return self.finish_reason or ("tool_calls" if self.tool_calls else "stop")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields that differ from the defaults, as JSON values."""
-        changed: dict[str, Any] = {}
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            if value != item.default:
-                changed[item.name] = value
-        if "tool_calls" in changed:
-            changed["tool_calls"] = [[c.name, c.arguments_text(), c.id] for c in self.tool_calls]
-        if self.malformed is not None:
-            changed["malformed"] = self.malformed.decode("latin-1")
-        return changed
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Reply:
-        """Return the reply encoded by `to_json`."""
-        fields = dict(data)
-        if "tool_calls" in fields:
-            fields["tool_calls"] = [Call(*c) for c in fields["tool_calls"]]
-        if "malformed" in fields:
-            fields["malformed"] = fields["malformed"].encode("latin-1")
-        return cls(**fields)
 
 
 class _GeneratedTokens(Sequence[str]):

@@ -23,7 +23,7 @@ _FLOOD_BATCH = 64  # tokens per write
 class ReplyConnection(Protocol):
     """The part of the connection that a player uses."""
 
-    gone: bool  #: whether the connection has ended
+    ended: bool  #: whether the connection has ended
 
     def write(self, data: bytes) -> None:
         """Send bytes. Does nothing if the connection has ended."""
@@ -95,16 +95,16 @@ class ReplyPlayer:
     async def _finish(self, end: bytes) -> None:
         self._connection.write(end)
         await self._connection.drain()
-        self._log.update(self._exchange, finished=not self._connection.gone)
+        self._log.update(self._exchange, finished=not self._connection.ended)
 
     def _whole(self, body: bytes, extra: dict[str, str] | None) -> None:
         self._headers(http11.response_head(self.reply.status, "application/json", len(body), extra))
         self._connection.write(body)
-        self._log.update(self._exchange, finished=not self._connection.gone)
+        self._log.update(self._exchange, finished=not self._connection.ended)
 
     def _headers(self, head: bytes) -> None:
         self._connection.write(head)
-        if not self._connection.gone:
+        if not self._connection.ended:
             self._log.update(self._exchange, headers_at=time.monotonic())
 
     async def _tokens(self, send: Callable[[bytes], None]) -> bool:
@@ -138,7 +138,7 @@ class ReplyPlayer:
     def _count_sent(self, sent: int, more: int) -> int:
         exchange = self._exchange
         exchange.writes.append((time.monotonic(), sent))
-        late = exchange.tokens_sent_after_close + (more if self._connection.gone else 0)
+        late = exchange.tokens_sent_after_close + (more if self._connection.ended else 0)
         self._log.update(exchange, tokens_sent=sent, tokens_sent_after_close=late)
         return sent
 

@@ -29,7 +29,6 @@ class ResponsesEncoder:
         self._items: list[dict[str, Any]] = []  # finished
 
     def first(self) -> bytes:
-        """Return the event that opens the answer."""
         return self._event("response.created", response=self._response("in_progress"))
 
     def events(self) -> Iterator[bytes]:
@@ -51,7 +50,6 @@ class ResponsesEncoder:
         yield self._event(f"response.{status}", response=self._response(status))
 
     def whole(self) -> bytes:
-        """Return the whole answer as one JSON body."""
         self._items.clear()  # the tokens were counted before
         for _ in self.events():
             pass

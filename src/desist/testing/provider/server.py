@@ -5,27 +5,31 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from desist.testing.provider.connection import Connection
 from desist.testing.provider.exchange import Exchange, ExchangeLog
 from desist.testing.provider.replies import Reply
 from desist.testing.provider.reply_player import ReplyPlayer
 
-__all__ = ["Choose", "ProviderServer"]
+__all__ = ["Check", "Choose", "ProviderServer"]
 
+Check = Callable[[str, Mapping[str, Any]], None]
 Choose = Callable[[Exchange], Reply | None]
 
 
 class ProviderServer:
     """A server on 127.0.0.1. All methods run on its loop, `choose` too."""
 
-    def __init__(self, log: ExchangeLog, default: Reply, choose: Choose | None = None) -> None:
+    def __init__(
+        self, log: ExchangeLog, default: Reply, choose: Choose | None = None, check: Check | None = None
+    ) -> None:
         self.log = log
         self.connections: set[Connection] = set()
         self.answers: dict[int, ReplyPlayer] = {}
         self.idle = asyncio.Event()  #: set when the last connection ends
-        self._choose = choose
+        self._choose, self._check = choose, check
         self._defaults: dict[str | None, Reply] = {None: default}
         self._queues: dict[str | None, deque[Reply]] = {}
         self._server: asyncio.Server | None = None
@@ -84,11 +88,9 @@ class ProviderServer:
             answer.release()
 
     def on_opened(self, connection: Connection) -> None:
-        """Register an open connection."""
         self.connections.add(connection)
 
     def on_closed(self, connection: Connection) -> None:
-        """Remove a connection that has ended."""
         self.connections.discard(connection)
         if not self.connections:
             self.idle.set()
@@ -98,7 +100,12 @@ class ProviderServer:
 
         The first that exists: the result of `choose`, the model's queue, the model's default, the common queue, the
         common default.
+
+        Raises:
+            AssertionError: the check refuses the request.
         """
+        if self._check is not None:
+            self._check(exchange.path, exchange.request)
         reply = self._choose(exchange) if self._choose is not None else None
         if reply is not None:
             return reply

@@ -21,7 +21,7 @@ from desist.exceptions import DesistError
 from desist.run.storage.store import RunQuery, StoredRun
 from desist.server.components import Component
 from desist.server.dependencies import ApiContext, parse_input
-from desist.server.problems import HTTPProblem, of_error
+from desist.server.problems import HTTPProblem, problem_from_error
 from desist.server.protocols.a2a.encoder import STATES, A2AEncoder, task_of
 from desist.server.run_service import OnDisconnect, StartOptions
 from desist.server.tokens import Caller
@@ -52,7 +52,7 @@ class A2ARequestHandler(RequestHandler):
         A client that disconnects while it waits does not know the task, so the run is cancelled after `Limits.away`.
         """
         caller, waits = _caller(context, "run"), not params.configuration.return_immediately
-        with _refusals():
+        with _protocol_errors():
             run_id = await self._start(params, caller, "cancel" if waits else "continue")
             if waits:
                 await self._api.wait(context.state["request"], run_id, caller)
@@ -64,7 +64,7 @@ class A2ARequestHandler(RequestHandler):
     ) -> AsyncGenerator[Any]:
         """Start a run and stream it. A client that disconnects can subscribe to the task again."""
         caller = _caller(context, "run")
-        with _refusals():
+        with _protocol_errors():
             self._api.streams.check(caller)
             run_id = await self._start(params, caller, "continue")
             found = await self._service.runs.find(run_id, caller)
@@ -89,7 +89,7 @@ class A2ARequestHandler(RequestHandler):
     async def on_get_task(self, params: pb.GetTaskRequest, context: ServerCallContext) -> pb.Task:
         """Return the task of a run."""
         caller = _caller(context, "read")
-        with _refusals():
+        with _protocol_errors():
             return _task(await self._find(params.id, caller))
 
     @validate_request_params
@@ -105,7 +105,7 @@ class A2ARequestHandler(RequestHandler):
             status=_STATUSES.get(params.status),
             limit=size + 1,
         )
-        with _refusals():
+        with _protocol_errors():
             if params.page_token:
                 last = await self._find(params.page_token, caller)
                 query = replace(query, after=(last.created_at, last.run_id))
@@ -124,7 +124,7 @@ class A2ARequestHandler(RequestHandler):
     ) -> AsyncGenerator[Any]:
         """Stream a live run from its beginning. Artifacts start again, so no text is received twice."""
         caller = _caller(context, "read")
-        with _refusals():
+        with _protocol_errors():
             self._api.streams.check(caller)
             found = await self._find(params.id, caller)
             if found.output.status.is_final:
@@ -140,7 +140,7 @@ class A2ARequestHandler(RequestHandler):
         return found
 
     async def _updates(self, found: StoredRun, caller: Caller) -> AsyncGenerator[Any]:
-        with _refusals():
+        with _protocol_errors():
             follower = await self._service.follow(found, None)
         encode = A2AEncoder(found.run_id, found.session_id or found.run_id)
         self._api.streams.count(caller, 1)
@@ -168,7 +168,7 @@ class A2ARequestHandler(RequestHandler):
         """Cancel a run and wait until it has ended. `metadata.reason` is the reason as free text."""
         caller = _caller(context, "cancel")
         reason = MessageToDict(params.metadata).get("reason")
-        with _refusals():
+        with _protocol_errors():
             await self._find(params.id, caller)
             receipt = await self._service.cancel(
                 params.id, caller, by=caller.name, reason=str(reason) if reason else None
@@ -201,12 +201,12 @@ def _caller(context: ServerCallContext, scope: str) -> Caller:
 
 
 @contextlib.contextmanager
-def _refusals() -> Iterator[None]:
+def _protocol_errors() -> Iterator[None]:
     """Convert our errors to those of the protocol, or to an HTTP status where the protocol has none."""
     try:
         yield
     except (HTTPProblem, DesistError) as error:
-        problem = error if isinstance(error, HTTPProblem) else of_error(error)
+        problem = error if isinstance(error, HTTPProblem) else problem_from_error(error)
         known = {404: errors.TaskNotFoundError, 409: errors.UnsupportedOperationError, 422: errors.InvalidParamsError}
         if (kind := known.get(problem.status)) is not None:
             raise kind(problem.detail) from None

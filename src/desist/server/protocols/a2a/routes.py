@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from importlib.metadata import version
 from typing import Any
 from urllib.parse import quote
 
@@ -18,11 +19,13 @@ from starlette.routing import BaseRoute, Route
 
 from desist.server.components import Component
 from desist.server.dependencies import ApiContext
-from desist.server.protocols.a2a.card import card_of
 from desist.server.protocols.a2a.handler import A2ARequestHandler
 
 __all__ = ["a2a_routes"]
 
+#: The newest first.
+VERSIONS = ("1.0", "0.3")
+MODES = ["text/plain", "application/json"]
 #: Loggers of the SDK whose lines contain text from clients.
 LOGGERS = ("a2a.server.routes.jsonrpc_dispatcher", "a2a.compat.v0_3.jsonrpc_adapter")
 
@@ -56,10 +59,38 @@ def _one_line(record: logging.LogRecord) -> bool:
 def _card(component: Component, path: str, at: str | None, secured: bool) -> Route:
     async def card(request: Request) -> JSONResponse:
         base = at or str(request.base_url)
-        made = card_of(component, base.rstrip("/") + quote(path), secured=secured)
+        made = _card_of(component, base.rstrip("/") + quote(path), secured=secured)
         return JSONResponse(agent_card_to_dict(ParseDict(made, AgentCard())))  # also has the fields of older versions
 
     return Route(f"{path}/.well-known/agent-card.json", card, methods=["GET"])
+
+
+def _card_of(component: Component, url: str, *, secured: bool) -> dict[str, Any]:
+    """Return the card as JSON.
+
+    Parameters:
+        url: the endpoint of the agent.
+        secured: whether requests need a token.
+    """
+    name = component.name or component.id
+    description = component.description or name
+    skill = {"id": component.id, "name": name, "description": description, "tags": ["desist"]}
+    card: dict[str, Any] = {
+        "name": name,
+        "description": description,
+        "version": version("desist"),
+        "supportedInterfaces": [
+            {"url": url, "protocolBinding": "JSONRPC", "protocolVersion": version} for version in VERSIONS
+        ],
+        "capabilities": {"streaming": True},
+        "defaultInputModes": MODES,
+        "defaultOutputModes": MODES[:1],
+        "skills": [skill],
+    }
+    if secured:
+        card["securitySchemes"] = {"token": {"httpAuthSecurityScheme": {"scheme": "Bearer"}}}
+        card["securityRequirements"] = [{"schemes": {"token": {}}}]
+    return card
 
 
 class _WithRequest(ServerCallContextBuilder):

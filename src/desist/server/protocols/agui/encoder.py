@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from desist.run.events.base import BaseRunOutputEvent, CustomFields, content_text
+from desist.run.events.workflow_base import STEP_COMPLETED, STEP_STARTED
 from desist.run.records.json_values import to_json_line, to_json_value
 from desist.run.records.message import CANCELLED_RESULT
 from desist.server.protocols.text_parts import Key, content_delta, ends_text, key_of
@@ -22,10 +23,7 @@ PROTOCOL = "1.0"
 
 AGUIEvent = dict[str, Any]
 
-_STEP_BEGINS = frozenset({"StepStarted", *(f"{kind}ExecutionStarted" for kind in ("Loop", "Parallel", "Condition"))})
-_STEP_BEGINS |= {"RouterExecutionStarted", "StepsExecutionStarted"}
-_STEP_ENDS = frozenset({"StepCompleted", "StepCancelled", "StepError"})
-_STEP_ENDS |= {name.replace("ExecutionStarted", "ExecutionCompleted") for name in _STEP_BEGINS}
+_STEP_ENDS = STEP_COMPLETED | {"StepCancelled", "StepError"}
 #: AG-UI's name of each token count -> our name.
 _COUNTS = {
     "inputTokens": "input_tokens",
@@ -129,7 +127,7 @@ class AGUIEncoder:
             yield from self._result(event)
         elif (key := ends_text(event)) is not None:
             yield from self._open.end(("reasoning", event.run_id), key)
-        elif name in _STEP_BEGINS:
+        elif name in STEP_STARTED:
             yield self._step(event)
         elif name in _STEP_ENDS:
             yield from self._open.end(key_of("text", event), key_of("step", event))

@@ -22,27 +22,27 @@ _REFUSED = {
 }
 
 
-class _Lenient(BaseModel):
+class _ProtocolModel(BaseModel):
     """Ignores unknown fields, which later versions of the protocol may add."""
 
     model_config = ConfigDict(extra="ignore", alias_generator=to_camel, populate_by_name=True)
 
 
-class AGUIPart(_Lenient):
+class AGUIPart(_ProtocolModel):
     """A part of a message."""
 
     type: str
     text: str | None = None
 
 
-class AGUIMessage(_Lenient):
+class AGUIMessage(_ProtocolModel):
     """A message of the conversation."""
 
     role: str
     content: str | list[AGUIPart] | None = None
 
 
-class RunAgentInput(_Lenient):
+class RunAgentInput(_ProtocolModel):
     """A run to start. The last message is the input; earlier messages are in the session of `threadId`."""
 
     thread_id: Id = Field(description="The conversation: the run's session.")
@@ -57,7 +57,7 @@ class RunAgentInput(_Lenient):
     resume: Any = None
 
     @model_validator(mode="after")
-    def _meant(self) -> RunAgentInput:
+    def _check_supported(self) -> RunAgentInput:
         for name, why in _REFUSED.items():
             if getattr(self, name):
                 raise ValueError(f"{to_camel(name)} isn't supported: {why}; leave it out")

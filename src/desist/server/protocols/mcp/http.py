@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from desist.server.event_stream import StreamLimiter
-from desist.server.problems import HTTPProblem, answer
+from desist.server.problems import HTTPProblem
 from desist.server.protocols.mcp.handler import MCPHandler
 from desist.server.run_service import RunService
 from desist.server.tokens import Caller
@@ -53,7 +53,7 @@ class MCPEndpoint:
                 raise HTTPProblem(403, "this request needs a token with the scope 'run'")
             self._streams.check(caller)
         except HTTPProblem as problem:
-            await answer(problem)(scope, receive, send)
+            await problem.response()(scope, receive, send)
             return
         # The SDK binds a session to this user: only the client that opened it may use it.
         token = AccessToken(token="", client_id=caller.key, scopes=[])

@@ -70,7 +70,7 @@ def _set_signal(signalled: asyncio.Future[int], number: int) -> None:
 
 async def _serve_connection(service: RunService, reading: int, writing: int) -> None:
     server = MCPHandler(service, lambda ctx: ANYONE).server()
-    given = cast("AsyncFile[str]", _In(reading)), cast("AsyncFile[str]", _Out(writing))
+    given = cast("AsyncFile[str]", _LineReader(reading)), cast("AsyncFile[str]", _TextWriter(writing))
     async with stdio_server(*given) as (read, write):
         await server.run(read, write, server.create_initialization_options())
 
@@ -84,7 +84,7 @@ def _redirect_fd(descriptor: int, to: str | None) -> int:
     return private
 
 
-class _In:
+class _LineReader:
     """Lines from a descriptor, read in daemon threads. A cancel, or the end of the process, does not wait for them."""
 
     def __init__(self, descriptor: int) -> None:
@@ -98,7 +98,7 @@ class _In:
                 yield one.decode("utf-8", "replace")
 
 
-class _Out:
+class _TextWriter:
     """Text to a descriptor, written in daemon threads."""
 
     def __init__(self, descriptor: int) -> None:

@@ -1,4 +1,8 @@
-"""`PostgresDb` and `AsyncPostgresDb`."""
+"""`PostgresDb` and `AsyncPostgresDb`: sessions and runs in a Postgres, which processes on any machine may share.
+
+The store is the same as over SQLite (`desist.db.store.shared_table_store`). `desist.db.process.postgres_target` knows
+the server, `desist.db.backends.postgres` has the connections, `desist.db.tables.postgres` the dialect.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from desist.exceptions import ConfigurationError
 __all__ = ["AsyncPostgresDb", "PostgresDb"]
 
 
-#: Letters of a name, so that those that are made of it keep apart: Postgres cuts them after 63.
+#: The maximum length of a name that other names begin with: Postgres cuts names after 63 characters.
 LONGEST = 40
 
 
@@ -21,18 +25,18 @@ class PostgresDb(SqlDb):
     """A database of a Postgres server, version 12 or newer. Needs the extra `postgres`.
 
     Parameters:
-        db_url: where it is: `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`, also with `+psycopg` after the scheme.
-            Parameters of libpq may follow a `?`, such as `sslmode=verify-full`.
-        db_schema: the schema that holds the tables; it is made if it isn't there. Default: that of the connection.
-        session_table: what the table of sessions is called; the others are called after it. Default:
+        db_url: `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`, also with `+psycopg` after the scheme. Parameters of
+            libpq may follow a `?`, such as `sslmode=verify-full`.
+        db_schema: the schema of the tables; created if necessary. Default: the schema of the connection.
+        session_table: the name of the table of sessions; the names of the others begin with it. Default:
             `desist_sessions`, `desist_runs`, `desist_run_parts` and so on.
-        timeout: seconds after which whoever waits for a write is told that it isn't done: the end of a run is then
-            told without being stored, and says so. Looks wait as long for a server that is away. Objects for the same
-            tables share the first one's.
+        timeout: seconds to wait for a write, as for `SqliteDb`. Reads wait as long for a server that is away. Objects
+            for the same tables share the timeout of the first one.
 
     Raises:
-        MissingExtraError: psycopg isn't installed.
-        StoreError: the database can't be used: not there, not let in, of a newer desist, not to be written.
+        MissingExtraError: psycopg is not installed.
+        StoreError: the database can't be used: it does not exist, refuses this user, is of a newer desist, or is
+            read-only.
     """
 
     def __init__(
@@ -53,7 +57,7 @@ class PostgresDb(SqlDb):
 
 
 class AsyncPostgresDb(AsyncSqlDb):
-    """A database of a Postgres server, with methods that are awaited. Parameters and errors as for `PostgresDb`."""
+    """A database of a Postgres server, with async methods. Parameters and errors as for `PostgresDb`."""
 
     def __init__(
         self, db_url: str, *, db_schema: str | None = None, session_table: str | None = None, timeout: float = 10.0

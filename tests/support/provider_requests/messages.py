@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from desist.testing.provider.request_checks.rules import (
+from provider_requests.rules import (
     ToolCallPairing,
     check_closed,
     check_content,
