@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,21 +11,29 @@ import msgspec
 
 from desist.db.tables.json import JsonTables
 from desist.db.writer import BackendBusy, WriteJob
-from desist.exceptions import StoreError
+from desist.exceptions import ConfigurationError, StoreError
 
 __all__ = ["JsonFolder"]
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
 
 
 class JsonFolder:
     """A folder.
 
     Raises:
+        ConfigurationError: this system can't lock files.
         StoreError: the folder can't be created or written.
     """
 
     apart = False
 
     def __init__(self, path: Path) -> None:
+        if fcntl is None:
+            raise ConfigurationError(f"{path}: JsonDb needs a POSIX system, which locks files: use SqliteDb here")
         self.path, self.name = path, str(path)
         try:
             for folder in ("runs", "parts", "sessions"):
