@@ -110,7 +110,9 @@ def cancel_rows(
 
 def _time_rows(record: CancelRecord, read_at: float | None) -> list[Row]:
     """Return a row for each known time, in milliseconds after the request."""
+    other = record.connections_closed - record.upstream_closed
     closed = f", {count(record.upstream_closed, 'connection')} to the model closed" if record.upstream_closed else ""
+    closed += f", {count(other, 'connection')} of tools closed" if other > 0 else ""
     times = (
         ("decided", record.delivered_at, f"the outcome was fixed{closed}"),
         ("settled", record.settled_at, "all work had ended"),
@@ -128,7 +130,15 @@ def _abandoned_rows(abandoned: Sequence[Abandoned]) -> list[Row]:
     if not abandoned:
         return [("abandoned", "nothing", "")]
     end = "could not be stopped; its result is dropped"
-    return [("abandoned", f"{item.kind} {one_line(item.name)!r} {end}", "bold red") for item in abandoned]
+    return [
+        ("abandoned", f"{item.kind} {one_line(item.name)!r}{_details(item)} {end}", "bold red") for item in abandoned
+    ]
+
+
+def _details(item: Abandoned) -> str:
+    """Return whose work it is and what it waits for, as far as that is known."""
+    whose = f" of {one_line(item.call)!r}" if item.call else ""
+    return whose + (f" ({one_line(item.waits_for)})" if item.waits_for else "")
 
 
 def format_requester(source: Source, by: str | None) -> str:

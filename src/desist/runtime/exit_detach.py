@@ -52,8 +52,8 @@ def watch_exit() -> None:
 def detach_from_exit(thread: threading.Thread) -> None:
     """Have the exit of the interpreter not wait for `thread`. From any thread, with any lock of callers held.
 
-    Also for daemon threads: those of executors are joined, too, and threads inherit the flag from the worker thread that
-    starts them. Does nothing for a thread that has ended. A second call changes nothing.
+    Also for daemon threads: those of executors are joined, too, and threads inherit the flag from the worker thread
+    which starts them. Does nothing for a thread that has ended. A second call changes nothing.
     """
     watch_exit()
     with _lock:

@@ -109,6 +109,7 @@ class ReceiptInfo:
     delivered_at: float | None = None
     settled_at: float | None = None
     upstream_closed: int = 0
+    connections_closed: int = 0
     abandoned: list[dict[str, Any]] = field(default_factory=list)
     cleanup: list[dict[str, Any]] = field(default_factory=list)
     #: for a run in a database: the receipt to wait on

@@ -149,6 +149,7 @@ class Receipt(BaseModel):
     delivered_at: float | None = None
     settled_at: float | None = None
     upstream_closed: int = Field(default=0, description="Connections to providers that were closed.")
+    connections_closed: int = Field(default=0, description="All connections that were closed, also those of user code.")
     abandoned: list[dict[str, Any]] = Field(default=[], description="Calls that could not be stopped.")
     cleanup: list[dict[str, Any]] = Field(default=[], description="Hooks and compensations in execution order.")
 

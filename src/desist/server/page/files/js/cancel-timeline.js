@@ -50,11 +50,13 @@ function requested(record) {
 
 function closed(record, settled) {
   const number = record.upstream_closed ?? 0;
-  if (!number && !settled) return [];
+  const other = Math.max(0, (record.connections_closed ?? 0) - number);
+  if (!number && !other && !settled) return [];
   const words = number
     ? `${many(number, "connection")} to ${number === 1 ? "a model" : "models"} closed`
     : "No model connection was open";
-  return [{ key: "closed", time: "", words, state: "done" }];
+  const more = other ? `${many(other, "connection")} of tools closed` : "";
+  return [{ key: "closed", time: "", words, more, state: "done" }];
 }
 
 function toolLines(tools, begun, settled) {
@@ -101,8 +103,9 @@ function abandoned(left, life, now) {
   const alive = (life?.left ?? []).find(
     (one) => one.name === left.name && (one.since === null || Math.abs(one.since - left.since) < 0.01),
   );
-  const where = alive ? alive.line || alive.where : lineOf(left.blocked_in);
-  const words = `Abandoned: ${left.kind} “${left.name}”${where ? " in " : ""}`;
+  const where = (alive ? alive.line || alive.where : lineOf(left.blocked_in)) || left.waits_for || "";
+  const of = left.call && left.call !== left.name ? ` of “${left.call}”` : "";
+  const words = `Abandoned: ${left.kind} “${left.name}”${of}${where ? " in " : ""}`;
   const more = life === null ? "" : alive ? `still alive ${clock(now - left.since)}` : "has ended meanwhile";
   return { key: `left ${left.name} ${left.since}`, time: "", words, code: where, more, state: alive ? "bad" : "past" };
 }
