@@ -2,21 +2,22 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench soak chaos figures docs clean
+.PHONY: demo test versions stress check bench soak chaos figures docs clean
 
 demo: .venv/.ready  ## the dragon story on a real language model, stopped while it is being told
 	$(BIN)/desist demo --yes
 
-# What fails once, on a machine that others use too, is run once more by itself; twice is a failure. A run that breaks
-# off leaves nothing to run again, and is a failure too.
-define pytest
-	$(BIN)/python -m pytest -q $(1) $(2) || $(BIN)/python -m pytest -q $(1) --last-failed --last-failed-no-failures none
-endef
+test: check  ## everything that must hold; a test that fails once is a failure
+	$(BIN)/python -m pytest -q --ignore tests/calls --ignore tests/chaos/network -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q tests/calls --ignore tests/calls/process
+	$(BIN)/python -m pytest -q tests/calls/process
 
-test: check  ## everything that must hold
-	$(call pytest,--ignore tests/calls --ignore tests/chaos/network,-n 2 --dist loadfile)
-	$(call pytest,tests/calls --ignore tests/calls/process)
-	$(call pytest,tests/calls/process)
+# Other versions of Python, where they are installed: those of the classifiers in pyproject.toml.
+versions:  ## the parts of the suite that depend on the interpreter, on each other version of Python that is here
+	for version in 3.12 3.13; do ./.ci/version $$version || exit 1; done
+
+stress: .venv/.dev  ## the whole suite three times, with a busy process on each core
+	$(BIN)/python -m bench.stress
 
 check: .venv/.dev  ## style, types, floors
 	$(BIN)/ruff check .

@@ -1,0 +1,48 @@
+"""The command `python -m bench.stress`: the whole suite three times, with a busy process on each core.
+
+A test that fails once under load is a mistake of the product or of the test: this finds both. Ends with 1 at the first
+round that isn't green.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+
+BURN = "while True: pass"
+#: The runs of pytest that `make test` makes.
+RUNS = (
+    ["--ignore", "tests/calls", "--ignore", "tests/chaos/network", "-n", "2", "--dist", "loadfile"],
+    ["tests/calls", "--ignore", "tests/calls/process"],
+    ["tests/calls/process"],
+)
+
+
+def main() -> int:
+    """Run the rounds; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.stress", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("paths", nargs="*", help="run these tests instead of all")
+    chosen = parser.parse_args()
+    runs = [chosen.paths] if chosen.paths else RUNS
+    burners = [subprocess.Popen([sys.executable, "-c", BURN]) for _ in range(os.cpu_count() or 1)]
+    try:
+        for number in range(1, chosen.rounds + 1):
+            began = time.monotonic()
+            for run in runs:
+                if subprocess.run([sys.executable, "-m", "pytest", "-q", *run], check=False).returncode:
+                    print(f"round {number}: not green")
+                    return 1
+            print(f"round {number}: green in {time.monotonic() - began:.0f} s", flush=True)
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
