@@ -1,23 +1,27 @@
 """Parser for server-sent events from arbitrary chunks of bytes.
 
-Called by `response_reader`, and by the commands that follow a run of a server. Only `data` matters here:
-comments, event names, ids and retry fields are skipped.
+Called by `stream_reader`, and by the commands that follow a run of a server. Only `data` matters here, and whether the
+event's name says that it is an error: comments, other names, ids and retry fields are skipped.
 """
 
 from __future__ import annotations
 
 from desist.exceptions import ModelResponseError
 
-__all__ = ["SseParser"]
+__all__ = ["ErrorEvent", "SseParser"]
 
 MAX_EVENT = 64 * 1024 * 1024  #: bytes; a longer event is refused
 _BOM = b"\xef\xbb\xbf"
 
 
+class ErrorEvent(bytes):
+    """The data of an event that is named an error."""
+
+
 class SseParser:
     """Parses bytes into the data of events. Lines may end with LF, CR or CRLF."""
 
-    __slots__ = ("_after_cr", "_data", "_first", "_size", "_tail")
+    __slots__ = ("_after_cr", "_data", "_error", "_first", "_size", "_tail")
 
     def __init__(self) -> None:
         self._tail: list[bytes] = []  # pieces of the incomplete line
@@ -25,6 +29,7 @@ class SseParser:
         self._data: list[bytes] = []  # data lines of the incomplete event
         self._after_cr = False  # the last byte was CR: ignore a following LF
         self._first = True
+        self._error = False  # the incomplete event is named an error
 
     def feed(self, received: bytes) -> list[bytes]:
         """Return the data of the events that `received` completes.
@@ -72,8 +77,12 @@ class SseParser:
         for line in lines:
             if not line:
                 if data:
-                    events.append(data[0] if len(data) == 1 else b"\n".join(data))
+                    event = data[0] if len(data) == 1 else b"\n".join(data)
+                    events.append(ErrorEvent(event) if self._error else event)
                     data.clear()
+                self._error = False
             elif line.startswith(b"data:"):
                 data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+            elif line.startswith(b"event:"):
+                self._error = b"error" in line
         return events

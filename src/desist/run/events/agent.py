@@ -108,6 +108,7 @@ class RunCompletedEvent(BaseAgentRunEvent):
     event: str = RunEvent.run_completed.value
     content_type: str = "str"
     reasoning_content: str | None = None
+    finish_reason: str | None = None  #: why the last answer ended
     citations: Any | None = None
     model_provider_data: dict[str, Any] | None = None
     images: list[Any] | None = None
@@ -322,7 +323,7 @@ class ModelRequestStartedEvent(BaseAgentRunEvent):
 @agent_event
 @record_class
 class ModelRequestCompletedEvent(BaseAgentRunEvent):
-    """A model's answer is complete: its tokens, and the seconds to the first one."""
+    """A model's answer has ended: why, its tokens, and the seconds to the first one."""
 
     event: str = RunEvent.model_request_completed.value
     model: str | None = None
@@ -334,6 +335,7 @@ class ModelRequestCompletedEvent(BaseAgentRunEvent):
     reasoning_tokens: int | None = None
     cache_read_tokens: int | None = None
     cache_write_tokens: int | None = None
+    finish_reason: str | None = None  #: why the answer ended: "stop", "tool_calls", "length", ...
 
 
 def agent_event_from_dict(data: Mapping[str, Any]) -> BaseAgentRunEvent:

@@ -1,0 +1,144 @@
+"""`StreamReader`: from the bytes of a streamed response to its pieces. Called by `response_reader`; does no I/O itself.
+
+Keep-alives and noise end here: empty data, `null`, pings, comments, an end mark in quotes. Knows the API only as a
+`ResponseParser`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from desist.exceptions import ModelResponseError
+from desist.models.http.answer import Answer
+from desist.models.http.reported_error import reported_error
+from desist.models.http.sse import ErrorEvent, SseParser
+from desist.models.http.text import truncate
+from desist.models.response import ModelResponse
+
+__all__ = ["ResponseParser", "StreamReader", "is_stream", "read_document"]
+
+_DONE = b"[DONE]"
+_BOM = b"\xef\xbb\xbf"
+_FIELDS = (b"data:", b":", b"event:", b"id:", b"retry:")
+
+
+class ResponseParser(Protocol):
+    """Parses one response of a provider's protocol. Raises ModelError for an invalid one."""
+
+    answer: Answer
+
+    def take(self, event: bytes) -> ModelResponse | None:
+        """Return the piece in an event, or None."""
+
+    def whole(self, payload: bytes) -> Iterable[ModelResponse | None]:
+        """Return the pieces of a response that is one JSON document."""
+
+    def provider_data(self) -> Mapping[str, Any] | None:
+        """Return what to send back with the next request, after the last piece."""
+
+
+def is_stream(content_type: str, first: bytes) -> bool | None:
+    """Return whether a response is a stream of events (True) or one JSON document (False); None if neither.
+
+    The first bytes tell more than the type: some servers report an error in JSON under the type of a stream.
+    """
+    start = first.removeprefix(_BOM).lstrip()
+    if start.startswith((b"{", b"[")):
+        return False
+    if "event-stream" in content_type or start.startswith(_FIELDS):
+        return True
+    return False if "json" in content_type else None
+
+
+def read_document(payload: bytes, parser: ResponseParser) -> Iterator[ModelResponse]:
+    """Yield the pieces of a response that is one JSON document."""
+    yield from filter(None, parser.whole(payload.removeprefix(_BOM)))
+    yield parser.answer.last_piece(parser.provider_data())
+
+
+class StreamReader:
+    """Reads one streamed response."""
+
+    def __init__(self, parser: ResponseParser) -> None:
+        self._parser, self._answer = parser, parser.answer
+        self._sse = SseParser()
+        self._last = b""  # received last, for messages
+        self._ended = False  # all bytes were received
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no more bytes are needed: the end mark was received, or the end of the stream."""
+        return self._ended or self._answer.done
+
+    def feed(self, received: bytes) -> Iterator[ModelResponse]:
+        """Yield the pieces that `received` completes; b"" is the end of the stream.
+
+        Raises:
+            ModelResponseError: what was received isn't in the parser's protocol.
+            ModelError: the provider reported an error.
+        """
+        self._last = received or self._last
+        self._ended = not received
+        return self._pieces(self._sse.feed(received) if received else self._sse.finish())
+
+    def last(self) -> ModelResponse:
+        """Return the last piece, when it is over.
+
+        Raises:
+            ModelResponseError: the response ended too early, or is empty.
+        """
+        if not (self._answer.done or self._answer.complete):
+            raise self._too_early()
+        return self._answer.last_piece(self._parser.provider_data())
+
+    def _pieces(self, events: Iterable[bytes]) -> Iterator[ModelResponse]:
+        answer, take = self._answer, self._parser.take
+        for event in events:
+            if type(event) is ErrorEvent:
+                raise reported_error(bytes(event))
+            if event.startswith(b"{"):
+                try:
+                    piece = take(event)
+                except ModelResponseError:
+                    yield from self._broken(event)
+                else:
+                    if piece is not None:
+                        yield piece
+            elif event == _DONE:
+                answer.done = True
+            else:
+                yield from self._pieces(_documents(event))
+            if answer.done:
+                return
+
+    def _broken(self, event: bytes) -> Iterator[ModelResponse]:
+        """Read an event again that isn't JSON: it may be several, if a server ends events with one line end."""
+        lines = event.split(b"\n")
+        if len(lines) > 1:
+            yield from self._pieces(lines)
+        elif not self._ended:
+            self._parser.take(event)  # raises the error again
+        elif not self._answer.complete:
+            raise self._too_early()
+
+    def _too_early(self) -> ModelResponseError:
+        text = "the stream ended before the response was complete (no finish reason, no end mark); last received: "
+        return ModelResponseError(text + repr(truncate(self._last[-300:])), retryable=True)
+
+
+def _documents(event: bytes) -> list[bytes]:
+    """Return the JSON objects in the data of an event that doesn't begin with one, or the end mark; often nothing."""
+    text = event.removeprefix(_BOM).strip()
+    while text.startswith(b"data:"):
+        text = text[5:].lstrip()
+    if text.strip(b'"').upper() == _DONE:
+        return [_DONE]
+    if not text.startswith(b"["):
+        return [text] if text.startswith(b"{") else []
+    try:
+        entries = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    return [json.dumps(entry).encode() for entry in entries if isinstance(entry, dict)]

@@ -1,0 +1,201 @@
+"""`ToolCallAssembler`: which call a piece belongs to, and the calls put together.
+
+Called by `desist.models.http.answer` and the parsers. Servers disagree on how a piece names its call: some send index 0
+for all calls, or no index; some no id, one id for all, or another with each piece; some repeat the name, or split it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+from desist.models.response import ToolCallDelta
+
+__all__ = ["ToolCallAssembler", "is_whole"]
+
+
+def is_whole(arguments: str) -> bool:
+    """Return whether `arguments` is the JSON text of an object, so that nothing of it can be missing."""
+    if not arguments.rstrip().endswith("}"):
+        return False
+    try:
+        return isinstance(json.loads(arguments), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+class _Call:
+    """A call that is being received."""
+
+    __slots__ = ("_end", "_parts", "chunk", "closed", "id", "index", "name")
+
+    def __init__(self, index: int | None, chunk: int) -> None:
+        self.index, self.chunk = index, chunk
+        self.id: str | None = None
+        self.name = ""
+        self.closed = False
+        self._parts: list[str] = []
+        self._end = ""  # the last character that isn't blank
+
+    def add(self, text: str) -> None:
+        """Add a piece of the arguments."""
+        self._parts.append(text)
+        self._end = text.rstrip()[-1:] or self._end
+
+    def set(self, text: str) -> None:
+        """Replace the arguments."""
+        self._parts.clear()
+        self.add(text)
+
+    @property
+    def has_arguments(self) -> bool:
+        return bool(self._end)
+
+    @property
+    def arguments(self) -> str:
+        """The pieces joined. Left out is what a later piece repeats, and a first `{}` that means "none yet"."""
+        parts = self._parts
+        joined = "".join(parts)
+        if len(parts) > 1 and not is_whole(joined):
+            rest = "".join(parts[1:])
+            if is_whole(parts[0]) and is_whole(rest) and json.loads(parts[0]) in ({}, json.loads(rest)):
+                return rest
+            if parts[-1].startswith(parts[-2]) and is_whole(parts[-1]):
+                return parts[-1]
+        return joined
+
+    def is_whole(self) -> bool:
+        return self._end == "}" and is_whole(self.arguments)
+
+
+class ToolCallAssembler:
+    """Puts calls together from their pieces. `names` are those of the tools, which settles where a name ends."""
+
+    def __init__(self, names: Collection[str] = ()) -> None:
+        self._names = names
+        self._calls: list[_Call] = []
+        self._chunk = 0
+
+    def next_chunk(self) -> None:
+        """Note that what follows is from another chunk: two names in one chunk are two calls."""
+        self._chunk += 1
+
+    def add(self, *, index: int | None, id: str | None, name: str | None, arguments: Any) -> None:
+        """Add a piece of a call.
+
+        A new id with a name begins a call, and so does a name when the arguments so far are a whole object.
+        """
+        text = _text(arguments)
+        if id or name or text:
+            call = self._owner(index, id or None, name or "", text)
+            self._extend(call or self._new(index), id, name, text)
+
+    def begin(self, *, index: int | None, id: str | None, name: str | None, arguments: Any) -> None:
+        """Begin a call, for an API that says so; nothing new if the same was said before."""
+        known = self._by_id(id, index)
+        again = known is not None and known.index == index and known.name == name and not known.has_arguments
+        self._extend(known if known is not None and again else self._new(index), id, name, _text(arguments))
+
+    def finish(
+        self, *, index: int | None, id: str | None, name: str | None, arguments: Any, closes: bool = True
+    ) -> None:
+        """Take all of a call's arguments, for an API that repeats them. What arrived whole in pieces stays.
+
+        `closes`: nothing more comes of this call, and another one may have its index.
+        """
+        text = _text(arguments)
+        call = self._by_id(id, index) or self._at(index)
+        if call is not None and call.closed:
+            moved = index is not None and index != call.index and text != call.arguments
+            other = bool(id) and id != call.id and call.id is not None
+            if other or moved or (name and name != call.name):
+                call = None
+        if call is None:
+            if not (id or name or text):
+                return
+            call = self._new(index)
+        if text and (call.arguments.strip() == "{}" or not call.is_whole()):
+            call.set(text)
+        call.closed = call.closed or closes
+        self._extend(call, id, name, "")
+
+    def all_whole(self, count: int = 0) -> bool:
+        """Return whether nothing can be missing in any call, and there are at least `count`."""
+        return len(self._calls) >= count and all(call.is_whole() for call in self._calls)
+
+    def calls(self) -> list[ToolCallDelta]:
+        """Return the calls in order of their beginnings."""
+        found = [call for call in self._calls if call.name or call.has_arguments]
+        return [
+            ToolCallDelta(index=index, id=call.id, name=call.name or None, arguments=call.arguments)
+            for index, call in enumerate(found)
+        ]
+
+    # -- which call it is
+
+    def _new(self, index: int | None) -> _Call:
+        call = _Call(index, self._chunk)
+        self._calls.append(call)
+        return call
+
+    def _by_id(self, id: str | None, index: int | None) -> _Call | None:
+        """Return the latest call with this id; of several, the one with this index."""
+        same = [call for call in reversed(self._calls) if call.id == id] if id else []
+        return next((call for call in same if call.index == index), same[0] if same else None)
+
+    def _at(self, index: int | None) -> _Call | None:
+        """Return the latest call with this index, without an index the latest of all."""
+        same = (call for call in reversed(self._calls) if index is None or call.index == index)
+        return next(same, None)
+
+    def _owner(self, index: int | None, id: str | None, name: str, text: str) -> _Call | None:
+        """Return the call that a piece continues, or None if it begins one."""
+        known = self._by_id(id, index)
+        call = known or self._at(index)
+        if call is None or (known is None and id is not None and call.id is not None and name):
+            last = call or (self._calls[-1] if self._calls else None)
+            return last if last is not None and _goes_on(last, name, text) else None
+        whole = call.is_whole()
+        if not name:
+            return None if whole and text.strip() and known is None and id and call.id else call
+        if whole:
+            repeats = known is not None and (text == call.arguments or call.arguments.strip() == "{}")
+            return call if name == call.name and (repeats or not text.strip()) else None
+        if self._is_other(call.name, name):
+            return None
+        if call.has_arguments:
+            elsewhere = index is not None and index != call.index
+            return None if elsewhere and text.lstrip().startswith("{") else call
+        in_one_chunk = known is None and call.chunk == self._chunk and call.name
+        return None if in_one_chunk and call.name + name not in self._names else call
+
+    def _is_other(self, so_far: str, name: str) -> bool:
+        """Return whether `name` can't belong to a call named `so_far`, as far as the names of the tools tell."""
+        if name == so_far or so_far not in self._names:
+            return False
+        return name in self._names or not (so_far + name in self._names or name.startswith(so_far))
+
+    def _extend(self, call: _Call, id: str | None, name: str | None, text: str) -> None:
+        call.id = call.id or id or None
+        if name and name != call.name:
+            if not call.name or (name.startswith(call.name) and not call.has_arguments):
+                call.name = name
+            elif not call.has_arguments or call.name + name in self._names:
+                call.name += name
+        if text:
+            call.add(text)
+
+
+def _goes_on(call: _Call, name: str, text: str) -> bool:
+    """Return whether a piece with another id or index is the next one of this call nevertheless."""
+    if not text.strip() or call.is_whole():
+        return False
+    return not name or (name == call.name and call.has_arguments and not text.lstrip().startswith("{"))
+
+
+def _text(arguments: Any) -> str:
+    """Return the arguments as text. Some servers send an object."""
+    if isinstance(arguments, str):
+        return arguments
+    return "" if arguments is None else json.dumps(arguments)
