@@ -25,6 +25,11 @@ def is_whole(arguments: str) -> bool:
         return False
 
 
+def _same(one: str, other: str) -> bool:
+    """Return whether two texts are the same whole object."""
+    return is_whole(one) and is_whole(other) and bool(json.loads(one) == json.loads(other))
+
+
 class _Call:
     """A call that is being received."""
 
@@ -58,11 +63,12 @@ class _Call:
         parts = self._parts
         joined = "".join(parts)
         if len(parts) > 1 and not is_whole(joined):
+            before, last = "".join(parts[:-1]), parts[-1]
+            if is_whole(last) and (last.startswith(parts[-2]) or _same(before, last)):
+                return last
             rest = "".join(parts[1:])
-            if is_whole(parts[0]) and is_whole(rest) and json.loads(parts[0]) in ({}, json.loads(rest)):
+            if is_whole(rest) and (_same(parts[0], "{}") or _same(parts[0], rest)):
                 return rest
-            if parts[-1].startswith(parts[-2]) and is_whole(parts[-1]):
-                return parts[-1]
         return joined
 
     def is_whole(self) -> bool:
@@ -159,14 +165,16 @@ class ToolCallAssembler:
         whole = call.is_whole()
         if not name:
             return None if whole and text.strip() and known is None and id and call.id else call
-        if whole:
+        if whole and call.name:
             repeats = known is not None and (text == call.arguments or call.arguments.strip() == "{}")
             return call if name == call.name and (repeats or not text.strip()) else None
         if self._is_other(call.name, name):
             return None
+        elsewhere = index is not None and index != call.index
+        if elsewhere and (name != call.name or (call.has_arguments and text.lstrip().startswith("{"))):
+            return None
         if call.has_arguments:
-            elsewhere = index is not None and index != call.index
-            return None if elsewhere and text.lstrip().startswith("{") else call
+            return call
         in_one_chunk = known is None and call.chunk == self._chunk and call.name
         return None if in_one_chunk and call.name + name not in self._names else call
 
