@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import itertools
 import json
 from dataclasses import dataclass
 from typing import Any
 
 from http_dialects import CHAT, KEY, MESSAGES, RESPONSES, Speech
-from http_raw_server import Connection, serving
-from http_requests import ask
+from http_raw_server import Connection, Server
+from http_requests import collect
 
 from desist.models.base import ModelRequest
 from desist.models.message import Message
@@ -74,26 +77,46 @@ class Read:
         return next((one.usage for one in self.pieces if one.usage), None)
 
 
-def read(speech: Speech, *bodies: bytes, kind: str = STREAM, names: tuple[str, ...] = (), retries: int = 0) -> Read:
-    """Send the bodies, each as the response to a request, and return what the model yields.
+class Wire:
+    """A server that sends the bodies it is given, and an event loop with the models' connections to it."""
 
-    The body is sent in chunks of a few bytes and of a few hundred, in turns, so that the cuts fall anywhere.
-    """
-    left = list(bodies)
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.kind = STREAM
+        self._server = Server(self._answer)
+        self._loop = asyncio.Runner()
 
-    def script(connection: Connection) -> None:
+    def read(self, speech: Speech, request: ModelRequest, retries: int) -> list[ModelResponse]:
+        model = speech.at(self._server.url, max_retries=retries)
+        return self._loop.run(collect(model, request))
+
+    def close(self) -> None:
+        self._loop.close()
+        self._server.close()
+
+    def _answer(self, connection: Connection) -> None:
+        """Send each body in chunks of a few bytes and of a few hundred, in turns, so that the cuts fall anywhere."""
         while connection.request() is not None:
-            body = left.pop(0) if len(left) > 1 else left[0]
-            head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n"
+            body = self.bodies.pop(0) if len(self.bodies) > 1 else self.bodies[0]
+            head = f"HTTP/1.1 200 OK\r\ncontent-type: {self.kind}\r\ntransfer-encoding: chunked\r\n\r\n"
             connection.send(head.encode())
-            sizes = (7, 400)
-            for number in range(len(body)):
-                cut, body = body[: sizes[number % 2]], body[sizes[number % 2] :]
-                if not cut:
+            for size in itertools.cycle((7, 400)):
+                if not body:
                     break
-                connection.chunk(cut)
+                connection.chunk(body[:size])
+                body = body[size:]
             connection.end()
 
+
+@functools.cache
+def wire() -> Wire:
+    """Return the server of all tests of this folder. The fixture `_wire_closed` closes it."""
+    return Wire()
+
+
+def read(speech: Speech, *bodies: bytes, kind: str = STREAM, names: tuple[str, ...] = (), retries: int = 0) -> Read:
+    """Send the bodies, each as the response to a request, and return what the model yields."""
+    shared = wire()
+    shared.bodies, shared.kind = list(bodies), kind
     request = ModelRequest(messages=[Message("user", "hello")], tools=tools(*names))
-    with serving(script) as server:
-        return Read(ask(speech.at(server.url, max_retries=retries), request))
+    return Read(shared.read(speech, request, retries))

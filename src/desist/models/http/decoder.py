@@ -34,7 +34,7 @@ class Decoder(Generic[T]):
         """
         try:
             return self._read(payload)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             pass
         return self._shape() if (found := _fitting(self.document(payload), self._shape)) is None else found
 

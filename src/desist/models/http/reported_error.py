@@ -28,10 +28,10 @@ _EXHAUSTED = re.compile(
     r"|exceeded_current_quota_error|account_(deactivated|suspended)|payment_required"
 )
 #: The status codes in MiniMax's `base_resp` that pass: unknown, timeout, rate limits, internal.
-_PASSING_BASE = frozenset({1000, 1001, 1002, 1013, 1024, 1033, 1039, 1041})
+_PASSING_BASE = frozenset(["1000", "1001", "1002", "1013", "1024", "1033", "1039", "1041"])
 #: Where the message may stand, or an object that holds it.
 _TEXTS = (
-    *("message", "error", "errors", "base_resp", "fault", "msg", "detail", "status_msg", "faultstring", "title"),
+    *("message", "error", "errors", "base_resp", "fault", "msg", "faultstring", "status_msg", "detail", "title"),
     *("error_description", "error_message", "error_msg", "description", "reason"),
 )
 _CODES = ("status_code", "status", "code", "http_code", "statusCode", "error_code")
@@ -41,13 +41,15 @@ _KINDS = ("type", "code", "status", "error_code", "__type", "error_type")
 def error_in(document: Mapping[str, Any]) -> ModelError | None:
     """Return the error that a JSON document reports, or None. Documents that hold an answer are not passed here."""
     base = document.get("base_resp")
-    if isinstance(base, dict) and base.get("status_code") not in (None, 0, "0", 200):
+    code = str(base.get("status_code")) if isinstance(base, dict) else ""
+    if code.isdecimal() and code not in ("0", "200"):
         message = error_message(base)
-        retryable = base["status_code"] in _PASSING_BASE and not is_exhausted(message)
-        return ModelError(_told(message), retryable=retryable)
+        return ModelError(_told(message), retryable=code in _PASSING_BASE and not is_exhausted(message))
     for name in ("error", "errors", "detail", "fault", "Error"):
-        if _says_something(document.get(name)):
-            return reported_error(document[name], document)
+        value = document.get(name)
+        if _says_something(value):  # a flag says less than what stands beside it
+            flag = not isinstance(value, str | dict | list)
+            return reported_error({**document, name: None} if flag else value, document)
     kind = str(document.get("type") or document.get("object") or document.get("status")).lower()
     kind = kind.rpartition(".")[2]
     if kind in ("error", "failed", "exception") or document.get("success") is False or _status(document):
@@ -86,8 +88,8 @@ def error_message(error: Any) -> str:
         if found is None:
             break
         error = fields[found]
-    if isinstance(error, str):
-        return truncate(clean_text(error)) or "(no message)"
+    if isinstance(error, str) or not _says_something(error):
+        return truncate(clean_text(error if isinstance(error, str) else "")) or "(no message)"
     try:
         return truncate(json.dumps(error, default=str, ensure_ascii=False))
     except (ValueError, TypeError, RecursionError):

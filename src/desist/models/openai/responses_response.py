@@ -83,7 +83,7 @@ class ResponsesParser:
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         self._said: set[Any] = set()  # items, and their parts, whose text has arrived
-        self._thought = False  # reasoning has arrived
+        self._thought: set[Any] = set()  # items whose reasoning has arrived
         self._call_ids: dict[str, str] = {}  # of the calls, by the ids of their items
         self._reasoning: dict[str, dict[str, Any]] = {}
 
@@ -103,8 +103,9 @@ class ResponsesParser:
         """Yield the pieces of a whole response."""
         decoded = _decode(payload)
         answer = decoded.response or decoded
-        if answer.output is None and answer.status is None:
+        if answer.output is None:
             self._refuse_error(payload)
+        if answer.output is None and answer.status is None:
             raise ModelResponseError(f"the server's response has no output: {truncate(payload)}")
         yield self._ended(decoded)
 
@@ -123,12 +124,12 @@ class ResponsesParser:
         delta = event.delta
         if not (delta and isinstance(delta, str)):
             return None
-        item = event.item_id if event.output_index is None else event.output_index
+        item = _item_key(event)
         self._said |= {item, (item, event.content_index)}
         return self.answer.text(delta) if event.type != _REFUSAL else self.answer.refusal(delta)
 
     def _text_done(self, event: _Event) -> ModelResponse | None:
-        item = event.item_id if event.output_index is None else event.output_index
+        item = _item_key(event)
         part = (item, event.content_index)
         if part in self._said:
             return None
@@ -139,7 +140,7 @@ class ResponsesParser:
         delta = event.delta.get("text") if isinstance(event.delta, dict) else event.delta
         if not (delta and isinstance(delta, str)):
             return None
-        self._thought = True
+        self._thought.add(_item_key(event))
         return self.answer.thought(delta)
 
     def _reasoning_part(self, event: _Event) -> ModelResponse | None:
@@ -174,13 +175,15 @@ class ResponsesParser:
         if not self._said:
             messages = [item for item in answer.output or () if item.type == "message"]
             piece = self._parts([part for item in messages for part in item.content or ()])
+        unheard = not self._thought
+        for item in answer.output or ():
+            if item.type == "reasoning":
+                self._seal(item)
+                piece = joined(piece, self._reasoning_text(None, item) if unheard else None)
         calls = [item for item in answer.output or () if item.type == "function_call"]
         if not self.answer.calls.all_whole(len(calls)):
             for item in calls:
                 self._item(None, item)
-        for item in answer.output or ():
-            if item.type == "reasoning":
-                piece = joined(self._item(None, item), piece)
         self._end(answer, (event.type or "").rpartition(".")[2])
         return piece
 
@@ -203,12 +206,10 @@ class ResponsesParser:
             given = {"name": item.name, "arguments": item.arguments}
             self.answer.calls.finish(index=index, id=self._call_id(item), **given)
         elif item.type == "reasoning":
-            return self._reasoning_item(item)
-        elif item.type == "message":
-            key = item.id if index is None else index
-            if key not in self._said and item.id not in self._said:
-                self._said.add(key)
-                return self._parts(item.content or [])
+            self._seal(item)
+            return self._reasoning_text(index, item)
+        elif item.type == "message" and _is_new(self._said, index, item):
+            return self._parts(item.content or [])
         return None
 
     def _parts(self, parts: list[_Part]) -> ModelResponse | None:
@@ -217,14 +218,17 @@ class ResponsesParser:
         piece = self.answer.text(text) if text else None
         return joined(piece, self.answer.refusal(refusal)) if refusal else piece
 
-    def _reasoning_item(self, item: _Item) -> ModelResponse | None:
+    def _reasoning_text(self, index: int | None, item: _Item) -> ModelResponse | None:
+        thought = "\n\n".join(part.text for part in item.summary or item.content or () if part.text)
+        return self.answer.thought(thought) if _is_new(self._thought, index, item) and thought else None
+
+    def _seal(self, item: _Item) -> None:
+        """Keep the encrypted reasoning of an item for the next request."""
         if item.encrypted_content:
             summary = [{"type": "summary_text", "text": part.text or ""} for part in item.summary or ()]
             known = {} if item.id is None else {"id": item.id}
             sealed = {"type": "reasoning", **known, "summary": summary, "encrypted_content": item.encrypted_content}
             self._reasoning[item.id or item.encrypted_content] = sealed
-        thought = "\n\n".join(part.text for part in item.summary or item.content or () if part.text)
-        return self.answer.thought(thought) if thought and not self._thought else None
 
     def _call_id(self, item: _Item) -> str | None:
         """Return the id of a call: that of its item if it has no other."""
@@ -232,6 +236,19 @@ class ResponsesParser:
         if item.id and call_id:
             self._call_ids[item.id] = call_id
         return call_id
+
+
+def _item_key(event: _Event) -> int | str | None:
+    """Return what tells the item of an event from others."""
+    return event.item_id if event.output_index is None else event.output_index
+
+
+def _is_new(seen: set[Any], index: int | None, item: _Item) -> bool:
+    """Return whether nothing of an item is in `seen`, and add it."""
+    keys = {key for key in (index, item.id) if key is not None}
+    known = bool(keys & seen) if keys else None in seen
+    seen |= keys
+    return not known
 
 
 _REFUSAL = "response.refusal.delta"
