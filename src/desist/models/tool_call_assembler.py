@@ -33,13 +33,14 @@ def _same(one: str, other: str) -> bool:
 class _Call:
     """A call that is being received."""
 
-    __slots__ = ("_end", "_parts", "chunk", "closed", "id", "index", "name")
+    __slots__ = ("_end", "_parts", "chunk", "closed", "id", "index", "name", "tentative")
 
     def __init__(self, index: int | None, chunk: int) -> None:
         self.index, self.chunk = index, chunk
         self.id: str | None = None
         self.name = ""
         self.closed = False
+        self.tentative = False  # it counts only if arguments come
         self._parts: list[str] = []
         self._end = ""  # the last character that isn't blank
 
@@ -128,15 +129,18 @@ class ToolCallAssembler:
 
     def all_whole(self, count: int = 0) -> bool:
         """Return whether nothing can be missing in any call, and there are at least `count`."""
-        return len(self._calls) >= count and all(call.is_whole() for call in self._calls)
+        found = self._found()
+        return len(found) >= count and all(call.is_whole() for call in found)
 
     def calls(self) -> list[ToolCallDelta]:
         """Return the calls in order of their beginnings."""
-        found = [call for call in self._calls if call.name or call.has_arguments]
         return [
             ToolCallDelta(index=index, id=call.id, name=call.name or None, arguments=call.arguments)
-            for index, call in enumerate(found)
+            for index, call in enumerate(self._found())
         ]
+
+    def _found(self) -> list[_Call]:
+        return [call for call in self._calls if call.has_arguments or (call.name and not call.tentative)]
 
     # -- which call it is
 
@@ -166,8 +170,12 @@ class ToolCallAssembler:
         if not name:
             return None if whole and text.strip() and known is None and id and call.id else call
         if whole and call.name:
+            if name == call.name and not text.strip():  # repeats the name, or begins another call of the tool
+                call = self._new(index)
+                call.tentative = True
+                return call
             repeats = known is not None and (text == call.arguments or call.arguments.strip() == "{}")
-            return call if name == call.name and (repeats or not text.strip()) else None
+            return call if name == call.name and repeats else None
         if self._is_other(call.name, name):
             return None
         elsewhere = index is not None and index != call.index

@@ -10,6 +10,7 @@ from desist.testing.provider.exchange import Exchange
 from desist.testing.provider.provider import LoopbackProvider
 from desist.testing.provider.replies import HANG, Call, Reply
 from desist.testing.provider.request_checks import check_chat_request, check_messages_request, check_responses_request
+from desist.testing.recorded import RecordedAnswer, read_recorded_stream
 from desist.testing.scripted import ScriptedModel, ToolCalls
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Gate",
     "LocalPostgres",
     "LoopbackProvider",
+    "RecordedAnswer",
     "Reply",
     "ScriptedModel",
     "ToolCalls",
@@ -28,4 +30,5 @@ __all__ = [
     "check_chat_request",
     "check_messages_request",
     "check_responses_request",
+    "read_recorded_stream",
 ]

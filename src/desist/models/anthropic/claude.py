@@ -104,7 +104,8 @@ class Claude(HttpModel):
             body["output_config"] = ({"format": form} if form else {}) | ({"effort": effort} if effort else {})
         return body | _tools(request)
 
-    def _reader(self, answer: Answer) -> MessagesParser:
+    def parser(self, answer: Answer) -> MessagesParser:
+        """Return a parser that reads one response into `answer`."""
         return MessagesParser(answer)
 
     def _call(self, client: Any, **sent: Any) -> AbstractAsyncContextManager[Response]:

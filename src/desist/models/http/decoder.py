@@ -6,6 +6,7 @@ gets a second, lenient reading, which leaves out what doesn't fit.
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any, Generic, TypeVar, get_args, get_origin
 
@@ -70,7 +71,12 @@ def _fitting(value: Any, kind: Any) -> Any:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         if not isinstance(value, dict):
             return None
-        known = {f.name: f.type for f in msgspec.structs.fields(kind) if f.encode_name in value}
-        return kind(**{name: _fitting(value[name], type_) for name, type_ in known.items()})
+        return kind(**{name: _fitting(value[name], type_) for name, type_ in _fields(kind) if name in value})
     found = (_fitting(value, choice) for choice in get_args(kind))
     return next((entry for entry in found if entry is not None), None)
+
+
+@functools.cache
+def _fields(shape: type[msgspec.Struct]) -> list[tuple[str, Any]]:
+    """Return names and types of the fields. Slow, because the annotations are texts."""
+    return [(field.name, field.type) for field in msgspec.structs.fields(shape)]

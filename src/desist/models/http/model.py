@@ -105,7 +105,7 @@ class HttpModel(Model):
         """Return the request's JSON, as far as the model knows it; its plain fields are added."""
 
     @abstractmethod
-    def _reader(self, answer: Answer) -> ResponseParser:
+    def parser(self, answer: Answer) -> ResponseParser:
         """Return a parser that reads one response into `answer`."""
 
     @abstractmethod
@@ -149,7 +149,7 @@ class HttpModel(Model):
                 # All of it as `extra_body`: the SDK's own path copies every message.
                 sent = {"extra_body": body, "extra_headers": self.extra_headers, "extra_query": self.extra_query}
                 async with self._call(client, **sent) as response:
-                    pieces = read_answer(response, connection, self._reader(Answer(_tool_names(request))))
+                    pieces = read_answer(response, connection, self.parser(Answer(_tool_names(request))))
                     async with contextlib.aclosing(pieces):
                         async for piece in pieces:
                             yield piece

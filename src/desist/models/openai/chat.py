@@ -94,7 +94,8 @@ class OpenAIChat(OpenAIModel):
             body["response_format"] = response_format(request.response_format)
         return body
 
-    def _reader(self, answer: Answer) -> ChatResponseParser:
+    def parser(self, answer: Answer) -> ChatResponseParser:
+        """Return a parser that reads one response into `answer`."""
         return ChatResponseParser(answer)
 
     def _call(self, client: Any, **sent: Any) -> AbstractAsyncContextManager[Response]:

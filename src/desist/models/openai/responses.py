@@ -107,7 +107,8 @@ class OpenAIResponses(OpenAIModel):
         named = {"effort": self.reasoning_effort, "summary": self.reasoning_summary}
         return (self.reasoning or {}) | {name: value for name, value in named.items() if value is not None}
 
-    def _reader(self, answer: Answer) -> ResponsesParser:
+    def parser(self, answer: Answer) -> ResponsesParser:
+        """Return a parser that reads one response into `answer`."""
         return ResponsesParser(answer)
 
     def _call(self, client: Any, **sent: Any) -> AbstractAsyncContextManager[Response]:
