@@ -74,10 +74,10 @@ class MessagesParser:
     def take(self, event: bytes) -> ModelResponse | None:
         """Return the piece in a stream event, or None."""
         decoded = _decode(event)
-        if decoded.error or decoded.base_resp:
-            self._refuse_error(event)
         if decoded.type == "content_block_delta" and decoded.delta is not None:
             return self._piece(decoded.index, decoded.delta)
+        if decoded.error or decoded.base_resp:
+            self._refuse_error(event)
         if decoded.content_block is not None:
             return self._begin(decoded.index, decoded.content_block)
         if decoded.content is not None or decoded.message is not None:

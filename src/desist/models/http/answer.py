@@ -30,16 +30,18 @@ class Answer:
         self.said = False  #: there was text or reasoning
         self.calls = ToolCallAssembler(names)
         self.usage = UsageCount()
-        self._tags = ThinkTags()
+        self._tags: ThinkTags | None = ThinkTags()  # until the text has begun
         self._reason: str | None = None
         self._refused = False
 
     def text(self, text: str) -> ModelResponse | None:
         """Return the piece for a text, without reasoning in tags; None if that isn't clear yet."""
         self.said = True
-        if not self._tags.open:
+        if self._tags is None:
             return ModelResponse(content=text)
         thought, text = self._tags.split(text)
+        if not self._tags.open:
+            self._tags = None
         return ModelResponse(content=text or None, reasoning_content=thought or None) if thought or text else None
 
     def thought(self, text: str) -> ModelResponse:
@@ -74,7 +76,7 @@ class Answer:
             reason = "incomplete"
         if self._refused and reason in (None, "stop"):
             reason = "refusal"
-        thought, text = self._tags.rest()
+        thought, text = self._tags.rest() if self._tags is not None else ("", "")
         return ModelResponse(
             content=text or None,
             reasoning_content=thought or None,

@@ -10,10 +10,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from desist.exceptions import ModelResponseError
+from desist.exceptions import ModelError, ModelResponseError
 from desist.models.http.answer import Answer
 from desist.models.http.reported_error import reported_error
-from desist.models.http.sse import ErrorEvent, SseParser
+from desist.models.http.sse import SseParser
 from desist.models.http.text import truncate
 from desist.models.response import ModelResponse
 
@@ -66,62 +66,77 @@ class StreamReader:
         self._sse = SseParser()
         self._last = b""  # received last, for messages
         self._ended = False  # all bytes were received
+        self._failure: ModelError | None = None
 
     @property
     def is_over(self) -> bool:
-        """Whether no more bytes are needed: the end mark was received, or the end of the stream."""
-        return self._ended or self._answer.done
+        """Whether no more bytes are needed: after the end mark, an error, or the end of the stream."""
+        return self._ended or self._answer.done or self._failure is not None
 
-    def feed(self, received: bytes) -> Iterator[ModelResponse]:
-        """Yield the pieces that `received` completes; b"" is the end of the stream.
-
-        Raises:
-            ModelResponseError: what was received isn't in the parser's protocol.
-            ModelError: the provider reported an error.
-        """
+    def feed(self, received: bytes) -> list[ModelResponse]:
+        """Return the pieces that `received` completes; b"" is the end of the stream. `last` raises the errors."""
         self._last = received or self._last
         self._ended = not received
-        return self._pieces(self._sse.feed(received) if received else self._sse.finish())
+        pieces: list[ModelResponse] = []
+        try:
+            self._read(self._sse.feed(received) if received else self._sse.finish(), pieces)
+            if self._sse.error is not None and not self._answer.done:
+                raise reported_error(self._sse.error)
+        except ModelError as error:
+            self._failure = error
+        return pieces
 
     def last(self) -> ModelResponse:
         """Return the last piece, when it is over.
 
         Raises:
-            ModelResponseError: the response ended too early, or is empty.
+            ModelError: the provider reported an error.
+            ModelResponseError: the response isn't in the parser's protocol, ended too early, or is empty.
         """
+        if self._failure is not None:
+            raise self._failure
         if not (self._answer.done or self._answer.complete):
             raise self._too_early()
         return self._answer.last_piece(self._parser.provider_data())
 
-    def _pieces(self, events: Iterable[bytes]) -> Iterator[ModelResponse]:
+    def _read(self, events: list[bytes], pieces: list[ModelResponse]) -> None:
         answer, take = self._answer, self._parser.take
         for event in events:
-            if type(event) is ErrorEvent:
-                raise reported_error(bytes(event))
-            if event.startswith(b"{"):
+            if event.startswith(b"{"):  # nearly always
                 try:
                     piece = take(event)
                 except ModelResponseError:
-                    yield from self._broken(event)
+                    self._read_broken(event, pieces)
                 else:
                     if piece is not None:
-                        yield piece
-            elif event == _DONE:
-                answer.done = True
+                        pieces.append(piece)
             else:
-                yield from self._pieces(_documents(event))
+                self._read_odd(event, pieces)
             if answer.done:
                 return
 
-    def _broken(self, event: bytes) -> Iterator[ModelResponse]:
+    def _read_odd(self, event: bytes, pieces: list[ModelResponse]) -> None:
+        """Read an event that doesn't begin as an object, or a part of an event."""
+        for document in _documents(event):
+            if document == _DONE:
+                self._answer.done = True
+                return
+            piece = self._parser.take(document)
+            if piece is not None:
+                pieces.append(piece)
+
+    def _read_broken(self, event: bytes, pieces: list[ModelResponse]) -> None:
         """Read an event again that isn't JSON: it may be several, if a server ends events with one line end."""
-        lines = event.split(b"\n")
-        if len(lines) > 1:
-            yield from self._pieces(lines)
-        elif not self._ended:
-            self._parser.take(event)  # raises the error again
-        elif not self._answer.complete:
-            raise self._too_early()
+        *lines, last = event.split(b"\n")
+        for line in lines:
+            self._read_odd(line, pieces)
+        try:
+            self._read_odd(last, pieces)
+        except ModelResponseError:
+            if not self._ended:
+                raise
+            if not self._answer.complete:  # else it was cut off after the answer
+                raise self._too_early() from None
 
     def _too_early(self) -> ModelResponseError:
         text = "the stream ended before the response was complete (no finish reason, no end mark); last received: "
@@ -129,7 +144,7 @@ class StreamReader:
 
 
 def _documents(event: bytes) -> list[bytes]:
-    """Return the JSON objects in the data of an event that doesn't begin with one, or the end mark; often nothing."""
+    """Return the JSON objects in the data of an event, or the end mark; nothing for noise."""
     text = event.removeprefix(_BOM).strip()
     while text.startswith(b"data:"):
         text = text[5:].lstrip()

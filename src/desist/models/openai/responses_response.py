@@ -78,11 +78,12 @@ class ResponsesParser:
     pieces is not taken again from there.
     """
 
-    __slots__ = ("_call_ids", "_reasoning", "_said", "_thought", "answer")
+    __slots__ = ("_call_ids", "_place", "_reasoning", "_said", "_thought", "answer")
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         self._said: set[Any] = set()  # items, and their parts, whose text has arrived
+        self._place: Any = None  # of the latest text
         self._thought: set[Any] = set()  # items whose reasoning has arrived
         self._call_ids: dict[str, str] = {}  # of the calls, by the ids of their items
         self._reasoning: dict[str, dict[str, Any]] = {}
@@ -121,12 +122,19 @@ class ResponsesParser:
     # -- events
 
     def _text(self, event: _Event) -> ModelResponse | None:
-        delta = event.delta
-        if not (delta and isinstance(delta, str)):
+        text = event.delta
+        if not (text and isinstance(text, str)):
             return None
-        item = _item_key(event)
-        self._said |= {item, (item, event.content_index)}
-        return self.answer.text(delta) if event.type != _REFUSAL else self.answer.refusal(delta)
+        place = (event.output_index, event.item_id, event.content_index)
+        if place != self._place:  # not for each piece: this is the hot path
+            self._place = place
+            item = _item_key(event)
+            self._said |= {item, (item, event.content_index)}
+        return self.answer.text(text)
+
+    def _refusal(self, event: _Event) -> ModelResponse | None:
+        self.answer.refusal("")
+        return self._text(event)
 
     def _text_done(self, event: _Event) -> ModelResponse | None:
         item = _item_key(event)
@@ -251,10 +259,9 @@ def _is_new(seen: set[Any], index: int | None, item: _Item) -> bool:
     return not known
 
 
-_REFUSAL = "response.refusal.delta"
 _HANDLERS = {
     "response.output_text.delta": ResponsesParser._text,
-    _REFUSAL: ResponsesParser._text,
+    "response.refusal.delta": ResponsesParser._refusal,
     "response.output_text.done": ResponsesParser._text_done,
     "response.refusal.done": ResponsesParser._text_done,
     "response.reasoning_summary_text.delta": ResponsesParser._reasoning_delta,
