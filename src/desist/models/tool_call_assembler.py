@@ -16,11 +16,12 @@ __all__ = ["ToolCallAssembler", "is_whole"]
 
 
 def is_whole(arguments: str) -> bool:
-    """Return whether `arguments` is the JSON text of an object, so that nothing of it can be missing."""
-    if not arguments.rstrip().endswith("}"):
+    """Return whether `arguments` is the JSON of an object, so that nothing can be missing; it may be encoded twice."""
+    if not arguments.rstrip().endswith(("}", '"')):
         return False
     try:
-        return isinstance(json.loads(arguments), dict)
+        value = json.loads(arguments)
+        return isinstance(json.loads(value) if isinstance(value, str) else value, dict)
     except (ValueError, RecursionError):
         return False
 
@@ -73,7 +74,8 @@ class _Call:
         return joined
 
     def is_whole(self) -> bool:
-        return self._end == "}" and is_whole(self.arguments)
+        """Return whether the arguments are whole, or `null`, which some servers send for none."""
+        return self._end in ("}", '"', "l") and (is_whole(self.arguments) or self.arguments.strip() == "null")
 
 
 class ToolCallAssembler:

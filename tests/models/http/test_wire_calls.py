@@ -168,6 +168,14 @@ CHAT_CALLS = {
         [[piece(0, "a", "weather", {})], [piece(0, "a", "weather", {"city": "Oslo"})]],
         [("weather", '{"city": "Oslo"}')],
     ),
+    "null as text, no ids": (
+        [[piece(0, None, "now", "null")], [piece(0, None, "weather", OSLO)]],
+        [("now", "null"), *ONE],
+    ),
+    "arguments encoded twice": (
+        [[piece(0, None, "weather", json.dumps(OSLO))], [piece(0, None, "now", json.dumps("{}"))]],
+        [("weather", json.dumps(OSLO)), ("now", json.dumps("{}"))],
+    ),
     "arguments null": ([[{"index": 0, "id": "a", "function": {"name": "now", "arguments": None}}]], [("now", "")]),
     "{} before the arguments": (
         [[piece(0, "a", "weather", "{}")], [piece(0, arguments=HALVES[0])], [piece(0, arguments=HALVES[1])]],

@@ -135,6 +135,12 @@ def test_reasons_of_the_responses_api(end: bytes, reason: str | None) -> None:
     assert (found.text, found.reason) == ("x", reason)
 
 
+def test_an_item_that_is_incomplete() -> None:
+    """A response that says that it is complete may hold a call that isn't."""
+    item = {"type": "function_call", "call_id": "a", "name": "wipe", "arguments": "{}", "status": "incomplete"}
+    assert read(RESPONSES, ended("completed", output=[item])).reason == "incomplete"
+
+
 @pytest.mark.parametrize(
     ("speech", "body"),
     [

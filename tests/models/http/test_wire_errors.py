@@ -104,6 +104,26 @@ def test_an_event_that_is_named_an_error(speech: Speech, event: bytes, words: st
 
 
 @pytest.mark.parametrize(
+    ("text", "retryable"),
+    [(b"error: rate limit reached", True), (b"[ERROR] no such model", False), (b"Error", False)],
+)
+@pytest.mark.parametrize("speech", SPEECHES, ids=str)
+def test_a_text_that_says_that_it_is_an_error(speech: Speech, text: bytes, retryable: bool) -> None:
+    """Some proxies write it where JSON belongs."""
+    with pytest.raises(ModelError, match="the provider reported an error") as caught:
+        read(speech, speech.text("some") + data(text) + DONE)
+    assert caught.value.retryable is retryable
+
+
+@pytest.mark.parametrize(("body", "retryable"), [(b"upstream request timeout", True), (b"<html>hello</html>", False)])
+def test_a_text_in_place_of_an_answer(body: bytes, retryable: bool) -> None:
+    """Neither events nor JSON: an error that shows it, tried again if the words say that the cause passes."""
+    with pytest.raises(ModelResponseError, match="expected text/event-stream") as caught:
+        read(CHAT, body, kind="text/plain")
+    assert caught.value.retryable is retryable
+
+
+@pytest.mark.parametrize(
     "harmless",
     [
         {"error": None},

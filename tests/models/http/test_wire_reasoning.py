@@ -69,6 +69,7 @@ FIELDS: dict[str, tuple[list[dict[str, Any]], str]] = {
     "reasoning_content": ([{"reasoning_content": "h"}, {"reasoning_content": "m"}], "hm"),
     "reasoning": ([{"reasoning": "h"}, {"reasoning": "m"}], "hm"),
     "reasoning_text": ([{"reasoning_text": "hm"}], "hm"),
+    "thinking": ([{"thinking": "hm"}], "hm"),
     "both": ([{"reasoning_content": "hm", "reasoning": "hm"}], "hm"),
     "one is empty": (
         [{"reasoning_content": "", "reasoning": "hm"}, {"reasoning_content": None, "reasoning": None}],

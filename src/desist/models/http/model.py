@@ -191,7 +191,7 @@ class HttpModel(Model):
 
     def _address(self) -> BaseUrl:
         """Return the base URL: the parameter, else the environment's, else the provider's."""
-        given = (self.base_url or "").strip() or os.environ.get(self._variable("BASE_URL"), "").strip()
+        given = str(self.base_url or "").strip() or os.environ.get(self._variable("BASE_URL"), "").strip()
         return BaseUrl.read(given or self._own_url, like=self._own_url)
 
     def _variable(self, what: str) -> str:

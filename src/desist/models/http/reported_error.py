@@ -15,7 +15,7 @@ from desist.exceptions import ModelError
 from desist.models.http.text import clean_text, truncate
 from desist.models.retry import is_retryable
 
-__all__ = ["error_in", "error_message", "is_exhausted", "reported_error"]
+__all__ = ["error_in", "error_message", "is_exhausted", "is_passing", "reported_error"]
 
 #: Words of causes that pass. Looked for in type, code and message, in lower case, with `_` for blanks.
 _PASSING = re.compile(
@@ -71,8 +71,13 @@ def reported_error(error: Any, around: Mapping[str, Any] | None = None) -> Model
     message = error_message(fields)
     kinds = [fields.get(name) for name in _KINDS] + [(around or {}).get("code")]
     words = " ".join(kind for kind in [*kinds, message] if isinstance(kind, str))
-    retryable = is_retryable(status) if status else _PASSING.search(_words(words)) is not None
-    return ModelError(_told(message), status_code=status, retryable=retryable and not is_exhausted(words))
+    retryable = is_retryable(status) and not is_exhausted(words) if status else is_passing(words)
+    return ModelError(_told(message), status_code=status, retryable=retryable)
+
+
+def is_passing(words: str) -> bool:
+    """Return whether an error's words say that its cause may pass, so that another try makes sense."""
+    return _PASSING.search(_words(words)) is not None and not is_exhausted(words)
 
 
 def is_exhausted(words: str) -> bool:

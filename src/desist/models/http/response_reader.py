@@ -15,9 +15,10 @@ from typing import Any, Protocol
 from desist.cancel.token import current_token
 from desist.cancel.upstream import Upstream
 from desist.exceptions import ModelResponseError, RunCancelled
+from desist.models.http.reported_error import is_passing
 from desist.models.http.sse import MAX_EVENT
 from desist.models.http.stream_reader import ResponseParser, StreamReader, is_stream, read_document
-from desist.models.http.text import truncate
+from desist.models.http.text import SHOWN, truncate
 from desist.models.response import ModelResponse
 
 __all__ = ["Response", "read_answer", "refuse_if_shut"]
@@ -63,7 +64,12 @@ async def read_answer(
         kind = response.headers.get("content-type", "")
         streamed = is_stream(kind, first)
         if streamed is None:
-            raise ModelResponseError(f"expected text/event-stream, received {kind or 'no type'}: {truncate(first)!r}")
+            while len(first) < SHOWN and (part := await anext(body, b"")):
+                first += part
+            told = truncate(first)
+            raise ModelResponseError(
+                f"expected text/event-stream, received {kind or 'no type'}: {told!r}", retryable=is_passing(told)
+            )
         pieces = (_read_stream if streamed else _read_document)(first, body, connection, parser)
         async with contextlib.aclosing(pieces):
             async for piece in pieces:

@@ -21,6 +21,7 @@ __all__ = ["ResponseParser", "StreamReader", "is_stream", "read_document"]
 
 _DONE = b"[DONE]"
 _BOM = b"\xef\xbb\xbf"
+_ERRORS = (b"error", b"[error", b"exception")
 _FIELDS = (b"data:", b":", b"event:", b"id:", b"retry:")
 
 
@@ -116,7 +117,9 @@ class StreamReader:
                 return
 
     def _read_odd(self, event: bytes, pieces: list[ModelResponse]) -> None:
-        """Read an event that doesn't begin as an object, or a part of an event."""
+        """Read an event that doesn't begin as an object, or a part of an event. A text that says so is an error."""
+        if event.lstrip().lower().startswith(_ERRORS):
+            raise reported_error(event.strip())
         for document in _documents(event):
             if document == _DONE:
                 self._answer.done = True

@@ -52,6 +52,7 @@ class _Delta(msgspec.Struct):
     reasoning_content: _Text = None
     reasoning: _Text = None  # the name of some servers
     reasoning_text: _Text = None
+    thinking: _Text = None
     reasoning_details: _Text = None
     refusal: str | None = None
     tool_calls: list[_Call] | None = None
@@ -157,7 +158,8 @@ class ChatResponseParser:
 
     def _piece(self, delta: _Delta) -> ModelResponse | None:
         answer, content = self.answer, delta.content
-        thought = delta.reasoning_content or delta.reasoning or delta.reasoning_text or delta.reasoning_details
+        thought = delta.reasoning_content or delta.reasoning or delta.reasoning_text or delta.thinking
+        thought = thought or delta.reasoning_details
         if thought is not None and not isinstance(thought, str):
             thought = "".join(text for _, text in _texts(thought))
         if content is not None and not isinstance(content, str):

@@ -33,6 +33,7 @@ class _Item(msgspec.Struct):
     id: str | None = None
     call_id: str | None = None
     name: str | None = None
+    status: str | None = None
     arguments: Any = None
     content: list[_Part] | None = None
     summary: list[_Part] | None = None
@@ -211,6 +212,8 @@ class ResponsesParser:
 
     def _item(self, index: int | None, item: _Item) -> ModelResponse | None:
         if item.type == "function_call":
+            if item.status == "incomplete":
+                self.answer.ended(item.status)
             given = {"name": item.name, "arguments": item.arguments}
             self.answer.calls.finish(index=index, id=self._call_id(item), **given)
         elif item.type == "reasoning":
