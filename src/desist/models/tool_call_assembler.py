@@ -7,12 +7,17 @@ for all calls, or no index; some no id, one id for all, or another with each pie
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from typing import Any
 
 from desist.models.response import ToolCallDelta
 
 __all__ = ["ToolCallAssembler", "is_whole"]
+
+
+#: What opens and closes in JSON, and what is escaped.
+_TOKENS = re.compile(r'\\.|["{}\[\]]', re.DOTALL)
 
 
 def is_whole(arguments: str) -> bool:
@@ -31,10 +36,35 @@ def _same(one: str, other: str) -> bool:
     return is_whole(one) and is_whole(other) and bool(json.loads(one) == json.loads(other))
 
 
+class _Brackets:
+    """Tells whether all brackets of JSON text are closed, without reading the text again for each piece."""
+
+    __slots__ = ("_carry", "_depth", "_quoted", "_read")
+
+    def __init__(self) -> None:
+        self._read = 0  # parts
+        self._carry = ""  # a backslash at the end of a part
+        self._depth = 0
+        self._quoted = False
+
+    def closed(self, parts: list[str]) -> bool:
+        """Return whether nothing is open after `parts`, which have grown since the last call."""
+        for part in parts[self._read :]:
+            text = self._carry + part
+            self._carry = "\\" if (len(text) - len(text.rstrip("\\"))) % 2 else ""
+            for token in _TOKENS.findall(text):
+                if token == '"':
+                    self._quoted = not self._quoted
+                elif not self._quoted:
+                    self._depth += (token in "{[") - (token in "}]")
+        self._read = len(parts)
+        return self._depth <= 0 and not self._quoted
+
+
 class _Call:
     """A call that is being received."""
 
-    __slots__ = ("_end", "_parts", "chunk", "closed", "id", "index", "name", "tentative")
+    __slots__ = ("_brackets", "_end", "_parts", "chunk", "closed", "id", "index", "name", "tentative")
 
     def __init__(self, index: int | None, chunk: int) -> None:
         self.index, self.chunk = index, chunk
@@ -44,6 +74,7 @@ class _Call:
         self.tentative = False  # it counts only if arguments come
         self._parts: list[str] = []
         self._end = ""  # the last character that isn't blank
+        self._brackets = _Brackets()
 
     def add(self, text: str) -> None:
         """Add a piece of the arguments."""
@@ -53,6 +84,7 @@ class _Call:
     def set(self, text: str) -> None:
         """Replace the arguments."""
         self._parts.clear()
+        self._brackets = _Brackets()
         self.add(text)
 
     @property
@@ -75,7 +107,9 @@ class _Call:
 
     def is_whole(self) -> bool:
         """Return whether the arguments are whole, or `null`, which some servers send for none."""
-        return self._end in ("}", '"', "l") and (is_whole(self.arguments) or self.arguments.strip() == "null")
+        if self._end not in ("}", '"', "l") or not self._brackets.closed(self._parts):
+            return False
+        return is_whole(self.arguments) or self.arguments.strip() == "null"
 
 
 class ToolCallAssembler:
@@ -84,6 +118,8 @@ class ToolCallAssembler:
     def __init__(self, names: Collection[str] = ()) -> None:
         self._names = names
         self._calls: list[_Call] = []
+        self._at_index: dict[int | None, _Call] = {}  # the latest
+        self._with_id: dict[str, list[_Call]] = {}
         self._chunk = 0
 
     def next_chunk(self) -> None:
@@ -147,19 +183,20 @@ class ToolCallAssembler:
     # -- which call it is
 
     def _new(self, index: int | None) -> _Call:
-        call = _Call(index, self._chunk)
+        call = self._at_index[index] = _Call(index, self._chunk)
         self._calls.append(call)
         return call
 
     def _by_id(self, id: str | None, index: int | None) -> _Call | None:
         """Return the latest call with this id; of several, the one with this index."""
-        same = [call for call in reversed(self._calls) if call.id == id] if id else []
-        return next((call for call in same if call.index == index), same[0] if same else None)
+        same = self._with_id.get(id or "", [])
+        return next((call for call in reversed(same) if call.index == index), same[-1] if same else None)
 
     def _at(self, index: int | None) -> _Call | None:
         """Return the latest call with this index, without an index the latest of all."""
-        same = (call for call in reversed(self._calls) if index is None or call.index == index)
-        return next(same, None)
+        if index is None:
+            return self._calls[-1] if self._calls else None
+        return self._at_index.get(index)
 
     def _owner(self, index: int | None, id: str | None, name: str, text: str) -> _Call | None:
         """Return the call that a piece continues, or None if it begins one."""
@@ -195,7 +232,9 @@ class ToolCallAssembler:
         return name in self._names or not (so_far + name in self._names or name.startswith(so_far))
 
     def _extend(self, call: _Call, id: str | None, name: str | None, text: str) -> None:
-        call.id = call.id or id or None
+        if id and call.id is None:
+            call.id = id
+            self._with_id.setdefault(id, []).append(call)
         if name and name != call.name:
             if not call.name or (name.startswith(call.name) and not call.has_arguments):
                 call.name = name
