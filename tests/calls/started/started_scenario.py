@@ -13,7 +13,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,6 +49,7 @@ class Heart:
         self.beats = 0
         self.inside: set[object] = set()
         self.cleaned: list[str] = []  #: what `finally` blocks have noted
+        self._enough = False
         self._entered = threading.Semaphore(0)
 
     def beat(self, *_: Any) -> None:
@@ -57,7 +58,7 @@ class Heart:
         self.inside.add(me)
         try:
             self._entered.release()
-            while True:
+            while not self._enough:
                 self.beats += 1
                 time.sleep(0.001)
         finally:
@@ -76,6 +77,10 @@ class Heart:
             await asyncio.sleep(0)
             self.cleaned.append("task")
             self.inside.discard(me)
+
+    def stop(self) -> None:
+        """Have the threads end that nobody stops."""
+        self._enough = True
 
     def wait_entered(self, count: int) -> None:
         """Wait until so many more have begun to beat."""
@@ -169,32 +174,40 @@ class Row:
 Work = Callable[[], Any]
 
 
-def step_of(work: Work, place: Place) -> Step:
-    """Return a step that makes one call, in an agent's tool or of the step's function."""
-    is_async = inspect.iscoroutinefunction(work)
+def step_of(job: Work, place: Place, runs: int = 1) -> Step:
+    """Return a step that makes one call, in an agent's tool or of the step's function; for so many runs."""
+    work: Any
+    if inspect.iscoroutinefunction(job):
 
-    async def call_async(*_: Any) -> str:
-        await work()
-        return "done"
+        async def work() -> str:
+            await job()
+            return "done"
+    else:
 
-    def call(*_: Any) -> str:
-        work()
-        return "done"
+        def work() -> str:
+            job()
+            return "done"
 
-    function: Any = call_async if is_async else call
-    if place == "step":
-        return Step("work", executor=function, max_retries=0)
-    made: Callable[[], str] | Callable[[], Awaitable[str]] = (lambda: call()) if not is_async else _without_input(work)
-    tool = Function(name="work", description="Work.", entrypoint=made)
-    return Step("work", agent=Agent(ScriptedModel([Call("work"), "never"]), name="A", tools=[tool]), max_retries=0)
+    if place == "tool":
+        tool = Function(name="work", description="Work.", entrypoint=work)
+        model = ScriptedModel([*[Call("work")] * runs, "never"])
+        return Step("work", agent=Agent(model, name="A", tools=[tool]), max_retries=0)
+    return Step("work", executor=_with_input(work), max_retries=0)
 
 
-def _without_input(work: Work) -> Callable[[], Awaitable[str]]:
-    async def call() -> str:
-        await work()
-        return "done"
+def _with_input(function: Callable[[], Any]) -> Callable[[Any], Any]:
+    """Return the same as a function of a step's input."""
+    if inspect.iscoroutinefunction(function):
 
-    return call
+        async def work(_: Any) -> Any:
+            return await function()
+
+        return work
+
+    def work(_: Any) -> Any:
+        return function()
+
+    return work
 
 
 async def _wait_for_ever(_: Any) -> None:

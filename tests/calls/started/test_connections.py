@@ -26,7 +26,14 @@ from desist.testing import LoopbackProvider, Reply
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what a thread is blocked in is known on Linux only")
 everywhere = pytest.mark.parametrize(
     ("place", "way"),
-    [("step", "run"), ("tool", "run"), ("step", "arun"), ("tool", "arun"), ("tool", "parallel run"), ("step", "background")],
+    [
+        ("step", "run"),
+        ("tool", "run"),
+        ("step", "arun"),
+        ("tool", "arun"),
+        ("tool", "parallel run"),
+        ("step", "background"),
+    ],
 )
 #: Seconds between two tokens; so many of them that no test sees the last one.
 PACE, MANY = 0.002, 100_000

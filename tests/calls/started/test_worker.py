@@ -26,7 +26,7 @@ class Served:
         self._work: Callable[[], Any] = lambda: None
         self._workflows = {
             (place, is_async): Workflow(
-                f"{place} {is_async}", steps=[step_of(work, place)], db=db, grace=GRACE, on_crash="resume"
+                f"{place} {is_async}", steps=[step_of(work, place, len(ROWS))], db=db, grace=GRACE, on_crash="resume"
             )
             for place in ("step", "tool")
             for is_async, work in ((False, lambda: self._work()), (True, self._await_work))
