@@ -21,6 +21,8 @@ from types import FrameType
 from typing import Any
 
 from desist.calls.async_exception_safety import protect
+from desist.calls.lost_exception import install_unraisable_hook
+from desist.calls.socket_shutdown import install_audit_hook
 from desist.calls.started.started_work import MARK, current_started_work, set_started_work, started_work_of
 from desist.runtime.exit_detach import watch_exit
 from desist.runtime.fork_hooks import register_at_fork
@@ -47,6 +49,8 @@ def install_start_hooks() -> None:
 
 @functools.cache
 def _hook_standard_library() -> None:
+    install_audit_hook()
+    install_unraisable_hook()
     _wrap(threading.Thread, "start", _start_thread)
     _wrap(_thread, "start_new_thread", _start_raw_thread)
     _wrap(ThreadPoolExecutor, "submit", _submit)
@@ -246,7 +250,8 @@ def _module_of(caller: FrameType) -> str:
 
 def _name(function: Any) -> str:
     while isinstance(function, functools.partial):
-        function = function.func
+        runs_in_context = getattr(function.func, "__qualname__", "") == "Context.run"  # `asyncio.to_thread` does this
+        function = function.args[0] if runs_in_context and function.args else function.func
     return str(getattr(function, "__qualname__", None) or type(function).__name__)
 
 

@@ -41,6 +41,9 @@ MARK = "DESIST_CALL"
 #: How many child processes may be remembered before those that have ended are dropped.
 MANY_PROCESSES = 16
 
+#: Seconds that killed processes may take to die.
+DEATH_TIMEOUT = 0.1
+
 Member = StartedThread | StartedProcess | StartedTasks | StartedPool | StartedPoolJob
 M = TypeVar("M", bound=Member)
 #: The order in which they are interrupted, before and after the call's own thread.
@@ -125,6 +128,8 @@ class StartedWork:
         with self._lock:
             if self._mark is None:
                 self._mark = secrets.token_hex(8)
+                if self._repeat_at is not None and self.interrupt_mode == "auto":  # the first one, of a cleanup
+                    timers.call_at(self._repeat_at, self._kill_orphans_of_the_rest)
             return self._mark
 
     def add_process(self, pid: int, name: str, reap: Callable[[], object] | None = None) -> None:
@@ -187,8 +192,10 @@ class StartedWork:
             main: the thread of the call itself.
         """
         with self._lock:
-            self._repeat_at = time.monotonic() + 0.75 * grace
-            members = list(self._members)
+            self._repeat_at = repeat_at = time.monotonic() + 0.75 * grace
+            members, mark = list(self._members), self._mark
+        if mark is not None and self.interrupt_mode == "auto":
+            timers.call_at(repeat_at, self._kill_orphans_of_the_rest)
         for kinds in (_BEFORE, None, _AFTER):
             if kinds is None:
                 if main is not None:
@@ -265,12 +272,23 @@ class StartedWork:
         else:
             interrupting_helpers.hand_over(self._kill_orphans)
 
+    def _kill_orphans_of_the_rest(self) -> None:
+        """Kill such processes of a call that hasn't ended by now: `_end` may come late or never. In the timer thread.
+
+        The other processes of the call are killed at this time as well.
+        """
+        if not self.released:
+            interrupting_helpers.hand_over(self._kill_marked)
+
     def _kill_orphans(self) -> None:
+        self._kill_marked()
+        self._finish()
+
+    def _kill_marked(self) -> None:
         """Kill processes with the mark of the call. Repeated, as one may have forked while `/proc` was read."""
         for _ in range(5):
-            if not kill(marked_processes(f"{MARK}={self._mark}")):
+            if not kill(marked_processes(f"{MARK}={self._mark}"), wait=DEATH_TIMEOUT):
                 break
-        self._finish()
 
     def _finish(self) -> None:
         with self._lock:
