@@ -104,7 +104,9 @@ def test_async_code_is_shown_by_its_frame() -> None:
 
     (info,) = asyncio.run(main())
     assert info.steps == ("fetch",)
-    assert len(info.blocked_in) == 1 and info.blocked_in[0].startswith("fetch for ") and " in wait (" in info.blocked_in[0]
+    assert (
+        len(info.blocked_in) == 1 and info.blocked_in[0].startswith("fetch for ") and " in wait (" in info.blocked_in[0]
+    )
 
 
 def test_a_run_that_is_being_cancelled_says_so() -> None:
