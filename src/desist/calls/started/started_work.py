@@ -59,8 +59,8 @@ class StartedWork:
     """
 
     __slots__ = (
-        "_closed", "_closing", "_lock", "_mark", "_members", "_on_ended", "_repeat_at", "_tasks", "abandoned",
-        "interrupt_mode", "name", "owner", "released", "token",
+        "_closed", "_closing", "_lock", "_members", "_on_ended", "_repeat_at", "_tasks", "abandoned", "interrupt_mode",
+        "mark", "name", "owner", "released", "token",
     )  # fmt: skip
 
     def __init__(self, name: str, owner: CallOwner | None, token: CancelToken, interrupt: InterruptMode) -> None:
@@ -71,7 +71,7 @@ class StartedWork:
         self._lock = threading.Lock()
         self._members: set[Member] = set()
         self._tasks: dict[asyncio.AbstractEventLoop, StartedTasks] = {}
-        self._mark: str | None = None  #: in the environment of its processes
+        self.mark: str | None = None  #: in the environment of its processes
         self._closed: set[int] = set()  #: the inode numbers of connections that were shut down
         self._closing = False  #: the call's own code has ended, after a cancel
         self._on_ended: Callable[[], None] | None = None  #: called once, when all has ended after that
@@ -105,11 +105,11 @@ class StartedWork:
         """
         self._refuse_after_abandonment()
         with self._lock:
-            if self._mark is None:
-                self._mark = secrets.token_hex(8)
+            if self.mark is None:
+                self.mark = secrets.token_hex(8)
                 if self._repeat_at is not None and self.interrupt_mode == "auto":  # the first one, of a cleanup
                     reaper.call_at(self._repeat_at, self._kill_orphans_of_the_rest)
-            return self._mark
+            return self.mark
 
     def add_process(self, pid: int, name: str, reap: Callable[[], object] | None = None) -> None:
         """Add a child process that was just started. A process that is gone already, or can't be watched, isn't."""
@@ -172,7 +172,7 @@ class StartedWork:
         """
         with self._lock:
             self._repeat_at = repeat_at = time.monotonic() + 0.75 * grace
-            members, mark = list(self._members), self._mark
+            members, mark = list(self._members), self.mark
         if mark is not None and self.interrupt_mode == "auto":
             reaper.call_at(repeat_at, self._kill_orphans_of_the_rest)
         for kinds in (_BEFORE, None, _AFTER):
@@ -246,7 +246,7 @@ class StartedWork:
 
     def _end(self) -> None:
         """End the call: first look for processes whose parents have ended, in a helper thread. In any thread."""
-        if self._mark is None:
+        if self.mark is None:
             self._finish()
         else:
             interrupting_helpers.hand_over(self._kill_orphans)
@@ -266,7 +266,7 @@ class StartedWork:
     def _kill_marked(self) -> None:
         """Kill processes with the mark of the call. Repeated, as one may have forked while `/proc` was read."""
         for _ in range(5):
-            if not kill(marked_processes(f"{MARK}={self._mark}"), wait=DEATH_TIMEOUT):
+            if not kill(marked_processes(f"{MARK}={self.mark}"), wait=DEATH_TIMEOUT):
                 break
 
     def _finish(self) -> None:
