@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Any
 
 import anyio.to_thread
 from started_scenario import Props, Row
@@ -242,6 +243,14 @@ def fork(_: Props) -> None:
     os.waitpid(pid, 0)
 
 
+def process_that_starts_a_daemon(props: Props) -> None:
+    words = "(setsid sleep 300 &); sleep 301; true"
+    how: Any = {"shell": True, "env": props.environ}
+    process = multiprocessing.get_context("fork").Process(target=subprocess.run, args=(words,), kwargs=how)
+    process.start()
+    process.join()
+
+
 SYNC = [
     Row(own_pool, hearts=4),
     Row(own_pool_mapped, hearts=4),
@@ -264,6 +273,7 @@ SYNC = [
     Row(double_fork, processes=3),
     Row(daemon_in_python, processes=2),
     Row(fork, processes=1),
+    Row(process_that_starts_a_daemon, processes=3),
 ]
 ASYNC = [
     Row(child_of_async_code, processes=1),

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 import pytest
-from started_rows import ROWS
+from started_rows import ASYNC, ROWS
 from started_scenario import Place, Props, Row, Run, Way
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the process table is read through /proc")
@@ -20,7 +20,7 @@ def check(row: Row, props: Props, place: Place, way: Way) -> Any:
     async def work_async() -> None:
         await row.work(props)
 
-    work = work_async if row in ROWS[-10:] else lambda: row.work(props)
+    work = work_async if row in ASYNC else lambda: row.work(props)
     run = Run(work, place=place, way=way).start()
     row.wait_ready(props)
     receipt = run.stop()

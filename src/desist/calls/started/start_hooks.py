@@ -34,6 +34,8 @@ __all__ = ["hook_loop", "install_start_hooks"]
 _POOL = "multiprocessing.pool"
 #: Modules whose threads serve the whole program, or belong to work that is noticed by itself.
 _PLUMBING = ("asyncio.", "concurrent.futures.", "anyio.", "desist.")
+#: In a process that a call has forked: the mark of that call.
+_inherited_mark: str | None = None
 
 
 def install_start_hooks() -> None:
@@ -58,7 +60,22 @@ def _hook_standard_library() -> None:
     _wrap(multiprocessing.process.BaseProcess, "start", _start_multiprocessing)
     hook_loop(asyncio.BaseEventLoop)
     watch_exit()
-    register_at_fork(after_in_child=lambda: set_started_work(None))
+    register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+
+
+def _before_fork() -> None:
+    started = current_started_work()
+    if started is not None and not started.abandoned:
+        started.process_mark()
+
+
+def _after_fork_in_child() -> None:
+    """Give the programs that the child starts the mark of the call. Without a lock: another thread may have held it."""
+    global _inherited_mark
+    started = current_started_work()
+    if started is not None and started.mark is not None:
+        os.environ[MARK] = _inherited_mark = started.mark
+    set_started_work(None)
 
 
 @functools.cache
@@ -194,16 +211,17 @@ def _submit(
 
 def _start_process(plain: Callable[..., None], process: Any, args: Any, *more: Any, **kwargs: Any) -> None:
     started = current_started_work()
-    if started is None:
+    mark = _inherited_mark if started is None else started.process_mark()
+    if mark is None:
         plain(process, args, *more, **kwargs)
         return
-    mark = started.process_mark()
     if len(more) > 9:  # the environment is the eleventh parameter
         more = (*more[:9], _marked(more[9], mark), *more[10:])
     else:
         kwargs["env"] = _marked(kwargs.get("env"), mark)
     plain(process, args, *more, **kwargs)
-    started.add_process(process.pid, _command_name(args))
+    if started is not None:
+        started.add_process(process.pid, _command_name(args))
 
 
 def _marked(env: Any, mark: str) -> Any:
