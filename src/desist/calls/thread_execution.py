@@ -14,6 +14,7 @@ code.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import threading
 import time
@@ -216,11 +217,12 @@ _INTERNAL_PATHS = (
     os.path.dirname(os.path.dirname(__file__)) + os.sep,
     threading.__file__,
     os.path.dirname(asyncio.__file__),
+    os.path.dirname(concurrent.futures.__file__),
 )
 
 
 def user_frames(thread: int) -> str:
-    """Return the frames of a thread as text, from the first frame of user code on; "" if the thread is gone."""
+    """Return the frames of a thread as text, from the first frame of user code on; "" if there is none."""
     rows = [(code.co_filename, line, code.co_name, None) for code, line in reversed(sample_stack(thread))]
-    first = next((k for k, row in enumerate(rows) if not row[0].startswith(_INTERNAL_PATHS)), 0)
+    first = next((k for k, row in enumerate(rows) if not row[0].startswith(_INTERNAL_PATHS)), len(rows))
     return "".join(traceback.StackSummary.from_list(rows[first:]).format())
