@@ -9,7 +9,7 @@ demo: .venv/.ready  ## the dragon story on a real language model, stopped while 
 
 test: check  ## everything that must hold; a test that fails once is a failure
 	$(BIN)/python -m pytest -q --ignore tests/calls --ignore tests/chaos/network -n 2 --dist loadfile
-	$(BIN)/python -m pytest -q tests/calls --ignore tests/calls/process
+	$(BIN)/python -m pytest -q tests/calls --ignore tests/calls/process -n 2 --dist loadfile
 	$(BIN)/python -m pytest -q tests/calls/process
 
 # Other versions of Python, where they are installed: those of the classifiers in pyproject.toml.

@@ -16,7 +16,7 @@ BURN = "while True: pass"
 #: The runs of pytest that `make test` makes.
 RUNS = (
     ["--ignore", "tests/calls", "--ignore", "tests/chaos/network", "-n", "2", "--dist", "loadfile"],
-    ["tests/calls", "--ignore", "tests/calls/process"],
+    ["tests/calls", "--ignore", "tests/calls/process", "-n", "2", "--dist", "loadfile"],
     ["tests/calls/process"],
 )
 
