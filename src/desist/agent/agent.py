@@ -22,6 +22,7 @@ from desist.run.records.message import Message
 from desist.run.storage.store import Database, RunStore
 from desist.streams.reader import AsyncReader, SyncReader
 from desist.tools.resolve import resolve_tools
+from desist.value_type import ValueType
 
 if TYPE_CHECKING:
     from desist.tools.function import Function
@@ -45,7 +46,8 @@ class Agent(Component):
         tool_choice: "auto", "none", "required", or a function definition, as the provider has it.
         tool_call_limit: how many tool calls a run may make; further calls get an error as result.
         markdown: ask for Markdown, and render it in `print_response`.
-        output_schema: a pydantic class or JSON schema; `output.content` is an instance.
+        output_schema: the type of `output.content`: whatever pydantic's `TypeAdapter` takes, such as a class, a
+            dataclass, `list[City]` or `City | None`; or a JSON schema, for which the content is plain JSON values.
         session_state: the initial `session_state` of a session, shared by tools. Each run works on the dict that it is
             given, or a new one, with the state that the earlier runs of the session left.
         overwrite_db_session_state: a run ignores the stored state, and replaces it at its end.
@@ -92,7 +94,7 @@ class Agent(Component):
         tool_choice: str | dict[str, Any] | None = None,
         tool_call_limit: int | None = None,
         markdown: bool = False,
-        output_schema: type[Any] | dict[str, Any] | None = None,
+        output_schema: Any = None,
         session_state: dict[str, Any] | None = None,
         overwrite_db_session_state: bool = False,
         add_session_state_to_context: bool = False,
@@ -152,7 +154,9 @@ class Agent(Component):
         self.telemetry = telemetry
         self._set_up()
         self._resolved: tuple[list[Any], dict[str, Function]] | None = None
+        self._answer_type: ValueType | None = None
         self.functions()  # raises now, not during a run, if a tool can't be described
+        self.answer_type()
 
     # -- what a run needs
 
@@ -173,6 +177,18 @@ class Agent(Component):
             self._resolved = (list(self.tools), resolve_tools(self.tools))
         return self._resolved[1]
 
+    def answer_type(self) -> ValueType | None:
+        """Return the type of answers. Read once, and again when `output_schema` was changed.
+
+        Raises:
+            ConfigurationError: the model can't be asked for it.
+        """
+        if self.output_schema is None:
+            return None
+        if self._answer_type is None or self._answer_type.given is not self.output_schema:
+            self._answer_type = ValueType(self.output_schema, f"output_schema= of agent {self.name or self.id!r}")
+        return self._answer_type
+
     def config(self) -> AgentConfig:
         """Return the settings of a run that is opened now."""
         return AgentConfig(
@@ -186,7 +202,7 @@ class Agent(Component):
             role=self.role,
             expected_output=self.expected_output,
             markdown=self.markdown,
-            output_schema=self.output_schema,
+            answer_type=self.answer_type(),
             tool_choice=self.tool_choice,
             tool_call_limit=self.tool_call_limit,
             add_session_state_to_context=self.add_session_state_to_context,

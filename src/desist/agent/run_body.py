@@ -165,20 +165,19 @@ class AgentRunBody:
         run.commit(lambda: self.conversation.messages.extend(first))
         for message in first:
             run.checkpoint("message", message)
-        schema = self.config.output_schema
+        answer_type = self.config.answer_type
         request = ModelRequest(
             messages=self.conversation.messages,
             tools=[function.definition() for function in self.config.functions.values()],
             tool_choice=self.config.tool_choice if self.config.functions else None,
-            response_format=schema,
+            response_format=answer_type.given if answer_type else None,
         )
         answer = await self._turns(run, request)
         content = answer.content or ""
-        result = content if schema is None else parse_answer(schema, content)
-        kind = "str" if schema is None else getattr(schema, "__name__", "dict")
+        result = content if answer_type is None else parse_answer(answer_type, content)
 
         def record() -> None:
-            self.output.content, self.output.content_type = result, kind
+            self.output.content, self.output.content_type = result, type(result).__name__
             self.output.reasoning_content = answer.reasoning_content
 
         run.emit(RunContentCompletedEvent(**self.conversation.common), record)

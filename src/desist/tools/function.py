@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from desist.exceptions import ConfigurationError
-from desist.json_schema import non_strict_parts, strict_schema
 from desist.run.options.strict import refuse_unknown
+from desist.strict_schema import non_strict_parts, strict_schema
 from desist.tools.arguments import parse_arguments
 from desist.tools.bound_call import BoundCall, check_hook
 from desist.tools.docstring import parse_docstring

@@ -20,6 +20,7 @@ from desist.run.storage.queue_store import ClaimedRun
 from desist.run.storage.store import Database, RunStore
 from desist.run.workflow import WorkflowRunOutput
 from desist.streams.reader import AsyncReader, SyncReader
+from desist.value_type import ValueType
 from desist.workflow.branch_state import copy_state
 from desist.workflow.config import WorkflowConfig
 from desist.workflow.execution import Runnable, WorkflowExecution
@@ -29,7 +30,7 @@ from desist.workflow.step_list import check_tree, coerce_steps
 from desist.workflow.submission import Submission
 from desist.workflow.terminal_events import terminal_event
 from desist.workflow.types import StepInput, StepOutput
-from desist.workflow.validation import checked_input, checked_names, checked_schema
+from desist.workflow.validation import checked_input, checked_names
 from desist.workflow.workflow_function import WorkflowFunction
 
 __all__ = ["Workflow"]
@@ -58,7 +59,8 @@ class Workflow(Component):
         on_crash: how a run ends whose process has died: "mark" ends it as an error; "resume" leaves it to
             `resume_lost_runs()`, in any process. For databases that outlive a process.
         compensate: a cancel undoes finished steps, by their `compensate` functions.
-        input_schema: a pydantic class; the input is validated before the run, and becomes an instance.
+        input_schema: the type of the input: whatever pydantic's `TypeAdapter` takes, or a JSON schema. The input is
+            validated before the run, and converted to the type.
         stream, stream_events: defaults of `run`.
         stream_executor_events: emit the events of agents in steps, text included.
         store_events: keep the events in the output, as `output.events`.
@@ -97,7 +99,7 @@ class Workflow(Component):
         on_cancel: Callable[..., Any] | None = None,
         on_crash: Literal["mark", "resume"] = "mark",
         compensate: bool = False,
-        input_schema: type[Any] | None = None,
+        input_schema: Any = None,
         stream: bool = False,
         stream_events: bool = False,
         stream_executor_events: bool = True,
@@ -129,7 +131,7 @@ class Workflow(Component):
         self.on_cancel = on_cancel
         self.on_crash = checked_on_crash(on_crash, f"workflow {self.id!r}", db)
         self.compensate = compensate
-        self.input_schema = checked_schema(input_schema, f"workflow {self.id!r}")
+        self.input_schema = input_schema
         self.stream = stream
         self.stream_events = stream_events
         self.stream_executor_events = stream_executor_events
@@ -140,9 +142,23 @@ class Workflow(Component):
         self.session_id = session_id
         self.debug_mode = debug_mode
         self.telemetry = telemetry
+        self._input_type: ValueType | None = None
         self._set_up()
+        self.input_type()
 
     # -- what a run needs
+
+    def input_type(self) -> ValueType | None:
+        """Return the type of the input. Read once, and again when `input_schema` was changed.
+
+        Raises:
+            ConfigurationError: no JSON schema can be made of it.
+        """
+        if self.input_schema is None:
+            return None
+        if self._input_type is None or self._input_type.given is not self.input_schema:
+            self._input_type = ValueType(self.input_schema, f"input_schema= of workflow {self.id!r}")
+        return self._input_type
 
     def config(self) -> WorkflowConfig:
         """Return the settings of a run that is opened now."""
@@ -183,7 +199,7 @@ class Workflow(Component):
         before: Sequence[StepOutput] = (),
     ) -> Run:
         """Register a run of this workflow for a step of another one. For steps; programs call `run`."""
-        input = checked_input(self.input_schema, step_input.input, f"workflow {self.id!r}")
+        input = checked_input(self.input_type(), step_input.input, f"workflow {self.id!r}")
         for key, value in copy_state(self.session_state or {}).items():
             parent.session_state.setdefault(key, value)
         body = WorkflowRunBody(
@@ -218,8 +234,10 @@ class Workflow(Component):
         earlier: WorkflowRunOutput | None = None,
     ) -> Run:
         what = f"workflow {self.id!r}"
-        check_input(input, what, required=False)
-        input = checked_input(self.input_schema, input, what)
+        input_type = self.input_type()
+        if input_type is None:
+            check_input(input, what, required=False)
+        input = checked_input(input_type, input, what)
         self.check()
         events = self.stream_events if stream_events is None else stream_events
         media = {kind: options[kind] for kind in ("images", "videos", "audio", "files")}
