@@ -116,6 +116,7 @@ def without_root_ref(schema: Mapping[str, Any]) -> Mapping[str, Any]:
         seen.add(reference)
         target: Any = schema
         for key in reference.removeprefix("#/").split("/"):
-            target = target[key.replace("~1", "/").replace("~0", "~")]
+            key = key.replace("~1", "/").replace("~0", "~")
+            target = target[key] if isinstance(target, Mapping) and key in target else {}
         schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
     return schema

@@ -6,6 +6,7 @@ jsonschema are imported on first use.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -89,7 +90,7 @@ def _adapter(given: Any, what: str) -> tuple[Any, dict[str, Any]]:
     """Return a pydantic adapter and its JSON schema."""
     import pydantic
 
-    if given is None or isinstance(given, str):
+    if given is None or isinstance(given, str) or inspect.isroutine(given):
         raise ConfigurationError(f"{what} must be a type or a JSON schema, not {given!r:.80}")
     try:
         adapter: Any = pydantic.TypeAdapter(given)

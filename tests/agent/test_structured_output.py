@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import pydantic
 import pytest
+from bench.fuzz_answers import check_answer, surrounded_answers
 from hypothesis import given
 from hypothesis import strategies as st
 from typing_extensions import TypedDict
 
-from bench.fuzz_answers import check_answer, surrounded_answers
 from desist import Agent, RunStatus
 from desist.agent.structured_output import parse_answer
 from desist.exceptions import ConfigurationError, ModelResponseError
@@ -139,7 +139,6 @@ def test_an_answer_that_does_not_fit_is_an_error(schema: Any, text: str) -> None
         Plain("x"),
         5,
         "City",
-        object,
         [City],
         lambda: None,
         open,

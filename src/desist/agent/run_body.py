@@ -30,6 +30,7 @@ from desist.run.options.context import RunContext
 from desist.run.options.parent_context import ParentContext
 from desist.run.outputs.history import messages_of_runs
 from desist.run.outputs.input import input_text
+from desist.run.records.json_values import error_text
 from desist.run.records.message import CANCELLED_RESULT, Message
 from desist.run.records.state_copy import copy_state
 from desist.run.records.tool_results import missing_tool_results, normalize_history
@@ -269,7 +270,7 @@ class AgentRunBody:
         if status is RunStatus.cancelled:
             return [*closing, cancelled(output, self.conversation.common)]
         assert error is not None
-        output.error = str(error) or type(error).__name__
+        output.error = error_text(error)
         output.content = output.content or output.error
         return [*closing, failed(output, self.conversation.common, type(error).__name__)]
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from desist.exceptions import ConfigurationError
 from desist.run.options.strict import refuse_unknown
 from desist.strict_schema import non_strict_parts, strict_schema
-from desist.tools.arguments import parse_arguments
+from desist.tools.arguments import decoded_arguments, parse_arguments
 from desist.tools.bound_call import BoundCall, check_hook
 from desist.tools.docstring import parse_docstring
 from desist.tools.function_call import FunctionCall
 from desist.tools.isolation import Isolation, check_options, check_reachable, refuse_linked
-from desist.tools.signature import EMPTY, is_async, unwrap
+from desist.tools.signature import EMPTY, is_async, read_signature, unwrap
 
 if TYPE_CHECKING:
     from desist.calls.base import InterruptMode
@@ -56,8 +56,8 @@ class Function:
     """A tool that an agent can call.
 
     `name`, `description` and `parameters` default to the callable's name, docstring and signature.
-    Parameters named agent, team, run_context, session_state, dependencies, images, videos, audio, files or
-    cancel_token, or annotated `RunContext` or `CancelToken`, are injected and never shown to the model.
+    Parameters annotated `RunContext` or `CancelToken`, and `agent: Agent`, `session_state: dict[str, Any]` and
+    `dependencies: dict[str, Any]`, are injected and never shown to the model.
     """
 
     def __init__(
@@ -186,8 +186,12 @@ class Function:
         check_reachable(unwrap(self.entrypoint), whose, is_async=self.is_async, defined=defined)
         if defined:
             refuse_linked([one.injected for one in self._read().signature.parameters if one.injected], whose)
-        else:
-            refuse_linked(inspect.signature(self.entrypoint).parameters, whose)
+            return
+        try:
+            parameters = read_signature(self.entrypoint, self.name).parameters
+        except ConfigurationError:  # a name that is defined later, perhaps: checked again when an agent takes the tool
+            return
+        refuse_linked([one.injected for one in parameters if one.injected], whose)
 
     def definition(self) -> dict[str, Any]:
         """Return the definition for models, in the format of OpenAI."""
@@ -218,7 +222,10 @@ class Function:
             ToolError: the arguments are invalid. The message is for the model.
         """
         parameters = self._read()
-        values = parameters.validate(parse_arguments(arguments, self.name))
+        parsed = parse_arguments(arguments, self.name)
+        if self._schema is not None:
+            parsed = decoded_arguments(parsed, self._schema)
+        values = parameters.validate(parsed)
         return BoundCall(self, parameters.signature, values, injected or {})
 
     def copy(self) -> Function:

@@ -19,6 +19,7 @@ from desist.run.events.steps import StepOutputEvent
 from desist.run.execution.custom_events import set_missing_ids
 from desist.run.outputs.agent import RunOutput
 from desist.run.outputs.workflow import WorkflowRunOutput
+from desist.run.records.json_values import error_text
 from desist.tools.isolation import Isolation, check_options, check_reachable, refuse_linked
 from desist.workflow.execution import WorkflowExecution
 from desist.workflow.step_state import StepState
@@ -233,7 +234,7 @@ class Predicate:
         try:
             return await call.invoke(lambda: call.function(*args, **arguments), is_async=call.is_async)
         except (Exception, SystemExit) as error:
-            words = f"{self._what} raised {type(error).__name__}: {error}"
+            words = f"{self._what} raised {type(error).__name__}: {error_text(error)}"
             failure = StepError(words)
             failure.retryable = False
             raise failure from error

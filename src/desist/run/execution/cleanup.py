@@ -19,6 +19,7 @@ from desist.cancel.context import set_owner
 from desist.cancel.receipt import CleanupResult
 from desist.cancel.token import CancelToken, set_current
 from desist.exceptions import ConfigurationError, RunCancelled
+from desist.run.records.json_values import error_text
 from desist.runtime.run_tasks import RunTasks, set_tasks
 
 __all__ = ["CleanupHook", "bind_hook", "check_hook", "run_cleanups"]
@@ -80,7 +81,7 @@ async def run_cleanups(
             _record_result(result, "stopped", began, "the grace was over")
             raise
         except (Exception, SystemExit) as error:
-            _record_result(result, "failed", began, f"{type(error).__name__}: {error}")
+            _record_result(result, "failed", began, f"{type(error).__name__}: {error_text(error)}")
             whose = token.ids["run_id"] if token.ids else "none"
             words = "run %s: the %s hook %r failed: %s: %s"
             log.warning(words, whose, cleanup.kind, cleanup.name, type(error).__name__, error, extra=token.ids)
