@@ -18,6 +18,7 @@ from desist.run.execution.run import Run, current_run, new_id
 from desist.run.execution.session_binding import SessionBinding
 from desist.run.options.parent_context import ParentContext
 from desist.run.outputs.input import check_input
+from desist.run.records.ids import id_text
 from desist.run.records.message import Message
 from desist.run.storage.store import Database, RunStore
 from desist.streams.reader import AsyncReader, SyncReader
@@ -121,7 +122,7 @@ class Agent(Component):
             raise ConfigurationError(f"model= of an Agent must be a Model such as OpenAIChat(...), not {model!r:.80}")
         self.model = model
         self.name = name
-        self.id = id or (name or "agent").lower().replace(" ", "-")
+        self.id = id_text(id, "id") or (name or "agent").lower().replace(" ", "-")
         self.instructions = instructions
         self.description = description
         self.role = role
@@ -235,7 +236,8 @@ class Agent(Component):
         body.bind_run_id(run_id, parent.run_id if parent else None)
         store = self.store if self.db is not None or parent is None else parent.store
         run = Run.open(body, run_id=run_id, store=store, grace=self.grace, bound=bound, skip=skip, replay=replay)
-        run.set_deadline(self.timeout, f"the timeout of agent {self.name or self.id!r}")
+        with run.withdrawn_on_error():
+            run.set_deadline(self.timeout, f"the timeout of agent {self.name or self.id!r}")
         return run
 
     def _open(
@@ -261,7 +263,9 @@ class Agent(Component):
         if earlier is not None:
             body.continue_from(earlier)
         run = self.open(body, run_id=options["run_id"], replay=replay)
-        apply_limits(run, options)
+        with run.withdrawn_on_error():
+            apply_limits(run, options)
+        self._last_session = parent.session_id
         return run
 
     def open_continuation(

@@ -21,6 +21,7 @@ from desist.calls.base import CallOwner, InterruptMode
 from desist.calls.thread_call import user_frames
 from desist.cancel.receipt import Abandoned
 from desist.cancel.token import CancelToken
+from desist.runtime.daemon_thread import start_daemon
 from desist.runtime.loop_waker import waker_for
 from desist.runtime.run_tasks import RunTasks, set_tasks
 from desist.runtime.timer_thread import reaper
@@ -155,7 +156,11 @@ class UserLoop:
         self.blocked = False  #: it did not start a call in time; it gets no calls until it turns again
         self.waiting: deque[LoopCall] = deque()
         self._poll_scheduled = False
-        threading.Thread(target=self._serve, name="desist-user-loop", daemon=True).start()
+        try:
+            start_daemon(self._serve, "desist-user-loop")
+        except RuntimeError:
+            self.loop.close()
+            raise
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)

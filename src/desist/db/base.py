@@ -23,6 +23,7 @@ from desist.run.execution.follow import follow_ended, follow_in_process, follow_
 from desist.run.options.strict import reject_unknown_options
 from desist.run.outputs.session import Session
 from desist.run.outputs.workflow import WorkflowRunOutput
+from desist.run.records.ids import id_text, require_id
 from desist.run.storage.shared_store import shared_store
 from desist.run.storage.store import RunStore
 from desist.run.storage.values import SessionUpdate, StoredRun
@@ -57,6 +58,7 @@ class BaseDb:
 
     def get_session(self, session_id: str, session_type: str | None = None, user_id: str | None = None) -> Any:
         """Return an `AgentSession` or `WorkflowSession` with its runs, or None."""
+        session_id, user_id = require_id(session_id, "session_id"), id_text(user_id, "user_id")
         for kind in _kinds(session_type):
             found = load_session(self.store, session_id, kind, user_id)
             if found is not None:
@@ -76,6 +78,7 @@ class BaseDb:
             component_id: only those made by this agent or workflow.
         """
         _kinds(session_type)
+        user_id, component_id = id_text(user_id, "user_id"), id_text(component_id, "component_id")
         held = self.store.list_sessions(kind=session_type, owner_id=component_id, user_id=user_id, limit=limit)
         found = [load_session(self.store, one.session_id, one.kind) for one in held]
         return [session for session in found if session is not None]
@@ -83,6 +86,8 @@ class BaseDb:
     def upsert_session(self, session: Session) -> Any:
         """Write a session as it is given, without its runs (see `upsert_run`); return it."""
         stored = session.to_stored()
+        stored.session_id = require_id(session.session_id, "session_id")
+        stored.user_id = id_text(session.user_id, "user_id")
         stored.updated_at = time.time()
         _wait(self.store.save_session(stored))
         return session
@@ -93,7 +98,7 @@ class BaseDb:
         if session is None:
             return None
         change = SessionUpdate(
-            session_id=session_id,
+            session_id=session.session_id,
             kind=session.kind,
             owner_id=session.owner_id,
             user_id=session.user_id,
@@ -106,32 +111,31 @@ class BaseDb:
     def delete_session(self, session_id: str, session_type: str | None = None) -> bool:
         """Delete a session and its runs, with None those of all types; return whether anything was there."""
         _kinds(session_type)
-        return self.store.delete_session(session_id, session_type)
+        return self.store.delete_session(require_id(session_id, "session_id"), session_type)
 
     # -- runs
 
     def upsert_run(self, run: Any) -> None:
         """Write a run (`RunOutput` or `WorkflowRunOutput`) in the place of what is known of its id."""
-        if run.run_id is None:
-            raise ConfigurationError("a run without a run_id can't be stored")
+        run_id = require_id(run.run_id, "run_id")
         kind = "workflow" if isinstance(run, WorkflowRunOutput) else "agent"
         stored = StoredRun(
-            run_id=run.run_id,
+            run_id=run_id,
             kind=kind,
             status=run.status,
             output=run,
-            root_run_id=run.parent_run_id or run.run_id,
-            parent_run_id=run.parent_run_id,
-            session_id=run.session_id,
+            root_run_id=id_text(run.parent_run_id, "parent_run_id") or run_id,
+            parent_run_id=id_text(run.parent_run_id, "parent_run_id"),
+            session_id=id_text(run.session_id, "session_id"),
             owner_id=run.workflow_id if kind == "workflow" else run.agent_id,
-            user_id=run.user_id,
+            user_id=id_text(run.user_id, "user_id"),
             created_at=run.created_at,
         )
         _wait(self.store.save_run(stored))
 
     def get_run(self, run_id: str) -> Any:
         """Return the output of a run, or None."""
-        found = self.store.load_run(run_id)
+        found = self.store.load_run(require_id(run_id, "run_id"))
         return found.output if found is not None else None
 
     def get_runs(
@@ -142,6 +146,7 @@ class BaseDb:
         limit: int | None = None,
     ) -> list[Any]:
         """Return the outputs of a session's last runs, the oldest first; also those that still run."""
+        session_id = require_id(session_id, "session_id")
         for kind in _kinds(session_type):
             runs = self.store.session_runs(session_id, kind=kind, ended_only=False)
             outputs = [run.output for run in runs if status in (None, run.status)]
@@ -151,7 +156,7 @@ class BaseDb:
 
     def delete_run(self, run_id: str) -> bool:
         """Delete a run; return whether it was there."""
-        return self.store.delete_run(run_id)
+        return self.store.delete_run(require_id(run_id, "run_id"))
 
     def cancel(
         self,
@@ -187,6 +192,7 @@ class BaseDb:
         return SyncReader(follower)
 
     def _follower(self, run_id: str, last_event_index: int | None) -> Follower[Any]:
+        run_id = require_id(run_id, "run_id")
         shared = shared_store(self.store)
         if shared is not None:
             return follow_shared(shared, run_id, last_event_index)

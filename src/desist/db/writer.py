@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from desist.exceptions import StoreError
 from desist.runtime.background_loop import register_at_exit
+from desist.runtime.daemon_thread import start_daemon
 from desist.runtime.timer_thread import reaper
 
 __all__ = ["Backend", "BackendBusy", "WriteJob", "Writer"]
@@ -110,9 +111,9 @@ class Writer:
                 job.future.set_exception(StoreError(f"{LIMIT} writes wait for {self._backend.name} already"))
             else:
                 job.due = time.monotonic() + self._patience
+                self._add(job)
                 self._open.append(job)
                 self._urgent += 1
-                self._add(job)
                 self._watch()
         return job.future
 
@@ -125,11 +126,10 @@ class Writer:
         return True
 
     def _add(self, job: WriteJob) -> None:
-        self._jobs.append(job)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="desist-db", daemon=True)
-            self._thread.start()
-        elif job.durable or len(self._jobs) == 1:
+            self._thread = start_daemon(self._run, "desist-db")  # first: where no thread can start, no job is left
+        self._jobs.append(job)
+        if job.durable or len(self._jobs) == 1:
             self._changed.notify_all()
 
     @property

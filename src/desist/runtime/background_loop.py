@@ -9,10 +9,14 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import sys
 import threading
 from collections.abc import Callable
 
-__all__ = ["BackgroundLoop", "background_loop", "register_at_exit"]
+from desist.exceptions import DesistError
+from desist.runtime.daemon_thread import start_daemon
+
+__all__ = ["BackgroundLoop", "background_loop", "refuse_at_exit", "refuse_runs", "register_at_exit"]
 
 _exit_actions: list[Callable[[], object]] = []
 
@@ -26,15 +30,24 @@ class BackgroundLoop:
         self._thread: threading.Thread | None = None
 
     def loop(self) -> asyncio.AbstractEventLoop:
-        """Return the loop, starting it if need be. From any thread."""
+        """Return the loop, starting it if need be. From any thread.
+
+        Raises:
+            DesistError: the interpreter is ending.
+            RuntimeError, OSError: the system has no more threads or descriptors.
+        """
         loop = self._loop  # without the lock: assigned last, when the loop can be used
         if loop is not None:
             return loop
         with self._lock:
             if self._loop is None:
+                refuse_at_exit()
                 loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._work, args=(loop,), name="desist-loop", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread = start_daemon(self._work, "desist-loop", loop)
+                except RuntimeError:
+                    loop.close()
+                    raise
                 self._loop = loop
             return self._loop
 
@@ -78,12 +91,35 @@ class BackgroundLoop:
 background_loop = BackgroundLoop()
 
 
+def refuse_at_exit() -> None:
+    """Raise if no run can start any more, because the threads that runs need are stopped or frozen by now.
+
+    Raises:
+        DesistError: the interpreter is ending.
+    """
+    if _state.refuses_runs or sys.is_finalizing():
+        raise DesistError("the interpreter is ending: no run can start any more")
+
+
 def register_at_exit(action: Callable[[], object]) -> None:
     """Call `action()` when the interpreter exits, after the live runs have settled. The action must be quick."""
     _exit_actions.append(action)
 
 
+def refuse_runs() -> None:
+    """Let no run start any more: the live ones have settled, and the interpreter ends. Called once, at the exit."""
+    _state.refuses_runs = True
+
+
+class _State:
+    refuses_runs = False
+
+
+_state = _State()
+
+
 def _exit() -> None:
+    refuse_runs()
     for action in _exit_actions:
         action()
     background_loop.close()

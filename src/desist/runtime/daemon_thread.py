@@ -11,9 +11,22 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["to_daemon_thread"]
+__all__ = ["start_daemon", "to_daemon_thread"]
 
 T = TypeVar("T")
+
+
+def start_daemon(work: Callable[..., object], name: str, *args: Any) -> threading.Thread:
+    """Start a daemon thread and return it.
+
+    Assign it only then: an attribute with a thread that never started would look as if the thread ran.
+
+    Raises:
+        RuntimeError: the system has no more threads, or the interpreter is ending.
+    """
+    thread = threading.Thread(target=work, args=args, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 async def to_daemon_thread(work: Callable[[], T], name: str) -> T:
@@ -34,7 +47,7 @@ async def to_daemon_thread(work: Callable[[], T], name: str) -> T:
         except RuntimeError:
             pass  # the loop was closed meanwhile: no task awaits the result
 
-    threading.Thread(target=body, name=name, daemon=True).start()
+    start_daemon(body, name)
     return await result  # type: ignore[no-any-return]
 
 

@@ -17,6 +17,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from desist.runtime.daemon_thread import start_daemon
+
 __all__ = ["Timer", "TimerThread", "reaper"]
 
 log = logging.getLogger("desist.cancel")
@@ -87,8 +89,7 @@ class TimerThread:
     def _start(self) -> None:
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="desist-reaper", daemon=True)
-                self._thread.start()
+                self._thread = start_daemon(self._work, "desist-reaper")
 
     def _work(self) -> None:
         heap = self._heap
@@ -108,7 +109,9 @@ class TimerThread:
             heapq.heappush(self._heap, (timer.when, next(_order), timer))
 
     def _sleep(self) -> None:
-        timeout = None if self._wakes_at == math.inf else max(0.0, self._wakes_at - time.monotonic())
+        timeout = None
+        if self._wakes_at != math.inf:
+            timeout = min(max(0.0, self._wakes_at - time.monotonic()), threading.TIMEOUT_MAX)
         try:
             self._wakeups.get(timeout=timeout)  # a left-over wake-up only makes one turn too many
         except queue.Empty:

@@ -14,6 +14,7 @@ from desist.run.events.steps import StepCompletedEvent, StepOutputEvent, StepPro
 from desist.run.execution.cleanup import CleanupHook, bind_hook, check_hook
 from desist.run.options.idempotency import set_work_key
 from desist.run.options.strict import reject_unknown_options
+from desist.run.records.ids import id_text
 from desist.run.records.json_values import error_text
 from desist.tools.isolation import Isolation
 from desist.workflow.child_run import run_child
@@ -104,7 +105,7 @@ class Step:
         )
         self.name: str = name or self._default_name()
         self.description = description
-        self.step_id = step_id or str(uuid.uuid4())
+        self.step_id = id_text(step_id, "step_id") or str(uuid.uuid4())
         self.max_retries = max_retries
         self.on_error = _on_error(name, on_error, skip_on_failure)
         self.on_cancel = on_cancel

@@ -15,6 +15,7 @@ from desist.run.execution.run import Run, current_run, new_id
 from desist.run.execution.session_binding import SessionBinding
 from desist.run.options.parent_context import ParentContext
 from desist.run.outputs.input import check_input
+from desist.run.records.ids import id_text
 from desist.run.records.metrics import Usage
 from desist.run.storage.queue_store import ClaimedRun
 from desist.run.storage.store import Database, RunStore
@@ -112,7 +113,7 @@ class Workflow(Component):
         telemetry: bool = True,
     ) -> None:
         self.name = name
-        self.id = id or (name or "workflow").lower().replace(" ", "-")
+        self.id = id_text(id, "id") or (name or "workflow").lower().replace(" ", "-")
         self.description = description
         self.program: WorkflowFunction | None = None  #: the function that does everything itself, if it is one
         if callable(steps) and not isinstance(steps, type) and not hasattr(steps, "execute"):
@@ -212,7 +213,8 @@ class Workflow(Component):
         )
         body.earlier_runs = flow.earlier_runs
         run = self._register(body, new_id(), as_step=True, skip=skip)
-        run.set_deadline(self.timeout, f"the timeout of workflow {self.id!r}")
+        with run.withdrawn_on_error():
+            run.set_deadline(self.timeout, f"the timeout of workflow {self.id!r}")
         return run
 
     def _register(
@@ -251,9 +253,11 @@ class Workflow(Component):
             "workflow", self.id, parent, defaults=self.session_state, overwrite=self.overwrite_db_session_state
         )
         run = self._register(body, options["run_id"] or new_id(), replay=replay)
-        if "kept" not in options:
-            run.set_deadline(self.timeout, f"the timeout of {what}")
-        apply_limits(run, options)
+        with run.withdrawn_on_error():
+            if "kept" not in options:
+                run.set_deadline(self.timeout, f"the timeout of {what}")
+            apply_limits(run, options)
+        self._last_session = parent.session_id
         return run
 
     def open_continuation(
@@ -397,7 +401,9 @@ class Workflow(Component):
             RunIdInUseError: there is a run with this id, live or ended.
             StoreError: the run is not confirmed as stored.
         """
-        return self._submission.submit(input, options)
+        handle = self._submission.submit(input, options)
+        self._last_session = handle.session_id
+        return handle
 
     def submitted(self, run_id: str) -> SubmittedRun:
         """Return the handle of a run of this workflow that was submitted before, by any process.

@@ -20,6 +20,7 @@ import weakref
 from typing import Protocol
 
 from desist.runtime.background_loop import register_at_exit
+from desist.runtime.daemon_thread import start_daemon
 
 __all__ = ["Notifier", "channel"]
 
@@ -63,8 +64,7 @@ class Notifier:
             self._attended.add(who)
             if self._thread is None:
                 self._open()
-                self._thread = threading.Thread(target=self._run, name="desist-channel", daemon=True)
-                self._thread.start()
+                self._thread = start_daemon(self._run, "desist-channel")
 
     def unregister(self, who: Pollable) -> None:
         """Look on somebody's behalf no more."""
@@ -75,7 +75,11 @@ class Notifier:
     def _open(self) -> None:
         if self._socket is not None or not sys.platform.startswith("linux"):
             return
-        made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        except OSError as error:
+            log.warning("this process can't be woken by others, and looks for itself: %s", error)
+            return
         try:
             made.bind("")  # the system gives it a name of its own, which ends with the process
             made.setblocking(False)

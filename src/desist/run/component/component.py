@@ -14,12 +14,14 @@ from desist.run.component.continuation import Continuation
 from desist.run.component.options import validate_options
 from desist.run.component.sessions import SessionService
 from desist.run.execution.cleanup import check_hook
-from desist.run.execution.launch import refuse_background, start_run
+from desist.run.execution.launch import refuse_background, run_sync, start_run
 from desist.run.execution.run import Run, new_id
 from desist.run.observability.logging import enable_debug_log
+from desist.run.options.numbers import check_number
 from desist.run.options.parent_context import ParentContext
 from desist.run.options.strict import reject_unknown_options
 from desist.run.outputs.session import Session
+from desist.run.records.ids import id_text
 from desist.run.records.metrics import RunMetrics
 from desist.run.storage.store import Database, MemoryStore, RunStore, store_of
 from desist.runtime.background_loop import background_loop
@@ -28,8 +30,16 @@ from desist.streams.reader import AsyncReader, SyncReader
 
 __all__ = ["Component"]
 
-#: Settings of which a negative value is an error.
-_NOT_NEGATIVE = ("timeout", "stall_timeout", "grace", "retries", "num_history_runs")
+#: Settings that are numbers, or None.
+_NOT_NEGATIVE = (
+    "timeout",
+    "stall_timeout",
+    "grace",
+    "retries",
+    "num_history_runs",
+    "delay_between_retries",
+    "tool_call_limit",
+)
 
 
 @reject_unknown_options
@@ -61,10 +71,10 @@ class Component:
         """Check the settings that agents and workflows share. Called by `__init__` when all are set."""
         where = self._described
         for name in _NOT_NEGATIVE:
-            value = getattr(self, name, None)
-            if value is not None and value < 0:
-                raise ConfigurationError(f"{name}={value} of {where} must not be negative")
+            check_number(getattr(self, name, None), f"{name}= of {where}")
         check_hook(self.on_cancel, f"on_cancel= of {where}")
+        for name in ("session_id", "user_id"):
+            setattr(self, name, id_text(getattr(self, name), name))
         self._memory = MemoryStore()
         _ = self.store  # raises now if `db` is not a database
         if self.debug_mode:
@@ -113,9 +123,8 @@ class Component:
         background_loop.ensure_not_on_loop()
         checked = validate_options(f"{where}()", options, self.options_type)
         streamed = self.stream if stream is None else stream
-        return self._open(input, checked, stream=streamed, stream_events=stream_events).start_and_wait(
-            streamed=streamed
-        )
+        open_run = functools.partial(self._open, input, checked)
+        return run_sync(open_run, stream=streamed, stream_events=stream_events)
 
     def _astart(
         self, input: Any, options: Mapping[str, Any], stream: bool | None, stream_events: bool | None, background: bool
@@ -153,11 +162,10 @@ class Component:
             # One `setdefault`: of two threads that start the first runs, both get the same session.
             known = self.__dict__.setdefault("_own_session", made) if lasting else made
             new = known == made
-        self._last_session = known
         return known, new
 
     def _resolve_session_id(self, session_id: str | None) -> str | None:
-        return session_id or self.session_id or self._own_session or self._last_session
+        return id_text(session_id, "session_id") or self.session_id or self._own_session or self._last_session
 
     def _require_session_id(self, session_id: str | None) -> str:
         known = self._resolve_session_id(session_id)

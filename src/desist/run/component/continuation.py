@@ -14,8 +14,9 @@ from desist.cancel.status import RunStatus
 from desist.exceptions import ConfigurationError, RunStateError
 from desist.run.component.options import validate_options
 from desist.run.execution.follow import follow_ended, follow_in_process, follow_shared
-from desist.run.execution.launch import start_run
+from desist.run.execution.launch import run_sync, start_run
 from desist.run.execution.run import Run
+from desist.run.records.ids import id_text, require_id
 from desist.run.storage.shared_store import shared_store
 from desist.run.storage.store import RunStore, read
 from desist.streams.follower import Follower
@@ -74,7 +75,7 @@ class Continuation:
         checked = validate_options(f"{type(component).__name__}.continue_run()", options, component.options_type)
         open_run = self._opener(self.load_earlier(earlier, run_id, session_id), checked)
         streamed = component.stream if stream is None else stream
-        return open_run(stream=streamed, stream_events=stream_events).start_and_wait(streamed=streamed)
+        return run_sync(open_run, stream=streamed, stream_events=stream_events)
 
     def arun(
         self,
@@ -114,7 +115,7 @@ class Continuation:
         """
         if (earlier is None) == (run_id is None):
             raise ConfigurationError("continue_run() needs either run_id= or the output of a run")
-        known = run_id or getattr(earlier, "run_id", None)
+        known = id_text(run_id, "run_id") or getattr(earlier, "run_id", None)
         if not isinstance(known, str):
             raise ConfigurationError(f"continue_run() needs the output of a run, not {earlier!r:.80}")
         live: Any = registry.get(known)
@@ -143,6 +144,7 @@ class Continuation:
         Raises:
             ConfigurationError: there is no such run, or it can't be followed.
         """
+        run_id = require_id(run_id, "run_id")
         shared = shared_store(self._component.store)
         if shared is not None:
             return follow_shared(shared, run_id, last_event_index)

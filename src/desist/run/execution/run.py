@@ -14,11 +14,12 @@ readers and other packages calls methods of `Run`, each of which names the part 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ from desist.run.storage.store import PartKind, RunStore
 from desist.run.storage.values import CancelRequest, StoredRun
 from desist.run.telemetry.gate import trace_run
 from desist.run.telemetry.span_info import SpanInfo
-from desist.runtime.background_loop import background_loop
+from desist.runtime.background_loop import background_loop, refuse_at_exit
 from desist.runtime.latch import Latch
 from desist.runtime.run_tasks import RunTasks, set_tasks
 from desist.streams.reader import AsyncReader, SyncReader, wait_settled, wait_settled_async
@@ -144,7 +145,9 @@ class Run:
 
         Raises:
             RunIdInUseError: a live run has this id.
+            DesistError: the interpreter is ending.
         """
+        refuse_at_exit()
         parent = current_run()
         bound = bound and parent is not None
         run = cls(body, run_id=run_id, store=store, grace=grace, parent=parent, bound=bound, replay=replay)
@@ -164,26 +167,58 @@ class Run:
         return run
 
     def start(self, loop: asyncio.AbstractEventLoop | None = None) -> Run:
-        """Start the body on `loop`, which must be the running one, or on the background loop. Returns at once."""
+        """Start the body on `loop`, which must be the running one, or on the background loop. Returns at once.
+
+        A run that can't start is withdrawn; the error is raised.
+        """
+        with self.withdrawn_on_error():
+            return self._start(loop)
+
+    @contextlib.contextmanager
+    def withdrawn_on_error(self) -> Iterator[None]:
+        """Undo `open` if the block raises before the start: nothing remembers the run, and its id is free."""
+        try:
+            yield
+        except BaseException:
+            if self.scope.status is RunStatus.pending:
+                registry.discard(self)
+                self.limits.close()
+                if (parent := self.scope.parent) is not None:
+                    with self.lock:
+                        parent.children.pop(self.run_id, None)
+                    parent.owner.advance()  # the parent may have waited for this child only
+            raise
+
+    def _start(self, loop: asyncio.AbstractEventLoop | None) -> Run:
         self.tasks.loop = loop or background_loop.loop()
         with self.lock:
             if self.scope.status is not RunStatus.pending:
                 return self
             claim: Future[Any] | None = self.ownership.record_start()
-        if claim is not None:
-            claim.add_done_callback(self.ownership.on_claimed)
-        log.debug("%s run %s starts", self.body.kind, self.run_id, extra=self.ids)
+        try:
+            if claim is not None:
+                claim.add_done_callback(self.ownership.on_claimed)
+            log.debug("%s run %s starts", self.body.kind, self.run_id, extra=self.ids)
+            self._schedule(self.tasks.loop, here=loop is not None)
+        except BaseException as error:
+            with self.lock:
+                begun = self.scope.begin()
+            if begun:  # the start may be recorded, and so must the end be; the body, if it comes, finds it there
+                self._end_body(error)
+            raise
+        return self
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop, *, here: bool) -> None:
         context = contextvars.copy_context()
         context.run(self._enter_context)
 
         def go() -> None:
             self.tasks.start(self._main(), context)
 
-        if loop is not None:
+        if here:
             go()
         else:
-            self.tasks.loop.call_soon_threadsafe(go)
-        return self
+            loop.call_soon_threadsafe(go)
 
     def _enter_context(self) -> None:
         _current.set(self)
