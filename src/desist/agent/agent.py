@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Agent"]
 
 
-class Agent(Component):
+class Agent(Component[RunOutput, RunOutputEvent]):
     """A model with instructions and tools, run turn by turn.
 
     Parameters:
@@ -297,6 +297,15 @@ class Agent(Component):
     def run(
         self, input: Any, *, stream: Literal[False] | None = None, **options: Unpack[AgentOptions]
     ) -> RunOutput: ...
+    @overload
+    def run(
+        self,
+        input: Any,
+        *,
+        stream: bool | None = None,
+        stream_events: bool | None = None,
+        **options: Unpack[AgentOptions],
+    ) -> RunOutput | SyncReader[RunOutputEvent]: ...
 
     def run(
         self,
@@ -345,6 +354,16 @@ class Agent(Component):
         background: bool = False,
         **options: Unpack[AgentOptions],
     ) -> Coroutine[Any, Any, RunOutput]: ...
+    @overload
+    def arun(
+        self,
+        input: Any,
+        *,
+        stream: bool | None = None,
+        stream_events: bool | None = None,
+        background: bool = False,
+        **options: Unpack[AgentOptions],
+    ) -> Coroutine[Any, Any, RunOutput] | AsyncReader[RunOutputEvent]: ...
 
     def arun(
         self,

@@ -37,7 +37,7 @@ from desist.workflow.workflow_function import WorkflowFunction
 __all__ = ["Workflow"]
 
 
-class Workflow(Component):
+class Workflow(Component[WorkflowRunOutput, Any]):
     """Steps that run, and are cancelled, as one run.
 
     Parameters:
@@ -308,6 +308,15 @@ class Workflow(Component):
     def run(
         self, input: Any = None, *, stream: Literal[False] | None = None, **options: Unpack[WorkflowOptions]
     ) -> WorkflowRunOutput: ...
+    @overload
+    def run(
+        self,
+        input: Any = None,
+        *,
+        stream: bool | None = None,
+        stream_events: bool | None = None,
+        **options: Unpack[WorkflowOptions],
+    ) -> WorkflowRunOutput | SyncReader[Any]: ...
 
     def run(
         self,
@@ -356,6 +365,16 @@ class Workflow(Component):
         background: bool = False,
         **options: Unpack[WorkflowOptions],
     ) -> Coroutine[Any, Any, WorkflowRunOutput]: ...
+    @overload
+    def arun(
+        self,
+        input: Any = None,
+        *,
+        stream: bool | None = None,
+        stream_events: bool | None = None,
+        background: bool = False,
+        **options: Unpack[WorkflowOptions],
+    ) -> Coroutine[Any, Any, WorkflowRunOutput] | AsyncReader[Any]: ...
 
     def arun(
         self,

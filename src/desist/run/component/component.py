@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, ClassVar, Generic, Literal, TypeVar, overload
 
 from desist.exceptions import ConfigurationError
 from desist.run.cancellation_management.cancel import acancel, acancel_run, cancel, cancel_run
@@ -30,6 +30,9 @@ from desist.streams.reader import AsyncReader, SyncReader
 
 __all__ = ["Component"]
 
+Output = TypeVar("Output")  #: `RunOutput` or `WorkflowRunOutput`
+Event = TypeVar("Event")  #: of its streams
+
 #: Settings that are numbers, or None.
 _NOT_NEGATIVE = (
     "timeout",
@@ -43,7 +46,7 @@ _NOT_NEGATIVE = (
 
 
 @reject_unknown_options
-class Component:
+class Component(Generic[Output, Event]):
     """The base of `Agent` and `Workflow`: sessions, continuing, following and cancelling.
 
     Services are made for each call, from the attributes as they are: a server serves a copy with another `db`.
@@ -186,6 +189,17 @@ class Component:
 
     # -- continuing and following
 
+    @overload
+    def continue_run(self, run_response: Any = None, *, stream: Literal[True], **options: Any) -> SyncReader[Event]: ...
+    @overload
+    def continue_run(
+        self, run_response: Any = None, *, stream: Literal[False] | None = None, **options: Any
+    ) -> Output: ...
+    @overload
+    def continue_run(
+        self, run_response: Any = None, *, stream: bool | None = None, **options: Any
+    ) -> Output | SyncReader[Event]: ...
+
     def continue_run(
         self,
         run_response: Any = None,
@@ -220,6 +234,19 @@ class Component:
         refuse_background(f"{type(self).__name__}.continue_run", background)
         background_loop.ensure_not_on_loop()
         return self._continuation.run(run_response, run_id, session_id, stream, stream_events, options)
+
+    @overload
+    def acontinue_run(
+        self, run_response: Any = None, *, stream: Literal[True], **options: Any
+    ) -> AsyncReader[Event]: ...
+    @overload
+    def acontinue_run(
+        self, run_response: Any = None, *, stream: Literal[False] | None = None, **options: Any
+    ) -> Coroutine[Any, Any, Output]: ...
+    @overload
+    def acontinue_run(
+        self, run_response: Any = None, *, stream: bool | None = None, **options: Any
+    ) -> Coroutine[Any, Any, Output] | AsyncReader[Event]: ...
 
     def acontinue_run(
         self,
@@ -295,17 +322,19 @@ class Component:
         session = self.get_session(session_id)
         return session.metrics() if session is not None else None
 
-    def get_run_output(self, run_id: str, session_id: str | None = None, user_id: str | None = None) -> Any:
+    def get_run_output(self, run_id: str, session_id: str | None = None, user_id: str | None = None) -> Output | None:
         """Return the output of a run, live or ended, or None.
 
         Parameters:
             session_id, user_id: only if the run is of this session, of this user.
         """
-        return self._sessions.run_output(run_id, session_id, user_id)
+        found: Output | None = self._sessions.run_output(run_id, session_id, user_id)
+        return found
 
-    def get_last_run_output(self, session_id: str | None = None) -> Any:
+    def get_last_run_output(self, session_id: str | None = None) -> Output | None:
         """Return the output of the ended run of a session that began last, or None."""
-        return self._sessions.last_run_output(self._resolve_session_id(session_id))
+        found: Output | None = self._sessions.last_run_output(self._resolve_session_id(session_id))
+        return found
 
     # -- changing sessions
 
