@@ -80,6 +80,8 @@ class Agent(Component[RunOutput, RunOutputEvent]):
     _kind = "agent"
     _described = "an Agent"
     options_type = AgentOptions
+    _resolved: tuple[list[Any], dict[str, Function]] | None = None
+    _answer_type: ValueType | None = None
 
     def __init__(
         self,
@@ -154,8 +156,6 @@ class Agent(Component[RunOutput, RunOutputEvent]):
         self.debug_mode = debug_mode
         self.telemetry = telemetry
         self._set_up()
-        self._resolved: tuple[list[Any], dict[str, Function]] | None = None
-        self._answer_type: ValueType | None = None
         self.functions()  # raises now, not during a run, if a tool can't be described
         self.answer_type()
 

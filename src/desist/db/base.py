@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 
 from desist.cancel.receipt import CancelReceipt
 from desist.db.events.pages import events_from_output
@@ -31,7 +31,7 @@ from desist.runtime.daemon_thread import to_daemon_thread
 from desist.streams.follower import Follower
 from desist.streams.reader import AsyncReader, SyncReader
 
-__all__ = ["AsyncBaseDb", "BaseDb"]
+__all__ = ["AsyncBaseDb", "BaseDb", "opened"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,6 +53,13 @@ class BaseDb:
     def store(self) -> RunStore:
         """What agents and workflows record in."""
         return self._store
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return the database itself: copies of agents and workflows share it."""
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{type(self).__name__} can't be pickled: its runs are in the memory of this process")
 
     # -- sessions
 
@@ -250,6 +257,11 @@ class BaseDb:
         """Write what is left, and let go of threads and files. Also done when the interpreter ends."""
 
 
+def opened(kind: Any, arguments: dict[str, Any]) -> Any:
+    """Return a pickled database, opened again."""
+    return kind(**arguments)
+
+
 def _kinds(session_type: str | None) -> tuple[str, ...]:
     if session_type is None:
         return _KINDS
@@ -286,6 +298,14 @@ class AsyncBaseDb:
     def store(self) -> RunStore:
         """What agents and workflows record in."""
         return self._db.store
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return the database itself."""
+        return self
+
+    def __reduce__(self) -> Any:
+        _, (_, arguments) = self._db.__reduce__()
+        return opened, (type(self), arguments)
 
     def afollow(self, run_id: str, last_event_index: int | None = None) -> AsyncReader[Any]:
         """Return an async iterator over the events of a run; see `BaseDb.follow`. Called without await.

@@ -6,9 +6,11 @@ Created by `@tool`, `Toolkit` and `resolve_tools`. The agent calls it, enforces 
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from desist.exceptions import ConfigurationError
@@ -228,6 +230,20 @@ class Function:
         values = parameters.validate(parsed)
         return BoundCall(self, parameters.signature, values, injected or {})
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle holds. A function that `@tool` has replaced is held by the tool's name."""
+        state = {**self.__dict__, "_parameters": None}
+        if inspect.isfunction(self.entrypoint):
+            by_name = _ByName(self.entrypoint.__module__, self.entrypoint.__qualname__)
+            if getattr(by_name.tool(), "entrypoint", None) is self.entrypoint:
+                state["entrypoint"] = by_name
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self.entrypoint, _ByName):
+            self.entrypoint = self.entrypoint.tool().entrypoint
+
     def copy(self) -> Function:
         """Return a shallow copy."""
         return copy.copy(self)
@@ -257,6 +273,21 @@ class Function:
 
     def __repr__(self) -> str:
         return f"<Function '{self.name}' of {self.origin}>"
+
+
+@dataclass(frozen=True, slots=True)
+class _ByName:
+    """A function that `@tool` has replaced in its module by a tool."""
+
+    module: str
+    name: str
+
+    def tool(self) -> Any:
+        """Return what has the name now."""
+        found: Any = importlib.import_module(self.module)
+        for part in self.name.split("."):
+            found = getattr(found, part, None)
+        return found
 
 
 def checked_timeout(timeout: float | None, whose: str) -> float | None:

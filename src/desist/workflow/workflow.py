@@ -80,6 +80,7 @@ class Workflow(Component[WorkflowRunOutput, Any]):
     _kind = "workflow"
     _described = "a Workflow"
     options_type = WorkflowOptions
+    _input_type: ValueType | None = None
 
     def __init__(
         self,
@@ -143,7 +144,6 @@ class Workflow(Component[WorkflowRunOutput, Any]):
         self.session_id = session_id
         self.debug_mode = debug_mode
         self.telemetry = telemetry
-        self._input_type: ValueType | None = None
         self._set_up()
         self.input_type()
 

@@ -11,6 +11,7 @@ from desist.run.cancellation_management.cancel import acancel, acancel_run, canc
 from desist.run.component.awaitable import awaitable
 from desist.run.component.bound_cancel import BoundCancel
 from desist.run.component.continuation import Continuation
+from desist.run.component.copies import CopiedSettings
 from desist.run.component.options import validate_options
 from desist.run.component.sessions import SessionService
 from desist.run.execution.cleanup import check_hook
@@ -46,7 +47,7 @@ _NOT_NEGATIVE = (
 
 
 @reject_unknown_options
-class Component(Generic[Output, Event]):
+class Component(CopiedSettings, Generic[Output, Event]):
     """The base of `Agent` and `Workflow`: sessions, continuing, following and cancelling.
 
     Services are made for each call, from the attributes as they are: a server serves a copy with another `db`.
