@@ -14,6 +14,7 @@ from desist.run.agent import RunOutput, RunOutputEvent
 from desist.run.component.awaitable import awaitable
 from desist.run.component.component import Component
 from desist.run.component.options import AgentOptions, apply_limits
+from desist.run.component.step_opening import take_opening
 from desist.run.execution.run import Run, current_run, new_id
 from desist.run.execution.session_binding import SessionBinding
 from desist.run.options.parent_context import ParentContext
@@ -250,6 +251,8 @@ class Agent(Component[RunOutput, RunOutputEvent]):
         replay: bool = False,
         earlier: RunOutput | None = None,
     ) -> Run:
+        if (opening := take_opening(self)) is not None:
+            return opening.open(input, options, stream=stream)
         events = self.stream_events if stream_events is None else stream_events
         history = _either(options["add_history_to_context"], self.add_history_to_context)
         parent = self._parent_context(options, lasting=self.db is not None or history)

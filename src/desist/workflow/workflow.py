@@ -10,6 +10,7 @@ from desist.exceptions import ConfigurationError
 from desist.run.component.awaitable import awaitable
 from desist.run.component.component import Component
 from desist.run.component.options import WorkflowOptions, apply_limits
+from desist.run.component.step_opening import take_opening
 from desist.run.component.submitted_run import SubmittedRun
 from desist.run.execution.run import Run, current_run, new_id
 from desist.run.execution.session_binding import SessionBinding
@@ -198,6 +199,7 @@ class Workflow(Component[WorkflowRunOutput, Any]):
         *,
         skip: bool,
         before: Sequence[StepOutput] = (),
+        bound: bool = True,
     ) -> Run:
         """Register a run of this workflow for a step of another one. For steps; programs call `run`."""
         input = checked_input(self.input_type(), step_input.input, f"workflow {self.id!r}")
@@ -207,12 +209,12 @@ class Workflow(Component[WorkflowRunOutput, Any]):
             self.config(),
             replace(step_input, input=input),
             parent,
-            has_reader=flow.listened,
+            has_reader=flow.listened or not bound,
             stream_events=flow.stream_events,
             before=before,
         )
         body.earlier_runs = flow.earlier_runs
-        run = self._register(body, new_id(), as_step=True, skip=skip)
+        run = self._register(body, new_id(), as_step=bound, skip=skip)
         with run.withdrawn_on_error():
             run.set_deadline(self.timeout, f"the timeout of workflow {self.id!r}")
         return run
@@ -235,6 +237,8 @@ class Workflow(Component[WorkflowRunOutput, Any]):
         replay: bool = False,
         earlier: WorkflowRunOutput | None = None,
     ) -> Run:
+        if (opening := take_opening(self)) is not None:
+            return opening.open(input, options, stream=stream)
         what = f"workflow {self.id!r}"
         input_type = self.input_type()
         if input_type is None:
