@@ -14,6 +14,7 @@ from typing import Any
 from desist.cancel.registry import registry
 from desist.db.events.rows import event_of, next_owner_index, rows_of, terminal_event
 from desist.db.process.identity import is_dead, is_running, starting_runs, this_process, unwritten
+from desist.db.process.lease_observer import leases
 from desist.db.records.codec import encode
 from desist.db.recovery.partial_text import Told, events_of_stream
 from desist.db.recovery.rebuild import rebuild_cancelled, rebuild_crashed, unreadable
@@ -61,9 +62,9 @@ def orphan_reason(row: RunRow, tables: Tables) -> str | None:
     if is_dead(row.process, everywhere=tables.everywhere):
         return ""
     owner = tables.owner(row.process or "")
-    if owner is None or owner[1] >= tables.now():
+    if owner is None or not leases.is_over(row.process or "", owner[1], tables.now()):
         return None
-    # The time of a file is that of whoever looks, whose clock may be wrong: a process that is seen at work isn't lost.
+    # A process that is seen at work on this machine isn't lost, late as its heartbeats may be.
     return _LEASE_EXPIRED if tables.everywhere or not is_running(row.process) else None
 
 

@@ -20,6 +20,7 @@ from desist.cancel.status import RunStatus
 from desist.db.coordination import transactions
 from desist.db.coordination.cancel_watches import ANSWER_TIMEOUT
 from desist.db.coordination.lease_keeper import LeaseKeeper
+from desist.db.process.lease_observer import leases
 from desist.db.process.live_runs import LiveRuns
 from desist.db.records.cancel_request import CancelRequestRow
 from desist.db.records.codec import encode, encode_part
@@ -205,11 +206,16 @@ class ClaimService:
 
     # -- runs of processes that have died
 
+    def _orphans(self, kind: str, owner_id: str) -> dict[str, str | None]:
+        with self._backend.reading() as tables:
+            return {row.run_id: row.process for row in find_orphans(tables, kind, owner_id)}
+
     def take_orphans(self, kind: str, owner_id: str) -> list[StoredRun]:
         """Take the runs of a workflow that may go on here, and return them as far as they had come."""
         self._leases.start()
-        with self._backend.reading() as tables:
-            found = {row.run_id: row.process for row in find_orphans(tables, kind, owner_id)}
+        found = self._orphans(kind, owner_id)
+        if leases.wait_decided():  # a lease looked over: a clock may have stepped
+            found = self._orphans(kind, owner_id)
 
         def work(tables: SharedTables, run_id: str) -> StoredRun | None:
             self._leases.heartbeat_if_due(tables)
