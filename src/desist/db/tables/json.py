@@ -22,7 +22,7 @@ import msgspec
 from desist.db.tables.base import EventRow, PartRow, RunRow, Which
 from desist.db.writer import BackendBusy, WriteJob
 from desist.exceptions import StoreError
-from desist.run.records.json_values import dump
+from desist.run.records.json_values import dump, to_json_line, to_json_value
 from desist.run.storage.values import RunQuery, StoredSession
 
 __all__ = ["JsonFolder", "JsonTables"]
@@ -259,7 +259,7 @@ class JsonTables:
         """Write a session."""
         self._replace(
             self._session_file(session.session_id, session.kind),
-            dump({f.name: getattr(session, f.name) for f in fields(session)}),
+            to_json_line({f.name: to_json_value(getattr(session, f.name)) for f in fields(session)}),
         )
 
     def session_users(self, session_id: str) -> tuple[set[str | None], set[str | None]]:
