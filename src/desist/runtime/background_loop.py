@@ -6,17 +6,26 @@ live runs were cancelled and have settled (`desist.cancel.shutdown`) and the act
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import atexit
 import os
 import sys
 import threading
+import types
 from collections.abc import Callable
 
-from desist.exceptions import DesistError
+from desist.exceptions import ConfigurationError, DesistError
 from desist.runtime.daemon_thread import start_daemon
 
-__all__ = ["BackgroundLoop", "background_loop", "refuse_at_exit", "refuse_runs", "register_at_exit"]
+__all__ = [
+    "BackgroundLoop",
+    "background_loop",
+    "refuse_at_exit",
+    "refuse_green_threads",
+    "refuse_runs",
+    "register_at_exit",
+]
 
 _exit_actions: list[Callable[[], object]] = []
 
@@ -42,6 +51,7 @@ class BackgroundLoop:
         with self._lock:
             if self._loop is None:
                 refuse_at_exit()
+                refuse_green_threads()
                 loop = asyncio.new_event_loop()
                 try:
                     self._thread = start_daemon(self._work, "desist-loop", loop)
@@ -104,6 +114,21 @@ def refuse_at_exit() -> None:
 def register_at_exit(action: Callable[[], object]) -> None:
     """Call `action()` when the interpreter exits, after the live runs have settled. The action must be quick."""
     _exit_actions.append(action)
+
+
+def refuse_green_threads() -> None:
+    """Raise if threads are replaced by green ones, which can't be interrupted, and block one another.
+
+    Raises:
+        ConfigurationError: gevent or eventlet has patched the threads.
+    """
+    if not isinstance(_thread.start_new_thread, types.BuiltinFunctionType):
+        module = str(getattr(_thread.start_new_thread, "__module__", "another library")).split(".")[0]
+        raise ConfigurationError(
+            f"{module} has replaced threads by green threads, in which desist can stop nothing: leave them "
+            "alone, as in gevent.monkey.patch_all(thread=False, queue=False, select=False) or "
+            "eventlet.monkey_patch(thread=False, select=False)"
+        )
 
 
 def refuse_runs() -> None:

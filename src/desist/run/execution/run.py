@@ -53,7 +53,7 @@ from desist.run.storage.store import PartKind, RunStore
 from desist.run.storage.values import CancelRequest, StoredRun
 from desist.run.telemetry.gate import trace_run
 from desist.run.telemetry.span_info import SpanInfo
-from desist.runtime.background_loop import background_loop, refuse_at_exit
+from desist.runtime.background_loop import background_loop, refuse_at_exit, refuse_green_threads
 from desist.runtime.latch import Latch
 from desist.runtime.run_tasks import RunTasks, set_tasks
 from desist.streams.reader import AsyncReader, SyncReader, wait_settled, wait_settled_async
@@ -146,8 +146,10 @@ class Run:
         Raises:
             RunIdInUseError: a live run has this id.
             DesistError: the interpreter is ending.
+            ConfigurationError: threads are replaced by green ones.
         """
         refuse_at_exit()
+        refuse_green_threads()
         parent = current_run()
         bound = bound and parent is not None
         run = cls(body, run_id=run_id, store=store, grace=grace, parent=parent, bound=bound, replay=replay)
