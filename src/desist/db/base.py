@@ -65,7 +65,7 @@ class BaseDb:
 
     def get_session(self, session_id: str, session_type: str | None = None, user_id: str | None = None) -> Any:
         """Return an `AgentSession` or `WorkflowSession` with its runs, or None."""
-        session_id, user_id = require_id(session_id, "session_id"), id_text(user_id, "user_id")
+        session_id, user_id = require_id(session_id, "session_id", may_be_empty=True), id_text(user_id, "user_id")
         for kind in _kinds(session_type):
             found = load_session(self.store, session_id, kind, user_id)
             if found is not None:
@@ -93,7 +93,7 @@ class BaseDb:
     def upsert_session(self, session: Session) -> Any:
         """Write a session as it is given, without its runs (see `upsert_run`); return it."""
         stored = session.to_stored()
-        stored.session_id = require_id(session.session_id, "session_id")
+        stored.session_id = require_id(session.session_id, "session_id", may_be_empty=True)
         stored.user_id = id_text(session.user_id, "user_id")
         stored.updated_at = time.time()
         _wait(self.store.save_session(stored))
@@ -118,13 +118,13 @@ class BaseDb:
     def delete_session(self, session_id: str, session_type: str | None = None) -> bool:
         """Delete a session and its runs, with None those of all types; return whether anything was there."""
         _kinds(session_type)
-        return self.store.delete_session(require_id(session_id, "session_id"), session_type)
+        return self.store.delete_session(require_id(session_id, "session_id", may_be_empty=True), session_type)
 
     # -- runs
 
     def upsert_run(self, run: Any) -> None:
         """Write a run (`RunOutput` or `WorkflowRunOutput`) in the place of what is known of its id."""
-        run_id = require_id(run.run_id, "run_id")
+        run_id = require_id(run.run_id, "run_id", may_be_empty=True)
         kind = "workflow" if isinstance(run, WorkflowRunOutput) else "agent"
         stored = StoredRun(
             run_id=run_id,
@@ -142,7 +142,7 @@ class BaseDb:
 
     def get_run(self, run_id: str) -> Any:
         """Return the output of a run, or None."""
-        found = self.store.load_run(require_id(run_id, "run_id"))
+        found = self.store.load_run(require_id(run_id, "run_id", may_be_empty=True))
         return found.output if found is not None else None
 
     def get_runs(
@@ -153,7 +153,7 @@ class BaseDb:
         limit: int | None = None,
     ) -> list[Any]:
         """Return the outputs of a session's last runs, the oldest first; also those that still run."""
-        session_id = require_id(session_id, "session_id")
+        session_id = require_id(session_id, "session_id", may_be_empty=True)
         for kind in _kinds(session_type):
             runs = self.store.session_runs(session_id, kind=kind, ended_only=False)
             outputs = [run.output for run in runs if status in (None, run.status)]
@@ -163,7 +163,7 @@ class BaseDb:
 
     def delete_run(self, run_id: str) -> bool:
         """Delete a run; return whether it was there."""
-        return self.store.delete_run(require_id(run_id, "run_id"))
+        return self.store.delete_run(require_id(run_id, "run_id", may_be_empty=True))
 
     def cancel(
         self,
@@ -199,7 +199,7 @@ class BaseDb:
         return SyncReader(follower)
 
     def _follower(self, run_id: str, last_event_index: int | None) -> Follower[Any]:
-        run_id = require_id(run_id, "run_id")
+        run_id = require_id(run_id, "run_id", may_be_empty=True)
         shared = shared_store(self.store)
         if shared is not None:
             return follow_shared(shared, run_id, last_event_index)

@@ -36,7 +36,7 @@ class SessionService:
 
     def run_output(self, run_id: str, session_id: str | None, user_id: str | None) -> Any:
         """Return the output of a run, live or ended, or None; only of this session and user, where they are given."""
-        run_id = require_id(run_id, "run_id")
+        run_id = require_id(run_id, "run_id", may_be_empty=True)
         session_id, user_id = id_text(session_id, "session_id"), id_text(user_id, "user_id")
         live: Any = registry.get(run_id)
         if live is not None and live.store is self.store and not live.scope.finalizing:
@@ -81,7 +81,7 @@ class SessionService:
 
     def delete(self, session_id: str, user_id: str | None, *, kind: str | None) -> bool:
         """Delete a session and its runs of `kind`; None for runs of any kind. Return whether the session existed."""
-        session_id = require_id(session_id, "session_id")
+        session_id = require_id(session_id, "session_id", may_be_empty=True)
         if user_id is not None and self.load(session_id, user_id) is None:
             return False
         return self.store.delete_session(session_id, kind)

@@ -43,7 +43,7 @@ def id_text(value: Any, name: str) -> str | None:
         name: the parameter, for errors.
 
     Raises:
-        ConfigurationError: the value has no text that stands for it, or a text that not every database can store.
+        ConfigurationError: the value has no text that stands for it, or a text that no database can store.
     """
     if value is None:
         return None
@@ -55,19 +55,19 @@ def id_text(value: Any, name: str) -> str | None:
         raise ConfigurationError(
             f"{name}={value!r:.80} must be a text, a UUID, a whole number or an object with a text"
         )
-    if "\x00" in text or not _is_unicode(text):
-        raise ConfigurationError(f"{name}={text!r:.80} must be Unicode text without NUL: not every database stores it")
+    if not _is_unicode(text):
+        raise ConfigurationError(f"{name}={text!r:.80} must be Unicode text: no database stores half a surrogate pair")
     return text
 
 
-def require_id(value: Any, name: str) -> str:
+def require_id(value: Any, name: str, *, may_be_empty: bool = False) -> str:
     """Do the same for an id that must be given.
 
     Raises:
-        ConfigurationError: also if the id is None or empty.
+        ConfigurationError: also if the id is None; or empty, unless that is allowed.
     """
     text = id_text(value, name)
-    if not text:
+    if text is None or not (text or may_be_empty):
         raise ConfigurationError(f"{name}={value!r} names nothing: give an id, such as event.run_id")
     return text
 
