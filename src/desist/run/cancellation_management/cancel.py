@@ -83,7 +83,7 @@ def cancel(
 def _check(scope: str, grace: float | None) -> None:
     if scope not in ("tree", "run"):
         raise ConfigurationError(f"scope={scope!r} is unknown: use 'tree' or 'run'")
-    check_number(grace, "grace=")
+    check_number(grace, "grace")
 
 
 def _is_decided_here(run_id: str, shared: SharedStore | None) -> bool:

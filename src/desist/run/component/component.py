@@ -75,7 +75,7 @@ class Component(CopiedSettings, Generic[Output, Event]):
         """Check the settings that agents and workflows share. Called by `__init__` when all are set."""
         where = self._described
         for name in _NOT_NEGATIVE:
-            check_number(getattr(self, name, None), f"{name}= of {where}")
+            check_number(getattr(self, name, None), name, f"of {where}")
         check_hook(self.on_cancel, f"on_cancel= of {where}")
         for name in ("session_id", "user_id"):
             setattr(self, name, id_text(getattr(self, name), name))

@@ -68,7 +68,7 @@ def validate_options(where: str, values: Mapping[str, Any], kind: type) -> dict[
         options[name] = id_text(options[name], name)
     check_hook(options["on_cancel"], f"on_cancel= of {where}")
     seconds_until(options["deadline"])
-    check_number(options["timeout"], f"timeout= of {where}")
+    check_number(options["timeout"], "timeout", f"of {where}")
     if not isinstance(options["budget"], Budget | None):
         raise ConfigurationError(f"budget= of {where} must be a Budget, not {options['budget']!r:.80}")
     for name in _DICTS & known.keys():

@@ -135,7 +135,7 @@ def cancel_all(
     Raises:
         ConfigurationError: a value can't be used; nothing was cancelled.
     """
-    check_number(grace, "grace=")
+    check_number(grace, "grace")
     fits = _Filter(session_id, workflow_id, user_id, older_than)
     chosen = [run for run in _live() if run.scope.parent is None and not run.owned_elsewhere and fits(run)]
     why = CancelReason(source=Source.user, text=reason, by=by)
@@ -190,7 +190,7 @@ class _Filter:
             for name, value in (("session_id", session_id), ("workflow_id", workflow_id), ("user_id", user_id))
             if value is not None
         }
-        check_number(older_than, "older_than=, an age in seconds,")
+        check_number(older_than, "older_than", "(an age in seconds)")
         self._before = None if older_than is None else time.monotonic() - older_than
 
     def __call__(self, run: Run) -> bool:

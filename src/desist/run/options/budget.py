@@ -41,7 +41,7 @@ class Budget:
     def __post_init__(self) -> None:
         limits = {name: getattr(self, name) for name in ("tokens", "tool_calls", "model_calls", "cost")}
         for name, limit in limits.items():
-            check_number(limit, f"{name}= of a Budget")
+            check_number(limit, name, "of a Budget")
         if all(limit is None for limit in limits.values()):
             raise ConfigurationError("a Budget must limit something: pass tokens=, tool_calls=, model_calls= or cost=")
         if self.cost is not None and self.price is None:

@@ -10,18 +10,20 @@ from desist.exceptions import ConfigurationError
 __all__ = ["check_number"]
 
 
-def check_number(value: Any, what: str) -> None:
+def check_number(value: Any, name: str, where: str = "") -> None:
     """Check that a value is a number of at least 0, or None.
 
     Parameters:
-        what: its name, for the error, such as "timeout= of an Agent".
+        name: for the error, such as "timeout".
+        where: for the error, such as "of an Agent".
 
     Raises:
         ConfigurationError: another type, such as the text of an environment variable, a negative number, or NaN.
     """
     if value is None:
         return
+    shown = f"{name}={value!r:.80}{where and ' '}{where}"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigurationError(f"{what} must be a number, not {value!r:.80} ({type(value).__name__})")
+        raise ConfigurationError(f"{shown} must be a number, and is of type {type(value).__name__}")
     if value < 0 or math.isnan(value):
-        raise ConfigurationError(f"{what} must not be negative, nor NaN: {value!r}")
+        raise ConfigurationError(f"{shown} must not be negative, nor NaN")
