@@ -13,10 +13,11 @@ from typing import Any
 import pydantic
 import pytest
 
-from desist import Agent, RunStatus, Step, Workflow, runs
+from desist import Agent, RunErrorEvent, RunOutput, RunStatus, Step, Workflow, runs
 from desist.db import BaseDb
 from desist.exceptions import ConfigurationError, RunIdInUseError, UnsupportedError
 from desist.runtime.background_loop import BackgroundLoop
+from desist.runtime.run_tasks import RunTasks
 from desist.runtime.timer_thread import TimerThread
 from desist.testing import Gate, ScriptedModel
 
@@ -225,16 +226,37 @@ def test_a_thread_that_could_not_start_is_started_later(make: Any, monkeypatch: 
         made.close()
 
 
-def test_a_loop_that_is_closed_while_the_run_starts_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worst moment: the start is recorded, and the loop takes nothing more. The run ends as an error, once."""
+def test_a_loop_that_takes_no_start_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop is closed when the start is given to it: nothing was recorded, and the id is free."""
     agent = Agent(ScriptedModel(["x"], repeat=True))
     loop = asyncio.new_event_loop()
     loop.close()
-    monkeypatch.setattr("desist.run.execution.run.background_loop.loop", lambda: loop)
-    with pytest.raises(RuntimeError, match="closed"):
-        agent.run("x", run_id="same")
-    monkeypatch.undo()
-    assert runs() == [] and agent.get_run_output("same").status is RunStatus.error
+    with monkeypatch.context() as patched:
+        patched.setattr("desist.run.execution.run.background_loop.loop", lambda: loop)
+        with pytest.raises(RuntimeError, match="closed"):
+            agent.run("x", run_id="same")
+    assert runs() == [] and agent.get_run_output("same") is None
+    assert agent.run("x", run_id="same").status is RunStatus.completed
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_start_that_fails_on_the_loop_ends_the_run(streamed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worst moment: the start is recorded, and the task can't be made. The run ends as an error, once."""
+    agent = Agent(ScriptedModel(["x"], repeat=True))
+
+    def fail(self: RunTasks, work: Any, context: Any) -> None:
+        work.close()
+        raise RuntimeError("no task")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunTasks, "start", fail)
+        made = agent.run("x", run_id="same", stream=streamed)
+        if isinstance(made, RunOutput):
+            assert made.status is RunStatus.error and "no task" in str(made.error)
+        else:
+            assert [type(event) for event in made] == [RunErrorEvent]
+    output = agent.get_run_output("same")
+    assert runs() == [] and output is not None and output.status is RunStatus.error
     assert agent.run("x", run_id="same").status is RunStatus.completed
 
 

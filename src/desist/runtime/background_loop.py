@@ -11,7 +11,6 @@ import asyncio
 import atexit
 import sys
 import threading
-import types
 from collections.abc import Callable
 
 from desist.exceptions import ConfigurationError, DesistError
@@ -122,8 +121,9 @@ def refuse_green_threads() -> None:
     Raises:
         ConfigurationError: gevent or eventlet has patched the threads.
     """
-    if not isinstance(_thread.start_new_thread, types.BuiltinFunctionType):
-        module = str(getattr(_thread.start_new_thread, "__module__", "another library")).split(".")[0]
+    # By the module, which wrappers of the function (ours, those of debuggers) have too.
+    module = str(getattr(_thread.start_new_thread, "__module__", "")).split(".")[0]
+    if module in ("gevent", "eventlet"):
         raise ConfigurationError(
             f"{module} has replaced threads by green threads, in which desist can stop nothing: leave them "
             "alone, as in gevent.monkey.patch_all(thread=False, queue=False, select=False) or "
