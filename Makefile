@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test versions stress check bench soak chaos figures docs clean
+.PHONY: demo test versions stress check bench soak trees chaos fuzz figures docs clean
 
 demo: .venv/.ready  ## the dragon story on a real language model, stopped while it is being told
 	$(BIN)/desist demo --yes
@@ -32,10 +32,17 @@ bench: .venv/.dev  ## figures, each beside its target
 soak: .venv/.dev  ## ten minutes of mixed load; nothing may be lost or left over
 	$(BIN)/python -m bench.soak
 
+trees: .venv/.dev  ## 2,000 random trees of threads, tasks and processes, each cancelled at a random moment; jobs and sockets of others
+	$(BIN)/python -m bench.trees --seed $(or $(SEED),1)
+	$(BIN)/python -m bench.foreign_work
+
 chaos: .venv/.dev  ## 520 runs on each database while workers are killed and frozen and the database fails; hosts that are cut off (root)
 	$(BIN)/python -m bench.chaos --db sqlite --runs 520 --seed $(or $(SEED),7)
 	$(BIN)/python -m bench.chaos --db postgres --runs 520 --seed $(or $(SEED),7)
 	$(BIN)/python -m pytest -q tests/chaos/network
+
+fuzz: .venv/.dev  ## a million odd and broken streams for the readers of the three APIs
+	$(BIN)/python -m bench.fuzz --inputs $(or $(INPUTS),1000000)
 
 docs: .venv/.dev  ## what the docs take from the code: the diagram of statuses
 	$(BIN)/python docs/generate.py

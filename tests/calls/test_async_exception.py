@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from desist.calls.async_exception import AsyncExceptionGuard, _InjectedRunCancelled
+from desist.calls.async_exception import AsyncExceptionGuard, InjectedRunCancelled
 from desist.calls.async_exception_safety import raise_in_thread
 from desist.exceptions import RunCancelled
 from desist.runtime.loop_waker import LoopWaker, waker_for
@@ -212,7 +212,7 @@ def test_an_exception_sent_while_the_call_is_left_is_raised_inside_of_it() -> No
     with thread.guard._lock:  # as `interrupt` holds it
         leave.set()
         thread.wait_innermost("call")
-        assert raise_in_thread(thread.ident, _InjectedRunCancelled)
+        assert raise_in_thread(thread.ident, InjectedRunCancelled)
     thread.wait_left()
     thread.join()
     assert isinstance(thread.result, RunCancelled)

@@ -118,9 +118,9 @@ class Mix:
 
 
 def settled() -> bool:
-    """Whether no worker thread is left, no run, and no work that was given up."""
+    """Whether no worker or helper thread is left, no run, and no work that was given up."""
     names = [thread.name for thread in threading.enumerate()]
-    busy = any(name.startswith(("desist-worker", "server-connection")) for name in names)
+    busy = any(name.startswith(("desist-worker", "desist-interrupt", "server-connection")) for name in names)
     return not (busy or registry.live() or runs_with_abandoned_work() or abandoned_threads())
 
 
@@ -143,6 +143,7 @@ def test_two_thousand_cancels(
 ) -> None:
     """Threads, sockets, files, tasks, processes, runs, abandoned work and temporary files are back at the start."""
     monkeypatch.setattr("desist.calls.thread_pool.IDLE", 0.1)
+    monkeypatch.setattr("desist.runtime.helper_threads.IDLE", 0.1)
     caplog.set_level("ERROR")  # thousands of records otherwise
     mix, chance = Mix(server, tmp_path), random.Random(11)
     for number, kind in enumerate(mix.kinds):

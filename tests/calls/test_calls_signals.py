@@ -147,14 +147,17 @@ def test_sigterm(way: str, program: Callable[[str], Program]) -> None:
 def test_sigterm_with_a_blocked_loop(program: Callable[[str], Program]) -> None:
     """A19: SIGTERM while async code blocks the main thread's loop: the runs settle; a second one ends the program."""
     one = program("""
+        entered = threading.Event()
         async def block(g):
-            threading.Thread(target=tell, daemon=True).start()
-            say("READY")
+            entered.set()
             for _ in range(3000): time.sleep(0.01)
         wf = Workflow("w", steps=[block])
         def tell():
+            entered.wait()
+            say("READY")
             registry.get("r").settled.wait()
             say("SETTLED")
+        threading.Thread(target=tell, daemon=True).start()  # not in the call, which would own the thread
         atexit.register(show)
         with drain_on_sigterm():
             asyncio.run(wf.arun("x", run_id="r"))

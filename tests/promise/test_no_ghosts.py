@@ -13,9 +13,10 @@ from typing import Any
 import pydantic
 import pytest
 
-from desist import Agent, RunErrorEvent, RunOutput, RunStatus, Step, Workflow, runs
+from desist import Agent, RunStatus, Step, Workflow, runs
 from desist.db import BaseDb
 from desist.exceptions import ConfigurationError, RunIdInUseError, UnsupportedError
+from desist.run.agent import RunErrorEvent, RunOutput
 from desist.runtime.background_loop import BackgroundLoop
 from desist.runtime.run_tasks import RunTasks
 from desist.runtime.timer_thread import TimerThread

@@ -56,7 +56,7 @@ AGENT_FIELDS = {
     "RunContentEvent": f"workflow_agent image {RICH}",
     "RunContentCompletedEvent": "",
     "IntermediateRunContentEvent": "content_type",
-    "RunCompletedEvent": f"{RICH} images videos audio files metadata metrics session_state",
+    "RunCompletedEvent": f"{RICH} images videos audio files metadata metrics session_state finish_reason",
     "RunErrorEvent": "error_type error_id additional_data",
     "RunCancelledEvent": "reason cancel",
     "RunPausedEvent": "requirements",
@@ -75,7 +75,7 @@ AGENT_FIELDS = {
     "ReasoningCompletedEvent": "content_type",
     "ModelRequestStartedEvent": "model model_provider",
     "ModelRequestCompletedEvent": """model model_provider input_tokens output_tokens total_tokens time_to_first_token
-        reasoning_tokens cache_read_tokens cache_write_tokens""",
+        finish_reason reasoning_tokens cache_read_tokens cache_write_tokens""",
     "CustomEvent": "workflow_name parent_step_id",
 }
 
@@ -176,7 +176,7 @@ def test_no_event_class_is_missing_from_the_lists() -> None:
 def test_fields_of_outputs_are_those_of_the_api() -> None:
     """Outputs have the catalogue's fields, those of features that desist doesn't have left out, and ours."""
     ours = {"error", "store_error", "continued_from"}
-    assert field_names(agent.RunOutput) == set(RUN_OUTPUT.split()) | ours
+    assert field_names(agent.RunOutput) == set(RUN_OUTPUT.split()) | ours | {"finish_reason"}
     assert field_names(workflow.WorkflowRunOutput) == set(WORKFLOW_RUN_OUTPUT.split()) | ours | {"additional_data"}
     assert agent.RunOutput().status is RunStatus.running
     assert workflow.WorkflowRunOutput().status is RunStatus.pending

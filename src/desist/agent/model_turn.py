@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from desist.agent.conversation import Conversation
 from desist.cancel.reason import CancelReason, Source
 from desist.models.base import Model, ModelRequest
+from desist.models.finish_reason import normalized_finish_reason
 from desist.models.response import ModelResponse, ToolCallDelta
 from desist.run.agent import (
     ModelRequestCompletedEvent,
@@ -54,6 +55,7 @@ class ModelTurn:
         self.reasoning: list[str] = []
         self.calls: dict[int, ToolCall] = {}
         self.usage: Usage | None = None
+        self.finish_reason: str | None = None
         self.provider_data: dict[str, Any] | None = None
         self._requested_at = self._last_chunk_at = time.monotonic()
         self._first: float | None = None
@@ -87,6 +89,7 @@ class ModelTurn:
                 cache_read_tokens=usage.cache_read_tokens,
                 cache_write_tokens=usage.cache_write_tokens,
                 time_to_first_token=self._first,
+                finish_reason=self.finish_reason,
             ),
             lambda: self.conversation.count(usage, self._first),
         )
@@ -106,6 +109,7 @@ class ModelTurn:
             tool_calls=calls or None,
             reasoning_content="".join(self.reasoning) or None,
             provider_data=None if cancelled else self.provider_data,
+            finish_reason=None if cancelled else self.finish_reason,
             cancelled=cancelled,
         )
 
@@ -113,6 +117,8 @@ class ModelTurn:
         self._last_chunk_at = time.monotonic()
         if self._first is None:
             self._first = self._last_chunk_at - self._requested_at
+        if chunk.reasoning_content:
+            self._add_reasoning(chunk.reasoning_content)
         text = chunk.content
         if text:
             if self._emits_text:
@@ -121,13 +127,13 @@ class ModelTurn:
                 self.run.commit(lambda: self.text.append(text))
             for meter in self.run.limits.meters:
                 meter.count_tokens()
-        if chunk.reasoning_content:
-            self._add_reasoning(chunk.reasoning_content)
         if chunk.tool_calls:
             deltas = chunk.tool_calls
             self.run.commit(lambda: self._add_tool_calls(deltas))
         if chunk.usage is not None:
             self.usage = chunk.usage
+        if chunk.finish_reason is not None:
+            self.finish_reason = normalized_finish_reason(chunk.finish_reason)
         if chunk.provider_data is not None:
             self.provider_data = chunk.provider_data
 

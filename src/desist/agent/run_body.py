@@ -15,7 +15,9 @@ from desist.agent.structured_output import parse_answer
 from desist.agent.system_message import system_message
 from desist.agent.terminal_events import cancelled, completed, failed
 from desist.agent.tool_calls import ToolCallBatch, result_message
+from desist.exceptions import ModelResponseError
 from desist.models.base import ModelRequest
+from desist.models.finish_reason import calls_cut_off
 from desist.run.agent import (
     RunContentCompletedEvent,
     RunInput,
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from desist.run.execution.run import Run
 
 __all__ = ["AgentRunBody"]
+
+CUT_OFF_ANSWERS = 3  #: so many answers in a row may hold nothing but calls that are cut off
 
 
 class AgentRunBody:
@@ -180,6 +184,7 @@ class AgentRunBody:
         def record() -> None:
             self.output.content, self.output.content_type = result, type(result).__name__
             self.output.reasoning_content = answer.reasoning_content
+            self.output.finish_reason = answer.finish_reason
 
         run.emit(RunContentCompletedEvent(**self.conversation.common), record)
 
@@ -190,7 +195,12 @@ class AgentRunBody:
         return [system, user] if system else [user]
 
     async def _turns(self, run: Run, request: ModelRequest) -> Message:
-        """Request an answer and run its tool calls, until an answer has none."""
+        """Request an answer and run its tool calls, until an answer has none.
+
+        Raises:
+            ModelResponseError: the model makes only calls that are cut off.
+        """
+        in_vain = 0  # answers, one after the other, with no whole call
         while True:
             turn = self._new_turn(run)
             request.messages = self.conversation.model_messages()
@@ -199,8 +209,15 @@ class AgentRunBody:
             run.checkpoint("message", answer)
             if not answer.tool_calls:
                 return answer
+            cut_off = calls_cut_off(answer.tool_calls, answer.finish_reason)
+            in_vain = in_vain + 1 if len(cut_off) == len(answer.tool_calls) else 0
+            if in_vain > CUT_OFF_ANSWERS:
+                raise ModelResponseError(
+                    f"{in_vain} answers of the model, one after the other, ended early (finish reason"
+                    f" {answer.finish_reason!r}) in a tool call: allow longer answers, or ask for less"
+                )
             calls = self._new_batch(run)
-            await calls.execute_all(answer.tool_calls)
+            await calls.execute_all(answer.tool_calls, cut_off, answer.finish_reason)
             if calls.stop:
                 shown = [e.result for e in self.conversation.executions if e.result and e.tool_call_error is False]
                 return Message("assistant", shown[-1] if shown else answer.content)

@@ -18,6 +18,7 @@ def completed(output: RunOutput, common: Mapping[str, Any]) -> RunCompletedEvent
         content=output.content,
         content_type=output.content_type,
         reasoning_content=output.reasoning_content,
+        finish_reason=output.finish_reason,
         metrics=output.metrics,
         metadata=output.metadata,
         session_state=output.session_state,

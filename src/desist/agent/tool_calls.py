@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from desist.agent.conversation import Conversation
@@ -47,10 +47,19 @@ class ToolCallBatch:
     ) -> None:
         self.functions, self.run, self.conversation = functions, run, conversation
         self._injected, self._attempt, self._limit = injected, attempt, limit
+        self._cut_off: dict[str, str | None] = {}  # finish reasons, by the ids of the calls that are cut off
         self.stop = False  #: whether a tool ends the run after this turn
 
-    async def execute_all(self, tool_calls: list[ToolCall]) -> None:
-        """Run all calls and add their results to the messages, in the order of the calls."""
+    async def execute_all(
+        self, tool_calls: list[ToolCall], cut_off: Collection[str] = (), finish_reason: str | None = None
+    ) -> None:
+        """Run all calls and add their results to the messages, in the order of the calls.
+
+        Parameters:
+            cut_off: ids of the calls whose arguments may be incomplete. They are not run; their results say so.
+            finish_reason: why the answer with the calls ended.
+        """
+        self._cut_off = dict.fromkeys(cut_off, finish_reason)
         executions = [self._execution(tool_call) for tool_call in tool_calls]
         self.run.commit(lambda: self.conversation.executions.extend(executions))
         pairs = list(zip(tool_calls, executions, strict=True))
@@ -116,6 +125,11 @@ class ToolCallBatch:
             self._completed(execution, value)
 
     def _bind(self, tool_call: ToolCall, execution: ToolExecution) -> tuple[Function, BoundCall]:
+        if tool_call.id in self._cut_off:
+            raise ToolError(
+                f"the answer ended early (finish reason {self._cut_off[tool_call.id]!r}), so the arguments of this call"
+                " may be cut off: the tool was not called. Make the call again, with all of its arguments."
+            )
         function = self.functions.get(tool_call.name)
         if function is None:
             names = ", ".join(sorted(self.functions)) or "none"

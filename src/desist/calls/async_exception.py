@@ -16,12 +16,12 @@ from desist.calls.async_exception_safety import raise_in_thread
 from desist.cancel.context import current_call
 from desist.exceptions import RunCancelled
 
-__all__ = ["AsyncExceptionGuard"]
+__all__ = ["AsyncExceptionGuard", "InjectedRunCancelled"]
 
 T = TypeVar("T")
 
 
-class _InjectedRunCancelled(RunCancelled):
+class InjectedRunCancelled(RunCancelled):
     """The exception class that is sent.
 
     CPython creates the instance lazily, in the receiving thread, when code there catches or inspects the exception.
@@ -36,7 +36,7 @@ class _InjectedRunCancelled(RunCancelled):
 
 
 # Users see the public class in tracebacks and logs.
-_InjectedRunCancelled.__name__, _InjectedRunCancelled.__qualname__, _InjectedRunCancelled.__module__ = (
+InjectedRunCancelled.__name__, InjectedRunCancelled.__qualname__, InjectedRunCancelled.__module__ = (
     "RunCancelled",
     "RunCancelled",
     RunCancelled.__module__,
@@ -94,4 +94,4 @@ class AsyncExceptionGuard:
         """
         with self._lock:
             self._start_prevented = True
-            return self._armed and raise_in_thread(self._thread, _InjectedRunCancelled)
+            return self._armed and raise_in_thread(self._thread, InjectedRunCancelled)

@@ -20,6 +20,8 @@ LINUX = sys.platform == "linux"
 _WNOTHREAD = 0x20000000
 #: Seconds that killed children may take to die.
 _KILL_TIMEOUT = 0.1
+#: How often the environments of processes are read that have none, at intervals of a millisecond.
+_EXEC_ATTEMPTS = 5
 
 
 def child_pids(native_id: int) -> list[int]:
@@ -79,16 +81,35 @@ def _shared_helpers() -> set[int]:
 def marked_processes(mark: str) -> list[int]:
     """Return the processes that have `mark` ("NAME=value") in the environment with which they were started.
 
-    Reads a file of each process of the system: some 20 us each.
+    Reads a file of each process of the system: some 20 us each. A process that executes another program just now has
+    no environment for a moment. This waits for such processes, some milliseconds in all.
     """
     entry, found = mark.encode(), []
-    with contextlib.suppress(OSError):
-        for name in os.listdir("/proc"):
-            if name.isdecimal():
-                with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
-                    if entry in file.read().split(b"\0"):
-                        found.append(int(name))
+    try:
+        open_ = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    except OSError:
+        return []
+    for _ in range(_EXEC_ATTEMPTS):
+        executing = []
+        for pid in open_:
+            with contextlib.suppress(OSError):
+                with open(f"/proc/{pid}/environ", "rb") as file:
+                    environment = file.read()
+                if entry in environment.split(b"\0"):
+                    found.append(pid)
+                elif not environment and _has_memory(pid):
+                    executing.append(pid)
+        if not executing:
+            break
+        open_ = executing
+        time.sleep(0.001)
     return found
+
+
+def _has_memory(pid: int) -> bool:
+    """Return whether a process has memory; a zombie and a thread of the system have none."""
+    with open(f"/proc/{pid}/statm") as file:
+        return not file.read().startswith("0 ")
 
 
 def command_line(pid: int) -> str:
@@ -108,11 +129,16 @@ def _children(path: str) -> list[int]:
         return []
 
 
-def kill(pids: Iterable[int], number: signal.Signals = signal.SIGKILL) -> int:
+def kill(pids: Iterable[int], number: signal.Signals = signal.SIGKILL, wait: float = 0.0) -> int:
     """Send a signal to processes; return how many of them were alive. A second SIGKILL reaches none.
 
     By pidfd, so that no process is hit that has taken over a number. All pidfds are opened before the first signal: a
     killed process may be reaped by other code, and its number be reused.
+
+    Parameters:
+        pids: the numbers of the processes.
+        number: the signal.
+        wait: seconds that this may wait for the ends of the processes.
     """
     handles: list[int] = []
     for pid in pids:
@@ -127,8 +153,18 @@ def kill(pids: Iterable[int], number: signal.Signals = signal.SIGKILL) -> int:
             reached += 1
         except OSError:
             pass
+    deadline = time.monotonic() + wait
+    for handle in handles:
+        if wait:
+            _wait_for_end(handle, deadline)
         os.close(handle)
     return reached
+
+
+def _wait_for_end(handle: int, deadline: float) -> None:
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
 
 
 def kill_children(native_id: int, exclude: Container[int]) -> None:
@@ -149,9 +185,7 @@ def kill_children(native_id: int, exclude: Container[int]) -> None:
         except (AttributeError, OSError):
             continue
         try:
-            poll = select.poll()
-            poll.register(handle, select.POLLIN)
-            poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+            _wait_for_end(handle, deadline)
             os.waitid(os.P_PIDFD, handle, os.WEXITED | os.WNOHANG)
         except ChildProcessError:  # other code has waited for it
             pass

@@ -12,7 +12,6 @@ from typing import Any
 from desist.calls.abandoned_threads import add_abandoned_thread, remove_abandoned_thread
 from desist.calls.base import CallOwner, CallPart, InterruptMode
 from desist.calls.call_end import CallEnd
-from desist.calls.socket_shutdown import install_audit_hook
 from desist.calls.started.start_hooks import install_start_hooks
 from desist.calls.started.started_work import StartedWork, set_started_work
 from desist.calls.thread_execution import ThreadExecution
@@ -89,7 +88,6 @@ class ThreadCall:
 
     def run(self) -> None:
         """Make the call. Once, in a worker thread."""
-        install_audit_hook()
         install_start_hooks()
         lower_switch_interval()
         try:

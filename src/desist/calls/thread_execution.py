@@ -73,6 +73,7 @@ class ThreadExecution:
         "_work",
         "ended",
         "exception_delivered",
+        "exception_lost",
         "in_token_wait",
         "interrupt_mode",
         "native_id",
@@ -93,6 +94,7 @@ class ThreadExecution:
         self.sockets: list[ref[Any]] = []  #: created by this code
         self.in_token_wait = False  #: it waits on its token, or its token has raised `RunCancelled`
         self.exception_delivered = False  #: the injected exception was raised in it
+        self.exception_lost = False  #: it was raised where Python ignores it: in a finalizer
         self._budget = 0.0  #: seconds that the current shield may last after a cancel
         self.shielded = 0  #: how many shields it is in
         self.shield_deadline = 0.0  #: seconds of `time.monotonic`
@@ -182,7 +184,8 @@ class ThreadExecution:
 
     def _interrupt(self, late: bool, sent: bool) -> bool:
         """Send the exception, unless that is pending or not needed, and take away what the thread is blocked on."""
-        if late or not (sent or self.in_token_wait):
+        if late or self.exception_lost or not (sent or self.in_token_wait):
+            self.exception_lost = False
             sent = self._guard.interrupt()
 
         def skip_if() -> bool:

@@ -13,6 +13,7 @@ lost its cancel.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import time
 import traceback
@@ -31,9 +32,11 @@ _current: contextvars.ContextVar[RunTasks | None] = contextvars.ContextVar("desi
 SLOWEST = 1.0
 #: Seconds between two looks for swallowed cancellations, at first and at most.
 FIRST_LOOK, SLOWEST_LOOK = 0.0005, 0.05
+#: In how many turns of the loop in succession a cancellation that was lost is delivered again.
+TURNS = 8
 
-#: The tasks that user code has created, each with the tasks of its call.
-_adopted: WeakKeyDictionary[asyncio.Task[Any], RunTasks] = WeakKeyDictionary()
+#: The tasks that user code has created, each with the tasks of its call and the task that has created it.
+_adopted: WeakKeyDictionary[asyncio.Task[Any], tuple[RunTasks, ref[asyncio.Task[Any]] | None]] = WeakKeyDictionary()
 
 
 class _Message(str):
@@ -76,7 +79,8 @@ class RunTasks:
     def adopt(self, task: asyncio.Task[Any]) -> None:
         """Take over a task that user code has created on the loop. On the thread that created it."""
         self._live.add(task)
-        _adopted[task] = self
+        creator = asyncio.current_task(self.loop)
+        _adopted[task] = self, None if creator is None else ref(creator)
         task.add_done_callback(self._discard)
 
     def _discard(self, task: asyncio.Task[Any]) -> None:
@@ -121,8 +125,9 @@ class RunTasks:
 
         def look(pause: float) -> None:
             if is_alive():
-                self._cancel_swallowed(force)
-                self._call_later(pause, lambda: look(min(2 * pause, SLOWEST_LOOK)))
+                # The next one is likely to be lost as well, where tokens come fast: don't fall behind.
+                slower = 1.1 if self._cancel_swallowed(force, TURNS) else 2.0
+                self._call_later(pause, lambda: look(min(slower * pause, SLOWEST_LOOK)))
 
         if self.loop is not None:
             try:
@@ -144,17 +149,40 @@ class RunTasks:
                 self._cancel(task)
 
     def _cancel(self, task: asyncio.Task[Any]) -> None:
+        assert self.loop is not None
         message = _Message("the run was cancelled")
         self._messages[task] = ref(message)
         task.cancel(message)
+        self.loop.call_soon(_forget_message, task, ref(message))
 
-    def _cancel_swallowed(self, force: bool) -> None:
-        """Cancel the tasks again that have lost their cancellation. On the thread of the loop."""
+    def _cancel_swallowed(self, force: bool, turns: int) -> bool:
+        """Cancel the tasks again that have lost their cancellation; return whether there are any.
+
+        On the thread of the loop. After a loss this is repeated in the next `turns` turns of the loop, as a task that
+        always has a result may lose each cancellation that comes in the same one of its steps.
+        """
+        any_lost = False
         for task, message in list(self._messages.items()):
             if message() is not None or task.done() or (task in self._shields and not force):
                 continue
             if not is_in_handler(task.get_coro()):
+                any_lost = True
                 self._cancel(task)
+                self._cancel_created_by(task)
+        if any_lost and turns and self.loop is not None:
+            self.loop.call_soon(self._cancel_swallowed, force, turns - 1)
+        return any_lost
+
+    def _cancel_created_by(self, creator: asyncio.Task[Any]) -> None:
+        """Cancel the tasks that a task has created since its cancellation, which it has lost. On the loop's thread.
+
+        `asyncio.wait_for` of Python 3.11 loses every cancellation while its inner task always ends in one step: cancel
+        that as well, before its first step.
+        """
+        for task in asyncio.all_tasks(self.loop):
+            tasks, by = _adopted.get(task, (self, None))
+            if by is not None and by() is creator and task not in tasks._messages and task not in tasks._shields:
+                tasks._cancel(task)
 
     def enter_shield(self, task: object, budget: float | None) -> None:
         """Defer cancels of `task`, after a cancel for at most `budget` seconds. On the thread of the loop.
@@ -187,6 +215,17 @@ class RunTasks:
         return "".join(stack for _, stack in self.stacks())
 
 
+def _forget_message(task: asyncio.Task[Any], message: ref[_Message]) -> None:
+    """Have a task drop the message of a cancellation that has been raised in it by now. On the thread of the loop.
+
+    A task that was about to go on when it was cancelled keeps the message for good, and no documented way tells so. The
+    step that raises the cancellation was scheduled before this.
+    """
+    if getattr(task, "_cancel_message", None) is message():
+        with contextlib.suppress(AttributeError):
+            task._cancel_message = None  # type: ignore[attr-defined]
+
+
 def format_task_stack(task: asyncio.Task[Any]) -> str:
     """Return the frames of a task as text, from its outermost coroutine to the innermost one."""
     inner: Any = task.get_coro()
@@ -208,7 +247,8 @@ def current_tasks() -> RunTasks | None:
         task = asyncio.current_task()
     except RuntimeError:
         return _current.get()
-    return (_adopted.get(task) if task is not None and _adopted else None) or _current.get()
+    adopted = _adopted.get(task) if task is not None and _adopted else None
+    return _current.get() if adopted is None else adopted[0]
 
 
 def set_tasks(tasks: RunTasks) -> None:

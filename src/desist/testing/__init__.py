@@ -9,6 +9,7 @@ from desist.testing.postgres import LocalPostgres
 from desist.testing.provider.exchange import Exchange
 from desist.testing.provider.provider import LoopbackProvider
 from desist.testing.provider.replies import HANG, Call, Reply
+from desist.testing.recorded import RecordedAnswer, read_recorded_stream
 from desist.testing.scripted import ScriptedModel, ToolCalls
 
 __all__ = [
@@ -19,9 +20,11 @@ __all__ = [
     "Gate",
     "LocalPostgres",
     "LoopbackProvider",
+    "RecordedAnswer",
     "Reply",
     "ScriptedModel",
     "ToolCalls",
     "assert_no_leaks",
     "census",
+    "read_recorded_stream",
 ]

@@ -78,14 +78,14 @@ def test_text_arrives_in_pieces_and_usage_last() -> None:
         typed("content_block_stop", index=0),
         ended(output_tokens=5),
     )
-    assert [p.content for p in pieces] == ["Hel", "lo", None, None]
+    assert [p.content for p in pieces] == ["Hel", "lo", None]
     assert pieces[2].finish_reason == "stop"
-    assert pieces[3].usage == Usage(
+    assert pieces[2].usage == Usage(
         input_tokens=12, output_tokens=5, total_tokens=17, cache_read_tokens=3, cache_write_tokens=2
     )
 
 
-def test_calls_arrive_as_deltas() -> None:
+def test_calls_come_whole() -> None:
     """A block begins a call, its input comes in pieces of JSON; or whole, where a server doesn't stream it."""
     pieces = answer(
         begun(),
@@ -98,12 +98,10 @@ def test_calls_arrive_as_deltas() -> None:
     )
     deltas = [d for p in pieces for d in p.tool_calls or ()]
     assert [(d.index, d.id, d.name, d.arguments) for d in deltas] == [
-        (1, "toolu_1", "add", ""),
-        (1, None, None, '{"a"'),
-        (1, None, None, ": 1}"),
-        (2, "toolu_2", "sub", '{"b": 2}'),
+        (0, "toolu_1", "add", '{"a": 1}'),
+        (1, "toolu_2", "sub", '{"b": 2}'),
     ]
-    assert pieces[-2].finish_reason == "tool_calls"
+    assert pieces[-1].finish_reason == "tool_calls"
 
 
 def test_thinking_is_shown_and_kept() -> None:

@@ -16,7 +16,7 @@ from desist.exceptions import ConfigurationError, ModelResponseError, Unsupporte
 from desist.models.base import ModelRequest
 from desist.models.message import Message, ToolCall
 from desist.models.openai import OpenAIChat
-from desist.models.response import Usage
+from desist.models.response import ModelResponse, Usage
 
 USAGE = {
     "prompt_tokens": 7,
@@ -33,9 +33,9 @@ def test_text_arrives_in_pieces_and_usage_last() -> None:
     script = answering(event({"role": "assistant", "content": ""}), text("Hel"), text("lo"), STOP, usage, DONE)
     with serving(script) as server:
         pieces = ask(chat(server.url))
-    assert [p.content for p in pieces] == ["Hel", "lo", None, None]
+    assert [p.content for p in pieces] == ["Hel", "lo", None]
     assert pieces[2].finish_reason == "stop"
-    assert pieces[3].usage == Usage(
+    assert pieces[2].usage == Usage(
         input_tokens=7, output_tokens=5, total_tokens=12, reasoning_tokens=2, cache_read_tokens=3
     )
 
@@ -48,19 +48,20 @@ def test_usage_in_every_chunk_is_reported_once() -> None:
     assert [p.usage.output_tokens for p in pieces if p.usage] == [2]
 
 
-def test_tool_calls_arrive_as_deltas() -> None:
-    """Ids, names and pieces of arguments keep their index."""
+def test_tool_calls_come_whole() -> None:
+    """The last piece holds the calls, put together; before it, empty pieces tell that something arrives."""
     first = {"index": 0, "id": "c1", "type": "function", "function": {"name": "add", "arguments": ""}}
     second = {"index": 1, "id": "c2", "type": "function", "function": {"name": "sub", "arguments": "{}"}}
     more = {"index": 0, "function": {"arguments": '{"a":1}'}}
     calls = [event({"tool_calls": [call]}) for call in (first, second, more)]
     with serving(answering(*calls, event(reason="tool_calls"), DONE)) as server:
-        deltas = [d for p in ask(chat(server.url)) for d in p.tool_calls or ()]
+        pieces = ask(chat(server.url))
+    deltas = pieces[-1].tool_calls or ()
     assert [(d.index, d.id, d.name, d.arguments) for d in deltas] == [
-        (0, "c1", "add", ""),
+        (0, "c1", "add", '{"a":1}'),
         (1, "c2", "sub", "{}"),
-        (0, None, None, '{"a":1}'),
     ]
+    assert pieces[:-1] == [ModelResponse()] * 3
 
 
 def test_tool_calls_without_an_index_are_told_apart_by_id() -> None:
@@ -96,7 +97,7 @@ def test_a_whole_answer_to_a_stream_request() -> None:
     with serving(script) as server:
         pieces = ask(chat(server.url))
     assert said(pieces) == "hi"
-    assert [(d.index, d.id) for d in pieces[0].tool_calls or ()] == [(0, "c1"), (1, "c2")]
+    assert [(d.index, d.id) for d in pieces[-1].tool_calls or ()] == [(0, "c1"), (1, "c2")]
     assert pieces[-1].usage is not None and pieces[-1].usage.total_tokens == 12
 
 
@@ -107,8 +108,9 @@ def test_a_whole_answer_to_a_stream_request() -> None:
         ("application/json", b"{", "isn't a chat completion"),
         ("application/json", b"{}", "no choices"),
         ("text/event-stream", b"data: {nonsense\n\n", "nonsense"),
-        ("text/event-stream", b"data: [1,2]\n\n", "isn't a chat completion"),
-        ("text/event-stream", b'data: {"choices": 5}\n\n', "isn't a chat completion"),
+        ("text/event-stream", b"data: [1,2]\n\n", "ended before"),
+        ("text/event-stream", b'data: {"choices": 5}\n\n', "ended before"),
+        ("text/event-stream", b"data: {1}\n\n" + text("x") + STOP, "isn't a chat completion"),
         ("text/event-stream", b"", "ended before"),
         ("text/event-stream", text("cut"), "ended before"),
         ("text/event-stream", text("cut") + b'data: {"cho', "ended before"),

@@ -65,14 +65,14 @@ def test_text_arrives_in_pieces_and_usage_last() -> None:
         RESPONSES.text("lo"),
         ended(usage=USAGE),
     )
-    assert [p.content for p in pieces] == ["Hel", "lo", None, None]
+    assert [p.content for p in pieces] == ["Hel", "lo", None]
     assert pieces[2].finish_reason == "stop"
-    assert pieces[3].usage == Usage(
+    assert pieces[2].usage == Usage(
         input_tokens=7, output_tokens=5, total_tokens=12, reasoning_tokens=2, cache_read_tokens=3
     )
 
 
-def test_calls_arrive_as_deltas() -> None:
+def test_calls_come_whole() -> None:
     """A call begins with its item, its arguments come in pieces; the finished item repeats nothing."""
     pieces = answer(
         typed("response.output_item.added", output_index=1, item={**CALL, "arguments": ""}),
@@ -84,10 +84,8 @@ def test_calls_arrive_as_deltas() -> None:
     )
     deltas = [d for p in pieces for d in p.tool_calls or ()]
     assert [(d.index, d.id, d.name, d.arguments) for d in deltas] == [
-        (1, "c1", "add", ""),
-        (1, None, None, '{"a"'),
-        (1, None, None, ":1}"),
-        (2, "c2", "add", "{}"),
+        (0, "c1", "add", '{"a":1}'),
+        (1, "c2", "add", "{}"),
     ]
     assert pieces[-1].finish_reason == "tool_calls"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -103,16 +104,18 @@ def test_async_code_is_shown_by_its_frame() -> None:
 
     (info,) = asyncio.run(main())
     assert info.steps == ("fetch",)
-    assert len(info.blocked_in) == 1 and info.blocked_in[0].startswith("wait (") and "gates.py" in info.blocked_in[0]
+    assert (
+        len(info.blocked_in) == 1 and info.blocked_in[0].startswith("fetch for ") and " in wait (" in info.blocked_in[0]
+    )
 
 
 def test_a_run_that_is_being_cancelled_says_so() -> None:
     """While it stops, a run is CANCELLING in the list, with the record of its cancel; afterwards it is gone."""
-    entered, release = threading.Event(), threading.Event()
+    entered, release = threading.Event(), queue.SimpleQueue[None]()
 
     def deaf(given: StepInput) -> str:
         entered.set()
-        release.wait(PATIENCE)
+        release.get(timeout=PATIENCE)
         return "late"
 
     workflow = Workflow("W", steps=[deaf], grace=PATIENCE)
@@ -120,7 +123,7 @@ def test_a_run_that_is_being_cancelled_says_so() -> None:
     assert entered.wait(PATIENCE)
     receipt = workflow.cancel(events.run_id, reason="enough", by="ann")
     (info,) = desist.runs()
-    release.set()
+    release.put(None)
     assert receipt.wait(PATIENCE)
     assert info.status is RunStatus.cancelling
     assert info.cancel is not None and (info.cancel.reason, info.cancel.by) == ("enough", "ann")

@@ -71,6 +71,19 @@ def test_one_click_cancels_in_mid_stream(page: Page) -> None:
             expect(button(page, "Continue")).to_be_focused()  # where Stop was, which is gone
 
 
+def test_an_answer_that_was_cut_off(page: Page) -> None:
+    """Where a model's answer ended early the page says why: at the request, and under the text."""
+    with LoopbackProvider(Reply(text="It was a dark and", finish_reason="length")) as provider:
+        model = OpenAIChat(id="m", base_url=provider.base_url, api_key="a key")
+        with served(agents=[Agent(name="Teller", model=model)]) as url:
+            open_run(page, url, start(url, agent="teller"))
+            expect(page.locator(".badge.large")).to_have_text("Completed")
+            expect(page.locator(".text .cut")).to_have_text("ended early: length")
+            expect(page.locator(".span[data-kind=model] .note")).to_have_text(
+                re.compile(r"^\d+ tokens, ended early: length$")
+            )
+
+
 def test_cancel_with_reason_scope_and_preview(page: Page) -> None:
     """The dialog previews what would be cancelled; its reason and scope are in the record."""
     gate = Gate()

@@ -21,6 +21,8 @@ from types import FrameType
 from typing import Any
 
 from desist.calls.async_exception_safety import protect
+from desist.calls.lost_exception import install_unraisable_hook
+from desist.calls.socket_shutdown import install_audit_hook
 from desist.calls.started.started_work import MARK, current_started_work, set_started_work, started_work_of
 from desist.runtime.exit_detach import watch_exit
 from desist.runtime.fork_hooks import register_at_fork
@@ -32,6 +34,8 @@ __all__ = ["hook_loop", "install_start_hooks"]
 _POOL = "multiprocessing.pool"
 #: Modules whose threads serve the whole program, or belong to work that is noticed by itself.
 _PLUMBING = ("asyncio.", "concurrent.futures.", "anyio.", "desist.")
+#: In a process that a call has forked: the mark of that call.
+_inherited_mark: str | None = None
 
 
 def install_start_hooks() -> None:
@@ -47,6 +51,8 @@ def install_start_hooks() -> None:
 
 @functools.cache
 def _hook_standard_library() -> None:
+    install_audit_hook()
+    install_unraisable_hook()
     _wrap(threading.Thread, "start", _start_thread)
     _wrap(_thread, "start_new_thread", _start_raw_thread)
     _wrap(ThreadPoolExecutor, "submit", _submit)
@@ -54,7 +60,22 @@ def _hook_standard_library() -> None:
     _wrap(multiprocessing.process.BaseProcess, "start", _start_multiprocessing)
     hook_loop(asyncio.BaseEventLoop)
     watch_exit()
-    register_at_fork(after_in_child=lambda: set_started_work(None))
+    register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+
+
+def _before_fork() -> None:
+    started = current_started_work()
+    if started is not None and not started.abandoned:
+        started.process_mark()
+
+
+def _after_fork_in_child() -> None:
+    """Give the programs that the child starts the mark of the call. Without a lock: another thread may have held it."""
+    global _inherited_mark
+    started = current_started_work()
+    if started is not None and started.mark is not None:
+        os.environ[MARK] = _inherited_mark = started.mark
+    set_started_work(None)
 
 
 @functools.cache
@@ -190,16 +211,17 @@ def _submit(
 
 def _start_process(plain: Callable[..., None], process: Any, args: Any, *more: Any, **kwargs: Any) -> None:
     started = current_started_work()
-    if started is None:
+    mark = _inherited_mark if started is None else started.process_mark()
+    if mark is None:
         plain(process, args, *more, **kwargs)
         return
-    mark = started.process_mark()
     if len(more) > 9:  # the environment is the eleventh parameter
         more = (*more[:9], _marked(more[9], mark), *more[10:])
     else:
         kwargs["env"] = _marked(kwargs.get("env"), mark)
     plain(process, args, *more, **kwargs)
-    started.add_process(process.pid, _command_name(args))
+    if started is not None:
+        started.add_process(process.pid, _command_name(args))
 
 
 def _marked(env: Any, mark: str) -> Any:
@@ -246,7 +268,8 @@ def _module_of(caller: FrameType) -> str:
 
 def _name(function: Any) -> str:
     while isinstance(function, functools.partial):
-        function = function.func
+        runs_in_context = getattr(function.func, "__qualname__", "") == "Context.run"  # `asyncio.to_thread` does this
+        function = function.args[0] if runs_in_context and function.args else function.func
     return str(getattr(function, "__qualname__", None) or type(function).__name__)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from desist.calls.abandoned_threads import add_abandoned_thread, remove_abandoned_thread
@@ -62,10 +63,13 @@ class StartedThread:
             self.end()
 
     def run_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Call the function as the whole of a thread: `RunCancelled` ends the thread without a report."""
+        """Call the function as the whole of a thread: what a cancel raises ends the thread without a report.
+
+        That is an `asyncio.CancelledError` if the thread runs a loop, and the one of futures if it waits for a job.
+        """
         try:
             self.run(function, *args, **kwargs)
-        except RunCancelled:
+        except (RunCancelled, asyncio.CancelledError, CancelledError):
             if not self.execution.token.cancelled:
                 raise
 

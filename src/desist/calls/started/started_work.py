@@ -41,6 +41,9 @@ MARK = "DESIST_CALL"
 #: How many child processes may be remembered before those that have ended are dropped.
 MANY_PROCESSES = 16
 
+#: Seconds that killed processes may take to die.
+DEATH_TIMEOUT = 0.1
+
 Member = StartedThread | StartedProcess | StartedTasks | StartedPool | StartedPoolJob
 M = TypeVar("M", bound=Member)
 #: The order in which they are interrupted, before and after the call's own thread.
@@ -57,8 +60,8 @@ class StartedWork:
     """
 
     __slots__ = (
-        "_closed", "_closing", "_lock", "_mark", "_members", "_on_ended", "_parent", "_repeat_at", "_tasks", "_token",
-        "_variables", "abandoned", "interrupt_mode", "name", "owner", "released",
+        "_closed", "_closing", "_lock", "_members", "_on_ended", "_parent", "_repeat_at", "_tasks", "_token",
+        "_variables", "abandoned", "interrupt_mode", "mark", "name", "owner", "released",
     )  # fmt: skip
 
     def __init__(
@@ -78,7 +81,7 @@ class StartedWork:
         self._members: set[Member] = set()
         self._tasks: dict[asyncio.AbstractEventLoop, StartedTasks] = {}
         self._variables: list[tuple[contextvars.ContextVar[Any], Any]] | None = None
-        self._mark: str | None = None  #: in the environment of its processes
+        self.mark: str | None = None  #: in the environment of its processes
         self._closed: set[int] = set()  #: the inode numbers of connections that were shut down
         self._closing = False  #: the call's own code has ended, after a cancel
         self._on_ended: Callable[[], None] | None = None  #: called once, when all has ended after that
@@ -123,9 +126,11 @@ class StartedWork:
         """
         self._refuse_after_abandonment()
         with self._lock:
-            if self._mark is None:
-                self._mark = secrets.token_hex(8)
-            return self._mark
+            if self.mark is None:
+                self.mark = secrets.token_hex(8)
+                if self._repeat_at is not None and self.interrupt_mode == "auto":  # the first one, of a cleanup
+                    timers.call_at(self._repeat_at, self._kill_orphans_of_the_rest)
+            return self.mark
 
     def add_process(self, pid: int, name: str, reap: Callable[[], object] | None = None) -> None:
         """Add a child process that was just started. A process that is gone already, or can't be watched, isn't."""
@@ -187,8 +192,10 @@ class StartedWork:
             main: the thread of the call itself.
         """
         with self._lock:
-            self._repeat_at = time.monotonic() + 0.75 * grace
-            members = list(self._members)
+            self._repeat_at = repeat_at = time.monotonic() + 0.75 * grace
+            members, mark = list(self._members), self.mark
+        if mark is not None and self.interrupt_mode == "auto":
+            timers.call_at(repeat_at, self._kill_orphans_of_the_rest)
         for kinds in (_BEFORE, None, _AFTER):
             if kinds is None:
                 if main is not None:
@@ -260,17 +267,28 @@ class StartedWork:
 
     def _end(self) -> None:
         """End the call: first look for processes whose parents have ended, in a helper thread. In any thread."""
-        if self._mark is None:
+        if self.mark is None:
             self._finish()
         else:
             interrupting_helpers.hand_over(self._kill_orphans)
 
+    def _kill_orphans_of_the_rest(self) -> None:
+        """Kill such processes of a call that hasn't ended by now: `_end` may come late or never. In the timer thread.
+
+        The other processes of the call are killed at this time as well.
+        """
+        if not self.released:
+            interrupting_helpers.hand_over(self._kill_marked)
+
     def _kill_orphans(self) -> None:
+        self._kill_marked()
+        self._finish()
+
+    def _kill_marked(self) -> None:
         """Kill processes with the mark of the call. Repeated, as one may have forked while `/proc` was read."""
         for _ in range(5):
-            if not kill(marked_processes(f"{MARK}={self._mark}")):
+            if not kill(marked_processes(f"{MARK}={self.mark}"), wait=DEATH_TIMEOUT):
                 break
-        self._finish()
 
     def _finish(self) -> None:
         with self._lock:

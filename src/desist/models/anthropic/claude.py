@@ -7,6 +7,7 @@ over connections that the canceller can shut down.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from contextlib import AbstractAsyncContextManager
 from dataclasses import KW_ONLY, dataclass
@@ -17,6 +18,8 @@ from desist.models.anthropic.request import called_names, system_text, thought_b
 from desist.models.anthropic.response import MessagesParser
 from desist.models.anthropic.structured_output import format_instructions, output_format, strict_input_schema
 from desist.models.base import ModelRequest
+from desist.models.http.answer import Answer
+from desist.models.http.base_url import BaseUrl
 from desist.models.http.model import HttpModel
 from desist.models.http.response_reader import Response
 from desist.models.http.sdk import Sdk
@@ -101,8 +104,9 @@ class Claude(HttpModel):
             body["output_config"] = ({"format": form} if form else {}) | ({"effort": effort} if effort else {})
         return body | _tools(request)
 
-    def _reader(self, request: ModelRequest) -> MessagesParser:
-        return MessagesParser()
+    def parser(self, answer: Answer) -> MessagesParser:
+        """Return a parser that reads one response into `answer`."""
+        return MessagesParser(answer)
 
     def _call(self, client: Any, **sent: Any) -> AbstractAsyncContextManager[Response]:
         create = client.messages.with_streaming_response.create
@@ -111,8 +115,9 @@ class Claude(HttpModel):
         )
         return call
 
-    def _url(self) -> str:
-        return super()._url().rstrip("/").removesuffix("/v1")
+    def _address(self) -> BaseUrl:
+        address = super()._address()
+        return dataclasses.replace(address, url=address.url.removesuffix("/v1"))
 
 
 def _tools(request: ModelRequest) -> dict[str, Any]:

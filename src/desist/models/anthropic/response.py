@@ -1,12 +1,11 @@
 """Reads responses of the Messages API.
 
-`MessagesParser` is the `ResponseParser` of `desist.models.http.response_reader` for them. Must know nothing of
+`MessagesParser` is the `ResponseParser` of `desist.models.http.stream_reader` for them. Must know nothing of
 connections.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,32 +13,14 @@ import msgspec
 
 from desist.exceptions import ModelResponseError
 from desist.models.anthropic.request import PROVIDER
+from desist.models.http.answer import Answer, joined
 from desist.models.http.decoder import Decoder
-from desist.models.http.errors import reported_error
+from desist.models.http.reported_error import error_in
 from desist.models.http.text import truncate
-from desist.models.response import ModelResponse, ToolCallDelta, Usage
+from desist.models.http.usage import RawUsage
+from desist.models.response import ModelResponse
 
 __all__ = ["MessagesParser"]
-
-_REASONS = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-}
-
-
-class _OutputDetails(msgspec.Struct):
-    thinking_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    output_tokens_details: _OutputDetails | None = None
 
 
 class _Block(msgspec.Struct):
@@ -53,13 +34,13 @@ class _Block(msgspec.Struct):
     id: str | None = None
     name: str | None = None
     input: Any = None
-    partial_json: str | None = None
+    partial_json: Any = None
     stop_reason: str | None = None
 
 
 class _Message(msgspec.Struct):
-    content: list[_Block] | None = None
-    usage: _Usage | None = None
+    content: str | list[_Block] | None = None
+    usage: RawUsage | None = None
     stop_reason: str | None = None
 
 
@@ -72,108 +53,110 @@ class _Event(_Message):
     content_block: _Block | None = None
     delta: _Block | None = None
     error: Any = None
+    base_resp: Any = None
 
 
 _decode = Decoder(_Event, "an event of the Messages API")
+_SILENT = ("ping", "content_block_stop")
 
 
 class MessagesParser:
-    """Converts events to pieces, and collects what is known only at the end."""
+    """Converts events to pieces, and collects the thinking to send back."""
 
-    __slots__ = ("_counts", "_thinking", "complete", "done")
+    __slots__ = ("_foreign", "_thinking", "_thoughts", "answer")
 
-    def __init__(self) -> None:
-        self.complete = False
-        self.done = False
-        self._counts = _Usage()
-        self._thinking: dict[int, dict[str, Any]] = {}  # blocks to send with the next request
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self._thoughts: list[dict[str, Any]] = []  # blocks to send with the next request
+        self._thinking: dict[int | None, dict[str, Any]] = {}  # the latest of them at each index
+        self._foreign: set[int | None] = set()  # indexes of calls that the provider makes itself
 
     def take(self, event: bytes) -> ModelResponse | None:
         """Return the piece in a stream event, or None."""
         decoded = _decode(event)
-        kind = decoded.type
-        if kind == "content_block_delta":
-            return None if decoded.delta is None else self._piece(decoded.index or 0, decoded.delta)
-        if kind == "content_block_start":
-            return None if decoded.content_block is None else self._begin(decoded.index or 0, decoded.content_block)
-        if kind == "message_start":
-            self._count(decoded.message.usage if decoded.message else None)
-        elif kind == "message_delta":
-            self._count(decoded.usage)
-            return self._end(decoded.delta.stop_reason if decoded.delta else None)
-        elif kind == "message_stop":
-            self.done = self.complete = True
-        elif decoded.error:
-            raise reported_error(decoded.error)
+        if decoded.type == "content_block_delta" and decoded.delta is not None:
+            return self._piece(decoded.index, decoded.delta)
+        if decoded.error or decoded.base_resp:
+            self._refuse_error(event)
+        if decoded.content_block is not None:
+            return self._begin(decoded.index, decoded.content_block)
+        if decoded.content is not None or decoded.message is not None:
+            return self._message(decoded.message or decoded)
+        self._note(decoded)
+        if decoded.type == "message_stop":
+            self.answer.done = True
+        elif decoded.delta is not None:  # the end; or a piece, where a server leaves the type out
+            self.answer.ended(decoded.delta.stop_reason)
+            return self._piece(decoded.index, decoded.delta)
+        elif decoded.type not in _SILENT:
+            self._refuse_error(event)
         return None
 
-    def whole(self, payload: bytes) -> Iterator[ModelResponse]:
+    def whole(self, payload: bytes) -> Iterator[ModelResponse | None]:
         """Yield the pieces of a whole response."""
         decoded = _decode(payload)
-        if decoded.error:
-            raise reported_error(decoded.error)
         if decoded.content is None:
+            self._refuse_error(payload)
             raise ModelResponseError(f"the server's response has no content: {truncate(payload)}")
-        self._count(decoded.usage)
-        for index, block in enumerate(decoded.content):
-            piece = self._begin(index, block)
-            if piece is not None:
-                yield piece
-        yield self._end(decoded.stop_reason) or ModelResponse(finish_reason="stop")
+        yield self._message(decoded)
 
-    def rest(self) -> ModelResponse | None:
-        """Return the usage, and the thinking to send with the next request."""
-        blocks = [block for _, block in sorted(self._thinking.items()) if "signature" in block or "data" in block]
-        return ModelResponse(usage=_usage(self._counts), provider_data={PROVIDER: blocks} if blocks else None)
+    def provider_data(self) -> dict[str, Any] | None:
+        """Return the thinking to send with the next request."""
+        blocks = [block for block in self._thoughts if "signature" in block or "data" in block]
+        return {PROVIDER: blocks} if blocks else None
 
-    def _begin(self, index: int, block: _Block) -> ModelResponse | None:
-        if block.type == "tool_use":
-            arguments = json.dumps(block.input) if block.input else ""
-            delta = ToolCallDelta(index=index, id=block.id, name=block.name, arguments=arguments)
-            return ModelResponse(tool_calls=[delta])
-        if block.type == "redacted_thinking":
-            self._thinking[index] = {"type": "redacted_thinking", "data": block.data or ""}
+    def _refuse_error(self, payload: bytes) -> None:
+        error = error_in(_decode.document(payload))
+        if error is not None:
+            raise error
+
+    def _message(self, message: _Message) -> ModelResponse | None:
+        """Return the piece for a whole message, or its beginning; after pieces, it only repeats them."""
+        self._note(message)
+        if self.answer.said or not message.content:
             return None
-        if block.type == "thinking":
-            self._thinking[index] = {"type": "thinking", "thinking": ""}
+        if isinstance(message.content, str):
+            return self.answer.text(message.content)
+        piece = None
+        for index, block in enumerate(message.content):
+            piece = joined(piece, self._begin(index, block, whole=True))
+        return piece
+
+    def _note(self, message: _Message) -> None:
+        """Note usage and stop reason."""
+        self.answer.usage.take(message.usage, cache_apart=True)
+        self.answer.ended(message.stop_reason)
+
+    def _begin(self, index: int | None, block: _Block, *, whole: bool = False) -> ModelResponse | None:
+        kind = block.type or ""
+        self._foreign.discard(index)
+        if kind == "tool_use":
+            arguments = block.input if block.input or whole else None  # {} is sent before the pieces
+            self.answer.calls.begin(index=index, id=block.id, name=block.name, arguments=arguments)
+            return ModelResponse()  # tells that something arrived
+        if kind.endswith("tool_use"):
+            self._foreign.add(index)
+            return None
+        if kind == "redacted_thinking":
+            self._thoughts.append({"type": kind, "data": block.data or ""})
+            return None
+        if kind == "thinking":
+            self._thinking[index] = {"type": kind, "thinking": ""}
+            self._thoughts.append(self._thinking[index])
         return self._piece(index, block)
 
-    def _piece(self, index: int, piece: _Block) -> ModelResponse | None:
+    def _piece(self, index: int | None, piece: _Block) -> ModelResponse | None:
         if piece.text:
-            return ModelResponse(content=piece.text)
+            return self.answer.text(piece.text)
         if piece.partial_json:
-            return ModelResponse(tool_calls=[ToolCallDelta(index=index, arguments=piece.partial_json)])
-        block = self._thinking.get(index)
-        if block is not None and piece.signature:
+            if index in self._foreign:
+                return None
+            self.answer.calls.add(index=index, id=None, name=None, arguments=piece.partial_json)
+            return ModelResponse()
+        block = self._thinking.get(index, {})
+        if piece.signature:
             block["signature"] = block.get("signature", "") + piece.signature
-        if block is not None and piece.thinking:
-            block["thinking"] += piece.thinking
-            return ModelResponse(reasoning_content=piece.thinking)
-        return None
-
-    def _end(self, reason: str | None) -> ModelResponse | None:
-        if reason is None:
+        if not piece.thinking:
             return None
-        self.complete = True
-        return ModelResponse(finish_reason=_REASONS.get(reason, reason))
-
-    def _count(self, usage: _Usage | None) -> None:
-        """Update the counts. Each is a total; a missing one keeps its earlier value."""
-        for name in _Usage.__struct_fields__:
-            value = getattr(usage, name, None)
-            if value is not None:
-                setattr(self._counts, name, value)
-
-
-def _usage(usage: _Usage) -> Usage:
-    """Return the usage. The API counts cached input separately; `input_tokens` here includes it."""
-    read, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
-    input_tokens, output_tokens = (usage.input_tokens or 0) + read + written, usage.output_tokens or 0
-    return Usage(
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        total_tokens=input_tokens + output_tokens,
-        reasoning_tokens=(usage.output_tokens_details or _OutputDetails()).thinking_tokens or 0,
-        cache_read_tokens=read,
-        cache_write_tokens=written,
-    )
+        block["thinking"] = block.get("thinking", "") + piece.thinking
+        return self.answer.thought(piece.thinking)

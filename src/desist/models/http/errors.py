@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from desist.exceptions import ModelError
+from desist.models.http.reported_error import error_message, is_exhausted
 from desist.models.http.sdk import Sdk
 from desist.models.http.text import truncate
 from desist.models.retry import LONGEST_RETRY_AFTER, ModelCallError, is_retryable, retry_after
 
-__all__ = ["RequestTarget", "foreign_errors", "reported_error", "model_error"]
+__all__ = ["RequestTarget", "foreign_errors", "model_error"]
 
-#: A provider's error type or code that contains one of these words is worth another try.
-_RETRYABLE_WORDS = ("server_error", "api_error", "overloaded", "rate_limit", "timeout", "unavailable")
 SHORT_KEY = 6  #: characters; a shorter key is a placeholder, and might be part of ordinary words
 
 
@@ -60,25 +59,12 @@ def model_error(error: Exception, target: RequestTarget, *, clock: Callable[[], 
     return ModelError(f"the connection to {server} failed: {message}", retryable=isinstance(cause, httpx2.HTTPError))
 
 
-def reported_error(error: Any) -> ModelError:
-    """Return a `ModelError` for an error inside a response with status 200.
-
-    `error` is usually an object with `message`, `type` and `code`.
-    """
-    fields = error if isinstance(error, dict) else {"message": error}
-    code = str(fields.get("code"))
-    status = int(code) if code.isdecimal() and len(code) == 3 and code[0] in "45" else None
-    kind = f"{fields.get('type')} {code}".lower()
-    retryable = is_retryable(status) if status else any(word in kind for word in _RETRYABLE_WORDS)
-    message = truncate(str(fields.get("message") or error))
-    return ModelError(f"the provider reported an error: {message}", status_code=status, retryable=retryable)
-
-
 def _refused(error: Any, target: RequestTarget, clock: Callable[[], float]) -> ModelError:
     status = error.status_code
     wait = retry_after(error.response.headers, clock=clock)
-    retryable = is_retryable(status)
-    message = f"{target.server} answered {status} {_phrase(status)}: {_without(target.key, _message(error))}"
+    told = _message(error)
+    retryable = is_retryable(status) and not is_exhausted(f"{error.body} {told}")
+    message = f"{target.server} answered {status} {_phrase(status)}: {_without(target.key, told)}"
     if status in (401, 403):
         message += f" (is {target.key_variable}, or api_key=, the right key for this server?)"
     if retryable and wait is not None and wait > LONGEST_RETRY_AFTER:
@@ -87,12 +73,7 @@ def _refused(error: Any, target: RequestTarget, clock: Callable[[], float]) -> M
 
 
 def _message(error: Any) -> str:
-    body = error.body
-    if isinstance(body, dict):
-        inner = body.get("error")  # one SDK unwraps it, the other doesn't
-        body = inner if isinstance(inner, dict) else body
-        body = body.get("message") or body.get("detail") or body
-    return truncate(str(body)) if body else truncate(error.response.text) or "no message"
+    return (error_message(error.body) if error.body else truncate(error.response.text)) or "no message"
 
 
 def _without(key: str, text: str) -> str:

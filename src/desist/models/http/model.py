@@ -2,8 +2,8 @@
 
 The models of `desist.models.openai` and `desist.models.anthropic` are its subclasses; they write the request and name
 the reader of what comes back. The rooms behind it: `clients`, `sdk` and `network_backend` carry the request,
-`response_reader` and `sse` read the response, `errors` and `retry` deal with what goes wrong. Importing it imports
-neither an SDK nor an HTTP client.
+`response_reader`, `stream_reader` and `answer` read the response, `errors` and `retry` deal with what goes wrong.
+Importing it imports neither an SDK nor an HTTP client.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import copy
 import functools
 import inspect
 import os
-import urllib.parse
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -23,14 +22,16 @@ from typing import Any, ClassVar, Self
 from desist.cancel.upstream import upstream
 from desist.exceptions import ConfigurationError, UnsupportedError
 from desist.models.base import Model, ModelRequest
+from desist.models.http.answer import Answer
+from desist.models.http.base_url import BaseUrl
 from desist.models.http.clients import Settings, client_for
 from desist.models.http.errors import RequestTarget, foreign_errors, model_error
-from desist.models.http.response_reader import Response, ResponseParser, read_answer, refuse_if_shut
+from desist.models.http.response_reader import Response, read_answer, refuse_if_shut
 from desist.models.http.sdk import Sdk
+from desist.models.http.stream_reader import ResponseParser
 from desist.models.http.text import clean
 from desist.models.response import ModelResponse
 from desist.models.retry import backoff, fixed_waits, retrying
-from desist.run.records.redact import redact
 
 __all__ = ["HttpModel"]
 
@@ -41,6 +42,11 @@ def _parameters(cls: type[Any]) -> tuple[str, ...] | None:
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     return None if takes_any else tuple(parameter.name for parameter in parameters)
+
+
+def _tool_names(request: ModelRequest) -> frozenset[str]:
+    functions = (tool.get("function", tool) for tool in request.tools)
+    return frozenset(function["name"] for function in functions if isinstance(function.get("name"), str))
 
 
 @dataclass
@@ -100,8 +106,8 @@ class HttpModel(Model):
         """Return the request's JSON, as far as the model knows it; its plain fields are added."""
 
     @abstractmethod
-    def _reader(self, request: ModelRequest) -> ResponseParser:
-        """Return a reader for one response."""
+    def parser(self, answer: Answer) -> ResponseParser:
+        """Return a parser that reads one response into `answer`."""
 
     @abstractmethod
     def _call(self, client: Any, **sent: Any) -> AbstractAsyncContextManager[Response]:
@@ -116,7 +122,7 @@ class HttpModel(Model):
 
     def check(self) -> None:
         """Raise `ConfigurationError` if the key is missing, or key or base URL are invalid."""
-        key, url = self._key(), urllib.parse.urlsplit(self._url())
+        key = self._key()
         if not key:
             raise ConfigurationError(
                 f"the model {self.id!r} needs a key: set {self._variable('API_KEY')}, or pass"
@@ -127,8 +133,7 @@ class HttpModel(Model):
             raise ConfigurationError(
                 f"the API key of {self.id!r} has an invalid character at index {at}: use printable ASCII only"
             )
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise ConfigurationError(f"base_url must look like {self._own_url}, not {redact(self._url())!r}")
+        self._address()
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelResponse, None]:
         """Yield the response to `request` in pieces. Close the generator (`contextlib.aclosing`) when leaving early.
@@ -152,7 +157,7 @@ class HttpModel(Model):
                 # All of it as `extra_body`: the SDK's own path copies every message.
                 sent = {"extra_body": body, "extra_headers": self.extra_headers, "extra_query": self.extra_query}
                 async with self._call(client, **sent) as response:
-                    pieces = read_answer(response, connection, self._reader(request))
+                    pieces = read_answer(response, connection, self.parser(Answer(_tool_names(request))))
                     async with contextlib.aclosing(pieces):
                         async for piece in pieces:
                             yield piece
@@ -173,27 +178,29 @@ class HttpModel(Model):
         yield from fixed_waits(self.retries, self.delay_between_retries, exponential=self.exponential_backoff)
 
     def _settings(self) -> Settings:
+        address = self._address()
         return Settings(
             sdk=self._sdk,
-            base_url=self._url(),
+            base_url=address.url,
             api_key=self._key(),
             timeout=self.timeout,
             headers=dict(self.default_headers or {}),
-            query=dict(self.default_query or {}),
+            query=address.query | (self.default_query or {}),
             http_client=self.http_client,
         )
 
     def _request_target(self) -> RequestTarget:
         """Return host and port of the base URL, without user and password."""
-        url = urllib.parse.urlsplit(self._url())
-        server = f"{url.hostname}:{url.port or (443 if url.scheme == 'https' else 80)}"
+        server = self._address().server
         return RequestTarget(sdk=self._sdk, server=server, key=self._key(), key_variable=self._variable("API_KEY"))
 
     def _key(self) -> str:
         return (self.api_key if self.api_key is not None else os.environ.get(self._variable("API_KEY"), "")).strip()
 
-    def _url(self) -> str:
-        return self.base_url or os.environ.get(self._variable("BASE_URL")) or self._own_url
+    def _address(self) -> BaseUrl:
+        """Return the base URL: the parameter, else the environment's, else the provider's."""
+        given = str(self.base_url or "").strip() or os.environ.get(self._variable("BASE_URL"), "").strip()
+        return BaseUrl.read(given or self._own_url, like=self._own_url)
 
     def _variable(self, what: str) -> str:
         """Return the name of the environment variable of the key."""

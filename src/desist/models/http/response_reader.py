@@ -1,44 +1,30 @@
 """Reads one HTTP response to its end, streamed or not. Called by `model`.
 
-Knows the SDK's response only as "headers and bytes", and the protocol only as a `ResponseParser`, which each provider
-has its own of. Sends no request and retries nothing.
+Knows the SDK's response only as "headers and bytes"; `stream_reader` makes pieces of them. Sends no request and retries
+nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator
 from time import perf_counter
 from typing import Any, Protocol
 
 from desist.cancel.token import current_token
 from desist.cancel.upstream import Upstream
 from desist.exceptions import ModelResponseError, RunCancelled
-from desist.models.http.sse import MAX_EVENT, SseParser
-from desist.models.http.text import truncate
+from desist.models.http.reported_error import is_passing
+from desist.models.http.sse import MAX_EVENT
+from desist.models.http.stream_reader import ResponseParser, StreamReader, is_stream, read_document
+from desist.models.http.text import SHOWN, truncate
 from desist.models.response import ModelResponse
 
-__all__ = ["Response", "ResponseParser", "read_answer", "refuse_if_shut"]
+__all__ = ["Response", "read_answer", "refuse_if_shut"]
 
 SLICE = 0.001  #: seconds of parsing after which other tasks of the loop run
 LAST_BYTES = 0.05  #: seconds to wait for the end of the response after the last event, to reuse the connection
-
-
-class ResponseParser(Protocol):
-    """Parses one response of a provider's protocol. Raises ModelError for an invalid one."""
-
-    complete: bool  #: the response is complete if the stream ends now
-    done: bool  #: the protocol's last event was received
-
-    def take(self, event: bytes) -> ModelResponse | None:
-        """Return the piece in an event, or None."""
-
-    def whole(self, payload: bytes) -> Iterable[ModelResponse]:
-        """Return the pieces of a response that is one JSON document."""
-
-    def rest(self) -> ModelResponse | None:
-        """Return the last piece, for instance with the usage."""
 
 
 class Response(Protocol):
@@ -59,7 +45,7 @@ def refuse_if_shut(connection: Upstream) -> None:
 
 
 async def read_answer(
-    response: Response, connection: Upstream, reader: ResponseParser
+    response: Response, connection: Upstream, parser: ResponseParser
 ) -> AsyncGenerator[ModelResponse, None]:
     """Yield the pieces of a response. The last one has the usage, if the server sent it.
 
@@ -76,21 +62,23 @@ async def read_answer(
                 break
         refuse_if_shut(connection)
         kind = response.headers.get("content-type", "")
-        if "event-stream" in kind or first.lstrip().startswith((b"data:", b":", b"event:", b"id:", b"retry:")):
-            pieces = _read_stream(first, body, connection, reader)
-        elif "json" in kind or first.lstrip().startswith(b"{"):
-            pieces = _read_whole(first, body, connection, reader)
-        else:
-            raise ModelResponseError(f"expected text/event-stream, received {kind or 'no type'}: {truncate(first)!r}")
+        streamed = is_stream(kind, first)
+        if streamed is None:
+            while len(first) < SHOWN and (part := await anext(body, b"")):
+                first += part
+            told = truncate(first)
+            raise ModelResponseError(
+                f"expected text/event-stream, received {kind or 'no type'}: {told!r}", retryable=is_passing(told)
+            )
+        pieces = (_read_stream if streamed else _read_document)(first, body, connection, parser)
         async with contextlib.aclosing(pieces):
             async for piece in pieces:
                 yield piece
 
 
-async def _read_whole(
-    first: bytes, body: Any, connection: Upstream, reader: ResponseParser
+async def _read_document(
+    first: bytes, body: Any, connection: Upstream, parser: ResponseParser
 ) -> AsyncGenerator[ModelResponse, None]:
-    """Read a response that is one JSON document."""
     parts = [first]
     size = len(first)
     async for part in body:
@@ -99,55 +87,31 @@ async def _read_whole(
         if size > MAX_EVENT:
             raise ModelResponseError(f"the server sent a response of more than {MAX_EVENT} bytes")
     refuse_if_shut(connection)
-    for piece in reader.whole(b"".join(parts)):
+    for piece in read_document(b"".join(parts), parser):
         yield piece
-    rest = reader.rest()
-    if rest is not None:
-        yield rest
 
 
 async def _read_stream(
-    first: bytes, body: Any, connection: Upstream, reader: ResponseParser
+    first: bytes, body: Any, connection: Upstream, parser: ResponseParser
 ) -> AsyncGenerator[ModelResponse, None]:
-    parser, take = SseParser(), reader.take
-    last = received = first
+    reader = StreamReader(parser)
+    received = first
     started = perf_counter()  # not reset by a read: a read of buffered bytes doesn't let other tasks run
-    while not reader.done:
-        for event in parser.feed(received) if received else parser.finish():
-            try:
-                piece = take(event)
-            except ModelResponseError:
-                if received:
-                    raise
-                if reader.complete:
-                    break
-                raise _too_early(event) from None
+    while True:
+        for piece in reader.feed(received):
             if connection.shut:
                 refuse_if_shut(connection)
-            if piece is not None:
-                yield piece
-            if reader.done:
-                break
+            yield piece
             if perf_counter() - started > SLICE:
                 await asyncio.sleep(0)
                 started = perf_counter()
-        if not received:
+        if reader.is_over:
             break
-        if not reader.done:
-            last, received = received, await anext(body, b"")
-            refuse_if_shut(connection)
-    if not (reader.done or reader.complete):
-        raise _too_early(last)
-    rest = reader.rest()
-    if rest is not None:
-        yield rest
-    if reader.done:
+        received = await anext(body, b"")
+        refuse_if_shut(connection)
+    yield reader.last()
+    if parser.answer.done:
         await _drain(body)
-
-
-def _too_early(last: bytes) -> ModelResponseError:
-    text = "the stream ended before the response was complete (no finish reason, no end mark); last received: "
-    return ModelResponseError(text + repr(truncate(last[-300:])), retryable=True)
 
 
 async def _drain(body: Any) -> None:

@@ -1,7 +1,7 @@
 """Parser for server-sent events from arbitrary chunks of bytes.
 
-Called by `response_reader`, and by the commands that follow a run of a server. Only `data` matters here:
-comments, event names, ids and retry fields are skipped.
+Called by `stream_reader`, and by the commands that follow a run of a server. Only `data` matters here, and whether the
+event's name says that it is an error: comments, other names, ids and retry fields are skipped.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class SseParser:
-    """Parses bytes into the data of events. Lines may end with LF, CR or CRLF."""
+    """Parses bytes into the data of events. Lines may end with LF, CR or CRLF.
 
-    __slots__ = ("_after_cr", "_data", "_first", "_size", "_tail")
+    `error` is the data of the first event that is named an error. Events after it are left out.
+    """
+
+    __slots__ = ("_after_cr", "_data", "_first", "_is_error", "_size", "_tail", "error")
 
     def __init__(self) -> None:
         self._tail: list[bytes] = []  # pieces of the incomplete line
@@ -25,6 +28,8 @@ class SseParser:
         self._data: list[bytes] = []  # data lines of the incomplete event
         self._after_cr = False  # the last byte was CR: ignore a following LF
         self._first = True
+        self._is_error = False  # the incomplete event is named an error
+        self.error: bytes | None = None
 
     def feed(self, received: bytes) -> list[bytes]:
         """Return the data of the events that `received` completes.
@@ -39,14 +44,14 @@ class SseParser:
             self._keep(received)
             return []
         self._tail.append(received[:cut])
-        lines = b"".join(self._tail).split(b"\n")
+        block = b"".join(self._tail)
         self._tail, self._size = [], sum(map(len, self._data))
         self._keep(received[cut + 1 :])
-        return self._events(lines)
+        return self._events(block)
 
     def finish(self) -> list[bytes]:
         """Return the data of an event that the end of the stream cut off, if there is any."""
-        return self._events([b"".join(self._tail), b""])
+        return self._events(b"".join(self._tail) + b"\n")
 
     def _one_kind_of_end(self, received: bytes) -> bytes:
         if self._after_cr and received:
@@ -63,17 +68,25 @@ class SseParser:
             if self._size > MAX_EVENT:
                 raise ModelResponseError(f"the server sent an event of more than {MAX_EVENT} bytes")
 
-    def _events(self, lines: list[bytes]) -> list[bytes]:
+    def _events(self, block: bytes) -> list[bytes]:
         events: list[bytes] = []
-        data = self._data
+        data, lines = self._data, block.split(b"\n")
         if self._first:
             lines[0] = lines[0].removeprefix(_BOM)
             self._first = False
+        errors = self._is_error or b"error" in block  # else names needn't be looked at
         for line in lines:
             if not line:
+                if errors and self._is_error and data:
+                    self.error = b"\n".join(data)
+                    break
                 if data:
                     events.append(data[0] if len(data) == 1 else b"\n".join(data))
                     data.clear()
+                if errors:
+                    self._is_error = False
             elif line.startswith(b"data:"):
                 data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+            elif errors and line.startswith(b"event:"):
+                self._is_error = b"error" in line
         return events

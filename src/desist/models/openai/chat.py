@@ -11,6 +11,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from desist.models.base import ModelRequest
+from desist.models.http.answer import Answer
 from desist.models.http.response_reader import Response
 from desist.models.openai.base import OpenAIModel
 from desist.models.openai.chat_request import wire_messages
@@ -93,8 +94,9 @@ class OpenAIChat(OpenAIModel):
             body["response_format"] = response_format(request.response_format)
         return body
 
-    def _reader(self, request: ModelRequest) -> ChatResponseParser:
-        return ChatResponseParser()
+    def parser(self, answer: Answer) -> ChatResponseParser:
+        """Return a parser that reads one response into `answer`."""
+        return ChatResponseParser(answer)
 
     def _call(self, client: Any, **sent: Any) -> AbstractAsyncContextManager[Response]:
         create = client.chat.completions.with_streaming_response.create

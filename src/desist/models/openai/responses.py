@@ -12,6 +12,7 @@ from typing import Any
 
 from desist.exceptions import ConfigurationError
 from desist.models.base import ModelRequest
+from desist.models.http.answer import Answer
 from desist.models.http.response_reader import Response
 from desist.models.openai.base import OpenAIModel
 from desist.models.openai.responses_request import input_items, instructions
@@ -106,8 +107,9 @@ class OpenAIResponses(OpenAIModel):
         named = {"effort": self.reasoning_effort, "summary": self.reasoning_summary}
         return (self.reasoning or {}) | {name: value for name, value in named.items() if value is not None}
 
-    def _reader(self, request: ModelRequest) -> ResponsesParser:
-        return ResponsesParser()
+    def parser(self, answer: Answer) -> ResponsesParser:
+        """Return a parser that reads one response into `answer`."""
+        return ResponsesParser(answer)
 
     def _call(self, client: Any, **sent: Any) -> AbstractAsyncContextManager[Response]:
         create = client.responses.with_streaming_response.create

@@ -103,6 +103,7 @@ class RunCompletedEvent(BaseAgentRunEvent):
     event: str = RunEvent.run_completed.value
     content_type: str = "str"
     reasoning_content: str | None = None
+    finish_reason: str | None = None  #: why the last answer ended
     citations: Any | None = None
     model_provider_data: dict[str, Any] | None = None
     images: list[Any] | None = None
@@ -299,7 +300,7 @@ class ModelRequestStartedEvent(BaseAgentRunEvent):
 
 @agent_event
 class ModelRequestCompletedEvent(BaseAgentRunEvent):
-    """A model's answer is complete: its tokens, and the seconds to the first one."""
+    """A model's answer has ended: why, its tokens, and the seconds to the first one."""
 
     event: str = RunEvent.model_request_completed.value
     model: str | None = None
@@ -311,6 +312,7 @@ class ModelRequestCompletedEvent(BaseAgentRunEvent):
     reasoning_tokens: int | None = None
     cache_read_tokens: int | None = None
     cache_write_tokens: int | None = None
+    finish_reason: str | None = None  #: why the answer ended: "stop", "tool_calls", "length", ...
 
 
 def agent_event_from_dict(data: Mapping[str, Any]) -> BaseAgentRunEvent:

@@ -159,7 +159,8 @@ def quarantine() -> list[AbandonedCallInfo]:
             for part in work.parts() if work.abandoned else ():
                 seen.add(id(part))
                 found.append(_abandoned_info(part, run))
-        stack = run.tasks.stack() if run.scope.grace_expired else ""
+        explained = any(work.abandoned for work in run.scope.work)  # the body waits for that
+        stack = run.tasks.stack() if run.scope.grace_expired and not explained else ""
         if stack:
             since = _since(run, run.body.kind)
             found.append(

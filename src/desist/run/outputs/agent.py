@@ -36,6 +36,7 @@ class RunOutput(BaseRunOutput):
     content: Any | None = None
     content_type: str = "str"
     reasoning_content: str | None = None
+    finish_reason: str | None = None  #: why the last answer ended: "stop", "length", ...; None if it is unknown
     reasoning_steps: list[Any] | None = None
     reasoning_messages: list[Message] | None = None
     model_provider_data: dict[str, Any] | None = None

@@ -40,6 +40,8 @@ class Message:
     tool_call_error: bool = field(default=False, kw_only=True)
     name: str | None = field(default=None, kw_only=True)
     reasoning_content: str | None = field(default=None, kw_only=True)
+    #: Why a model's answer ended: "stop", "tool_calls", "length", "content_filter", ...; None if it is unknown.
+    finish_reason: str | None = field(default=None, kw_only=True)
     #: Data to send back to the provider with this message, keyed by provider. Opaque to all other code.
     provider_data: dict[str, Any] | None = field(default=None, kw_only=True)
     #: True for a response that a cancel cut off, and for the synthetic result of a cancelled call.

@@ -9,7 +9,7 @@ __all__ = ["RunMetrics", "Usage"]
 
 @dataclass(slots=True, kw_only=True)
 class Usage:
-    """Tokens of one model call as reported by the provider; 0 if not reported."""
+    """Tokens of one model call as reported by the provider; 0 if not reported. A missing total is the sum."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -17,6 +17,9 @@ class Usage:
     reasoning_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        self.total_tokens = self.total_tokens or self.input_tokens + self.output_tokens
 
     def add(self, other: Usage) -> None:
         """Add `other` to this usage."""

@@ -29,6 +29,12 @@ const SOURCES = {
 };
 
 export const isFinal = (status) => FINAL.has(status);
+/** Return the words for the end of a text that isn't its own: it was stopped, or its model left off early. */
+export function cutWords(status, reason) {
+  if (status === "CANCELLED") return "stopped here";
+  return reason && !["stop", "tool_calls"].includes(reason) ? `ended early: ${reason}` : "";
+}
+
 export const statusWord = (status) => STATUS_WORDS[status] ?? status;
 export const sourceWords = (source) => SOURCES[source] ?? source;
 

@@ -1,5 +1,7 @@
 // A run as its record tells it: for runs whose events aren't kept any more, and for steps taken over from another run.
 
+import { cutWords } from "./format.js";
+
 /** Show what a record says of a run whose events aren't there. `whole` is what the server knows of it. */
 export function showRecord(model, whole) {
   const { output } = whole;
@@ -12,7 +14,7 @@ export function showRecord(model, whole) {
   for (const tool of output.tools ?? []) recordedTool(model, tool, root);
   model.end("record", whole.status, { event_at: start + (whole.duration ?? Math.max(0, model.last - start)) });
   if (output.content !== undefined)
-    model.texts.whole({ key: whole.run_id, name: root.name }, output.content, whole.status === "CANCELLED");
+    model.texts.whole({ key: whole.run_id, name: root.name }, output.content, cutWords(whole.status, output.finish_reason));
 }
 
 function recorded(model, steps, above, start, status) {

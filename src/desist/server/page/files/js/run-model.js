@@ -1,5 +1,6 @@
 // A run as its events tell it: spans of work in a tree, text by speaker, tools, tokens. No elements in here.
 
+import { cutWords } from "./format.js";
 import { Texts } from "./text-buffer.js";
 
 const ENDED = { Completed: "COMPLETED", Cancelled: "CANCELLED", Error: "ERROR" };
@@ -101,7 +102,7 @@ export class RunModel {
     const span = this.end(`run ${runId}`, status, event, event.cancel?.settled_at);
     if (span) span.said = { ...span.said, content: event.content, error: event.error, cancel: event.cancel };
     if (event.content !== undefined && (event.agent_id !== undefined || event.event_run_id === undefined)) {
-      this.texts.whole(this.speaker(event), event.content, status === "CANCELLED");
+      this.texts.whole(this.speaker(event), event.content, cutWords(status, event.finish_reason));
     }
     if (event.event_run_id !== undefined) return;
     this.ending = event;
@@ -154,7 +155,7 @@ export class RunModel {
     for (const name of USED) this.used[name] = (this.used[name] ?? 0) + (event[name] ?? 0);
     if (!span) return;
     span.said = { used: event };
-    span.note = `${event.total_tokens ?? 0} tokens`;
+    span.note = [`${event.total_tokens ?? 0} tokens`, cutWords("", event.finish_reason)].filter(Boolean).join(", ");
   }
 
   called(event) {

@@ -19,7 +19,7 @@ export class Texts {
   of({ key, name, step }) {
     let found = this.speakers.get(key);
     if (!found) {
-      found = { key, name, step, pieces: [], length: 0, thinks: false, cut: false, changed: 0 };
+      found = { key, name, step, pieces: [], length: 0, thinks: false, cut: "", changed: 0 };
       this.speakers.set(key, found);
     }
     return found;
@@ -45,7 +45,7 @@ export class Texts {
     if (cut + 1 < text.length) speaker.pieces.push({ text: text.slice(cut + 1), reasoning, block: false });
   }
 
-  /** This is all that somebody has said. `cut`: it was interrupted. Without a text of its own, a workflow repeats. */
+  /** This is all that somebody has said. `cut`: the words for an end that is not its own. Without a text of its own, a workflow repeats. */
   whole(who, content, cut) {
     const text = typeof content === "string" ? content : content == null ? "" : JSON.stringify(content, null, 2);
     const known = this.speakers.get(who.key);
@@ -58,7 +58,7 @@ export class Texts {
       this.add(who, text);
     }
     const speaker = this.speakers.get(who.key) ?? this.only();
-    if (speaker && cut) speaker.cut = true;
+    if (speaker && cut) speaker.cut = cut;
     if (speaker) speaker.changed = ++this.changed;
   }
 

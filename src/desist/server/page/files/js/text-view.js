@@ -91,7 +91,7 @@ class Section {
     for (const extra of this.parts.splice(speaker.pieces.length)) extra.element.remove();
     say(this.size, `${count(speaker.length)} characters`);
     if (speaker.cut && !this.end) {
-      this.end = h("p", { class: "cut" }, "stopped here");
+      this.end = h("p", { class: "cut" }, speaker.cut);
       this.element.append(this.end);
     }
   }
