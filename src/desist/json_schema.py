@@ -1,62 +1,61 @@
-"""JSON schemas for the strict mode of providers: closed objects, all properties required, nothing beside a `$ref`.
+"""JSON schemas as trees: their parts, their roots, and a root for values that are no objects.
 
-Used for tools and for structured output.
+Used for tools, for structured output, and for the input of workflows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
 
-__all__ = ["non_strict_parts", "rewritten_schema", "strict_schema", "takes_null"]
+__all__ = [
+    "NAMED",
+    "TYPED",
+    "WRAPPER_KEY",
+    "has_object_root",
+    "is_recursive",
+    "rewritten_schema",
+    "subschemas",
+    "takes_null",
+    "types_of",
+    "without_root_ref",
+    "wrapped_schema",
+]
 
-_NAMED = ("properties", "$defs")  #: keywords whose value is a dict of names to schemas
-_INNER = ("items", "anyOf", "oneOf", "allOf", "prefixItems")  #: keywords whose value is a schema, or a list of them
-_TYPED = frozenset({"type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"})
+#: The only property of an object that stands for a value that is no object.
+WRAPPER_KEY = "result"
+
+NAMED = (
+    "properties",
+    "$defs",
+    "definitions",
+    "patternProperties",
+    "dependentSchemas",
+)  #: keywords whose value is a dict of names to schemas
+_INNER = ("items", "anyOf", "oneOf", "allOf", "prefixItems", "additionalProperties", "not")  #: a schema, or a list
+#: Keywords that say which type a value has.
+TYPED = frozenset({"type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const", "properties"})
 
 
-def non_strict_parts(schema: Any, path: str) -> Iterator[str]:
-    """Yield the parts that strict mode can't express, each with its path: free keys, and values of any type."""
-    if not isinstance(schema, Mapping):
-        return
-    if schema.get("additionalProperties") or (
-        schema.get("type") == "object" and not {"properties", "additionalProperties"} & schema.keys()
-    ):
-        yield f"{path}: a dict with arbitrary keys"
-    elif not schema.keys() & (_TYPED | {"properties"}):
-        yield f"{path}: a value of any type"
-    for keyword in _NAMED:
-        for name, inner in schema.get(keyword, {}).items():
-            yield from non_strict_parts(inner, f"{path}.{name}")
-    for inner in _inner(schema):
-        yield from non_strict_parts(inner, path)
+def has_object_root(schema: Mapping[str, Any]) -> bool:
+    """Return whether the schema describes objects only. Providers require that of the root."""
+    schema = without_root_ref(schema)
+    return schema.get("type") == "object" and not schema.keys() & {"anyOf", "oneOf", "enum", "const"}
 
 
-def strict_schema(schema: Mapping[str, Any], *, optional: Literal["kept", "required", "null"]) -> dict[str, Any]:
-    """Return a copy with every object closed, and nothing beside a `$ref`.
+def wrapped_schema(schema: Mapping[str, Any], key: str = WRAPPER_KEY) -> dict[str, Any]:
+    """Return the schema of an object whose only property, `key`, is a value of `schema`."""
+    definitions = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    inner = {key: value for key, value in schema.items() if key not in definitions}
 
-    Parameters:
-        optional: what to do with optional properties. "kept": nothing. "required": make them required. "null": make
-            them required and nullable; null stands for the default.
-    """
+    def move(node: dict[str, Any]) -> None:
+        reference = node.get("$ref")
+        if isinstance(reference, str) and re.match(r"#(?!/(\$defs|definitions)/)", reference):
+            node["$ref"] = f"#/properties/{key}{reference[1:]}"
 
-    def close(node: dict[str, Any]) -> None:
-        if optional == "null" or node.get("default", ...) is None:
-            node.pop("default", None)
-        if "$ref" in node and len(node) > 1:
-            node["anyOf"] = [{"$ref": node.pop("$ref")}]
-        if node.get("type") != "object" and "properties" not in node:
-            return
-        properties = node.setdefault("properties", {})
-        if optional == "null":
-            for name in properties.keys() - set(node.get("required", ())):
-                properties[name] = _nullable(properties[name])
-        if optional != "kept":
-            node["required"] = list(properties)
-        node["additionalProperties"] = False
-
-    result: dict[str, Any] = rewritten_schema(_without_root_ref(schema), close)
-    return result
+    wrapper = {"type": "object", "properties": {key: inner}, "required": [key], **definitions}
+    return {**rewritten_schema(wrapper, move), "additionalProperties": False}
 
 
 def rewritten_schema(schema: Any, change: Callable[[dict[str, Any]], object]) -> Any:
@@ -64,9 +63,9 @@ def rewritten_schema(schema: Any, change: Callable[[dict[str, Any]], object]) ->
     if not isinstance(schema, Mapping):
         return schema
     copy = dict(schema)
-    for keyword in _NAMED:
-        if keyword in copy:
-            copy[keyword] = {name: rewritten_schema(inner, change) for name, inner in copy[keyword].items()}
+    for keyword in NAMED:
+        if isinstance(named := copy.get(keyword), Mapping):
+            copy[keyword] = {name: rewritten_schema(inner, change) for name, inner in named.items()}
     for keyword in _INNER:
         if isinstance(inner := copy.get(keyword), list):
             copy[keyword] = [rewritten_schema(one, change) for one in inner]
@@ -76,33 +75,48 @@ def rewritten_schema(schema: Any, change: Callable[[dict[str, Any]], object]) ->
     return copy
 
 
+def subschemas(schema: Any) -> list[dict[str, Any]]:
+    """Return copies of all schemas in a schema, inner ones first, itself last."""
+    found: list[dict[str, Any]] = []
+    rewritten_schema(schema, found.append)
+    return found
+
+
+def is_recursive(schema: Mapping[str, Any]) -> bool:
+    """Return whether a type of the schema contains itself."""
+    uses = {
+        f"#/{key}/{name}": {node["$ref"] for node in subschemas(inner) if "$ref" in node}
+        for key in ("$defs", "definitions")
+        for name, inner in schema.get(key, {}).items()
+    }
+    if any("$ref" in node and node["$ref"] not in uses for node in subschemas(schema)):
+        return True  # a reference into the schema itself
+    for _ in uses:  # the transitive closure: as many rounds as there are types
+        uses = {name: found.union(*(uses[one] for one in found)) for name, found in uses.items()}
+    return any(name in found for name, found in uses.items())
+
+
 def takes_null(schema: Mapping[str, Any]) -> bool:
     """Return whether the schema allows null."""
     if choices := schema.get("anyOf"):
         return any(takes_null(choice) for choice in choices)
-    kind = schema.get("type")
-    return kind == "null" or "null" in schema.get("enum", ()) or not schema.keys() & {"type", "$ref", "enum", "const"}
+    return "null" in types_of(schema) or None in schema.get("enum", ()) or not schema.keys() & TYPED
 
 
-def _inner(schema: Mapping[str, Any]) -> Iterator[Any]:
-    for keyword in _INNER:
-        value = schema.get(keyword, ())
-        yield from value if isinstance(value, list | tuple) else [value]
+def types_of(schema: Mapping[str, Any]) -> list[str]:
+    """Return the types that the keyword `type` names."""
+    found = schema.get("type", [])
+    return found if isinstance(found, list) else [found]
 
 
-def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
-    if takes_null(schema):
-        return schema
-    inner = {keyword: value for keyword, value in schema.items() if keyword != "description"}
-    outer = {"description": schema["description"]} if "description" in schema else {}
-    return {"anyOf": [inner, {"type": "null"}], **outer}
-
-
-def _without_root_ref(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+def without_root_ref(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """Replace a `$ref` at the root by its target: providers require an object, and recursive types have a `$ref`."""
-    while "$ref" in schema:
+    seen: set[str] = set()
+    while isinstance(reference := schema.get("$ref"), str) and reference.startswith("#/") and reference not in seen:
+        seen.add(reference)
         target: Any = schema
-        for key in schema["$ref"].removeprefix("#/").split("/"):
-            target = target[key]
+        for key in reference.removeprefix("#/").split("/"):
+            key = key.replace("~1", "/").replace("~0", "~")
+            target = target[key] if isinstance(target, Mapping) and key in target else {}
         schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
     return schema

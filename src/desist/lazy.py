@@ -15,6 +15,8 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str]
     Parameters:
         package: its `__name__`.
         modules: name -> the module that defines it.
+
+    An import that fails raises its own error; an AttributeError in it becomes an ImportError that says so.
     """
 
     def load(name: str) -> Any:
@@ -22,7 +24,11 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str]
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         import importlib
 
-        value = vars(sys.modules[package])[name] = getattr(importlib.import_module(modules[name]), name)
+        try:
+            value = getattr(importlib.import_module(modules[name]), name)
+        except AttributeError as error:  # `from package import name` would hide it: there is no such name
+            raise ImportError(f"{package}.{name} can't be imported: {type(error).__name__}: {error}") from error
+        vars(sys.modules[package])[name] = value
         return value
 
     return load, lambda: sorted({*vars(sys.modules[package]), *modules})

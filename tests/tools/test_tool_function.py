@@ -79,9 +79,12 @@ def test_async_detection(function: Any, expected: bool, result: Any) -> None:
 
 
 def test_plain_function_that_returns_a_coroutine() -> None:
-    """A sync wrapper of async code is an error that says so; the coroutine isn't left unawaited."""
-    with pytest.raises(ToolError, match="plain function that returned coroutine: make the tool an async def"):
-        Function("f", entrypoint=lambda: coroutine()).bind("").invoke()
+    """A sync wrapper of async code gives a coroutine of the value; called without a loop, an error says so."""
+    function = Function("f", entrypoint=lambda: coroutine())
+    assert anyio.run(function.bind("").invoke) == 1
+    result = FunctionCall(function).execute()
+    assert result.error is not None and "returned an awaitable" in result.error
+    assert anyio.run(FunctionCall(function).aexecute).result == 1
 
 
 @pytest.mark.parametrize("name", ["<lambda>", "a b", "", "größe", "x" * 65])

@@ -21,6 +21,7 @@ from desist.tools import Function
 from desist.tools.docstring import parse_docstring
 
 if TYPE_CHECKING:
+    from desist.agent.agent import Agent
     from desist.run import RunContext  # type: ignore[attr-defined,unused-ignore]
 
 
@@ -214,13 +215,13 @@ def test_any_docstring_is_read(text: str) -> None:
 
 def injected(
     query: str,
-    agent: Any,
+    agent: Agent,
     session_state: dict[str, Any],
     ctx: RunContext,
     stop: CancelToken | None = None,
-    files: Any = (),
+    dependencies: dict[str, Any] | None = None,
 ) -> Any:
-    return query, agent, session_state, ctx, stop, files
+    return query, agent, session_state, ctx, stop, dependencies
 
 
 def test_injected_parameters() -> None:
@@ -233,7 +234,7 @@ def test_injected_parameters() -> None:
     with use_token(token):
         call = function.bind({"query": "q"}, {"agent": "A", "run_context": "C", "unused": 1})
     assert call.arguments == {"query": "q"}
-    assert call.invoke() == ("q", "A", None, "C", token, ())
+    assert call.invoke() == ("q", "A", None, "C", token, None)
 
 
 def test_current_token_is_injected() -> None:
@@ -316,7 +317,7 @@ def takes_args(*things: int) -> None: ...
 def takes_kwargs(**things: int) -> None: ...
 def takes_object(x: threading.Lock) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 def takes_class(x: CancelTokenish) -> None: ...
-def hides_model_parameter(files: list[str]) -> None: ...
+def no_annotation(files) -> None: ...  # type: ignore[no-untyped-def]
 
 
 class CancelTokenish:
@@ -330,7 +331,7 @@ class CancelTokenish:
         (takes_kwargs, r"takes \*\*kwargs"),
         (takes_object, "'threading.Lock' of 'x' can't be resolved"),
         (takes_class, "parameter 'x' .*CancelTokenish.* has no JSON schema"),
-        (hides_model_parameter, "'files' is injected by desist"),
+        (no_annotation, "'files' is a reserved name"),
         (max, "no readable signature|takes"),
     ],
 )

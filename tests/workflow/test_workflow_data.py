@@ -109,14 +109,14 @@ def test_the_input_is_checked_against_a_schema(mode: Mode, journal: Journal) -> 
     assert seen == [Question(topic="t", depth=3)] * 2
     for asked, words in [
         ({"depth": "x"}, "topic: Field required; depth: Input should be"),
-        ("text", "must be a Question or a dict of its fields, not str"),
-        (None, "not NoneType"),
+        ("text", "input: Input should be a valid dictionary or instance of Question"),
+        (None, "input: Input should be a valid dictionary"),
     ]:
         error = Trial(workflow, mode).start(asked).finish().error
         assert isinstance(error, ConfigurationError) and words in str(error) and "workflow 'w'" in str(error)
     assert len(seen) == 2
-    with pytest.raises(ConfigurationError, match="input_schema= of workflow 'w' must be a pydantic class"):
-        Workflow("W", steps=seen.append, input_schema=dict)
+    with pytest.raises(ConfigurationError, match="input_schema= of workflow 'w' can't be <object"):
+        Workflow("W", steps=seen.append, input_schema=object())
 
 
 def test_a_step_input_goes_to_a_dict_and_back() -> None:

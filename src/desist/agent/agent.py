@@ -14,14 +14,17 @@ from desist.run.agent import RunOutput, RunOutputEvent
 from desist.run.component.awaitable import awaitable
 from desist.run.component.component import Component
 from desist.run.component.options import AgentOptions, apply_limits
+from desist.run.component.step_opening import take_opening
 from desist.run.execution.run import Run, new_id
 from desist.run.execution.session_binding import SessionBinding
 from desist.run.options.parent_context import ParentContext
 from desist.run.outputs.input import check_input
+from desist.run.records.ids import id_text
 from desist.run.records.message import Message
 from desist.run.storage.store import Database, RunStore
 from desist.streams.reader import AsyncReader, SyncReader
 from desist.tools.resolve import resolve_tools
+from desist.value_type import ValueType
 
 if TYPE_CHECKING:
     from desist.tools.function import Function
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Agent"]
 
 
-class Agent(Component):
+class Agent(Component[RunOutput, RunOutputEvent]):
     """A model with instructions and tools, run turn by turn.
 
     Parameters:
@@ -45,7 +48,8 @@ class Agent(Component):
         tool_choice: "auto", "none", "required", or a function definition, as the provider has it.
         tool_call_limit: how many tool calls a run may make; further calls get an error as result.
         markdown: ask for Markdown, and render it in `print_response`.
-        output_schema: a pydantic class or JSON schema; `output.content` is an instance.
+        output_schema: the type of `output.content`: whatever pydantic's `TypeAdapter` takes, such as a class, a
+            dataclass, `list[City]` or `City | None`; or a JSON schema, for which the content is plain JSON values.
         session_state: the initial `session_state` of a session, shared by tools. Each run works on the dict that it is
             given, or a new one, with the state that the earlier runs of the session left.
         overwrite_db_session_state: a run ignores the stored state, and replaces it at its end.
@@ -77,6 +81,8 @@ class Agent(Component):
     _kind = "agent"
     _described = "an Agent"
     options_type = AgentOptions
+    _resolved: tuple[list[Any], dict[str, Function]] | None = None
+    _answer_type: ValueType | None = None
 
     def __init__(
         self,
@@ -92,7 +98,7 @@ class Agent(Component):
         tool_choice: str | dict[str, Any] | None = None,
         tool_call_limit: int | None = None,
         markdown: bool = False,
-        output_schema: type[Any] | dict[str, Any] | None = None,
+        output_schema: Any = None,
         session_state: dict[str, Any] | None = None,
         overwrite_db_session_state: bool = False,
         add_session_state_to_context: bool = False,
@@ -119,7 +125,7 @@ class Agent(Component):
             raise ConfigurationError(f"model= of an Agent must be a Model such as OpenAIChat(...), not {model!r:.80}")
         self.model = model
         self.name = name
-        self.id = id or (name or "agent").lower().replace(" ", "-")
+        self.id = id_text(id, "id") or (name or "agent").lower().replace(" ", "-")
         self.instructions = instructions
         self.description = description
         self.role = role
@@ -151,8 +157,8 @@ class Agent(Component):
         self.debug_mode = debug_mode
         self.telemetry = telemetry
         self._set_up()
-        self._resolved: tuple[list[Any], dict[str, Function]] | None = None
         self.functions()  # raises now, not during a run, if a tool can't be described
+        self.answer_type()
 
     # -- what a run needs
 
@@ -173,6 +179,18 @@ class Agent(Component):
             self._resolved = (list(self.tools), resolve_tools(self.tools))
         return self._resolved[1]
 
+    def answer_type(self) -> ValueType | None:
+        """Return the type of answers. Read once, and again when `output_schema` was changed.
+
+        Raises:
+            ConfigurationError: the model can't be asked for it.
+        """
+        if self.output_schema is None:
+            return None
+        if self._answer_type is None or self._answer_type.given is not self.output_schema:
+            self._answer_type = ValueType(self.output_schema, f"output_schema= of agent {self.name or self.id!r}")
+        return self._answer_type
+
     def config(self) -> AgentConfig:
         """Return the settings of a run that is opened now."""
         return AgentConfig(
@@ -186,7 +204,7 @@ class Agent(Component):
             role=self.role,
             expected_output=self.expected_output,
             markdown=self.markdown,
-            output_schema=self.output_schema,
+            answer_type=self.answer_type(),
             tool_choice=self.tool_choice,
             tool_call_limit=self.tool_call_limit,
             add_session_state_to_context=self.add_session_state_to_context,
@@ -215,7 +233,8 @@ class Agent(Component):
     ) -> Run:
         """Register a run of `body`. For steps; programs call `run`."""
         run = self._register(body, run_id or new_id(), bound=bound, skip=skip, replay=replay)
-        run.limits.set_deadline(self.timeout, f"the timeout of agent {self.name or self.id!r}")
+        with run.withdrawn_on_error():
+            run.limits.set_deadline(self.timeout, f"the timeout of agent {self.name or self.id!r}")
         return run
 
     def _open(
@@ -228,6 +247,8 @@ class Agent(Component):
         replay: bool = False,
         earlier: RunOutput | None = None,
     ) -> Run:
+        if (opening := take_opening(self)) is not None:
+            return opening.open(input, options, stream=stream)
         events = self.stream_events if stream_events is None else stream_events
         history = _either(options["add_history_to_context"], self.add_history_to_context)
         parent = self._parent_context(options, lasting=self.db is not None or history)
@@ -241,7 +262,9 @@ class Agent(Component):
         if earlier is not None:
             body.continue_from(earlier)
         run = self.open(body, run_id=options["run_id"], replay=replay)
-        apply_limits(run, options)
+        with run.withdrawn_on_error():
+            apply_limits(run, options)
+        self._last_session = parent.session_id
         return run
 
     def _input_of(self, output: RunOutput) -> Any:
@@ -261,6 +284,15 @@ class Agent(Component):
     def run(
         self, input: Any, *, stream: Literal[False] | None = None, **options: Unpack[AgentOptions]
     ) -> RunOutput: ...
+    @overload
+    def run(
+        self,
+        input: Any,
+        *,
+        stream: bool | None = None,
+        stream_events: bool | None = None,
+        **options: Unpack[AgentOptions],
+    ) -> RunOutput | SyncReader[RunOutputEvent]: ...
 
     def run(
         self,
@@ -309,6 +341,16 @@ class Agent(Component):
         background: bool = False,
         **options: Unpack[AgentOptions],
     ) -> Coroutine[Any, Any, RunOutput]: ...
+    @overload
+    def arun(
+        self,
+        input: Any,
+        *,
+        stream: bool | None = None,
+        stream_events: bool | None = None,
+        background: bool = False,
+        **options: Unpack[AgentOptions],
+    ) -> Coroutine[Any, Any, RunOutput] | AsyncReader[RunOutputEvent]: ...
 
     def arun(
         self,

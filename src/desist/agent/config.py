@@ -8,6 +8,7 @@ from typing import Any
 
 from desist.models.base import Model
 from desist.tools.function import Function
+from desist.value_type import ValueType
 
 __all__ = ["AgentConfig", "Instructions"]
 
@@ -28,7 +29,7 @@ class AgentConfig:
     role: str | None
     expected_output: str | None
     markdown: bool
-    output_schema: type[Any] | dict[str, Any] | None
+    answer_type: ValueType | None  #: of `output_schema`
     tool_choice: str | dict[str, Any] | None
     tool_call_limit: int | None
     add_session_state_to_context: bool

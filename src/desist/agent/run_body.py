@@ -32,6 +32,7 @@ from desist.run.options.context import RunContext
 from desist.run.options.parent_context import ParentContext
 from desist.run.outputs.history import messages_of_runs
 from desist.run.outputs.input import input_text
+from desist.run.records.json_values import error_text
 from desist.run.records.message import CANCELLED_RESULT, Message
 from desist.run.records.state_copy import copy_state
 from desist.run.records.tool_results import missing_tool_results, normalize_history
@@ -169,20 +170,19 @@ class AgentRunBody:
         run.commit(lambda: self.conversation.messages.extend(first))
         for message in first:
             run.checkpoint("message", message)
-        schema = self.config.output_schema
+        answer_type = self.config.answer_type
         request = ModelRequest(
             messages=self.conversation.messages,
             tools=[function.definition() for function in self.config.functions.values()],
             tool_choice=self.config.tool_choice if self.config.functions else None,
-            response_format=schema,
+            response_format=answer_type.given if answer_type else None,
         )
         answer = await self._turns(run, request)
         content = answer.content or ""
-        result = content if schema is None else parse_answer(schema, content)
-        kind = "str" if schema is None else getattr(schema, "__name__", "dict")
+        result = content if answer_type is None else parse_answer(answer_type, content)
 
         def record() -> None:
-            self.output.content, self.output.content_type = result, kind
+            self.output.content, self.output.content_type = result, type(result).__name__
             self.output.reasoning_content = answer.reasoning_content
             self.output.finish_reason = answer.finish_reason
 
@@ -287,7 +287,7 @@ class AgentRunBody:
         if status is RunStatus.cancelled:
             return [*closing, cancelled(output, self.conversation.common)]
         assert error is not None
-        output.error = str(error) or type(error).__name__
+        output.error = error_text(error)
         output.content = output.content or output.error
         return [*closing, failed(output, self.conversation.common, type(error).__name__)]
 

@@ -30,7 +30,7 @@ async def system_message(config: AgentConfig, context: RunContext, *, add_state:
         parts.append(lines[0])
     elif lines:
         parts.append("\n".join(f"- {line}" for line in lines))
-    if config.markdown and config.output_schema is None:
+    if config.markdown and config.answer_type is None:
         parts.append("Format your answer with Markdown.")
     if config.expected_output:
         parts.append(f"Expected output: {config.expected_output}")

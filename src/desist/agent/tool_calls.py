@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from desist.exceptions import RetryAgentRun, StopAgentRun, ToolError, TooManyAba
 from desist.run.agent import ToolCallCompletedEvent, ToolCallErrorEvent, ToolCallStartedEvent
 from desist.run.execution.parallel import run_parallel
 from desist.run.options.idempotency import set_work_key, tool_call_keys
+from desist.run.records.json_values import error_text
 from desist.run.records.message import Message, ToolCall, ToolExecution
 from desist.run.telemetry.gate import tool_span
 
@@ -149,9 +151,18 @@ class ToolCallBatch:
                     return result_text(await call_user_code(bound.invoke, is_async=True, **how))
                 if function.isolation == "process":
                     return result_text(await bound.invoke_isolated())
-                call = lambda: result_text(bound.invoke())  # noqa: E731  # the text is made in the thread too
-                text: str = await call_user_code(call, is_async=False, **how)
-                return text
+
+                def call() -> Any:  # the text is made in the thread too
+                    value = bound.invoke()
+                    return value if inspect.iscoroutine(value) else result_text(value)
+
+                try:
+                    made = await call_user_code(call, is_async=False, **how)
+                    if inspect.iscoroutine(made):  # a wrapper around an async function
+                        made = result_text(await call_user_code(lambda: made, is_async=True, **how))
+                    return str(made)
+                finally:
+                    bound.discard()
         except TimeoutError as error:
             if limit is not None and not str(error):
                 raise TimeoutError(f"the tool {function.name!r} took longer than its timeout of {limit:g} s") from None
@@ -166,7 +177,7 @@ class ToolCallBatch:
         self.stop = self.stop or execution.stop_after_tool_call
 
     def _failed(self, execution: ToolExecution, error: BaseException) -> None:
-        message = str(error) or type(error).__name__
+        message = error_text(error)
         text = message if isinstance(error, ToolError | TooManyAbandonedError) else f"{type(error).__name__}: {message}"
 
         def record() -> None:

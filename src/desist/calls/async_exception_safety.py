@@ -60,7 +60,7 @@ _FUNCTIONS: list[Any] = [
     threading.Condition.__exit__,
     socket.socketpair,
     socket.socket.__init__,
-    ssl.SSLSocket._create,  # type: ignore[attr-defined]
+    getattr(ssl.SSLSocket, "_create", None),  # gevent's has none
 ]
 
 
@@ -97,7 +97,7 @@ def protect(*functions: Any) -> None:
 def _unsafe_code_objects() -> dict[CodeType, int]:
     """Return all code objects that must not be interrupted, each with the thread number 0."""
     found: dict[CodeType, int] = {}
-    open_ = [function.__code__ for function in _FUNCTIONS]
+    open_ = [function.__code__ for function in _FUNCTIONS if isinstance(function, FunctionType)]
     for module in _MODULES:
         open_ += _codes_in(module)
     while open_:

@@ -23,6 +23,7 @@ from desist.calls.started.started_work import StartedWork, set_started_work
 from desist.calls.thread_execution import user_frames
 from desist.cancel.receipt import Abandoned
 from desist.cancel.token import CancelToken
+from desist.runtime.daemon_thread import start_daemon_thread
 from desist.runtime.fork_hooks import register_at_fork
 from desist.runtime.loop_waker import waker_for
 from desist.runtime.run_tasks import RunTasks, set_tasks
@@ -169,7 +170,11 @@ class UserLoop:
         self.blocked = False  #: it did not start a call in time; it gets no calls until it turns again
         self.waiting: deque[LoopCall] = deque()
         self._poll_scheduled = False
-        threading.Thread(target=self._serve, name="desist-user-loop", daemon=True).start()
+        try:
+            start_daemon_thread(self._serve, "desist-user-loop")
+        except RuntimeError:
+            self.loop.close()
+            raise
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)

@@ -8,7 +8,7 @@ import time
 
 from desist.cancel.reason import Source
 from desist.cancel.registry import RunHandle, registry
-from desist.runtime import background_loop  # noqa: F401 - registers its exit handler before this module's
+from desist.runtime.background_loop import refuse_runs  # its exit handler must be registered before this module's
 
 __all__ = ["drain", "stop_all"]
 
@@ -35,4 +35,9 @@ def stop_all(source: Source, text: str) -> list[RunHandle]:
 
 # Exit handlers run in reverse order. The handler of the background loop is registered by the import above, so it runs
 # after this one. A module that the runs need registers after this one, and calls `drain` in its own handler first.
-atexit.register(drain)
+def _exit() -> None:
+    drain()
+    refuse_runs()
+
+
+atexit.register(_exit)

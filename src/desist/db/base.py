@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 
 from desist.cancel.receipt import CancelReceipt
 from desist.db.events.pages import events_from_output
@@ -22,6 +22,7 @@ from desist.run.execution.follow import follow_ended, follow_in_process, follow_
 from desist.run.options.strict import reject_unknown_options
 from desist.run.outputs.session import Session
 from desist.run.outputs.workflow import WorkflowRunOutput
+from desist.run.records.ids import id_text, require_id
 from desist.run.storage.shared_store import shared_store
 from desist.run.storage.store import RunStore
 from desist.run.storage.values import SessionUpdate, StoredRun
@@ -29,7 +30,7 @@ from desist.runtime.daemon_thread import to_daemon_thread
 from desist.streams.follower import Follower
 from desist.streams.reader import AsyncReader, SyncReader
 
-__all__ = ["AsyncBaseDb", "BaseDb", "in_thread"]
+__all__ = ["AsyncBaseDb", "BaseDb", "in_thread", "opened"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,10 +54,18 @@ class BaseDb:
         """The store of agents and workflows."""
         return self._store
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return the database itself: copies of agents and workflows share it."""
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{type(self).__name__} can't be pickled: its runs are in the memory of this process")
+
     # -- sessions
 
     def get_session(self, session_id: str, session_type: str | None = None, user_id: str | None = None) -> Any:
         """Return an `AgentSession` or `WorkflowSession` with its runs, or None."""
+        session_id, user_id = require_id(session_id, "session_id", may_be_empty=True), id_text(user_id, "user_id")
         for kind in _kinds(session_type):
             found = load_session(self.store, session_id, kind, user_id)
             if found is not None:
@@ -76,6 +85,7 @@ class BaseDb:
             component_id: only sessions that this agent or workflow created.
         """
         _kinds(session_type)
+        user_id, component_id = id_text(user_id, "user_id"), id_text(component_id, "component_id")
         held = self.store.list_sessions(kind=session_type, owner_id=component_id, user_id=user_id, limit=limit)
         found = [load_session(self.store, one.session_id, one.kind) for one in held]
         return [session for session in found if session is not None]
@@ -83,6 +93,8 @@ class BaseDb:
     def upsert_session(self, session: Session) -> Any:
         """Store a session without its runs (see `upsert_run`); return the session."""
         stored = session.to_stored()
+        stored.session_id = require_id(session.session_id, "session_id", may_be_empty=True)
+        stored.user_id = id_text(session.user_id, "user_id")
         stored.updated_at = time.time()
         _wait(self.store.save_session(stored))
         return session
@@ -93,7 +105,7 @@ class BaseDb:
         if session is None:
             return None
         change = SessionUpdate(
-            session_id=session_id,
+            session_id=session.session_id,
             kind=session.kind,
             owner_id=session.owner_id,
             user_id=session.user_id,
@@ -106,32 +118,31 @@ class BaseDb:
     def delete_session(self, session_id: str, session_type: str | None = None) -> bool:
         """Delete a session and its runs, of one type or of all; return whether any existed."""
         _kinds(session_type)
-        return self.store.delete_session(session_id, session_type)
+        return self.store.delete_session(require_id(session_id, "session_id", may_be_empty=True), session_type)
 
     # -- runs
 
     def upsert_run(self, run: Any) -> None:
         """Store a run (`RunOutput` or `WorkflowRunOutput`), replacing an earlier record of its id."""
-        if run.run_id is None:
-            raise ConfigurationError("a run without a run_id can't be stored")
+        run_id = require_id(run.run_id, "run_id", may_be_empty=True)
         kind = "workflow" if isinstance(run, WorkflowRunOutput) else "agent"
         stored = StoredRun(
-            run_id=run.run_id,
+            run_id=run_id,
             kind=kind,
             status=run.status,
             output=run,
-            root_run_id=run.parent_run_id or run.run_id,
-            parent_run_id=run.parent_run_id,
-            session_id=run.session_id,
+            root_run_id=id_text(run.parent_run_id, "parent_run_id") or run_id,
+            parent_run_id=id_text(run.parent_run_id, "parent_run_id"),
+            session_id=id_text(run.session_id, "session_id"),
             owner_id=run.workflow_id if kind == "workflow" else run.agent_id,
-            user_id=run.user_id,
+            user_id=id_text(run.user_id, "user_id"),
             created_at=run.created_at,
         )
         _wait(self.store.save_run(stored))
 
     def get_run(self, run_id: str) -> Any:
         """Return the output of a run, or None."""
-        found = self.store.load_run(run_id)
+        found = self.store.load_run(require_id(run_id, "run_id", may_be_empty=True))
         return found.output if found is not None else None
 
     def get_runs(
@@ -142,6 +153,7 @@ class BaseDb:
         limit: int | None = None,
     ) -> list[Any]:
         """Return the outputs of the last runs of a session, the oldest first; live runs too."""
+        session_id = require_id(session_id, "session_id", may_be_empty=True)
         for kind in _kinds(session_type):
             runs = self.store.session_runs(session_id, kind=kind, ended_only=False)
             outputs = [run.output for run in runs if status in (None, run.status)]
@@ -151,7 +163,7 @@ class BaseDb:
 
     def delete_run(self, run_id: str) -> bool:
         """Delete a run; return whether it existed."""
-        return self.store.delete_run(run_id)
+        return self.store.delete_run(require_id(run_id, "run_id", may_be_empty=True))
 
     def cancel(
         self,
@@ -187,6 +199,7 @@ class BaseDb:
         return SyncReader(follower)
 
     def _follower(self, run_id: str, last_event_index: int | None) -> Follower[Any]:
+        run_id = require_id(run_id, "run_id", may_be_empty=True)
         shared = shared_store(self.store)
         if shared is not None:
             return follow_shared(shared, run_id, last_event_index)
@@ -246,6 +259,11 @@ class BaseDb:
         """Do the pending writes, and release threads and files. Also done when the interpreter exits."""
 
 
+def opened(kind: Any, arguments: dict[str, Any]) -> Any:
+    """Return a pickled database, opened again."""
+    return kind(**arguments)
+
+
 def _kinds(session_type: str | None) -> tuple[str, ...]:
     if session_type is None:
         return _KINDS
@@ -284,6 +302,14 @@ class AsyncBaseDb:
     def store(self) -> RunStore:
         """The store of agents and workflows."""
         return self._db.store
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return the database itself."""
+        return self
+
+    def __reduce__(self) -> Any:
+        _, (_, arguments) = self._db.__reduce__()
+        return opened, (type(self), arguments)
 
     def afollow(self, run_id: str, last_event_index: int | None = None) -> AsyncReader[Any]:
         """Return an async iterator over the events of a run; see `BaseDb.follow`. Called without await.

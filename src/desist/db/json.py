@@ -24,5 +24,5 @@ class JsonDb(StoredDb[TableStore]):
 
     def __init__(self, db_path: str | Path | None = None, *, timeout: float = 10.0) -> None:
         path = Path(db_path if db_path is not None else "desist_json").expanduser().resolve()
-        super().__init__(("json", path), lambda patience: TableStore(JsonFolder(path), patience), timeout)
+        super().__init__(("json", path), lambda patience: TableStore(JsonFolder(path), patience), timeout, db_path=path)
         self.db_path = path

@@ -52,6 +52,9 @@ class PostgresDb(SqlDb):
             key,
             lambda patience: SharedTableStore(PostgresBackend(target, db_schema, names, patience), patience),
             timeout,
+            db_url=db_url,
+            db_schema=db_schema,
+            session_table=session_table,
         )
         self.db_url, self.db_schema = db_url, db_schema
 

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
 
-from desist.db.base import BaseDb
+from desist.db.base import BaseDb, opened
 from desist.db.store.shared_table_store import SharedTableStore
 from desist.db.store.table_store import TableStore
 from desist.exceptions import ConfigurationError, StoreError
@@ -63,7 +63,8 @@ register_at_fork(after_in_child=_stores.reset_after_fork)
 class StoredDb(BaseDb, Generic[S]):
     """A database in a file or folder. Objects for the same file share one writer and its connections."""
 
-    def __init__(self, key: Hashable, make: Callable[[float], S], timeout: float) -> None:
+    def __init__(self, key: Hashable, make: Callable[[float], S], timeout: float, **arguments: Any) -> None:
+        self._arguments = {**arguments, "timeout": timeout}  #: to open it again
         if timeout <= 0:
             raise ConfigurationError(f"timeout={timeout} of {type(self).__name__} must be more than 0 seconds")
         self._closed = False
@@ -80,6 +81,9 @@ class StoredDb(BaseDb, Generic[S]):
         if self._closed:
             raise StoreError(f"{self._table_store.backend.name} is closed")
         return self._table_store
+
+    def __reduce__(self) -> Any:
+        return opened, (type(self), self._arguments)
 
     def flush(self) -> None:
         """Wait until all pending writes are done.

@@ -43,7 +43,11 @@ class SqliteDb(SqlDb):
         names = names_after(session_table)
         key = ("sqlite", path, names)
         super().__init__(
-            key, lambda patience: SharedTableStore(SqliteBackend(path, names, patience), patience), timeout
+            key,
+            lambda patience: SharedTableStore(SqliteBackend(path, names, patience), patience),
+            timeout,
+            db_file=path,
+            session_table=session_table,
         )
         self.db_file = path
 

@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeVar
 
 from desist.exceptions import StoreError
 from desist.runtime.background_loop import register_at_exit
+from desist.runtime.daemon_thread import start_daemon_thread
 from desist.runtime.fork_hooks import register_at_fork
 from desist.runtime.timer_thread import timers
 
@@ -118,9 +119,9 @@ class Writer:
                 job.future.set_exception(StoreError(f"{LIMIT} writes already wait for {self._backend.name}"))
             else:
                 job.due = time.monotonic() + self._timeout
+                self._add(job)
                 self._open.append(job)
                 self._urgent += 1
-                self._add(job)
                 self._watch()
         return job.future
 
@@ -134,11 +135,12 @@ class Writer:
 
     def _add(self, job: WriteJob) -> None:
         """Append a job, and start or wake the thread. With the lock held."""
-        self._jobs.append(job)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="desist-db", daemon=True)
-            self._thread.start()
-        elif job.durable or len(self._jobs) == 1:
+            self._thread = start_daemon_thread(
+                self._run, "desist-db"
+            )  # first: where no thread can start, no job is left
+        self._jobs.append(job)
+        if job.durable or len(self._jobs) == 1:
             self._changed.notify_all()
 
     @property

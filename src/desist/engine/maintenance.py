@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from desist.db.process.identity import describe_process, is_dead, this_process
+from desist.db.process.lease_observer import leases
 from desist.db.store.shared_table_store import SharedTableStore
 from desist.engine.dbos_dispatcher import DbosDispatcher
 from desist.exceptions import StoreError
@@ -146,7 +147,7 @@ class MaintenanceThread:
         self._store.end_lost_soon()
 
     def _is_dead(self, worker: WorkerRow, now: float) -> bool:
-        if is_dead(worker.process) or worker.until < now:
+        if is_dead(worker.process) or leases.is_over(worker.process, worker.until, now):
             return True
         return self._liveness_lock is not None and self._liveness_lock.is_released(worker.process)
 

@@ -6,14 +6,25 @@ live runs were cancelled and have settled (`desist.cancel.shutdown`) and the act
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import atexit
+import sys
 import threading
 from collections.abc import Callable
 
+from desist.exceptions import ConfigurationError, DesistError
+from desist.runtime.daemon_thread import start_daemon_thread
 from desist.runtime.fork_hooks import register_at_fork
 
-__all__ = ["BackgroundLoop", "background_loop", "register_at_exit"]
+__all__ = [
+    "BackgroundLoop",
+    "background_loop",
+    "refuse_at_exit",
+    "refuse_green_threads",
+    "refuse_runs",
+    "register_at_exit",
+]
 
 _exit_actions: list[Callable[[], object]] = []
 
@@ -27,15 +38,25 @@ class BackgroundLoop:
         self._thread: threading.Thread | None = None
 
     def loop(self) -> asyncio.AbstractEventLoop:
-        """Return the loop, starting it if need be. From any thread."""
+        """Return the loop, starting it if need be. From any thread.
+
+        Raises:
+            DesistError: the interpreter is ending.
+            RuntimeError, OSError: the system has no more threads or descriptors.
+        """
         loop = self._loop  # without the lock: assigned last, when the loop can be used
         if loop is not None:
             return loop
         with self._lock:
             if self._loop is None:
+                refuse_at_exit()
+                refuse_green_threads()
                 loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._work, args=(loop,), name="desist-loop", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread = start_daemon_thread(self._work, "desist-loop", loop)
+                except RuntimeError:
+                    loop.close()
+                    raise
                 self._loop = loop
             return self._loop
 
@@ -79,12 +100,51 @@ class BackgroundLoop:
 background_loop = BackgroundLoop()
 
 
+def refuse_at_exit() -> None:
+    """Raise if no run can start any more, because the threads that runs need are stopped or frozen by now.
+
+    Raises:
+        DesistError: the interpreter is ending.
+    """
+    if _state.refuses_runs or sys.is_finalizing():
+        raise DesistError("the interpreter is ending: no run can start any more")
+
+
 def register_at_exit(action: Callable[[], object]) -> None:
     """Call `action()` when the interpreter exits, after the live runs have settled. The action must be quick."""
     _exit_actions.append(action)
 
 
+def refuse_green_threads() -> None:
+    """Raise if threads are replaced by green ones, which can't be interrupted, and block one another.
+
+    Raises:
+        ConfigurationError: gevent or eventlet has patched the threads.
+    """
+    # By the module, which wrappers of the function (ours, those of debuggers) have too.
+    module = str(getattr(_thread.start_new_thread, "__module__", "")).split(".")[0]
+    if module in ("gevent", "eventlet"):
+        raise ConfigurationError(
+            f"{module} has replaced threads by green threads, in which desist can stop nothing: leave them "
+            "alone, as in gevent.monkey.patch_all(thread=False, queue=False, select=False) or "
+            "eventlet.monkey_patch(thread=False, select=False)"
+        )
+
+
+def refuse_runs() -> None:
+    """Let no run start any more: the live ones have settled, and the interpreter ends. Called once, at the exit."""
+    _state.refuses_runs = True
+
+
+class _State:
+    refuses_runs = False
+
+
+_state = _State()
+
+
 def _exit() -> None:
+    refuse_runs()
     for action in _exit_actions:
         action()
     background_loop.close()

@@ -16,9 +16,15 @@ __all__ = ["start_daemon_thread", "to_daemon_thread"]
 T = TypeVar("T")
 
 
-def start_daemon_thread(work: Callable[[], object], name: str) -> threading.Thread:
-    """Start a daemon thread of the library. Raises `RuntimeError` if the system has no more threads."""
-    thread = threading.Thread(target=work, name=name, daemon=True)
+def start_daemon_thread(work: Callable[..., object], name: str, *args: Any) -> threading.Thread:
+    """Start a daemon thread and return it.
+
+    Assign it only then: an attribute with a thread that never started would look as if the thread ran.
+
+    Raises:
+        RuntimeError: the system has no more threads, or the interpreter is ending.
+    """
+    thread = threading.Thread(target=work, args=args, name=name, daemon=True)
     thread.start()
     return thread
 

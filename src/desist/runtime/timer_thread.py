@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from desist.runtime.daemon_thread import start_daemon_thread
 from desist.runtime.fork_hooks import register_at_fork
 
 __all__ = ["Timer", "TimerThread", "timers"]
@@ -92,8 +93,7 @@ class TimerThread:
     def _start(self) -> None:
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="desist-timers", daemon=True)
-                self._thread.start()
+                self._thread = start_daemon_thread(self._work, "desist-timers")
 
     def _work(self) -> None:
         heap = self._heap
@@ -113,7 +113,9 @@ class TimerThread:
             heapq.heappush(self._heap, (timer.when, next(_order), timer))
 
     def _sleep(self) -> None:
-        timeout = None if self._wakes_at == math.inf else max(0.0, self._wakes_at - time.monotonic())
+        timeout = None
+        if self._wakes_at != math.inf:
+            timeout = min(max(0.0, self._wakes_at - time.monotonic()), threading.TIMEOUT_MAX)
         try:
             self._wakeups.get(timeout=timeout)  # a left-over wake-up only makes one turn too many
         except queue.Empty:

@@ -10,12 +10,18 @@ from desist.agent.agent import Agent
 from desist.exceptions import ConfigurationError
 from desist.run.storage.store import Database, RunStore, store_of
 from desist.server.problems import HTTPProblem
+from desist.value_type import ValueType
 from desist.workflow.workflow import Workflow
 
-__all__ = ["Component", "Components", "Kind"]
+__all__ = ["Component", "Components", "Kind", "input_type_of"]
 
 Component = Workflow | Agent
 Kind = Literal["workflow", "agent"]
+
+
+def input_type_of(component: Component) -> ValueType | None:
+    """Return the type of the input, None if it is a text."""
+    return component.input_type() if isinstance(component, Workflow) else None
 
 
 class Components:

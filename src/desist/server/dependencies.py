@@ -11,7 +11,7 @@ from fastapi import Depends, Request, Response
 
 from desist.cancel.registry import registry
 from desist.run.records.json_values import dump
-from desist.server.components import Component
+from desist.server.components import Component, input_type_of
 from desist.server.event_stream import EVENT_STREAM, EventStream, Frame, StreamContext, StreamLimiter, client_left
 from desist.server.problems import PROBLEM, HTTPProblem
 from desist.server.run_service import RunService
@@ -55,7 +55,7 @@ def parse_input(component: Component, text: str) -> Any:
     Raises:
         HTTPProblem: 422 if the text must be JSON and is not.
     """
-    if getattr(component, "input_schema", None) is None:
+    if input_type_of(component) is None:
         return text
     try:
         return json.loads(text)

@@ -27,6 +27,10 @@ class Gate:
         self._open = False
         self._reached = 0
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Gate:
+        """Return the gate itself: a copy of a script waits at the same gates."""
+        return self
+
     @property
     def is_open(self) -> bool:
         """Whether the gate is open: waiting returns at once."""

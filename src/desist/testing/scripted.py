@@ -66,6 +66,13 @@ class ScriptedModel(Model):
         self.cancelled = 0  #: answers that were interrupted by a cancellation or by closing the stream
         self.completed = 0  #: answers that were sent completely
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle holds: the script, and where the model is in it."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelResponse, None]:
         """Answer with the next turn of the script. Raises ModelError if there is none, or the exception of the turn."""
         turn = self._next(request)

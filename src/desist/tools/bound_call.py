@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from desist.cancel.token import current_token
-from desist.exceptions import ConfigurationError, ToolError
+from desist.exceptions import ConfigurationError
 from desist.tools.result import result_text
 from desist.tools.signature import EMPTY, INJECTED, Parameter, Signature, is_async
 from desist.tools.spec import ToolSpec
@@ -25,7 +25,7 @@ class BoundCall:
     `result` is the tool's return value, for a `post_hook`.
     """
 
-    __slots__ = ("_injected", "_positional", "arguments", "function", "kwargs", "result")
+    __slots__ = ("_injected", "_positional", "_unstarted", "arguments", "function", "kwargs", "result")
 
     def __init__(
         self, function: ToolSpec, signature: Signature, arguments: dict[str, Any], injected: Mapping[str, Any]
@@ -33,6 +33,7 @@ class BoundCall:
         self.function = function
         self.arguments = arguments
         self.result: Any = None
+        self._unstarted: tuple[Any, ...] = ()
         self._injected = injected
         self.kwargs = dict(arguments)
         for one in signature.parameters:
@@ -46,24 +47,25 @@ class BoundCall:
     def invoke(self) -> Any:
         """Call the tool with its hooks. Return its value, or a coroutine of the value for an async tool.
 
-        A sync tool blocks, so call this in a worker thread. The items of a generator are joined to one text.
-
-        Raises:
-            ToolError: a plain function returned an awaitable.
+        A sync tool blocks, so call this in a worker thread. The items of a generator are joined to one text. A plain
+        function may return an awaitable too, for example a wrapper around an async function: the value is a coroutine
+        then, to be awaited on a loop.
         """
         return self._invoke_async() if self.function.is_async else self._invoke_sync()
+
+    def discard(self) -> None:
+        """Close the coroutines of a plain function's result that are not going to be awaited."""
+        for one in self._unstarted:
+            if inspect.iscoroutine(one) and inspect.getcoroutinestate(one) == inspect.CORO_CREATED:
+                one.close()
 
     def _invoke_sync(self) -> Any:
         if self.function.pre_hook is not None:
             self._call_hook(self.function.pre_hook)
         value = self._call()
         if inspect.isawaitable(value) or inspect.isasyncgen(value):
-            if inspect.iscoroutine(value):
-                value.close()
-            raise ToolError(
-                f"tool '{self.function.name}' is a plain function that returned {type(value).__name__}: "
-                "make the tool an async def"
-            )
+            self._unstarted = (value, self._finish_async(value))
+            return self._unstarted[1]
         self.result = result_text(value) if isinstance(value, Iterator) else value
         if self.function.post_hook is not None:
             self._call_hook(self.function.post_hook)
@@ -72,7 +74,9 @@ class BoundCall:
     async def _invoke_async(self) -> Any:
         if self.function.pre_hook is not None:
             await _awaited(self._call_hook(self.function.pre_hook))
-        value = self._call()
+        return await self._finish_async(self._call())
+
+    async def _finish_async(self, value: Any) -> Any:
         if inspect.isasyncgen(value):
             async with contextlib.aclosing(value) as pieces:
                 value = "".join([result_text(piece) async for piece in pieces])

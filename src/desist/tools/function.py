@@ -6,20 +6,22 @@ Created by `@tool`, `Toolkit` and `resolve_tools`. The agent calls it, enforces 
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from desist.exceptions import ConfigurationError
-from desist.json_schema import non_strict_parts, strict_schema
 from desist.run.options.strict import refuse_unknown
-from desist.tools.arguments import parse_arguments
+from desist.strict_schema import non_strict_parts, strict_schema
+from desist.tools.arguments import decoded_arguments, parse_arguments
 from desist.tools.bound_call import BoundCall, check_hook
 from desist.tools.docstring import parse_docstring
 from desist.tools.function_call import FunctionCall
 from desist.tools.isolation import Isolation, check_options, check_reachable, refuse_linked
-from desist.tools.signature import EMPTY, is_async, unwrap
+from desist.tools.signature import EMPTY, is_async, read_signature, unwrap
 
 if TYPE_CHECKING:
     from desist.calls.base import InterruptMode
@@ -56,8 +58,8 @@ class Function:
     """A tool that an agent can call.
 
     `name`, `description` and `parameters` default to the callable's name, docstring and signature.
-    Parameters named agent, team, run_context, session_state, dependencies, images, videos, audio, files or
-    cancel_token, or annotated `RunContext` or `CancelToken`, are injected and never shown to the model.
+    Parameters annotated `RunContext` or `CancelToken`, and `agent: Agent`, `session_state: dict[str, Any]` and
+    `dependencies: dict[str, Any]`, are injected and never shown to the model.
     """
 
     def __init__(
@@ -186,8 +188,12 @@ class Function:
         check_reachable(unwrap(self.entrypoint), whose, is_async=self.is_async, defined=defined)
         if defined:
             refuse_linked([one.injected for one in self._read().signature.parameters if one.injected], whose)
-        else:
-            refuse_linked(inspect.signature(self.entrypoint).parameters, whose)
+            return
+        try:
+            parameters = read_signature(self.entrypoint, self.name).parameters
+        except ConfigurationError:  # a name that is defined later, perhaps: checked again when an agent takes the tool
+            return
+        refuse_linked([one.injected for one in parameters if one.injected], whose)
 
     def definition(self) -> dict[str, Any]:
         """Return the definition for models, in the format of OpenAI."""
@@ -218,8 +224,25 @@ class Function:
             ToolError: the arguments are invalid. The message is for the model.
         """
         parameters = self._read()
-        values = parameters.validate(parse_arguments(arguments, self.name))
+        parsed = parse_arguments(arguments, self.name)
+        if self._schema is not None:
+            parsed = decoded_arguments(parsed, self._schema)
+        values = parameters.validate(parsed)
         return BoundCall(self, parameters.signature, values, injected or {})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle holds. A function that `@tool` has replaced is held by the tool's name."""
+        state = {**self.__dict__, "_parameters": None}
+        if inspect.isfunction(self.entrypoint):
+            by_name = _ByName(self.entrypoint.__module__, self.entrypoint.__qualname__)
+            if getattr(by_name.tool(), "entrypoint", None) is self.entrypoint:
+                state["entrypoint"] = by_name
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self.entrypoint, _ByName):
+            self.entrypoint = self.entrypoint.tool().entrypoint
 
     def copy(self) -> Function:
         """Return a shallow copy."""
@@ -250,6 +273,21 @@ class Function:
 
     def __repr__(self) -> str:
         return f"<Function '{self.name}' of {self.origin}>"
+
+
+@dataclass(frozen=True, slots=True)
+class _ByName:
+    """A function that `@tool` has replaced in its module by a tool."""
+
+    module: str
+    name: str
+
+    def tool(self) -> Any:
+        """Return what has the name now."""
+        found: Any = importlib.import_module(self.module)
+        for part in self.name.split("."):
+            found = getattr(found, part, None)
+        return found
 
 
 def checked_timeout(timeout: float | None, whose: str) -> float | None:

@@ -5,11 +5,13 @@ Agents don't use this: they also enforce timeouts and report cancelled and aband
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from desist.exceptions import AgentRunException, ToolError
+from desist.run.records.json_values import error_text
 from desist.tools.bound_call import BoundCall
 from desist.tools.spec import ToolSpec
 
@@ -53,7 +55,12 @@ class FunctionCall:
         if self.function.is_async:
             raise ToolError(f"tool '{self.function.name}' is async: use `await call.aexecute()`")
         try:
-            return self._succeeded(self.function.bind(self.arguments, self.injected).invoke())
+            call = self.function.bind(self.arguments, self.injected)
+            value = call.invoke()
+            if inspect.iscoroutine(value):
+                call.discard()
+                raise ToolError(f"tool '{self.function.name}' returned an awaitable: use `await call.aexecute()`")
+            return self._succeeded(value)
         except AgentRunException:
             raise
         except Exception as error:
@@ -74,7 +81,8 @@ class FunctionCall:
             if self.function.isolation == "process":
                 return self._succeeded(await call.invoke_isolated())
             interrupt = self.function.interrupt
-            return self._succeeded(await run_in_thread(call.invoke, name=self.function.name, interrupt=interrupt))
+            value = await run_in_thread(call.invoke, name=self.function.name, interrupt=interrupt)
+            return self._succeeded(await value if inspect.iscoroutine(value) else value)
         except AgentRunException:
             raise
         except Exception as error:
@@ -85,5 +93,5 @@ class FunctionCall:
         return FunctionExecutionResult("success", result)
 
     def _failed(self, error: Exception) -> FunctionExecutionResult:
-        self.error = str(error) or type(error).__name__
+        self.error = error_text(error)
         return FunctionExecutionResult("failure", error=self.error)

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from desist.exceptions import ConfigurationError, MissingExtraError, ToolError
+from desist.run.records.json_values import error_text
 from desist.runtime.background_loop import background_loop
 from desist.tools.function import Function
 from desist.tools.mcp_session import MCPSession, by_command, by_url
@@ -193,7 +194,7 @@ class MCPTools(Toolkit):
 def _format_error(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):  # raised by task groups of the SDK
         error = error.exceptions[0]
-    return str(error) or type(error).__name__
+    return error_text(error)
 
 
 def _block_text(block: Any) -> str:

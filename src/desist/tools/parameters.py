@@ -6,12 +6,12 @@ Called by `function`. A parameter without an annotation accepts any JSON value. 
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from desist.exceptions import ConfigurationError, ToolError
 from desist.json_schema import takes_null
-from desist.tools.arguments import shortened
+from desist.tools.arguments import decoded, shortened
 from desist.tools.docstring import Docstring
 from desist.tools.signature import EMPTY, Parameter, Signature, read_signature
 
@@ -21,6 +21,8 @@ __all__ = ["ParameterSchema"]
 _DATA = ("default", "const", "enum", "examples", "example")
 #: Maximum number of validation errors in one message to the model.
 _MOST_ERRORS = 5
+#: How deep JSON texts may be inside of JSON texts.
+_MOST_ROUNDS = 3
 
 
 class ParameterSchema:
@@ -61,13 +63,31 @@ class ParameterSchema:
             name: value for name, value in arguments.items() if value is not None or name not in self._null_is_default
         }
         try:
-            values: dict[str, Any] = self._adapter.validate_python(passed)
+            values = self._converted(passed)
         except ValidationError as error:
             raise ToolError(f"tool '{self.tool}': {self._explained(error)}") from error
         for name, one in self._shown.items():
             if name not in values and _is_field(one.default) and (default := _default(one)) is not EMPTY:
                 values[name] = default
         return values
+
+    def _converted(self, arguments: dict[str, Any], rounds: int = _MOST_ROUNDS) -> dict[str, Any]:
+        """Validate; if that fails, again with JSON texts parsed where the schema wants something else than a text."""
+        from pydantic import ValidationError
+
+        try:
+            values: dict[str, Any] = self._adapter.validate_python(arguments)
+            return values
+        except ValidationError as error:
+            repaired: Any = arguments
+            for one in error.errors(include_url=False, include_context=False):
+                repaired = _parsed_at(repaired, one["loc"])
+            if rounds and repaired is not arguments:
+                try:
+                    return self._converted(repaired, rounds - 1)
+                except ValidationError:
+                    pass  # the mistakes in the arguments as they were sent say more
+            raise
 
     def _described(self, docstring: Docstring) -> dict[str, Any]:
         """Return the JSON schema with defaults and descriptions, and without pydantic's titles."""
@@ -101,6 +121,22 @@ class ParameterSchema:
             known = ", ".join(self.schema["properties"]) or "none"
             return f"unknown argument '{path}' (it takes: {known})" if len(error["loc"]) == 1 else f"unknown '{path}'"
         return f"argument '{path}': {error['msg']}, got {shortened(repr(error['input']))}"
+
+
+def _parsed_at(value: Any, path: Sequence[int | str]) -> Any:
+    """Return the value with the JSON text at or above a path parsed; the value itself if there is none."""
+    if isinstance(value, str):
+        return decoded(value)
+    if not path:
+        return value
+    key: Any = path[0]
+    if isinstance(value, dict) and key in value:
+        part = _parsed_at(value[key], path[1:])
+        return value if part is value[key] else {**value, key: part}
+    if isinstance(value, list) and isinstance(key, int) and key < len(value):
+        part = _parsed_at(value[key], path[1:])
+        return value if part is value[key] else [*value[:key], part, *value[key + 1 :]]
+    return _parsed_at(value, path[1:])  # a member of a union
 
 
 def _adapter(parameters: Mapping[str, Parameter], tool: str, extra: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from desist.run.events.base import BaseRunOutputEvent
 from desist.run.execution.custom_events import emit_custom_event
-from desist.run.records.json_values import clean_text
+from desist.run.records.json_values import clean_text, error_text
 
 __all__ = ["result_text"]
 
@@ -17,8 +17,8 @@ __all__ = ["result_text"]
 def result_text(value: Any) -> str:
     """Return `value` as text: a str unchanged, None as "", the items of an iterator joined, other values as JSON.
 
-    A value without a JSON form becomes its `str()`. Lone surrogates are replaced, so that the text is valid Unicode.
-    An event is emitted to the stream of the run and becomes "".
+    A value without a JSON form becomes its `str()`, or the name of its type if that fails. Lone surrogates are
+    replaced, so that the text is valid Unicode. An event is emitted to the stream of the run and becomes "".
     """
     if isinstance(value, str):
         return clean_text(value)
@@ -32,7 +32,7 @@ def result_text(value: Any) -> str:
     if isinstance(value, bytes | bytearray):
         return value.decode("utf-8", "replace")
     if isinstance(value, BaseException):
-        return clean_text(str(value) or type(value).__name__)
+        return clean_text(error_text(value))
     return clean_text(_json(value))
 
 
@@ -46,7 +46,7 @@ def _json(value: Any) -> str:
         built = msgspec.to_builtins(value, enc_hook=_plain, str_keys=True)
         return built if isinstance(built, str) else json.dumps(built, ensure_ascii=False)
     except (TypeError, ValueError, OverflowError, RecursionError):
-        return str(value)
+        return _text(value)
 
 
 def _plain(value: Any) -> Any:
@@ -54,4 +54,12 @@ def _plain(value: Any) -> Any:
     pydantic = sys.modules.get("pydantic")
     if pydantic is not None and isinstance(value, pydantic.BaseModel):
         return value.model_dump(mode="json")
-    return str(value)
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    """Return `str(value)`, or the name of its type if its `__str__` raises."""
+    try:
+        return str(value)
+    except Exception:
+        return f"<{type(value).__qualname__}>"

@@ -10,7 +10,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ __all__ = ["EMPTY", "INJECTED", "Parameter", "Signature", "is_async", "read_sign
 
 EMPTY: Any = inspect.Parameter.empty
 
-#: Names of parameters that desist injects and never shows to the model.
+#: Names that hooks may ask for, and that a tool's own parameters may have if their annotation isn't ours.
 INJECTED = frozenset(
     [
         "agent",
@@ -37,8 +37,9 @@ INJECTED = frozenset(
 )
 #: Types of parameters that are injected whatever their names, with the key of the value.
 _INJECTED_TYPES = {"RunContext": "run_context", "CancelToken": "cancel_token"}
-#: Types that no injected value has: with an injected name they are a mistake that would go unnoticed.
-_MODEL_TYPES = (str, int, float, bool, list[str], list[int], list[float], list[bool])
+#: Names that are injected without an annotation too, and never the model's.
+_OWN_NAMES = frozenset({"run_context", "cancel_token", "session_state"})
+_DICTS = (dict, dict[str, Any], typing.Dict, typing.Dict[str, Any], Mapping[str, Any], MutableMapping[str, Any])  # noqa: UP006
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,8 @@ def read_signature(function: Callable[..., Any], tool: str) -> Signature:
     """Return the signature of `function`.
 
     Raises:
-        ConfigurationError: no signature, `*args`, an annotation that can't be resolved, or an injected name with a
-            type that no injected value has.
+        ConfigurationError: no signature, `*args`, an annotation that can't be resolved, or a reserved name of which
+            the annotation doesn't say whether the value is desist's or the model's.
     """
     try:
         found = inspect.signature(function).parameters.values()
@@ -98,27 +99,24 @@ def read_signature(function: Callable[..., Any], tool: str) -> Signature:
 
 
 def _read(parameter: inspect.Parameter, function: Callable[..., Any], tool: str) -> Parameter:
-    key = parameter.name if parameter.name in INJECTED else None
     try:
         annotation = _resolved(parameter.annotation, function)
+        key = _injected_by_type(annotation) or _injected_by_name(parameter, annotation, tool)
+    except ConfigurationError:
+        raise
     except Exception as error:
         annotation = Any
-        key = key or _injected_by_text(parameter.annotation)
+        key = _injected_by_text(parameter.annotation, parameter.name)
         if key is None:
             raise ConfigurationError(
                 f"tool '{tool}': the annotation {parameter.annotation!r} of '{parameter.name}' can't be resolved "
                 f"({error}): define or import it at module level"
             ) from error
-    if key and annotation in _MODEL_TYPES:
-        raise ConfigurationError(
-            f"tool '{tool}': '{parameter.name}' is injected by desist and never shown to the model, "
-            f"but is annotated {parameter.annotation!r}: rename the parameter"
-        )
     return Parameter(
         name=parameter.name,
         annotation=annotation,
         default=parameter.default,
-        injected=key or _injected_by_type(annotation),
+        injected=key,
         positional_only=parameter.kind is parameter.POSITIONAL_ONLY,
     )
 
@@ -157,11 +155,47 @@ def _injected_by_type(annotation: Any) -> str | None:
     return None
 
 
-def _is_injectable(candidate: type) -> bool:
-    return candidate.__name__ in _INJECTED_TYPES and candidate.__module__.split(".")[0] == "desist"
+def _is_injectable(candidate: type, names: Container[str] = _INJECTED_TYPES) -> bool:
+    return candidate.__name__ in names and candidate.__module__.split(".")[0] == "desist"
 
 
-def _injected_by_text(annotation: Any) -> str | None:
+def _injected_by_name(parameter: inspect.Parameter, annotation: Any, tool: str) -> str | None:
+    """Return the key for a reserved name with our annotation, None if the value is the model's."""
+    name = parameter.name
+    if name not in INJECTED:
+        return None
+    if _is_ours(name, annotation) or (annotation is Any and name in _OWN_NAMES):
+        return name
+    if annotation is not Any and name not in _OWN_NAMES:
+        return None
+    ours = {"agent": "Agent", "dependencies": "dict[str, Any]", "session_state": "dict[str, Any]"}.get(name)
+    advice = f"annotate it {ours} to get desist's" if ours else "there is no value of desist's"
+    other = "rename it" if name in _OWN_NAMES else "annotate it with another type, such as str, to get the model's"
+    raise ConfigurationError(
+        f"tool '{tool}': '{name}' is a reserved name, and the annotation {_shown(parameter.annotation)} doesn't say "
+        f"whose value it gets: {advice}, or {other}"
+    )
+
+
+def _is_ours(name: str, annotation: Any) -> bool:
+    """Return whether an annotation is exactly that of the injected value, or with None."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _is_ours(name, typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        rest = [one for one in typing.get_args(annotation) if one is not type(None)]
+        return len(rest) == 1 and _is_ours(name, rest[0])
+    if name == "agent":
+        return isinstance(annotation, type) and any(_is_injectable(one, ("Agent",)) for one in annotation.__mro__)
+    return name in ("session_state", "dependencies") and annotation in _DICTS
+
+
+def _injected_by_text(annotation: Any, name: str) -> str | None:
     """Return the key of an injected type for a string whose name may be imported under TYPE_CHECKING only."""
-    names = re.findall(r"\w+", annotation) if isinstance(annotation, str) else []
-    return next((_INJECTED_TYPES[name] for name in names if name in _INJECTED_TYPES), None)
+    words = re.findall(r"\w+", annotation) if isinstance(annotation, str) else []
+    if name == "agent" and set(words) <= {"Agent", "Optional", "None"}:
+        return name
+    return next((_INJECTED_TYPES[word] for word in words if word in _INJECTED_TYPES), None)
+
+
+def _shown(annotation: Any) -> str:
+    return "Any, or none," if annotation in (EMPTY, Any, "Any") else repr(annotation)

@@ -15,13 +15,17 @@ from desist.agent.agent import Agent
 from desist.cancel.reason import Source
 from desist.cancel.status import RunStatus
 from desist.exceptions import StepError
+from desist.run.component.step_opening import StepOpening
 from desist.run.events.base import content_text
 from desist.run.execution.run import Run
 from desist.run.options.parent_context import ParentContext
 from desist.run.outputs.input import input_text
+from desist.run.records.json_values import error_text
 from desist.workflow.checkpoints import checkpoint_started
 from desist.workflow.execution import ChildWorkflow, WorkflowExecution
+from desist.workflow.overridden_run import call_overridden, overridden_method
 from desist.workflow.sessions import with_history
+from desist.workflow.step_function import GeneratorOutput, as_output
 from desist.workflow.step_state import StepState
 from desist.workflow.types import StepInput, StepOutput, media_of
 
@@ -56,65 +60,102 @@ async def run_child(
     Raises:
         StepError: the child failed, or took longer than the timeout of the step.
     """
-    if step.agent is not None:
-        run = await _open_agent(step, step_input, flow, progress, earlier_output)
-    else:
-        run = _open_workflow(step, step_input, flow, progress, earlier_output)
-    made = run.body.output
+    component = step.agent or step.workflow
+    input = await _agent_input(step, step_input, flow) if step.agent is not None else _child_input(step_input)
 
-    def record() -> None:  # before the child starts, so that a cancel finds it
-        progress.child_output, progress.child_body = made, run.body
+    def open_run(input: Any, streamed: bool) -> Run:
+        open_child = _open_agent if step.agent is not None else _open_workflow
+        run = open_child(step, input, step_input, flow, progress, earlier_output, streamed)
+        with run.withdrawn_on_error():
+            _record(run, flow, progress)
+            run.limits.set_deadline(step.timeout, f"the timeout of step {step.name!r}", reach="own")
+        return run
+
+    method = overridden_method(component)
+    if method is None:
+        run = open_run(input, False)
+        await run.start(asyncio.get_running_loop()).wait_async()
+        return _ended(step, run, flow)
+    opening, pieces = StepOpening(component, open_run), GeneratorOutput(flow, progress)
+    try:
+        value = await call_overridden(opening, input, method, step.timeout, pieces.take)
+    except TimeoutError as error:
+        raise step.timeout_error() if step.timeout is not None else error from None
+    flow.check()
+    if opening.run is not None and (value is None or value is opening.run.body.output):
+        return _ended(step, opening.run, flow)
+    return pieces.output() if value is None else as_output(value)
+
+
+def _record(run: Run, flow: WorkflowExecution, progress: StepState) -> None:
+    """Record the child before it starts, so that a cancel finds it."""
+
+    def record() -> None:
+        progress.child_output, progress.child_body = run.body.output, run.body
         progress.child_begun = getattr(run.body, "started_steps", ())
-        flow.child_runs.append(made)
+        flow.child_runs.append(run.body.output)
 
     flow.run.commit(record)
     checkpoint_started(flow.run, progress)
-    run.limits.set_deadline(step.timeout, f"the timeout of step {step.name!r}", reach="own")
-    await run.start(asyncio.get_running_loop()).wait_async()
+
+
+def _ended(step: ChildStep, run: Run, flow: WorkflowExecution) -> StepOutput:
+    """Return the output of a step whose child has ended."""
+    made = run.body.output
     if made.status is RunStatus.cancelled:
         if run.limits.stopped_by_own_deadline:
             raise step.timeout_error()
         return _cancelled(step, made, flow)
     if made.status is RunStatus.error:
-        message = str(run.error) or type(run.error).__name__  # not the content, which may be partial text
-        error = StepError(f"step {step.name!r}: {message}")
+        assert run.error is not None
+        error = StepError(f"step {step.name!r}: {error_text(run.error)}")  # not the content, which may be partial
         error.retryable = getattr(run.error, "retryable", True)
         raise error
     return _output(made)
 
 
-async def _open_agent(
-    step: ChildStep,
-    step_input: StepInput,
-    flow: WorkflowExecution,
-    progress: StepState,
-    earlier_output: StepOutput | None,
-) -> Run:
-    assert step.agent is not None
+async def _agent_input(step: ChildStep, step_input: StepInput, flow: WorkflowExecution) -> Any:
     enabled, num_runs = flow.history
     if step.add_workflow_history is not None:
         enabled, num_runs = step.add_workflow_history, step.num_history_runs
     text = input_text(content_text(_child_input(step_input)))
-    message = await with_history(text, step_input, enabled=enabled, num_runs=num_runs)
-    body = step.agent.body(
-        message, _parent_context(step, flow, progress), has_reader=flow.listened, stream_events=flow.stream_events
-    )
-    earlier = flow.earlier_runs.get(earlier_output.step_run_id or "") if earlier_output is not None else None
-    if earlier is not None:
-        body.continue_from(earlier)
-    return step.agent.open(body, bound=True, skip=step.on_cancel == "skip")
+    return await with_history(text, step_input, enabled=enabled, num_runs=num_runs)
 
 
-def _open_workflow(
+def _open_agent(
     step: ChildStep,
+    input: Any,
     step_input: StepInput,
     flow: WorkflowExecution,
     progress: StepState,
     earlier_output: StepOutput | None,
+    streamed: bool,
+) -> Run:
+    assert step.agent is not None
+    body = step.agent.body(
+        input,
+        _parent_context(step, flow, progress),
+        has_reader=flow.listened or streamed,
+        stream_events=flow.stream_events,
+    )
+    earlier = flow.earlier_runs.get(earlier_output.step_run_id or "") if earlier_output is not None else None
+    if earlier is not None:
+        body.continue_from(earlier)
+    return step.agent.open(body, bound=not streamed, skip=step.on_cancel == "skip")
+
+
+def _open_workflow(
+    step: ChildStep,
+    input: Any,
+    step_input: StepInput,
+    flow: WorkflowExecution,
+    progress: StepState,
+    earlier_output: StepOutput | None,
+    streamed: bool,
 ) -> Run:
     assert step.workflow is not None
     child_input = StepInput(
-        input=_child_input(step_input),
+        input=input,
         additional_data=step_input.additional_data,
         **media_of(step_input),
     )
@@ -126,8 +167,9 @@ def _open_workflow(
         nested_depth=parent.nested_depth + 1,
     )
     earlier = earlier_output.steps or () if earlier_output is not None else ()
+    skip = step.on_cancel == "skip"
     return step.workflow.open_as_child(
-        child_input, parent, flow, skip=step.on_cancel == "skip", earlier_outputs=earlier
+        child_input, parent, flow, skip=skip, earlier_outputs=earlier, bound=not streamed
     )
 
 

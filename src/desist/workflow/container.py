@@ -15,6 +15,7 @@ from desist.exceptions import ConfigurationError
 from desist.run.events.workflow_base import BaseStepEvent
 from desist.run.execution.cleanup import CleanupHook
 from desist.run.options.strict import reject_unknown_options
+from desist.run.records.json_values import error_text
 from desist.workflow.checkpoints import checkpoint_started
 from desist.workflow.execution import Runnable, StepPosition, WorkflowExecution
 from desist.workflow.sequence import run_sequence
@@ -130,7 +131,7 @@ class Container:
         except Exception as error:
             if not progress.started_event_sent:
                 stage.begin(self.started)
-            flow.fail(progress, parent, str(error) or type(error).__name__)
+            flow.fail(progress, parent, error_text(error))
             raise
         made.step_name, made.step_id, made.step_type = self.name, self.step_id, self.kind.value
         return flow.end(progress, parent, made, event)

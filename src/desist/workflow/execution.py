@@ -85,6 +85,7 @@ class ChildWorkflow(Protocol):
         *,
         skip: bool,
         earlier_outputs: Sequence[StepOutput] = (),
+        bound: bool = True,
     ) -> Run:
         """Register a run of this workflow as a child of the current run."""
 

@@ -12,6 +12,7 @@ from desist.run.events.base import CancellationStage, RunStatus
 from desist.run.execution.cleanup import CleanupHook, bind_hook
 from desist.run.execution.session_binding import SessionBinding
 from desist.run.options.parent_context import ParentContext
+from desist.run.records.json_values import error_text
 from desist.run.storage.values import SessionUpdate
 from desist.run.workflow import (
     StepOutputEvent,
@@ -185,7 +186,8 @@ class WorkflowRunBody:
         return [*closing, cancelled(output, self.common)]
 
     def _failed(self, error: BaseException | None) -> list[Any]:
-        message = str(error) or type(error).__name__
+        assert error is not None
+        message = error_text(error)
         self._close_open(message)
         self.output.error = message
         self.output.content = self.output.content if self.output.content is not None else message

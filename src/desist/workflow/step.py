@@ -14,6 +14,8 @@ from desist.run.events.steps import StepCompletedEvent, StepOutputEvent, StepPro
 from desist.run.execution.cleanup import CleanupHook, bind_hook, check_hook
 from desist.run.options.idempotency import set_work_key
 from desist.run.options.strict import reject_unknown_options
+from desist.run.records.ids import id_text
+from desist.run.records.json_values import error_text
 from desist.tools.isolation import Isolation
 from desist.workflow.child_run import run_child
 from desist.workflow.execution import ChildWorkflow, Runnable, StepPosition, WorkflowExecution
@@ -103,7 +105,7 @@ class Step:
         )
         self.name: str = name or self._default_name()
         self.description = description
-        self.step_id = step_id or str(uuid.uuid4())
+        self.step_id = id_text(step_id, "step_id") or str(uuid.uuid4())
         self.max_retries = max_retries
         self.on_error = _on_error(name, on_error, skip_on_failure)
         self.on_cancel = on_cancel
@@ -195,7 +197,7 @@ class Step:
                 last = attempt == self.max_retries or not getattr(error, "retryable", True)
                 if last or flow.branch_cancelled():
                     raise
-                message = f"attempt {attempt + 1} of {self.max_retries + 1} failed: {error or type(error).__name__}"
+                message = f"attempt {attempt + 1} of {self.max_retries + 1} failed: {error_text(error)}"
                 event = StepProgressEvent(**progress.common, attempt=attempt + 2, content=message)
                 flow.run.emit(event, progress.content_pieces.clear)
         raise AssertionError("unreachable")
@@ -218,7 +220,7 @@ class Step:
         self, error: BaseException, flow: WorkflowExecution, progress: StepState, parent: StepState
     ) -> StepOutput:
         """Record the failure; go on, or fail the run."""
-        message = str(error) or type(error).__name__
+        message = error_text(error)
         output = flow.fail(progress, parent, message)
         if self.on_error is OnError.skip:
             return output

@@ -19,12 +19,13 @@ from desist.run.events.steps import StepOutputEvent
 from desist.run.execution.custom_events import set_missing_ids
 from desist.run.outputs.agent import RunOutput
 from desist.run.outputs.workflow import WorkflowRunOutput
+from desist.run.records.json_values import error_text
 from desist.tools.isolation import Isolation, check_options, check_reachable, refuse_linked
 from desist.workflow.execution import WorkflowExecution
 from desist.workflow.step_state import StepState
 from desist.workflow.types import StepOutput
 
-__all__ = ["Predicate", "StepFunction", "call_function", "function_name"]
+__all__ = ["GeneratorOutput", "Predicate", "StepFunction", "as_output", "call_function", "function_name"]
 
 #: The maximum nesting of outputs that a function returns.
 MAX_OUTPUTS = 32
@@ -105,7 +106,7 @@ async def call_function(
     call: StepFunction, args: tuple[Any, ...], arguments: dict[str, Any], flow: WorkflowExecution, progress: StepState
 ) -> StepOutput:
     """Call the function and return its output. Sync functions run in a thread or worker process."""
-    pieces = _GeneratorOutput(flow, progress)
+    pieces = GeneratorOutput(flow, progress)
     if call.isolation == "process":
         return await _call_isolated(call, args, arguments, pieces)
 
@@ -118,11 +119,11 @@ async def call_function(
     made = await call.invoke(begin, is_async=call.is_async or call.is_async_generator)
     if call.is_generator or call.is_async_generator:
         return pieces.output()
-    return _as_output(made)
+    return as_output(made)
 
 
 async def _call_isolated(
-    call: StepFunction, args: tuple[Any, ...], arguments: dict[str, Any], pieces: _GeneratorOutput
+    call: StepFunction, args: tuple[Any, ...], arguments: dict[str, Any], pieces: GeneratorOutput
 ) -> StepOutput:
     from desist.calls.process import run_in_process
 
@@ -135,15 +136,15 @@ async def _call_isolated(
         interrupt=call.interrupt,
         on_item=pieces.take if call.is_generator else None,
     )
-    return pieces.output() if call.is_generator else _as_output(made)
+    return pieces.output() if call.is_generator else as_output(made)
 
 
-def _drain(items: Iterator[Any], pieces: _GeneratorOutput) -> None:
+def _drain(items: Iterator[Any], pieces: GeneratorOutput) -> None:
     for item in items:
         pieces.take(item)
 
 
-async def _drain_async(items: AsyncIterator[Any], pieces: _GeneratorOutput) -> None:
+async def _drain_async(items: AsyncIterator[Any], pieces: GeneratorOutput) -> None:
     try:
         async for item in items:
             pieces.take(item)
@@ -151,7 +152,7 @@ async def _drain_async(items: AsyncIterator[Any], pieces: _GeneratorOutput) -> N
         await items.aclose()  # type: ignore[attr-defined]
 
 
-class _GeneratorOutput:
+class GeneratorOutput:
     """Handle a yielded value: an event is emitted, a StepOutput or run output is the result, other values are text."""
 
     def __init__(self, flow: WorkflowExecution, progress: StepState) -> None:
@@ -159,8 +160,9 @@ class _GeneratorOutput:
         self._result: StepOutput | None = None
 
     def take(self, item: Any) -> None:
+        """Handle a yielded value."""
         if isinstance(item, StepOutput | RunOutput | WorkflowRunOutput):
-            self._result = _as_output(item)
+            self._result = as_output(item)
         elif isinstance(item, BaseRunOutputEvent):
             set_missing_ids(item, self._progress.common)
             text = item.content if item.is_content and isinstance(getattr(item, "content", None), str) else ""  # type: ignore[attr-defined]
@@ -172,10 +174,12 @@ class _GeneratorOutput:
             self._flow.run.emit(event, lambda: self._progress.content_pieces.append(text))
 
     def output(self) -> StepOutput:
+        """Return the output of the step."""
         return self._result or StepOutput(content="".join(self._progress.content_pieces))
 
 
-def _as_output(made: Any) -> StepOutput:
+def as_output(made: Any) -> StepOutput:
+    """Return what a function of the user's has returned as the output of its step."""
     if isinstance(made, RunOutput | WorkflowRunOutput):
         return StepOutput(content=made.content, step_run_id=made.run_id, metrics=made.metrics)
     if not isinstance(made, StepOutput):
@@ -233,7 +237,7 @@ class Predicate:
         try:
             return await call.invoke(lambda: call.function(*args, **arguments), is_async=call.is_async)
         except (Exception, SystemExit) as error:
-            words = f"{self._what} raised {type(error).__name__}: {error}"
+            words = f"{self._what} raised {type(error).__name__}: {error_text(error)}"
             failure = StepError(words)
             failure.retryable = False
             raise failure from error

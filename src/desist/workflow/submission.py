@@ -24,6 +24,7 @@ from desist.run.outputs.workflow import WorkflowRunOutput
 from desist.run.records.json_values import to_json_value
 from desist.run.storage.queue_store import ClaimedRun, queue_store
 from desist.run.storage.values import StoredRun
+from desist.value_type import ValueType
 from desist.workflow.validation import checked_input
 
 __all__ = ["Submission"]
@@ -47,7 +48,9 @@ class Submittable(ContinuationOpener, Protocol):
     id: str
     name: str | None
     on_crash: str
-    input_schema: type[Any] | None
+
+    def input_type(self) -> ValueType | None:
+        """Return the type of the input."""
 
     def check(self) -> None:
         """Raise ConfigurationError if the workflow can't run."""
@@ -74,7 +77,7 @@ class Submission:
             if checked[name] is not None:
                 raise UnsupportedError(f"{where} can't take {name}=: {why}")
         check_input(input, what, required=False)
-        sendable = _require_json(checked_input(workflow.input_schema, input, what), f"the input of {what}")
+        sendable = _require_json(checked_input(workflow.input_type(), input, what), f"the input of {what}")
         workflow.check()
         run = self._queued(sendable, checked)
         store.queue_run(run, _packed(checked, where))

@@ -8,40 +8,26 @@ from typing import Any
 from desist.exceptions import ConfigurationError
 from desist.run.agent import RunEvent
 from desist.run.events.workflow_base import WorkflowRunEvent
+from desist.value_type import ValueType
 
-__all__ = ["checked_input", "checked_names", "checked_schema"]
-
-
-def checked_schema(schema: Any, what: str) -> Any:
-    """Return the checked input schema, or None.
-
-    Raises:
-        ConfigurationError: the schema is not a pydantic class.
-    """
-    if schema is not None and not (isinstance(schema, type) and hasattr(schema, "model_validate")):
-        raise ConfigurationError(f"input_schema= of {what} must be a pydantic class, not {schema!r:.80}")
-    return schema
+__all__ = ["checked_input", "checked_names"]
 
 
-def checked_input(schema: Any, value: Any, what: str) -> Any:
-    """Return the input as an object of the schema; without a schema, unchanged.
+def checked_input(input_type: ValueType | None, value: Any, what: str) -> Any:
+    """Return the input, converted to the type; without a type, unchanged.
 
     Raises:
-        ConfigurationError: the input does not fit the schema; the message says where.
+        ConfigurationError: the input does not fit the type; the message says where.
     """
-    if schema is None or isinstance(value, schema):
+    if input_type is None:
         return value
-    if not isinstance(value, dict):
-        raise ConfigurationError(
-            f"the input of {what} must be a {schema.__name__} or a dict of its fields, not {type(value).__name__}"
-        )
-    from pydantic import ValidationError
-
     try:
-        return schema.model_validate(value)
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'input'}: {one['msg']}" for one in error.errors())
-        raise ConfigurationError(f"the input of {what} doesn't fit {schema.__name__}: {wrong}") from error
+        return input_type.validate(value)
+    except ValueError as error:
+        errors = getattr(error, "errors", None)
+        found = errors() if callable(errors) else []
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'input'}: {one['msg']}" for one in found) or error
+        raise ConfigurationError(f"the input of {what} doesn't fit {input_type.name}: {wrong}") from error
 
 
 def checked_names(names: Iterable[Any] | None, what: str) -> frozenset[str] | None:

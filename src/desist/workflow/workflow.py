@@ -10,16 +10,19 @@ from desist.exceptions import ConfigurationError
 from desist.run.component.awaitable import awaitable
 from desist.run.component.component import Component
 from desist.run.component.options import WorkflowOptions, apply_limits
+from desist.run.component.step_opening import take_opening
 from desist.run.component.submitted_run import SubmittedRun
 from desist.run.execution.run import Run, new_id
 from desist.run.execution.session_binding import SessionBinding
 from desist.run.options.parent_context import ParentContext
 from desist.run.outputs.input import check_input
+from desist.run.records.ids import id_text
 from desist.run.records.metrics import Usage
 from desist.run.storage.queue_store import ClaimedRun
 from desist.run.storage.store import Database, RunStore
 from desist.run.workflow import WorkflowRunOutput
 from desist.streams.reader import AsyncReader, SyncReader
+from desist.value_type import ValueType
 from desist.workflow.branch_state import copy_state
 from desist.workflow.config import WorkflowConfig
 from desist.workflow.execution import Runnable, WorkflowExecution
@@ -29,13 +32,13 @@ from desist.workflow.step_list import check_tree, coerce_steps
 from desist.workflow.submission import Submission
 from desist.workflow.terminal_events import terminal_event
 from desist.workflow.types import MEDIA, StepInput, StepOutput
-from desist.workflow.validation import checked_input, checked_names, checked_schema
+from desist.workflow.validation import checked_input, checked_names
 from desist.workflow.workflow_function import WorkflowFunction
 
 __all__ = ["Workflow"]
 
 
-class Workflow(Component):
+class Workflow(Component[WorkflowRunOutput, Any]):
     """Steps that run, and are cancelled, as one run.
 
     Parameters:
@@ -58,7 +61,8 @@ class Workflow(Component):
         on_crash: how a run ends whose process has died: "mark" ends it as an error; "resume" leaves it to
             `resume_lost_runs()`, in any process. For databases that outlive a process.
         compensate: a cancel undoes finished steps, by their `compensate` functions.
-        input_schema: a pydantic class; the input is validated before the run, and becomes an instance.
+        input_schema: the type of the input: whatever pydantic's `TypeAdapter` takes, or a JSON schema. The input is
+            validated before the run, and converted to the type.
         stream, stream_events: defaults of `run`.
         stream_executor_events: emit the events of agents in steps, text included.
         store_events: keep the events in the output, as `output.events`.
@@ -78,6 +82,7 @@ class Workflow(Component):
     _described = "a Workflow"
     options_type = WorkflowOptions
     _kept_options = (*Component._kept_options, "additional_data")
+    _input_type: ValueType | None = None
 
     def __init__(
         self,
@@ -98,7 +103,7 @@ class Workflow(Component):
         on_cancel: Callable[..., Any] | None = None,
         on_crash: Literal["mark", "resume"] = "mark",
         compensate: bool = False,
-        input_schema: type[Any] | None = None,
+        input_schema: Any = None,
         stream: bool = False,
         stream_events: bool = False,
         stream_executor_events: bool = True,
@@ -111,7 +116,7 @@ class Workflow(Component):
         telemetry: bool = True,
     ) -> None:
         self.name = name
-        self.id = id or (name or "workflow").lower().replace(" ", "-")
+        self.id = id_text(id, "id") or (name or "workflow").lower().replace(" ", "-")
         self.description = description
         self.program: WorkflowFunction | None = None  #: the function that does everything itself, if it is one
         if callable(steps) and not isinstance(steps, type) and not hasattr(steps, "execute"):
@@ -130,7 +135,7 @@ class Workflow(Component):
         self.on_cancel = on_cancel
         self.on_crash = checked_on_crash(on_crash, f"workflow {self.id!r}", db)
         self.compensate = compensate
-        self.input_schema = checked_schema(input_schema, f"workflow {self.id!r}")
+        self.input_schema = input_schema
         self.stream = stream
         self.stream_events = stream_events
         self.stream_executor_events = stream_executor_events
@@ -142,8 +147,21 @@ class Workflow(Component):
         self.debug_mode = debug_mode
         self.telemetry = telemetry
         self._set_up()
+        self.input_type()
 
     # -- what a run needs
+
+    def input_type(self) -> ValueType | None:
+        """Return the type of the input. Read once, and again when `input_schema` was changed.
+
+        Raises:
+            ConfigurationError: no JSON schema can be made of it.
+        """
+        if self.input_schema is None:
+            return None
+        if self._input_type is None or self._input_type.given is not self.input_schema:
+            self._input_type = ValueType(self.input_schema, f"input_schema= of workflow {self.id!r}")
+        return self._input_type
 
     def config(self) -> WorkflowConfig:
         """Return the settings of a run that is opened now."""
@@ -182,22 +200,24 @@ class Workflow(Component):
         *,
         skip: bool,
         earlier_outputs: Sequence[StepOutput] = (),
+        bound: bool = True,
     ) -> Run:
         """Register a run of this workflow for a step of another one. For steps; programs call `run`."""
-        input = checked_input(self.input_schema, step_input.input, f"workflow {self.id!r}")
+        input = checked_input(self.input_type(), step_input.input, f"workflow {self.id!r}")
         for key, value in copy_state(self.session_state or {}).items():
             parent.session_state.setdefault(key, value)
         body = WorkflowRunBody(
             self.config(),
             replace(step_input, input=input),
             parent,
-            has_reader=flow.listened,
+            has_reader=flow.listened or not bound,
             stream_events=flow.stream_events,
             earlier_outputs=earlier_outputs,
         )
         body.earlier_runs = flow.earlier_runs
-        run = self._register(body, new_id(), bound=True, skip=skip)
-        run.limits.set_deadline(self.timeout, f"the timeout of workflow {self.id!r}")
+        run = self._register(body, new_id(), bound=bound, skip=skip)
+        with run.withdrawn_on_error():
+            run.limits.set_deadline(self.timeout, f"the timeout of workflow {self.id!r}")
         return run
 
     def _open(
@@ -210,9 +230,13 @@ class Workflow(Component):
         replay: bool = False,
         earlier: WorkflowRunOutput | None = None,
     ) -> Run:
+        if (opening := take_opening(self)) is not None:
+            return opening.open(input, options, stream=stream)
         what = f"workflow {self.id!r}"
-        check_input(input, what, required=False)
-        input = checked_input(self.input_schema, input, what)
+        input_type = self.input_type()
+        if input_type is None:
+            check_input(input, what, required=False)
+        input = checked_input(input_type, input, what)
         self.check()
         events = self.stream_events if stream_events is None else stream_events
         media = {kind: options[kind] for kind in MEDIA}
@@ -226,9 +250,11 @@ class Workflow(Component):
             "workflow", self.id, parent, defaults=self.session_state, overwrite=self.overwrite_db_session_state
         )
         run = self._register(body, options["run_id"] or new_id(), replay=replay)
-        if "kept" not in options:
-            run.limits.set_deadline(self.timeout, f"the timeout of {what}")
-        apply_limits(run, options)
+        with run.withdrawn_on_error():
+            if "kept" not in options:
+                run.limits.set_deadline(self.timeout, f"the timeout of {what}")
+            apply_limits(run, options)
+        self._last_session = parent.session_id
         return run
 
     def terminal_event(self, output: WorkflowRunOutput) -> Any:
@@ -255,6 +281,15 @@ class Workflow(Component):
     def run(
         self, input: Any = None, *, stream: Literal[False] | None = None, **options: Unpack[WorkflowOptions]
     ) -> WorkflowRunOutput: ...
+    @overload
+    def run(
+        self,
+        input: Any = None,
+        *,
+        stream: bool | None = None,
+        stream_events: bool | None = None,
+        **options: Unpack[WorkflowOptions],
+    ) -> WorkflowRunOutput | SyncReader[Any]: ...
 
     def run(
         self,
@@ -303,6 +338,16 @@ class Workflow(Component):
         background: bool = False,
         **options: Unpack[WorkflowOptions],
     ) -> Coroutine[Any, Any, WorkflowRunOutput]: ...
+    @overload
+    def arun(
+        self,
+        input: Any = None,
+        *,
+        stream: bool | None = None,
+        stream_events: bool | None = None,
+        background: bool = False,
+        **options: Unpack[WorkflowOptions],
+    ) -> Coroutine[Any, Any, WorkflowRunOutput] | AsyncReader[Any]: ...
 
     def arun(
         self,
@@ -348,7 +393,9 @@ class Workflow(Component):
             RunIdInUseError: there is a run with this id, live or ended.
             StoreError: the run is not confirmed as stored.
         """
-        return Submission(self).submit(input, options)
+        handle = Submission(self).submit(input, options)
+        self._last_session = handle.session_id
+        return handle
 
     def submitted(self, run_id: str) -> SubmittedRun:
         """Return the handle of a run of this workflow that was submitted before, by any process.

@@ -105,7 +105,7 @@ def asks_run_context(run_context: Any) -> None:
     """Ask."""
 
 
-def asks_agent(agent: Any) -> None:
+def asks_agent(agent: Agent) -> None:
     """Ask."""
 
 

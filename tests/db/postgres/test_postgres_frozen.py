@@ -163,7 +163,8 @@ def test_another_machine_of_the_same_name() -> None:
 
 
 def test_a_lease_that_is_over(worker: Start, db: PostgresDb, url: str) -> None:
-    """A process that can't be seen from here is believed dead when the server's clock says that its lease is over."""
+    """A process that can't be seen from here is believed dead when the server's clock says that its lease is over, and
+    it isn't renewed for as long as heartbeats take: the clock may have stepped."""
     other = worker()
     other.start("half", "r")
     far = "UPDATE desist_runs SET process = 'elsewhere/1|b|1|1'"
@@ -175,5 +176,7 @@ def test_a_lease_that_is_over(worker: Start, db: PostgresDb, url: str) -> None:
     assert not db.get_run("r").status.is_final
     with psycopg.connect(url) as server:
         server.execute("UPDATE desist_owners SET until = %s", (time.time() - 1,))
+    assert not db.get_run("r").status.is_final
+    assert db.end_lost_runs() == ["r"]  # waits
     assert db.get_run("r").status is S.error
     other.kill()

@@ -213,6 +213,9 @@ def test_parameters_are_sent() -> None:
     assert seen["line"] == "POST /v1/messages HTTP/1.1"
 
 
+_NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
+
+
 @pytest.mark.parametrize(
     ("choice", "sent"),
     [
@@ -227,7 +230,7 @@ def test_tool_choice(choice: Any, sent: dict[str, Any]) -> None:
     tools = [{"type": "function", "function": {"name": "f", "strict": True}}]
     body = sent_by(asking(tools=tools, tool_choice=choice))
     assert body["tool_choice"] == sent
-    assert body["tools"] == [{"name": "f", "input_schema": {"type": "object"}, "strict": True}]
+    assert body["tools"] == [{"name": "f", "input_schema": _NO_ARGUMENTS, "strict": True}]
 
 
 def test_messages_become_blocks() -> None:

@@ -204,7 +204,7 @@ def test_cancel_all_without_a_filter_stops_everything_once() -> None:
     assert desist.cancel_all() == []
 
 
-@pytest.mark.parametrize("wrong", [{"session_id": ""}, {"user_id": 7}, {"older_than": -1}, {"grace": -1}], ids=str)
+@pytest.mark.parametrize("wrong", [{"session_id": ""}, {"user_id": b"x"}, {"older_than": -1}, {"grace": -1}], ids=str)
 def test_cancel_all_refuses_filters_that_mean_nothing(wrong: dict[str, object]) -> None:
     """A filter that fits no run is an error that names it, and nothing is cancelled."""
     gate = Gate()

@@ -124,11 +124,12 @@ def test_a_hundred_runs_at_a_time() -> None:
 
 
 def test_values_that_cant_be_copied() -> None:
-    """A lock in the state is shared in memory, and harms nobody."""
+    """A lock in the state is shared in memory, stored by a database as text, and harms nobody."""
     lock = threading.Lock()
-    workflow = Workflow("W", steps=[count], db=InMemoryDb(), session_state={"lock": lock})
-    assert workflow.run(session_id="s").content == 1
-    assert workflow.get_session_state("s")["lock"] is lock
+    for db, stored in ((None, lock), (InMemoryDb(), repr(lock))):
+        workflow = Workflow("W", steps=[count], db=db, session_state={"lock": lock})
+        assert workflow.run(session_id="s").content == 1
+        assert workflow.get_session_state("s")["lock"] == stored
 
 
 def test_tools_of_an_agent(db: BaseDb) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from provider_requests.rules import (
     ToolCallPairing,
     check_argument_text,
-    check_closed,
     check_content,
     check_model,
     check_name,
@@ -18,6 +17,7 @@ from provider_requests.rules import (
     mapping,
     wrong,
 )
+from provider_requests.strict_schemas import check_object_root, check_openai_schema
 
 __all__ = ["check_chat_request"]
 
@@ -43,6 +43,11 @@ def check_chat_request(body: Mapping[str, Any]) -> None:
         _check_message(where, message, calls)
     calls.other("the end of messages")
     check_tools(body, _name_of)
+    form = mapping("response_format", body.get("response_format") or {}).get("json_schema")
+    if form is not None:
+        check_name("response_format.json_schema.name", form.get("name"))
+        check = check_openai_schema if form.get("strict") else check_object_root
+        check("response_format.json_schema.schema", form.get("schema"))
     if body.get("stream_options") is not None and not body.get("stream"):
         raise wrong("stream_options", "only with stream: true")
 
@@ -77,5 +82,5 @@ def _check_content(where: str, message: Mapping[str, Any]) -> None:
 def _name_of(where: str, tool: Mapping[str, Any]) -> str:
     function = mapping(f"{where}.function", tool.get("function"))
     if function.get("strict"):
-        check_closed(f"{where}.function.parameters", function.get("parameters"))
+        check_openai_schema(f"{where}.function.parameters", function.get("parameters"))
     return check_name(f"{where}.function.name", function.get("name"))

@@ -7,7 +7,6 @@ from typing import Any
 
 from provider_requests.rules import (
     ToolCallPairing,
-    check_closed,
     check_content,
     check_model,
     check_name,
@@ -17,6 +16,7 @@ from provider_requests.rules import (
     mapping,
     wrong,
 )
+from provider_requests.strict_schemas import check_anthropic_schema
 
 __all__ = ["check_messages_request"]
 
@@ -60,7 +60,7 @@ def check_messages_request(body: Mapping[str, Any]) -> None:
         mapping("tool_choice", body["tool_choice"])
     form = mapping("output_config", body.get("output_config") or {}).get("format")
     if form is not None:
-        check_closed("output_config.format.schema", mapping("output_config.format", form).get("schema"))
+        check_anthropic_schema("output_config.format.schema", mapping("output_config.format", form).get("schema"))
 
 
 def _check_content(where: str, message: Mapping[str, Any], calls: ToolCallPairing) -> None:
@@ -129,4 +129,6 @@ def _name_of(where: str, tool: Mapping[str, Any]) -> str:
     schema = mapping(f"{where}.input_schema", tool.get("input_schema"))
     if schema.get("type") != "object":
         raise wrong(f"{where}.input_schema.type", "must be 'object'")
+    if tool.get("strict"):
+        check_anthropic_schema(f"{where}.input_schema", schema)
     return check_name(f"{where}.name", tool.get("name"))

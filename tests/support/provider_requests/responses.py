@@ -8,7 +8,6 @@ from typing import Any
 from provider_requests.rules import (
     ToolCallPairing,
     check_argument_text,
-    check_closed,
     check_content,
     check_model,
     check_name,
@@ -18,6 +17,7 @@ from provider_requests.rules import (
     mapping,
     wrong,
 )
+from provider_requests.strict_schemas import check_object_root, check_openai_schema
 
 __all__ = ["check_responses_request"]
 
@@ -89,7 +89,7 @@ def _name_of(where: str, tool: Mapping[str, Any]) -> str | None:
     if "function" in tool:
         raise wrong(where, "name and parameters stand beside type, not in function")
     if tool.get("strict", True):
-        check_closed(f"{where}.parameters", tool.get("parameters"))
+        check_openai_schema(f"{where}.parameters", tool.get("parameters"))
     return check_name(f"{where}.name", tool.get("name"))
 
 
@@ -99,6 +99,5 @@ def _check_format(form: Any) -> None:
     if form.get("type") != "json_schema":
         raise wrong("text.format.type", f"{form.get('type')!r} is unknown")
     check_name("text.format.name", form.get("name"))
-    mapping("text.format.schema", form.get("schema"))
-    if form.get("strict"):
-        check_closed("text.format.schema", form["schema"])
+    check = check_openai_schema if form.get("strict") else check_object_root
+    check("text.format.schema", form.get("schema"))

@@ -10,7 +10,6 @@ from typing import Any
 __all__ = [
     "ToolCallPairing",
     "check_argument_text",
-    "check_closed",
     "check_content",
     "check_model",
     "check_name",
@@ -99,18 +98,6 @@ def check_argument_text(where: str, value: Any) -> None:
         raise wrong(where, f"must be JSON text, not {value!r:.80}") from None
     if not isinstance(arguments, dict):
         raise wrong(where, f"must be the JSON text of an object, not {value!r:.80}")
-
-
-def check_closed(where: str, schema: Any) -> None:
-    """Check that every object of a schema is closed: `additionalProperties` is false."""
-    if isinstance(schema, list):
-        for number, entry in enumerate(schema):
-            check_closed(f"{where}[{number}]", entry)
-    elif isinstance(schema, Mapping):
-        if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
-            raise wrong(where, "an object of a strict schema needs additionalProperties: false")
-        for key, entry in schema.items():
-            check_closed(f"{where}.{key}", entry)
 
 
 class ToolCallPairing:

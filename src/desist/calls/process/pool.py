@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from desist.calls.process.protocol import frame
 from desist.calls.process.worker_process import MARK, WorkerProcess, current_settings
 from desist.cancel.shutdown import drain
+from desist.runtime.daemon_thread import start_daemon_thread
 from desist.runtime.fork_hooks import register_at_fork
 
 __all__ = ["IDLE", "MAX_WORKERS", "ProcessPool", "pool"]
@@ -204,10 +205,7 @@ class ProcessPool:
     def _wake(self) -> None:
         if self._thread is None:
             self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            self._thread = threading.Thread(
-                target=self._run, args=(self._wake_fd,), name="desist-processes", daemon=True
-            )
-            self._thread.start()
+            self._thread = start_daemon_thread(self._run, "desist-processes", self._wake_fd)
         os.eventfd_write(self._wake_fd, 1)
 
     # -- in the pool thread

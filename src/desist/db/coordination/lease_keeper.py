@@ -156,12 +156,12 @@ class LeaseKeeper:
         The due time moves only once a heartbeat is committed (`_beat`): the transaction may be rolled back because of
         another job in it. Until then each transaction repeats it.
         """
-        if time.time() >= self._beat_at:
+        if time.monotonic() >= self._beat_at:
             self.registered = True
             tables.owners.heartbeat(this_process(), self._backend.address, LEASE)
 
     def _beat(self) -> None:
-        self._beating, at = True, time.time()
+        self._beating, at = True, time.monotonic()
 
         def ended(done: Future[None]) -> None:
             if done.exception() is None:
@@ -181,7 +181,7 @@ class LeaseKeeper:
                 self._poll_own_runs(every=self._suspicious or timely)
             if timely:
                 self._poll_store = time.monotonic() + self._backend.poll_interval
-            if self.owned and not self._beating and time.time() >= self._beat_at:
+            if self.owned and not self._beating and time.monotonic() >= self._beat_at:
                 self._beat()
             self._watches.poll(woken)
         except StoreError as error:

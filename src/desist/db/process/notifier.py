@@ -21,6 +21,7 @@ import weakref
 from typing import Protocol
 
 from desist.runtime.background_loop import register_at_exit
+from desist.runtime.daemon_thread import start_daemon_thread
 from desist.runtime.fork_hooks import register_at_fork
 
 __all__ = ["Notifier", "channel"]
@@ -67,8 +68,7 @@ class Notifier:
             self._pollables.add(pollable)
             if self._thread is None:
                 self._open()
-                self._thread = threading.Thread(target=self._run, name="desist-channel", daemon=True)
-                self._thread.start()
+                self._thread = start_daemon_thread(self._run, "desist-channel")
 
     def unregister(self, pollable: Pollable) -> None:
         """Stop polling an object."""
@@ -79,7 +79,11 @@ class Notifier:
     def _open(self) -> None:
         if self._socket is not None or not sys.platform.startswith("linux"):
             return
-        made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        except OSError as error:
+            log.warning("this process can't be woken by others, and looks for itself: %s", error)
+            return
         try:
             made.bind("")  # the system chooses a name, which ends with the process
             made.setblocking(False)

@@ -21,7 +21,16 @@ from desist.run.records.message import Message, ToolExecution
 from desist.run.records.record import reviver
 from desist.workflow.types import StepOutput
 
-__all__ = ["decode_part", "decode_run", "decode_step", "encode", "encode_part", "part_position", "unreadable"]
+__all__ = [
+    "decode_output",
+    "decode_part",
+    "decode_run",
+    "decode_step",
+    "encode",
+    "encode_part",
+    "part_position",
+    "unreadable",
+]
 
 _OUTPUTS: dict[str, Any] = {"agent": RunOutput, "workflow": WorkflowRunOutput}
 _PARTS: dict[str, Any] = {
@@ -51,7 +60,7 @@ def decode_run(row: RunRow) -> Any:
         UnreadableError: the text can't be decoded; the message names the run.
     """
     try:
-        return _decoded(row)
+        return decode_output(row.kind, row.output)
     except Exception as error:  # any kind: the stored text may be anything
         words = f"{type(error).__name__}: {error}"[:500]
         raise UnreadableError(f"the stored {row.kind} run {row.run_id} can't be read: {words}") from error
@@ -71,8 +80,9 @@ def unreadable(row: RunRow, error: UnreadableError) -> Any:
     return kind(**known, **{f"{'workflow' if kind is WorkflowRunOutput else 'agent'}_id": row.owner_id})
 
 
-def _decoded(row: RunRow) -> Any:
-    output = _OUTPUTS[row.kind].from_dict(msgspec.json.decode(row.output))
+def decode_output(kind: str, text: str) -> Any:
+    """Return the output of a run, as `encode` has written it."""
+    output = _OUTPUTS[kind].from_dict(msgspec.json.decode(text))
     if isinstance(output, WorkflowRunOutput):
         output.step_results = [decode_step(value) for value in output.step_results]
         for run in output.step_executor_runs or ():

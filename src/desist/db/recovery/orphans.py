@@ -15,6 +15,7 @@ from typing import Any
 from desist.cancel.registry import registry
 from desist.db.events.rows import event_of, next_owner_index, rows_of, terminal_event
 from desist.db.process.identity import is_dead, is_running, this_process
+from desist.db.process.lease_observer import leases
 from desist.db.process.unregistered_runs import unregistered_runs
 from desist.db.records.codec import encode
 from desist.db.recovery.partial_text import StoredEvent, events_of_stream
@@ -65,9 +66,9 @@ def orphan_reason(row: RunRow, tables: Tables) -> str | None:
     if is_dead(row.process, everywhere=tables.everywhere):
         return ""
     owner = tables.owners.get(row.process or "")
-    if owner is None or owner[1] >= tables.now():
+    if owner is None or not leases.is_over(row.process or "", owner[1], tables.now()):
         return None
-    # With a file, the clock is that of the reading process and may be wrong: a process that is running is not lost.
+    # A process that is running on this machine is not lost, however late its heartbeats are.
     return _LEASE_EXPIRED if tables.everywhere or not is_running(row.process) else None
 
 

@@ -21,6 +21,7 @@ from desist.db.backends.base import SharedBackend
 from desist.db.coordination import takeover, transactions
 from desist.db.coordination.cancel_watches import ANSWER_TIMEOUT
 from desist.db.coordination.lease_keeper import LeaseKeeper
+from desist.db.process.lease_observer import leases
 from desist.db.process.live_runs import LiveRuns
 from desist.db.records.cancel_request import CancelRequestRow
 from desist.db.records.codec import encode, encode_part
@@ -206,11 +207,16 @@ class ClaimService:
 
     # -- runs of processes that have died
 
+    def _orphans(self, kind: str, owner_id: str) -> dict[str, str | None]:
+        with self._backend.reading() as tables:
+            return {row.run_id: row.process for row in find_orphans(tables, kind, owner_id)}
+
     def take_orphans(self, kind: str, owner_id: str) -> list[StoredRun]:
         """Take over the resumable runs of a workflow whose processes have died. See `SharedStore`."""
         self._leases.start()
-        with self._backend.reading() as tables:
-            found = {row.run_id: row.process for row in find_orphans(tables, kind, owner_id)}
+        found = self._orphans(kind, owner_id)
+        if leases.wait_decided():  # a lease looked over: a clock may have stepped
+            found = self._orphans(kind, owner_id)
 
         def work(tables: SqlTables, run_id: str) -> StoredRun | None:
             self._leases.heartbeat_if_due(tables)

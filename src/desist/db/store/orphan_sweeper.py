@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from desist.db.backends.base import SharedBackend
 from desist.db.migrations.report import SchemaReport
+from desist.db.process.lease_observer import leases
 from desist.db.recovery.orphans import end_orphans, find_orphans, is_over, is_resumable
 from desist.db.recovery.run_jobs import begin_one_by_one, one_by_one
 from desist.db.tables.sql import SqlTables
@@ -29,9 +30,15 @@ class OrphanSweeper:
         self._backend, self._writer = backend, writer
 
     def end_lost(self) -> list[str]:
-        """End the runs whose processes have died, but for those that may be resumed; return their ids."""
+        """End the runs whose processes have died, but for those that may be resumed; return their ids.
+
+        Waits some seconds if a lease looks over that this process hasn't seen before: a clock may have stepped.
+        """
         with self._backend.reading() as tables:
             found = _orphans(tables)
+        if leases.wait_decided():
+            with self._backend.reading() as tables:
+                found = _orphans(tables)
         ended = one_by_one(self._writer, dict.fromkeys(found.values()), _end, "ended")
         failed = {root_run_id for root_run_id, done in ended if done is None}
         return [run_id for run_id, root_run_id in found.items() if root_run_id not in failed]

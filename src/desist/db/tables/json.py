@@ -18,7 +18,7 @@ from urllib.parse import quote
 import msgspec
 
 from desist.db.tables.base import EventRow, PartRow, RunRow, Which
-from desist.run.records.json_values import dump
+from desist.run.records.json_values import dump, to_json_line, to_json_value
 from desist.run.storage.values import RunQuery, StoredSession
 
 __all__ = ["JsonTables"]
@@ -182,8 +182,8 @@ class JsonSessions:
         return found[0] if found else None
 
     def put(self, session: StoredSession) -> None:
-        text = dump({field.name: getattr(session, field.name) for field in fields(session)})
-        _replace(self._file(session.session_id, session.kind), text, self._durable)
+        values = {field.name: to_json_value(getattr(session, field.name)) for field in fields(session)}
+        _replace(self._file(session.session_id, session.kind), to_json_line(values), self._durable)
 
     def users(self, session_id: str) -> tuple[set[str | None], set[str | None]]:
         name = _safe(session_id)

@@ -16,7 +16,7 @@ from typing import Any
 from desist.exceptions import ConfigurationError, MissingExtraError
 from desist.models.anthropic.request import called_names, system_text, thought_before_calls, wire_messages
 from desist.models.anthropic.response import MessagesParser
-from desist.models.anthropic.structured_output import format_instructions, output_format
+from desist.models.anthropic.structured_output import format_instructions, output_format, strict_input_schema
 from desist.models.base import ModelRequest
 from desist.models.http.answer import Answer
 from desist.models.http.base_url import BaseUrl
@@ -138,9 +138,10 @@ def _tool(definition: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(function, dict):
         return definition
     described = {"description": function["description"]} if function.get("description") else {}
-    strict = {"strict": True} if function.get("strict") else {}
-    schema = function.get("parameters") or {"type": "object"}
-    return {"name": function["name"], **described, "input_schema": schema, **strict}
+    strict = strict_input_schema(function) if function.get("strict") else None
+    if strict is not None:
+        return {"name": function["name"], **described, "input_schema": strict, "strict": True}
+    return {"name": function["name"], **described, "input_schema": function.get("parameters") or {"type": "object"}}
 
 
 def _choice(choice: str | dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Structured output for the Messages API. Called by `claude`.
 
 The API accepts closed schemas without limits on values. Limits are moved to the descriptions for the model, and are
-checked when the response is parsed. A schema that can't be closed is described to the model as text.
+checked when the response is parsed. A schema that can't be closed, or contains
+itself, is described to the model as text.
 """
 
 from __future__ import annotations
@@ -9,39 +10,38 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from desist.json_schema import non_strict_parts, rewritten_schema, strict_schema
-from desist.models.http.json_schema import output_schema
+from desist.json_schema import is_recursive
+from desist.models.http.json_schema import requested_schema, say_not_strict
+from desist.strict_schema import ANTHROPIC, non_strict_parts, strict_schema
 
-__all__ = ["format_instructions", "output_format"]
-
-_LIMITS = (
-    "minimum",
-    "maximum",
-    "exclusiveMinimum",
-    "exclusiveMaximum",
-    "multipleOf",
-    "minLength",
-    "maxLength",
-    "minItems",
-    "maxItems",
-    "uniqueItems",
-)
+__all__ = ["format_instructions", "output_format", "strict_input_schema"]
 
 
-def output_format(output_type: type[Any] | dict[str, Any] | None) -> dict[str, Any] | None:
+def output_format(output_type: Any) -> dict[str, Any] | None:
     """Return `output_config.format` for a type or a JSON schema, or None if only a prompt can request it.
 
     Raises:
         ConfigurationError: no JSON schema can be made of it.
     """
     schema = _schema(output_type)
-    if schema is None or any(non_strict_parts(schema, "")):
+    if schema is None or any(non_strict_parts(schema, "")) or is_recursive(schema):
         return None
-    closed = strict_schema(schema, optional="kept")
-    return {"type": "json_schema", "schema": rewritten_schema(closed, _limits_as_words)}
+    plain = isinstance(output_type, dict)
+    closed = strict_schema(schema, optional="kept" if plain else "required", rules=ANTHROPIC)
+    return {"type": "json_schema", "schema": closed}
 
 
-def format_instructions(output_type: type[Any] | dict[str, Any] | None) -> str | None:
+def strict_input_schema(function: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the schema of a strict tool's arguments, or None if it can't be strict for this API."""
+    schema = function.get("parameters") or {"type": "object", "properties": {}}
+    part = next(non_strict_parts(schema, function["name"]), None)
+    if part or is_recursive(schema):
+        say_not_strict(f"the tool {part or function['name'] + ', a type that contains itself'}")
+        return None
+    return strict_schema(schema, optional="kept", rules=ANTHROPIC)
+
+
+def format_instructions(output_type: Any) -> str | None:
     """Return the prompt for an output that `output_format` can't describe, or None."""
     if (
         output_type is None
@@ -55,18 +55,10 @@ def format_instructions(output_type: type[Any] | dict[str, Any] | None) -> str |
     return f"Answer with JSON of this schema and nothing else: {json.dumps(schema)}"
 
 
-def _schema(output_type: type[Any] | dict[str, Any] | None) -> dict[str, Any] | None:
+def _schema(output_type: Any) -> dict[str, Any] | None:
     """Return the schema, None where any JSON object or text will do. OpenAI's ways to say it are understood too."""
     if output_type is None:
         return None
     if isinstance(output_type, dict) and output_type.get("type") in ("text", "json_object"):
         return None
-    if isinstance(output_type, dict) and isinstance(output_type.get("json_schema"), dict):
-        output_type = dict(output_type["json_schema"].get("schema") or {})
-    return output_schema(output_type).schema
-
-
-def _limits_as_words(node: dict[str, Any]) -> None:
-    limits = [f"{keyword}: {node.pop(keyword)}" for keyword in list(node) if keyword in _LIMITS]
-    if limits:
-        node["description"] = "; ".join([node["description"], *limits] if node.get("description") else limits)
+    return requested_schema(output_type)[1]

@@ -1,19 +1,24 @@
-"""Structured output: converts a Python type or a JSON schema to a schema for providers.
+"""Structured output: converts a type or a JSON schema to a schema for providers.
 
-Called by the models' `schema` modules, which put it into their request. A type with free keys (`dict[str, int]`) or
-values of any type can't be strict: it stays a plain schema.
+Called by the models' `structured_output` modules, which put it into their request. What strict mode can't express, such
+as `dict[str, int]`, stays a plain schema. A value that is no object is wrapped in one, which the agent unwraps.
 """
 
 from __future__ import annotations
 
+import functools
+import logging
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from desist.exceptions import ConfigurationError
-from desist.json_schema import non_strict_parts, strict_schema
+from desist.json_schema import wrapped_schema
+from desist.strict_schema import non_strict_parts, strict_schema
+from desist.value_type import ValueType
 
-__all__ = ["OutputSchema", "output_schema"]
+__all__ = ["OutputSchema", "output_schema", "requested_schema", "say_not_strict"]
+
+log = logging.getLogger("desist.models")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,27 +30,31 @@ class OutputSchema:
     strict: bool  #: whether the schema is closed, with every property required
 
 
-def output_schema(output_type: type[Any] | dict[str, Any]) -> OutputSchema:
-    """Return the shape of a pydantic model (or any type that pydantic knows), or of a JSON schema.
+def output_schema(output_type: Any) -> OutputSchema:
+    """Return the shape of a type that pydantic knows, or of a JSON schema.
 
     Raises:
         ConfigurationError: no JSON schema can be made of it.
     """
-    if isinstance(output_type, dict):
-        return _named(str(output_type.get("title") or "answer"), output_type, strict=False)
-    schema = _schema_of(output_type)
-    strict = not any(non_strict_parts(schema, output_type.__name__))
-    return _named(output_type.__name__, strict_schema(schema, optional="required") if strict else schema, strict=strict)
+    name, schema = requested_schema(output_type)
+    strict = not isinstance(output_type, dict)
+    if strict and (part := next(non_strict_parts(schema, name), None)):
+        say_not_strict(part)
+        strict = False
+    return OutputSchema(
+        name=re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "answer",
+        schema=strict_schema(schema, optional="required") if strict else schema,
+        strict=strict,
+    )
 
 
-def _named(name: str, schema: dict[str, Any], *, strict: bool) -> OutputSchema:
-    return OutputSchema(name=re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64], schema=schema, strict=strict)
+def requested_schema(output_type: Any) -> tuple[str, dict[str, Any]]:
+    """Return the name and the schema of a type, wrapped if it isn't an object."""
+    given = ValueType(output_type, "output_schema=")
+    return given.name, wrapped_schema(given.schema) if given.is_wrapped else given.schema
 
 
-def _schema_of(output_type: type[Any]) -> dict[str, Any]:
-    import pydantic
-
-    try:
-        return pydantic.TypeAdapter(output_type).json_schema()
-    except pydantic.errors.PydanticUserError as error:
-        raise ConfigurationError(f"{output_type!r} has no JSON schema: {error}") from None
+@functools.lru_cache(maxsize=256)
+def say_not_strict(part: str) -> None:
+    """Log, once for each part, why the provider isn't asked to enforce a schema."""
+    log.warning("strict mode is off, because it can't express %s: the provider enforces nothing, desist checks", part)

@@ -9,6 +9,7 @@ Importing it imports neither an SDK nor an HTTP client.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import inspect
 import os
@@ -111,6 +112,13 @@ class HttpModel(Model):
     @abstractmethod
     def _call(self, client: Any, **sent: Any) -> AbstractAsyncContextManager[Response]:
         """Return the coroutine of the SDK's call."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a copy that shares `http_client`, which can't be copied."""
+        made = copy.copy(self)
+        for name, value in vars(self).items():
+            setattr(made, name, value if name == "http_client" else copy.deepcopy(value, memo))
+        return made
 
     def check(self) -> None:
         """Raise `ConfigurationError` if the key is missing, or key or base URL are invalid."""

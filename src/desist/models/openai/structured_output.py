@@ -11,7 +11,7 @@ __all__ = ["response_format", "text_format"]
 _FORMATS = ("text", "json_object", "json_schema")
 
 
-def response_format(schema: type[Any] | dict[str, Any]) -> dict[str, Any]:
+def response_format(schema: Any) -> dict[str, Any]:
     """Return the parameter of chat completions for a type, a JSON schema, or the parameter itself.
 
     Raises:
@@ -24,7 +24,7 @@ def response_format(schema: type[Any] | dict[str, Any]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": form}
 
 
-def text_format(schema: type[Any] | dict[str, Any]) -> dict[str, Any]:
+def text_format(schema: Any) -> dict[str, Any]:
     """Return the same for `text.format` of the Responses API, where the schema isn't nested."""
     form = response_format(schema)
     return {"type": "json_schema", **form["json_schema"]} if "json_schema" in form else form

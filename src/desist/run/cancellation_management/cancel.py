@@ -13,6 +13,8 @@ from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
 from desist.exceptions import ConfigurationError
 from desist.run.cancellation_management.ownership import has_cancellation_manager, request_cancel
+from desist.run.options.numbers import check_number
+from desist.run.records.ids import require_id
 from desist.run.storage.live_run import LiveRun, live_run
 from desist.run.storage.shared_store import SharedStore, refuse_on_loop, shared_store
 from desist.run.storage.store import Database, RunStore, store_of
@@ -61,7 +63,8 @@ def cancel(
         RuntimeError: a database or cancellation manager must be asked, and this thread runs an event loop.
         StoreError: the run is of another process, and the request is not confirmed as stored.
     """
-    _check(run_id, scope, grace)
+    run_id = require_id(run_id, "run_id")
+    _check(scope, grace)
     why = CancelReason(source=Source.user, text=reason, by=by)
     shared = shared_store(store_of(db, "cancel()")) if db is not None else None
     if _is_decided_here(run_id, shared):
@@ -78,13 +81,10 @@ def cancel(
     return registry.cancel(run_id, why, reach=scope, grace=grace, force=force, compensate=compensate)
 
 
-def _check(run_id: str, scope: str, grace: float | None) -> None:
-    if not isinstance(run_id, str) or not run_id:
-        raise ConfigurationError(f"a run id must be a text such as event.run_id, not {run_id!r:.80}")
+def _check(scope: str, grace: float | None) -> None:
     if scope not in ("tree", "run"):
         raise ConfigurationError(f"scope={scope!r} is unknown: use 'tree' or 'run'")
-    if grace is not None and grace < 0:
-        raise ConfigurationError(f"grace={grace} must not be negative")
+    check_number(grace, "grace")
 
 
 def _is_decided_here(run_id: str, shared: SharedStore | None) -> bool:
@@ -120,7 +120,8 @@ async def acancel(
     """
     options: dict[str, Any] = {"grace": grace, "force": force, "scope": scope, "compensate": compensate, "db": db}
     shared = shared_store(store_of(db, "acancel()")) if db is not None else None
-    if not isinstance(run_id, str) or _is_decided_here(run_id, shared):
+    run_id = require_id(run_id, "run_id")
+    if _is_decided_here(run_id, shared):
         return cancel(run_id, reason=reason, by=by, **options)
     return await to_daemon_thread(lambda: cancel(run_id, reason=reason, by=by, **options), "desist-db-cancel")
 

@@ -6,6 +6,7 @@ from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
 from desist.run.cancellation_management.base import BaseRunCancellationManager
 from desist.run.cancellation_management.cancel import cancel_run
+from desist.run.records.ids import require_id
 
 __all__ = ["InMemoryRunCancellationManager"]
 
@@ -24,7 +25,7 @@ class InMemoryRunCancellationManager(BaseRunCancellationManager):
 
     def is_cancelled(self, run_id: str) -> bool:
         """Return whether a live run is being cancelled."""
-        live = registry.get(run_id)
+        live = registry.get(require_id(run_id, "run_id"))
         return live is not None and live.scope.status in _STOPPING
 
     def cleanup_run(self, run_id: str) -> None:

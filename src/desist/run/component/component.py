@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, overload
 
 from desist.exceptions import ConfigurationError
 from desist.run.cancellation_management.cancel import acancel, acancel_run, cancel, cancel_run
 from desist.run.component.awaitable import awaitable
 from desist.run.component.bound_cancel import BoundCancel
 from desist.run.component.continuation import Continuation
+from desist.run.component.copies import CopiedSettings
 from desist.run.component.options import validate_options
 from desist.run.component.sessions import SessionService
 from desist.run.execution.cleanup import check_hook
 from desist.run.execution.launch import open_and_wait, refuse_background, start_run
 from desist.run.execution.run import ExecutableBody, Run, current_run, new_id
 from desist.run.observability.logging import enable_debug_log
+from desist.run.options.numbers import check_number
 from desist.run.options.parent_context import ParentContext
 from desist.run.options.strict import reject_unknown_options
 from desist.run.outputs.session import Session
+from desist.run.records.ids import id_text
 from desist.run.records.metrics import RunMetrics
 from desist.run.storage.store import Database, MemoryStore, RunStore, store_of
 from desist.runtime.background_loop import background_loop
@@ -28,8 +31,19 @@ from desist.streams.reader import AsyncReader, SyncReader
 
 __all__ = ["Component"]
 
-#: Settings of which a negative value is an error.
-_NOT_NEGATIVE = ("timeout", "stall_timeout", "grace", "retries", "num_history_runs")
+Output = TypeVar("Output")  #: `RunOutput` or `WorkflowRunOutput`
+Event = TypeVar("Event")  #: of its streams
+
+#: Settings that are numbers, or None.
+_NOT_NEGATIVE = (
+    "timeout",
+    "stall_timeout",
+    "grace",
+    "retries",
+    "num_history_runs",
+    "delay_between_retries",
+    "tool_call_limit",
+)
 
 
 class ComponentBody(ExecutableBody, Protocol):
@@ -40,7 +54,7 @@ class ComponentBody(ExecutableBody, Protocol):
 
 
 @reject_unknown_options
-class Component:
+class Component(CopiedSettings, Generic[Output, Event]):
     """The base of `Agent` and `Workflow`: sessions, continuing, following and cancelling.
 
     Services are made for each call, from the attributes as they are: a server serves a copy with another `db`.
@@ -70,10 +84,10 @@ class Component:
         """Check the settings that agents and workflows share. Called by `__init__` when all are set."""
         where = self._described
         for name in _NOT_NEGATIVE:
-            value = getattr(self, name, None)
-            if value is not None and value < 0:
-                raise ConfigurationError(f"{name}={value} of {where} must not be negative")
+            check_number(getattr(self, name, None), name, f"of {where}")
         check_hook(self.on_cancel, f"on_cancel= of {where}")
+        for name in ("session_id", "user_id"):
+            setattr(self, name, id_text(getattr(self, name), name))
         self._memory = MemoryStore()
         _ = self.store  # raises now if `db` is not a database
         if self.debug_mode:
@@ -184,11 +198,10 @@ class Component:
             # One `setdefault`: of two threads that start the first runs, both get the same session.
             known = self.__dict__.setdefault("_own_session", made) if lasting else made
             new = known == made
-        self._last_session = known
         return known, new
 
     def _resolve_session_id(self, session_id: str | None) -> str | None:
-        return session_id or self.session_id or self._own_session or self._last_session
+        return id_text(session_id, "session_id") or self.session_id or self._own_session or self._last_session
 
     def _require_session_id(self, session_id: str | None) -> str:
         known = self._resolve_session_id(session_id)
@@ -208,6 +221,17 @@ class Component:
     acancel_run = BoundCancel(acancel_run)
 
     # -- continuing and following
+
+    @overload
+    def continue_run(self, run_response: Any = None, *, stream: Literal[True], **options: Any) -> SyncReader[Event]: ...
+    @overload
+    def continue_run(
+        self, run_response: Any = None, *, stream: Literal[False] | None = None, **options: Any
+    ) -> Output: ...
+    @overload
+    def continue_run(
+        self, run_response: Any = None, *, stream: bool | None = None, **options: Any
+    ) -> Output | SyncReader[Event]: ...
 
     def continue_run(
         self,
@@ -243,6 +267,19 @@ class Component:
         refuse_background(f"{type(self).__name__}.continue_run", background)
         background_loop.ensure_not_on_loop()
         return self._continuation.run(run_response, run_id, session_id, stream, stream_events, options)
+
+    @overload
+    def acontinue_run(
+        self, run_response: Any = None, *, stream: Literal[True], **options: Any
+    ) -> AsyncReader[Event]: ...
+    @overload
+    def acontinue_run(
+        self, run_response: Any = None, *, stream: Literal[False] | None = None, **options: Any
+    ) -> Coroutine[Any, Any, Output]: ...
+    @overload
+    def acontinue_run(
+        self, run_response: Any = None, *, stream: bool | None = None, **options: Any
+    ) -> Coroutine[Any, Any, Output] | AsyncReader[Event]: ...
 
     def acontinue_run(
         self,
@@ -318,17 +355,19 @@ class Component:
         session = self.get_session(session_id)
         return session.metrics() if session is not None else None
 
-    def get_run_output(self, run_id: str, session_id: str | None = None, user_id: str | None = None) -> Any:
+    def get_run_output(self, run_id: str, session_id: str | None = None, user_id: str | None = None) -> Output | None:
         """Return the output of a run, live or ended, or None.
 
         Parameters:
             session_id, user_id: only if the run is of this session, of this user.
         """
-        return self._sessions.run_output(run_id, session_id, user_id)
+        found: Output | None = self._sessions.run_output(run_id, session_id, user_id)
+        return found
 
-    def get_last_run_output(self, session_id: str | None = None) -> Any:
+    def get_last_run_output(self, session_id: str | None = None) -> Output | None:
         """Return the output of the ended run of a session that began last, or None."""
-        return self._sessions.last_run_output(self._resolve_session_id(session_id))
+        found: Output | None = self._sessions.last_run_output(self._resolve_session_id(session_id))
+        return found
 
     # -- changing sessions
 

@@ -16,6 +16,7 @@ from desist.run.component.options import validate_options
 from desist.run.execution.follow import follow_ended, follow_in_process, follow_shared
 from desist.run.execution.launch import open_and_wait, start_run
 from desist.run.execution.run import Run
+from desist.run.records.ids import id_text, require_id
 from desist.run.storage.live_run import live_run
 from desist.run.storage.shared_store import shared_store
 from desist.run.storage.store import RunStore, read
@@ -115,7 +116,7 @@ class Continuation:
         """
         if (earlier is None) == (run_id is None):
             raise ConfigurationError("continue_run() needs either run_id= or the output of a run")
-        known = run_id or getattr(earlier, "run_id", None)
+        known = id_text(run_id, "run_id") or getattr(earlier, "run_id", None)
         if not isinstance(known, str):
             raise ConfigurationError(f"continue_run() needs the output of a run, not {earlier!r:.80}")
         live = live_run(known)
@@ -144,6 +145,7 @@ class Continuation:
         Raises:
             ConfigurationError: there is no such run, or it can't be followed.
         """
+        run_id = require_id(run_id, "run_id")
         shared = shared_store(self._component.store)
         if shared is not None:
             return follow_shared(shared, run_id, last_event_index)

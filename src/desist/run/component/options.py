@@ -6,12 +6,15 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
+from desist.exceptions import ConfigurationError
 from desist.run.execution.cleanup import check_hook
 from desist.run.execution.run import Run
 from desist.run.options.budget import Budget
 from desist.run.options.deadline import seconds_until
 from desist.run.options.durable_limits import DurableLimits
+from desist.run.options.numbers import check_number
 from desist.run.options.strict import refuse_unknown
+from desist.run.records.ids import id_text
 
 __all__ = ["AgentOptions", "RunOptions", "WorkflowOptions", "apply_limits", "validate_options"]
 
@@ -48,6 +51,9 @@ class WorkflowOptions(RunOptions, total=False):
     files: list[Any] | None
 
 
+_DICTS = frozenset({"session_state", "dependencies", "metadata", "additional_data"})
+
+
 def validate_options(where: str, values: Mapping[str, Any], kind: type) -> dict[str, Any]:
     """Return all options of `kind`, None for those that are left out.
 
@@ -58,8 +64,16 @@ def validate_options(where: str, values: Mapping[str, Any], kind: type) -> dict[
     known = kind.__annotations__
     refuse_unknown(where, {name: value for name, value in values.items() if name not in known})
     options = {name: values.get(name) for name in known}
+    for name in ("run_id", "session_id", "user_id"):
+        options[name] = id_text(options[name], name)
     check_hook(options["on_cancel"], f"on_cancel= of {where}")
     seconds_until(options["deadline"])
+    check_number(options["timeout"], "timeout", f"of {where}")
+    if not isinstance(options["budget"], Budget | None):
+        raise ConfigurationError(f"budget= of {where} must be a Budget, not {options['budget']!r:.80}")
+    for name in _DICTS & known.keys():
+        if not isinstance(options[name], dict | None):
+            raise ConfigurationError(f"{name}= of {where} must be a dict, not {options[name]!r:.80}")
     return options
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from desist.run.component.load_session import load_session
 from desist.run.outputs.session import Session
+from desist.run.records.ids import id_text, require_id
 from desist.run.storage.live_run import live_run
 from desist.run.storage.store import RunStore, SessionUpdate, StoredRun
 
@@ -25,6 +26,7 @@ class SessionService:
 
     def load(self, session_id: str | None, user_id: str | None = None) -> Any:
         """Return a session with the runs of the owner, or None."""
+        user_id = id_text(user_id, "user_id")
         return load_session(self.store, session_id, self.kind, user_id, self.owner_id) if session_id else None
 
     def data(self, session_id: str | None, key: str) -> Any:
@@ -34,6 +36,8 @@ class SessionService:
 
     def run_output(self, run_id: str, session_id: str | None, user_id: str | None) -> Any:
         """Return the output of a run, live or ended, or None; only of this session and user, where they are given."""
+        run_id = require_id(run_id, "run_id", may_be_empty=True)
+        session_id, user_id = id_text(session_id, "session_id"), id_text(user_id, "user_id")
         live = live_run(run_id)
         if live is not None and live.store is self.store and not live.scope.finalizing:
             found: StoredRun | None = live.snapshot()  # once the run is finalizing, only the store has its true end
@@ -77,6 +81,7 @@ class SessionService:
 
     def delete(self, session_id: str, user_id: str | None, *, kind: str | None) -> bool:
         """Delete a session and its runs of `kind`; None for runs of any kind. Return whether the session existed."""
+        session_id = require_id(session_id, "session_id", may_be_empty=True)
         if user_id is not None and self.load(session_id, user_id) is None:
             return False
         return self.store.delete_session(session_id, kind)

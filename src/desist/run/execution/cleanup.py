@@ -21,6 +21,7 @@ from desist.cancel.context import set_owner
 from desist.cancel.receipt import CleanupResult
 from desist.cancel.token import CancelToken, set_current
 from desist.exceptions import ConfigurationError, RunCancelled
+from desist.run.records.json_values import error_text
 from desist.runtime.run_tasks import RunTasks, set_tasks
 
 __all__ = ["CleanupHook", "bind_hook", "check_hook", "run_cleanups"]
@@ -83,10 +84,11 @@ async def run_cleanups(
             _record_result(result, "stopped", began, "the grace was over")
             raise
         except (Exception, SystemExit) as error:
-            _record_result(result, "failed", began, f"{type(error).__name__}: {error}")
+            _record_result(result, "failed", began, f"{type(error).__name__}: {error_text(error)}")
             run_id = token.ids["run_id"] if token.ids else "none"
             message = "run %s: the %s hook %r failed: %s: %s"
-            log.warning(message, run_id, hook.kind, hook.name, type(error).__name__, error, extra=token.ids)
+            words = error_text(error)
+            log.warning(message, run_id, hook.kind, hook.name, type(error).__name__, words, extra=token.ids)
 
 
 def _record_result(result: CleanupResult, status: str, began: float, error: str | None = None) -> None:

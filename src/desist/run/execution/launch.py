@@ -16,6 +16,8 @@ from desist.cancel.signals import source_of
 from desist.exceptions import SyncBackgroundError
 from desist.run.execution.follow import follow_in_process
 from desist.run.execution.run import Run, collect_opened
+from desist.runtime.background_loop import background_loop
+from desist.runtime.timer_thread import timers
 from desist.streams.reader import AsyncReader, SyncReader, describe, stop_and_wait
 
 __all__ = ["open_and_wait", "refuse_background", "start_run"]
@@ -26,7 +28,14 @@ def open_and_wait(open_run: Callable[[], Run], *, streamed: bool) -> Any:
 
     An exception from outside (Ctrl-C, one of a signal handler), whenever it comes, cancels the run, and is raised when
     the run has settled.
+
+    Raises:
+        RuntimeError, OSError: the threads that a run needs can't start. The run was not opened: a cancel that came for
+            its id is kept.
+        DesistError: the interpreter is ending.
     """
+    background_loop.loop()
+    timers.start()
     opened: list[Run] = []
     try:
         with collect_opened(opened):
@@ -53,24 +62,37 @@ def start_run(
     """
     if not stream:
         return _start_background(open_run, stream_events) if background else _awaited(open_run)
+    loop = _running_loop()
     run = open_run(stream=True, stream_events=stream_events, replay=background)
     if not background:
-        return AsyncReader(run.start(asyncio.get_running_loop()))
+        return AsyncReader(run.start(loop))
     follower = follow_in_process(run.run_id, None)
     assert follower is not None  # it is registered, or has ended just now
-    run.start(asyncio.get_running_loop())
+    run.start(loop)
     return AsyncReader(follower)
 
 
+def _running_loop() -> asyncio.AbstractEventLoop:
+    """Return the running loop, with all that a run needs besides: before the run is opened."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError("no running event loop: call arun() in async code, or run() elsewhere") from None
+    timers.start()
+    return loop
+
+
 async def _awaited(open_run: Callable[..., Run]) -> Any:
+    loop = _running_loop()
     run = open_run(stream=False, stream_events=False, replay=False)
-    return await run.start(asyncio.get_running_loop()).wait_async()
+    return await run.start(loop).wait_async()
 
 
 async def _start_background(open_run: Callable[..., Run], stream_events: bool | None) -> Any:
+    loop = _running_loop()
     run = open_run(stream=True, stream_events=stream_events, replay=True)
     output = copy.copy(run.body.output)
-    run.start(asyncio.get_running_loop())
+    run.start(loop)
     return output
 
 

@@ -50,7 +50,7 @@ from desist.run.storage.store import RunStore
 from desist.run.storage.values import CancelRequest, StoredRun
 from desist.run.telemetry.gate import trace_run
 from desist.run.telemetry.span_info import SpanInfo
-from desist.runtime.background_loop import background_loop
+from desist.runtime.background_loop import background_loop, refuse_at_exit, refuse_green_threads
 from desist.runtime.latch import Latch
 from desist.runtime.run_tasks import RunTasks, set_tasks
 from desist.streams.channel import EventChannel
@@ -121,6 +121,7 @@ class Run:
         self.tasks = RunTasks()
         self.settled = Latch()
         self.error: BaseException | None = None  #: raised by the body
+        self._may_begin = True  #: until the start or the withdrawal, whichever is first; with the lock
 
         self.emitter: Emitter = Emitter(self, bound_to, replay=replay)
         self.interruption = Interruption(self)
@@ -162,7 +163,11 @@ class Run:
 
         Raises:
             RunIdInUseError: a live run has this id.
+            DesistError: the interpreter is ending.
+            ConfigurationError: threads are replaced by green ones.
         """
+        refuse_at_exit()
+        refuse_green_threads()
         parent = current_run()
         bound = bound and parent is not None
         run = cls(body, run_id=run_id, store=store, grace=grace, parent=parent, bound=bound, replay=replay)
@@ -184,43 +189,74 @@ class Run:
             run.cancel(intent)
         return run
 
+    @contextlib.contextmanager
+    def withdrawn_on_error(self) -> Iterator[None]:
+        """Undo `open` if the block raises before the start: nothing remembers the run, and its id is free."""
+        try:
+            yield
+        except BaseException:
+            self._withdraw()
+            raise
+
+    def _withdraw(self) -> None:
+        with self.lock:
+            if not self._may_begin or self.scope.status is not RunStatus.pending:
+                return
+            self._may_begin = False
+            registry.discard(self)
+            if (parent := self.scope.parent) is not None:
+                parent.children.pop(self.run_id, None)
+        self.limits.close()
+        if parent is not None:
+            parent.owner.advance()  # the parent may have waited for this child only
+
     def start(self, loop: asyncio.AbstractEventLoop | None = None, *, wait: bool = True) -> Run:
         """Start the body on `loop`, which must be the running one, or on the background loop.
+
+        A run whose start can't be given to the loop is withdrawn; the error is raised.
 
         Parameters:
             wait: return when the start is recorded. Else at once, for callers that wait for the end.
         """
-        self.tasks.loop = loop or background_loop.loop()
-        context = contextvars.copy_context()
+        with self.withdrawn_on_error():
+            self.tasks.loop = loop or background_loop.loop()
+            context = contextvars.copy_context()
+            if loop is None:
+                # In the thread of the loop, where no signal handler runs: an exception of one could leave a lock of
+                # the store held for ever.
+                begun = Latch()
+
+                def begin() -> None:
+                    try:
+                        self._begin(context)
+                    finally:
+                        begun.set()
+
+                self.tasks.loop.call_soon_threadsafe(begin)
         if loop is not None:
             self._begin(context)
-            return self
-        # In the thread of the loop, where no signal handler runs: an exception of one could leave a lock of the store
-        # held for ever.
-        begun = Latch()
-
-        def begin() -> None:
-            try:
-                self._begin(context)
-            finally:
-                begun.set()
-
-        self.tasks.loop.call_soon_threadsafe(begin)
-        if wait:
+        elif wait:
             begun.wait()
         return self
 
     def _begin(self, context: contextvars.Context) -> None:
         """Record the start, and start the task of the body. On the loop; does nothing if a cancel came first."""
-        with self.lock:
-            if self.scope.status is not RunStatus.pending:
-                return
-            claim = self.ownership.record_start()
-        if claim is not None:
-            claim.add_done_callback(self.ownership.on_claimed)
-        log.debug("%s run %s starts", self.body.kind, self.run_id, extra=self.ids)
-        context.run(self._enter_context)
-        self.tasks.start(self._main(), context)
+        try:
+            with self.lock:
+                if not self._may_begin or self.scope.status is not RunStatus.pending:
+                    return
+                self._may_begin = False
+                claim = self.ownership.record_start()
+            if claim is not None:
+                claim.add_done_callback(self.ownership.on_claimed)
+            log.debug("%s run %s starts", self.body.kind, self.run_id, extra=self.ids)
+            context.run(self._enter_context)
+            self.tasks.start(self._main(), context)
+        except BaseException as error:
+            with self.lock:
+                begun = self.scope.begin()
+            if begun:  # the start may be recorded, and so must the end be; the body, if it comes, finds it there
+                self._end_body(error)
 
     def _enter_context(self) -> None:
         _current.set(self)

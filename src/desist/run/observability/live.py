@@ -17,10 +17,11 @@ from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt, CancelRecord
 from desist.cancel.registry import registry
 from desist.cancel.status import RunStatus
-from desist.exceptions import ConfigurationError
 from desist.run.execution.cancel_decision import cancel_many
 from desist.run.execution.finalizer import EndingRun, runs_with_abandoned_work
 from desist.run.execution.run import Run
+from desist.run.options.numbers import check_number
+from desist.run.records.ids import require_id
 from desist.run.storage.values import CancelRequest
 
 __all__ = [
@@ -101,7 +102,8 @@ def tree(run_id: str) -> list[LiveRunInfo]:
 
     Children without events in the tree, such as agents that a tool calls, are included.
     """
-    return [_info(run) for run in _live() if run.ids["root_run_id"] == run_id]
+    root = require_id(run_id, "run_id")
+    return [_info(run) for run in _live() if run.ids["root_run_id"] == root]
 
 
 def cancel_all(
@@ -135,8 +137,7 @@ def cancel_all(
     Raises:
         ConfigurationError: a value can't be used; nothing was cancelled.
     """
-    if grace is not None and grace < 0:
-        raise ConfigurationError(f"grace={grace} must not be negative")
+    check_number(grace, "grace")
     fits = _Filter(session_id, workflow_id, user_id, older_than)
     chosen = [run for run in _live() if run.scope.parent is None and not run.owned_elsewhere and fits(run)]
     why = CancelReason(source=Source.user, text=reason, by=by)
@@ -188,15 +189,11 @@ class _Filter:
         self, session_id: str | None, workflow_id: str | None, user_id: str | None, older_than: float | None
     ) -> None:
         self._wanted = {
-            name: value
+            name: require_id(value, name)
             for name, value in (("session_id", session_id), ("workflow_id", workflow_id), ("user_id", user_id))
             if value is not None
         }
-        for name, value in self._wanted.items():
-            if not isinstance(value, str) or not value:
-                raise ConfigurationError(f"{name}={value!r:.80} fits no run: give an id, or leave it out")
-        if older_than is not None and older_than < 0:
-            raise ConfigurationError(f"older_than={older_than} must not be negative: it is an age in seconds")
+        check_number(older_than, "older_than", "(an age in seconds)")
         self._before = None if older_than is None else time.monotonic() - older_than
 
     def __call__(self, run: Run) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.scope import Reach
 from desist.exceptions import ConfigurationError
+from desist.run.options.numbers import check_number
 from desist.run.records.metrics import Usage
 
 __all__ = ["Budget", "BudgetMeter", "BudgetUsage"]
@@ -40,8 +41,7 @@ class Budget:
     def __post_init__(self) -> None:
         limits = {name: getattr(self, name) for name in ("tokens", "tool_calls", "model_calls", "cost")}
         for name, limit in limits.items():
-            if limit is not None and limit < 0:
-                raise ConfigurationError(f"{name}={limit} of a Budget must not be negative")
+            check_number(limit, name, "of a Budget")
         if all(limit is None for limit in limits.values()):
             raise ConfigurationError("a Budget must limit something: pass tokens=, tool_calls=, model_calls= or cost=")
         if self.cost is not None and self.price is None:

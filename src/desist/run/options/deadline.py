@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import time
 
 from desist.exceptions import ConfigurationError
@@ -22,6 +23,6 @@ def seconds_until(deadline: dt.datetime | float | None) -> float | None:
         if deadline.tzinfo is None:
             raise ConfigurationError(f"deadline={deadline} has no time zone: use datetime.now(timezone.utc) + ...")
         deadline = deadline.timestamp()
-    if not isinstance(deadline, int | float):
+    if isinstance(deadline, bool) or not isinstance(deadline, int | float) or math.isnan(deadline):
         raise ConfigurationError(f"deadline={deadline!r:.80} must be an aware datetime or seconds since the epoch")
     return max(0.0, deadline - time.time())

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from desist.run.outputs.workflow import WorkflowRunOutput
+from desist.run.records.ids import id_text
 from desist.run.records.metrics import RunMetrics
 from desist.run.records.record import Record
 from desist.run.storage.values import StoredSession
@@ -43,7 +44,8 @@ class Session(Record):
 
     def get_run(self, run_id: str) -> Any | None:
         """Return the output of a run of this session, or None."""
-        return next((run for run in self.runs if run.run_id == run_id), None)
+        wanted = id_text(run_id, "run_id")
+        return next((run for run in self.runs if run.run_id == wanted), None)
 
     def upsert_run(self, run: Any) -> None:
         """Add a run, or replace the run with the same id. Changes this object only, not the store."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["clean_text", "dump", "fields_of", "names_of", "to_json_line", "to_json_value"]
+__all__ = ["clean_text", "dump", "error_text", "fields_of", "names_of", "to_json_line", "to_json_value"]
 
 Path = tuple[int, ...]  #: ids of the containers around a value, to detect cycles and to limit the depth
 
@@ -159,6 +159,14 @@ def _str(value: object) -> str:
         return clean_text(str(value))
     except Exception:
         return f"<{type(value).__qualname__}>"
+
+
+def error_text(error: BaseException) -> str:
+    """Return the message of an exception, or the name of its type if it has none, or its `__str__` fails."""
+    try:
+        return str(error) or type(error).__name__
+    except Exception:
+        return type(error).__name__
 
 
 def _other(value: Any, path: Path) -> Any:

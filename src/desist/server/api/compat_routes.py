@@ -14,7 +14,7 @@ from desist.cancel.status import RunStatus
 from desist.run.records.json_values import to_json_value
 from desist.run.storage.values import RunQuery
 from desist.server.api.v1_schemas import Id, RunId
-from desist.server.components import Component, Kind
+from desist.server.components import Component, Kind, input_type_of
 from desist.server.dependencies import (
     ApiContext,
     JSONValueResponse,
@@ -106,12 +106,12 @@ def _component_routes(routes: APIRouter, api: ApiContext, kind: Kind) -> None:
 
 
 def _described(one: Component) -> dict[str, Any]:
-    schema = getattr(one, "input_schema", None)
+    input_type = input_type_of(one)
     return {
         "id": one.id,
         "name": one.name,
         "description": one.description,
-        **({"input_schema": schema.model_json_schema()} if schema is not None else {}),
+        **({"input_schema": input_type.schema} if input_type is not None else {}),
     }
 
 

@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 from desist.exceptions import ConfigurationError
-from desist.server.components import Component, Components
+from desist.json_schema import wrapped_schema
+from desist.server.components import Component, Components, input_type_of
 from desist.server.problems import HTTPProblem
 
 __all__ = ["mcp_tools", "parse_input", "schema_of"]
@@ -45,9 +46,10 @@ def _name(component_id: str) -> str:
 
 def schema_of(component: Component) -> dict[str, Any]:
     """Return the JSON schema of the arguments."""
-    schema = getattr(component, "input_schema", None)
-    made: dict[str, Any] = schema.model_json_schema() if schema is not None else _TEXT
-    return made
+    input_type = input_type_of(component)
+    if input_type is None:
+        return _TEXT
+    return wrapped_schema(input_type.schema, "input") if input_type.is_wrapped else input_type.schema
 
 
 def parse_input(component: Component, arguments: dict[str, Any]) -> Any:
@@ -56,8 +58,11 @@ def parse_input(component: Component, arguments: dict[str, Any]) -> Any:
     Raises:
         HTTPProblem: 422 for invalid arguments.
     """
-    if getattr(component, "input_schema", None) is not None:
+    input_type = input_type_of(component)
+    if input_type is not None and not input_type.is_wrapped:
         return arguments
+    if input_type is not None and set(arguments) == {"input"}:
+        return arguments["input"]
     if set(arguments) != {"input"} or not isinstance(arguments["input"], str):
         raise HTTPProblem(422, "the only argument is input, and must be a string")
     return arguments["input"]
