@@ -90,7 +90,7 @@ def test_a_deaf_tool(by_id: str, deaf: Deaf, mode: Mode, journal: Journal) -> No
     check_three(trial, never)
     [given_up] = receipt.abandoned
     assert (given_up.name, given_up.kind) == ("stubborn", "thread")
-    assert "release.wait(30)" in given_up.blocked_in
+    assert "self._items.get(timeout=30)" in given_up.blocked_in
     [child] = trial.output.step_executor_runs
     assert child.tools[0].abandoned and child.tools[0].result == CANCELLED_RESULT
     before = journal.last(trial.run_id)
