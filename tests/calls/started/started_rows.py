@@ -153,17 +153,18 @@ def thread_that_starts_a_pool_that_starts_a_child(props: Props) -> None:
 # -- E5: multiprocessing
 
 
-def _pool(method: str) -> None:
+def _pool(method: str, props: Props) -> None:
     with multiprocessing.get_context(method).Pool(2) as pool:
+        props.heart.note_entered()  # the pool is made; a cancel before that may leave its threads, which are named
         pool.map(time.sleep, [300, 300])
 
 
-def pool_fork(_: Props) -> None:
-    _pool("fork")
+def pool_fork(props: Props) -> None:
+    _pool("fork", props)
 
 
-def pool_spawn(_: Props) -> None:
-    _pool("spawn")
+def pool_spawn(props: Props) -> None:
+    _pool("spawn", props)
 
 
 def process_fork(_: Props) -> None:
@@ -261,8 +262,8 @@ SYNC = [
     Row(raw_threads, hearts=2),
     Row(timer_thread, hearts=1),
     Row(thread_that_starts_a_pool_that_starts_a_child, hearts=1, processes=1),
-    Row(pool_fork, processes=2),
-    Row(pool_spawn, processes=2),
+    Row(pool_fork, hearts=1, processes=2),
+    Row(pool_spawn, hearts=1, processes=2),
     Row(process_fork, processes=1),
     Row(process_spawn, processes=1),
     Row(process_pool_executor, processes=2),

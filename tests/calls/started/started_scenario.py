@@ -78,6 +78,10 @@ class Heart:
             self.cleaned.append("task")
             self.inside.discard(me)
 
+    def note_entered(self) -> None:
+        """Note that work has begun that doesn't beat."""
+        self._entered.release()
+
     def stop(self) -> None:
         """Have the threads end that nobody stops."""
         self._enough = True

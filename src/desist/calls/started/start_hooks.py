@@ -240,7 +240,8 @@ def _start_multiprocessing(plain: Callable[..., None], process: Any) -> None:
     started.process_mark()
     plain(process)
     if process.pid is not None:
-        started.add_process(process.pid, process.name, process.is_alive)
+        of_pool = _module_of(sys._getframe(2)) == _POOL
+        started.add_process(process.pid, process.name, process.is_alive, of_pool=of_pool)
 
 
 def _create_task(plain: Callable[..., Any], loop: asyncio.AbstractEventLoop, *args: Any, **kwargs: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from concurrent.futures import Future
 from typing import Any
@@ -11,6 +12,10 @@ from desist.cancel.receipt import Abandoned
 from desist.runtime.daemon_thread import start_daemon_thread
 
 __all__ = ["StartedPool", "StartedPoolJob"]
+
+
+#: Seconds that the creation of a pool may take.
+MAKING_TIMEOUT = 1.0
 
 
 class StartedPool:
@@ -42,8 +47,13 @@ class StartedPool:
         start_daemon_thread(lambda: self._terminate(pool), "desist-terminate-pool")
 
     def _terminate(self, pool: Any) -> None:
+        # A pool starts its first thread before its `terminate` can be called, which no public attribute tells.
+        made_by = time.monotonic() + MAKING_TIMEOUT
+        while not hasattr(pool, "_terminate") and time.monotonic() < made_by:
+            time.sleep(0.001)
         try:
-            pool.terminate()
+            with contextlib.suppress(AttributeError):  # the call was interrupted before the pool was made
+                pool.terminate()
         finally:
             self.ended = True
             self._work.member_ended(self)

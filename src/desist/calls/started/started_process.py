@@ -32,6 +32,7 @@ class StartedProcess:
         pid: the number of the process, which isn't reaped yet.
         name: its name in receipts.
         work: what the call has started.
+        of_pool: whether a pool of the call ends the process: one that is killed before may hold a lock of the pool.
         reap: called when the process has ended, if nothing else would fetch its status.
 
     Raises:
@@ -41,10 +42,18 @@ class StartedProcess:
     kind = "process"
     shield_deadline = 0.0
 
-    def __init__(self, pid: int, name: str, work: MemberOwner, reap: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self,
+        pid: int,
+        name: str,
+        work: MemberOwner,
+        reap: Callable[[], object] | None = None,
+        *,
+        of_pool: bool = False,
+    ) -> None:
         self.pid, self.name = pid, name
         self.started_at = time.time()
-        self._work, self._reap = work, reap
+        self._work, self._reap, self._of_pool = work, reap, of_pool
         self._lock = threading.Lock()
         self._pidfds = {pid: os.pidfd_open(pid)}
         self._kill_at = math.inf
@@ -73,6 +82,10 @@ class StartedProcess:
 
     def interrupt(self, grace: float, force: bool) -> None:
         """Send SIGTERM now and SIGKILL after three quarters of the grace. From any thread; returns at once."""
+        if self._of_pool and grace and not force:
+            timers.call_at(time.monotonic() + 0.75 * grace, lambda: self.interrupt(0.0, False))
+            self.watch()
+            return
         self._kill_at = time.monotonic() + (0.0 if force else 0.75 * grace)
         self._signal(signal.SIGKILL if force else signal.SIGTERM)
         self.watch()

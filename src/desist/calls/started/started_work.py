@@ -132,10 +132,12 @@ class StartedWork:
                     timers.call_at(self._repeat_at, self._kill_orphans_of_the_rest)
             return self.mark
 
-    def add_process(self, pid: int, name: str, reap: Callable[[], object] | None = None) -> None:
+    def add_process(
+        self, pid: int, name: str, reap: Callable[[], object] | None = None, *, of_pool: bool = False
+    ) -> None:
         """Add a child process that was just started. A process that is gone already, or can't be watched, isn't."""
         with contextlib.suppress(OSError, AttributeError):
-            self._add(StartedProcess(pid, name, self, reap))
+            self._add(StartedProcess(pid, name, self, reap, of_pool=of_pool))
         if len(self._members) > MANY_PROCESSES:
             for member in self.live_members():
                 if isinstance(member, StartedProcess) and not member.is_alive():
