@@ -96,7 +96,10 @@ def test_an_unreachable_host(mode: Mode, journal: Journal) -> None:
     ("reply", "expected"),
     [
         (Reply(malformed=b"data: {not json}\n\n"), "isn't a chat completion"),
-        (Reply(tokens=5, malformed=b"data: \xff\xfe\n\n"), "read|utf-8|UTF-8|JSON|isn't a chat"),
+        (
+            Reply(tokens=5, malformed=b"data: \xff\xfe\n\n"),
+            "UTF-8|JSON|isn't a chat|before the response was complete",
+        ),
         (Reply(malformed=b"<html>a proxy's page</html>"), "before the response was complete"),
         (Reply(tokens=10, drop_after=4), "connection|broke|end"),
         (Reply(drop_before_headers=True), "connection"),

@@ -82,7 +82,7 @@ class Notifier:
         try:
             made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         except OSError as error:
-            log.warning("this process can't be woken by others, and looks for itself: %s", error)
+            log.warning("this process can't be notified by others, and polls: %s", error)
             return
         try:
             made.bind("")  # the system chooses a name, which ends with the process
