@@ -19,7 +19,8 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, cast
 
 from desist.calls.started.started_work import set_started_work
 from desist.cancel.context import set_owner
@@ -53,6 +54,7 @@ from desist.run.telemetry.span_info import SpanInfo
 from desist.runtime.background_loop import background_loop, refuse_at_exit, refuse_green_threads
 from desist.runtime.latch import Latch
 from desist.runtime.run_tasks import RunTasks, set_tasks
+from desist.runtime.signal_wakeup import wake_for_signals
 from desist.streams.channel import EventChannel
 from desist.streams.reader import EXCEPTIONS_IN_TASKS, stop_and_wait_async, stop_soon
 
@@ -65,6 +67,10 @@ _RUNNING = RunStatus.running
 _current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("desist_run", default=None)
 #: The runs that `collect_opened` collects in this thread.
 _opened: contextvars.ContextVar[list[Run] | None] = contextvars.ContextVar("desist_opened", default=None)
+
+
+def _has_live_runs(loop: asyncio.AbstractEventLoop) -> bool:
+    return any(cast(Run, run).tasks.loop is loop for run in registry.live())
 
 
 @contextlib.contextmanager
@@ -234,6 +240,7 @@ class Run:
 
                 self.tasks.loop.call_soon_threadsafe(begin)
         if loop is not None:
+            wake_for_signals(loop, partial(_has_live_runs, loop))
             self._begin(context)
         elif wait:
             begun.wait()
