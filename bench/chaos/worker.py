@@ -22,6 +22,7 @@ from bench.chaos.plan import BEAT, KINDS, LEASE
 from bench.chaos.run_store import PATIENCE, open_db
 from bench.chaos.workflows import Works
 from desist.db.coordination import lease_keeper
+from desist.db.process import lease_observer
 from desist.exceptions import DesistError, StoreError
 from desist.run.cancel import cancel
 
@@ -139,7 +140,7 @@ def main() -> None:
     notes = Notes(Path(path), name)
     logging.getLogger("desist").addHandler(NotesHandler(notes))
     logging.getLogger("asyncio").addHandler(NotesHandler(notes))
-    lease_keeper.LEASE, lease_keeper.HEARTBEAT_INTERVAL = LEASE, BEAT
+    lease_keeper.LEASE, lease_keeper.HEARTBEAT_INTERVAL, lease_observer.WINDOW = LEASE, BEAT, 2 * BEAT
     for mistake in sys.argv[5:]:
         mistakes.make(mistake)
     assert PATIENCE > LEASE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ import pytest
 
 from desist import Step, Workflow
 from desist.calls.started.started_work import current_started_work
+from desist.testing import Gate
 
 
 def members_after(start: Callable[[], Any]) -> list[str]:
@@ -90,3 +93,36 @@ def test_the_workers_of_a_thread_pool_are_owned() -> None:
 
     assert [one.split()[0] for one in members_after(start)] == ["thread", "thread"]
     pools[0].terminate()
+
+
+def test_a_cleanup_may_start_threads_jobs_and_processes() -> None:
+    """What a `finally` block starts after the cancel runs, and belongs to the call like everything else."""
+    done: list[Any] = []
+    gate, other = Gate(), Gate()
+
+    def work(_: Any) -> None:
+        try:
+            gate.wait_blocking(30)
+        finally:
+            thread = threading.Thread(target=done.append, args=("thread",))
+            thread.start()
+            thread.join()
+            done.append(subprocess.run(["echo", "process"], capture_output=True, text=True, check=True).stdout.strip())
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(done.append, "job").result()
+
+    async def work_async(_: Any) -> None:
+        try:
+            await other.wait()
+        finally:
+            await asyncio.to_thread(done.append, "to_thread")
+            process = await asyncio.create_subprocess_exec("true")
+            done.append(await process.wait())
+
+    for executor, reached in ((work, gate), (work_async, other)):
+        workflow = Workflow("w", steps=[Step("s", executor=executor, max_retries=0)], grace=60)
+        events = workflow.run("go", stream=True)
+        reached.wait_reached()
+        receipt = workflow.cancel(events.run_id)
+        assert receipt.wait(60) and receipt.abandoned == []
+    assert done == ["thread", "process", "job", "to_thread", 0]

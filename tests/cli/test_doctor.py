@@ -78,7 +78,7 @@ def test_check_and_upgrade(desist: Call, tmp_path: Path) -> None:
     assert "version" in desist("db", "check", "--db", str(good))[1]
     bad.write_bytes(b"this is no database" * 1000)
     code, _, errors = desist("db", "check", "--db", str(bad))
-    assert code == 1 and "no SQLite database" in errors and errors.count("\n") == 1
+    assert code == 1 and "not a SQLite database" in errors and errors.count("\n") == 1
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

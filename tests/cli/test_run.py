@@ -151,7 +151,7 @@ def test_ctrl_c_twice(tmp_path: Path) -> None:
         program.signal()
         code, shown, errors = program.end()
     assert code == 130
-    assert "abandoned  thread 'deaf' could not be stopped" in shown
+    assert "abandoned  thread 'deaf'" in shown and "could not be stopped" in " ".join(shown.split())
     assert "Traceback" not in errors
 
 
@@ -162,7 +162,7 @@ def test_ctrl_c_in_a_call_that_cant_be_stopped() -> None:
         program.signal()
         code, shown, _ = program.end()
     assert code == 130
-    assert "abandoned  thread 'deaf' could not be stopped" in shown
+    assert "abandoned  thread 'deaf'" in shown and "could not be stopped" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])

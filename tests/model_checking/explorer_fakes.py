@@ -55,8 +55,8 @@ class Work:
     def shorten_grace(self, grace: float) -> None:
         """The same."""
 
-    def abandon(self) -> Abandoned:
-        return Abandoned(name=self.name, kind="thread")
+    def abandon(self) -> list[Abandoned]:
+        return [Abandoned(name=self.name, kind="thread")]
 
 
 class Story:

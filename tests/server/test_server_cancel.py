@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -129,7 +130,7 @@ def _live_ids() -> list[str]:
 
 def test_a_deaf_step_and_force() -> None:
     """Before the end of the grace the run is CANCELLING; `force` ends it, and the receipt names the abandoned work."""
-    bell, held = threading.Event(), Gate()
+    bell, items, held = threading.Event(), queue.SimpleQueue[None](), Gate()
 
     async def deaf(_: StepInput) -> None:
         try:
@@ -138,7 +139,7 @@ def test_a_deaf_step_and_force() -> None:
             loop = asyncio.get_running_loop()
             while not bell.is_set():
                 try:
-                    await loop.run_in_executor(None, bell.wait)
+                    await loop.run_in_executor(None, items.get)
                 except asyncio.CancelledError:
                     continue
 
@@ -151,6 +152,7 @@ def test_a_deaf_step_and_force() -> None:
         assert forced.status_code == 200 and forced.json()["status"] == "CANCELLED"
         assert [item["kind"] for item in forced.json()["abandoned"]]
         bell.set()
+        items.put(None)
 
 
 def test_bulk() -> None:

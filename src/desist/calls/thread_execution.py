@@ -75,6 +75,7 @@ class ThreadExecution:
         "ended",
         "exception_delivered",
         "exception_lost",
+        "in_cleanup",
         "in_token_wait",
         "interrupt_mode",
         "native_id",
@@ -84,7 +85,9 @@ class ThreadExecution:
         "token",
     )  # fmt: skip
 
-    def __init__(self, token: CancelToken, interrupt: InterruptMode, work: WorkAround) -> None:
+    def __init__(
+        self, token: CancelToken, interrupt: InterruptMode, work: WorkAround, *, in_cleanup: bool = False
+    ) -> None:
         self._guard = AsyncExceptionGuard()
         self._work = work
         self._earlier_children: list[int] = []  #: children of the thread that earlier code has left; never killed
@@ -93,6 +96,7 @@ class ThreadExecution:
         self.token = token
         self.interrupt_mode: InterruptMode = interrupt
         self.sockets: list[ref[Any]] = []  #: created by this code
+        self.in_cleanup = in_cleanup  #: it was started after the cancel
         self.in_token_wait = False  #: it waits on its token, or its token has raised `RunCancelled`
         self.exception_delivered = False  #: the injected exception was raised in it
         self.exception_lost = False  #: it was raised where Python ignores it: in a finalizer
@@ -112,7 +116,8 @@ class ThreadExecution:
         outer = current_call.call
         current_call.call = self  # before the user's code: an injected exception reads it
         try:
-            self.token.check()  # a cancel was decided, and the canceller may not have reached this code yet
+            if not self.in_cleanup:
+                self.token.check()  # a cancel was decided, and the canceller may not have reached this code yet
             return self._guard.call(lambda: function(*args, **kwargs))
         finally:
             # From here on no exception can land in this thread: the guard was left.

@@ -38,7 +38,7 @@ class StartedThread:
         self.thread: threading.Thread | None = None  #: the thread, once that is known
         self._work = work
         work.variables()  # here: in a thread of the call
-        self.execution = ThreadExecution(work.token, work.interrupt_mode, work)
+        self.execution = ThreadExecution(work.token, work.interrupt_mode, work, in_cleanup=work.token.cancelled)
         self._ended = False
 
     @property
