@@ -56,6 +56,7 @@ def test_the_end_of_a_process_elsewhere_is_seen(new_postgres: Callable[[], str])
     ours.close()
 
 
+@pytest.mark.loud  # DBOS may log that it could not launch
 def test_a_worker_without_connections_says_what_to_do(new_postgres: Callable[[], str]) -> None:
     """A server that has no connection left for the lock, or for DBOS, is a StoreError that names limit and remedy."""
     url, role = new_postgres(), f"worker_{uuid.uuid4().hex[:8]}"
