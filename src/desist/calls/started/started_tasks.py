@@ -16,9 +16,11 @@ __all__ = ["StartedTasks"]
 
 #: Seconds in one and the same task after which the loop counts as blocked, if it hasn't delivered a cancellation.
 BLOCKED_AFTER = 0.005
-#: Seconds without a task that ends after which a thread counts as done with its loop: `asyncio.run` closes the loop, in
-#: tasks of its own.
+#: Seconds after which a loop that doesn't run counts as stopped: `asyncio.run` closes the loop, in tasks of its own.
 QUIET = 0.01
+#: Seconds after the end of the last task in which the thread gets no exception: its code is unwinding by the
+#: `CancelledError`, and an exception would tear its `finally` blocks. At three quarters of the grace it gets one.
+UNWINDING = 1.0
 #: Seconds between two polls of the loop, at first and at most.
 FIRST, SLOWEST = 0.001, 0.1
 
@@ -87,11 +89,13 @@ class StartedTasks:
 
     def occupy_thread(self) -> bool:
         """Return whether the loop's thread is delivering the cancellation, and so must not get an exception."""
-        if not self._interrupted or self.loop.is_closed():
+        if not self._interrupted:
             return False
         now = time.monotonic()
         if self._tasks.delivered:
-            return not self.ended or self.loop.is_running() or now < self._active_at + QUIET
+            return not self.ended or self.loop.is_running() or now < self._active_at + UNWINDING
+        if self.loop.is_closed():
+            return False
         running = asyncio.current_task(self.loop)
         if running is None or running is not self._running:
             self._running, self._running_since = running, now
