@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from desist.engine.config import EngineConfig
+from desist.engine.dbos_dispatcher import DbosDispatcher
 from engine_process import WorkerProcess
 from postgres_databases import own_server
 from postgres_pooler import Pooler
@@ -19,8 +21,6 @@ from desist import RunStatus, Step, StepInput, Workflow
 from desist.db import PostgresDb
 from desist.db.process.postgres_target import PostgresTarget
 from desist.engine import Worker
-from desist.engine.config import EngineConfig
-from desist.engine.dbos_dispatcher import DbosDispatcher
 from desist.engine.liveness_lock import RECONNECT_TIMEOUT, LivenessLock
 from desist.exceptions import StoreError
 from desist.testing import Gate

@@ -1,7 +1,7 @@
-"""Workers that execute submitted runs, on any number of machines. Needs the extra `scale`. See `docs/fleet.md`.
+"""Workers that execute submitted runs, on any number of machines. See `docs/fleet.md`.
 
-Submitting (`Workflow.submit`) does not need this package: queued runs are rows in the database. DBOS assigns them to
-workers; their records decide what happens to them. The names below are imported when they are first used.
+Submitting (`Workflow.submit`) does not need this package: queued runs are rows in the database, and workers claim them
+there. The names below are imported when they are first used.
 """
 
 from __future__ import annotations

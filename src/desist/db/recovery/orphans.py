@@ -166,9 +166,18 @@ def _end_all(tables: Tables, ending: Sequence[_EndingRun]) -> None:
             tables.events.add_last(rows_of(row.run_id, _closing(events, output, ended), row.epoch))
         ended.append((row, output))
         if queued:
+            _dequeue(tables, row)
             log.info("run %s was cancelled while it waited for a worker", row.run_id)
         else:
             log.warning("run %s: %s", row.run_id, output.error or "ended as cancelled: its process did not respond")
+
+
+def _dequeue(tables: Tables, row: RunRow) -> None:
+    """Delete a run from the queue, and admit one that waits for its key. Only SQL databases have a queue."""
+    if isinstance(tables, SqlTables):
+        owner = row.owner_id or ""
+        admitted = tables.queue.remove([row.run_id], {owner: tables.limits.per_key(owner)})
+        tables.workers.notify_hungry(admitted)
 
 
 def _end_or_unreadable(row: RunRow, tables: Tables, reason: str, request: str | None) -> Any:

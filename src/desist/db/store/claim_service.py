@@ -53,7 +53,14 @@ class ClaimService:
 
     def claim_run(self, run: StoredRun) -> Future[ClaimResult]:
         """Claim a run that starts here. See `SharedStore`."""
-        text, leases = encode(run.output), self._leases
+        leases = self._leases
+        held = leases.owned.get(run.run_id)
+        if held is not None and held.taken and held.durable and not _limits_to_store(run):
+            leases.owned.mark_started(run.run_id)
+            known: Future[ClaimResult] = Future()
+            known.set_result(ClaimResult(None, None))
+            return known
+        text = encode(run.output)
         written_at = 0.0
 
         def work(tables: SqlTables) -> tuple[int, CancelRequestRow | None, str | None]:
@@ -189,11 +196,14 @@ class ClaimService:
         def work(tables: SqlTables) -> transactions.CancelOutcome:
             return transactions.request_cancel(tables, run_id, request, listener)
 
-        answer = self._writer.put(work).result()  # ends in time: the writer bounds it
+        return self.receipt_of(self._writer.put(work).result(), request)  # ends in time: the writer bounds it
+
+    def receipt_of(self, answer: transactions.CancelOutcome, request: CancelRequest) -> CancelReceipt:
+        """Notify the process of a run that was cancelled from here, and return the receipt."""
         if answer.address is not None and answer.record_cancel is not None:
             self._backend.wake(answer.address)
         if answer.outcome is Outcome.unknown or answer.row is None:
-            return CancelReceipt(answer.outcome, run_id, lambda: None)
+            return CancelReceipt(answer.outcome, answer.run_id, lambda: None)
         status = RunStatus(answer.row.status)
         if answer.outcome is Outcome.finished:
             return CancelReceipt(answer.outcome, answer.run_id, lambda: status)
@@ -247,6 +257,11 @@ class ClaimService:
         """End a run that this process has taken over and that its workflow can't resume."""
         self._leases.owned.remove(run_id)
         self._writer.put(lambda tables: fail_run(tables, run_id, message)).result()
+
+
+def _limits_to_store(run: StoredRun) -> bool:
+    """Return whether a run has limits that the process must know that resumes it."""
+    return run.resumable and run.options is not None and run.options.text() is not None
 
 
 def _then(first: Future[Any], change: Callable[[Any], T]) -> Future[T]:
