@@ -256,7 +256,7 @@ def _claim_process(worker: Worker) -> None:
     global _working
     with _lock:
         if _working is not None:
-            raise ConfigurationError("this process has a Worker already: give it all workflows, or start a process")
+            raise ConfigurationError("this process already has a worker: pass all workflows to that one")
         _working = worker
 
 

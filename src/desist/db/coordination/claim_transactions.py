@@ -28,7 +28,7 @@ class ClaimedRow:
 
     run: StoredRun
     epoch: int
-    options: str  #: JSON: the options that it was submitted with
+    queued: QueuedRow
 
 
 @dataclass(slots=True)
@@ -116,7 +116,7 @@ def _allowed(tables: SqlTables, owner_ids: Sequence[str], places: int, limits: d
 def _open(tables: SqlTables, row: RunRow, queued: QueuedRow) -> ClaimedRow | None:
     """Return a run that begins: it has no children, no checkpoints and no events."""
     try:
-        return ClaimedRow(stored_of(row, decode_run(row)), row.epoch, queued.options)
+        return ClaimedRow(stored_of(row, decode_run(row)), row.epoch, queued)
     except StoreError as error:
         fail_run(tables, row.run_id, str(error))
         return None
@@ -125,4 +125,4 @@ def _open(tables: SqlTables, row: RunRow, queued: QueuedRow) -> ClaimedRow | Non
 def _take(tables: SqlTables, row: RunRow, queued: QueuedRow) -> ClaimedRow | None:
     """Return a run that was requeued, with its finished work; None if it may not go on, and was ended."""
     taken = take_queued(tables, row.run_id)
-    return ClaimedRow(taken[1], taken[0].epoch, queued.options) if taken is not None else None
+    return ClaimedRow(taken[1], taken[0].epoch, queued) if taken is not None else None

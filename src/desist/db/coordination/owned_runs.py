@@ -25,6 +25,7 @@ class OwnedRun:
     durable: bool = False  #: the claim is committed: other processes see it
     taken: bool = False  #: dequeued or recovered, and not started yet; `durable` too: no claim needs to be written
     applied_request: tuple[float | None, bool] | None = None  #: grace and force of the cancel that was applied last
+    submitter: str | None = None  #: the address of the process to notify of the end
     refused: str | None = None  #: why the claim was refused; then the epoch is `GIVEN_BACK`
 
 
@@ -48,11 +49,12 @@ class OwnedRuns:
         owned = self._runs.get(run_id)
         return owned.epoch if owned is not None else None
 
-    def add(self, run_id: str, epoch: int, *, taken: bool = False) -> None:
+    def add(self, run_id: str, epoch: int, *, taken: bool = False, submitter: str | None = None) -> None:
         """Record a claim. In the writer, within the transaction: a repeated transaction sets the same values."""
         with self.lock:
             owned = self._runs.setdefault(run_id, OwnedRun())
             owned.epoch, owned.taken, owned.refused = epoch, owned.taken or taken, None
+            owned.submitter = submitter or owned.submitter
             if taken:
                 unregistered_runs.add_starting(run_id)
 

@@ -100,10 +100,10 @@ def _add(tables: SqlTables, rows: Sequence[tuple[RunRow, QueuedRow]], per_key: i
     tables.queue.add([queued for _, queued in rows])
 
 
-def take_queued(tables: SqlTables, run_id: str) -> tuple[RunRow, StoredRun, str] | None:
+def take_queued(tables: SqlTables, run_id: str) -> tuple[RunRow, StoredRun, QueuedRow] | None:
     """Take a run for this process: a queued run, or a resumable run whose process has died.
 
-    Return its row, the run with its finished work, and the options that it was submitted with; None if there is nothing
+    Return its row, the run with its finished work, and its row in the queue; None if there is nothing
     to do here: the run has ended, is ended by this, or another process owns it.
     """
     row = tables.runs.get(run_id)
@@ -120,8 +120,7 @@ def take_queued(tables: SqlTables, run_id: str) -> tuple[RunRow, StoredRun, str]
         return None
     row, run = take_over(tables, row, limits if row.options is not None else None)
     tables.queue.mark_claimed([run_id])
-    queued = tables.queue.get(run_id)
-    return row, run, queued.options if queued is not None else "{}"
+    return row, run, tables.queue.get(run_id) or QueuedRow(run_id, row.owner_id or "", "{}", row.created_at)
 
 
 def release(tables: SqlTables, run_id: str) -> bool:

@@ -4,6 +4,7 @@ ALTER TABLE {queue} ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE {queue} ADD COLUMN due_at REAL;
 ALTER TABLE {queue} ADD COLUMN concurrency_key TEXT;
 ALTER TABLE {queue} ADD COLUMN dedup_key TEXT;
+ALTER TABLE {queue} ADD COLUMN submitter TEXT;
 DROP INDEX {queue}_by_time;
 ALTER TABLE {queue} DROP COLUMN sent;
 ALTER TABLE {queue} DROP COLUMN sent_at;

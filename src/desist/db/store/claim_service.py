@@ -107,8 +107,13 @@ class ClaimService:
                 chosen.append(decide())
             return chosen[0]
 
+        owned = self._leases.owned.get(run_id)
+        submitter = owned.submitter if owned is not None else None
+
         def work(tables: SqlTables) -> CancelRequest | None:
             epoch = self._leases.epoch_of(run_id)
+            if submitter is not None:
+                tables.tx.notify(submitter)
             if epoch is None:  # its start could not be recorded
                 run = choose()
                 if run is not None:
@@ -121,6 +126,8 @@ class ClaimService:
 
         done = self._writer.put(work, last=True)
         done.add_done_callback(lambda ended: self._on_end_stored(run_id, chosen, ended.exception()))
+        if submitter is not None:
+            done.add_done_callback(lambda ended: self._backend.wake(submitter))
         return done
 
     def _finish(self, tables: SqlTables, run: StoredRun, epoch: int) -> list[str]:
@@ -132,7 +139,11 @@ class ClaimService:
         """
         owned = self._leases.owned.get(run.run_id)
         try:
-            return transactions.finish_run(tables, run, epoch)
+            listeners = transactions.finish_run(tables, run, epoch)
+            if owned is None or owned.submitter is None:
+                return listeners
+            tables.tx.notify(owned.submitter)
+            return [*listeners, owned.submitter]
         except LeaseLostError as error:
             if owned is not None and owned.refused is not None:
                 raise LeaseLostError(owned.refused) from error

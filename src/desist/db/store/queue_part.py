@@ -47,21 +47,17 @@ class QueuePart:
 
     def queue_runs(self, requests: Sequence[QueueRequest]) -> list[str]:
         """Store runs for the workers. See `QueueStore`."""
-        new = [_new_run(request) for request in requests]
+        self._leases.start()  # before it can notify others, and be notified
+        new = [_new_run(request, self._backend.address) for request in requests]
         for request in requests:
             if request.given_id and registry.get(request.run.run_id) is not None:
                 raise _in_use(request.run.run_id, Outcome.unknown)
 
-        def work(tables: SqlTables) -> list[str]:
-            notified = queueing.queue(tables, new)
-            for one in new:
-                if one.refused is not None:
-                    raise _in_use(one.run.run_id, one.refused)  # undoes the transaction
-            return notified
-
-        self._leases.start()  # before it can notify others
-        for address in self._writer.put(work).result():
+        for address in self._writer.put(lambda tables: queueing.queue(tables, new)).result():
             self._backend.wake(address)
+        for one in new:
+            if one.refused is not None:
+                raise _in_use(one.run.run_id, one.refused)
         return [one.taken_id or one.run.run_id for one in new]
 
     def statuses(self, run_ids: Sequence[str]) -> dict[str, RunStatus]:
@@ -99,9 +95,9 @@ class QueuePart:
             taken = queueing.take_queued(tables, run_id)
             if taken is None:
                 return None
-            row, run, options = taken
-            self._leases.on_claimed(row.run_id, row.epoch, taken=True)
-            return ClaimedRun(run, msgspec.json.decode(options))
+            row, run, queued = taken
+            self._leases.on_claimed(row.run_id, row.epoch, taken=True, submitter=queued.submitter)
+            return ClaimedRun(run, msgspec.json.decode(queued.options))
 
         try:
             return self._writer.put(work).result()
@@ -141,7 +137,7 @@ class QueuePart:
             self._backend.wake(address)
 
 
-def _new_run(request: QueueRequest) -> NewRun:
+def _new_run(request: QueueRequest, submitter: str) -> NewRun:
     run = request.run
     row = QueuedRow(
         run.run_id,
@@ -152,6 +148,7 @@ def _new_run(request: QueueRequest) -> NewRun:
         due_at=request.due_at,
         concurrency_key=request.concurrency_key,
         dedup_key=request.dedup_key,
+        submitter=submitter or None,
     )
     return NewRun(run, encode(run.output), row, delay=request.delay, known_id=request.given_id)
 

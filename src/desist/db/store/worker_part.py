@@ -82,7 +82,7 @@ class WorkerPart:
             found = claim(tables)
             for one in found.runs:
                 tried.add(one.run.run_id)
-                self._leases.on_claimed(one.run.run_id, one.epoch, taken=True)
+                self._leases.on_claimed(one.run.run_id, one.epoch, taken=True, submitter=one.queued.submitter)
             return found
 
         try:
@@ -97,7 +97,7 @@ class WorkerPart:
             self._leases.owned.remove(run_id)
         for one in found.runs:
             self._leases.owned.mark_durable(one.run.run_id, one.epoch, written_at)
-        runs = [ClaimedRun(one.run, msgspec.json.decode(one.options)) for one in found.runs]
+        runs = [ClaimedRun(one.run, msgspec.json.decode(one.queued.options)) for one in found.runs]
         return ClaimedBatch(runs, found.hungry, found.wait)
 
     # -- registration

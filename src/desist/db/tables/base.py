@@ -104,6 +104,7 @@ class QueuedRow:
     due_at: float | None = None  #: it is claimed no sooner; seconds since the epoch
     concurrency_key: str | None = None  #: so many runs with one key are live as the limit of its workflow says
     dedup_key: str | None = None  #: one run with one key waits; None once it is claimed
+    submitter: str | None = None  #: address of the process to notify of the end
 
 
 @dataclass(frozen=True, slots=True)
