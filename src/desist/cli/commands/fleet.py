@@ -1,4 +1,4 @@
-"""`desist queue`, `workers`, `limit`, `pause-workflow`, `resume-workflow`, `schedule`: submitted runs, their workers."""
+"""`desist queue`, `workers`, `limit`, `pause-workflow`, `resume-workflow`, `schedule`: submitted runs, and workers."""
 
 from __future__ import annotations
 

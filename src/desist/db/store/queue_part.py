@@ -6,7 +6,7 @@ Methods are called from any thread. Each decision is one transaction of the writ
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
@@ -105,11 +105,15 @@ class QueuePart:
             self.release([run_id])
             raise
 
-    def release(self, run_ids: Sequence[str]) -> None:
-        """Requeue soon those of these runs that this process has claimed and not started. Does not block."""
+    def release(self, run_ids: Collection[str]) -> None:
+        """Requeue soon those of these runs that this process has claimed and not started. Does not block.
+
+        Parameters:
+            run_ids: read in the writer's thread, so an earlier job may still add to it.
+        """
 
         def work(tables: SqlTables) -> None:
-            for run_id in run_ids:
+            for run_id in sorted(run_ids):
                 if registry.get(run_id) is None and queueing.release(tables, run_id):
                     self._leases.owned.remove(run_id)
 

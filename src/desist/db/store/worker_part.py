@@ -88,8 +88,7 @@ class WorkerPart:
         try:
             found = self._writer.put(work).result()
         except StoreError:  # the claims may still be written, without a start: the next job undoes them
-            if tried:
-                self._queue.release(sorted(tried))
+            self._queue.release(tried)  # as the set is then
             raise
         for address in found.notified:
             self._backend.wake(address)
