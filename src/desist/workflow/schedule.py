@@ -38,7 +38,7 @@ def check_cron(cron: str, timezone: str) -> None:
 def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
-    except (ValueError, OSError) as error:  # a name that isn't known, or no name
+    except (KeyError, ValueError, OSError) as error:  # a name that isn't known, or no name
         raise ConfigurationError(f"timezone={name!r} is not a time zone such as 'Europe/Berlin' or 'UTC'") from error
 
 
