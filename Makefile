@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test versions stress check bench soak trees chaos fuzz figures docs clean
+.PHONY: demo test versions stress check bench peers soak trees chaos fuzz figures docs clean
 
 demo: .venv/.ready  ## the dragon story on a real language model, stopped while it is being told
 	$(BIN)/desist demo --yes
@@ -34,6 +34,9 @@ check: .venv/.dev  ## style, types, floors
 
 bench: .venv/.dev  ## figures, each beside its target
 	$(BIN)/python -m bench
+
+peers: .venv/.dev  ## desist beside langgraph's checkpointers, DBOS and procrastinate, each in an environment of its own
+	$(BIN)/python -m bench.peers
 
 soak: .venv/.dev  ## ten minutes of mixed load; nothing may be lost or left over
 	$(BIN)/python -m bench.soak

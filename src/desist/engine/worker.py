@@ -147,14 +147,11 @@ class Worker:
             _hand_over_or_cancel(run, source, text)
         self._executor.wait_ended(time.monotonic() + SETTLING)
         # If the database is unavailable, the end of this process tells other workers.
-        for work in (partial(self._remove_ended, self._executor.take_news()[1]), thread.stop):
-            _within(CLOSING, work)
+        if ended := self._executor.take_news()[1]:
+            self._store.queue.remove_ended_soon(ended)
+        _within(CLOSING, thread.stop)
         _leave_process(self)
         log.info("worker %s has stopped", this_process())
-
-    def _remove_ended(self, run_ids: list[str]) -> None:
-        if run_ids:
-            self._store.queue.remove_ended_runs(run_ids)
 
     def _wake(self) -> None:
         thread = self._thread

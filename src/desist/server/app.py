@@ -21,6 +21,7 @@ from desist.exceptions import ConfigurationError, DesistError, MissingExtraError
 from desist.run.storage.store import Database, RunStore
 from desist.server.api.compat_routes import compat_routes
 from desist.server.api.live_routes import live_routes
+from desist.server.api.metrics_routes import metrics_routes
 from desist.server.api.v1_routes import v1_routes
 from desist.server.api.v1_schemas import Problem
 from desist.server.components import Components
@@ -134,6 +135,7 @@ def _routes(app: FastAPI, api: ApiContext) -> None:
     app.include_router(v1_routes(api))
     app.include_router(agui_routes(api))
     app.include_router(live_routes(api))
+    app.include_router(metrics_routes(api))
     app.include_router(compat_routes(api, "workflow"))
     app.include_router(compat_routes(api, "agent"))
 

@@ -6,6 +6,7 @@ Knows callers, components and stores; knows nothing of HTTP requests.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -58,6 +59,7 @@ class RunService:
         self.followers = FollowerTracker()
         self.active_runs = ActiveRuns(limits.runs, self.followers)
         self._claims = IdClaims(components, self.runs)
+        self.cancels: Counter[str] = Counter()  #: cancel requests of clients, by outcome
 
     # -- starting
 
@@ -162,7 +164,11 @@ class RunService:
             HTTPProblem: 404 for a run that doesn't exist or that the caller may not see; 409 for a run of another
                 process whose database isn't shared.
         """
-        found = await self.runs.find(run_id, caller)
+        receipt = await self._cancel(await self.runs.find(run_id, caller), run_id, options)
+        self.cancels[receipt.outcome.value] += 1
+        return receipt
+
+    async def _cancel(self, found: StoredRun, run_id: str, options: dict[str, Any]) -> CancelReceipt:
         if run_id in registry:
             return await acancel(run_id, **options)
         output = found.output

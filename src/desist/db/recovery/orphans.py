@@ -21,7 +21,7 @@ from desist.db.records.codec import encode
 from desist.db.recovery.partial_text import StoredEvent, events_of_stream
 from desist.db.recovery.rebuild import rebuild_cancelled, rebuild_crashed, unreadable
 from desist.db.recovery.terminal_event import settle
-from desist.db.tables.base import QUEUED, RunRow
+from desist.db.tables.base import QUEUED, EventRow, RunRow
 from desist.db.tables.sql import SqlTables
 from desist.db.tables.tables import Tables
 from desist.exceptions import StoreError
@@ -31,6 +31,7 @@ __all__ = [
     "MAX_ATTEMPTS",
     "PAUSED",
     "end_orphans",
+    "end_unstarted",
     "end_unresponsive",
     "fail_run",
     "final_output",
@@ -138,6 +139,26 @@ def end_unresponsive(tables: Tables, root_run_id: str) -> None:
     rows = tables.runs.open_in_tree(root_run_id)
     asked = [(row, _request_for(row, rows)) for row in rows]
     _end_all(tables, [(row, "", request) for row, request in asked if request is not None])
+
+
+def end_unstarted(tables: SqlTables, run_ids: Sequence[str]) -> None:
+    """End those of these runs that were cancelled before a worker had them, in few statements. Others stay."""
+    rows = [row for row in tables.runs.queued(run_ids) if row.cancel is not None]
+    events: list[EventRow] = []
+    for row in rows:
+        try:
+            output = rebuild_cancelled(row, [], row.cancel or "")
+            row.output = encode(output)
+        except StoreError as error:
+            log.error("run %s ends without its output: %s", row.run_id, error, extra={"run_id": row.run_id})
+            output = unreadable(row, row.cancel, str(error))
+        row.status, row.updated_at, row.epoch = output.status.value, time.time(), row.epoch + 1
+        events += rows_of(row.run_id, _closing([], output, []), row.epoch)
+    tables.runs.put_all(rows)
+    tables.events.add_last(events)
+    owners = {row.owner_id or "" for row in rows}
+    keys = {owner: tables.limits.per_key(owner) for owner in owners}
+    tables.workers.notify_hungry(tables.queue.remove([row.run_id for row in rows], keys))
 
 
 def final_output(row: RunRow, tables: Tables, reason: str, request: str | None) -> Any:

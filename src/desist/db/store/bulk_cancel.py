@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from desist.cancel.receipt import CancelReceipt
 from desist.cancel.scope import Outcome
+from desist.cancel.status import RunStatus
 from desist.db.coordination.transactions import CancelOutcome, request_cancel
 from desist.db.records.cancel_request import CancelRequestRow
-from desist.db.recovery.orphans import end_orphans
+from desist.db.recovery.orphans import end_orphans, end_unstarted
 from desist.db.tables.base import QUEUED
 from desist.run.storage.values import CancelRequest
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["BulkCancel"]
 
 #: The maximum of runs that one transaction ends.
-BATCH = 50
+BATCH = 500
 
 
 class BulkCancel:
@@ -43,11 +44,9 @@ class BulkCancel:
         self._leases.start()
         decide = partial(_decide, run_ids=run_ids, request=request, listener=self._backend.address)
         answers = self._writer.put(decide).result()
-        queued = [
-            answer.row.root_run_id for answer in answers if answer.row is not None and answer.row.process == QUEUED
-        ]
+        queued = [answer.run_id for answer in answers if answer.row is not None and answer.row.process == QUEUED]
         for start in range(0, len(queued), BATCH):
-            self._writer.put(partial(_end, root_run_ids=queued[start : start + BATCH]))
+            self._writer.put(partial(_end, run_ids=queued[start : start + BATCH]))
         return [self._ownership.receipt_of(answer, request) for answer in answers]
 
 
@@ -67,7 +66,11 @@ def _decide(tables: SqlTables, *, run_ids: Sequence[str], request: CancelRequest
             tables.tx.notify(owner[0])
     answers: list[CancelOutcome] = []
     for run_id in run_ids:
-        if run_id in plain:
+        row = rows.get(run_id)
+        if row is not None and row.is_final:
+            outcome = Outcome.already_cancelled if row.status == RunStatus.cancelled else Outcome.finished
+            answers.append(CancelOutcome(outcome, run_id, row))
+        elif run_id in plain:
             owner = owners[rows[run_id].process or ""]
             address = owner[0] if owner is not None else None
             answers.append(CancelOutcome(Outcome.accepted, run_id, rows[run_id], wanted, address))
@@ -76,6 +79,8 @@ def _decide(tables: SqlTables, *, run_ids: Sequence[str], request: CancelRequest
     return answers
 
 
-def _end(tables: SqlTables, *, root_run_ids: Sequence[str]) -> None:
-    for run_id in root_run_ids:
-        end_orphans(tables, run_id)
+def _end(tables: SqlTables, *, run_ids: Sequence[str]) -> None:
+    end_unstarted(tables, run_ids)
+    for row in tables.runs.headers(run_ids):
+        if not row.is_final:  # it was requeued by a worker
+            end_orphans(tables, row.root_run_id)

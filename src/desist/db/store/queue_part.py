@@ -130,14 +130,19 @@ class QueuePart:
         done.add_done_callback(lambda ended: self._leases.owned.hand_over(run.run_id))
         return done
 
-    def remove_ended_runs(self, run_ids: Sequence[str]) -> None:
-        """Delete ended runs from the queue, and let the runs that wait for their keys be claimed."""
+    def remove_ended_soon(self, run_ids: Sequence[str]) -> None:
+        """Delete those of these runs from the queue that have ended, and let the runs that wait for their keys be
+        claimed. Does not block.
+        """
 
         def work(tables: SqlTables) -> list[str]:
             limits = {owner: row.per_key for owner, row in tables.limits.all().items() if row.per_key is not None}
             return tables.workers.notify_hungry(tables.queue.remove(run_ids, limits))
 
-        for address in self._writer.put(work).result():
+        self._writer.put(work, last=True).add_done_callback(self._wake_workers)
+
+    def _wake_workers(self, done: Future[list[str]]) -> None:
+        for address in done.result() if done.exception() is None else ():
             self._backend.wake(address)
 
 

@@ -126,11 +126,17 @@ class QueueStatements:
     # -- removing
 
     def remove(self, run_ids: Sequence[str], per_key: dict[str, int]) -> list[str]:
-        """Delete the rows of runs that have ended, and admit runs with their keys; return the workflows of those."""
+        """Delete the rows of those of these runs that have ended, and admit runs with their keys; return the workflows
+        of those.
+
+        A run whose end could not be stored yet stays: a process that resumes the run needs its options.
+        """
         keys: set[tuple[str, str]] = set()
+        live = f"SELECT run_id FROM {self._tx.names.runs} WHERE status NOT IN {FINAL}"
         for start in range(0, len(run_ids), MANY):
             some = run_ids[start : start + MANY]
-            keys |= self._delete(f"run_id IN ({placeholders(len(some))})", some)
+            these = f"run_id IN ({placeholders(len(some))})"
+            keys |= self._delete(f"{these} AND run_id NOT IN ({live} AND {these})", [*some, *some])
         return self._admit_held(keys, per_key)
 
     def remove_ended(self, per_key: dict[str, int]) -> list[str]:

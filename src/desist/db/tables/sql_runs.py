@@ -53,13 +53,23 @@ class RunStatements:
             row.run_id,
         )
 
-    def add(self, rows: Sequence[RunRow]) -> None:
-        """Store runs with new ids."""
+    def put_all(self, rows: Sequence[RunRow]) -> None:
+        """Store runs that have no parts, replacing earlier ones of their ids."""
         for start in range(0, len(rows), MANY):
             some = rows[start : start + MANY]
             values = ", ".join([f"({_VALUES})"] * len(some))
             statement = f"INSERT INTO {self._tx.names.runs} ({_COLUMNS}) VALUES {values}"
+            statement += f" ON CONFLICT (run_id) DO UPDATE SET {_CHANGES}"
             self._tx.execute(statement, [value for row in some for value in astuple(row)])
+
+    def queued(self, run_ids: Sequence[str]) -> list[RunRow]:
+        """Return those of these runs that wait for a worker and have not begun, and lock them."""
+        found: list[RunRow] = []
+        for start in range(0, len(run_ids), MANY):
+            some = run_ids[start : start + MANY]
+            where = f"run_id IN ({placeholders(len(some))}) AND process = ? AND epoch = 0 AND status NOT IN {FINAL}"
+            found += self._whole(where, [*some, QUEUED], f"ORDER BY run_id {self._tx.lock}")
+        return found
 
     def claim(self, rows: Sequence[RunRow], process: str) -> None:
         """Make a process the owner of locked runs that have not begun."""
