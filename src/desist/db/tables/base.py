@@ -5,6 +5,7 @@ encode and decode.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal
 
 __all__ = [
@@ -18,6 +19,9 @@ __all__ = [
     "WorkerRow",
     "columns_of",
     "placeholders",
+    "values_of_event",
+    "values_of_part",
+    "values_of_run",
 ]
 
 #: Runs of a session: ended ones, live ones, or both.
@@ -97,6 +101,12 @@ class WorkerRow:
     process: str
     workflows: list[str]  #: the ids of its workflows
     until: float  #: the end of its lease; seconds since the epoch
+
+
+#: Return the values of a row, in the order of its columns. Much faster than `astuple`, which copies deeply.
+values_of_run = attrgetter(*RunRow.__slots__)
+values_of_part = attrgetter(*PartRow.__slots__)
+values_of_event = attrgetter(*EventRow.__slots__)
 
 
 def placeholders(count: int) -> str:
