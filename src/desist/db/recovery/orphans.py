@@ -154,7 +154,7 @@ def end_unstarted(tables: SqlTables, run_ids: Sequence[str]) -> None:
             output = unreadable(row, row.cancel, str(error))
         row.status, row.updated_at, row.epoch = output.status.value, time.time(), row.epoch + 1
         events += rows_of(row.run_id, _closing([], output, []), row.epoch)
-    tables.runs.put_all(rows)
+    tables.runs.put_new(rows)
     tables.events.add_last(events)
     owners = {row.owner_id or "" for row in rows}
     keys = {owner: tables.limits.per_key(owner) for owner in owners}
