@@ -10,8 +10,6 @@ import pytest
 from engine_databases import open_db
 from engine_process import WorkerProcess
 
-pytest.importorskip("dbos", reason="the extra `scale` isn't installed")
-
 #: How workers are there, and on what.
 FLEETS = ["command-postgres", "embedded-sqlite"]
 

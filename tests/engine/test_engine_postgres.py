@@ -19,8 +19,6 @@ from desist import RunStatus, Step, StepInput, Workflow
 from desist.db import PostgresDb
 from desist.db.process.postgres_target import PostgresTarget
 from desist.engine import Worker
-from desist.engine.config import EngineConfig
-from desist.engine.dbos_dispatcher import DbosDispatcher
 from desist.engine.liveness_lock import RECONNECT_TIMEOUT, LivenessLock
 from desist.exceptions import StoreError
 from desist.testing import Gate
@@ -56,23 +54,14 @@ def test_the_end_of_a_process_elsewhere_is_seen(new_postgres: Callable[[], str])
     ours.close()
 
 
-@pytest.mark.loud  # DBOS may log that it could not launch
 def test_a_worker_without_connections_says_what_to_do(new_postgres: Callable[[], str]) -> None:
-    """A server that has no connection left for the lock, or for DBOS, is a StoreError that names limit and remedy."""
+    """A server that has no connection left for the lock is a StoreError that names limit and remedy."""
     url, role = new_postgres(), f"worker_{uuid.uuid4().hex[:8]}"
     with PostgresTarget(url).connect() as connection:
         connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'p' CONNECTION LIMIT 0".encode())
     limited = re.sub(r"//[^@/]*@", "//", url).replace("//", f"//{role}:p@", 1)
     with pytest.raises(StoreError, match=r"liveness lock of a worker: .*raise the CONNECTION LIMIT of the role"):
         LivenessLock(PostgresTarget(limited)).hold("ours")
-    target = PostgresTarget(limited)
-    config = EngineConfig(limited.replace("postgresql:", "postgresql+psycopg:"), "dbos", False, target.format_error)
-    with pytest.raises(StoreError, match=r"DBOS can't use its tables: .*raise the CONNECTION LIMIT of the role"):
-        DbosDispatcher(config, "ours", {"w": None}, 1).open(_never)
-
-
-async def _never(run_id: str) -> str:
-    raise AssertionError("no run is sent")
 
 
 def test_a_connection_that_was_lost_is_made_anew(new_postgres: Callable[[], str]) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import datetime as dt
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -286,20 +285,6 @@ def test_one_id_once(db: Any) -> None:
     assert cancel("waits", db=db).wait(30)
 
 
-def test_a_run_that_was_sent_by_who_died_then_is_sent_again(file_db: Any) -> None:
-    """A crash between our record and the engine's loses nothing: what was sent and never arrived is sent again."""
-    workflow = Workflow("W", steps=[lambda given: "x"], db=file_db)
-    submitted = workflow.submit("go")
-    assert [row.run_id for row in file_db.store.send([workflow.id], 10)] == [submitted.run_id]
-
-    def long_ago(tables: Any) -> None:
-        tables.tx.execute(f"UPDATE {tables.tx.names.queue} SET sent_at = ?", (time.time() - 60,))
-
-    file_db.store.writer.put(long_ago).result()
-    with Worker(workflows=[workflow], db=file_db):
-        assert submitted.result(40).content == "x"
-
-
 def test_taken_too_late(tmp_path: Path) -> None:
     """A run that is taken after whoever wanted it was told that it isn't waits again, and is nobody's."""
     db = SqliteDb(tmp_path / "runs.db", timeout=0.3)
@@ -416,5 +401,5 @@ def test_a_worker_leaves_nothing_behind(file_db: Any) -> None:
         with Worker(workflows=[workflow], db=file_db):
             assert submitted.result(40).content == str(number)
     mine = {thread.name for thread in threading.enumerate()} - before
-    assert all(name.startswith("desist-") for name in mine) and "desist-maintenance" not in mine
-    assert file_db.store.other_workers()[0] == []
+    assert all(name.startswith("desist-") for name in mine) and "desist-worker" not in mine
+    assert file_db.store.workers.other_workers()[0] == []

@@ -17,6 +17,7 @@ from desist.cli.commands.db import database
 from desist.cli.commands.demo import demo
 from desist.cli.commands.doctor import doctor
 from desist.cli.commands.events import events
+from desist.cli.commands.fleet import limit, pause_workflow, queue, resume_workflow, schedule, workers
 from desist.cli.commands.model import model
 from desist.cli.commands.resume import continue_run, resume
 from desist.cli.commands.run import run
@@ -50,6 +51,12 @@ app.command()(mcp)
 app.command()(doctor)
 app.add_typer(database, name="db")
 app.command()(worker)
+app.command()(workers)
+app.command()(queue)
+app.command()(limit)
+app.command("pause-workflow")(pause_workflow)
+app.command("resume-workflow")(resume_workflow)
+app.add_typer(schedule, name="schedule")
 app.add_typer(model, name="model")
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from functools import partial
+
+import msgspec
 
 from desist.db.base import AsyncBaseDb, in_thread
 from desist.db.migrations.report import SchemaReport
@@ -10,7 +14,8 @@ from desist.db.shared_instances import StoredDb
 from desist.db.store.shared_table_store import SharedTableStore
 from desist.db.tables.sql_transaction import TableNames
 from desist.exceptions import ConfigurationError
-from desist.run.storage.queue_store import QueuedRun
+from desist.run.records.ids import require_id
+from desist.run.storage.queue_store import QueuedRun, QueueStatistics, Schedule, WorkerInfo
 
 __all__ = ["AsyncSqlDb", "SqlDb", "names_after"]
 
@@ -34,6 +39,80 @@ class SqlDb(StoredDb[SharedTableStore]):
             StoreError: the database can't be read.
         """
         return self._table_store.queued_runs(limit)
+
+    # -- the fleet
+
+    def queue_statistics(self) -> list[QueueStatistics]:
+        """Return the submitted runs of each workflow, by what they wait for, and the limits of the workflow.
+
+        Raises:
+            StoreError: the database can't be read.
+        """
+        return self._table_store.workers.queue_statistics()
+
+    def workers(self) -> list[WorkerInfo]:
+        """Return the workers of this database: where they are, what they execute, since when.
+
+        Raises:
+            StoreError: the database can't be read.
+        """
+        return self._table_store.workers.workers()
+
+    def set_limit(self, workflow_id: str, runs: int | None, *, per_key: int | None = None) -> None:
+        """Limit the live runs of a workflow on all workers. Workers keep to it from their next claim on.
+
+        Parameters:
+            runs: the maximum of live runs; None: no limit. Runs beyond it are not cancelled.
+            per_key: the maximum of live runs with one `concurrency_key`; None: 1.
+
+        Raises:
+            ConfigurationError: a value is invalid.
+            StoreError: the limit is not confirmed as stored.
+        """
+        for name, value in (("runs", runs), ("per_key", per_key)):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise ConfigurationError(f"{name}={value!r:.80} of set_limit() must be 1 or more, or None")
+        change = partial(replace, runs=runs, per_key=per_key)
+        self._table_store.workers.change_limits(require_id(workflow_id, "workflow_id"), change)
+
+    def pause_workflow(self, workflow_id: str) -> None:
+        """Let workers claim no more runs of a workflow. Live runs go on; submitted ones wait.
+
+        Raises:
+            StoreError: this is not confirmed as stored.
+        """
+        self._table_store.workers.change_limits(require_id(workflow_id, "workflow_id"), partial(replace, paused=1))
+
+    def resume_workflow(self, workflow_id: str) -> None:
+        """Let workers claim runs of a workflow again.
+
+        Raises:
+            StoreError: this is not confirmed as stored.
+        """
+        self._table_store.workers.change_limits(require_id(workflow_id, "workflow_id"), partial(replace, paused=0))
+
+    def schedules(self) -> list[Schedule]:
+        """Return the schedules of `Workflow.schedule`.
+
+        Raises:
+            StoreError: the database can't be read.
+        """
+        return [
+            Schedule(
+                row.name, row.owner_id, row.cron, row.timezone, msgspec.json.decode(row.request)["input"], row.next_at
+            )
+            for row in self._table_store.workers.schedules()
+        ]
+
+    def delete_schedule(self, name: str) -> bool:
+        """Delete a schedule; return whether it existed. Runs that it has submitted are not cancelled.
+
+        Raises:
+            StoreError: this is not confirmed as stored.
+        """
+        return self._table_store.workers.delete_schedule(name)
+
+    # -- the schema
 
     def check(self) -> SchemaReport:
         return self._table_store.report()
@@ -61,6 +140,13 @@ class AsyncSqlDb(AsyncBaseDb):
         super().__init__(db)
 
     queued_runs = in_thread(SqlDb.queued_runs)
+    queue_statistics = in_thread(SqlDb.queue_statistics)
+    workers = in_thread(SqlDb.workers)
+    set_limit = in_thread(SqlDb.set_limit)
+    pause_workflow = in_thread(SqlDb.pause_workflow)
+    resume_workflow = in_thread(SqlDb.resume_workflow)
+    schedules = in_thread(SqlDb.schedules)
+    delete_schedule = in_thread(SqlDb.delete_schedule)
     repair = in_thread(SqlDb.repair)
     end_lost_runs = in_thread(SqlDb.end_lost_runs)
 

@@ -1,8 +1,8 @@
 """Execute submitted runs: workers, on any number of machines, or `drive` in a job of another engine. See
 `docs/fleet.md`.
 
-Submitting (`Workflow.submit`) does not need this package: queued runs are rows in the database. A worker needs the
-extra `scale`; `drive` needs no extra. The names below are imported when they are first used.
+Submitting (`Workflow.submit`) does not need this package: queued runs are rows in the database, and workers claim them
+there. The names below are imported when they are first used.
 """
 
 from __future__ import annotations

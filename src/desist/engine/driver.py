@@ -93,8 +93,12 @@ class Driver:
             self._run, self._failed = None, True
             self._store.fail_claimed_run(self.run_id, f"the run cannot be executed: {error}")
             return False
-        run.settled.add_done_callback(self.done.set)
+        run.settled.add_done_callback(self._on_settled)
         return True
+
+    def _on_settled(self) -> None:
+        self._store.queue.remove_ended_soon([self.run_id])  # runs that wait for its key can be claimed
+        self.done.set()
 
     def _load(self) -> StoredRun:
         found = self._store.load_run(self.run_id)

@@ -45,8 +45,11 @@ class LivenessLock:
         self._held = False
         self._free_since: dict[str, float] = {}
 
-    def hold(self, process: str) -> None:
+    def hold(self, process: str, channel: str = "") -> None:
         """Take the lock of this process if it is not held, reconnecting if necessary.
+
+        Parameters:
+            channel: a name on which this connection receives notifications of other processes.
 
         Raises:
             StoreError: the database can't be reached.
@@ -55,6 +58,8 @@ class LivenessLock:
             if self._connection is None or self._connection.closed:
                 self._connection, self._held = self._target.connect(), False
                 self._connection.execute(_KEEPALIVE, prepare=False)
+                if channel:
+                    self._connection.execute(f'LISTEN "{channel}"'.encode(), prepare=False)
             if self._held:
                 self._connection.execute("SELECT 1")
             else:
@@ -74,6 +79,24 @@ class LivenessLock:
                 return False
             self._connection.execute("SELECT pg_advisory_unlock(%s, %s)", (CLASS, _number(process)))
         return time.monotonic() - self._free_since.setdefault(process, time.monotonic()) >= RECONNECT_TIMEOUT
+
+    def fileno(self) -> int | None:
+        """Return the socket of the connection, or None if it is not connected."""
+        if self._connection is None or self._connection.closed:
+            return None
+        return self._connection.fileno()
+
+    def received(self) -> bool:
+        """Return whether there are notifications, and drop them. A lost connection counts as one: something may have
+        been missed.
+        """
+        import psycopg
+
+        try:
+            return self._connection is not None and bool(list(self._connection.notifies(timeout=0)))
+        except psycopg.Error as error:
+            log.debug("the connection of a worker was lost: %s", error)
+            return True
 
     @contextlib.contextmanager
     def _store_errors(self) -> Iterator[None]:

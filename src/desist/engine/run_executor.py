@@ -1,21 +1,18 @@
-"""Executes runs on this worker: claims a run, starts it on the background loop, waits for its end.
+"""Executes claimed runs on this worker: opens them, starts them on the background loop, notes their ends.
 
-Called by `DbosDispatcher`. The record of a run decides whether there is anything to do. A cancel never reaches DBOS.
+Called by `WorkerThread`, which claims the runs, and by `Worker`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from desist.exceptions import DesistError
 from desist.run.storage.queue_store import ClaimedRun, QueueStore
-from desist.runtime.daemon_thread import to_daemon_thread
 
 if TYPE_CHECKING:
     from desist.run.execution.run import Run
@@ -27,29 +24,26 @@ log = logging.getLogger("desist.engine")
 
 
 class RunExecutor:
-    """The live runs of a worker.
+    """The live runs of a worker. Methods may be called from any thread, `begin` from that of the worker only.
 
     Parameters:
         store: has the records of the runs.
         workflows: the worker's workflows by id.
         concurrency: the maximum of concurrent runs.
-        on_run_ended: called with the id of the workflow when a run has ended, on any thread.
+        wake: called when a run has ended, on any thread.
     """
 
     def __init__(
-        self,
-        store: QueueStore,
-        workflows: Mapping[str, Workflow],
-        concurrency: int,
-        on_run_ended: Callable[[str], object],
+        self, store: QueueStore, workflows: Mapping[str, Workflow], concurrency: int, wake: Callable[[], object]
     ) -> None:
-        self._store, self._workflows = store, workflows
-        self._concurrency, self._on_run_ended = concurrency, on_run_ended
+        self._store, self._workflows, self._wake = store, workflows, wake
+        self.concurrency = concurrency
         self._lock = threading.Lock()
-        self._runs: dict[str, Run] = {}
-        self._claiming = 0  #: number of claims in progress
-        self._turns: asyncio.Semaphore | None = None  #: created on DBOS's loop
         self._changed = threading.Condition(self._lock)
+        self._runs: dict[str, Run] = {}
+        self._claiming = False  #: claimed runs are not begun yet
+        self._ended: list[str] = []  #: runs that have ended and are still in the queue
+        self._news = True
         self.leaving = False  #: no more runs are claimed
 
     def runs(self) -> list[Run]:
@@ -57,62 +51,68 @@ class RunExecutor:
         with self._lock:
             return list(self._runs.values())
 
-    async def drive(self, run_id: str) -> str:
-        """Execute a run, if it still needs to be. Return how it ended, for DBOS to record."""
-        if self._turns is None:
-            self._turns = asyncio.Semaphore(self._concurrency)
-        async with self._turns:
-            run = await to_daemon_thread(lambda: self._begin(run_id), "desist-take")
-            if run is not None:
-                await run.settled.wait_async()
-        if run is None and not self.leaving:
-            return "nothing to do"
-        if self.leaving and (run is None or run.owned_elsewhere):
-            await asyncio.Event().wait()  # unfinished: the worker requeues the run and cancels this task
-        assert run is not None
-        return run.status.value
+    # -- claims
 
-    def _begin(self, run_id: str) -> Run | None:
+    @property
+    def has_news(self) -> bool:
+        """Whether runs have ended since the last claim."""
+        return self._news
+
+    def take_news(self) -> tuple[int, list[str]]:
+        """Return how many runs can be claimed, and those that have ended since the last call. `begin` follows."""
         with self._changed:
-            if self.leaving:
-                return None
-            self._claiming += 1
-        try:
-            return self._claim(run_id)
-        finally:
-            with self._changed:
-                self._claiming -= 1
-                self._changed.notify_all()
+            ended, self._ended, self._news = self._ended, [], False
+            places = 0 if self.leaving else max(0, self.concurrency - len(self._runs))
+            self._claiming = bool(places)
+            return places, ended
 
-    def _claim(self, run_id: str) -> Run | None:
-        claimed = self._store.take_queued(run_id)
-        if claimed is None:
-            return None
-        workflow = self._workflows[claimed.run.owner_id or ""]
-        try:
-            # In an empty context, or DBOS calls in user code would join DBOS's workflow.
-            run: Run = contextvars.Context().run(workflow.open_from_queue, claimed)
-        except DesistError as error:
-            self._fail(claimed, error)
-            return None
-        with self._lock:
-            self._runs[run_id] = run
-        run.settled.add_done_callback(lambda: self._ended(run_id, workflow.id))
-        contextvars.Context().run(run.start)
-        return run
-
-    def _fail(self, claimed: ClaimedRun, error: DesistError) -> None:
-        log.error("cannot execute run %s: %s", claimed.run.run_id, error)
-        self._store.fail_claimed_run(claimed.run.run_id, f"the worker cannot execute the run: {error}")
-
-    def _ended(self, run_id: str, workflow_id: str) -> None:
-        self._on_run_ended(workflow_id)
+    def add_ended(self, run_ids: Iterable[str]) -> None:
+        """Return runs that `take_news` has returned: they are still in the queue."""
         with self._changed:
-            self._runs.pop(run_id, None)
+            self._ended.extend(run_ids)
+            self._news, self._claiming = True, False
             self._changed.notify_all()
 
+    def begin(self, claimed: Sequence[ClaimedRun]) -> None:
+        """Start claimed runs. One that can't be started ends as an error, and doesn't keep others from their start."""
+        try:
+            for one in claimed:
+                try:
+                    self._start(one)
+                except DesistError as error:
+                    self._fail(one, error)
+        finally:
+            with self._changed:
+                self._claiming = False
+                self._changed.notify_all()
+
+    def _start(self, claimed: ClaimedRun) -> None:
+        run_id, workflow = claimed.run.run_id, self._workflows[claimed.run.owner_id or ""]
+        run: Run = workflow.open_from_queue(claimed)
+        with self._lock:
+            self._runs[run_id] = run
+        run.settled.add_done_callback(lambda: self._on_ended(run_id))
+        run.start()
+
+    def _fail(self, claimed: ClaimedRun, error: DesistError) -> None:
+        run_id = claimed.run.run_id
+        log.error("cannot execute run %s: %s", run_id, error)
+        self._store.fail_claimed_run(run_id, f"the worker cannot execute the run: {error}")
+        self.add_ended([run_id])
+
+    def _on_ended(self, run_id: str) -> None:
+        with self._changed:
+            run = self._runs.pop(run_id, None)
+            if run is not None and not run.owned_elsewhere:  # a run that was handed over stays in the queue
+                self._ended.append(run_id)
+            self._news = True
+            self._changed.notify_all()
+        self._wake()
+
+    # -- leaving
+
     def leave(self, seconds: float) -> None:
-        """Claim no more runs. Wait for claims in progress, for `seconds` at most."""
+        """Claim no more runs. Wait for a claim in progress, for `seconds` at most."""
         deadline = time.monotonic() + seconds
         with self._changed:
             self.leaving = True

@@ -1,7 +1,7 @@
 """`Worker`: executes submitted runs, in a process of its own or inside a program.
 
-Between `start` and `stop` the work is done in other threads: DBOS's threads dequeue runs, the background loop executes
-them, and `MaintenanceThread` maintains the queue. `desist worker` calls `serve_worker` with a worker.
+Between `start` and `stop` the work is done in other threads: `WorkerThread` claims runs and maintains the queue, the
+background loop executes the runs. `desist worker` calls `serve_worker` with a worker.
 """
 
 from __future__ import annotations
@@ -11,18 +11,24 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from desist.cancel.reason import Source
+from desist.db.backends.sqlite import SqliteBackend
 from desist.db.process.identity import this_process
 from desist.db.store.shared_table_store import SharedTableStore
-from desist.engine.config import engine_config, liveness_lock_of
-from desist.engine.dbos_dispatcher import DbosDispatcher
-from desist.engine.maintenance import MaintenanceThread
+from desist.db.tables.base import LimitRow
+from desist.engine.liveness_lock import LivenessLock
 from desist.engine.run_executor import RunExecutor
+from desist.engine.schedules import Schedules
+from desist.engine.wakeup import DatagramWakeup, NotifyWakeup, Wakeup
+from desist.engine.worker_thread import WorkerThread
 from desist.exceptions import ConfigurationError
 from desist.run.component.awaitable import awaitable
 from desist.run.storage.store import Database, store_of
+from desist.runtime.fork_hooks import register_at_fork
 from desist.workflow.workflow import Workflow
 
 if TYPE_CHECKING:
@@ -48,12 +54,12 @@ class Worker:
         db: the database shared with other workers and with the programs that submit: `PostgresDb(...)`, or
             `SqliteDb(...)` on one machine.
         concurrency: the maximum of concurrent runs on this worker.
-        limits: workflow id -> the maximum of concurrent runs on all workers. Pass the same to all workers.
+        limits: workflow id -> the maximum of concurrent runs on all workers, stored in the database when the worker
+            starts. `db.set_limit` changes it while workers run.
         drain: seconds that live runs may continue after `stop` before they are handed over or cancelled.
 
     Raises:
         ConfigurationError: a value is invalid, or processes can't share the database.
-        MissingExtraError: on `start`, if the extra `scale` is not installed.
     """
 
     def __init__(
@@ -77,16 +83,15 @@ class Worker:
                 "db= of a Worker must be a database that processes can share: PostgresDb(...) or SqliteDb(...)"
             )
         self._store, self._drain = store, drain
-        self._dispatch = DbosDispatcher(engine_config(store), this_process(), self._limits, concurrency)
-        self._driver = RunExecutor(store, self._workflows, concurrency, self._dispatch.wake_queue)
-        self._maintenance: MaintenanceThread | None = None
+        self._executor = RunExecutor(store, self._workflows, concurrency, self._wake)
+        self._thread: WorkerThread | None = None
         self._lock = threading.Lock()
         self._skip_drain = threading.Event()
 
     @property
     def live(self) -> int:
         """The number of live runs on this worker."""
-        return len(self._driver.runs())
+        return len(self._executor.runs())
 
     def start(self) -> Worker:
         """Begin to claim runs. Returns at once.
@@ -95,18 +100,22 @@ class Worker:
             StoreError: the database can't be used, or has no connection left.
         """
         with self._lock:
-            if self._maintenance is not None:
+            if self._thread is not None or self._executor.leaving:
                 raise ConfigurationError("this Worker was already started: create a new one")
-            self._maintenance = MaintenanceThread(
-                self._store, self._dispatch, sorted(self._workflows), liveness_lock_of(self._store)
-            )
-        self._maintenance.register_worker()
+            _claim_process(self)
+            lock, wakeup = _wakeup_of(self._store)
+            schedules, names = Schedules(self._store, self._workflows), sorted(self._workflows)
+            thread = WorkerThread(self._store, self._executor, names, schedules, wakeup, lock)
         try:
-            self._dispatch.open(self._driver.drive)
+            for name, limit in self._limits.items():
+                self._store.workers.change_limits(name, partial(_with_limit, limit))
+            thread.register()
         except BaseException:
-            self._maintenance.stop()
+            _leave_process(self)
+            wakeup.close()
             raise
-        self._maintenance.start()
+        self._thread = thread
+        thread.start()
         atexit.register(self._exit)  # runs before the exit hook that cancels all live runs
         log.info("worker %s serves %s", this_process(), ", ".join(sorted(self._workflows)))
         return self
@@ -114,7 +123,7 @@ class Worker:
     def skip_drain(self) -> None:
         """End the wait of a `stop` for live runs."""
         self._skip_drain.set()
-        self._driver.wake()
+        self._executor.wake()
 
     @property
     def describe(self) -> str:
@@ -128,20 +137,26 @@ class Worker:
         finished step. Others are cancelled with source `shutdown`. Returns when all runs have settled.
         """
         with self._lock:
-            maintenance, self._maintenance = self._maintenance, None
-        if maintenance is None:
+            thread, self._thread = self._thread, None
+        if thread is None:
             return
         atexit.unregister(self._exit)
-        self._dispatch.stop_taking()
-        self._driver.leave(SETTLING)
-        self._driver.wait_ended(time.monotonic() + self._drain, self._skip_drain)
-        for run in self._driver.runs():
+        self._executor.leave(SETTLING)
+        self._executor.wait_ended(time.monotonic() + self._drain, self._skip_drain)
+        for run in self._executor.runs():
             _hand_over_or_cancel(run, source, text)
-        self._driver.wait_ended(time.monotonic() + SETTLING)
+        self._executor.wait_ended(time.monotonic() + SETTLING)
         # If the database is unavailable, the end of this process tells other workers.
-        for work in (self._dispatch.give_back, maintenance.stop, self._dispatch.close):
-            _within(CLOSING, work)
+        if ended := self._executor.take_news()[1]:
+            self._store.queue.remove_ended_soon(ended)
+        _within(CLOSING, thread.stop)
+        _leave_process(self)
         log.info("worker %s has stopped", this_process())
+
+    def _wake(self) -> None:
+        thread = self._thread
+        if thread is not None:
+            thread.wake()
 
     def _exit(self) -> None:
         """Stop at the exit of the interpreter."""
@@ -205,7 +220,7 @@ def _checked(workflows: Sequence[Workflow], db: Any) -> dict[str, Workflow]:
     return known
 
 
-def _limits(limits: Mapping[str, int], workflows: Mapping[str, Workflow]) -> dict[str, int | None]:
+def _limits(limits: Mapping[str, int], workflows: Mapping[str, Workflow]) -> dict[str, int]:
     for name, limit in limits.items():
         if name not in workflows:
             raise ConfigurationError(
@@ -213,4 +228,49 @@ def _limits(limits: Mapping[str, int], workflows: Mapping[str, Workflow]) -> dic
             )
         if limit < 1:
             raise ConfigurationError(f"limits={{{name!r}: {limit}}} of a Worker must be 1 or more")
-    return {name: limits.get(name) for name in workflows}
+    return dict(limits)
+
+
+def _with_limit(limit: int, row: LimitRow) -> LimitRow:
+    return replace(row, runs=limit)
+
+
+def _wakeup_of(store: SharedTableStore) -> tuple[LivenessLock | None, Wakeup]:
+    """Return the lock that shows the end of a process on another machine, if there is one, and the notifications."""
+    backend: Any = store.backend
+    if isinstance(backend, SqliteBackend):
+        return None, DatagramWakeup()
+    lock = None if backend.target.is_pooled else LivenessLock(backend.target)
+    return lock, NotifyWakeup(lock, this_process())
+
+
+def _claim_process(worker: Worker) -> None:
+    """Make a worker that of this process.
+
+    Raises:
+        ConfigurationError: this process has another one.
+    """
+    global _working
+    with _lock:
+        if _working is not None:
+            raise ConfigurationError("this process already has a worker: pass all workflows to that one")
+        _working = worker
+
+
+def _leave_process(worker: Worker) -> None:
+    global _working
+    with _lock:
+        if _working is worker:
+            _working = None
+
+
+_lock = threading.Lock()
+_working: Worker | None = None  #: the worker of this process
+
+
+def _reset_after_fork() -> None:
+    global _lock, _working
+    _lock, _working = threading.Lock(), None
+
+
+register_at_fork(after_in_child=_reset_after_fork)

@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
+
+import msgspec
 
 from desist.exceptions import ConfigurationError, UnsupportedError
 from desist.run.component.continuation import ContinuationOpener
 from desist.run.component.options import WorkflowOptions, validate_options
 from desist.run.component.submitted_run import SubmittedRun
+from desist.run.component.submitted_runs import SubmittedRuns
 from desist.run.execution.run import Run, new_id
 from desist.run.options.budget import Budget
 from desist.run.options.deadline import seconds_until
+from desist.run.options.numbers import check_number
 from desist.run.options.parent_context import ParentContext
 from desist.run.outputs.input import check_input
 from desist.run.outputs.workflow import WorkflowRunOutput
+from desist.run.records.ids import id_text
 from desist.run.records.json_values import to_json_value
-from desist.run.storage.queue_store import ClaimedRun, queue_store
+from desist.run.storage.queue_store import ClaimedRun, QueueRequest, QueueStore, queue_store
 from desist.run.storage.values import StoredRun
 from desist.value_type import ValueType
+from desist.workflow.schedule import check_cron, next_time
 from desist.workflow.validation import checked_input
 
 __all__ = ["Submission"]
@@ -67,22 +73,66 @@ class Submission:
 
     def submit(self, input: Any, options: Mapping[str, Any]) -> SubmittedRun:
         """Check and queue a run; see `Workflow.submit`."""
+        return self._submit([input], options, "Workflow.submit()")[0]
+
+    def submit_many(self, inputs: Iterable[Any], options: Mapping[str, Any]) -> SubmittedRuns:
+        """Check and queue runs, all or none; see `Workflow.submit_many`."""
+        if options.get("run_id") is not None or options.get("dedup_key") is not None:
+            raise ConfigurationError("submit_many() takes no run_id= or dedup_key=: each run has its own")
+        return SubmittedRuns(self._submit(list(inputs), options, "Workflow.submit_many()"), store=self._store())
+
+    def schedule(self, cron: str, input: Any, name: str, timezone: str, options: Mapping[str, Any]) -> str:
+        """Check and store a schedule; see `Workflow.schedule`."""
+        where, store = "Workflow.schedule()", self._store()
+        check_cron(cron, timezone)
+        for option in ("run_id", "deadline", "at"):
+            if options.get(option) is not None:
+                raise ConfigurationError(f"{where} takes no {option}=: it would be the same for each run")
+        self._requests([input], options, where)  # refuses now what each submission would refuse
+        kept = _require_json(dict(options), f"the options of {where}")
+        request = msgspec.json.encode({"input": to_json_value(input), "options": kept}).decode()
+        at = next_time(cron, timezone, time.time())
+        store.store_schedule(name, self._workflow.id, cron, timezone, request, at)
+        return name
+
+    def _submit(self, inputs: Sequence[Any], options: Mapping[str, Any], where: str) -> list[SubmittedRun]:
+        workflow, store = self._workflow, self._store()
+        requests = self._requests(inputs, options, where)
+        run_ids = store.queue_runs(requests) if requests else []
+        for run_id in run_ids if len(run_ids) == 1 else ():
+            log.info("workflow run %s waits for a worker", run_id, extra={"run_id": run_id})
+        return [
+            SubmittedRun(run_id, store=store, workflow_id=workflow.id, session_id=request.run.session_id)
+            for run_id, request in zip(run_ids, requests, strict=True)
+        ]
+
+    def _requests(self, inputs: Sequence[Any], options: Mapping[str, Any], where: str) -> list[QueueRequest]:
+        """Check everything that can be checked before a run is queued."""
         workflow = self._workflow
-        what, where = f"workflow {workflow.id!r}", "Workflow.submit()"
-        store = queue_store(workflow.store)
-        if store is None:
-            raise ConfigurationError(f"submit() of {what} needs a database that its workers share: db=PostgresDb(...)")
+        what = f"workflow {workflow.id!r}"
+        queueing, options = _queue_options(options)
         checked = validate_options(where, options, WorkflowOptions)
         for name, why in _NOT_SENDABLE.items():
             if checked[name] is not None:
                 raise UnsupportedError(f"{where} can't take {name}=: {why}")
-        check_input(input, what, required=False)
-        sendable = _require_json(checked_input(workflow.input_type(), input, what), f"the input of {what}")
         workflow.check()
-        run = self._queued(sendable, checked)
-        store.queue_run(run, _packed(checked, where))
-        log.info("workflow run %s waits for a worker", run.run_id, extra={"run_id": run.run_id})
-        return SubmittedRun(run.run_id, store=store, workflow_id=workflow.id, session_id=run.session_id)
+        packed, input_type = _packed(checked, where), workflow.input_type()
+        requests: list[QueueRequest] = []
+        for input in inputs:
+            check_input(input, what, required=False)
+            sendable = _require_json(checked_input(input_type, input, what), f"the input of {what}")
+            run = self._queued(sendable, checked)
+            requests.append(QueueRequest(run, packed, given_id=checked["run_id"] is not None, **queueing))
+        return requests
+
+    def _store(self) -> QueueStore:
+        store = queue_store(self._workflow.store)
+        if store is None:
+            raise ConfigurationError(
+                f"submit() of workflow {self._workflow.id!r} needs a database that its workers share:"
+                " db=PostgresDb(...), or SqliteDb(...) on one machine"
+            )
+        return store
 
     def find(self, run_id: str) -> SubmittedRun:
         """Return the handle of a run that was submitted before."""
@@ -134,6 +184,24 @@ class Submission:
         )
         run.body.output.continued_from = None  # the same run, not a new one that continues it
         return run
+
+
+def _queue_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the fields of a `QueueRequest`, and the options of the run.
+
+    Raises:
+        ConfigurationError: a value is invalid.
+    """
+    rest = dict(options)
+    priority, delay, at = rest.pop("priority", 0), rest.pop("delay", None), rest.pop("at", None)
+    keys = {name: id_text(rest.pop(name, None), name) for name in ("concurrency_key", "dedup_key")}
+    if not isinstance(priority, int) or isinstance(priority, bool) or abs(priority) >= 2**31:
+        raise ConfigurationError(f"priority={priority!r:.80} must be a whole number of 32 bits")
+    if at is not None and delay is not None:
+        raise ConfigurationError("submit() takes at= or delay=, not both")
+    check_number(delay, "delay", "of submit()")
+    due_at = time.time() + left if (left := seconds_until(at, "at")) else None
+    return {"priority": priority, "delay": delay, "due_at": due_at, **keys}, rest
 
 
 def _packed(options: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Unpack, overload
 
 from desist.exceptions import ConfigurationError
 from desist.run.component.awaitable import awaitable
 from desist.run.component.component import Component
-from desist.run.component.options import WorkflowOptions, apply_limits
+from desist.run.component.options import SubmitOptions, WorkflowOptions, apply_limits
 from desist.run.component.step_opening import take_opening
 from desist.run.component.submitted_run import SubmittedRun
+from desist.run.component.submitted_runs import SubmittedRuns
 from desist.run.execution.run import Run, new_id
 from desist.run.execution.session_binding import SessionBinding
 from desist.run.options.parent_context import ParentContext
@@ -373,7 +374,7 @@ class Workflow(Component[WorkflowRunOutput, Any]):
 
     # -- queueing and resuming
 
-    def submit(self, input: Any = None, **options: Unpack[WorkflowOptions]) -> SubmittedRun:
+    def submit(self, input: Any = None, **options: Unpack[SubmitOptions]) -> SubmittedRun:
         """Queue a run for the workers that have this workflow; return at once.
 
         The run is durable when this method returns. It stays `PENDING` until a worker takes it, however long that
@@ -382,7 +383,8 @@ class Workflow(Component[WorkflowRunOutput, Any]):
         Parameters:
             input: as for `run`; a pydantic object is stored as its fields.
             options: as for `run`, if JSON can hold them. `timeout` counts from the start of the run, `deadline` from
-                now. The `cost` of a `budget` can't be stored, because it needs a function.
+                now. The `cost` of a `budget` can't be stored, because it needs a function. `priority`, `delay`, `at`,
+                `concurrency_key` and `dedup_key` say when, and beside which other runs, a worker may claim it.
 
         Returns:
             SubmittedRun: with `run_id`, `status`, `wait`, `result`, `cancel`; `await` it for the output.
@@ -396,6 +398,42 @@ class Workflow(Component[WorkflowRunOutput, Any]):
         handle = Submission(self).submit(input, options)
         self._last_session = handle.session_id
         return handle
+
+    def submit_many(self, inputs: Iterable[Any], **options: Unpack[SubmitOptions]) -> SubmittedRuns:
+        """Queue a run for each input, all in one transaction; return one handle of them.
+
+        Parameters:
+            inputs: as for `submit`.
+            options: as for `submit`, but for `run_id` and `dedup_key`; the same for all.
+
+        Raises:
+            ConfigurationError, UnsupportedError, StoreError: as for `submit`; no run is queued.
+        """
+        return Submission(self).submit_many(inputs, options)
+
+    map = submit_many
+
+    def schedule(
+        self, /, cron: str, input: Any = None, *, name: str | None = None, timezone: str = "UTC", **options: Any
+    ) -> str:
+        """Submit a run periodically; return the name of the schedule. Needs the extra `scale`.
+
+        The schedule is stored in the database, and replaces one of its name. A worker that has this workflow submits
+        each run once, with the id `NAME@TIME`. Times that pass without such a worker are made up for by one run.
+        `db.schedules()` lists schedules, `db.delete_schedule(name)` deletes one.
+
+        Parameters:
+            cron: minute, hour, day, month, weekday: `"0 8 * * *"` is each day at 8.
+            input, options: as for `submit`, if JSON can hold them.
+            name: None: the id of the workflow.
+            timezone: in which `cron` is read: `"Europe/Berlin"`.
+
+        Raises:
+            ConfigurationError: a value is invalid.
+            MissingExtraError: the extra `scale` is not installed.
+            StoreError: the schedule is not confirmed as stored.
+        """
+        return Submission(self).schedule(cron, input, name or self.id, timezone, options)
 
     def submitted(self, run_id: str) -> SubmittedRun:
         """Return the handle of a run of this workflow that was submitted before, by any process.
@@ -434,6 +472,8 @@ class Workflow(Component[WorkflowRunOutput, Any]):
         return Recovery(self).resume(price)
 
     asubmit = awaitable(submit)
+    asubmit_many = awaitable(submit_many)
+    aschedule = awaitable(schedule)
     aresume_lost_runs = awaitable(resume_lost_runs)
 
     # -- reading runs

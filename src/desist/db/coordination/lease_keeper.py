@@ -76,13 +76,14 @@ class LeaseKeeper:
 
     # -- runs of this process
 
-    def on_claimed(self, run_id: str, epoch: int, *, taken: bool = False) -> None:
+    def on_claimed(self, run_id: str, epoch: int, *, taken: bool = False, submitter: str | None = None) -> None:
         """Record that this process works on a run. In the writer, before the claim is committed.
 
         Parameters:
             taken: the run was dequeued or recovered, and will be started here.
+            submitter: the address of the process to notify of the end.
         """
-        self.owned.add(run_id, epoch, taken=taken)
+        self.owned.add(run_id, epoch, taken=taken, submitter=submitter)
         now = time.monotonic()
         asleep, self._awake_until = now >= self._awake_until, now + POLL_LINGER
         if asleep:

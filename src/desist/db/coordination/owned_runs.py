@@ -23,8 +23,9 @@ class OwnedRun:
 
     epoch: int | None = None  #: None: its claim isn't written yet
     durable: bool = False  #: the claim is committed: other processes see it
-    taken: bool = False  #: dequeued or recovered, and not started yet
+    taken: bool = False  #: dequeued or recovered, and not started yet; `durable` too: no claim needs to be written
     applied_request: tuple[float | None, bool] | None = None  #: grace and force of the cancel that was applied last
+    submitter: str | None = None  #: the address of the process to notify of the end
     refused: str | None = None  #: why the claim was refused; then the epoch is `GIVEN_BACK`
 
 
@@ -48,11 +49,12 @@ class OwnedRuns:
         owned = self._runs.get(run_id)
         return owned.epoch if owned is not None else None
 
-    def add(self, run_id: str, epoch: int, *, taken: bool = False) -> None:
+    def add(self, run_id: str, epoch: int, *, taken: bool = False, submitter: str | None = None) -> None:
         """Record a claim. In the writer, within the transaction: a repeated transaction sets the same values."""
         with self.lock:
             owned = self._runs.setdefault(run_id, OwnedRun())
             owned.epoch, owned.taken, owned.refused = epoch, owned.taken or taken, None
+            owned.submitter = submitter or owned.submitter
             if taken:
                 unregistered_runs.add_starting(run_id)
 
@@ -70,9 +72,27 @@ class OwnedRuns:
                 return
             owned.taken = False
             if owned.epoch == epoch:
-                others = any(run.durable for run in self._runs.values())
-                self.checked_at = min(self.checked_at, written_at) if others else written_at
-                owned.durable = True
+                self._note_durable(owned, written_at)
+
+    def mark_durable(self, run_id: str, epoch: int, written_at: float) -> None:
+        """Mark the claim of a run as durable that is to be started here. Parameters as for `confirm`."""
+        with self.lock:
+            owned = self._runs.get(run_id)
+            if owned is not None and owned.epoch == epoch:
+                self._note_durable(owned, written_at)
+
+    def mark_started(self, run_id: str) -> None:
+        """Record that a run is live here whose claim was written when it was taken from the queue."""
+        with self.lock:
+            owned = self._runs.get(run_id)
+            unregistered_runs.remove_starting(run_id)
+            if owned is not None:
+                owned.taken = False
+
+    def _note_durable(self, owned: OwnedRun, written_at: float) -> None:
+        others = any(run.durable for run in self._runs.values())
+        self.checked_at = min(self.checked_at, written_at) if others else written_at
+        owned.durable = True
 
     def hand_over(self, run_id: str, refused: str | None = None) -> None:
         """Refuse everything that this process still writes about a run. Idempotent.

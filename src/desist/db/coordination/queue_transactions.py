@@ -7,6 +7,8 @@ waits ends in that transaction, one process takes a run, and an ended run is nev
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from desist.cancel.scope import Outcome
 from desist.db.coordination.takeover import merge_parts, read_limits, take_over
@@ -15,38 +17,93 @@ from desist.db.process.identity import this_process
 from desist.db.records.cancel_request import decode_cancel_request
 from desist.db.records.rows import row_of
 from desist.db.recovery.orphans import end_orphans, end_unresponsive, is_resumable, orphan_reason
-from desist.db.tables.base import QUEUED, RunRow
+from desist.db.tables.base import QUEUED, QueuedRow, RunRow
 from desist.db.tables.sql import SqlTables
 from desist.exceptions import LeaseLostError, StoreError
 from desist.run.events.base import RunStatus
 from desist.run.storage.values import CancelRequest, StoredRun
 
-__all__ = ["may_be_requeued", "queue", "release", "requeue", "requeue_lost", "take_queued"]
+__all__ = ["NewRun", "may_be_requeued", "queue", "release", "requeue", "requeue_lost", "take_queued"]
 
 
-def queue(tables: SqlTables, run: StoredRun, text: str, options: str) -> Outcome | None:
-    """Queue a run; return None, or the outcome that says why not: a run with this id exists.
+@dataclass(slots=True)
+class NewRun:
+    """A run to be queued."""
 
-    A pending cancel of this id ends the run.
+    run: StoredRun
+    text: str  #: its encoded output
+    row: QueuedRow  #: its state is chosen within the transaction
+    delay: float | None = None  #: seconds until it may be claimed
+    known_id: bool = False  #: others may know its id: there may be a run with it, or a pending cancel
+    taken_id: str | None = None  #: the run that waits with its dedup key; then this one is not queued
+    refused: Outcome | None = None  #: why it is not queued: a run with its id exists
+
+
+def queue(tables: SqlTables, new: Sequence[NewRun]) -> list[str]:
+    """Queue runs, all or none; return the addresses of the workers to notify. `refused` and `taken_id` say what became
+    of each.
+
+    A pending cancel of an id ends its run.
     """
-    tables.runs.lock(run.run_id)
-    before = tables.runs.header(run.run_id)
-    if before is not None:
-        return Outcome.finished if before.is_final else Outcome.unknown
-    row = row_of(tables, run, QUEUED, text)
-    row.cancel = tables.pending.take(run.run_id, INTENT_TTL)
-    tables.runs.put(row)
-    if row.cancel is not None:
-        end_orphans(tables, row.root_run_id)
-    else:
-        tables.queue.put(run.run_id, run.owner_id or "", options)
-    return None
+    new = sorted(new, key=_lock_order)
+    for one in new:
+        one.refused = _refusal(tables, one) if one.known_id else None
+    if any(one.refused is not None for one in new):
+        return []
+    plain: list[tuple[RunRow, QueuedRow]] = []
+    now = tables.now()
+    for number, one in enumerate(new):
+        one.row.at = now + number * 1e-6  # in the order of submission
+        one.row.due_at = now + one.delay if one.delay is not None else one.row.due_at
+        one.taken_id = _waits_instead(tables, one.row)
+        if one.taken_id is not None:
+            continue
+        row = row_of(tables, one.run, QUEUED, one.text)
+        row.cancel = tables.pending.take(one.run.run_id, INTENT_TTL) if one.known_id else None
+        if row.cancel is not None:
+            tables.runs.put(row)
+            end_orphans(tables, row.root_run_id)
+        elif one.row.concurrency_key is not None or one.row.dedup_key is not None:
+            per_key = tables.limits.per_key(one.row.owner_id)
+            _add(tables, [(row, one.row)], per_key)  # at once: the next one with this key must see it
+        else:
+            plain.append((row, one.row))
+    _add(tables, plain, 1)
+    return tables.workers.notify_hungry(sorted({one.row.owner_id for one in new}))
 
 
-def take_queued(tables: SqlTables, run_id: str) -> tuple[RunRow, StoredRun, str] | None:
+def _lock_order(new: NewRun) -> tuple[bool, str, str]:
+    """The order of names that are locked, the same in all transactions. Those without names keep their order."""
+    return new.known_id, new.row.dedup_key or "", new.row.concurrency_key or ""
+
+
+def _refusal(tables: SqlTables, new: NewRun) -> Outcome | None:
+    tables.runs.lock(new.run.run_id)
+    before = tables.runs.header(new.run.run_id)
+    if before is None:
+        return None
+    return Outcome.finished if before.is_final else Outcome.unknown
+
+
+def _waits_instead(tables: SqlTables, row: QueuedRow) -> str | None:
+    """Return the run that waits already with the dedup key of a new one."""
+    if row.dedup_key is None:
+        return None
+    tables.queue.lock_dedup(row.owner_id, row.dedup_key)
+    return tables.queue.waiting_with(row.owner_id, row.dedup_key)
+
+
+def _add(tables: SqlTables, rows: Sequence[tuple[RunRow, QueuedRow]], per_key: int) -> None:
+    for _, queued in rows:
+        tables.queue.admit(queued, per_key)
+    tables.runs.put_all([row for row, _ in rows])
+    tables.queue.add([queued for _, queued in rows])
+
+
+def take_queued(tables: SqlTables, run_id: str) -> tuple[RunRow, StoredRun, QueuedRow] | None:
     """Take a run for this process: a queued run, or a resumable run whose process has died.
 
-    Return its row, the run with its finished work, and the options that it was submitted with; None if there is nothing
+    Return its row, the run with its finished work, and its row in the queue; None if there is nothing
     to do here: the run has ended, is ended by this, or another process owns it.
     """
     row = tables.runs.get(run_id)
@@ -62,8 +119,8 @@ def take_queued(tables: SqlTables, run_id: str) -> tuple[RunRow, StoredRun, str]
     if limits is None:
         return None
     row, run = take_over(tables, row, limits if row.options is not None else None)
-    queued = tables.queue.get(run_id)
-    return row, run, queued.options if queued is not None else "{}"
+    tables.queue.mark_claimed([run_id])
+    return row, run, tables.queue.get(run_id) or QueuedRow(run_id, row.owner_id or "", "{}", row.created_at)
 
 
 def release(tables: SqlTables, run_id: str) -> bool:
@@ -123,6 +180,6 @@ def _queue_again(tables: SqlTables, row: RunRow) -> bool:
         return False
     row.process, row.updated_at = QUEUED, time.time()
     tables.runs.put(row)
-    asked = tables.queue.get(row.run_id)
-    tables.queue.put(row.run_id, row.owner_id or "", asked.options if asked is not None else "{}")
+    tables.queue.requeue(row.run_id, row.owner_id or "")
+    tables.workers.notify_hungry([row.owner_id or ""])
     return True

@@ -21,7 +21,7 @@ from desist.db.records.codec import encode
 from desist.db.recovery.partial_text import StoredEvent, events_of_stream
 from desist.db.recovery.rebuild import rebuild_cancelled, rebuild_crashed, unreadable
 from desist.db.recovery.terminal_event import settle
-from desist.db.tables.base import QUEUED, RunRow
+from desist.db.tables.base import QUEUED, EventRow, RunRow
 from desist.db.tables.sql import SqlTables
 from desist.db.tables.tables import Tables
 from desist.exceptions import StoreError
@@ -31,6 +31,7 @@ __all__ = [
     "MAX_ATTEMPTS",
     "PAUSED",
     "end_orphans",
+    "end_unstarted",
     "end_unresponsive",
     "fail_run",
     "final_output",
@@ -140,6 +141,26 @@ def end_unresponsive(tables: Tables, root_run_id: str) -> None:
     _end_all(tables, [(row, "", request) for row, request in asked if request is not None])
 
 
+def end_unstarted(tables: SqlTables, run_ids: Sequence[str]) -> None:
+    """End those of these runs that were cancelled before a worker had them, in few statements. Others stay."""
+    rows = [row for row in tables.runs.queued(run_ids) if row.cancel is not None]
+    events: list[EventRow] = []
+    for row in rows:
+        try:
+            output = rebuild_cancelled(row, [], row.cancel or "")
+            row.output = encode(output)
+        except StoreError as error:
+            log.error("run %s ends without its output: %s", row.run_id, error, extra={"run_id": row.run_id})
+            output = unreadable(row, row.cancel, str(error))
+        row.status, row.updated_at, row.epoch = output.status.value, time.time(), row.epoch + 1
+        events += rows_of(row.run_id, _closing([], output, []), row.epoch)
+    tables.runs.put_all(rows)
+    tables.events.add_last(events)
+    owners = {row.owner_id or "" for row in rows}
+    keys = {owner: tables.limits.per_key(owner) for owner in owners}
+    tables.workers.notify_hungry(tables.queue.remove([row.run_id for row in rows], keys))
+
+
 def final_output(row: RunRow, tables: Tables, reason: str, request: str | None) -> Any:
     """Return the output of a run that ends like this."""
     parts, events = tables.parts.of_run(row.run_id), events_of_stream(tables, row)
@@ -166,9 +187,18 @@ def _end_all(tables: Tables, ending: Sequence[_EndingRun]) -> None:
             tables.events.add_last(rows_of(row.run_id, _closing(events, output, ended), row.epoch))
         ended.append((row, output))
         if queued:
+            _dequeue(tables, row)
             log.info("run %s was cancelled while it waited for a worker", row.run_id)
         else:
             log.warning("run %s: %s", row.run_id, output.error or "ended as cancelled: its process did not respond")
+
+
+def _dequeue(tables: Tables, row: RunRow) -> None:
+    """Delete a run from the queue, and admit one that waits for its key. Only SQL databases have a queue."""
+    if isinstance(tables, SqlTables):
+        owner = row.owner_id or ""
+        admitted = tables.queue.remove([row.run_id], {owner: tables.limits.per_key(owner)})
+        tables.workers.notify_hungry(admitted)
 
 
 def _end_or_unreadable(row: RunRow, tables: Tables, reason: str, request: str | None) -> Any:

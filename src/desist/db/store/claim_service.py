@@ -53,7 +53,14 @@ class ClaimService:
 
     def claim_run(self, run: StoredRun) -> Future[ClaimResult]:
         """Claim a run that starts here. See `SharedStore`."""
-        text, leases = encode(run.output), self._leases
+        leases = self._leases
+        held = leases.owned.get(run.run_id)
+        if held is not None and held.taken and held.durable and not _limits_to_store(run):
+            leases.owned.mark_started(run.run_id)
+            known: Future[ClaimResult] = Future()
+            known.set_result(ClaimResult(None, None))
+            return known
+        text = encode(run.output)
         written_at = 0.0
 
         def work(tables: SqlTables) -> tuple[int, CancelRequestRow | None, str | None]:
@@ -100,8 +107,13 @@ class ClaimService:
                 chosen.append(decide())
             return chosen[0]
 
+        owned = self._leases.owned.get(run_id)
+        submitter = owned.submitter if owned is not None else None
+
         def work(tables: SqlTables) -> CancelRequest | None:
             epoch = self._leases.epoch_of(run_id)
+            if submitter is not None:
+                tables.tx.notify(submitter)
             if epoch is None:  # its start could not be recorded
                 run = choose()
                 if run is not None:
@@ -114,6 +126,8 @@ class ClaimService:
 
         done = self._writer.put(work, last=True)
         done.add_done_callback(lambda ended: self._on_end_stored(run_id, chosen, ended.exception()))
+        if submitter is not None:
+            done.add_done_callback(lambda ended: self._backend.wake(submitter))
         return done
 
     def _finish(self, tables: SqlTables, run: StoredRun, epoch: int) -> list[str]:
@@ -125,7 +139,11 @@ class ClaimService:
         """
         owned = self._leases.owned.get(run.run_id)
         try:
-            return transactions.finish_run(tables, run, epoch)
+            listeners = transactions.finish_run(tables, run, epoch)
+            if owned is None or owned.submitter is None:
+                return listeners
+            tables.tx.notify(owned.submitter)
+            return [*listeners, owned.submitter]
         except LeaseLostError as error:
             if owned is not None and owned.refused is not None:
                 raise LeaseLostError(owned.refused) from error
@@ -189,11 +207,14 @@ class ClaimService:
         def work(tables: SqlTables) -> transactions.CancelOutcome:
             return transactions.request_cancel(tables, run_id, request, listener)
 
-        answer = self._writer.put(work).result()  # ends in time: the writer bounds it
+        return self.receipt_of(self._writer.put(work).result(), request)  # ends in time: the writer bounds it
+
+    def receipt_of(self, answer: transactions.CancelOutcome, request: CancelRequest) -> CancelReceipt:
+        """Notify the process of a run that was cancelled from here, and return the receipt."""
         if answer.address is not None and answer.record_cancel is not None:
             self._backend.wake(answer.address)
         if answer.outcome is Outcome.unknown or answer.row is None:
-            return CancelReceipt(answer.outcome, run_id, lambda: None)
+            return CancelReceipt(answer.outcome, answer.run_id, lambda: None)
         status = RunStatus(answer.row.status)
         if answer.outcome is Outcome.finished:
             return CancelReceipt(answer.outcome, answer.run_id, lambda: status)
@@ -247,6 +268,11 @@ class ClaimService:
         """End a run that this process has taken over and that its workflow can't resume."""
         self._leases.owned.remove(run_id)
         self._writer.put(lambda tables: fail_run(tables, run_id, message)).result()
+
+
+def _limits_to_store(run: StoredRun) -> bool:
+    """Return whether a run has limits that the process must know that resumes it."""
+    return run.resumable and run.options is not None and run.options.text() is not None
 
 
 def _then(first: Future[Any], change: Callable[[Any], T]) -> Future[T]:

@@ -1,4 +1,4 @@
-"""The part of the store for runs that wait for a worker, and for the workers: `QueueStore`, and what a worker needs.
+"""The part of the store for submitted runs: `QueueStore`. `WorkerPart` has what only workers need.
 
 Methods are called from any thread. Each decision is one transaction of the writer; see `queue_transactions`.
 """
@@ -6,9 +6,9 @@ Methods are called from any thread. Each decision is one transaction of the writ
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,21 +16,21 @@ from desist.cancel.reason import Source
 from desist.cancel.receipt import CancelRecord
 from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
+from desist.cancel.status import RunStatus
 from desist.db.coordination import queue_transactions as queueing
 from desist.db.coordination.cancel_watches import CancelWatch
 from desist.db.coordination.owned_runs import GIVEN_BACK
-from desist.db.process.identity import is_dead, this_process
+from desist.db.coordination.queue_transactions import NewRun
+from desist.db.process.identity import is_dead
 from desist.db.records.codec import encode
-from desist.db.recovery.orphans import find_orphans
-from desist.db.recovery.run_jobs import one_by_one
+from desist.db.tables.base import QueuedRow, QueueState
 from desist.exceptions import RunIdInUseError, StoreError
-from desist.run.storage.queue_store import ClaimedRun, CompletionWatch, QueuedRun
+from desist.run.storage.queue_store import ClaimedRun, CompletionWatch, QueuedRun, QueueRequest
 from desist.run.storage.values import CancelRequest, StoredRun
 
 if TYPE_CHECKING:
     from desist.db.backends.base import SharedBackend
     from desist.db.coordination.lease_keeper import LeaseKeeper
-    from desist.db.tables.base import QueuedRow, WorkerRow
     from desist.db.tables.sql import SqlTables
     from desist.db.writer import Writer
 
@@ -38,24 +38,32 @@ __all__ = ["QueuePart"]
 
 
 class QueuePart:
-    """The queue and the workers. All methods but `give_back` and `drop_ended` block."""
+    """The queue. All methods but `give_back` block."""
 
     def __init__(self, backend: SharedBackend, writer: Writer, leases: LeaseKeeper) -> None:
         self._backend, self._writer, self._leases = backend, writer, leases
 
     # -- submitting
 
-    def queue_run(self, run: StoredRun, options: dict[str, Any]) -> None:
-        """Store a run for the workers. See `QueueStore`."""
-        text, encoded = encode(run.output), msgspec.json.encode(options).decode()
+    def queue_runs(self, requests: Sequence[QueueRequest]) -> list[str]:
+        """Store runs for the workers. See `QueueStore`."""
+        self._leases.start()  # before it can notify others, and be notified
+        new = [_new_run(request, self._backend.address) for request in requests]
+        for request in requests:
+            if request.given_id and registry.get(request.run.run_id) is not None:
+                raise _in_use(request.run.run_id, Outcome.unknown)
 
-        def work(tables: SqlTables) -> Outcome | None:
-            return queueing.queue(tables, run, text, encoded)
+        for address in self._writer.put(lambda tables: queueing.queue(tables, new)).result():
+            self._backend.wake(address)
+        for one in new:
+            if one.refused is not None:
+                raise _in_use(one.run.run_id, one.refused)
+        return [one.taken_id or one.run.run_id for one in new]
 
-        known = Outcome.unknown if registry.get(run.run_id) is not None else self._writer.put(work).result()
-        if known is not None:
-            how = "has ended" if known is Outcome.finished else "is live or queued"
-            raise RunIdInUseError(f"run id {run.run_id!r} belongs to a run that {how}: choose another, or none")
+    def statuses(self, run_ids: Sequence[str]) -> dict[str, RunStatus]:
+        """Return the statuses of those of these runs that exist."""
+        with self._backend.reading() as tables:
+            return {run_id: RunStatus(status) for run_id, status in tables.runs.statuses(run_ids).items()}
 
     def watch_end(self, run_id: str) -> CancelWatch:
         """Watch a run of any process until it has ended. See `QueueStore`."""
@@ -71,16 +79,10 @@ class QueuePart:
         """Return the queued runs. See `QueueStore`."""
         with self._backend.reading() as tables:
             rows, workers, now = tables.queue.waiting(limit), tables.workers.all(), tables.now()
+            limits = tables.limits.all()
         live = [worker.workflows for worker in workers if worker.until >= now and not is_dead(worker.process)]
-        return [
-            QueuedRun(
-                run_id=row.run_id,
-                workflow_id=row.owner_id,
-                since=row.at,
-                workers=sum(row.owner_id in workflows for workflows in live),
-            )
-            for row in rows
-        ]
+        paused = {owner for owner, row in limits.items() if row.paused}
+        return [_queued_run(row, sum(row.owner_id in names for names in live), row.owner_id in paused) for row in rows]
 
     # -- executing
 
@@ -93,19 +95,29 @@ class QueuePart:
             taken = queueing.take_queued(tables, run_id)
             if taken is None:
                 return None
-            row, run, options = taken
-            self._leases.on_claimed(row.run_id, row.epoch, taken=True)
-            return ClaimedRun(run, msgspec.json.decode(options))
+            row, run, queued = taken
+            self._leases.on_claimed(row.run_id, row.epoch, taken=True, submitter=queued.submitter)
+            return ClaimedRun(run, msgspec.json.decode(queued.options))
 
         try:
             return self._writer.put(work).result()
         except StoreError:  # the claim may still be written, without a start: the next job undoes it
-            self._writer.put(lambda tables: self._release(tables, run_id))
+            self.release([run_id])
             raise
 
-    def _release(self, tables: SqlTables, run_id: str) -> None:
-        if registry.get(run_id) is None and queueing.release(tables, run_id):
-            self._leases.owned.remove(run_id)
+    def release(self, run_ids: Collection[str]) -> None:
+        """Requeue soon those of these runs that this process has claimed and not started. Does not block.
+
+        Parameters:
+            run_ids: read in the writer's thread, so an earlier job may still add to it.
+        """
+
+        def work(tables: SqlTables) -> None:
+            for run_id in sorted(run_ids):
+                if registry.get(run_id) is None and queueing.release(tables, run_id):
+                    self._leases.owned.remove(run_id)
+
+        self._writer.put(work)
 
     def give_back(self, run: StoredRun) -> Future[CancelRequest | None]:
         """Requeue a run of this process. See `SharedStore`."""
@@ -118,59 +130,50 @@ class QueuePart:
         done.add_done_callback(lambda ended: self._leases.owned.hand_over(run.run_id))
         return done
 
-    # -- maintenance by a worker
-
-    def send(self, owner_ids: Sequence[str], limit: int) -> list[QueuedRow]:
-        """Take runs of these workflows that are to be sent."""
-        with self._backend.reading() as tables:
-            due = tables.queue.has_unsent(owner_ids)
-        return self._writer.put(lambda tables: tables.queue.send(owner_ids, limit)).result() if due else []
-
-    def sent_before(self, seconds: float, limit: int) -> list[QueuedRow]:
-        """Return runs that were sent so many seconds ago and still wait."""
-        with self._backend.reading() as tables:
-            return tables.queue.waiting(limit, tables.now() - seconds)
-
-    def send_again(self, rows: Sequence[QueuedRow]) -> None:
-        """Make these runs due to be sent again."""
-
-        def work(tables: SqlTables) -> None:
-            for row in rows:
-                tables.queue.put(row.run_id, row.owner_id, row.options)
-
-        self._writer.put(work).result()
-
-    def requeue_lost(self, owner_ids: set[str]) -> list[str]:
-        """Queue the resumable runs of these workflows whose processes have died; return their ids."""
-        with self._backend.reading() as tables:
-            found = [row.run_id for row in find_orphans(tables, "workflow") if queueing.may_be_requeued(row, owner_ids)]
-        return [
-            run_id for run_id, done in one_by_one(self._writer, found, queueing.requeue_lost, "queued again") if done
-        ]
-
-    def sign_on(self, workflows: Sequence[str], lease: float) -> None:
-        """Store that this process is a worker, its workflows and its lease."""
-        self._writer.put(lambda tables: tables.workers.put(this_process(), workflows, lease)).result()
-
-    def sign_off(self, process: str, *, dead: bool) -> bool:
-        """Delete a worker; return whether it existed.
-
-        Parameters:
-            dead: end the lease of its runs, too.
+    def remove_ended_soon(self, run_ids: Sequence[str]) -> None:
+        """Delete those of these runs from the queue that have ended, and let the runs that wait for their keys be
+        claimed. Does not block.
         """
 
-        def work(tables: SqlTables) -> bool:
-            if dead:
-                tables.owners.expire(process)
-            return tables.workers.delete(process)
+        def work(tables: SqlTables) -> list[str]:
+            limits = {owner: row.per_key for owner, row in tables.limits.all().items() if row.per_key is not None}
+            return tables.workers.notify_hungry(tables.queue.remove(run_ids, limits))
 
-        return self._writer.put(work).result()
+        self._writer.put(work, last=True).add_done_callback(self._wake_workers)
 
-    def other_workers(self) -> tuple[list[WorkerRow], float]:
-        """Return the other workers, and the time of the database."""
-        with self._backend.reading() as tables:
-            return [worker for worker in tables.workers.all() if worker.process != this_process()], tables.now()
+    def _wake_workers(self, done: Future[list[str]]) -> None:
+        for address in done.result() if done.exception() is None else ():
+            self._backend.wake(address)
 
-    def drop_ended(self) -> None:
-        """Delete the options of ended runs soon."""
-        self._writer.put_droppable(lambda tables: tables.queue.delete_ended())
+
+def _new_run(request: QueueRequest, submitter: str) -> NewRun:
+    run = request.run
+    row = QueuedRow(
+        run.run_id,
+        run.owner_id or "",
+        msgspec.json.encode(request.options).decode(),
+        0.0,  # set within the transaction
+        priority=request.priority,
+        due_at=request.due_at,
+        concurrency_key=request.concurrency_key,
+        dedup_key=request.dedup_key,
+        submitter=submitter or None,
+    )
+    return NewRun(run, encode(run.output), row, delay=request.delay, known_id=request.given_id)
+
+
+def _in_use(run_id: str, why: Outcome) -> RunIdInUseError:
+    how = "has ended" if why is Outcome.finished else "is live or queued"
+    return RunIdInUseError(f"run id {run_id!r} belongs to a run that {how}: choose another, or none")
+
+
+def _queued_run(row: QueuedRow, workers: int, paused: bool) -> QueuedRun:
+    return QueuedRun(
+        run_id=row.run_id,
+        workflow_id=row.owner_id,
+        since=row.at,
+        workers=workers,
+        due_at=row.due_at if row.state == QueueState.scheduled else None,
+        held_by=row.concurrency_key if row.state == QueueState.held else None,
+        paused=paused,
+    )

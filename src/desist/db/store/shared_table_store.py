@@ -1,8 +1,9 @@
 """A store on tables that processes share: a facade that meets `SharedStore` and `QueueStore` by delegation.
 
 No part sees the facade, or another part that is not a parameter of it: `ownership` claims, ends and cancels runs,
-`runs` reads them, `sessions` has the sessions, `queue` the runs that wait for a worker, `flusher` stores events and
-`followers` reads them, `orphans` ends the runs of dead processes. `leases` knows the runs that this process owns.
+`runs` reads them, `sessions` has the sessions, `queue` the runs that wait for a worker, `workers` what workers need,
+`flusher` stores events and `followers` reads them, `orphans` ends the runs of dead processes. `leases` knows the runs
+that this process owns.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from desist.db.events.flusher import EventFlusher
 from desist.db.process.identity import this_process
 from desist.db.process.live_runs import LiveRuns
 from desist.db.process.notifier import channel
+from desist.db.store.bulk_cancel import BulkCancel
 from desist.db.store.claim_service import ClaimService
 from desist.db.store.follower_hub import FollowerHub
 from desist.db.store.orphan_sweeper import OrphanSweeper
@@ -25,6 +27,7 @@ from desist.db.store.queue_part import QueuePart
 from desist.db.store.run_table import RunTable
 from desist.db.store.session_table import SessionTable
 from desist.db.store.table_store import CLOSE_TIMEOUT
+from desist.db.store.worker_part import WorkerPart
 from desist.db.writer import Writer
 
 __all__ = ["SharedTableStore", "as_found"]
@@ -55,9 +58,11 @@ class SharedTableStore:
         self.leases = LeaseKeeper(backend, writer, live)
         self.ownership = ClaimService(backend, writer, self.leases, live)
         self.unwritten = unwritten = self.ownership.unwritten
+        self.bulk_cancel = BulkCancel(backend, writer, self.leases, self.ownership)
         self.runs = RunTable(backend, writer, live, unwritten)
         self.sessions = SessionTable(backend, writer, unwritten)
         self.queue = QueuePart(backend, writer, self.leases)
+        self.workers = WorkerPart(backend, writer, self.leases, self.queue)
         self.flusher = EventFlusher(writer, self.leases.epoch_of, self.leases.check_ownership_soon)
         self.followers = FollowerHub(backend, writer, live, unwritten.get)
         self.orphans = OrphanSweeper(backend, writer)
@@ -82,12 +87,11 @@ class SharedTableStore:
         self.take_orphans, self.fail_claimed_run = ownership.take_orphans, ownership.fail_claimed_run
         self.is_owned_elsewhere, self.may_be_lost, self.poll_now = leases.is_lost, leases.may_be_lost, leases.poll_now
         self.events_added, self.follow_run = self.flusher.events_added, self.followers.follow
-        # QueueStore, and what a worker needs beyond that
-        self.queue_run, self.take_queued, self.give_back = queue.queue_run, queue.take_queued, queue.give_back
+        # QueueStore
+        self.queue_runs, self.take_queued, self.give_back = queue.queue_runs, queue.take_queued, queue.give_back
+        self.store_schedule = self.workers.store_schedule
+        self.statuses, self.request_cancels = queue.statuses, self.bulk_cancel.request
         self.watch_end, self.remove_watch, self.queued_runs = queue.watch_end, queue.remove_watch, queue.queued_runs
-        self.send, self.sent_before, self.send_again = queue.send, queue.sent_before, queue.send_again
-        self.requeue_lost, self.drop_ended = queue.requeue_lost, queue.drop_ended
-        self.sign_on, self.sign_off, self.other_workers = queue.sign_on, queue.sign_off, queue.other_workers
         # databases
         self.end_lost, self.end_lost_soon = self.orphans.end_lost, self.orphans.end_lost_soon
         self.report, self.repair = self.orphans.report, self.orphans.repair

@@ -5,15 +5,19 @@ encode and decode.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, Literal
 
 __all__ = [
     "FINAL",
     "QUEUED",
     "EventRow",
+    "LimitRow",
     "PartRow",
+    "QueueState",
     "QueuedRow",
     "RunRow",
+    "ScheduleRow",
     "Which",
     "WorkerRow",
     "columns_of",
@@ -78,16 +82,51 @@ class EventRow:
     packed: bytes | None = None  #: JSON lines, compressed; None in rows of an older version
 
 
-@dataclass(frozen=True, slots=True)
+class QueueState(IntEnum):
+    """What a row of the queue waits for."""
+
+    ready = 0  #: a worker
+    claimed = 1  #: the end of its run: a worker has it
+    scheduled = 2  #: its time
+    held = 3  #: the end of another run with its key
+
+
+@dataclass(slots=True)
 class QueuedRow:
-    """A run that was submitted. The fields are the columns, in their order."""
+    """A run that was submitted, until its end. The fields are the columns, in their order."""
 
     run_id: str
     owner_id: str  #: of its workflow
     options: str  #: JSON: the options that it was submitted with
-    sent: int  #: how often it was sent to the engine; 0 or less: it is to be sent
     at: float  #: when it was submitted; seconds since the epoch
-    sent_at: float | None = None  #: when it was last sent to the engine
+    state: int = QueueState.ready
+    priority: int = 0  #: runs with a higher one are claimed first
+    due_at: float | None = None  #: it is claimed no sooner; seconds since the epoch
+    concurrency_key: str | None = None  #: so many runs with one key are live as the limit of its workflow says
+    dedup_key: str | None = None  #: one run with one key waits; None once it is claimed
+    submitter: str | None = None  #: address of the process to notify of the end
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRow:
+    """The limits of a workflow on all workers. The fields are the columns, in their order."""
+
+    owner_id: str
+    runs: int | None = None  #: the maximum of live runs; None: no limit
+    per_key: int | None = None  #: the maximum of live runs with one concurrency key; None: 1
+    paused: int = 0  #: 1: no more runs are claimed
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRow:
+    """A run that is submitted periodically. The fields are the columns, in their order."""
+
+    name: str
+    owner_id: str
+    cron: str
+    timezone: str
+    request: str  #: JSON: the input and the options
+    next_at: float  #: seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +136,10 @@ class WorkerRow:
     process: str
     workflows: list[str]  #: the ids of its workflows
     until: float  #: the end of its lease; seconds since the epoch
+    address: str = ""  #: where it is notified of new runs; "" if it can't be
+    hungry: int = 0  #: 1: it has a place for a run, and found none
+    concurrency: int = 0
+    started_at: float = 0.0
 
 
 def placeholders(count: int) -> str:

@@ -64,9 +64,10 @@ class PostgresTransaction:
             self._now = float(self.rows("SELECT extract(epoch FROM clock_timestamp())")[0][0])
         return self._now
 
-    def lock_name(self, name: str) -> None:
+    def lock_name(self, name: str, *, shared: bool = False) -> None:
         """Lock a name by the hash of it. Two names with one hash wait for each other, without harm."""
-        self.rows("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", (name,))
+        lock = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+        self.rows(f"SELECT {lock}(hashtextextended(?, 0))", (name,))
 
     def assert_locked(self) -> None:
         """Fail if the server has ended this transaction, because this process was frozen in it."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from desist.db.tables.sql_events import EventStatements
 from desist.db.tables.sql_owners import OwnerStatements, PendingCancelStatements
-from desist.db.tables.sql_queue import QueueStatements, WorkerStatements
+from desist.db.tables.sql_queue import QueueStatements
 from desist.db.tables.sql_runs import PartStatements, RunStatements
 from desist.db.tables.sql_sessions import SessionStatements
 from desist.db.tables.sql_transaction import SqlTransaction
+from desist.db.tables.sql_workers import LimitStatements, ScheduleStatements, WorkerStatements
 
 __all__ = ["SqlTables"]
 
@@ -18,7 +19,20 @@ class SqlTables:
     What a transaction of the writer has read, no other transaction changes before the end of that transaction.
     """
 
-    __slots__ = ("events", "everywhere", "owners", "parts", "pending", "queue", "runs", "sessions", "tx", "workers")
+    __slots__ = (
+        "events",
+        "everywhere",
+        "limits",
+        "owners",
+        "parts",
+        "pending",
+        "queue",
+        "runs",
+        "schedules",
+        "sessions",
+        "tx",
+        "workers",
+    )
 
     def __init__(self, tx: SqlTransaction) -> None:
         self.tx, self.everywhere = tx, tx.everywhere
@@ -26,6 +40,7 @@ class SqlTables:
         self.sessions = SessionStatements(tx)
         self.owners, self.pending = OwnerStatements(tx), PendingCancelStatements(tx)
         self.queue, self.workers = QueueStatements(tx), WorkerStatements(tx)
+        self.limits, self.schedules = LimitStatements(tx), ScheduleStatements(tx)
 
     def now(self) -> float:
         """Return the time of the clock that all processes on these tables use; seconds since the epoch."""

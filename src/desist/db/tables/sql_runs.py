@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Literal
@@ -50,6 +51,35 @@ class RunStatements:
             f" ON CONFLICT (run_id) DO UPDATE SET {_CHANGES}",
             astuple(row),
             row.run_id,
+        )
+
+    def put_all(self, rows: Sequence[RunRow]) -> None:
+        """Store runs that have no parts, replacing earlier ones of their ids."""
+        for start in range(0, len(rows), MANY):
+            some = rows[start : start + MANY]
+            values = ", ".join([f"({_VALUES})"] * len(some))
+            statement = f"INSERT INTO {self._tx.names.runs} ({_COLUMNS}) VALUES {values}"
+            statement += f" ON CONFLICT (run_id) DO UPDATE SET {_CHANGES}"
+            self._tx.execute(statement, [value for row in some for value in astuple(row)])
+
+    def queued(self, run_ids: Sequence[str]) -> list[RunRow]:
+        """Return those of these runs that wait for a worker and have not begun, and lock them."""
+        found: list[RunRow] = []
+        for start in range(0, len(run_ids), MANY):
+            some = run_ids[start : start + MANY]
+            where = f"run_id IN ({placeholders(len(some))}) AND process = ? AND epoch = 0 AND status NOT IN {FINAL}"
+            found += self._whole(where, [*some, QUEUED], f"ORDER BY run_id {self._tx.lock}")
+        return found
+
+    def claim(self, rows: Sequence[RunRow], process: str) -> None:
+        """Make a process the owner of locked runs that have not begun."""
+        now = time.time()
+        for row in rows:
+            row.process, row.epoch, row.updated_at = process, row.epoch + 1, now
+        self._tx.execute(
+            f"UPDATE {self._tx.names.runs} SET process = ?, epoch = epoch + 1, updated_at = ?"
+            f" WHERE run_id IN ({placeholders(len(rows))})",
+            [process, now, *(row.run_id for row in rows)],
         )
 
     def end(self, row: RunRow) -> bool:
@@ -141,6 +171,24 @@ class RunStatements:
     def set_cancel(self, run_id: str, epoch: int, cancel: str) -> bool:
         """Store the cancel request of a live run; return False if the run is not in this epoch."""
         return self._set("cancel", cancel, run_id, epoch, f" AND status NOT IN {FINAL}")
+
+    def set_cancels(self, run_ids: Sequence[str], cancel: str) -> None:
+        """Store the same cancel request of many live runs, which are locked."""
+        for start in range(0, len(run_ids), MANY):
+            some = run_ids[start : start + MANY]
+            self._tx.execute(
+                f"UPDATE {self._tx.names.runs} SET cancel = ? WHERE run_id IN ({placeholders(len(some))})",
+                [cancel, *some],
+            )
+
+    def statuses(self, run_ids: Sequence[str]) -> dict[str, str]:
+        """Return the statuses of those of these runs that exist. A cancelled run that has not ended is as it was."""
+        found: dict[str, str] = {}
+        for start in range(0, len(run_ids), MANY):
+            some = run_ids[start : start + MANY]
+            where = f"run_id IN ({placeholders(len(some))})"
+            found |= dict(self._tx.rows(f"SELECT run_id, status FROM {self._tx.names.runs} WHERE {where}", some))
+        return found
 
     def set_options(self, run_id: str, epoch: int, options: str | None) -> None:
         """Store the limits of a run that is in this epoch."""

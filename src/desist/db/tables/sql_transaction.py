@@ -18,7 +18,7 @@ __all__ = ["EVENT_COLUMNS", "SqlTransaction", "SqliteTransaction", "TableNames"]
 
 EVENT_COLUMNS = columns_of(EventRow)
 _EVENT_VALUES = placeholders(len(EventRow.__slots__))
-_TABLES = ("runs", "run_parts", "schema", "owners", "intents", "events", "queue", "workers")
+_TABLES = ("runs", "run_parts", "schema", "owners", "intents", "events", "queue", "workers", "limits", "schedules")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class TableNames:
     events: str = "desist_events"
     queue: str = "desist_queue"
     workers: str = "desist_workers"
+    limits: str = "desist_limits"
+    schedules: str = "desist_schedules"
 
     @classmethod
     def after(cls, sessions: str | None) -> TableNames:
@@ -66,8 +68,12 @@ class SqlTransaction(Protocol):
     def now(self) -> float:
         """Return the time of the clock that all processes on these tables use; seconds since the epoch."""
 
-    def lock_name(self, name: str) -> None:
-        """Keep other transactions from locking the same name until this one ends: for what has no row yet."""
+    def lock_name(self, name: str, *, shared: bool = False) -> None:
+        """Keep other transactions from locking the same name until this one ends: for what has no row yet.
+
+        Parameters:
+            shared: others may lock it in the same way.
+        """
 
     def assert_locked(self) -> None:
         """Fail if other transactions may have changed what was read, because this process was frozen since then."""
@@ -110,7 +116,7 @@ class SqliteTransaction:
     def now(self) -> float:
         return time.time()
 
-    def lock_name(self, name: str) -> None:
+    def lock_name(self, name: str, *, shared: bool = False) -> None:
         """Do nothing: the file is locked."""
 
     def assert_locked(self) -> None:

@@ -16,7 +16,7 @@ from desist.run.options.numbers import check_number
 from desist.run.options.strict import refuse_unknown
 from desist.run.records.ids import id_text
 
-__all__ = ["AgentOptions", "RunOptions", "WorkflowOptions", "apply_limits", "validate_options"]
+__all__ = ["AgentOptions", "RunOptions", "SubmitOptions", "WorkflowOptions", "apply_limits", "validate_options"]
 
 
 class RunOptions(TypedDict, total=False):
@@ -49,6 +49,16 @@ class WorkflowOptions(RunOptions, total=False):
     videos: list[Any] | None
     audio: list[Any] | None
     files: list[Any] | None
+
+
+class SubmitOptions(WorkflowOptions, total=False):
+    """Options of a submitted run."""
+
+    priority: int  #: runs of a workflow with a higher one are claimed first; 0 if it is left out
+    delay: float | None  #: seconds until it may be claimed
+    at: dt.datetime | float | None  #: when it may be claimed: an aware datetime, or seconds since the epoch
+    concurrency_key: str | None  #: runs with one key are executed one after the other, or as many as the limit says
+    dedup_key: str | None  #: while a run with this key waits, no other is queued, and the handle is that run's
 
 
 _DICTS = frozenset({"session_state", "dependencies", "metadata", "additional_data"})
