@@ -160,6 +160,15 @@ def test_beside_a_worker(db: Any) -> None:
     assert ran == [str(number) for number in range(10)]
 
 
+def test_the_next_run_with_its_key(db: Any, drive_: Callable[..., DriveOutcome]) -> None:
+    """When the call returns, the run has left the queue, and the next one with its key waits for nobody."""
+    workflow = Workflow("W", steps=[lambda given: "x"], db=db)
+    first, second = (workflow.submit("go", concurrency_key="ann") for _ in range(2))
+    assert [run.held_by for run in db.queued_runs()] == [None, "ann"]
+    assert drive_(first.run_id, workflows=[workflow]).status is S.completed
+    assert [(run.run_id, run.held_by) for run in db.queued_runs()] == [(second.run_id, None)]
+
+
 def test_a_run_that_another_call_has(file_db: Any) -> None:
     """While a call drives the run, another one returns at once, and says that the run hasn't ended."""
     waiting = Waiting(file_db)

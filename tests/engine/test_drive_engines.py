@@ -130,9 +130,11 @@ def test_rq_drives(rq: Programs) -> None:
 
 
 def test_rq_ends_a_job(rq: Programs) -> None:
-    """The end of a job's time cancels the run."""
-    run_id = rq.call("import rq_jobs; print(rq_jobs.submit('tea', timeout=2).run_id)")
+    """The end of a job's time, which the test brings about, cancels the run."""
+    run_id = rq.call("import rq_jobs; print(rq_jobs.submit('tea', timeout=3600).run_id)")
     rq_worker(rq)
+    (job,) = rq.wait_writing()
+    os.kill(job, signal.SIGALRM)
     output = rq.result(run_id)
     assert output.status is S.cancelled and "JobTimeoutException" in output.cancel.reason
 

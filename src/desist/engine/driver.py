@@ -92,13 +92,15 @@ class Driver:
             log.error("cannot execute run %s: %s", self.run_id, error, extra={"run_id": self.run_id})
             self._run, self._failed = None, True
             self._store.fail_claimed_run(self.run_id, f"the run cannot be executed: {error}")
-            return False
+            self._on_settled()
+            return True
         run.settled.add_done_callback(self._on_settled)
         return True
 
     def _on_settled(self) -> None:
-        self._store.queue.remove_ended_soon([self.run_id])  # runs that wait for its key can be claimed
-        self.done.set()
+        """Let the runs be claimed that wait for the key of this one, before the process may end."""
+        removed = self._store.queue.remove_ended_soon([self.run_id])
+        removed.add_done_callback(lambda _: self.done.set())
 
     def _load(self) -> StoredRun:
         found = self._store.load_run(self.run_id)
