@@ -227,6 +227,8 @@ def _callables() -> dict[str, Any]:
         found |= {f"{short}.{name}": getattr(place, name) for name in vars(place) if callable(getattr(place, name))}
         found |= {f"{short}.{name}": getattr(Component, name) for name in vars(Component) if name[0] != "_"}
     cancel = importlib.import_module("desist.run.cancel").cancel
+    database = desist.db.SqliteDb
+    found |= {f"db.{name}": getattr(database, name) for name in dir(database) if name[0] != "_"}
     return found | {
         "run": desist.Workflow.run,
         "arun": desist.Workflow.arun,

@@ -147,6 +147,9 @@ class QueueStore(SharedStore, Protocol):
     def take_queued(self, run_id: str) -> ClaimedRun | None:
         """Claim a queued run, or a run whose process has died; None if another process has it. Blocks."""
 
+    def queue_statistics(self) -> list[QueueStatistics]:
+        """Return the submitted runs of each workflow, and its limits. Blocks."""
+
     def statuses(self, run_ids: Sequence[str]) -> dict[str, RunStatus]:
         """Return the statuses of those of these runs that exist. Blocks."""
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 
+from desist.run.storage.queue_store import QueueStatistics
 from desist.runtime.daemon_thread import to_daemon_thread
 from desist.server.dependencies import ApiContext, MayRead, problems
 from desist.server.problems import HTTPProblem
-from desist.server.queue_metrics import QueueMetrics, queue_metrics
+from desist.server.queue_metrics import queue_metrics
 
 __all__ = ["metrics_routes"]
 
@@ -41,18 +42,27 @@ def metrics_routes(api: ApiContext) -> APIRouter:
     return routes
 
 
-def _queue(queues: list[QueueMetrics]) -> list[str]:
-    label = {one.workflow_id: {"workflow": one.workflow_id} for one in queues}
-    waits = "Seconds that the longest of these waits has lasted."
-    return [
-        _metric("desist_queued_runs", "gauge", "Submitted runs that wait.", _of(label, queues, "queued")),
-        _metric("desist_queue_oldest_seconds", "gauge", waits, _of(label, queues, "oldest")),
-        _metric("desist_queue_workers", "gauge", "Live workers that have the workflow.", _of(label, queues, "workers")),
-    ]
+#: Name, field of `QueueStatistics`, and explanation of each gauge.
+_QUEUE = (
+    ("desist_queued_runs", "queued", "Submitted runs that a worker may claim now."),
+    ("desist_queue_oldest_seconds", "oldest", "Seconds that the longest of these waits has lasted."),
+    ("desist_scheduled_runs", "scheduled", "Submitted runs that wait for their time."),
+    ("desist_held_runs", "held", "Submitted runs that wait for the end of another one with their key."),
+    ("desist_worker_runs", "running", "Submitted runs that workers execute."),
+    ("desist_queue_workers", "workers", "Live workers that have the workflow."),
+    ("desist_workflow_limit", "limit", "The maximum of live runs on all workers, where there is one."),
+    ("desist_workflow_paused", "paused", "1 if no runs of the workflow are claimed."),
+)
 
 
-def _of(label: Mapping[str, Mapping[str, str]], queues: list[QueueMetrics], name: str) -> list[Sample]:
-    return [(label[one.workflow_id], getattr(one, name)) for one in queues]
+def _queue(queues: list[QueueStatistics]) -> list[str]:
+    return [_metric(name, "gauge", text, _samples(queues, field)) for name, field, text in _QUEUE]
+
+
+def _samples(queues: list[QueueStatistics], field: str) -> list[Sample]:
+    values = [({"workflow": one.workflow_id}, getattr(one, field)) for one in queues]
+    known = [(label, 0 if value is None and field == "oldest" else value) for label, value in values]
+    return [(label, float(value)) for label, value in known if value is not None]
 
 
 def _metric(name: str, kind: str, text: str, samples: Iterable[Sample]) -> str:
