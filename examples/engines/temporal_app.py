@@ -5,7 +5,8 @@
     python temporal_app.py "the sea"                 # submits a run and prints its end
 
 The heartbeat tells the server that the activity lives, and brings a cancel of the workflow to the activity: the run is
-cancelled, and the activity ends when the run has settled. An activity whose worker has died is started again elsewhere.
+cancelled, and the activity ends when the run has settled. An activity whose worker ends, or has died, is started again
+elsewhere.
 """
 
 from __future__ import annotations
@@ -32,7 +33,13 @@ INTERVAL = 5.0  #: seconds between two heartbeats
 @activity.defn
 async def drive_run(run_id: str) -> str:
     """Drive a run."""
-    outcome = await adrive(run_id, workflows=[story], heartbeat=activity.heartbeat, interval=INTERVAL)
+    outcome = await adrive(
+        run_id,
+        workflows=[story],
+        heartbeat=activity.heartbeat,
+        interval=INTERVAL,
+        hand_over=activity.is_worker_shutdown,  # Temporal starts the activity again, on another worker
+    )
     if not outcome.ended:  # another process has the run, and may still lose it
         raise ApplicationError(f"run {run_id} has another owner", next_retry_delay=timedelta(seconds=15))
     return outcome.status.value

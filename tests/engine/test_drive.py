@@ -160,6 +160,15 @@ def test_beside_a_worker(db: Any) -> None:
     assert ran == [str(number) for number in range(10)]
 
 
+def test_the_next_run_with_its_key(db: Any, drive_: Callable[..., DriveOutcome]) -> None:
+    """When the call returns, the run has left the queue, and the next one with its key waits for nobody."""
+    workflow = Workflow("W", steps=[lambda given: "x"], db=db)
+    first, second = (workflow.submit("go", concurrency_key="ann") for _ in range(2))
+    assert [run.held_by for run in db.queued_runs()] == [None, "ann"]
+    assert drive_(first.run_id, workflows=[workflow]).status is S.completed
+    assert [(run.run_id, run.held_by) for run in db.queued_runs()] == [(second.run_id, None)]
+
+
 def test_a_run_that_another_call_has(file_db: Any) -> None:
     """While a call drives the run, another one returns at once, and says that the run hasn't ended."""
     waiting = Waiting(file_db)
@@ -403,6 +412,101 @@ def test_stopped_between_claim_and_start(db: Any) -> None:
     assert waiting.gate.reached == 0
 
 
+# -- the engine shuts down
+
+
+def test_handed_over(db: Any, drive_: Callable[..., DriveOutcome]) -> None:
+    """An engine that shuts down hands a resumable run over: it isn't cancelled, and goes on after its finished step."""
+    ran: list[str] = []
+    waiting = Waiting(db, on_crash="resume")
+    waiting.workflow.steps = [Step("first", executor=lambda given: ran.append("first")), *waiting.workflow.steps]
+    submitted = waiting.workflow.submit("tea")
+
+    def beat() -> None:
+        if waiting.gate.reached:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        drive_(submitted.run_id, workflows=[waiting.workflow], heartbeat=beat, interval=0.01, hand_over=lambda: True)
+    assert (submitted.status, waiting.cleaned) == (S.pending, [])
+    assert [run.run_id for run in db.queued_runs()] == [submitted.run_id]
+    waiting.gate.open()
+    assert drive_(submitted.run_id, workflows=[waiting.workflow]).status is S.completed
+    assert ran == ["first"]
+
+
+def test_handed_over_between_claim_and_start(db: Any) -> None:
+    """The same at the worst moment: the run is claimed and hasn't begun. It waits again."""
+    waiting = Waiting(db, Stopping, on_crash="resume")
+    workflow: Any = waiting.workflow
+    claimed, workflow.stopped = Gate(), Gate()
+    workflow.stop = claimed.open
+
+    def beat() -> None:
+        if claimed.is_open:
+            threading.Timer(0.05, workflow.stopped.open).start()
+            raise Stopped
+
+    submitted = workflow.submit("tea")
+    with pytest.raises(Stopped):
+        drive(submitted.run_id, workflows=[workflow], heartbeat=beat, interval=0.01, hand_over=lambda: True)
+    assert (submitted.status, waiting.gate.reached, waiting.cleaned) == (S.pending, 0, [])
+    waiting.gate.open()
+    assert drive(submitted.run_id, workflows=[workflow]).status is S.completed
+
+
+def test_a_cancel_comes_before_a_hand_over(db: Any) -> None:
+    """A run that is cancelled while it is being handed over ends cancelled."""
+    waiting, unwinding = Waiting(db, on_crash="resume", grace=PATIENCE), Gate()
+
+    async def wait(given: StepInput) -> None:
+        try:
+            await waiting.gate.wait()
+        finally:
+            await unwinding.wait()
+
+    waiting.workflow.steps = [Step("wait", executor=wait)]
+    submitted = waiting.workflow.submit("tea")
+
+    def cancel_then_unwind() -> None:
+        unwinding.wait_reached(timeout=PATIENCE)
+        submitted.cancel(reason="enough")
+        unwinding.open()
+
+    thread = waiting.when_reached(cancel_then_unwind)
+
+    def beat() -> None:
+        if waiting.gate.reached:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        drive(submitted.run_id, workflows=[waiting.workflow], heartbeat=beat, interval=0.01, hand_over=lambda: True)
+    thread.join(PATIENCE)
+    output = submitted.result(PATIENCE)
+    assert (output.status, output.cancel.reason, waiting.cleaned) == (S.cancelled, "enough", [submitted.run_id])
+
+
+def test_what_can_t_be_resumed_is_cancelled(file_db: Any) -> None:
+    """A run that no other process could go on with is cancelled instead, and so are all if the engine isn't ending."""
+    for how, end in (({}, True), ({"on_crash": "resume"}, False)):
+        waiting = Waiting(file_db, **how)
+        submitted = waiting.workflow.submit("tea")
+
+        def beat(waiting: Waiting = waiting) -> None:
+            if waiting.gate.reached:
+                raise Stopped
+
+        with pytest.raises(Stopped):
+            drive(
+                submitted.run_id,
+                workflows=[waiting.workflow],
+                heartbeat=beat,
+                interval=0.01,
+                hand_over=lambda end=end: end,
+            )
+        assert (submitted.status, waiting.cleaned) == (S.cancelled, [submitted.run_id])
+
+
 # -- the process ends, the database is gone
 
 
@@ -501,6 +605,39 @@ def test_a_database_that_is_gone_at_the_end(tmp_path: Path, drive_: Callable[...
         db.flush()
     outcome = drive_(submitted.run_id, workflows=[waiting.workflow])
     assert (outcome.result, outcome.status) == (DriveResult.nothing_to_do, S.completed)
+    db.close()
+
+
+@pytest.mark.loud  # it is logged that the end could not be stored
+def test_stopped_while_the_database_is_gone(tmp_path: Path, drive_: Callable[..., DriveOutcome]) -> None:
+    """The engine's exception goes on within a bounded time, though the database doesn't answer: of a run that begins,
+    which still waits then, and of a live one, whose end is stored later."""
+    db = SqliteDb(tmp_path / "runs.db", timeout=0.3)
+    waiting = Waiting(db)
+    submitted = waiting.workflow.submit("tea")
+    with closing(sqlite3.connect(tmp_path / "runs.db", isolation_level=None, check_same_thread=False)) as other:
+
+        def stop() -> None:
+            raise Stopped
+
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Stopped):
+            drive_(submitted.run_id, workflows=[waiting.workflow], heartbeat=stop, interval=0.01)
+        other.execute("ROLLBACK")
+        while not db.store.writer.flush():  # type: ignore[attr-defined]
+            pass
+        assert (submitted.status, waiting.gate.reached) == (S.pending, 0)
+
+        def stop_later() -> None:
+            if waiting.gate.reached:
+                db.flush()
+                other.execute("BEGIN IMMEDIATE")
+                raise Stopped
+
+        with pytest.raises(Stopped):
+            drive_(submitted.run_id, workflows=[waiting.workflow], heartbeat=stop_later, interval=0.01)
+        other.execute("ROLLBACK")
+    assert submitted.result(PATIENCE).status is S.cancelled and waiting.cleaned == [submitted.run_id]
     db.close()
 
 

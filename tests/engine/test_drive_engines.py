@@ -130,9 +130,11 @@ def test_rq_drives(rq: Programs) -> None:
 
 
 def test_rq_ends_a_job(rq: Programs) -> None:
-    """The end of a job's time cancels the run."""
-    run_id = rq.call("import rq_jobs; print(rq_jobs.submit('tea', timeout=2).run_id)")
+    """The end of a job's time, which the test brings about, cancels the run."""
+    run_id = rq.call("import rq_jobs; print(rq_jobs.submit('tea', timeout=3600).run_id)")
     rq_worker(rq)
+    (job,) = rq.wait_writing()
+    os.kill(job, signal.SIGALRM)
     output = rq.result(run_id)
     assert output.status is S.cancelled and "JobTimeoutException" in output.cancel.reason
 
@@ -242,8 +244,8 @@ def test_cron(cron: Programs) -> None:
 
 def test_temporal(temporal: Programs) -> None:
     """The activity, in the environment of Temporal's SDK, which needs no server: it heartbeats, drives the run to its
-    end, and a cancel of the activity cancels the run."""
-    cancelled, completed = temporal.story.submit("tea"), temporal.story.submit("tea")
+    end, a cancel of the activity cancels the run, and the end of its worker hands the run over."""
+    cancelled, completed, handed_over = (temporal.story.submit("tea") for _ in range(3))
     code = f"""
 import asyncio
 from pathlib import Path
@@ -253,21 +255,26 @@ from temporalio.testing import ActivityEnvironment
 async def main():
     environment, beats = ActivityEnvironment(), []
     environment.on_heartbeat = lambda *details: beats.append(details)
-    driven = asyncio.ensure_future(environment.run(temporal_app.drive_run, {cancelled.run_id!r}))
-    while not list(Path().glob("write.*")):
-        await asyncio.sleep(0.02)
-    environment.cancel()
-    try:
-        print(await driven)
-    except asyncio.CancelledError:
-        print("cancelled", len(beats) > 0)
+    for run_id in ({cancelled.run_id!r}, {handed_over.run_id!r}):
+        driven = asyncio.ensure_future(environment.run(temporal_app.drive_run, run_id))
+        while not (begun := list(Path().glob("write.*"))):
+            await asyncio.sleep(0.02)
+        begun[0].unlink()
+        environment.cancel()
+        try:
+            print(await driven)
+        except asyncio.CancelledError:
+            print("cancelled", len(beats) > 0)
+        environment = ActivityEnvironment()
+        environment.worker_shutdown()
     Path("open").touch()
     print(await ActivityEnvironment().run(temporal_app.drive_run, {completed.run_id!r}))
 
 temporal_app.INTERVAL = 0.01
 asyncio.run(main())
 """
-    assert temporal.call(code).splitlines() == ["cancelled True", "COMPLETED"]
+    assert temporal.call(code).splitlines() == ["cancelled True", "cancelled True", "COMPLETED"]
+    assert handed_over.status is S.pending
     output = temporal.result(cancelled.run_id)
     assert output.status is S.cancelled and temporal.cleaned
 

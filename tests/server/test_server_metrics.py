@@ -53,9 +53,17 @@ def test_queues_are_counted(tmp_path: Path) -> None:
         assert found['desist_queued_runs{workflow="quote \\" and \\\\"}'] == 1
         assert found['desist_queue_oldest_seconds{workflow="first"}'] >= 0
         assert found['desist_queue_workers{workflow="first"}'] == 0
+        assert 'desist_workflow_limit{workflow="first"}' not in found
+        assert found['desist_workflow_paused{workflow="first"}'] == found['desist_worker_runs{workflow="first"}'] == 0
+        db.set_limit("first", 3)
+        db.pause_workflow("first")
+        found = samples(client.get("/metrics").text)
+        assert found['desist_workflow_limit{workflow="first"}'] == 3
+        assert found['desist_workflow_paused{workflow="first"}'] == 1
         for run in queued:
             assert run.cancel().wait(30)
-        assert samples(client.get("/metrics").text) == {"desist_live_runs": 0}
+        db.store.workers.remove_ended()  # type: ignore[attr-defined]
+        assert samples(client.get("/metrics").text)['desist_queued_runs{workflow="first"}'] == 0
     db.close()
 
 

@@ -38,6 +38,7 @@ def drive(
     db: Database | None = None,
     heartbeat: Callable[[], object] | None = None,
     interval: float = 5.0,
+    hand_over: Callable[[], bool] | None = None,
 ) -> DriveOutcome:
     """Execute a submitted run in this process, to its end. For a job of another engine, whose argument is the run's id.
 
@@ -55,6 +56,8 @@ def drive(
         db: the database that the run was submitted to; None: that of the workflows.
         heartbeat: called in this thread while the run is claimed and executed.
         interval: the seconds between two calls.
+        hand_over: called when the engine stops its job. If it returns True, a run with `on_crash="resume"` isn't
+            cancelled, but waits in the queue again: for an engine that shuts down, and repeats its job elsewhere.
 
     Raises:
         ConfigurationError: there is no such run, or it is one of another workflow. Nothing was claimed.
@@ -70,7 +73,7 @@ def drive(
             if heartbeat is not None:
                 heartbeat()
     except BaseException as error:
-        _stop_and_wait(driver, error)
+        _stop_and_wait(driver, error, hand_over)
         raise
     return driver.outcome()
 
@@ -82,6 +85,7 @@ async def adrive(
     db: Database | None = None,
     heartbeat: Callable[[], object | Awaitable[object]] | None = None,
     interval: float = 5.0,
+    hand_over: Callable[[], bool] | None = None,
 ) -> DriveOutcome:
     """Do what `drive` does, on the caller's event loop. A cancel of the waiting task cancels the run.
 
@@ -100,7 +104,7 @@ async def adrive(
         driver.stop(Source.consumer_closed, "the coroutine that drove the run was closed")
         raise
     except BaseException as error:
-        driver.stop(source_of(error), _text(error))
+        _stop(driver, error, hand_over)
         if await _wait_settled(driver, waiter):
             raise asyncio.CancelledError from error
         raise
@@ -124,14 +128,19 @@ def _driver(run_id: str, workflows: Sequence[Workflow], db: Database | None, int
     return Driver(run_id, store, {workflow.id: workflow for workflow in workflows})
 
 
-def _text(error: BaseException) -> str:
-    return f"{type(error).__name__} in the job that drove the run: its engine has stopped the job"
+def _stop(driver: Driver, error: BaseException, hand_over: Callable[[], bool] | None) -> None:
+    handing_over = False
+    try:
+        handing_over = hand_over is not None and hand_over()
+    finally:
+        text = f"{type(error).__name__} in the job that drove the run: its engine has stopped the job"
+        driver.stop(source_of(error), text, hand_over=handing_over)
 
 
-def _stop_and_wait(driver: Driver, error: BaseException) -> None:
+def _stop_and_wait(driver: Driver, error: BaseException, hand_over: Callable[[], bool] | None) -> None:
     """Cancel the run and wait for its end. A second exception from outside forces the cancel, and is raised."""
     try:
-        driver.stop(source_of(error), _text(error))
+        _stop(driver, error, hand_over)
         if not driver.done.wait(driver.patience):
             log.warning("run %s was stopped by its engine, and has not settled", driver.run_id)
     except RunCancelled:  # of the run that the calling code works for, which has its own grace

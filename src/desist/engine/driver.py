@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from desist.cancel.reason import Source
@@ -51,7 +51,7 @@ class Driver:
         self._run: Run | None = None
         self._failed = False  #: the run was claimed and could not be started
         self._error: BaseException | None = None
-        self._stop: tuple[Source, str] | None = None
+        self._stop: Callable[[Run], object] | None = None  #: how to stop the run
 
     def start(self) -> None:
         """Claim and start the run, in another thread. Returns at once.
@@ -86,19 +86,21 @@ class Driver:
             with self._lock:
                 self._run, stop = run, self._stop
             if stop is not None:
-                run.stop(*stop)
+                stop(run)
             contextvars.Context().run(run.start)
         except Exception as error:
             log.error("cannot execute run %s: %s", self.run_id, error, extra={"run_id": self.run_id})
             self._run, self._failed = None, True
             self._store.fail_claimed_run(self.run_id, f"the run cannot be executed: {error}")
-            return False
+            self._on_settled()
+            return True
         run.settled.add_done_callback(self._on_settled)
         return True
 
     def _on_settled(self) -> None:
-        self._store.queue.remove_ended_soon([self.run_id])  # runs that wait for its key can be claimed
-        self.done.set()
+        """Let the runs be claimed that wait for the key of this one, before the process may end."""
+        removed = self._store.queue.remove_ended_soon([self.run_id])
+        removed.add_done_callback(lambda _: self.done.set())
 
     def _load(self) -> StoredRun:
         found = self._store.load_run(self.run_id)
@@ -115,16 +117,27 @@ class Driver:
 
     # -- stopping
 
-    def stop(self, source: Source, text: str) -> None:
-        """Have the timer thread cancel the run. From any thread, returns at once."""
-        timers.call_soon(lambda: self._cancel(source, text))
+    def stop(self, source: Source, text: str, *, hand_over: bool = False) -> None:
+        """Have the timer thread stop the run; one that is being claimed, as soon as it is. Returns at once.
 
-    def _cancel(self, source: Source, text: str) -> None:
-        """Cancel the run; one that is being claimed, as soon as it is. In a thread where no signal handler raises."""
+        Parameters:
+            hand_over: give a run that may be resumed back to the queue, instead of cancelling it.
+        """
+
+        def stop(run: Run) -> None:
+            if hand_over and getattr(run.body, "resumable", False):
+                run.ownership.hand_over(f"{text}. The run is resumed when its job comes again")
+            else:
+                run.stop(source, text)
+
+        timers.call_soon(lambda: self._do(stop))
+
+    def _do(self, stop: Callable[[Run], object]) -> None:
+        """Stop the run, or note how. In a thread where no signal handler raises."""
         with self._lock:
-            self._stop, run = self._stop or (source, text), self._run
+            self._stop, run = self._stop or stop, self._run
         if run is not None:
-            run.stop(source, text)
+            stop(run)
 
     @property
     def patience(self) -> float:

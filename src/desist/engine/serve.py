@@ -12,10 +12,12 @@ import queue
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
 from desist.cancel.reason import Source
+from desist.engine.health_file import HealthFile
 from desist.engine.worker import Worker
 
 __all__ = ["serve_worker"]
@@ -23,13 +25,15 @@ __all__ = ["serve_worker"]
 INTERRUPTED = 130
 
 
-def serve_worker(worker: Worker, *, out: TextIO | None = None) -> int:
+def serve_worker(worker: Worker, *, out: TextIO | None = None, health_file: str | Path | None = None) -> int:
     """Run a worker until a signal ends it. Return the exit code. Main thread only.
 
     Parameters:
         out: the file for the line that says what the worker serves; None for standard error.
+        health_file: a file that exists while the worker serves, and is touched every five seconds; for probes.
 
     Raises:
+        ConfigurationError: the health file can't be written.
         StoreError: the database can't be used.
     """
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()  # its `put` is reentrant, so it is safe in a signal handler
@@ -38,8 +42,11 @@ def serve_worker(worker: Worker, *, out: TextIO | None = None) -> int:
         signals.put(number)
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    health = HealthFile(Path(health_file)) if health_file is not None else None
     try:
         worker.start()
+        if health is not None:
+            _start_health(health, worker)
         print(f"desist works on {worker.describe}", file=out or sys.stderr, flush=True)
         number = signals.get()
         interrupted = number == signal.SIGINT
@@ -55,8 +62,19 @@ def serve_worker(worker: Worker, *, out: TextIO | None = None) -> int:
                 os._exit(INTERRUPTED if interrupted else 1)
         return INTERRUPTED if interrupted else 0
     finally:
+        if health is not None:
+            health.stop()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _start_health(health: HealthFile, worker: Worker) -> None:
+    try:
+        health.start()
+    except BaseException:
+        worker.skip_drain()
+        worker.stop()
+        raise
 
 
 def _stop(worker: Worker, interrupted: bool, signals: queue.SimpleQueue[int]) -> None:

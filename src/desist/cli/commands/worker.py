@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -26,6 +27,10 @@ def worker(
         typer.Option(help="Maximum of concurrent runs of one workflow on all workers.", metavar="WORKFLOW=NUMBER"),
     ] = None,
     drain: Annotated[float, typer.Option(help="Seconds that live runs may continue after SIGTERM.", min=0.0)] = 30.0,
+    health_file: Annotated[
+        Path | None,
+        typer.Option(help="A file that exists while the worker works, touched every 5 seconds; for probes."),
+    ] = None,
 ) -> None:
     """Execute submitted runs, beside any number of other workers."""
     from desist.cli.client.open import open_database
@@ -43,7 +48,7 @@ def worker(
     if database is None:
         raise ConfigurationError(f"{targets[0]} has no database: pass the one that runs are submitted to with --db")
     made = Worker(workflows=workflows, db=database, concurrency=concurrency, limits=_limits(limit or []), drain=drain)
-    raise typer.Exit(serve_worker(made))
+    raise typer.Exit(serve_worker(made, health_file=health_file))
 
 
 def _limits(options: list[str]) -> dict[str, int]:

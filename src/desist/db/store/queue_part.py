@@ -130,16 +130,18 @@ class QueuePart:
         done.add_done_callback(lambda ended: self._leases.owned.hand_over(run.run_id))
         return done
 
-    def remove_ended_soon(self, run_ids: Sequence[str]) -> None:
+    def remove_ended_soon(self, run_ids: Sequence[str]) -> Future[list[str]]:
         """Delete those of these runs from the queue that have ended, and let the runs that wait for their keys be
-        claimed. Does not block.
+        claimed. Does not block; the future ends when the change is durable.
         """
 
         def work(tables: SqlTables) -> list[str]:
             limits = {owner: row.per_key for owner, row in tables.limits.all().items() if row.per_key is not None}
             return tables.workers.notify_hungry(tables.queue.remove(run_ids, limits))
 
-        self._writer.put(work, last=True).add_done_callback(self._wake_workers)
+        done = self._writer.put(work, last=True)
+        done.add_done_callback(self._wake_workers)
+        return done
 
     def _wake_workers(self, done: Future[list[str]]) -> None:
         for address in done.result() if done.exception() is None else ():
