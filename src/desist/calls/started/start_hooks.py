@@ -48,6 +48,8 @@ def install_start_hooks() -> None:
         hook_anyio()
     if "concurrent.futures.process" in sys.modules:
         hook_process_pools()
+    if _POOL in sys.modules:
+        _protect_pools()
 
 
 @functools.cache
@@ -157,6 +159,12 @@ def hook_process_pools() -> None:
     _wrap(ProcessPoolExecutor, "submit", _submit_to_process)
 
 
+@functools.cache
+def _protect_pools() -> None:
+    """Have no pool of `multiprocessing` left half made. Once, when the first starts something at the latest."""
+    protect(sys.modules[_POOL].Pool.__init__)
+
+
 def _submit_to_process(
     plain: Callable[..., Any], executor: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
 ) -> Any:
@@ -194,6 +202,7 @@ def _start_thread(plain: Callable[..., Any], thread: threading.Thread) -> None:
         return
     run = thread.run
     if _module_of(caller) == _POOL:
+        _protect_pools()
         started.add_pool(caller.f_locals.get("self"))
         started.variables()
 
@@ -277,13 +286,15 @@ def _start_multiprocessing(plain: Callable[..., None], process: Any) -> None:
     if started is None:
         plain(process)
         return
+    of_pool = _module_of(sys._getframe(2)) == _POOL
+    if of_pool:
+        _protect_pools()
     process.__dict__[_MARK] = started.process_mark()  # if the process isn't forked, this is pickled and marks it there
     try:
         plain(process)
     finally:
         process.__dict__.pop(_MARK, None)
     if process.pid is not None:
-        of_pool = _module_of(sys._getframe(2)) == _POOL
         started.add_process(process.pid, process.name, process.is_alive, of_pool=of_pool)
 
 

@@ -214,6 +214,10 @@ class StartedWork:
         """Return the system's numbers of the threads that the call has started."""
         return {member.execution.native_id for member in self.live_members() if isinstance(member, StartedThread)}
 
+    def pool_workers(self) -> set[int]:
+        """Return the numbers of processes that a pool of the call ends, which waits for them."""
+        return {member.pid for member in self.live_members() if isinstance(member, StartedProcess) and member.of_pool}
+
     def connections_closed(self, inodes: list[int]) -> None:
         """Count connections that were shut down, each once. From any thread, without a lock of the run."""
         if not inodes:
