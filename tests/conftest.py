@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from desist.testing import LoopbackProvider
 __all__ = ["new_postgres"]
 
 LoopbackProvider.check = check_request  # every provider refuses what a real one would refuse
+
+# A shell starts jobs in the background with Ctrl-C ignored, which programs inherit: here, also those that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -18,8 +20,10 @@ if TYPE_CHECKING:
     from desist.db.backends.postgres import PostgresBackend
     from desist.engine.liveness_lock import LivenessLock
 
-__all__ = ["EngineConfig", "engine_config", "liveness_lock_of"]
+__all__ = ["EngineConfig", "engine_config", "has_sqlite_queue", "liveness_lock_of"]
 
+#: The first SQLite with fractions of a second in `unixepoch`, which DBOS's tables need on Python 3.12 and newer.
+_SQLITE_WITH_FRACTIONS = (3, 42)
 #: The longest name in Postgres.
 _LONGEST = 63
 
@@ -34,6 +38,11 @@ class EngineConfig:
     format_error: Callable[[BaseException], str] = str  #: names the database and what to do
 
 
+def has_sqlite_queue() -> bool:
+    """Return whether DBOS's tables can be in a SQLite file here."""
+    return sys.version_info < (3, 12) or sqlite3.sqlite_version_info >= _SQLITE_WITH_FRACTIONS
+
+
 def engine_config(store: SharedTableStore) -> EngineConfig:
     """Return the configuration: in Postgres a schema beside ours, else a file beside the SQLite file.
 
@@ -44,6 +53,11 @@ def engine_config(store: SharedTableStore) -> EngineConfig:
     backend: Any = store.backend
     names: TableNames = backend.names
     if isinstance(backend, SqliteBackend):
+        if not has_sqlite_queue():
+            raise ConfigurationError(
+                f"a queue in {backend.name} needs SQLite 3.42 or newer on Python 3.12 or newer, and this Python has "
+                f"SQLite {sqlite3.sqlite_version}: use PostgresDb(...), or Python 3.11"
+            )
         own = "" if names == TableNames() else f".{names.queue}"
         queue = Path(f"{backend.path}{own}.queue")
         make_private(queue)

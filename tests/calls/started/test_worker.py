@@ -14,9 +14,13 @@ from started_scenario import GRACE, Place, Props, Row, step_of
 from desist import RunStatus, Workflow
 from desist.db import SqliteDb
 from desist.engine import Worker
+from desist.engine.config import has_sqlite_queue
 
 pytest.importorskip("dbos", reason="the extra `scale` isn't installed")
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the process table is read through /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the process table is read through /proc"),
+    pytest.mark.skipif(not has_sqlite_queue(), reason="DBOS needs a newer SQLite on this version of Python"),
+]
 
 
 class Served:
