@@ -22,9 +22,11 @@ __all__ = ["new_postgres"]
 
 LoopbackProvider.check = check_request  # every provider refuses what a real one would refuse
 
-# A shell starts jobs in the background with Ctrl-C ignored, which programs inherit: here, also those that tests start.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Jobs in the background ignore Ctrl-C, and those of nohup a hang-up; programs inherit that. Not here: tests send these
+# signals to the programs that they start.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 @pytest.fixture
