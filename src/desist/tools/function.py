@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from desist.exceptions import ConfigurationError
 from desist.run.options.strict import refuse_unknown
-from desist.strict_schema import non_strict_parts, strict_schema
+from desist.strict_schema import non_strict_parts, say_not_strict, strict_schema
 from desist.tools.arguments import decoded_arguments, parse_arguments
 from desist.tools.bound_call import BoundCall, check_hook
 from desist.tools.docstring import parse_docstring
@@ -88,7 +88,7 @@ class Function:
         Args:
             entrypoint: the callable: a function, a method, a partial or a callable object, sync or async.
             parameters: a JSON schema of type object, instead of that of the signature.
-            strict: ask the provider to enforce the schema.
+            strict: ask the provider to enforce the schema. Off, and logged once, where strict mode can't express it.
             instructions: text for the system prompt, added if `add_instructions`.
             show_result: show the result to the reader as content.
             stop_after_tool_call: end the agent's run with this tool's result.
@@ -200,17 +200,14 @@ class Function:
         described: dict[str, Any] = {"name": self.name}
         if self.description:
             described["description"] = self.description
-        described["parameters"] = self._strict_parameters() if self.strict else self.parameters
-        if self.strict is not None:
-            described["strict"] = self.strict
+        strict, parameters = self.strict, self.parameters
+        if strict and (part := next(non_strict_parts(parameters, self.name), None)):
+            say_not_strict(f"the tool {part}")
+            strict = False
+        described["parameters"] = strict_schema(parameters, optional="null") if strict else parameters
+        if strict is not None:
+            described["strict"] = strict
         return {"type": "function", "function": described}
-
-    def _strict_parameters(self) -> dict[str, Any]:
-        if part := next(non_strict_parts(self.parameters, self.name), None):
-            raise ConfigurationError(
-                f"tool {part} can't be strict: annotate the parameter with a closed type, or pass strict=False"
-            )
-        return strict_schema(self.parameters, optional="null")
 
     def bind(self, arguments: str | Mapping[str, Any] | None, injected: Mapping[str, Any] | None = None) -> BoundCall:
         """Validate the model's arguments and return the call.

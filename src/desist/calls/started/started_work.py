@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from desist.calls.base import CallOwner, CallPart, InterruptMode
@@ -28,6 +29,7 @@ from desist.cancel.receipt import Abandoned
 from desist.cancel.token import CancelToken, token_variable
 from desist.exceptions import RunCancelled
 from desist.runtime.helper_threads import interrupting_helpers
+from desist.runtime.run_tasks import RunTasks
 from desist.runtime.timer_thread import timers
 from desist.runtime.work_tracking import is_work_tracked
 
@@ -57,8 +59,8 @@ class StartedWork:
     """
 
     __slots__ = (
-        "_closed", "_closing", "_lock", "_members", "_on_ended", "_parent", "_repeat_at", "_tasks", "_token",
-        "_variables", "abandoned", "interrupt_mode", "mark", "name", "owner", "released",
+        "_closed", "_closing", "_in_cleanup", "_lock", "_members", "_on_ended", "_own_tasks", "_parent", "_repeat_at",
+        "_tasks", "_token", "_variables", "abandoned", "interrupt_mode", "mark", "name", "owner", "released",
     )  # fmt: skip
 
     def __init__(
@@ -69,13 +71,21 @@ class StartedWork:
         *,
         parent: CancelToken,
         token: CancelToken | None = None,
+        tasks: RunTasks | None = None,
     ) -> None:
+        """Create it when the call begins.
+
+        Parameters:
+            tasks: those of the call's own code, if it is async.
+        """
         self.name = name
         self.owner = owner
         self._token, self._parent = token, parent
         self.interrupt_mode: InterruptMode = interrupt
         self._lock = threading.Lock()
+        self._own_tasks = tasks
         self._members: set[Member] = set()
+        self._in_cleanup: set[Member] = set()  #: added by a cleanup, before `interrupt` was called
         self._tasks: dict[asyncio.AbstractEventLoop, StartedTasks] = {}
         self._variables: list[tuple[contextvars.ContextVar[Any], Any]] | None = None
         self.mark: ProcessMark | None = None  #: of its processes
@@ -166,6 +176,8 @@ class StartedWork:
             new = not released and member not in self._members
             if new:
                 self._members.add(member)
+                if repeat_at is None and self._own_tasks is not None and self._own_tasks.delivered:
+                    self._in_cleanup.add(member)
         if released and isinstance(member, StartedProcess | StartedPool):
             member.close()
         if new and repeat_at is not None:
@@ -193,7 +205,10 @@ class StartedWork:
         """
         with self._lock:
             self._repeat_at = repeat_at = time.monotonic() + 0.75 * grace
-            members, mark = list(self._members), self.mark
+            in_cleanup, self._in_cleanup = self._in_cleanup, set()
+            members, mark = list(self._members - in_cleanup), self.mark
+        for member in in_cleanup:
+            timers.call_at(repeat_at, partial(member.interrupt, 0.0, False))
         if mark is not None:
             timers.call_at(repeat_at, self._end_orphans_of_the_rest)
         for kinds in (_BEFORE, None, _AFTER):
