@@ -20,6 +20,7 @@ from desist.db.process.notifier import channel
 from desist.db.store.claim_service import ClaimService
 from desist.db.store.follower_hub import FollowerHub
 from desist.db.store.orphan_sweeper import OrphanSweeper
+from desist.db.store.pause_part import PausePart
 from desist.db.store.pruning import PruneResult, prune
 from desist.db.store.queue_part import QueuePart
 from desist.db.store.run_table import RunTable
@@ -58,12 +59,14 @@ class SharedTableStore:
         self.runs = RunTable(backend, writer, live, unwritten)
         self.sessions = SessionTable(backend, writer, unwritten)
         self.queue = QueuePart(backend, writer, self.leases)
+        self.paused = PausePart(backend, writer, self.leases)
         self.flusher = EventFlusher(writer, self.leases.epoch_of, self.leases.check_ownership_soon)
         self.followers = FollowerHub(backend, writer, live, unwritten.get)
         self.orphans = OrphanSweeper(backend, writer)
         self._delegate()
         if not _as_found.get():
             self.orphans.end_lost_soon()
+            self.paused.start()
 
     def _delegate(self) -> None:
         runs, sessions, ownership, leases, queue = self.runs, self.sessions, self.ownership, self.leases, self.queue
@@ -116,6 +119,7 @@ class SharedTableStore:
         self.flusher.flush()
         channel.unregister(self.leases)
         channel.unregister(self.followers)
+        channel.unregister(self.paused)
         if self.leases.registered:
             self.writer.put_droppable(lambda tables: tables.owners.delete(this_process()))
         self.writer.close(max(self.write_timeout, CLOSE_TIMEOUT))

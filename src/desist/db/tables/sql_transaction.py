@@ -18,7 +18,7 @@ __all__ = ["EVENT_COLUMNS", "SqlTransaction", "SqliteTransaction", "TableNames"]
 
 EVENT_COLUMNS = columns_of(EventRow)
 _EVENT_VALUES = placeholders(len(EventRow.__slots__))
-_TABLES = ("runs", "run_parts", "schema", "owners", "intents", "events", "queue", "workers")
+_TABLES = ("runs", "run_parts", "schema", "owners", "intents", "events", "queue", "workers", "requirements")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class TableNames:
     events: str = "desist_events"
     queue: str = "desist_queue"
     workers: str = "desist_workers"
+    requirements: str = "desist_requirements"
 
     @classmethod
     def after(cls, sessions: str | None) -> TableNames:
