@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from database_kinds import open_database
 from paused_agents import Payments, paying_agent
 
 from desist import Agent, RunStatus, tool
@@ -17,17 +14,6 @@ from desist.run.answer import aanswer, answer, pending
 from desist.run.cancel import cancel
 from desist.run.requirement import AnswerOutcome, RunRequirement
 from desist.testing import Call, Gate, ScriptedModel, ToolCalls
-
-
-@pytest.fixture(params=["none", "memory", "json", "sqlite", "postgres"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, new_postgres: Callable[[], str]) -> Iterator[Any]:
-    """No database, and one of each kind."""
-    if request.param == "none":
-        yield None
-        return
-    db = open_database(request.param, tmp_path, new_postgres)
-    yield db
-    db.close()
 
 
 def test_a_confirmed_call_is_made_once(store: Any) -> None:
