@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from desist.cancel.status import RunStatus
 from desist.db.coordination import transactions
 from desist.db.process.identity import this_process
 from desist.db.records.cancel_request import CancelRequestRow, decode_cancel_request
@@ -96,7 +97,10 @@ class RunBatch:
         for end in ends:
             before = new.get(end.run_id) or rows.get(end.run_id)
             results[id(end)] = self._decide(tables, end, before, ended)
-        self._store(tables, new, ended)
+        paused = [(run, epoch) for run, epoch, _ in ended if run.status is RunStatus.paused]
+        self._store(tables, new, [one for one in ended if one[0].status is not RunStatus.paused])
+        for run, epoch in paused:
+            transactions.finish_run(tables, run, epoch)
         kept = [part for end in ends if not (end.chosen and end.chosen[0]) for part in end.parts]
         if kept:
             tables.parts.add_all([(part, self._leases.epoch_of(part.run_id)) for part in kept])

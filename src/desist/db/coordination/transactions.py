@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
-from desist.db.events.rows import rows_of
+from desist.db.coordination.pausing import store_pause
+from desist.db.events.pending import pending_events
 from desist.db.process.identity import describe_process, this_process
 from desist.db.records.cancel_request import CancelRequestRow, decode_cancel_request
 from desist.db.records.rows import put_run, row_of, update_session
@@ -27,7 +28,7 @@ from desist.db.recovery.orphans import (
     is_over,
     orphan_reason,
 )
-from desist.db.tables.base import QUEUED, EventRow, RunRow
+from desist.db.tables.base import QUEUED, RunRow
 from desist.db.tables.sql import SqlTables
 from desist.exceptions import LeaseLostError, StoreError
 from desist.run.storage.values import CancelRequest, StoredRun
@@ -98,7 +99,7 @@ def claim_run(
 
 
 def finish_run(tables: SqlTables, run: StoredRun, epoch: int, read: RunRow | None = None) -> list[str]:
-    """Store the end of a run of this process; return the addresses of the processes to notify.
+    """Store the end or the pause of a run of this process; return the addresses of the processes to notify.
 
     Parameters:
         read: the header of the run, if this transaction has read it.
@@ -106,6 +107,9 @@ def finish_run(tables: SqlTables, run: StoredRun, epoch: int, read: RunRow | Non
     Raises:
         LeaseLostError: another process owns the run.
     """
+    if run.status is RunStatus.paused:
+        store_pause(tables, run, epoch, read)
+        return []
     before = read or tables.runs.header(run.run_id)
     if before is not None and before.cancel is not None and run.status is not RunStatus.cancelled:
         raise LeaseLostError(f"run {run.run_id} was cancelled by another process before its end could be written")
@@ -127,16 +131,6 @@ def finish_run(tables: SqlTables, run: StoredRun, epoch: int, read: RunRow | Non
     for listener in listeners:
         tables.tx.notify(listener)
     return listeners
-
-
-def pending_events(run: StoredRun, epoch: int) -> list[EventRow]:
-    """Return the events that are not stored yet, the last one at the end. A repeated call returns the same rows."""
-    if run.event_buffer is None:
-        return []
-    if run.event_buffer.written is None:
-        run.event_buffer.written = rows_of(run.run_id, run.event_buffer.take_all(), epoch)
-    rows: list[EventRow] = run.event_buffer.written
-    return rows
 
 
 def cancel_before_end(before: RunRow | None, run_id: str, epoch: int) -> CancelRequest | None:

@@ -123,23 +123,24 @@ class ClaimService:
 
     def save_run(self, run: StoredRun) -> Future[None]:
         """Store a run, and its change of the session. The end of a claimed run is stored only in its epoch."""
-        text = None if run.status.is_final else encode(run.output)
+        leaves = run.status.is_final or run.status is RunStatus.paused  # this process has no more to do with the run
+        text = None if leaves else encode(run.output)
 
         def work(tables: SqlTables) -> list[str]:
-            epoch = self._leases.epoch_of(run.run_id) if run.status.is_final else None
+            epoch = self._leases.epoch_of(run.run_id) if leaves else None
             if epoch is not None:
                 return self._finish(tables, run, epoch)
             transactions.replace_run(tables, run, text)
             return []
 
         def set_result(listeners: list[str]) -> None:
-            if run.status.is_final:
+            if leaves:
                 self._leases.owned.remove(run.run_id)
             for listener in listeners:
                 self._backend.wake(listener)
 
         done = _then(self._writer.put(work), set_result)
-        if run.status.is_final:
+        if leaves:
             done.add_done_callback(lambda ended: self.settle(run, ended.exception()))
         return done
 

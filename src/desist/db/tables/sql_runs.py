@@ -94,10 +94,19 @@ class RunStatements:
         """Store the ends of live runs, as `end` does; return the ids of those that were in the epochs of the rows."""
         return self._tx.end_runs(rows)
 
+    def pause(self, row: RunRow) -> bool:
+        """Store that a live run is paused, without a process; return False if it is cancelled or in another epoch."""
+        return self._tx.change_run(
+            f"UPDATE {self._tx.names.runs} SET status = ?, updated_at = ?, output = ?, process = NULL"
+            f" WHERE run_id = ? AND epoch = ? AND cancel IS NULL AND status NOT IN {FINAL}",
+            (row.status, row.updated_at, row.output, row.run_id, row.epoch),
+            row.run_id,
+        )
+
     def delete(self, run_id: str) -> bool:
-        """Delete a run, its parts and its events; return whether the run existed."""
+        """Delete a run, its parts, events and requirements; return whether the run existed."""
         names = self._tx.names
-        for table in (names.events, names.parts):
+        for table in (names.events, names.parts, names.requirements):
             self._tx.execute(f"DELETE FROM {table} WHERE run_id = ?", (run_id,))
         return self._tx.execute(f"DELETE FROM {names.runs} WHERE run_id = ?", (run_id,)) > 0
 

@@ -73,7 +73,7 @@ class SessionStatements:
         names, also = self._tx.names, "" if kind is None else " AND kind = ?"
         values = (session_id,) if kind is None else (session_id, kind)
         runs = f"SELECT run_id FROM {names.runs} WHERE session_id = ?{also}"
-        for table in (names.parts, names.events):
+        for table in (names.parts, names.events, names.requirements):
             self._tx.execute(f"DELETE FROM {table} WHERE run_id IN ({runs})", values)
         deleted = [
             self._tx.execute(f"DELETE FROM {table} WHERE session_id = ?{also}", values)

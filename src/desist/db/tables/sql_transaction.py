@@ -21,7 +21,19 @@ PART_COLUMNS = columns_of(PartRow)
 #: The columns of a run that its end changes.
 END = ("status", "session_id", "owner_id", "user_id", "updated_at", "output")
 _EVENT_VALUES = placeholders(len(EventRow.__slots__))
-_TABLES = ("runs", "run_parts", "schema", "owners", "intents", "events", "queue", "workers", "limits", "schedules")
+_TABLES = (
+    "runs",
+    "run_parts",
+    "schema",
+    "owners",
+    "intents",
+    "events",
+    "queue",
+    "workers",
+    "limits",
+    "schedules",
+    "requirements",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,7 @@ class TableNames:
     workers: str = "desist_workers"
     limits: str = "desist_limits"
     schedules: str = "desist_schedules"
+    requirements: str = "desist_requirements"
 
     @classmethod
     def after(cls, sessions: str | None) -> TableNames:
