@@ -79,5 +79,9 @@ class SharedBackend(StorageBackend, Protocol):
     def listen(self) -> None:
         """Begin to receive notifications. Idempotent; does not wait."""
 
-    def wake(self, address: str) -> None:
-        """Notify a process, after the commit of what it is to read."""
+    @property
+    def pushes(self) -> bool:
+        """Whether this process is notified now of what others write."""
+
+    def wake(self, address: str) -> bool:
+        """Notify a process, after the commit of what it is to read; return False if that process has ended."""

@@ -318,8 +318,14 @@ class PostgresBackend:
                 if self._listener is None and not self._closed:
                     self._listener = acquire_listener(self.target)
 
-    def wake(self, address: str) -> None:
-        """Do nothing: the transaction has notified the process."""
+    @property
+    def pushes(self) -> bool:
+        """Whether this process is notified of what others write."""
+        return self._listener is not None and self._listener.hears
+
+    def wake(self, address: str) -> bool:
+        """Do nothing: the transaction has notified the process. Return True."""
+        return True
 
     # -- the end
 

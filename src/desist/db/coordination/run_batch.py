@@ -54,6 +54,7 @@ class End:
     decide: Callable[[], StoredRun | None]  #: returns the ended run; None if it does not end now
     parts: list[PartRow]  #: its checkpoints that are not stored; not needed if it ends
     chosen: list[StoredRun | None] = field(default_factory=list)  #: what `decide` has returned
+    followers: list[str] = field(default_factory=list)  #: the addresses to notify after the commit
 
     def choose(self) -> StoredRun | None:
         """Decide. A repeated transaction does not decide a second time."""
@@ -97,6 +98,10 @@ class RunBatch:
             before = new.get(end.run_id) or rows.get(end.run_id)
             results[id(end)] = self._decide(tables, end, before, ended)
         self._store(tables, new, ended)
+        if ended:
+            followers = transactions.notify_followers(tables, [run.run_id for run, _, _ in ended])
+            for end in ends:
+                end.followers = followers
         kept = [part for end in ends if not (end.chosen and end.chosen[0]) for part in end.parts]
         if kept:
             tables.parts.add_all([(part, self._leases.epoch_of(part.run_id)) for part in kept])
@@ -166,5 +171,10 @@ class RunBatch:
         if events and not tables.events.add_last(events):
             raise LeaseLostError(transactions.TERMINAL_EXISTS.format(", ".join(run.run_id for run, _, _ in ended)))
         sessions = [run.session for run, _, _ in ended if run.session is not None]
-        for change in sorted(sessions, key=lambda one: (one.session_id, one.kind)):
-            update_session(tables, change)
+        touched = ("", "")
+        for change in sorted(sessions, key=lambda one: (one.session_id, one.kind, one.keeps_state)):
+            key = change.session_id, change.kind
+            if change.keeps_state and (key == touched or tables.sessions.touch(change)):
+                touched = key
+            else:
+                update_session(tables, change)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from desist.db.tables.sql_events import EventStatements
+from desist.db.tables.sql_followers import FollowerStatements
 from desist.db.tables.sql_owners import OwnerStatements, PendingCancelStatements
 from desist.db.tables.sql_queue import QueueStatements, WorkerStatements
 from desist.db.tables.sql_runs import PartStatements, RunStatements
@@ -18,13 +19,26 @@ class SqlTables:
     What a transaction of the writer has read, no other transaction changes before the end of that transaction.
     """
 
-    __slots__ = ("events", "everywhere", "owners", "parts", "pending", "queue", "runs", "sessions", "tx", "workers")
+    __slots__ = (
+        "events",
+        "everywhere",
+        "followers",
+        "owners",
+        "parts",
+        "pending",
+        "queue",
+        "runs",
+        "sessions",
+        "tx",
+        "workers",
+    )
 
     def __init__(self, tx: SqlTransaction) -> None:
         self.tx, self.everywhere = tx, tx.everywhere
         self.runs, self.parts, self.events = RunStatements(tx), PartStatements(tx), EventStatements(tx)
         self.sessions = SessionStatements(tx)
         self.owners, self.pending = OwnerStatements(tx), PendingCancelStatements(tx)
+        self.followers = FollowerStatements(tx)
         self.queue, self.workers = QueueStatements(tx), WorkerStatements(tx)
 
     def now(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from desist.db.tables.base import placeholders
 from desist.db.tables.sql_runs import ALL
 from desist.db.tables.sql_transaction import SqlTransaction
 from desist.run.records.json_values import dump
-from desist.run.storage.values import StoredSession
+from desist.run.storage.values import SessionUpdate, StoredSession
 
 __all__ = ["SessionStatements"]
 
@@ -60,6 +61,17 @@ class SessionStatements:
             f" ON CONFLICT (session_id, kind) DO UPDATE SET {_CHANGES}",
             values,
         )
+
+    def touch(self, change: SessionUpdate) -> bool:
+        """Store that a session was used by a run that keeps its state; return False if there is no such session."""
+        statement = (
+            f"UPDATE {self._tx.names.sessions} SET updated_at = ?, owner_id = coalesce(nullif(owner_id, ''), ?),"
+            " user_id = coalesce(nullif(user_id, ''), ?), metadata = coalesce(nullif(metadata, '{}'), ?)"
+            " WHERE session_id = ? AND kind = ?"
+        )
+        metadata = None if change.metadata is None else dump(change.metadata).decode()
+        values = (time.time(), change.owner_id, change.user_id, metadata, change.session_id, change.kind)
+        return self._tx.execute(statement, values) > 0
 
     def users(self, session_id: str) -> tuple[set[str | None], set[str | None]]:
         """Return the users of the sessions with this id, of any kind, and the users of its runs."""

@@ -21,7 +21,7 @@ PART_COLUMNS = columns_of(PartRow)
 #: The columns of a run that its end changes.
 END = ("status", "session_id", "owner_id", "user_id", "updated_at", "output")
 _EVENT_VALUES = placeholders(len(EventRow.__slots__))
-_TABLES = ("runs", "run_parts", "schema", "owners", "intents", "events", "queue", "workers")
+_TABLES = ("runs", "run_parts", "schema", "owners", "intents", "events", "queue", "workers", "followers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class TableNames:
     events: str = "desist_events"
     queue: str = "desist_queue"
     workers: str = "desist_workers"
+    followers: str = "desist_followers"
 
     @classmethod
     def after(cls, sessions: str | None) -> TableNames:

@@ -75,6 +75,12 @@ class SessionUpdate:
     name: str | None = None  #: a new name
     metadata: dict[str, Any] | None = None
 
+    @property
+    def keeps_state(self) -> bool:
+        """Whether the state and the name of the session stay as they are."""
+        keys = self.before.keys() == self.after.keys()
+        return self.name is None and keys and not any(self._changed(key, value) for key, value in self.after.items())
+
     def apply(self, held: StoredSession | None) -> StoredSession:
         """Return the session with the change; `held` is the stored session, and is not modified."""
         data = dict(held.session_data) if held else {}
