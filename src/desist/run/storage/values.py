@@ -14,8 +14,12 @@ from desist.cancel.status import RunStatus
 from desist.run.options.durable_limits import DurableLimits
 from desist.run.storage.event_buffer import EventBuffer
 
-__all__ = ["CancelRequest", "Output", "PartKind", "RunQuery", "SessionUpdate", "StoredRun", "StoredSession"]
-__all__ += ["other_users"]
+__all__ = ["DURABILITIES", "CancelRequest", "Durability", "Output", "PartKind", "RunQuery", "SessionUpdate"]
+__all__ += ["StoredRun", "StoredSession", "other_users"]
+
+#: What a store keeps of a live run, from all of it to its start, its cancel and its end.
+Durability = Literal["full", "events", "ends"]
+DURABILITIES: tuple[Durability, ...] = ("full", "events", "ends")
 
 #: The kind of a part: a `Message`, a `ToolExecution`, a `StepOutput`; "begun" is the `StepOutput` of a container, or of
 #: a step with a child run, that has not ended; "again" means that the run started again, and earlier parts do not
