@@ -32,7 +32,7 @@ from desist.runtime.daemon_thread import start_daemon_thread
 from desist.runtime.fork_hooks import register_at_fork
 from desist.runtime.timer_thread import timers
 
-__all__ = ["Backend", "BackendBusy", "Batch", "Failed", "WriteJob", "Writer", "perform"]
+__all__ = ["Backend", "BackendBusy", "Batch", "Failed", "WriteJob", "Writer", "names_to_lock", "perform"]
 
 log = logging.getLogger("desist.db")
 
@@ -63,6 +63,9 @@ class Failed:
 class Batch(Protocol):
     """Does many jobs of a kind together."""
 
+    def names(self, items: Sequence[Any]) -> list[str]:
+        """Return the names of what has no row yet: no other transaction may lock them until this one ends."""
+
     def write(self, tables: Any, items: Sequence[Any]) -> list[Any]:
         """Do the items of one transaction; return the result of each, or `Failed`. In the writer's thread."""
 
@@ -87,6 +90,11 @@ class WriteJob:
         self.durable = durable  #: on the disk when it is done, not only in the memory of the system; has a future
         self.future: Future[Any] | None = Future() if durable else None
         self.due = 0.0  #: when its future fails; seconds of `time.monotonic`
+
+
+def names_to_lock(jobs: Sequence[WriteJob]) -> list[str]:
+    """Return the names that a transaction must lock before its jobs are done, in the order of the names."""
+    return sorted({name for job in jobs if job.batch is not None for name in job.batch.names([job.work])})
 
 
 def perform(jobs: Sequence[WriteJob], tables: Any) -> list[Any]:

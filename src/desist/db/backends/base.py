@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from desist.db.migrations.report import SchemaReport
 from desist.db.tables.sql import SqlTables
+from desist.db.tables.sql_transaction import TableNames
 from desist.db.writer import Backend
 
 __all__ = ["ChangeDetector", "SharedBackend", "StorageBackend"]
@@ -44,6 +45,8 @@ class ChangeDetector(Protocol):
 
 class SharedBackend(StorageBackend, Protocol):
     """Storage that processes share."""
+
+    names: TableNames
 
     @property
     def poll_interval(self) -> float:

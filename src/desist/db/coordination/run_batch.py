@@ -68,10 +68,18 @@ Claimed = tuple[int, CancelRequestRow | None, str | None]
 
 
 class RunBatch:
-    """Writes the claims and ends of one store."""
+    """Writes the claims and ends of one store.
 
-    def __init__(self, leases: LeaseKeeper) -> None:
-        self._leases = leases
+    Parameters:
+        name: returns the name by which the id of a run is locked.
+    """
+
+    def __init__(self, leases: LeaseKeeper, name: Callable[[str], str]) -> None:
+        self._leases, self._name = leases, name
+
+    def names(self, items: Sequence[Claim | End]) -> list[str]:
+        """Return the names of the runs that are claimed: another process may be cancelling such an id now."""
+        return [self._name(item.run_id) for item in items if isinstance(item, Claim)]
 
     def write(self, tables: SqlTables, items: Sequence[Claim | End]) -> list[Any]:
         """Claim and end runs. Return for each claim what `transactions.claim_run` returns, and for each end the request
@@ -84,7 +92,6 @@ class RunBatch:
         ends = [item for item in items if isinstance(item, End)]
         if claims:
             self._leases.heartbeat_if_due(tables)
-            tables.runs.lock(*sorted(claim.run_id for claim in claims))
         ids = sorted({item.run_id for item in items})
         rows = {row.run_id: row for row in tables.runs.headers(ids)}
         new: dict[str, RunRow] = {}  #: rows that are not written yet
@@ -98,8 +105,9 @@ class RunBatch:
             before = new.get(end.run_id) or rows.get(end.run_id)
             results[id(end)] = self._decide(tables, end, before, ended)
         self._store(tables, new, ended)
-        if ended:
-            followers = transactions.notify_followers(tables, [run.run_id for run, _, _ in ended])
+        followed = [run.run_id for run, _, _ in ended if run.run_id in rows]  # no other process knows a new one
+        if followed:
+            followers = transactions.notify_followers(tables, followed)
             for end in ends:
                 end.followers = followers
         kept = [part for end in ends if not (end.chosen and end.chosen[0]) for part in end.parts]

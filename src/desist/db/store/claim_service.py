@@ -43,7 +43,7 @@ log = logging.getLogger("desist.db")
 T = TypeVar("T")
 
 #: Seconds for which the claim of a run that does not wait for its claim may wait for other writes, such as its own end.
-PATIENCE = 0.002
+PATIENCE = 0.005
 
 
 class ClaimService:
@@ -64,7 +64,10 @@ class ClaimService:
     ) -> None:
         self._on_ended = on_ended
         self._backend, self._writer, self._leases, self._live = backend, writer, leases, live
-        self._batch, self._parts = RunBatch(leases), PartBuffer(writer, leases, DroppedParts(backend.name))
+        self._batch, self._parts = (
+            RunBatch(leases, backend.names.run_lock),
+            PartBuffer(writer, leases, DroppedParts(backend.name)),
+        )
         self.unwritten = UnwrittenEnds(writer, self.save_run)
 
     # -- what the owner of a run writes

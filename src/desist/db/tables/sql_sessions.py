@@ -32,14 +32,14 @@ class SessionStatements:
         """Keep other transactions from claiming a session of this id, which may not exist yet. Before the lock of an id
         and kind, see `get`.
         """
-        self._tx.lock_names([f"{self._tx.names.sessions} {session_id}"])
+        self._tx.lock_name(f"{self._tx.names.sessions} {session_id}")
 
     def get(self, session_id: str, kind: str) -> StoredSession | None:
         """Return a session. In a transaction of the writer, no other transaction changes or creates the session."""
         where, values = "session_id = ? AND kind = ?", (session_id, kind)
         found = self._select(where, values, self._tx.lock)
         if not found and self._tx.lock:  # there is no row that could be locked
-            self._tx.lock_names([f"{self._tx.names.sessions} {kind} {session_id}"])
+            self._tx.lock_name(f"{self._tx.names.sessions} {kind} {session_id}")
             found = self._select(where, values, self._tx.lock)
         return found[0] if found else None
 

@@ -46,6 +46,10 @@ class TableNames:
             return cls()
         return cls(sessions, *(f"{sessions}_{what}" for what in _TABLES))
 
+    def run_lock(self, run_id: str) -> str:
+        """Return the name by which the id of a run is locked, which may have no row yet."""
+        return f"{self.runs} {run_id}"
+
     def as_dict(self) -> dict[str, str]:
         """Return the names by the words that the migrations use."""
         return asdict(self)
@@ -70,8 +74,8 @@ class SqlTransaction(Protocol):
     def now(self) -> float:
         """Return the time of the clock that all processes on these tables use; seconds since the epoch."""
 
-    def lock_names(self, names: Sequence[str]) -> None:
-        """Keep other transactions from locking the same names until this one ends: for what has no row yet."""
+    def lock_name(self, name: str) -> None:
+        """Keep other transactions from locking the same name until this one ends: for what has no row yet."""
 
     def assert_locked(self) -> None:
         """Fail if other transactions may have changed what was read, because this process was frozen since then."""
@@ -123,7 +127,7 @@ class SqliteTransaction:
     def now(self) -> float:
         return time.time()
 
-    def lock_names(self, names: Sequence[str]) -> None:
+    def lock_name(self, name: str) -> None:
         """Do nothing: the file is locked."""
 
     def assert_locked(self) -> None:
