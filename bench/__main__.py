@@ -21,6 +21,7 @@ NAMES = (
     "steps",
     "store",
     "journal",
+    "stored_runs",
     "events_store",
     "wide_and_deep",
     "events",

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from os import getloadavg
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from bench.clock import median_of
 from bench.statistics import spread
 from bench.table import Figure, Table
 from desist import Step, Workflow
-from desist.db import SqliteDb
+from desist.db import PostgresDb, SqliteDb
+from desist.testing import LocalPostgres
 
 __all__ = ["measure"]
 
@@ -76,30 +78,34 @@ def _costs(folder: Path, quick: bool) -> Table:
     return table.close()
 
 
-def _latency(folder: Path, quick: bool) -> Table:
+def _latency(kind: str, place: str, quick: bool) -> Table:
     """Follow a run of another process that says what time it is."""
     count = 200 if quick else 1000
-    file = folder / "latency.db"
-    db = SqliteDb(file)
-    command = [sys.executable, "-m", "bench.events_worker", str(file), str(count)]
+    db = PostgresDb(place) if "://" in place else SqliteDb(place)
+    command = [sys.executable, "-m", "bench.events_worker", place, str(count)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         run_id = other.stdout.readline().strip()
         seen = list[float]()
+        cpu = time.process_time()
         for event in db.follow(run_id):
             now = time.time()
             if event.is_content:
                 seen.append(1e3 * (now - float(event.content)))
             elif event.is_terminal:
                 last = 1e3 * (now - float(other.stdout.readline()))
+        cpu = time.process_time() - cpu
     db.close()
     found = spread(seen)
     assert found is not None
-    table = Table(f"A follower in another process, SQLite: {count} events, one every 5 ms")
+    table = Table(
+        f"G6: a follower in another process, {kind}: {count} events, one every 5 ms; load {getloadavg()[0]:.1f}"
+    )
     table.add(
-        Figure("from the run to the follower, p50", found.p50, "ms"),
-        Figure("from the run to the follower, p99", found.p99, "ms"),
+        Figure("from the run to the follower, p50", found.p50, "ms", 5.0),
+        Figure("from the run to the follower, p99", found.p99, "ms", 20.0),
         Figure("the end, after its own reader had it", last, "ms"),
+        Figure("CPU of the follower's process for each event", cpu / count * 1e6, "us"),
     )
     return table.close()
 
@@ -107,4 +113,9 @@ def _latency(folder: Path, quick: bool) -> Table:
 def measure(*, quick: bool) -> list[Table]:
     """Costs, room, latency."""
     with tempfile.TemporaryDirectory() as name:
-        return [_costs(Path(name), quick), _latency(Path(name), quick)]
+        found = [_costs(Path(name), quick), _latency("SQLite", f"{name}/latency.db", quick)]
+    if LocalPostgres.binaries() is None:
+        print("Postgres isn't installed here: its part of `events_store` is left out")
+        return found
+    with LocalPostgres(settings={"fsync": "on", "full_page_writes": "on"}) as server:
+        return [*found, _latency("Postgres with fsync", server.new_schema("latency"), quick)]

@@ -1,4 +1,4 @@
-"""The other process of `bench.events_store`, `python -m bench.events_worker FILE COUNT`: a run that tells the time."""
+"""The other process of `bench.events_store`, `python -m bench.events_worker PLACE COUNT`: a run that tells the time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from desist import Step, Workflow
-from desist.db import SqliteDb
+from desist.db import PostgresDb, SqliteDb
 
 
 async def tell(_: Any) -> AsyncIterator[str]:
@@ -22,7 +22,8 @@ async def tell(_: Any) -> AsyncIterator[str]:
 
 def main() -> None:
     """Say the id, run, say when the end was heard."""
-    db = SqliteDb(sys.argv[1])
+    place = sys.argv[1]
+    db = PostgresDb(place) if "://" in place else SqliteDb(place)
     reader = Workflow("bench", steps=[Step("tell", executor=tell)], db=db).run("go", stream=True)
     next(reader)
     db.flush()

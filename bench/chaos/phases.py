@@ -57,6 +57,7 @@ class PhaseKill:
         store.save_run = functools.partial(self._save_run, store.save_run)
         store.record_cancel = functools.partial(self._record_cancel, store.record_cancel)
         store.writer.put = functools.partial(self._put, store.writer.put)
+        store.writer.put_item = functools.partial(self._put_item, store.writer.put_item)
 
     def _claim_run(self, claim_run: Callable[..., Any], run: Any, **how: Any) -> Any:
         if run.parent_run_id is not None:
@@ -129,3 +130,26 @@ class PhaseKill:
             return result
 
         return put(written, **how)
+
+    def _put_item(self, put_item: Callable[..., Any], batch: Any, item: Any, **how: Any) -> Any:
+        """Only an end at which this process is to die is written apart from others."""
+        ended = getattr(self._ending, "of", None)
+        if ended is None or self._armed != "in_store":
+            return put_item(batch, item, **how)
+        return put_item(_Watched(batch, lambda: self.reach("in_store", ended[0]) if ended else None), item, **how)
+
+
+class _Watched:
+    """A batch that says when it has written, in the transaction, which isn't committed yet."""
+
+    def __init__(self, batch: Any, written: Callable[[], None]) -> None:
+        self._batch, self._written = batch, written
+
+    def names(self, items: Any) -> list[str]:
+        names: list[str] = self._batch.names(items)
+        return names
+
+    def write(self, tables: Any, items: Any) -> Any:
+        results = self._batch.write(tables, items)
+        self._written()
+        return results

@@ -32,7 +32,7 @@ from desist.runtime.daemon_thread import start_daemon_thread
 from desist.runtime.fork_hooks import register_at_fork
 from desist.runtime.timer_thread import timers
 
-__all__ = ["Backend", "BackendBusy", "Batch", "Failed", "WriteJob", "Writer", "perform"]
+__all__ = ["Backend", "BackendBusy", "Batch", "Failed", "WriteJob", "Writer", "names_to_lock", "perform"]
 
 log = logging.getLogger("desist.db")
 
@@ -63,6 +63,9 @@ class Failed:
 class Batch(Protocol):
     """Does many jobs of a kind together."""
 
+    def names(self, items: Sequence[Any]) -> list[str]:
+        """Return the names of what has no row yet: no other transaction may lock them until this one ends."""
+
     def write(self, tables: Any, items: Sequence[Any]) -> list[Any]:
         """Do the items of one transaction; return the result of each, or `Failed`. In the writer's thread."""
 
@@ -70,14 +73,28 @@ class Batch(Protocol):
 class WriteJob:
     """A function to be called with the tables, within a transaction; or an item of a batch."""
 
-    __slots__ = ("batch", "due", "durable", "future", "last", "work")
+    __slots__ = ("batch", "due", "durable", "future", "last", "then", "work")
 
-    def __init__(self, work: Any, *, durable: bool, last: bool = False, batch: Batch | None = None) -> None:
+    def __init__(
+        self,
+        work: Any,
+        *,
+        durable: bool,
+        last: bool = False,
+        batch: Batch | None = None,
+        then: Callable[[Any], object] | None = None,
+    ) -> None:
         self.work, self.batch = work, batch
+        self.then = then  #: called with the result after the commit, if there is no future
         self.last = last  #: done after the others of its transaction, whose failure must not undo its decision
         self.durable = durable  #: on the disk when it is done, not only in the memory of the system; has a future
         self.future: Future[Any] | None = Future() if durable else None
         self.due = 0.0  #: when its future fails; seconds of `time.monotonic`
+
+
+def names_to_lock(jobs: Sequence[WriteJob]) -> list[str]:
+    """Return the names that a transaction must lock before its jobs are done, in the order of the names."""
+    return sorted({name for job in jobs if job.batch is not None for name in job.batch.names([job.work])})
 
 
 def perform(jobs: Sequence[WriteJob], tables: Any) -> list[Any]:
@@ -163,16 +180,22 @@ class Writer:
                 self._watch()
         return job.future
 
-    def put_droppable(self, work: Callable[[Any], Any], patience: float | None = None) -> bool:
+    def put_droppable(
+        self,
+        work: Callable[[Any], T],
+        patience: float | None = None,
+        then: Callable[[T], object] | None = None,
+    ) -> bool:
         """Do `work(tables)` soon, without a result. Return False, and drop the job, if the queue is full.
 
         Parameters:
             patience: seconds for which the job waits for others to share the transaction; None: for the usual time.
+            then: called with the result after the commit. Must not block.
         """
         with self._lock:
             if self._closing or len(self._jobs) >= LIMIT // 2:
                 return False
-            self._add(WriteJob(work, durable=False), LINGER if patience is None else patience)
+            self._add(WriteJob(work, durable=False, then=then), LINGER if patience is None else patience)
         return True
 
     def _add(self, job: WriteJob, patience: float) -> None:
@@ -290,6 +313,8 @@ class Writer:
         for job, result in zip(batch, results, strict=True):
             if isinstance(result, Failed):
                 self._failed(job, result.error)
+            elif job.then is not None:
+                job.then(result)
             else:
                 _settle(job, result)
 

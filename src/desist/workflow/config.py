@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from desist.run.storage.values import Durability
 from desist.workflow.execution import Runnable
 from desist.workflow.workflow_function import WorkflowFunction
 
@@ -23,6 +24,7 @@ class WorkflowConfig:
     program: WorkflowFunction | None  #: the function that is the whole workflow, instead of steps
     compensate: bool
     resumable: bool  #: whether another process resumes a run whose process has died
+    durability: Durability  #: what a database keeps of a run while it goes on
     on_cancel: Callable[..., Any] | None
     history: tuple[bool, int]  #: whether agents get the session's last runs, and how many
     stream_executor_events: bool

@@ -16,9 +16,9 @@ from desist.run.component.options import WorkflowOptions, validate_options
 from desist.run.options.durable_limits import DurableLimits
 from desist.run.records.metrics import Usage
 from desist.run.storage.shared_store import SharedStore, shared_store
-from desist.run.storage.values import StoredRun
+from desist.run.storage.values import DURABILITIES, Durability, StoredRun
 
-__all__ = ["Recovery", "checked_on_crash"]
+__all__ = ["Recovery", "checked_durability", "checked_on_crash"]
 
 log = logging.getLogger("desist.run")
 
@@ -73,5 +73,21 @@ def checked_on_crash(value: str, what: str, db: Any) -> str:
     if value == "resume" and shared_store(getattr(db, "store", db)) is None:
         raise ConfigurationError(
             f"on_crash='resume' of {what} needs a database that outlives a process: db=SqliteDb(...)"
+        )
+    return value
+
+
+def checked_durability(value: Durability, on_crash: str, what: str) -> Durability:
+    """Return the checked `durability` of a workflow.
+
+    Raises:
+        ConfigurationError: there is no such value, or the runs could not be resumed.
+    """
+    if value not in DURABILITIES:
+        raise ConfigurationError(f"durability={value!r} of {what} must be one of {', '.join(map(repr, DURABILITIES))}")
+    if value != "full" and on_crash == "resume":
+        raise ConfigurationError(
+            f"durability={value!r} of {what} keeps no checkpoints, so on_crash='resume' could not resume a run: use"
+            " durability='full' or on_crash='mark'"
         )
     return value

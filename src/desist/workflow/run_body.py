@@ -66,7 +66,7 @@ class WorkflowRunBody:
         self.child_runs: list[Any] = []
         self.started_steps: list[tuple[Runnable, StepState]] = []
         self.on_cancel: Callable[..., Any] | None = None  #: of this run alone, from the options of `run`
-        self.resumable = config.resumable
+        self.resumable, self.durability = config.resumable, config.durability
         self.in_session: SessionBinding | None = None
         stores = config.store_events and parent.step_id is None  # the events of a nested run are the outer run's
         self.on_event = self._record_event if stores else None

@@ -179,6 +179,7 @@ class Submission:
         if claimed.run.options is not None:  # started before: the limits of the first start hold
             options["kept"] = claimed.run.options.with_price(None)
         options["first_event"] = claimed.run.next_event
+        options["new_session"] = claimed.new_session
         run = self._workflow.open_continuation(
             claimed.run.output, options, stream=True, stream_events=True, replay=True
         )

@@ -21,13 +21,14 @@ from desist.run.records.ids import id_text
 from desist.run.records.metrics import Usage
 from desist.run.storage.queue_store import ClaimedRun
 from desist.run.storage.store import Database, RunStore
+from desist.run.storage.values import Durability
 from desist.run.workflow import WorkflowRunOutput
 from desist.streams.reader import AsyncReader, SyncReader
 from desist.value_type import ValueType
 from desist.workflow.branch_state import copy_state
 from desist.workflow.config import WorkflowConfig
 from desist.workflow.execution import Runnable, WorkflowExecution
-from desist.workflow.recovery import Recovery, checked_on_crash
+from desist.workflow.recovery import Recovery, checked_durability, checked_on_crash
 from desist.workflow.run_body import WorkflowRunBody
 from desist.workflow.step_list import check_tree, coerce_steps
 from desist.workflow.submission import Submission
@@ -61,6 +62,9 @@ class Workflow(Component[WorkflowRunOutput, Any]):
         on_cancel: a function that cleans up after a cancel, called with the output.
         on_crash: how a run ends whose process has died: "mark" ends it as an error; "resume" leaves it to
             `resume_lost_runs()`, in any process. For databases that outlive a process.
+        durability: what the database keeps of a run while it goes on, see `docs/durability.md`. "full": its start,
+            cancel, events, checkpoints of what has finished, and end; "events": no checkpoints; "ends": neither
+            checkpoints nor events.
         compensate: a cancel undoes finished steps, by their `compensate` functions.
         input_schema: the type of the input: whatever pydantic's `TypeAdapter` takes, or a JSON schema. The input is
             validated before the run, and converted to the type.
@@ -103,6 +107,7 @@ class Workflow(Component[WorkflowRunOutput, Any]):
         grace: float | None = None,
         on_cancel: Callable[..., Any] | None = None,
         on_crash: Literal["mark", "resume"] = "mark",
+        durability: Durability = "full",
         compensate: bool = False,
         input_schema: Any = None,
         stream: bool = False,
@@ -135,6 +140,7 @@ class Workflow(Component[WorkflowRunOutput, Any]):
         self.grace = grace
         self.on_cancel = on_cancel
         self.on_crash = checked_on_crash(on_crash, f"workflow {self.id!r}", db)
+        self.durability = checked_durability(durability, self.on_crash, f"workflow {self.id!r}")
         self.compensate = compensate
         self.input_schema = input_schema
         self.stream = stream
@@ -174,6 +180,7 @@ class Workflow(Component[WorkflowRunOutput, Any]):
             program=self.program,
             compensate=self.compensate,
             resumable=self.on_crash == "resume",
+            durability=self.durability,
             on_cancel=self.on_cancel,
             history=(self.add_workflow_history_to_steps, self.num_history_runs),
             stream_executor_events=self.stream_executor_events,

@@ -70,7 +70,7 @@ def test_what_can_t_go_on_ends(db: Db, place: str, damaged: str, how: str) -> No
     if how == "take":
         assert store.take_orphans("workflow", "w") == []
     elif how == "requeue":
-        assert store.requeue_lost({"w"}) == []
+        assert store.workers.requeue_lost({"w"}) == []
     else:
         assert store.take_queued("r") is None
     assert statuses(place) == {"r": "ERROR", "child": "ERROR"}

@@ -108,7 +108,7 @@ def test_none_is_resumed_or_queued_again(place: str) -> None:
     db = found(place)
     assert workflow(db, Gate()).resume_lost_runs() == []
     store: Any = db.store
-    assert store.requeue_lost({workflow(db, Gate()).id}) == []
+    assert store.workers.requeue_lost({workflow(db, Gate()).id}) == []
     assert store.take_queued("cancelled") is None
     db.flush()
     assert sql(place, (OPEN, ())) == []

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from desist.db.migrations.report import SchemaReport
 from desist.db.tables.sql import SqlTables
+from desist.db.tables.sql_transaction import TableNames
 from desist.db.writer import Backend
 
 __all__ = ["ChangeDetector", "SharedBackend", "StorageBackend"]
@@ -45,6 +46,8 @@ class ChangeDetector(Protocol):
 class SharedBackend(StorageBackend, Protocol):
     """Storage that processes share."""
 
+    names: TableNames
+
     @property
     def poll_interval(self) -> float:
         """Seconds between two polls by a process that is not notified."""
@@ -79,5 +82,9 @@ class SharedBackend(StorageBackend, Protocol):
     def listen(self) -> None:
         """Begin to receive notifications. Idempotent; does not wait."""
 
-    def wake(self, address: str) -> None:
-        """Notify a process, after the commit of what it is to read."""
+    @property
+    def pushes(self) -> bool:
+        """Whether this process is notified now of what others write."""
+
+    def wake(self, address: str) -> bool:
+        """Notify a process, after the commit of what it is to read; return False if that process has ended."""

@@ -25,10 +25,10 @@ from desist.db.backends.postgres_schema import Schema
 from desist.db.backends.postgres_writer_connection import WriterConnection, writers_of
 from desist.db.migrations.report import SchemaReport
 from desist.db.process.postgres_target import PostgresTarget, is_full, is_transient, without_password
-from desist.db.tables.postgres import FROZEN, PostgresTransaction
+from desist.db.tables.postgres import FROZEN, PostgresTransaction, locking
 from desist.db.tables.sql import SqlTables
 from desist.db.tables.sql_transaction import TableNames
-from desist.db.writer import BackendBusy, WriteJob, perform
+from desist.db.writer import BackendBusy, WriteJob, names_to_lock, perform
 from desist.exceptions import StoreError
 from desist.runtime.background_loop import register_at_exit
 from desist.runtime.fork_hooks import register_at_fork
@@ -147,9 +147,9 @@ class PostgresBackend:
         )
 
     def _transaction(self, connection: psycopg.Connection[Any], jobs: Sequence[WriteJob]) -> list[Any]:
-        number = self._started(connection)
-        self._away_until, self._pause = 0.0, FIRST
         try:
+            number = self._started(connection, names_to_lock(jobs))
+            self._away_until, self._pause = 0.0, FIRST
             tx = PostgresTransaction(connection, self.names, writing=True)
             tables = SqlTables(tx)
             results = perform(jobs, tables)
@@ -163,9 +163,10 @@ class PostgresBackend:
                 self._doubt = None
             raise
 
-    def _started(self, connection: psycopg.Connection[Any]) -> int:
-        """Begin a transaction with one message; return its number."""
-        cursor = connection.execute(f"{self._begin}; SELECT txid_current()".encode(), prepare=False)
+    def _started(self, connection: psycopg.Connection[Any], names: Sequence[str]) -> int:
+        """Begin a transaction and lock names, with one message; return the number of the transaction."""
+        message = f"{self._begin}; {locking(names, connection)}SELECT txid_current()"
+        cursor = connection.execute(message.encode(), prepare=False)
         while cursor.nextset():
             pass
         row = cursor.fetchone()
@@ -318,8 +319,14 @@ class PostgresBackend:
                 if self._listener is None and not self._closed:
                     self._listener = acquire_listener(self.target)
 
-    def wake(self, address: str) -> None:
-        """Do nothing: the transaction has notified the process."""
+    @property
+    def pushes(self) -> bool:
+        """Whether this process is notified of what others write."""
+        return self._listener is not None and self._listener.hears
+
+    def wake(self, address: str) -> bool:
+        """Do nothing: the transaction has notified the process. Return True."""
+        return True
 
     # -- the end
 

@@ -194,9 +194,14 @@ class SqliteBackend:
     def listen(self) -> None:
         """Do nothing: the notifier listens."""
 
-    def wake(self, address: str) -> None:
-        """Notify another process."""
-        channel.notify(address)
+    @property
+    def pushes(self) -> bool:
+        """Whether this process is notified of what others write."""
+        return channel.address != ""
+
+    def wake(self, address: str) -> bool:
+        """Notify another process; return False if that process has ended."""
+        return channel.notify(address)
 
     # -- the end
 

@@ -29,6 +29,7 @@ class ClaimedRow:
     run: StoredRun
     epoch: int
     queued: QueuedRow
+    new_session: bool = False  #: there is no session with the id of its session
 
 
 @dataclass(slots=True)
@@ -93,7 +94,9 @@ def _claim(tables: SqlTables, owner_ids: Sequence[str], places: int, limits: dic
     fresh = [(row, queued) for row, queued in found if row.epoch == 0]
     if fresh:
         tables.runs.claim([row for row, _ in fresh], this_process())
-    claimed = [_open(tables, row, queued) for row, queued in fresh]
+    ids = [row.session_id for row, _ in fresh if row.session_id is not None]
+    known = tables.sessions.existing(ids) if ids else set()
+    claimed = [_open(tables, row, queued, row.session_id not in known) for row, queued in fresh]
     claimed += [_take(tables, row, queued) for row, queued in found if row.epoch > 0 and row.process != this_process()]
     return [one for one in claimed if one is not None]
 
@@ -113,10 +116,10 @@ def _allowed(tables: SqlTables, owner_ids: Sequence[str], places: int, limits: d
     return allowed
 
 
-def _open(tables: SqlTables, row: RunRow, queued: QueuedRow) -> ClaimedRow | None:
+def _open(tables: SqlTables, row: RunRow, queued: QueuedRow, new_session: bool) -> ClaimedRow | None:
     """Return a run that begins: it has no children, no checkpoints and no events."""
     try:
-        return ClaimedRow(stored_of(row, decode_run(row)), row.epoch, queued)
+        return ClaimedRow(stored_of(row, decode_run(row)), row.epoch, queued, new_session)
     except StoreError as error:
         fail_run(tables, row.run_id, str(error))
         return None

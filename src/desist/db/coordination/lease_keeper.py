@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ class LeaseKeeper:
 
     def __init__(self, backend: SharedBackend, writer: Writer, live: LiveRuns) -> None:
         self._backend, self._writer, self._live = backend, writer, live
+        self.on_notified: Callable[[], object] = lambda: None  #: called when this process is notified and owns runs
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
@@ -177,6 +179,8 @@ class LeaseKeeper:
         """Do what is due; return when to poll again, in seconds of `time.monotonic`."""
         now = time.monotonic()
         try:
+            if woken and self.owned:
+                self.on_notified()
             timely = now >= self._poll_store
             if self.owned and (woken or timely):
                 self._poll_own_runs(every=self._suspicious or timely)

@@ -55,6 +55,7 @@ class End:
     decide: Callable[[], StoredRun | None]  #: returns the ended run; None if it does not end now
     parts: list[PartRow]  #: its checkpoints that are not stored; not needed if it ends
     chosen: list[StoredRun | None] = field(default_factory=list)  #: what `decide` has returned
+    followers: list[str] = field(default_factory=list)  #: the addresses to notify after the commit
 
     def choose(self) -> StoredRun | None:
         """Decide. A repeated transaction does not decide a second time."""
@@ -68,10 +69,18 @@ Claimed = tuple[int, CancelRequestRow | None, str | None]
 
 
 class RunBatch:
-    """Writes the claims and ends of one store."""
+    """Writes the claims and ends of one store.
 
-    def __init__(self, leases: LeaseKeeper) -> None:
-        self._leases = leases
+    Parameters:
+        name: returns the name by which the id of a run is locked.
+    """
+
+    def __init__(self, leases: LeaseKeeper, name: Callable[[str], str]) -> None:
+        self._leases, self._name = leases, name
+
+    def names(self, items: Sequence[Claim | End]) -> list[str]:
+        """Return the names of the runs that are claimed: another process may be cancelling such an id now."""
+        return [self._name(item.run_id) for item in items if isinstance(item, Claim)]
 
     def write(self, tables: SqlTables, items: Sequence[Claim | End]) -> list[Any]:
         """Claim and end runs. Return for each claim what `transactions.claim_run` returns, and for each end the request
@@ -84,7 +93,6 @@ class RunBatch:
         ends = [item for item in items if isinstance(item, End)]
         if claims:
             self._leases.heartbeat_if_due(tables)
-            tables.runs.lock(*sorted(claim.run_id for claim in claims))
         ids = sorted({item.run_id for item in items})
         rows = {row.run_id: row for row in tables.runs.headers(ids)}
         new: dict[str, RunRow] = {}  #: rows that are not written yet
@@ -101,6 +109,11 @@ class RunBatch:
         self._store(tables, new, [one for one in ended if one[0].status is not RunStatus.paused])
         for run, epoch in paused:
             transactions.finish_run(tables, run, epoch)
+        followed = [run.run_id for run, _, _ in ended if run.run_id in rows]  # no other process knows a new one
+        if followed:
+            followers = transactions.notify_followers(tables, followed)
+            for end in ends:
+                end.followers = followers
         kept = [part for end in ends if not (end.chosen and end.chosen[0]) for part in end.parts]
         if kept:
             tables.parts.add_all([(part, self._leases.epoch_of(part.run_id)) for part in kept])
@@ -173,5 +186,15 @@ class RunBatch:
         if events and not tables.events.add_last(events):
             raise LeaseLostError(transactions.TERMINAL_EXISTS.format(", ".join(run.run_id for run, _, _ in ended)))
         sessions = [run.session for run, _, _ in ended if run.session is not None]
-        for change in sorted(sessions, key=lambda one: (one.session_id, one.kind)):
-            update_session(tables, change)
+        fresh = {(one.session_id, one.kind): one for one in sessions if one.new}
+        added = tables.sessions.add_new([one.apply(None) for one in fresh.values()])
+        sessions = [
+            one for one in sessions if one is not fresh.get(key := (one.session_id, one.kind)) or key not in added
+        ]
+        touched = ("", "")
+        for change in sorted(sessions, key=lambda one: (one.session_id, one.kind, one.keeps_state)):
+            key = change.session_id, change.kind
+            if change.keeps_state and (key == touched or tables.sessions.touch(change)):
+                touched = key
+            else:
+                update_session(tables, change)

@@ -40,6 +40,7 @@ __all__ = [
     "cancel_before_end",
     "claim_run",
     "finish_run",
+    "notify_followers",
     "pending_events",
     "record_cancel",
     "replace_run",
@@ -130,7 +131,15 @@ def finish_run(tables: SqlTables, run: StoredRun, epoch: int, read: RunRow | Non
     )
     for listener in listeners:
         tables.tx.notify(listener)
-    return listeners
+    return [*listeners, *notify_followers(tables, [run.run_id])]
+
+
+def notify_followers(tables: SqlTables, run_ids: list[str]) -> list[str]:
+    """Notify the processes that follow runs that have ended; return their addresses, for after the commit."""
+    followers = tables.followers.end(run_ids)
+    for address in followers:
+        tables.tx.notify(address)
+    return followers
 
 
 def cancel_before_end(before: RunRow | None, run_id: str, epoch: int) -> CancelRequest | None:

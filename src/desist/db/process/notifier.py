@@ -92,15 +92,21 @@ class Notifier:
             log.warning("this process can't be notified by others, and polls: %s", error)
             made.close()
 
-    def notify(self, address: str) -> None:
-        """Make another process poll. If the datagram is lost, that process polls at its next interval."""
+    def notify(self, address: str) -> bool:
+        """Make another process poll; return False if that process has ended.
+
+        If the datagram is lost, that process polls at its next interval.
+        """
         ours = self._socket
         if ours is None or not address:
-            return
+            return True
         try:
             ours.sendto(b"look", bytes.fromhex(address))
+        except ConnectionRefusedError:
+            return False
         except (OSError, ValueError) as error:
             log.debug("%s could not be notified: %s", address, error)
+        return True
 
     def notify_self(self) -> None:
         """Make this process poll."""

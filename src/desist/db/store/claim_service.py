@@ -44,15 +44,31 @@ log = logging.getLogger("desist.db")
 T = TypeVar("T")
 
 #: Seconds for which the claim of a run that does not wait for its claim may wait for other writes, such as its own end.
-PATIENCE = 0.002
+PATIENCE = 0.005
 
 
 class ClaimService:
-    """The part of `SharedTableStore` that writes about runs."""
+    """The part of `SharedTableStore` that writes about runs.
 
-    def __init__(self, backend: SharedBackend, writer: Writer, leases: LeaseKeeper, live: LiveRuns) -> None:
+    Parameters:
+        on_ended: called when the end of a run is stored, or its writing is over, with the addresses of the processes
+            to notify. Must not block.
+    """
+
+    def __init__(
+        self,
+        backend: SharedBackend,
+        writer: Writer,
+        leases: LeaseKeeper,
+        live: LiveRuns,
+        on_ended: Callable[[str, list[str]], object],
+    ) -> None:
+        self._on_ended = on_ended
         self._backend, self._writer, self._leases, self._live = backend, writer, leases, live
-        self._batch, self._parts = RunBatch(leases), PartBuffer(writer, leases, DroppedParts(backend.name))
+        self._batch, self._parts = (
+            RunBatch(leases, backend.names.run_lock),
+            PartBuffer(writer, leases, DroppedParts(backend.name)),
+        )
         self.unwritten = UnwrittenEnds(writer, self.save_run)
 
     # -- what the owner of a run writes
@@ -113,6 +129,8 @@ class ClaimService:
             raise
 
     def _on_end_stored(self, end: End, error: BaseException | None) -> None:
+        if error is None:
+            self._on_ended(end.run_id, end.followers)
         run = end.chosen[0] if end.chosen else None
         if error is not None:
             self._parts.add(*end.parts)  # until the end is stored, a crash must not lose them
@@ -136,8 +154,7 @@ class ClaimService:
         def set_result(listeners: list[str]) -> None:
             if leaves:
                 self._leases.owned.remove(run.run_id)
-            for listener in listeners:
-                self._backend.wake(listener)
+            self._on_ended(run.run_id, listeners)
 
         done = _then(self._writer.put(work), set_result)
         if leaves:

@@ -1,7 +1,8 @@
 """`FollowerHub`: finds out for the followers of runs of one store whether there are more events.
 
-The notifier's thread polls at intervals, once for all followers, and wakes those for which there is something new. It
-also ends runs whose process has died, so that no follower waits for ever.
+The notifier's thread polls once for all followers: when this process is notified, and at intervals, which are long if
+notifications arrive. It wakes the followers for which there is something new, and ends runs whose process has died, so
+that no follower waits for ever.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from desist.db.process.live_runs import LiveRuns
 from desist.db.process.notifier import channel
 from desist.db.recovery.orphans import end_orphans, is_over, is_resumable, orphan_reason
 from desist.db.recovery.run_jobs import log_failure
+from desist.db.store.follower_registration import FollowerRegistration
 from desist.db.store.stored_cursor import EventSource, StoredCursor
 from desist.db.tables.base import RunRow
 from desist.db.tables.sql import SqlTables
@@ -35,6 +37,8 @@ log = logging.getLogger("desist.db")
 
 #: Seconds between two checks whether the processes of followed runs live, and before a failed poll is repeated.
 ALIVE = 0.25
+#: Seconds between two polls by a process that is notified: a notification may be lost.
+NOTIFIED = 1.0
 
 
 class FollowerHub:
@@ -55,11 +59,14 @@ class FollowerHub:
     ) -> None:
         self._backend, self._writer = backend, writer
         self._source = EventSource(backend, live, unwritten_end)
+        self._registration = FollowerRegistration(backend, writer)
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
         """Forget everything: in a forked child the followers are its parent's."""
+        self._registration.reset_after_fork()
         self._lock = threading.Lock()
+        self._owners: dict[str, str | None] = {}  #: the processes of the followed runs
         self._cursors: list[StoredCursor] = []
         self._changes: ChangeDetector | None = None
         self._due = self._alive_at = 0.0
@@ -99,6 +106,7 @@ class FollowerHub:
             cursors = list(self._cursors)
         if not cursors:
             self._close_detector()
+            self._registration.covers({})
             return math.inf
         if not woken and now < self._due:
             return self._due
@@ -115,8 +123,16 @@ class FollowerHub:
                 cursor.has_news(cancelled=False)
             self._due = now + ALIVE
             return self._due
-        self._due = time.monotonic() + every
+        ids = {cursor.stream_id for cursor in cursors} & self._owners.keys()
+        elsewhere = {run_id: self._owners[run_id] for run_id in ids if self._source.live.get(run_id) is None}
+        notified = self._registration.covers(elsewhere)
+        self._due = time.monotonic() + (max(every, NOTIFIED) if notified else every)
         return self._due
+
+    def on_stored_here(self) -> None:
+        """Poll: this process has stored events or the end of a run. From any thread; does not block."""
+        if self._cursors:
+            channel.notify_self()
 
     def _changed(self) -> tuple[bool, float]:
         """Return whether others may have written, and the seconds until the next call."""
@@ -136,12 +152,13 @@ class FollowerHub:
         ids = sorted({cursor.stream_id for cursor in cursors})
         with self._backend.reading() as tables:
             rows = {row.run_id: row for row in tables.runs.headers(ids)}
-            last = {run_id: tables.events.last(run_id) for run_id in ids}
+            last = tables.events.last_of(ids)
             lost = [row for row in rows.values() if timely and _is_lost(row, tables)]
+        self._owners = {run_id: row.process for run_id, row in rows.items() if not row.is_final}
         for cursor in cursors:
             row = rows.get(cursor.stream_id)
             seen = (
-                last[cursor.stream_id],
+                last.get(cursor.stream_id),
                 (row.status, row.epoch, row.cancel is not None) if row is not None else None,
                 self._source.unwritten_end(cursor.stream_id) is not None,
             )

@@ -8,9 +8,11 @@ that this process owns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
+from typing import TYPE_CHECKING
 
 from desist.db.backends.base import SharedBackend
 from desist.db.coordination.lease_keeper import LeaseKeeper
@@ -30,6 +32,9 @@ from desist.db.store.session_table import SessionTable
 from desist.db.store.table_store import CLOSE_TIMEOUT
 from desist.db.store.worker_part import WorkerPart
 from desist.db.writer import Writer
+
+if TYPE_CHECKING:
+    from desist.db.tables.sql import SqlTables
 
 __all__ = ["SharedTableStore", "as_found"]
 
@@ -57,7 +62,7 @@ class SharedTableStore:
         self.writer = writer = Writer(backend, write_timeout)
         live = LiveRuns(self)
         self.leases = LeaseKeeper(backend, writer, live)
-        self.ownership = ClaimService(backend, writer, self.leases, live)
+        self.ownership = ClaimService(backend, writer, self.leases, live, self._on_ended)
         self.unwritten = unwritten = self.ownership.unwritten
         self.bulk_cancel = BulkCancel(backend, writer, self.leases, self.ownership)
         self.runs = RunTable(backend, writer, live, unwritten)
@@ -65,7 +70,8 @@ class SharedTableStore:
         self.queue = QueuePart(backend, writer, self.leases)
         self.workers = WorkerPart(backend, writer, self.leases, self.queue)
         self.paused = PausePart(backend, writer, self.leases)
-        self.flusher = EventFlusher(writer, self.leases.epoch_of, self.leases.check_ownership_soon)
+        self.flusher = EventFlusher(writer, self.leases.epoch_of, self.leases.check_ownership_soon, self._notify)
+        self.leases.on_notified = self.flusher.on_notified
         self.followers = FollowerHub(backend, writer, live, unwritten.get)
         self.orphans = OrphanSweeper(backend, writer)
         self._delegate()
@@ -99,6 +105,17 @@ class SharedTableStore:
         self.end_lost, self.end_lost_soon = self.orphans.end_lost, self.orphans.end_lost_soon
         self.report, self.repair = self.orphans.report, self.orphans.repair
 
+    def _notify(self, addresses: Collection[str]) -> None:
+        """Make the followers of runs read, here and in other processes. After the commit, in the writer's thread."""
+        self.followers.on_stored_here()
+        for address in addresses:
+            if not self.backend.wake(address):
+                self.writer.put_droppable(partial(_forget_address, address))
+
+    def _on_ended(self, run_id: str, addresses: list[str]) -> None:
+        self.flusher.forget(run_id)
+        self._notify(addresses)
+
     @property
     def poll_is_overdue(self) -> bool:
         """Whether this process must have been frozen since the last poll."""
@@ -130,3 +147,7 @@ class SharedTableStore:
         self.unwritten.forget()
         self.backend.close()
         self.followers.close()
+
+
+def _forget_address(address: str, tables: SqlTables) -> None:
+    tables.followers.delete_address(address)

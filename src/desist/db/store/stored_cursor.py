@@ -13,6 +13,7 @@ from typing import Any
 from desist.db.backends.base import SharedBackend
 from desist.db.events.pages import Page, events_from_output, read_page, stream_header
 from desist.db.process.live_runs import LiveRuns
+from desist.db.process.notifier import channel
 from desist.exceptions import ConfigurationError
 from desist.run.storage.values import StoredRun
 from desist.runtime.daemon_thread import to_daemon_thread
@@ -95,7 +96,9 @@ class StoredCursor(Cursor[Any]):
         with source.backend.reading() as tables:
             row = stream_header(tables, self._run_id if not self._known else self.stream_id)
             if row is not None:
-                self.stream_id, self._known = row.run_id, True
+                moved, self.stream_id, self._known = row.run_id != self.stream_id, row.run_id, True
+                if moved:
+                    channel.notify_self()  # the hub asks to be notified of the other stream
                 return read_page(tables, row, self._last)
         if source.live.get(self._run_id) is not None:  # its start is not stored yet
             return Page(last=self._last)

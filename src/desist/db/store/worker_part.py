@@ -96,7 +96,7 @@ class WorkerPart:
             self._leases.owned.remove(run_id)
         for one in found.runs:
             self._leases.owned.mark_durable(one.run.run_id, one.epoch, written_at)
-        runs = [ClaimedRun(one.run, msgspec.json.decode(one.queued.options)) for one in found.runs]
+        runs = [ClaimedRun(one.run, msgspec.json.decode(one.queued.options), one.new_session) for one in found.runs]
         return ClaimedBatch(runs, found.hungry, found.wait)
 
     # -- registration

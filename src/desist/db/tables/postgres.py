@@ -26,7 +26,7 @@ from desist.db.tables.sql_transaction import END, EVENT_COLUMNS, PART_COLUMNS, T
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["FROZEN", "PostgresTransaction"]
+__all__ = ["FROZEN", "PostgresTransaction", "locking"]
 
 #: The addresses of processes.
 ADDRESS = re.compile("desist_[0-9a-f]{20}")
@@ -34,6 +34,8 @@ ADDRESS = re.compile("desist_[0-9a-f]{20}")
 FROZEN = 2.0
 #: The maximum of rows of events in one statement.
 MANY = 500
+#: Locks names by their hashes, as every version of desist does.
+LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(NAMES::text[]) AS n (name)"
 #: One of these rows. The type of a column of VALUES is that of its first row, and NULL has no type.
 _EVENT_VALUES = f"({placeholders(len(EventRow.__slots__) - 1)}, CAST(? AS BYTEA))"
 
@@ -72,10 +74,10 @@ class PostgresTransaction:
             self._now = float(self.rows("SELECT extract(epoch FROM clock_timestamp())")[0][0])
         return self._now
 
-    def lock_names(self, names: Sequence[str], *, shared: bool = False) -> None:
-        """Lock names by their hashes. Two names with one hash wait for each other, without harm."""
-        lock = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
-        self.rows(f"SELECT {lock}(hashtextextended(name, 0)) FROM unnest(%b::text[]) AS n (name)", (names,))
+    def lock_name(self, name: str, *, shared: bool = False) -> None:
+        """Lock a name by its hash. Two names with one hash wait for each other, without harm."""
+        lock = LOCK.replace("pg_advisory_xact_lock", "pg_advisory_xact_lock_shared") if shared else LOCK
+        self.rows(lock.replace("NAMES", "ARRAY[?]"), (name,))
 
     def assert_locked(self) -> None:
         """Fail if the server has ended this transaction, because this process was frozen in it."""
@@ -176,6 +178,13 @@ def _types(columns: Sequence[Sequence[Any]]) -> list[str]:
 def _type_of(column: Sequence[Any]) -> str:
     known = {type(value) for value in column}
     return "float8" if float in known else "int8" if known & {int, bool, QueueState} else "text"
+
+
+def locking(names: Sequence[str], connection: psycopg.Connection[Any]) -> str:
+    """Return a statement that locks names in their order, with no parameters, to be sent together with others."""
+    from psycopg.sql import Literal
+
+    return LOCK.replace("NAMES", Literal(_encode_value(list(names))).as_string(connection)) + "; " if names else ""
 
 
 def _encode_value(value: Any) -> Any:

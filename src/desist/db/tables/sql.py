@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from desist.db.tables.sql_events import EventStatements
+from desist.db.tables.sql_followers import FollowerStatements
 from desist.db.tables.sql_owners import OwnerStatements, PendingCancelStatements
 from desist.db.tables.sql_queue import QueueStatements
 from desist.db.tables.sql_requirements import RequirementStatements
@@ -23,6 +24,7 @@ class SqlTables:
     __slots__ = (
         "events",
         "everywhere",
+        "followers",
         "limits",
         "owners",
         "parts",
@@ -41,6 +43,7 @@ class SqlTables:
         self.runs, self.parts, self.events = RunStatements(tx), PartStatements(tx), EventStatements(tx)
         self.sessions, self.requirements = SessionStatements(tx), RequirementStatements(tx)
         self.owners, self.pending = OwnerStatements(tx), PendingCancelStatements(tx)
+        self.followers = FollowerStatements(tx)
         self.queue, self.workers = QueueStatements(tx), WorkerStatements(tx)
         self.limits, self.schedules = LimitStatements(tx), ScheduleStatements(tx)
 

@@ -60,6 +60,13 @@ class EventStatements:
         rows = self._tx.rows(query, (run_id,))
         return (int(rows[0][0]), bool(rows[0][1])) if rows else None
 
+    def last_of(self, run_ids: Sequence[str]) -> dict[str, int | None]:
+        """Return for each of these runs a number that changes with its last event; None if there are none."""
+        names = self._tx.names
+        last = f"SELECT e.last_event * 2 + e.terminal FROM {names.events} e WHERE e.run_id = r.run_id"
+        query = f"SELECT r.run_id, ({last} ORDER BY e.first_event DESC LIMIT 1) FROM {names.runs} r WHERE r.run_id IN"
+        return dict(self._tx.rows(f"{query} ({placeholders(len(run_ids))})", run_ids))
+
     def move_terminal_last(self, run_id: str) -> None:
         """Number the terminal event of a run after all others, if it is not the last one already."""
         last = self.last(run_id)

@@ -74,7 +74,7 @@ class QueueStatements:
 
     def lock_dedup(self, owner_id: str, dedup_key: str) -> None:
         """Keep other transactions from adding a run with this key."""
-        self._tx.lock_names([f"{self._tx.names.queue} once {owner_id} {dedup_key}"])
+        self._tx.lock_name(f"{self._tx.names.queue} once {owner_id} {dedup_key}")
 
     # -- claiming
 
@@ -180,7 +180,7 @@ class QueueStatements:
         return admitted
 
     def _lock_key(self, owner_id: str, key: str) -> None:
-        self._tx.lock_names([f"{self._tx.names.queue} {owner_id} {key}"])
+        self._tx.lock_name(f"{self._tx.names.queue} {owner_id} {key}")
 
     def _admitted(self, owner_id: str, key: str) -> int:
         """Return how many runs with a key are live, or ready to be claimed."""

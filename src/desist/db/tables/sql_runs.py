@@ -28,13 +28,9 @@ class RunStatements:
 
     _tx: SqlTransaction
 
-    def lock(self, *run_ids: str) -> None:
-        """Keep other transactions from claiming or cancelling runs of these ids, which may not exist yet.
-
-        Parameters:
-            run_ids: in the order of the ids.
-        """
-        self._tx.lock_names([f"{self._tx.names.runs} {run_id}" for run_id in run_ids])
+    def lock(self, run_id: str) -> None:
+        """Keep other transactions from claiming or cancelling a run of this id, which may not exist yet."""
+        self._tx.lock_name(self._tx.names.run_lock(run_id))
 
     # -- whole rows
 

@@ -33,6 +33,7 @@ _TABLES = (
     "limits",
     "schedules",
     "requirements",
+    "followers",
 )
 
 
@@ -52,6 +53,7 @@ class TableNames:
     limits: str = "desist_limits"
     schedules: str = "desist_schedules"
     requirements: str = "desist_requirements"
+    followers: str = "desist_followers"
 
     @classmethod
     def after(cls, sessions: str | None) -> TableNames:
@@ -59,6 +61,10 @@ class TableNames:
         if sessions is None or sessions == cls.__dataclass_fields__["sessions"].default:
             return cls()
         return cls(sessions, *(f"{sessions}_{what}" for what in _TABLES))
+
+    def run_lock(self, run_id: str) -> str:
+        """Return the name by which the id of a run is locked, which may have no row yet."""
+        return f"{self.runs} {run_id}"
 
     def as_dict(self) -> dict[str, str]:
         """Return the names by the words that the migrations use."""
@@ -84,11 +90,11 @@ class SqlTransaction(Protocol):
     def now(self) -> float:
         """Return the time of the clock that all processes on these tables use; seconds since the epoch."""
 
-    def lock_names(self, names: Sequence[str], *, shared: bool = False) -> None:
-        """Keep other transactions from locking the same names until this one ends: for what has no row yet.
+    def lock_name(self, name: str, *, shared: bool = False) -> None:
+        """Keep other transactions from locking the same name until this one ends: for what has no row yet.
 
         Parameters:
-            shared: others may lock them in the same way.
+            shared: others may lock it in the same way.
         """
 
     def assert_locked(self) -> None:
@@ -147,7 +153,7 @@ class SqliteTransaction:
     def now(self) -> float:
         return time.time()
 
-    def lock_names(self, names: Sequence[str], *, shared: bool = False) -> None:
+    def lock_name(self, name: str, *, shared: bool = False) -> None:
         """Do nothing: the file is locked."""
 
     def assert_locked(self) -> None:

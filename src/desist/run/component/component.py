@@ -180,7 +180,7 @@ class Component(CopiedSettings, Generic[Output, Event]):
         return ParentContext(
             user_id=options["user_id"] or self.user_id,
             session_id=session_id,
-            new_session=new,
+            new_session=new or bool(options.get("new_session")),
             session_state=state if state is not None else {},
             dependencies=options["dependencies"] or self.dependencies,
             metadata=options["metadata"] or self.metadata,

@@ -14,6 +14,7 @@ from desist.run.execution.run_core import RunCore
 from desist.run.storage.event_buffer import EventBuffer
 from desist.run.storage.shared_store import shared_store
 from desist.run.storage.store import PartKind
+from desist.run.storage.values import Durability
 from desist.streams.channel import Backlog, DiscardingChannel, EventChannel
 from desist.streams.replay_channel import ReplayChannel
 
@@ -63,6 +64,9 @@ class Emitter:
         self._lock, self._scope = run.lock, run.scope
         #: The emitter whose channel has the events of this run; itself unless the run is bound to a parent.
         self.stream_owner: Emitter = self if parent is None else parent.stream_owner
+        #: What the store keeps of the run while it goes on: for a bound child as for the run at the top.
+        own: Durability = getattr(run.body, "durability", "full")
+        self.durability: Durability = own if parent is None else parent.durability
         self.event_buffer: EventBuffer | None = None  #: events to be stored, for followers in other processes
         self.channel: EventChannel[Any] = self._new_channel(replay) if parent is None else self.stream_owner.channel
         #: Called with every event of this run and of those bound to it, visible or not, with the lock held.
@@ -71,7 +75,7 @@ class Emitter:
     def _new_channel(self, replay: bool) -> EventChannel[Any]:
         run = self.run
         shared = shared_store(run.store)
-        if shared is None:
+        if shared is None or self.durability == "ends":
             if replay:
                 return ReplayChannel(self._lock, _number_and_time)
             return EventChannel(self._lock, _number, Backlog(_is_content, _mark_missed))
@@ -132,6 +136,8 @@ class Emitter:
     def checkpoint(self, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
         """Store what has finished, so that a crash doesn't lose it. After `commit`, without the lock; never fails."""
         owner, run = self.stream_owner, self.run
+        if self.durability != "full":
+            return
         if owner.event_buffer is not None:
             # A resumed run emits again from here: later events belong to work that hasn't finished.
             at = {**(at or {}), "events": owner.channel.count}

@@ -49,6 +49,7 @@ class SessionBinding:
             before=before,
             after=after,
             metadata=parent.metadata,
+            new=parent.new_session,
         )
 
     async def load(self, store: RunStore) -> None:

@@ -97,7 +97,11 @@ def fields_of(value: Any, path: Path = ()) -> dict[str, Any]:
     for name, item in zip(names, items, strict=True):
         if item is None:
             continue
-        convert = _BY_TYPE.get(type(item), _other)
+        kind = type(item)
+        if kind is str and item.isascii():  # nearly all fields are
+            found[name] = item
+            continue
+        convert = _BY_TYPE.get(kind, _other)
         if inmost and convert in _DEEPER and not isinstance(item, Enum | str | int | float):
             continue
         found[name] = item if convert is _keep else convert(item, inside)

@@ -122,6 +122,7 @@ class ClaimedRun:
 
     run: StoredRun  #: the run, with the outputs of its finished steps
     options: dict[str, Any] = field(default_factory=dict)  #: the options that it was submitted with
+    new_session: bool = False  #: there is no session with its id: none needs to be loaded
 
 
 class CompletionWatch(Protocol):

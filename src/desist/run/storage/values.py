@@ -15,8 +15,12 @@ from desist.run.options.durable_limits import DurableLimits
 from desist.run.records.requirement import Requirement
 from desist.run.storage.event_buffer import EventBuffer
 
-__all__ = ["CancelRequest", "Output", "PartKind", "RunQuery", "SessionUpdate", "StoredRun", "StoredSession"]
-__all__ += ["other_users"]
+__all__ = ["DURABILITIES", "CancelRequest", "Durability", "Output", "PartKind", "RunQuery", "SessionUpdate"]
+__all__ += ["StoredRun", "StoredSession", "other_users"]
+
+#: What a store keeps of a live run, from all of it to its start, its cancel and its end.
+Durability = Literal["full", "events", "ends"]
+DURABILITIES: tuple[Durability, ...] = ("full", "events", "ends")
 
 #: The kind of a part: a `Message`, a `ToolExecution`, a `StepOutput`; "begun" is the `StepOutput` of a container, or of
 #: a step with a child run, that has not ended; "again" means that the run started again, and earlier parts do not
@@ -75,6 +79,13 @@ class SessionUpdate:
     after: dict[str, Any] = field(default_factory=dict)  #: and as the run leaves it
     name: str | None = None  #: a new name
     metadata: dict[str, Any] | None = None
+    new: bool = False  #: the session is likely not to exist yet
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether the state and the name of the session stay as they are."""
+        keys = self.before.keys() == self.after.keys()
+        return self.name is None and keys and not any(self._changed(key, value) for key, value in self.after.items())
 
     def apply(self, held: StoredSession | None) -> StoredSession:
         """Return the session with the change; `held` is the stored session, and is not modified."""
