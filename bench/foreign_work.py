@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from bench.statistics import spread
 from desist import Step, Workflow
 
 __all__ = ["cancel_beside_descriptors", "cancel_beside_jobs"]
@@ -25,12 +26,26 @@ PATIENCE = 30.0
 THREADS = 8
 
 
-def _cancelled(work: Callable[[], Any], entered: threading.Semaphore, delay: float) -> int:
-    """Run `work` as a call and cancel it `delay` seconds after it was entered; return how much was abandoned."""
+def _cancelled(
+    work: Callable[[], Any], entered: threading.Semaphore, delay: float, instead: Callable[[], None] | None = None
+) -> int:
+    """Run `work` as a call and cancel it `delay` seconds after it was entered; return how much was abandoned.
+
+    Parameters:
+        work: what the call does.
+        entered: released when it is well inside.
+        delay: seconds.
+        instead: called instead of a cancel, to have the call end by itself.
+    """
     workflow = Workflow("Ours", steps=[Step("work", executor=lambda _: work(), max_retries=0)], grace=PATIENCE)
     reader = workflow.run("go", stream=True)
     assert entered.acquire(timeout=PATIENCE), "the call hasn't begun"
     time.sleep(delay)
+    if instead is not None:
+        instead()
+        for _ in reader:
+            pass
+        return 0
     receipt = workflow.cancel(reader.run_id)
     assert receipt.wait(PATIENCE), "not settled"
     for _ in reader:
@@ -38,20 +53,32 @@ def _cancelled(work: Callable[[], Any], entered: threading.Semaphore, delay: flo
     return len(receipt.abandoned)
 
 
-def cancel_beside_jobs(jobs: int, cancels: int, seed: int = 1) -> dict[str, int]:
+def cancel_beside_jobs(
+    jobs: int, cancels: int, seed: int = 1, *, cancel: bool = True, seconds: list[float] | None = None
+) -> dict[str, int]:
     """Cancel calls whose jobs share a pool with jobs of other code.
+
+    Parameters:
+        jobs: how many jobs of other code.
+        cancels: how many calls.
+        seed: of the moments of the cancels.
+        cancel: cancel the calls; otherwise they end by themselves at these moments.
+        seconds: gets the time that each foreign job took in its thread.
 
     Returns:
         How many foreign jobs were done and how many failed, and how much of the calls was abandoned.
     """
+    ours_may_end = threading.Event()
+    took: list[float] = [] if seconds is None else seconds
     chance, entered = random.Random(seed), threading.Semaphore(0)
     room = threading.Semaphore(4 * THREADS)  # so many foreign jobs wait in the pool at most
     done: list[object] = []
 
     def foreign(number: int) -> int:
-        total = 0
+        began, total = time.perf_counter(), 0
         for k in range(200):  # byte code: an exception that was sent too late would be raised here
             total += k
+        took.append(time.perf_counter() - began)
         return number
 
     def feed() -> None:
@@ -71,13 +98,17 @@ def cancel_beside_jobs(jobs: int, cancels: int, seed: int = 1) -> dict[str, int]
             future.result()
 
     def busy() -> None:
-        while True:
+        while not ours_may_end.is_set():
             time.sleep(0.0005)
+
+    def one(delay: float) -> int:
+        ours_may_end.clear()
+        return _cancelled(ours, entered, delay, None if cancel else ours_may_end.set)
 
     with ThreadPoolExecutor(THREADS) as pool:
         feeder = threading.Thread(target=feed)
         feeder.start()
-        left = sum(_cancelled(ours, entered, chance.random() * 0.003) for _ in range(cancels))
+        left = sum(one(chance.random() * 0.003) for _ in range(cancels))
         feeder.join()
     failed = [value for value in done if not isinstance(value, int)]
     return {"jobs": len(done), "failed": len(failed), "abandoned": left}
@@ -178,8 +209,12 @@ def main() -> int:
     parser.add_argument("--descriptors", type=int, default=10_000)
     chosen = parser.parse_args()
     logging.getLogger("desist").addHandler(logging.NullHandler())
-    beside_jobs = cancel_beside_jobs(chosen.jobs, chosen.cancels)
-    print(f"{chosen.cancels} cancels beside jobs of others: {beside_jobs}", flush=True)
+    for cancel in (False, True):
+        seconds: list[float] = []
+        beside_jobs = cancel_beside_jobs(chosen.jobs, chosen.cancels, cancel=cancel, seconds=seconds)
+        times = spread([1e6 * one for one in seconds])
+        print(f"{chosen.cancels} calls beside jobs of others, {'cancelled' if cancel else 'that end by themselves'}:")
+        print(f"    {beside_jobs}, a foreign job takes {times} us (p50/p99/worst)", flush=True)
     beside_descriptors = cancel_beside_descriptors(chosen.descriptors)
     print(f"{chosen.descriptors} cancels beside connections of others: {beside_descriptors}", flush=True)
     return int(any(found["failed" if "failed" in found else "broken"] for found in (beside_jobs, beside_descriptors)))

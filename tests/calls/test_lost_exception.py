@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 import time
 import weakref
@@ -44,7 +45,21 @@ def callback() -> None:
         time.sleep(0.001)
 
 
-@pytest.mark.parametrize("work", [finalizer, callback], ids=lambda f: f.__name__)
+class Lookup:
+    """C code asks whether it has an attribute, and takes any exception for a no."""
+
+    def __getattr__(self, name: str) -> None:
+        while True:
+            time.sleep(0.001)
+
+
+def c_code() -> None:
+    ctypes.pythonapi.PyObject_HasAttrString(ctypes.py_object(Lookup()), b"name")
+    while True:
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("work", [finalizer, callback, c_code], ids=lambda f: f.__name__)
 def test_it_is_sent_again(work: Callable[[], None]) -> None:
     """The call is out long before its grace is over, and nothing is reported."""
     scene = Scene(work, grace=100 * PATIENCE).start().wait_blocked()

@@ -83,15 +83,18 @@ class AsyncExceptionGuard:
             with self._lock:  # a trace function is such a point: then the exception left the block above too early
                 self._armed = False
 
-    def interrupt(self) -> bool:
+    def interrupt(self, unless: Callable[[], bool] | None = None) -> bool:
         """Raise `RunCancelled` in the call. A call that hasn't started won't start.
 
         Called by the canceller's thread or the timer thread; a repeated call sends another exception, which replaces
         one that is still pending.
+
+        Parameters:
+            unless: a function of C code that must return False, or nothing is sent.
 
         Returns:
             False if there is no call, or if the call is in code that must not be interrupted: try again later.
         """
         with self._lock:
             self._start_prevented = True
-            return self._armed and raise_in_thread(self._thread, InjectedRunCancelled)
+            return self._armed and raise_in_thread(self._thread, InjectedRunCancelled, unless)

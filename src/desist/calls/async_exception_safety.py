@@ -20,7 +20,7 @@ import ssl
 import subprocess
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, islice, repeat
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -64,7 +64,7 @@ _FUNCTIONS: list[Any] = [
 ]
 
 
-def raise_in_thread(thread: int, error: type[BaseException]) -> bool:
+def raise_in_thread(thread: int, error: type[BaseException], unless: Callable[[], bool] | None = None) -> bool:
     """Raise `error` in a thread at its next check; return False if the thread is in unsafe code now, or gone.
 
     With the lock of the guard held. CPython delivers the exception in the frame that is innermost now: a thread that
@@ -73,12 +73,15 @@ def raise_in_thread(thread: int, error: type[BaseException]) -> bool:
     builds the iterators; `next` runs them. For unsafe code the thread number becomes 0, which no thread has, and
     `PyThreadState_SetAsyncExc` returns 0.
 
-    Called twice, the second exception replaces the first if that is still pending.
+    Called twice, the second exception replaces the first if that is still pending. If `unless()`, a function of C code,
+    returns True at this moment, nothing is sent.
     """
     codes = map(code_of, iter_frames(thread))
     innermost = map(_unsafe_code_objects().get, islice(codes, 1), repeat(thread))
     around = map(_STARTING.get, islice(codes, _MAX_DEPTH), repeat(thread))
-    numbers = map(min, iter([chain(innermost, around)]))
+    # Asked last, in the same call.
+    held_back = map({False: thread, True: 0}.__getitem__, islice(iter(unless or bool, None), 1))
+    numbers = map(min, iter([chain(innermost, around, held_back)]))
     sent = map(_set_async_exc, numbers, repeat(ctypes.py_object(error)))
     try:
         return bool(with_gc_disabled(lambda: next(sent)))

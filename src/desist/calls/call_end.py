@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from typing import TYPE_CHECKING
 
 from desist.runtime.loop_waker import waker_for
@@ -10,7 +11,7 @@ from desist.runtime.loop_waker import waker_for
 if TYPE_CHECKING:
     from desist.calls.base import Call
 
-__all__ = ["CallEnd"]
+__all__ = ["CallEnd", "release_frames"]
 
 
 class CallEnd:
@@ -44,3 +45,15 @@ class CallEnd:
         self._waiter = self._loop.create_future()
         if not self.ended:
             await asyncio.wait([self._waiter], timeout=seconds)
+
+
+def release_frames(error: BaseException) -> None:
+    """Let go of what the frames of a cancelled call refer to, such as a stream that its code hasn't closed.
+
+    The exception may be kept for long by whoever cancelled, and by circles of references through these frames. In the
+    thread in which the code has ended: what the frames alone have kept is finalized here.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__context__

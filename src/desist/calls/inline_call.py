@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from desist.calls.base import CallOwner, CallPart, InterruptMode, current_call_owner
-from desist.calls.call_end import CallEnd
+from desist.calls.call_end import CallEnd, release_frames
 from desist.calls.started.start_hooks import hook_loop, install_start_hooks
 from desist.calls.started.started_work import StartedWork, current_started_work, set_started_work
 from desist.calls.thread_execution import user_frames
@@ -47,8 +47,9 @@ class InlineCall:
         set_started_work(self.started)
         try:
             return await call()
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             self._stopped_alone = self.started.used and cancel_alone(self)
+            release_frames(error)
             raise
         finally:
             set_started_work(outer)

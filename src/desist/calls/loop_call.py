@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from desist.calls.base import CallOwner, CallPart, InterruptMode
-from desist.calls.call_end import CallEnd
+from desist.calls.call_end import CallEnd, release_frames
 from desist.calls.started.start_hooks import install_start_hooks
 from desist.calls.started.started_work import StartedWork, set_started_work
 from desist.calls.thread_execution import user_frames
@@ -117,6 +117,8 @@ class LoopCall:
             self._value = await self._call()
         except BaseException as error:
             self._error = error
+            if self.token.cancelled:
+                release_frames(error)
         self._returned = True
         # First: the run must count the call as ended when its own code goes on.
         self.started.close(lambda: self._end.reached(self))

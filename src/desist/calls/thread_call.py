@@ -11,7 +11,7 @@ from typing import Any
 
 from desist.calls.abandoned_threads import add_abandoned_thread, remove_abandoned_thread
 from desist.calls.base import CallOwner, CallPart, InterruptMode
-from desist.calls.call_end import CallEnd
+from desist.calls.call_end import CallEnd, release_frames
 from desist.calls.started.start_hooks import install_start_hooks
 from desist.calls.started.started_work import StartedWork, set_started_work
 from desist.calls.thread_execution import ThreadExecution
@@ -94,6 +94,8 @@ class ThreadCall:
             self._value = self._context.run(self.execution.run, self._call)
         except BaseException as caught:
             self._error = caught
+            if self.token.cancelled:
+                release_frames(caught)
         restore_switch_interval()
 
     def notify_owner(self) -> None:

@@ -20,6 +20,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, TypeVar
 from weakref import ref
 
@@ -40,6 +41,8 @@ T = TypeVar("T")
 
 #: Seconds between two attempts to interrupt, at first and at most.
 FIRST, SLOWEST = 0.001, 1.0
+#: Seconds between two attempts from which on an exception that was sent and isn't known to be raised is sent again.
+LOST = 0.03
 #: Seconds that code may take to unwind when it leaves its shield after the grace, before it counts as abandoned.
 UNWIND_TIMEOUT = 0.1
 
@@ -185,17 +188,23 @@ class ThreadExecution:
         if force or not self.shielded:
             late = time.monotonic() >= repeat_at
             if late or not self._work.thread_runs_tasks(self._thread_id or 0):
-                sent = self._interrupt(late, sent)
+                sent = self._interrupt(late, sent, again=delay > LOST)
         now = time.monotonic()
         next_at = min(now + delay, repeat_at) if now < repeat_at else now + delay
         next_delay = min(2 * delay, SLOWEST)
         timers.call_at(next_at, lambda: self._attempt(next_delay, repeat_at, force, sent))
 
-    def _interrupt(self, late: bool, sent: bool) -> bool:
-        """Send the exception, unless that is pending or not needed, and take away what the thread is blocked on."""
+    def _interrupt(self, late: bool, sent: bool, again: bool) -> bool:
+        """Send the exception, unless that is pending or not needed, and take away what the thread is blocked on.
+
+        An exception that isn't raised for long may be pending, while the thread is in a C call, or C code has ignored
+        it: that is heard of nowhere. Then another one takes its place, unless the first one is raised just now.
+        """
         if late or self.exception_lost or not (sent or self.in_token_wait):
             self.exception_lost = False
             sent = self._guard.interrupt()
+        elif again and sent:
+            self._guard.interrupt(unless=partial(getattr, self, "exception_delivered"))
 
         def skip_if() -> bool:
             # Evaluated after the system was asked what the thread is blocked in, and before that is taken away. If the

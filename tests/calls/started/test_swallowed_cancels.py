@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -105,3 +107,64 @@ def test_nodes_of_a_library_stream_no_more(way: Way) -> None:
                 exchange.wait_over(PATIENCE)
                 assert exchange.closed_by == "client" and not exchange.finished
             assert len(provider.exchanges) == 3
+
+
+def check_closed(exchange: Any) -> None:
+    """The connection is closed, by the next collection at the latest: streams of this library refer to themselves."""
+    wait_until(lambda: gc.collect() >= 0 and exchange.closed_by is not None, "the connection is still open")
+    assert exchange.closed_by == "client" and not exchange.finished
+
+
+@faces
+@pytest.mark.parametrize("swallow", [0, 3])
+def test_a_stream_that_nobody_closes(swallow: int, way: Way) -> None:
+    """A stream that is read without `async with`, by code that swallows cancellations: its connection is closed."""
+    with LoopbackProvider(Reply(tokens=100_000, token_interval=PACE)) as provider:
+
+        async def work() -> None:
+            client = openai.AsyncOpenAI(api_key="none", base_url=provider.base_url, max_retries=0)
+            messages: Any = [{"role": "user", "content": "go"}]
+            stream = await client.chat.completions.create(model="m", messages=messages, stream=True)
+            swallowed, tokens = 0, aiter(stream)
+            while True:
+                try:
+                    await asyncio.wait_for(anext(tokens), 60)  # noqa: TID251
+                except asyncio.CancelledError:
+                    swallowed += 1
+                    if swallowed > swallow:
+                        raise
+
+        run = Run(work, way=way, grace=100 * PATIENCE).start()
+        exchange = provider.wait_request(1, PATIENCE)
+        exchange.wait_sent(5, PATIENCE)
+        assert run.stop().abandoned == []
+        check_closed(exchange)
+        run.wait_over()
+
+
+@faces
+@pytest.mark.parametrize("end", ["raise", "return"])
+def test_a_stream_that_is_left_between_two_tokens(end: str, way: Way) -> None:
+    """The same where the code isn't reading when it is cancelled, and doesn't close what it has read from: nothing of
+    desist keeps the stream, so that the garbage collector closes its connection (the stream refers to itself)."""
+    with LoopbackProvider(Reply(tokens=100_000, token_interval=PACE)) as provider:
+        reading = threading.Event()
+
+        async def work() -> None:
+            client = openai.AsyncOpenAI(api_key="none", base_url=provider.base_url, max_retries=0)
+            messages: Any = [{"role": "user", "content": "go"}]
+            stream = await client.chat.completions.create(model="m", messages=messages, stream=True)
+            try:
+                async for _ in stream:
+                    reading.set()
+                    await asyncio.sleep(300)
+            except asyncio.CancelledError:
+                if end == "raise":
+                    raise
+
+        run = Run(work, way=way, grace=100 * PATIENCE).start()
+        exchange = provider.wait_request(1, PATIENCE)
+        assert reading.wait(PATIENCE)
+        assert run.stop().abandoned == []
+        check_closed(exchange)
+        run.wait_over()
