@@ -293,7 +293,6 @@ async def race_all(numbers: range, shapes: list[str]) -> Counter[str]:
     return split
 
 
-@pytest.mark.timeout(180)
 def test_async_races_tell_the_truth(cancellers: None) -> None:
     """7,500 runs on one loop: receipts, events, outputs and store agree, and nothing is left behind."""
     shapes = ["function", "agent", "skip", "nested"]
@@ -305,7 +304,6 @@ def test_async_races_tell_the_truth(cancellers: None) -> None:
     assert not registry.live()
 
 
-@pytest.mark.timeout(180)
 def test_sync_races_tell_the_truth(cancellers: None) -> None:
     """2,500 runs of six threads on the home loop, with work in threads: the same holds."""
     shapes = list(SHAPES)
