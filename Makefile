@@ -41,8 +41,9 @@ chaos: .venv/.dev  ## 520 runs on each database while workers are killed and fro
 	$(BIN)/python -m bench.chaos --db postgres --runs 520 --seed $(or $(SEED),7)
 	$(BIN)/python -m pytest -q tests/chaos/network
 
-fuzz: .venv/.dev  ## a million odd and broken streams for the readers of the three APIs
+fuzz: .venv/.dev  ## a million odd and broken streams for the readers of the three APIs, and as many answers and arguments
 	$(BIN)/python -m bench.fuzz --inputs $(or $(INPUTS),1000000)
+	$(BIN)/python -m bench.fuzz_answers --inputs $(or $(INPUTS),1000000)
 
 docs: .venv/.dev  ## what the docs take from the code: the diagram of statuses
 	$(BIN)/python docs/generate.py
