@@ -7,16 +7,10 @@ BIN := .venv/bin
 demo: .venv/.ready  ## the dragon story on a real language model, stopped while it is being told
 	$(BIN)/desist demo --yes
 
-# A test that fails once is a failure. Only with DESIST_RETRY=1, on a machine whose load is unknown, are the failed tests run
-# once more, and named twice in the output; a run that breaks off leaves nothing to run again, and is a failure too.
-define pytest
-	$(BIN)/python -m pytest -q $(1) $(2) || { test -n "$$DESIST_RETRY" && $(BIN)/python -m pytest -q $(1) --last-failed --last-failed-no-failures none; }
-endef
-
 test: check  ## everything that must hold; a test that fails once is a failure
-	$(call pytest,--ignore tests/calls --ignore tests/chaos/network,-n 2 --dist loadfile)
-	$(call pytest,tests/calls --ignore tests/calls/process,-n 2 --dist loadfile)
-	$(call pytest,tests/calls/process)
+	$(BIN)/python -m pytest -q --ignore tests/calls --ignore tests/chaos/network -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q tests/calls --ignore tests/calls/process -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q tests/calls/process
 
 # Other versions of Python, where they are installed: those of the classifiers in pyproject.toml.
 versions:  ## the parts of the suite that depend on the interpreter, on each other version of Python that is here
@@ -50,8 +44,9 @@ chaos: .venv/.dev  ## 520 runs on each database while workers are killed and fro
 	$(BIN)/python -m bench.chaos --db postgres --runs 520 --seed $(or $(SEED),7)
 	$(BIN)/python -m pytest -q tests/chaos/network
 
-fuzz: .venv/.dev  ## a million odd and broken streams for the readers of the three APIs
+fuzz: .venv/.dev  ## a million odd and broken streams for the readers of the three APIs, and as many answers and arguments
 	$(BIN)/python -m bench.fuzz --inputs $(or $(INPUTS),1000000)
+	$(BIN)/python -m bench.fuzz_answers --inputs $(or $(INPUTS),1000000)
 
 docs: .venv/.dev  ## what the docs take from the code: the diagram of statuses
 	$(BIN)/python docs/generate.py

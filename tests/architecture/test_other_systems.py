@@ -77,14 +77,12 @@ print(len(names))
 """
 
 
-@pytest.mark.timeout(2 * PATIENCE)
 def test_every_module_can_be_imported(run: Run) -> None:
     """Importing needs none of these features."""
     out, _ = run(IMPORT_ALL)
     assert int(out) > 300
 
 
-@pytest.mark.timeout(2 * PATIENCE)
 def test_the_pure_tests_pass() -> None:
     """Deciding, cleaning up, storing, streaming and the containers of workflows work on a bare system."""
     body = """
@@ -128,7 +126,6 @@ def test_nothing_is_logged_where_all_works() -> None:
     assert execute(sys.executable, "-c", body) == ("done\n", "")
 
 
-@pytest.mark.timeout(2 * PATIENCE)
 def test_the_doctor_names_them(run: Run, request: pytest.FixtureRequest) -> None:
     """`desist doctor` shows each layer; those that don't work are weak, not broken, and say what that means."""
     out, err = run("from desist.cli import main\nmain()", "doctor", "--offline", "--json")
@@ -180,7 +177,6 @@ print(json.dumps(left))
 """
 
 
-@pytest.mark.timeout(2 * PATIENCE)
 def test_cancels_without_proc() -> None:
     """Without `/proc` alone: Python code and cooperative waits stop, sockets of the call are shut down, and a wait for
     a child process of `subprocess` is ended by its handle; only those below it aren't found."""

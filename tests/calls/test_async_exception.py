@@ -25,7 +25,7 @@ from desist.exceptions import RunCancelled
 from desist.runtime.loop_waker import LoopWaker, waker_for
 from desist.runtime.stack_sampling import sample_stack
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 
 _TRACED = """
 import sys

@@ -23,7 +23,6 @@ STORED = {
 }
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize(("db", "on_crash"), [("sqlite", "mark"), ("postgres", "resume")])
 def test_killed_in_each_phase(db: str, on_crash: str, tmp_path: Path) -> None:
     """No record before the claim; an end that was committed stays; in all phases between, others end or resume it."""

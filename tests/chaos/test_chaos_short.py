@@ -14,7 +14,6 @@ from postgres_databases import missing
 from desist.testing import LocalPostgres
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("db", ["sqlite", "postgres"])
 def test_every_rule_is_kept(db: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every run ends once, as its receipts said; nothing finished is begun again, nothing cancelled comes back."""

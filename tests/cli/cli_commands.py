@@ -19,7 +19,7 @@ from desist.db import SqliteDb
 
 DESIST = [sys.executable, "-c", "from desist.cli import main; main()"]
 PROGRAM = str(Path(__file__).with_name("cli_program.py"))
-HANG = 40.0
+HANG = 100.0
 #: A command in the process of the tests: exit code, standard output, standard error.
 Call = Callable[..., tuple[int, str, str]]
 _OURS = ("DESIST_DB", "DESIST_SERVER", "DESIST_TOKEN")

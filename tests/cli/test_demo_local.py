@@ -24,7 +24,6 @@ def _missing() -> bool:
 pytestmark = [pytest.mark.local, pytest.mark.skipif(_missing(), reason="the local model isn't installed")]
 
 
-@pytest.mark.timeout(120)
 def test_the_local_model_stops_computing(tmp_path: Path) -> None:
     """After the cancel the connection is closed, and the model soon uses no CPU time.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = Path(__file__).with_name("engine_program.py")
-PATIENCE = 50.0
+PATIENCE = 100.0
 
 
 class WorkerProcess:

@@ -87,7 +87,6 @@ def _spin(turns: int) -> None:
         pass
 
 
-@pytest.mark.timeout(120)
 def test_races(mode: Mode) -> None:
     """B1: of 10,000 runs that are cancelled as they complete, each has one end, one stored end, and both keep
     the receipt's word."""

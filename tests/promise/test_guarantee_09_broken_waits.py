@@ -23,7 +23,7 @@ from desist.db import SqliteDb
 from desist.testing import Gate, ScriptedModel
 from desist.workflow import StepInput
 
-PATIENCE = 40
+PATIENCE = 100
 
 PROGRAM = """
 import asyncio, ctypes, os, random, signal, sys, threading, time

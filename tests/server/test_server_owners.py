@@ -88,7 +88,6 @@ def heard(agent: Agent) -> list[str]:
     return [" ".join(str(message.content) for message in request.messages) for request in model.requests]
 
 
-@pytest.mark.timeout(300)
 def test_one_new_session(db: BaseDb) -> None:
     """Of each pair, one owner gets the session, the other one 404; no request to the model has texts of both."""
     agent = talker()
@@ -109,7 +108,6 @@ def test_one_new_session(db: BaseDb) -> None:
     assert not [text for text in heard(agent) if "ann-word" in text and "bob-word" in text]
 
 
-@pytest.mark.timeout(300)
 def test_one_new_run_id(db: BaseDb) -> None:
     """Each pair with one `runId` of AG-UI: one gets the run, the other one 404, and finds no run with that id."""
     gate = Gate()

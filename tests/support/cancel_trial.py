@@ -22,7 +22,7 @@ from desist.run.events.codec import to_json
 from desist.run.events.registry import output_from_dict
 from desist.run.storage.store import MemoryStore, StoredRun
 
-PATIENCE = 5.0  #: seconds after which something hangs; nothing here takes a tenth of it
+PATIENCE = 60.0  #: seconds after which something hangs, on a machine with twenty times its load too
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from desist.cancel.reason import Source
 from desist.server import create_app
 from desist.testing import Gate
 
-HANG = 30.0
+HANG = 100.0
 
 
 class _Server(uvicorn.Server):

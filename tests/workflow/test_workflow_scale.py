@@ -34,7 +34,7 @@ def test_ten_thousand_steps_stopped_in_the_middle(kind: str, journal: Journal) -
 
     workflow = Workflow("W", steps=BOXES[kind]([Step(f"s{n}", executor=step) for n in range(MANY)]), db=journal)
     trial = Trial(workflow, Mode(asynchronous=True, stream=False)).start()
-    gate.wait_reached(timeout=60)
+    gate.wait_reached(timeout=5 * PATIENCE)
     receipt = trial.cancel()
     assert receipt.wait(10 * PATIENCE)
     trial.finish(10 * PATIENCE)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-PATIENCE = 40.0
+PATIENCE = 100.0
 
 
 class Door:

@@ -196,7 +196,6 @@ def test_a_run_inside_a_worker_dies_with_it(door: Door) -> None:
     assert not is_there(pid)
 
 
-@pytest.mark.timeout(150)
 def test_two_hundred_cancels_leave_nothing(door: Door) -> None:
     """After 200 cancels, four at a time, all is gone: no process or zombie, no descriptor, no thread is left over."""
     own = psutil.Process()

@@ -30,7 +30,7 @@ Place = Literal["step", "tool"]
 Way = Literal["run", "arun", "parallel run", "parallel arun", "background", "worker"]
 
 #: Seconds of grace: more than an interruption takes on a busy machine, and less than the tests' patience.
-GRACE = PATIENCE / 2
+GRACE = 10.0
 _HELPERS = ("resource_tracker", "forkserver")
 
 

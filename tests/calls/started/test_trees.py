@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the process table is read through /proc"),
-    pytest.mark.timeout(300),
     pytest.mark.filterwarnings("ignore:.*:pytest.PytestUnraisableExceptionWarning"),  # transports of interrupted loops
     pytest.mark.filterwarnings("ignore:.*:pytest.PytestUnhandledThreadExceptionWarning"),  # sockets that were shut down
 ]

@@ -47,7 +47,6 @@ def db(server: LocalPostgres) -> Iterator[PostgresDb]:
     opened.close()
 
 
-@pytest.mark.timeout(180)
 def test_the_lease_passes_on(hosts: tuple[Host, Host], server: LocalPostgres, db: PostgresDb) -> None:
     """A worker that is cut off loses its run to one elsewhere. Though it had done all of it, it ends `lease_lost`."""
     one, two = worker_on(hosts[0], server), worker_on(hosts[1], server)
@@ -77,7 +76,6 @@ def test_the_lease_passes_on(hosts: tuple[Host, Host], server: LocalPostgres, db
         worker.close()
 
 
-@pytest.mark.timeout(180)
 def test_a_zombie_that_waits(hosts: tuple[Host, Host], server: LocalPostgres, db: PostgresDb) -> None:
     """The same, with work that still goes on when the wire is mended: it is cancelled there, with `lease_lost`."""
     one, two = worker_on(hosts[0], server), worker_on(hosts[1], server)
@@ -98,7 +96,6 @@ def test_a_zombie_that_waits(hosts: tuple[Host, Host], server: LocalPostgres, db
         worker.close()
 
 
-@pytest.mark.timeout(180)
 def test_cancelled_while_cut_off(hosts: tuple[Host, Host], server: LocalPostgres, db: PostgresDb) -> None:
     """A cancel of a run whose host is cut off is accepted, and carried out on the record; the host obeys, later."""
     one = worker_on(hosts[0], server)

@@ -277,6 +277,16 @@ def test_databases_of_one_process(kind: Callable[..., Any], tmp_path: Path) -> N
         db.follow(reader.run_id)
 
 
+def test_followed_at_once_after_the_last_event() -> None:
+    """A reader that has the last event is told the end, also in the moment before the run has left the registry."""
+    db = InMemoryDb()
+    workflow = Workflow("W", steps=[lambda given: "x"], db=db)
+    for _ in range(300):
+        reader = workflow.run("go", stream=True)
+        assert list(reader)[-1].is_terminal
+        assert [event.event for event in db.follow(reader.run_id)] == ["WorkflowCompleted"]
+
+
 def test_a_step_s_run(worker: Start, db: Db) -> None:
     """The id of a run in a workflow finds the stream that it tells in."""
     other = worker()

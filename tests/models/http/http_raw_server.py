@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-WAIT = 20.0  # seconds: far more than any step needs, so that only a fault reaches it
+WAIT = 100.0  # seconds: far more than any step needs, so that only a fault reaches it
 
 SSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 

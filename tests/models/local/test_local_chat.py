@@ -14,7 +14,7 @@ from desist.models.base import ModelRequest
 from desist.models.local import LocalChat
 from desist.models.message import Message
 
-pytestmark = [pytest.mark.local, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.local
 
 STORY = "Tell a very long story about a student and a dragon."
 

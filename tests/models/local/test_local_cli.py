@@ -7,7 +7,7 @@ import sys
 import psutil
 import pytest
 
-pytestmark = [pytest.mark.local, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.local
 
 PROGRAM = [sys.executable, "-c", "from desist.cli import main; main()", "model"]
 

@@ -15,7 +15,7 @@ import pytest
 from desist.exceptions import ConfigurationError, ModelError
 from desist.models.local.server import LocalServer, ServerSettings
 
-pytestmark = [pytest.mark.local, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.local
 
 
 def _gone(pid: int, seconds: float = 10.0) -> bool:

@@ -31,7 +31,7 @@ from desist.run.events.base import RunStatus
 from desist.testing import Gate
 
 S = RunStatus
-WAIT = 40.0
+WAIT = 100.0
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from desist import Agent, Step, Workflow, runs
 from desist.cancel import on_cancel
 from desist.testing import Call, Gate, ScriptedModel
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from desist.run.execution.run import current_run
 from desist.run.telemetry import spans as telemetry
 from desist.testing import Call, Gate, ScriptedModel, ToolCalls
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class Trace:

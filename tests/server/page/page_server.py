@@ -13,7 +13,7 @@ from server_harness import served_app
 
 from desist.server import create_app
 
-HANG = 30.0
+HANG = 100.0
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 #: Nothing of the browser's own may go over the network, and nothing may be slower than it must.
 FLAGS = [

@@ -119,7 +119,9 @@ def _after(last_event_index: int | None) -> int:
 
 def _stream(run_id: str) -> Any:
     run = live_run(run_id)
-    return run.channel if run is not None else recent_streams.get(run_id)
+    if run is None or (run.scope.status.is_final and not isinstance(run.channel, ReplayChannel)):
+        return recent_streams.get(run_id)  # it has ended, also where its reader is faster than the registry
+    return run.channel
 
 
 def follow_ended(run_id: str, events: Sequence[Any], last_event_index: int | None) -> Follower[Any]:
