@@ -13,6 +13,7 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 
 from bench.odd_streams import READERS, TOOLS, mutated, odd_stream
@@ -22,7 +23,7 @@ from desist.models.http.model import HttpModel
 from desist.models.openai import OpenAIChat, OpenAIResponses
 from desist.testing import read_recorded_stream
 
-__all__ = ["MODELS", "check_broken", "check_odd", "main"]
+__all__ = ["MODELS", "check_broken", "check_odd", "fuzz", "options"]
 
 LONGEST = 2.0  #: seconds of CPU time for one input
 MODELS: dict[str, HttpModel] = {"chat": OpenAIChat("m"), "responses": OpenAIResponses("m"), "messages": Claude("m")}
@@ -69,19 +70,26 @@ def _chunks(random: Random, body: bytes) -> list[bytes]:
     return [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
 
 
-def _fuzz(inputs: int, seed: int) -> int:
-    """Check so many inputs. Print a line for each tenth, and the first fault with the seed of its input."""
+def _check(number: int, random: Random) -> str:
+    if number % 2:
+        check_odd(random)
+        return "odd streams read"
+    return "broken: an answer" if check_broken(random) else "broken: a ModelError"
+
+
+def fuzz(inputs: int, seed: int, check: Callable[[int, Random], str]) -> int:
+    """Check so many inputs. Print a line for each tenth, and the first fault with the seed of its input.
+
+    Parameters:
+        check: called with the number of the input and its generator; returns under which word the input is counted.
+    """
     told: Counter[str] = Counter()
     began, slowest = time.monotonic(), 0.0
     for number in range(inputs):
         own = Random(seed * 1_000_000_007 + number)
         before = time.process_time()
         try:
-            if number % 2:
-                check_odd(own)
-                told["odd streams read"] += 1
-            else:
-                told["broken: an answer" if check_broken(own) else "broken: a ModelError"] += 1
+            told[check(number, own)] += 1
         except BaseException:
             print(f"fault at input {number} of seed {seed}", file=sys.stderr)
             raise
@@ -94,14 +102,14 @@ def _fuzz(inputs: int, seed: int) -> int:
     return 0
 
 
-def main() -> int:
-    """Read the options and fuzz."""
-    parser = argparse.ArgumentParser(prog="python -m bench.fuzz", description=__doc__)
+def options(program: str, about: str | None) -> argparse.Namespace:
+    """Read the options of the command line: `inputs` and `seed`."""
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=about)
     parser.add_argument("--inputs", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="default: a new one")
-    chosen = parser.parse_args()
-    return _fuzz(chosen.inputs, chosen.seed)
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    chosen = options("bench.fuzz", __doc__)
+    sys.exit(fuzz(chosen.inputs, chosen.seed, _check))

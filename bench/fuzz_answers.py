@@ -1,20 +1,21 @@
 """Fuzz the readers of what models write: structured answers and the arguments of tools.
 
-`python -m bench.fuzz_answers 1000000` tries as many inputs; the tests use the same strategies with fewer. A reader must
-neither crash nor hang on any text, and must lose nothing that is valid.
+`python -m bench.fuzz_answers --inputs 1000000` tries as many inputs of a seeded generator; the tests do the same checks
+with the strategies here. A reader must neither crash nor hang on any text, and must lose nothing that is valid.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pydantic
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from bench.fuzz import fuzz, options
+from bench.random_answers import arguments, broken_text, surrounded_answer
 from desist.agent.structured_output import parse_answer
 from desist.exceptions import ModelResponseError, ToolError
 from desist.tools.function import Function
@@ -115,28 +116,17 @@ def check_text(text: str) -> None:
         pass
 
 
-def _fuzz(check: Callable[[Any], None], strategy: st.SearchStrategy[Any], count: int) -> None:
-    given(strategy)(
-        settings(
-            max_examples=count,
-            deadline=2000,
-            database=None,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        )(check)
-    )()
-    print(f"{check.__name__}: {count} inputs, nothing lost, no crash", flush=True)
-
-
-def main(count: int) -> None:
-    """Try `count` inputs, divided among the checks."""
-    for check, strategy in (
-        (check_answer, surrounded_answers),
-        (check_arguments, encoded_arguments),
-        (check_text, broken_texts),
-    ):
-        _fuzz(check, strategy, count // 3 + 1)
+def _check(number: int, random: Random) -> str:
+    if number % 3 == 0:
+        check_answer(surrounded_answer(random))
+        return "answers read"
+    if number % 3 == 1:
+        check_arguments(arguments(random))
+        return "arguments read"
+    check_text(broken_text(random))
+    return "broken texts"
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 30_000)
+    chosen = options("bench.fuzz_answers", __doc__)
+    sys.exit(fuzz(chosen.inputs, chosen.seed, _check))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,12 @@ from desist.testing import LoopbackProvider
 __all__ = ["new_postgres"]
 
 LoopbackProvider.check = check_request  # every provider refuses what a real one would refuse
+
+# Jobs in the background ignore Ctrl-C, and those of nohup a hang-up; programs inherit that. Not here: tests send these
+# signals to the programs that they start.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -16,14 +16,10 @@ __all__ = ["MISTAKES", "make"]
 def _ignore_epoch() -> None:
     """A worker that was taken for dead goes on, and writes over what others have written since."""
 
-    def end_run(self: Any, row: Any) -> bool:
-        self.put(row)
-        return True
-
-    def decide(tables: Any, run_id: str, epoch: int, choose: Any) -> None:
-        run = choose()
-        if run is not None:
-            asking.finish_run(tables, run, epoch)
+    def end_runs(self: Any, rows: Any) -> set[str]:
+        for row in rows:
+            self.put(row)
+        return {row.run_id for row in rows}
 
     add_last = EventStatements.add_last
 
@@ -33,8 +29,8 @@ def _ignore_epoch() -> None:
 
     EventStatements.add_last = put_anyway  # type: ignore[method-assign]
     LeaseKeeper._drop_lost_run = lambda *args: None  # type: ignore[method-assign]
-    RunStatements.end = end_run  # type: ignore[method-assign]
-    asking.finish_unless_cancelled = decide  # type: ignore[assignment]
+    RunStatements.end_all = end_runs  # type: ignore[method-assign]
+    asking.cancel_before_end = lambda *args: None
 
 
 def _forget_parts() -> None:

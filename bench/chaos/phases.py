@@ -58,12 +58,12 @@ class PhaseKill:
         store.record_cancel = functools.partial(self._record_cancel, store.record_cancel)
         store.writer.put = functools.partial(self._put, store.writer.put)
 
-    def _claim_run(self, claim_run: Callable[..., Any], run: Any) -> Any:
+    def _claim_run(self, claim_run: Callable[..., Any], run: Any, **how: Any) -> Any:
         if run.parent_run_id is not None:
-            return claim_run(run)
+            return claim_run(run, **how)
         self._roots.add(run.run_id)
         self.reach("before_claim", run.run_id)
-        claimed = claim_run(run)
+        claimed = claim_run(run, **how)
         claimed.add_done_callback(lambda done: done.exception() or self.reach("after_claim", run.run_id))
         return claimed
 

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from desist.cancel.token import CancelToken
     from desist.exceptions import DesistError, RunCancelled
     from desist.models.openai import OpenAIChat
+    from desist.run.answer import aanswer, answer, pending
     from desist.run.cancel import cancel_run
     from desist.run.events.base import RunStatus
     from desist.run.observability.live import cancel_all, quarantine, runs
     from desist.run.options.budget import Budget
     from desist.run.options.context import RunContext
+    from desist.run.requirement import AnswerReceipt
     from desist.tools import tool
     from desist.workflow.condition import Condition
     from desist.workflow.loop import Loop
@@ -35,6 +37,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "Agent": "desist.agent.agent",
+    "AnswerReceipt": "desist.run.requirement",
     "Budget": "desist.run.options.budget",
     "CancelReceipt": "desist.cancel.receipt",
     "CancelToken": "desist.cancel.token",
@@ -52,8 +55,11 @@ _MODULES = {
     "StepOutput": "desist.workflow.types",
     "Steps": "desist.workflow.steps",
     "Workflow": "desist.workflow.workflow",
+    "aanswer": "desist.run.answer",
+    "answer": "desist.run.answer",
     "cancel_all": "desist.run.observability.live",
     "cancel_run": "desist.run.cancel",
+    "pending": "desist.run.answer",
     "quarantine": "desist.run.observability.live",
     "runs": "desist.run.observability.live",
     "shield": "desist.cancel.shield",
@@ -62,6 +68,7 @@ _MODULES = {
 
 __all__ = [
     "Agent",
+    "AnswerReceipt",
     "Budget",
     "CancelReceipt",
     "CancelToken",
@@ -79,8 +86,11 @@ __all__ = [
     "StepOutput",
     "Steps",
     "Workflow",
+    "aanswer",
+    "answer",
     "cancel_all",
     "cancel_run",
+    "pending",
     "quarantine",
     "runs",
     "shield",

@@ -9,6 +9,7 @@
         │   └── UnsupportedError       a parameter or name that desist doesn't have
         │       └── SyncBackgroundError    a background run was requested by sync code
         ├── RunStateError              a transition that the status table forbids
+        │   └── AnswerRefusedError         another answer, a deadline or the end of the run was first
         ├── RunIdInUseError            a live run already has this id
         ├── ModelError                 a model call failed
         │   └── ModelResponseError     the response of the model could not be read
@@ -33,6 +34,7 @@ from typing import Any
 
 __all__ = [
     "AgentRunException",
+    "AnswerRefusedError",
     "ConfigurationError",
     "DesistError",
     "InputCheckError",
@@ -105,6 +107,17 @@ class SyncBackgroundError(UnsupportedError, RuntimeError):
 
 class RunStateError(DesistError, RuntimeError):
     """A status transition that the status table forbids."""
+
+
+class AnswerRefusedError(RunStateError, ValueError):
+    """An answer, or the continuation of a paused run, came too late. `receipt` says what was first, by whom and when.
+
+    `receipt` is an `AnswerReceipt`.
+    """
+
+    def __init__(self, message: str, receipt: Any = None) -> None:
+        super().__init__(message)
+        self.receipt = receipt
 
 
 class RunIdInUseError(DesistError, ValueError):

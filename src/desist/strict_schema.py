@@ -6,7 +6,9 @@ with a length, a limit as part of the description. Used for tools and for struct
 
 from __future__ import annotations
 
+import functools
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +16,9 @@ from typing import Any, Literal
 
 from desist.json_schema import NAMED, TYPED, rewritten_schema, subschemas, takes_null, types_of, without_root_ref
 
-__all__ = ["ANTHROPIC", "OPENAI", "StrictRules", "non_strict_parts", "strict_schema"]
+__all__ = ["ANTHROPIC", "OPENAI", "StrictRules", "non_strict_parts", "say_not_strict", "strict_schema"]
+
+log = logging.getLogger("desist.models")
 
 
 def _words(text: str) -> frozenset[str]:
@@ -105,6 +109,12 @@ def _item_schemas(schema: Mapping[str, Any]) -> list[Any]:
     if more is True:
         return []
     return [*first, more]
+
+
+@functools.lru_cache(maxsize=256)
+def say_not_strict(part: str) -> None:
+    """Log, once for each part, why the provider isn't asked to enforce a schema."""
+    log.warning("strict mode is off, because it can't express %s: the provider enforces nothing, desist checks", part)
 
 
 def strict_schema(

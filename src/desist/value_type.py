@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from desist.exceptions import ConfigurationError
-from desist.json_schema import has_object_root, subschemas
+from desist.json_schema import TYPED, has_object_root, subschemas
 
 __all__ = ["ValueType"]
 
@@ -21,6 +21,7 @@ class ValueType:
     """Whatever pydantic's `TypeAdapter` takes, or a JSON schema as a dict.
 
     A dict may also be a format of OpenAI: `{"type": "json_object"}`, `{"type": "text"}`, or one with the schema inside.
+    An iterable is read as a list: pydantic would check its items only while they are taken.
     """
 
     def __init__(self, given: Any, what: str) -> None:
@@ -53,7 +54,7 @@ class ValueType:
             ValueError: the value doesn't fit.
         """
         if self._check is None:
-            return self._adapter.validate_python(value)
+            return _items_checked(self._adapter.validate_python(value))
         self._check(value)
         return value
 
@@ -64,13 +65,18 @@ class ValueType:
             ValueError: the text isn't JSON, or the value doesn't fit.
         """
         if self._check is None:
-            return self._adapter.validate_json(text)
+            return _items_checked(self._adapter.validate_json(text))
         try:
             value = json.loads(text, parse_constant=_refuse_constant)
         except RecursionError:
             raise ValueError("the JSON is nested too deeply") from None
         self._check(value)
         return value
+
+
+def _items_checked(value: Any) -> Any:
+    """Return a value; the items of an iterable, which pydantic checks when they are taken, as a list."""
+    return list(value) if type(value).__name__ == "ValidatorIterator" else value
 
 
 def _schema_in(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,6 +89,8 @@ def _schema_in(given: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "json_schema":
         inner = given.get("json_schema")
         return dict((inner if isinstance(inner, Mapping) else given).get("schema") or {})
+    if isinstance(inner := given.get("schema"), Mapping) and not given.keys() & TYPED:
+        return dict(inner)
     return dict(given)
 
 

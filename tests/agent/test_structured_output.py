@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import enum
 import json
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, NamedTuple
 
 import pydantic
@@ -91,6 +92,13 @@ ARRAY = {"type": "array", "items": {"$ref": "#/$defs/n"}, "$defs": {"n": {"type"
         ({"type": "json_schema", "json_schema": {"name": "x", "schema": OBJECT}}, '{"a": "x"}', {"a": "x"}),
         ({"type": "json_schema", "name": "x", "schema": OBJECT}, '{"a": "x"}', {"a": "x"}),
         ({}, "[1]", [1]),
+        (Iterable[int], "[1, 2]", [1, 2]),
+        (Literal["a", "b"], "`a`", "a"),
+        (Literal["a", "b"], "**a**.", "a"),
+        (int, "5.", 5),
+        (Colour, "'red'", Colour.red),
+        (str, "*plain*", "*plain*"),
+        ({"name": "x", "strict": True, "schema": OBJECT}, '{"a": "x"}', {"a": "x"}),
     ],
     ids=str,
 )
@@ -121,6 +129,8 @@ def test_output_schema_takes_what_a_type_adapter_takes(schema: Any, text: str, c
         (City, f"{OSLO}</think> no answer"),
         (City, f"[{OSLO}]"),
         (int, "five"),
+        (Iterable[int], '[1, "x"]'),
+        ({"name": "x", "schema": OBJECT}, '{"a": 1}'),
         (Colour, "green"),
     ],
     ids=lambda value: str(value)[:40],

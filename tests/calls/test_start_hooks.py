@@ -126,3 +126,47 @@ def test_a_cleanup_may_start_threads_jobs_and_processes() -> None:
         receipt = workflow.cancel(events.run_id)
         assert receipt.wait(60) and receipt.abandoned == []
     assert done == ["thread", "process", "job", "to_thread", 0]
+
+
+def test_a_cleanup_may_be_faster_than_the_canceller() -> None:
+    """A job that a `finally` block has started while the canceller was between two actions isn't interrupted either."""
+    gate, in_cleanup, canceller_is_done, done = Gate(), threading.Event(), threading.Event(), list[str]()
+
+    class SlowLoop(asyncio.SelectorEventLoop):
+        """The thread that cancels is slow: it goes on when the cleanup runs."""
+
+        canceller = 0
+
+        def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> asyncio.Handle:
+            handle = super().call_soon_threadsafe(*args, **kwargs)
+            if threading.get_ident() == self.canceller:
+                self.canceller = 0
+                assert in_cleanup.wait(30)
+            return handle
+
+    def job() -> None:
+        in_cleanup.set()
+        assert canceller_is_done.wait(30)
+        done.append("job")
+
+    async def work(_: Any) -> None:
+        try:
+            await gate.wait()
+        finally:
+            await asyncio.to_thread(job)
+
+    def cancel() -> None:
+        gate.wait_reached()
+        loop.canceller = threading.get_ident()
+        workflow.cancel("r")
+        canceller_is_done.set()
+
+    workflow = Workflow("w", steps=[Step("s", executor=work, max_retries=0)], grace=60)
+    loop = SlowLoop()
+    with ThreadPoolExecutor(1) as pool:
+        cancelled = pool.submit(cancel)
+        output = loop.run_until_complete(workflow.arun("go", run_id="r"))
+        cancelled.result()
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    assert (output.status.value, output.cancel.abandoned, done) == ("CANCELLED", [], ["job"])

@@ -17,12 +17,7 @@ from typing import Any
 from desist import Step, Workflow
 from desist.db import SqliteDb
 
-#: Ctrl-C counts, though the tests be a job in the background, where it is ignored.
-_MAIN = """import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from desist.cli import main
-main()"""
-DESIST = [sys.executable, "-c", _MAIN]
+DESIST = [sys.executable, "-c", "from desist.cli import main; main()"]
 PROGRAM = str(Path(__file__).with_name("cli_program.py"))
 HANG = 40.0
 #: A command in the process of the tests: exit code, standard output, standard error.

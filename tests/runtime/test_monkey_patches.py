@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(180)  # a program imports all modules
+
 PATCH = {
     "gevent": "from gevent import monkey; monkey.patch_all({})",
     "eventlet": "import warnings; warnings.simplefilter('ignore'); import eventlet; eventlet.monkey_patch({})",
@@ -52,7 +54,7 @@ def ran(library: str, arguments: str) -> str:
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
     code = PATCH[library].format(arguments) + PROGRAM
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=55, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=170, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

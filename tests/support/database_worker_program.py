@@ -120,7 +120,7 @@ def freeze(db: Any, run_id: str, at: str, number: str) -> None:
     if at == "held":
         db.store.writer.put(lambda tables: (tables.runs.headers([run_id]), now()))
         return
-    part, name = {"deciding": (PostgresTransaction, "assert_locked"), "decided": (RunStatements, "end")}[at]
+    part, name = {"deciding": (PostgresTransaction, "assert_locked"), "decided": (RunStatements, "end_all")}[at]
     real = getattr(part, name)
 
     def frozen(self: Any, *args: Any) -> Any:

@@ -16,8 +16,8 @@ from typing_extensions import TypedDict
 
 from desist.json_schema import wrapped_schema
 from desist.models.anthropic.structured_output import output_format, strict_input_schema
-from desist.models.http.json_schema import output_schema, say_not_strict
-from desist.strict_schema import non_strict_parts, strict_schema
+from desist.models.http.json_schema import output_schema
+from desist.strict_schema import non_strict_parts, say_not_strict, strict_schema
 from desist.tools.function import Function
 
 

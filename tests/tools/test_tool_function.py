@@ -105,7 +105,7 @@ def test_what_is_no_tool(entrypoint: Any, message: str) -> None:
         Function("f", entrypoint=entrypoint)
 
 
-@pytest.mark.parametrize("parameter", ["requires_confirmation", "external_execution", "cache_results", "tool_hooks"])
+@pytest.mark.parametrize("parameter", ["cache_results", "tool_hooks"])
 def test_parameters_not_supported_yet(parameter: str) -> None:
     """A parameter without an effect here is refused by name, unless it is switched off."""
     with pytest.raises(UnsupportedError, match=f"has no parameter {parameter}="):

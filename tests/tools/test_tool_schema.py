@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from desist.cancel.token import CancelToken, current_token, use_token
 from desist.exceptions import ConfigurationError, ToolError
+from desist.strict_schema import say_not_strict
 from desist.tools import Function
 from desist.tools.docstring import parse_docstring
 
@@ -384,9 +385,14 @@ def test_strict_schema() -> None:
 
 
 @pytest.mark.parametrize("annotation", [dict[str, int], Any, list[Any]])
-def test_strict_refuses_what_it_cannot_say(annotation: Any) -> None:
-    """Free keys and untyped values can't be strict: an error, not a schema that the provider refuses."""
+def test_strict_is_off_for_what_it_cannot_say(annotation: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Free keys and untyped values can't be strict: the plain schema is sent, and why is said once."""
+    say_not_strict.cache_clear()
     function = function_of(annotation)
     function.strict = True
-    with pytest.raises(ConfigurationError, match=r"tool f\.x: .* can't be strict"):
+    for _ in range(2):
         function.check()
+    described = function.definition()["function"]
+    assert described["strict"] is False
+    assert described["parameters"] == function.parameters
+    assert ["the tool f.x: a" in record.getMessage() for record in caplog.records] == [True]

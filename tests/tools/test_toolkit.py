@@ -107,8 +107,8 @@ def test_async_tools_replace_sync_ones() -> None:
 
 def test_refused_parameters() -> None:
     """What a toolkit can't do is refused by name."""
-    with pytest.raises(UnsupportedError, match="toolkit 'kit' has no parameter requires_confirmation_tools="):
-        Toolkit("kit", [a], requires_confirmation_tools=["a"])
+    with pytest.raises(UnsupportedError, match="toolkit 'kit' has no parameter cache_results="):
+        Toolkit("kit", [a], cache_results=True)
     with pytest.raises(UnsupportedError, match="toolkit 'kit' has no parameter include="):
         Toolkit("kit", [a], include=["a"])
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from desist.agent.config import AgentConfig, Instructions
+from desist.agent.paused_calls import check_edit
 from desist.agent.run_body import AgentRunBody
 from desist.agent.terminal_events import terminal_event
-from desist.exceptions import ConfigurationError
+from desist.exceptions import ConfigurationError, UnsupportedError
 from desist.models.base import Model
 from desist.run.agent import RunOutput, RunOutputEvent
 from desist.run.component.awaitable import awaitable
 from desist.run.component.component import Component
 from desist.run.component.options import AgentOptions, apply_limits
+from desist.run.component.pause_continuation import TakenRun
 from desist.run.component.step_opening import take_opening
 from desist.run.execution.run import Run, new_id
 from desist.run.execution.session_binding import SessionBinding
@@ -21,6 +23,8 @@ from desist.run.options.parent_context import ParentContext
 from desist.run.outputs.input import check_input
 from desist.run.records.ids import id_text
 from desist.run.records.message import Message
+from desist.run.records.requirement import Answer, Requirement
+from desist.run.records.run_requirement import RunRequirement
 from desist.run.storage.store import Database, RunStore
 from desist.streams.reader import AsyncReader, SyncReader
 from desist.tools.resolve import resolve_tools
@@ -259,7 +263,11 @@ class Agent(Component[RunOutput, RunOutputEvent]):
         body.in_session = SessionBinding(
             "agent", self.id, parent, defaults=self.session_state, overwrite=self.overwrite_db_session_state
         )
-        if earlier is not None:
+        paused: TakenRun | None = options.get("paused")
+        if paused is not None:
+            assert earlier is not None
+            body.resume_from(earlier, paused.requirements, paused.stored.next_event)
+        elif earlier is not None:
             body.continue_from(earlier)
         run = self.open(body, run_id=options["run_id"], replay=replay)
         with run.withdrawn_on_error():
@@ -269,6 +277,27 @@ class Agent(Component[RunOutput, RunOutputEvent]):
 
     def _input_of(self, output: RunOutput) -> Any:
         return output.input.input_content if output.input is not None else None
+
+    def check_answer(self, requirement: Requirement, answer: Answer) -> None:
+        """Raise `ConfigurationError` if edited arguments don't fit the tool. For services."""
+        if answer.decision == "edit":
+            name = requirement.asked.get("tool_name") or ""
+            check_edit(self.functions().get(name), answer.arguments or {}, f"requirement {requirement.requirement_id}")
+
+    def answers_in(self, output: Any, given: Mapping[str, Any]) -> dict[str, Answer]:
+        """Return the answers in `requirements`, `updated_tools` or the output of a paused run. For services."""
+        if "step_requirements" in given:
+            raise UnsupportedError("continue_run() of an Agent takes no step_requirements: give requirements=")
+        found: Any = given.get("requirements")
+        if found is None:
+            found = getattr(output, "requirements", None) or []
+        requirements = [one if isinstance(one, RunRequirement) else RunRequirement.from_dict(one) for one in found]
+        tools = {tool.tool_call_id: tool for tool in given.get("updated_tools") or ()}
+        for one in requirements:
+            if one.tool_execution is not None and one.tool_execution.tool_call_id in tools:
+                one.tool_execution = tools[one.tool_execution.tool_call_id]
+        made = {one.id: one.to_answer() for one in requirements}
+        return {requirement_id: answer for requirement_id, answer in made.items() if answer is not None}
 
     def terminal_event(self, output: RunOutput) -> Any:
         """Return the terminal event of a run that has ended, made from its output."""

@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from desist.agent.config import AgentConfig
 from desist.agent.conversation import Conversation
 from desist.agent.model_turn import ModelTurn
+from desist.agent.paused_calls import describe_waiting, stored_requirements
+from desist.agent.resume import AgentResume, stopped_answer
 from desist.agent.structured_output import parse_answer
 from desist.agent.system_message import system_message
-from desist.agent.terminal_events import cancelled, completed, failed
+from desist.agent.terminal_events import cancelled, completed, failed, paused
 from desist.agent.tool_calls import ToolCallBatch, result_message
 from desist.exceptions import ModelResponseError
 from desist.models.base import ModelRequest
 from desist.models.finish_reason import calls_cut_off
 from desist.run.agent import (
     RunContentCompletedEvent,
+    RunContinuedEvent,
     RunInput,
     RunOutput,
     RunStartedEvent,
@@ -27,13 +31,16 @@ from desist.run.agent import (
 )
 from desist.run.events.base import CancellationStage, RunStatus
 from desist.run.execution.cleanup import CleanupHook, bind_hook
+from desist.run.execution.pausing import PauseRun
 from desist.run.execution.session_binding import SessionBinding
 from desist.run.options.context import RunContext
 from desist.run.options.parent_context import ParentContext
 from desist.run.outputs.history import messages_of_runs
 from desist.run.outputs.input import input_text
 from desist.run.records.json_values import error_text
-from desist.run.records.message import CANCELLED_RESULT, Message
+from desist.run.records.message import CANCELLED_RESULT, NOT_CALLED_RESULT, Message
+from desist.run.records.requirement import Requirement
+from desist.run.records.run_requirement import RunRequirement
 from desist.run.records.state_copy import copy_state
 from desist.run.records.tool_results import missing_tool_results, normalize_history
 from desist.run.storage.store import SessionUpdate, read
@@ -68,6 +75,10 @@ class AgentRunBody:
         self.add_history = config.add_history_to_context
         self.add_state = config.add_session_state_to_context
         self.earlier: list[Message] = []  #: of the run that this one continues
+        self.resumed: AgentResume | None = None  #: set if a paused run goes on
+        self.pending: list[RunRequirement] = []  #: what the run waits for, when it pauses
+        self.waiting: list[Requirement] = []  #: the same, for the store
+        self._spent = 0.0  #: seconds before the pause
         self._began_at = time.monotonic()
         self.output = RunOutput(
             agent_id=config.id,
@@ -93,6 +104,16 @@ class AgentRunBody:
         last = max((index for index, message in enumerate(messages) if message.role == "tool"), default=-1)
         self.earlier = messages[: last + 1]
         self.output.continued_from = earlier.run_id
+
+    def resume_from(self, paused: RunOutput, answers: Sequence[Requirement], first_event: int) -> None:
+        """Go on with a paused run, as the answers say."""
+        self.resumed = AgentResume(self.conversation, paused, answers)
+        self.first_event_index = first_event
+        self._spent = (paused.metrics.duration or 0.0) if paused.metrics is not None else 0.0
+        output = self.output
+        output.created_at, output.continued_from = paused.created_at, paused.continued_from
+        output.requirements = self.resumed.requirements
+        output.metrics = self.conversation.metrics
 
     def bind_run_id(self, run_id: str, parent_run_id: str | None) -> None:
         """Set the ids that the output and all events of the run carry."""
@@ -124,8 +145,10 @@ class AgentRunBody:
 
     # -- the work
 
-    def start_event(self) -> RunStartedEvent:
+    def start_event(self) -> RunStartedEvent | RunContinuedEvent:
         """Return the first event."""
+        if self.resumed is not None:
+            return RunContinuedEvent(**self.conversation.common)
         return RunStartedEvent(
             **self.conversation.common, model=self.config.model.id, model_provider=self.config.model.provider or ""
         )
@@ -135,10 +158,14 @@ class AgentRunBody:
         config = self.config
         delay = config.delay_between_retries
         await self._load_history(run)
+        last: Message | None = None
+        if self.resumed is not None:
+            last = await self.resumed.make_calls(run, self._new_batch(run))
+            self.earlier = list(self.conversation.messages)
         for attempt in range(config.retries + 1):
             self.attempt = attempt + 1
             try:
-                await self._run_attempt(run)
+                await self._run_attempt(run, last)
                 return
             except Exception as error:
                 if attempt == config.retries or not getattr(error, "retryable", False):
@@ -163,11 +190,13 @@ class AgentRunBody:
 
     def _reset_attempt(self) -> None:
         self.conversation.reset()
+        if self.resumed is not None:
+            self.conversation.executions.extend(self.resumed.executions)
         self.turn = None
 
-    async def _run_attempt(self, run: Run) -> None:
+    async def _run_attempt(self, run: Run, last: Message | None = None) -> None:
         first = self.earlier or await self._first_messages(run)
-        run.commit(lambda: self.conversation.messages.extend(first))
+        run.commit(lambda: self.conversation.messages.__setitem__(slice(None), first))
         for message in first:
             run.checkpoint("message", message)
         answer_type = self.config.answer_type
@@ -177,7 +206,7 @@ class AgentRunBody:
             tool_choice=self.config.tool_choice if self.config.functions else None,
             response_format=answer_type.given if answer_type else None,
         )
-        answer = await self._turns(run, request)
+        answer = last or await self._turns(run, request)
         content = answer.content or ""
         result = content if answer_type is None else parse_answer(answer_type, content)
 
@@ -218,9 +247,31 @@ class AgentRunBody:
                 )
             calls = self._new_batch(run)
             await calls.execute_all(answer.tool_calls, cut_off, answer.finish_reason)
+            if calls.waiting:
+                self._pause(run, calls.waiting)
             if calls.stop:
-                shown = [e.result for e in self.conversation.executions if e.result and e.tool_call_error is False]
-                return Message("assistant", shown[-1] if shown else answer.content)
+                return stopped_answer(self.conversation, answer.content)
+
+    def _pause(self, run: Run, waiting: list[RunRequirement]) -> NoReturn:
+        """Pause the run: all calls of the turn that could be made have ended."""
+        stored = stored_requirements(waiting, self.config.functions, run.run_id, run.root.run_id)
+
+        def record() -> None:
+            self.pending, self.waiting = waiting, stored
+
+        run.commit(record)
+        raise PauseRun
+
+    def continuer(self) -> None:
+        """Continue the run, after a deadline has resolved what it waited for. In a thread of its own."""
+        self.config.agent.continue_run(run_id=self.output.run_id)
+
+    def apply_answers(self, requirements: Sequence[Requirement]) -> None:
+        """Put the answers into the output."""
+        known = {one.requirement_id: one for one in requirements}
+        for one in self.pending:
+            if (found := known.get(one.id)) is not None and not found.is_open:
+                one.apply(found)
 
     def _new_turn(self, run: Run) -> ModelTurn:
         return ModelTurn(
@@ -280,9 +331,15 @@ class AgentRunBody:
         if self.in_session is not None:
             self.in_session.conclude()
         metrics.tool_calls = len(self.conversation.executions)
-        metrics.duration = time.monotonic() - self._began_at
+        metrics.duration = self._spent + time.monotonic() - self._began_at
         if status is RunStatus.completed:
             return [completed(output, self.conversation.common)]
+        if status is RunStatus.paused:
+            output.requirements = [*(output.requirements or []), *self.pending]
+            output.content = describe_waiting(self.pending)
+            return [paused(output, self.conversation.common, self.pending)]
+        if self.pending:  # it was paused
+            output.content = None
         closing = self._close_conversation(status)
         if status is RunStatus.cancelled:
             return [*closing, cancelled(output, self.conversation.common)]
@@ -302,7 +359,8 @@ class AgentRunBody:
         hooks: list[CleanupHook] = []
         for execution in reversed(self.conversation.executions):
             function = config.functions.get(execution.tool_name or "")
-            if function is not None and function.on_cancel is not None and execution.ended_at is None:
+            begun = execution.ended_at is None and (execution.started_at is not None or not execution.is_paused)
+            if function is not None and function.on_cancel is not None and begun:
                 hooks.append(bind_hook(function.name, "on_cancel", function.on_cancel, execution, known))
         for hook, name in ((config.on_cancel, config.name or config.id), (self.on_cancel, "run")):
             if hook is not None:
@@ -326,7 +384,8 @@ class AgentRunBody:
         if not cancelled:
             return []
         record = self.output.cancel
-        self.output.cancellation_stage = CancellationStage.executing if messages else CancellationStage.pending
+        began = CancellationStage.paused if self.pending else CancellationStage.executing
+        self.output.cancellation_stage = began if messages else CancellationStage.pending
         return [
             ToolCallCancelledEvent(**self.conversation.common, tool=execution, reason=record.reason if record else None)
             for execution in self.conversation.executions
@@ -339,7 +398,10 @@ class AgentRunBody:
         abandoned = {item.name for item in record.abandoned} if record else set()
         recorded = {message.tool_call_id for message in messages if message.role == "tool"}
         for execution in self.conversation.executions:
-            if execution.ended_at is None:
+            if execution.ended_at is None and execution.is_paused and execution.started_at is None:
+                execution.cancelled, execution.result = True, NOT_CALLED_RESULT
+                messages.append(replace(result_message(execution), cancelled=True))
+            elif execution.ended_at is None:
                 execution.cancelled, execution.result = True, CANCELLED_RESULT
                 execution.abandoned = execution.tool_name in abandoned
             elif execution.tool_call_id not in recorded:
@@ -361,4 +423,4 @@ class AgentRunBody:
 
     def is_visible(self, event: Any) -> bool:
         """Return whether the reader gets an event: text and the end always, all events with `stream_events`."""
-        return self.stream_events or event.is_content or event.is_terminal
+        return self.stream_events or event.is_content or event.is_terminal or event.is_paused

@@ -22,6 +22,7 @@ _MARK = re.compile(
     r"<(?P<end>/?)(?P<tag>think|thinking|thought|reasoning)>|(?P<fence>(?:```|~~~)(?:[ \t]*[a-z][\w+-]*)?\s*)|[{\[]",
     re.IGNORECASE,
 )
+_MARKUP = "`*_'\".!\u201c\u201d \t\r\n"  #: around a word or a number
 _decoder = json.JSONDecoder(strict=False)  # models write line ends into strings as they are
 
 
@@ -70,6 +71,9 @@ def _candidates(text: str) -> Iterator[str]:
     if isinstance(encoded, str):
         yield encoded  # JSON that was encoded twice
     yield json.dumps(words)  # for texts and enums, without quotes
+    bare = words.strip(_MARKUP)
+    yield bare
+    yield json.dumps(bare)
 
 
 def _values_inside(text: str) -> tuple[list[Any], list[Any], str]:

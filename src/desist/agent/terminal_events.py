@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from desist.run.agent import RunCancelledEvent, RunCompletedEvent, RunErrorEvent, RunOutput
+from desist.run.agent import RunCancelledEvent, RunCompletedEvent, RunErrorEvent, RunOutput, RunPausedEvent
 from desist.run.events.base import RunStatus
 
-__all__ = ["cancelled", "completed", "failed", "terminal_event"]
+__all__ = ["cancelled", "completed", "failed", "paused", "terminal_event"]
 
 
 def completed(output: RunOutput, common: Mapping[str, Any]) -> RunCompletedEvent:
@@ -29,6 +29,12 @@ def cancelled(output: RunOutput, common: Mapping[str, Any]) -> RunCancelledEvent
     """Return the event of a run that was cancelled; its content is the partial text."""
     reason = output.cancel.reason if output.cancel else None
     return RunCancelledEvent(**common, content=output.content, reason=reason, cancel=output.cancel)
+
+
+def paused(output: RunOutput, common: Mapping[str, Any], waiting: list[Any]) -> RunPausedEvent:
+    """Return the event of a run that waits for a human. It is the last one of the stream, and not terminal."""
+    tools = [one.tool_execution for one in waiting if one.tool_execution is not None]
+    return RunPausedEvent(**common, content=output.content, tools=tools or None, requirements=waiting)
 
 
 def failed(output: RunOutput, common: Mapping[str, Any], error_type: str | None = None) -> RunErrorEvent:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from desist.agent.conversation import Conversation
+from desist.agent.paused_calls import requirement_for, resolution_of
 from desist.calls.dispatch import call_user_code
 from desist.exceptions import RetryAgentRun, StopAgentRun, ToolError, TooManyAbandonedError
 from desist.run.agent import ToolCallCompletedEvent, ToolCallErrorEvent, ToolCallStartedEvent
@@ -16,6 +17,8 @@ from desist.run.execution.parallel import run_parallel
 from desist.run.options.idempotency import set_work_key, tool_call_keys
 from desist.run.records.json_values import error_text
 from desist.run.records.message import Message, ToolCall, ToolExecution
+from desist.run.records.requirement import Requirement
+from desist.run.records.run_requirement import RunRequirement
 from desist.run.telemetry.gate import tool_span
 
 if TYPE_CHECKING:
@@ -49,6 +52,8 @@ class ToolCallBatch:
         self._injected, self._attempt, self._limit = injected, attempt, limit
         self._cut_off: dict[str, str | None] = {}  # finish reasons, by the ids of the calls that are cut off
         self.stop = False  #: whether a tool ends the run after this turn
+        self._waiting: dict[int, RunRequirement] = {}  #: by the position of the call
+        self._answers: dict[str, Requirement] = {}  #: to the calls of a continued run, by their ids
 
     async def execute_all(
         self, tool_calls: list[ToolCall], cut_off: Collection[str] = (), finish_reason: str | None = None
@@ -62,16 +67,35 @@ class ToolCallBatch:
         self._cut_off = dict.fromkeys(cut_off, finish_reason)
         executions = [self._execution(tool_call) for tool_call in tool_calls]
         self.run.commit(lambda: self.conversation.executions.extend(executions))
+        await self._call_all(tool_calls, executions)
+        results = [result_message(execution) for execution in executions if execution.ended_at is not None]
+        self.run.commit(lambda: self.conversation.messages.extend(results))
+        for result in results:
+            self.run.checkpoint("message", result)
+
+    async def resume_all(
+        self, tool_calls: list[ToolCall], executions: list[ToolExecution], answers: Mapping[str, Requirement]
+    ) -> None:
+        """Make the calls of a continued run that were waiting, as the answers say. Their results aren't messages yet.
+
+        Parameters:
+            answers: by the ids of the calls.
+        """
+        self._answers = dict(answers)
+        await self._call_all(tool_calls, executions)
+
+    @property
+    def waiting(self) -> list[RunRequirement]:
+        """What calls of this turn wait for, in the order of the calls."""
+        return [one for _, one in sorted(self._waiting.items())]
+
+    async def _call_all(self, tool_calls: list[ToolCall], executions: list[ToolExecution]) -> None:
         pairs = list(zip(tool_calls, executions, strict=True))
         keys = [
             f"{self.run.key}:{name}:{self._attempt}" for name in tool_call_keys(tool_calls, self.conversation.messages)
         ]
-        calls = [self._keyed(*pair, key) for pair, key in zip(pairs, keys, strict=True)]
+        calls = [self._keyed(number, *pair, key) for number, (pair, key) in enumerate(zip(pairs, keys, strict=True))]
         await run_parallel(self.run, calls)
-        results = [result_message(execution) for execution in executions]
-        self.run.commit(lambda: self.conversation.messages.extend(results))
-        for result in results:
-            self.run.checkpoint("message", result)
 
     def _execution(self, tool_call: ToolCall) -> ToolExecution:
         function = self.functions.get(tool_call.name)
@@ -82,20 +106,23 @@ class ToolCallBatch:
             show_result=bool(function and function.show_result),
         )
 
-    async def _keyed(self, tool_call: ToolCall, execution: ToolExecution, key: str) -> None:
+    async def _keyed(self, number: int, tool_call: ToolCall, execution: ToolExecution, key: str) -> None:
         await self.run.confirm_ownership()
         set_work_key(key)
         try:
-            await self._one(tool_call, execution)
+            await self._one(number, tool_call, execution)
         finally:
             set_work_key(None)
 
-    async def _one(self, tool_call: ToolCall, execution: ToolExecution) -> None:
+    async def _one(self, number: int, tool_call: ToolCall, execution: ToolExecution) -> None:
         try:
-            function, bound = self._bind(tool_call, execution)
+            bound_call = self._resolve(number, tool_call, execution)
         except ToolError as error:
             self._failed(execution, error)
             return
+        if bound_call is None:
+            return
+        function, bound = bound_call
         execution.tool_args = dict(bound.arguments)  # without the injected ones
         for meter in self.run.limits.meters:
             meter.tool_call()
@@ -124,7 +151,30 @@ class ToolCallBatch:
         else:
             self._completed(execution, value)
 
-    def _bind(self, tool_call: ToolCall, execution: ToolExecution) -> tuple[Function, BoundCall]:
+    def _resolve(self, number: int, tool_call: ToolCall, execution: ToolExecution) -> tuple[Function, BoundCall] | None:
+        """Return the call to make; None if it waits for a human, or an answer has its result.
+
+        Raises:
+            ToolError: the tool is not called; the message is for the model.
+        """
+        answer = self._answers.get(tool_call.id)
+        if answer is not None:
+            result, arguments = resolution_of(execution, answer)
+            if result is not None:
+                self._completed(execution, result)
+                return None
+            function = self.functions.get(tool_call.name)
+            if function is None:
+                raise ToolError(f"the tool {tool_call.name!r} does not exist any more: it was not called")
+            return function, function.bind(arguments, self._injected())
+        function = self._find(tool_call)
+        if function.human.needed:
+            requirement = requirement_for(function, tool_call.arguments, execution)
+            self.run.commit(lambda: self._waiting.__setitem__(number, requirement))
+            return None
+        return function, function.bind(tool_call.arguments, self._injected())
+
+    def _find(self, tool_call: ToolCall) -> Function:
         if tool_call.id in self._cut_off:
             raise ToolError(
                 f"the answer ended early (finish reason {self._cut_off[tool_call.id]!r}), so the arguments of this call"
@@ -137,7 +187,7 @@ class ToolCallBatch:
         self.conversation.tool_calls += 1
         if self._limit is not None and self.conversation.tool_calls > self._limit:
             raise ToolError(f"the limit of {self._limit} tool calls is reached: answer with what you have")
-        return function, function.bind(tool_call.arguments, self._injected())
+        return function
 
     async def _invoke(self, function: Function, bound: BoundCall) -> str:
         """Call the tool in a thread, on the loop or in a process, and return its result as text."""

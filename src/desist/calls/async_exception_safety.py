@@ -36,7 +36,7 @@ _set_async_exc.restype = ctypes.c_int
 #: Code that starts a child process, a thread or a job: nothing that it calls may be interrupted either. At most
 #: `_MAX_DEPTH` callers of the innermost frame are compared.
 _STARTING: dict[CodeType, int] = {subprocess.Popen.__init__.__code__: 0}
-_MAX_DEPTH = 8
+_MAX_DEPTH = 16
 
 #: Modules whose code must not be interrupted; none of it waits for anything but its locks.
 _MODULES: tuple[Any, ...] = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import shlex
@@ -12,16 +11,13 @@ import time
 from collections import deque
 from collections.abc import Container, Iterable
 
-__all__ = ["child_pids", "command_line", "descendant_pids", "kill", "kill_children", "marked_processes"]
-__all__ += ["processes_below"]
+__all__ = ["child_pids", "command_line", "descendant_pids", "kill", "kill_children", "processes_below"]
 
 LINUX = sys.platform == "linux"
 #: An option of `waitid`: only children of this thread.
 _WNOTHREAD = 0x20000000
 #: Seconds that killed children may take to die.
 _KILL_TIMEOUT = 0.1
-#: How often the environments of processes are read that have none, at intervals of a millisecond.
-_EXEC_ATTEMPTS = 5
 
 
 def child_pids(native_id: int) -> list[int]:
@@ -48,7 +44,7 @@ def descendant_pids(native_id: int, exclude: Container[int] = ()) -> list[int]:
 def processes_below(pids: Iterable[int]) -> list[int]:
     """Return these processes and all below them, parents first, without the helper processes of `multiprocessing`.
 
-    Processes whose parent has ended are not below it any more: see `marked_processes`.
+    Processes whose parent has ended are not below it any more: see `ProcessMark`.
     """
     shared = _shared_helpers()
     found: list[int] = []
@@ -76,40 +72,6 @@ def _shared_helpers() -> set[int]:
         getattr(getattr(tracker, "_resource_tracker", None), "_pid", None) or 0,
         getattr(getattr(server, "_forkserver", None), "_forkserver_pid", None) or 0,
     }
-
-
-def marked_processes(mark: str) -> list[int]:
-    """Return the processes that have `mark` ("NAME=value") in the environment with which they were started.
-
-    Reads a file of each process of the system: some 20 us each. A process that executes another program just now has
-    no environment for a moment. This waits for such processes, some milliseconds in all.
-    """
-    entry, found = mark.encode(), []
-    try:
-        open_ = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
-    except OSError:
-        return []
-    for _ in range(_EXEC_ATTEMPTS):
-        executing = []
-        for pid in open_:
-            with contextlib.suppress(OSError):
-                with open(f"/proc/{pid}/environ", "rb") as file:
-                    environment = file.read()
-                if entry in environment.split(b"\0"):
-                    found.append(pid)
-                elif not environment and _has_memory(pid):
-                    executing.append(pid)
-        if not executing:
-            break
-        open_ = executing
-        time.sleep(0.001)
-    return found
-
-
-def _has_memory(pid: int) -> bool:
-    """Return whether a process has memory; a zombie and a thread of the system have none."""
-    with open(f"/proc/{pid}/statm") as file:
-        return not file.read().startswith("0 ")
 
 
 def command_line(pid: int) -> str:

@@ -18,7 +18,7 @@ from desist.calls.thread_execution import user_frames
 from desist.calls.thread_pool import cancel_alone, stop_call
 from desist.cancel.receipt import Abandoned
 from desist.cancel.token import CancelToken, current_token
-from desist.runtime.run_tasks import format_task_stack
+from desist.runtime.run_tasks import current_tasks, format_task_stack
 
 __all__ = ["InlineCall", "call_inline"]
 
@@ -33,7 +33,7 @@ class InlineCall:
     def __init__(self, name: str, owner: CallOwner | None, parent: CancelToken, interrupt: InterruptMode) -> None:
         self.name, self.owner = name, owner
         self.loop = asyncio.get_running_loop()
-        self.started = StartedWork(name, owner, interrupt, parent=parent)
+        self.started = StartedWork(name, owner, interrupt, parent=parent, tasks=current_tasks())
         self._stopped_alone = False  #: it was cancelled without its run
         self.started_at = time.time()
         self.abandoned = False

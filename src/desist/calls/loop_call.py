@@ -65,7 +65,7 @@ class LoopCall:
         self._thread_id: int | None = None
         self._end = CallEnd(loop)
         self._returned = False  #: its own code has ended
-        self.started = StartedWork(name, owner, interrupt, parent=token, token=token)
+        self.started = StartedWork(name, owner, interrupt, parent=token, token=token, tasks=self._tasks)
         self.name = name
         self.owner = owner
         self.token = token

@@ -56,6 +56,9 @@ class WorkAround(Protocol):
     def connections_closed(self, inodes: list[int]) -> None:
         """Count connections that were shut down, each once."""
 
+    def pool_workers(self) -> set[int]:
+        """Return the numbers of processes that a pool of the call ends: one of them may hold a lock of the pool."""
+
 
 class ThreadExecution:
     """One execution of user code in one thread.
@@ -123,7 +126,7 @@ class ThreadExecution:
             # From here on no exception can land in this thread: the guard was left.
             current_call.call = outer
             if self.token.cancelled and self.interrupt_mode == "auto":
-                kill_children(self.native_id, self._earlier_children)
+                kill_children(self.native_id, {*self._earlier_children, *self._work.pool_workers()})
             self.ended = True  # after the children are gone: the call may be taken for ended from here on
             self._thread_id = None
 
@@ -199,13 +202,17 @@ class ThreadExecution:
             # code has ended, the thread may run other code, and what was found may be that code's.
             return self.ended or (not late and (self.in_token_wait or self.exception_delivered))
 
-        pids = descendant_pids(self.native_id, self._earlier_children)
+        # If the exception can't be sent, the thread may be starting a process, and wait for it.
+        pids = self._descendants(late) if sent or late else []
         if pids and not skip_if():
             kill(pids)
         self._work.connections_closed(shut_down_sockets(self.native_id, self.sockets, skip_if, self._work.native_ids()))
         if sent and not skip_if():
             wake_condition(self._thread_id or 0)
         return sent
+
+    def _descendants(self, late: bool) -> list[int]:
+        return descendant_pids(self.native_id, {*self._earlier_children, *(() if late else self._work.pool_workers())})
 
     def waits_for(self) -> str | None:
         """Return the system call in which the thread waits, for people; None if that is unknown. From any thread."""

@@ -47,7 +47,7 @@ class NextAction(Enum):
 
 
 #: What a cancel can still decide about.
-_OPEN = (RunStatus.running, RunStatus.pending, RunStatus.paused)
+_OPEN = (RunStatus.running, RunStatus.pending)
 
 
 @dataclass(slots=True)
@@ -73,6 +73,7 @@ class Scope(Generic[Owner]):
     work: set[Any] = field(default_factory=set)  #: calls that still run
     body: BodyState = BodyState.waiting
     failed: bool = False  #: whether the body raised
+    pausing: bool = False  #: whether the body ended to wait for a human: then the run pauses instead of completing
     cleanup: CleanupState = CleanupState.none
     grace: GraceState = GraceState.none
     end: EndState = EndState.open
@@ -81,7 +82,7 @@ class Scope(Generic[Owner]):
 
     def add_child(self, child: Scope[Owner]) -> None:
         """Make `child` part of this tree. Under a cancelled run it is born cancelled; it never starts (guarantee 4)."""
-        if self.status in (RunStatus.completed, RunStatus.error):
+        if self.status in (RunStatus.completed, RunStatus.error, RunStatus.paused):
             return  # the parent has already ended: the child becomes a root of its own
         child.parent = self
         if not self.finalizing:
@@ -135,6 +136,8 @@ class Scope(Generic[Owner]):
         A second request changes nothing: its answer says so, and names the same target.
         """
         target = self.root if reach == "tree" else self
+        if target.status is RunStatus.paused:  # the record of the paused run decides, not this scope
+            return CancelDecision(Outcome.unknown, target)
         if target.status.is_final or target.status is RunStatus.cancelling:
             return CancelDecision(_answer(target.status), target)
         cancelled = target._cancel_subtree(reason)
@@ -179,10 +182,10 @@ class Scope(Generic[Owner]):
         self.status = RunStatus.cancelling
         self.reason = reason  # last: the tokens of the run read the reason
 
-    def end_body(self, *, failed: bool = False) -> None:
-        """Record that the body has ended: it returned, raised, or was unwound by a cancel."""
+    def end_body(self, *, failed: bool = False, pausing: bool = False) -> None:
+        """Record that the body has ended: it returned, raised, was unwound by a cancel, or waits for a human."""
         self.body = apply_event(self.run_id, self.body, PhaseEvent.end_body)
-        self.failed = failed
+        self.failed, self.pausing = failed, pausing
 
     def advance(self) -> NextAction:
         """Return the next action for this run. Decides completion and failure once all children have settled.
@@ -210,11 +213,11 @@ class Scope(Generic[Owner]):
         return NextAction.finalize
 
     def _decide_outcome(self) -> None:
-        signal = Transition.fail if self.failed else Transition.complete
+        signal = Transition.fail if self.failed else Transition.pause if self.pausing else Transition.complete
         self.status = apply_transition(self.run_id, self.status, signal)
 
     def confirm(self) -> bool:
-        """Decide completion or failure, unless a cancel or a child came in between; return whether that was decided.
+        """Decide completion, failure or pause, unless a cancel or child came first; return whether that was decided.
 
         Called while the store holds the record, so that no other process decides. After False, `advance` asks again.
         """
@@ -246,6 +249,12 @@ class Scope(Generic[Owner]):
         self.end = apply_event(self.run_id, self.end, PhaseEvent.settle)
         if self.parent is not None:
             self.parent.children.pop(self.run_id, None)
+
+    def end_paused(self, reason: CancelReason) -> None:
+        """Record that the paused run was cancelled: nothing is to be stopped."""
+        self.status = apply_transition(self.run_id, self.status, Transition.cancel)
+        self.reason = reason
+        self.status = apply_transition(self.run_id, self.status, Transition.settle)
 
     def walk(self) -> Iterator[Scope[Owner]]:
         """Return an iterator over the live runs from here down, children first."""

@@ -1,8 +1,10 @@
 """The only thread that writes into a database: callers put jobs into a queue and go on.
 
 Jobs are done in the order in which they were put, many in one transaction. The writer knows neither SQL nor runs: a job
-is a function of the tables that the backend passes. The thread starts with the first job, ends after some idle seconds,
-finishes the queue when the interpreter exits, and starts anew in a forked child, which drops its parent's jobs.
+is a function of the tables that the backend passes, or an item of a `Batch`, which does many such items together. A job
+may wait some milliseconds for others to share the transaction; each job says how long. The thread starts with the first
+job, ends after some idle seconds, finishes the queue when the interpreter exits, and starts anew in a forked child,
+which drops its parent's jobs.
 
 Threads: `put` and `put_droppable` are called by any thread, also on event loops, so they never wait for the disk;
 `flush` and `close` wait. `_run` is the writer's thread, `_check_deadlines` runs on the timer thread. `_changed` guards
@@ -12,13 +14,16 @@ may call `put`. A batch that fails is repeated job by job, so every job must be 
 
 from __future__ import annotations
 
+import itertools
 import logging
+import math
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from desist.exceptions import StoreError
@@ -27,15 +32,15 @@ from desist.runtime.daemon_thread import start_daemon_thread
 from desist.runtime.fork_hooks import register_at_fork
 from desist.runtime.timer_thread import timers
 
-__all__ = ["Backend", "BackendBusy", "WriteJob", "Writer"]
+__all__ = ["Backend", "BackendBusy", "Batch", "Failed", "WriteJob", "Writer", "perform"]
 
 log = logging.getLogger("desist.db")
 
 #: Seconds for which droppable jobs wait for others to share the transaction.
 LINGER = 0.01
-#: The maximum of jobs in one transaction, and in the queue. Droppable jobs are refused when the queue is half full, so
-#: that the starts and ends of runs have the other half.
-BATCH, LIMIT = 500, 50_000
+#: The maximum of jobs in one transaction, of those in one that locks rows on a server, and in the queue. Droppable jobs
+#: are refused when the queue is half full, so that the starts and ends of runs have the other half.
+BATCH, APART, LIMIT = 500, 100, 50_000
 #: Seconds without a job after which the thread ends; the next job starts another.
 IDLE = 5.0
 #: Seconds between two attempts while another process writes.
@@ -48,24 +53,48 @@ class BackendBusy(Exception):
     """The backend can't write now, because another process does. Trying again helps."""
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The result of one item of a batch, whose other items are done."""
+
+    error: Exception
+
+
+class Batch(Protocol):
+    """Does many jobs of a kind together."""
+
+    def write(self, tables: Any, items: Sequence[Any]) -> list[Any]:
+        """Do the items of one transaction; return the result of each, or `Failed`. In the writer's thread."""
+
+
 class WriteJob:
-    """A function to be called with the tables, within a transaction."""
+    """A function to be called with the tables, within a transaction; or an item of a batch."""
 
-    __slots__ = ("due", "durable", "future", "last", "work")
+    __slots__ = ("batch", "due", "durable", "future", "last", "work")
 
-    def __init__(self, work: Callable[[Any], Any], *, durable: bool, last: bool = False) -> None:
-        self.work = work
+    def __init__(self, work: Any, *, durable: bool, last: bool = False, batch: Batch | None = None) -> None:
+        self.work, self.batch = work, batch
         self.last = last  #: done after the others of its transaction, whose failure must not undo its decision
         self.durable = durable  #: on the disk when it is done, not only in the memory of the system; has a future
         self.future: Future[Any] | None = Future() if durable else None
         self.due = 0.0  #: when its future fails; seconds of `time.monotonic`
 
 
+def perform(jobs: Sequence[WriteJob], tables: Any) -> list[Any]:
+    """Do the jobs of one transaction, those of one batch that follow each other together. For backends."""
+    results: list[Any] = []
+    for batch, some in itertools.groupby(jobs, key=lambda job: job.batch):
+        works = [job.work for job in some]
+        results += [work(tables) for work in works] if batch is None else batch.write(tables, works)
+    return results
+
+
 class Backend(Protocol):
     """The storage, as the writer's thread uses it."""
 
     name: str  #: for messages
-    apart: bool  #: whether a durable job has a transaction of its own, so that its locks are few and short
+    #: Whether a durable job that is not of a batch has a transaction of its own, so that its locks are few and short.
+    apart: bool
 
     def write(self, jobs: Sequence[WriteJob]) -> list[Any]:
         """Do all jobs in one transaction, or none; return the result of each. In the writer's thread.
@@ -97,7 +126,7 @@ class Writer:
         self._changed = threading.Condition(self._lock)
         self._jobs: deque[WriteJob] = deque()
         self._open: deque[WriteJob] = deque()  #: durable jobs whose futures are not settled, the oldest first
-        self._urgent = 0  #: the number of durable jobs in `_jobs`
+        self._take_at = math.inf  #: when the thread takes the jobs: as soon as one of them has waited long enough
         self._watched = self._closing = self._failing = self._writing = False
         self._thread: threading.Thread | None = None
         self._ends_at = 0.0  #: when a closing writer gives up, in seconds of `time.monotonic`
@@ -110,7 +139,17 @@ class Writer:
         Parameters:
             last: do the job after all others of its transaction.
         """
-        job = WriteJob(work, durable=True, last=last)
+        return self._put(WriteJob(work, durable=True, last=last), 0.0)
+
+    def put_item(self, batch: Batch, item: Any, *, last: bool = False, patience: float = 0.0) -> Future[Any]:
+        """Do `batch.write(tables, items)` with this item and others, and make it durable. As `put`.
+
+        Parameters:
+            patience: seconds for which the job may wait for others to share the transaction.
+        """
+        return self._put(WriteJob(item, durable=True, last=last, batch=batch), patience)
+
+    def _put(self, job: WriteJob, patience: float) -> Future[Any]:
         assert job.future is not None
         with self._lock:
             if self._closing:
@@ -119,28 +158,33 @@ class Writer:
                 job.future.set_exception(StoreError(f"{LIMIT} writes already wait for {self._backend.name}"))
             else:
                 job.due = time.monotonic() + self._timeout
-                self._add(job)
+                self._add(job, patience)
                 self._open.append(job)
-                self._urgent += 1
                 self._watch()
         return job.future
 
-    def put_droppable(self, work: Callable[[Any], Any]) -> bool:
-        """Do `work(tables)` soon, without a result. Return False, and drop the job, if the queue is full."""
+    def put_droppable(self, work: Callable[[Any], Any], patience: float | None = None) -> bool:
+        """Do `work(tables)` soon, without a result. Return False, and drop the job, if the queue is full.
+
+        Parameters:
+            patience: seconds for which the job waits for others to share the transaction; None: for the usual time.
+        """
         with self._lock:
             if self._closing or len(self._jobs) >= LIMIT // 2:
                 return False
-            self._add(WriteJob(work, durable=False))
+            self._add(WriteJob(work, durable=False), LINGER if patience is None else patience)
         return True
 
-    def _add(self, job: WriteJob) -> None:
-        """Append a job, and start or wake the thread. With the lock held."""
+    def _add(self, job: WriteJob, patience: float) -> None:
+        """Append a job, and start the thread, or wake it if it would take this job too late. With the lock held."""
         if self._thread is None:
             self._thread = start_daemon_thread(
                 self._run, "desist-db"
             )  # first: where no thread can start, no job is left
         self._jobs.append(job)
-        if job.durable or len(self._jobs) == 1:
+        take_at = time.monotonic() + patience
+        if take_at < self._take_at:
+            self._take_at = take_at
             self._changed.notify_all()
 
     @property
@@ -206,11 +250,11 @@ class Writer:
                     self._thread = None  # with the lock held: a `put` from now on starts another thread,
                     close = self._backend.detach()  # which must not find this one's connection
                     break
-                if not self._urgent and not self._closing:
-                    self._changed.wait(LINGER)
+                while not self._closing and (pause := self._take_at - time.monotonic()) > 0:
+                    self._changed.wait(pause)
                 self._writing = True
                 batch = [self._jobs.popleft() for _ in range(min(BATCH, len(self._jobs)))]
-                self._urgent -= sum(job.durable for job in batch)
+                self._take_at = 0.0 if self._jobs else math.inf
             for together in self._transactions(batch):
                 self._write(together)
             with self._lock:
@@ -221,14 +265,15 @@ class Writer:
 
     def _transactions(self, batch: list[WriteJob]) -> list[list[WriteJob]]:
         """Return the jobs by transaction, in the order in which they are done."""
-        if not self._backend.apart:
-            return [sorted(batch, key=lambda job: job.last)]
-        groups: list[list[WriteJob]] = []
+        groups: list[list[WriteJob]] = [[]]
         for job in batch:
-            if job.durable or not groups or groups[-1][0].durable:
+            alone = self._backend.apart and job.durable and job.batch is None
+            if groups[-1] and (alone or (self._backend.apart and len(groups[-1]) >= APART)):
                 groups.append([])
             groups[-1].append(job)
-        return groups
+            if alone:
+                groups.append([])
+        return [sorted(group, key=lambda job: job.last) for group in groups if group]
 
     def _write(self, batch: list[WriteJob]) -> None:
         """Do a batch; if it fails as a whole, do its jobs one by one, so that a bad job harms no other."""
@@ -243,7 +288,10 @@ class Writer:
             return
         self._failing = False
         for job, result in zip(batch, results, strict=True):
-            _settle(job, result)
+            if isinstance(result, Failed):
+                self._failed(job, result.error)
+            else:
+                _settle(job, result)
 
     def _try(self, batch: list[WriteJob]) -> list[Any]:
         logged = False

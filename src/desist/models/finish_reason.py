@@ -5,13 +5,14 @@ Called by `model_turn` of the agent and by `desist.models.http.answer`. Knows no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
 from desist.models.tool_call_assembler import is_whole
 from desist.run.records.message import ToolCall
 
-__all__ = ["calls_cut_off", "is_cut_off", "normalized_finish_reason"]
+__all__ = ["calls_cut_off", "is_cut_off", "known_finish_reason", "normalized_finish_reason"]
 
 #: The words of providers for each reason, in lower case.
 _WORDS: Final = {
@@ -28,6 +29,19 @@ _WORDS: Final = {
     "incomplete": "incomplete",
 }
 _REASONS: Final = {word: reason for reason, words in _WORDS.items() for word in words.split()}
+#: What words that aren't listed contain, for the reasons in this order.
+_PARTS: Final = [
+    (reason, re.compile(parts))
+    for reason, parts in {
+        "content_filter": "filter|safety|block|prohibit|moderat|guardrail|policy|violat|sensitive",
+        "refusal": "refus",
+        "error": "error|fail|exception|malformed|invalid|unexpected|unavailable|overload",
+        "abort": "abort|cancel|interrupt|disconnect|time_?out|timed_out|kill",
+        "length": "length|max_|limit|too_long|truncat|exceeded",
+        "tool_calls": "tool|function",
+        "stop": "^(stop|end|eos|complete|finish|done)",
+    }.items()
+]
 #: Words of providers for "not known", sent also in chunks before the last.
 _UNKNOWN: Final = ("", "null", "none", "undefined", "unspecified", "unknown")
 _FINISHED: Final = (None, "stop", "tool_calls")
@@ -37,8 +51,23 @@ def normalized_finish_reason(told: str | None) -> str | None:
     """Return the reason under its usual name; a reason without one in lower case, an unknown one as None."""
     if told is None or told in _FINISHED:
         return told
-    word = told.strip().lower().rpartition(".")[2].removeprefix("finish_reason_")
-    return None if word in _UNKNOWN else _REASONS.get(word, word)
+    word = _plain(told)
+    return None if word in _UNKNOWN else _named(word) or word
+
+
+def known_finish_reason(told: object) -> str | None:
+    """Return the reason under its usual name; None for anything that isn't the word of a provider for a reason."""
+    return _named(_plain(told)) if isinstance(told, str) else None
+
+
+def _plain(told: str) -> str:
+    """Return a word in lower case, with `_` between its parts, without the name of its type."""
+    word = re.sub(r"(?<=[a-z])(?=[A-Z])|[\s-]+", "_", told.strip().rpartition(".")[2]).lower()
+    return word.removeprefix("finish_reason_")
+
+
+def _named(word: str) -> str | None:
+    return _REASONS.get(word) or next((reason for reason, parts in _PARTS if parts.search(word)), None)
 
 
 def is_cut_off(reason: str | None) -> bool:

@@ -138,9 +138,14 @@ class ToolCallAssembler:
 
     def begin(self, *, index: int | None, id: str | None, name: str | None, arguments: Any) -> None:
         """Begin a call, for an API that says so; nothing new if the same was said before."""
-        known = self._by_id(id, index)
-        again = known is not None and known.index == index and known.name == name and not known.has_arguments
-        self._extend(known if known is not None and again else self._new(index), id, name, _text(arguments))
+        known, text = self._by_id(id, index), _text(arguments)
+        if known is not None and known.index == index and known.name == name:
+            if known.has_arguments and text == known.arguments:
+                return
+            if not known.has_arguments:
+                self._extend(known, id, name, text)
+                return
+        self._extend(self._new(index), id, name, text)
 
     def finish(
         self, *, index: int | None, id: str | None, name: str | None, arguments: Any, closes: bool = True
@@ -204,7 +209,11 @@ class ToolCallAssembler:
         call = known or self._at(index)
         if call is None or (known is None and id is not None and call.id is not None and name):
             last = call or (self._calls[-1] if self._calls else None)
-            return last if last is not None and _goes_on(last, name, text) else None
+            if last is None or not _goes_on(last, name, text):
+                return None
+            if id and name:
+                self._drop_empty_before(last)
+            return last
         whole = call.is_whole()
         if not name:
             return None if whole and text.strip() and known is None and id and call.id else call
@@ -224,6 +233,13 @@ class ToolCallAssembler:
             return call
         in_one_chunk = known is None and call.chunk == self._chunk and call.name
         return None if in_one_chunk and call.name + name not in self._names else call
+
+    def _drop_empty_before(self, call: _Call) -> None:
+        """Where each piece has another id, and the name again: a call without arguments just before was a piece too."""
+        for before in reversed(self._calls[: self._calls.index(call)]):
+            if before.name != call.name or before.has_arguments:
+                return
+            before.tentative = True
 
     def _is_other(self, so_far: str, name: str) -> bool:
         """Return whether `name` can't belong to a call named `so_far`, as far as the names of the tools tell."""

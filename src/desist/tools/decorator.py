@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from desist.exceptions import ConfigurationError
 from desist.run.options.strict import refuse_unknown
 from desist.tools.function import NOT_YET, Function
+from desist.tools.human_input import OnAnswerTimeout
 from desist.tools.isolation import Isolation
 
 if TYPE_CHECKING:
@@ -39,6 +40,13 @@ def tool(
     isolation: Isolation | None = None,
     grace: float | None = None,
     interrupt: InterruptMode = "auto",
+    requires_confirmation: bool | None = None,
+    requires_user_input: bool | None = None,
+    user_input_fields: Sequence[str] | None = None,
+    external_execution: bool | None = None,
+    external_execution_silent: bool | None = None,
+    answer_timeout: float | None = None,
+    on_answer_timeout: OnAnswerTimeout = "cancel",
     **unsupported: Any,
 ) -> Callable[[Callable[..., Any]], Function]: ...
 

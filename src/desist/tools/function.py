@@ -9,17 +9,18 @@ import copy
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from desist.exceptions import ConfigurationError
 from desist.run.options.strict import refuse_unknown
-from desist.strict_schema import non_strict_parts, strict_schema
+from desist.strict_schema import non_strict_parts, say_not_strict, strict_schema
 from desist.tools.arguments import decoded_arguments, parse_arguments
 from desist.tools.bound_call import BoundCall, check_hook
 from desist.tools.docstring import parse_docstring
 from desist.tools.function_call import FunctionCall
+from desist.tools.human_input import HumanInput, OnAnswerTimeout
 from desist.tools.isolation import Isolation, check_options, check_reachable, refuse_linked
 from desist.tools.signature import EMPTY, is_async, read_signature, unwrap
 
@@ -37,17 +38,10 @@ NOT_YET = frozenset(
         "cache_dir",
         "cache_results",
         "cache_ttl",
-        "external_execution",
-        "external_execution_required_tools",
-        "external_execution_silent",
         "has_side_effects",
         "id",
-        "requires_confirmation",
-        "requires_confirmation_tools",
-        "requires_user_input",
         "sanitize_arguments",
         "tool_hooks",
-        "user_input_fields",
     }
 )
 #: Tool names that every provider accepts.
@@ -81,6 +75,13 @@ class Function:
         isolation: Isolation | None = None,
         grace: float | None = None,
         interrupt: InterruptMode = "auto",
+        requires_confirmation: bool | None = None,
+        requires_user_input: bool | None = None,
+        user_input_fields: Sequence[str] | None = None,
+        external_execution: bool | None = None,
+        external_execution_silent: bool | None = None,
+        answer_timeout: float | None = None,
+        on_answer_timeout: OnAnswerTimeout = "cancel",
         **unsupported: Any,
     ) -> None:
         """Create a tool. The signature is read when `parameters` is first used.
@@ -88,7 +89,7 @@ class Function:
         Args:
             entrypoint: the callable: a function, a method, a partial or a callable object, sync or async.
             parameters: a JSON schema of type object, instead of that of the signature.
-            strict: ask the provider to enforce the schema.
+            strict: ask the provider to enforce the schema. Off, and logged once, where strict mode can't express it.
             instructions: text for the system prompt, added if `add_instructions`.
             show_result: show the result to the reader as content.
             stop_after_tool_call: end the agent's run with this tool's result.
@@ -101,6 +102,14 @@ class Function:
             grace: seconds between SIGTERM and SIGKILL for such a process; None: the grace of the run.
             interrupt: how a cancel interrupts a sync tool. "auto": by every available means. "cooperative": by its
                 token only. "never": not at all; the run waits for the tool, unless the cancel is forced.
+            requires_confirmation: the run pauses before a call, until a human confirms it. Only one of this and the
+                next three.
+            requires_user_input: the run pauses until a human has filled in the `user_input_fields`.
+            user_input_fields: names of the parameters that a human fills in; the model doesn't see them. None: all.
+            external_execution: the tool is not called: the run pauses until the program gives its result.
+            external_execution_silent: the content of such a paused run does not describe what is awaited.
+            answer_timeout: seconds that the run waits for a human; None for no limit.
+            on_answer_timeout: what happens then: "cancel" the run, "skip" the call, or "approve" it.
 
         Raises:
             ConfigurationError: an option is invalid.
@@ -124,6 +133,16 @@ class Function:
         self.isolation: Isolation | None = isolation
         self.grace = grace
         self.interrupt: InterruptMode = interrupt
+        self.human = HumanInput.checked(
+            self.name,
+            requires_confirmation=requires_confirmation,
+            requires_user_input=requires_user_input,
+            user_input_fields=user_input_fields,
+            external_execution=external_execution,
+            external_execution_silent=external_execution_silent,
+            answer_timeout=answer_timeout,
+            on_answer_timeout=on_answer_timeout,
+        )
         self.owning_toolkit: OwningToolkit | None = None
         self.is_async = is_async(self.entrypoint)
         check_options(isolation, interrupt, grace, f"tool '{self.name}'", is_async=self.is_async)
@@ -162,6 +181,21 @@ class Function:
         return self._schema if self._schema is not None else self._read().schema
 
     @property
+    def requires_confirmation(self) -> bool:
+        """Whether a human must confirm a call."""
+        return self.human.requires_confirmation
+
+    @property
+    def requires_user_input(self) -> bool:
+        """Whether a human fills in parameters."""
+        return self.human.requires_user_input
+
+    @property
+    def external_execution(self) -> bool:
+        """Whether the program executes the tool."""
+        return self.human.external_execution
+
+    @property
     def origin(self) -> str:
         """The qualified name of the callable, for error messages."""
         plain = unwrap(self.entrypoint)
@@ -171,6 +205,7 @@ class Function:
     def check(self) -> None:
         """Raise `ConfigurationError` if the tool can't be described to a model."""
         self._read()
+        self.human.check_fields(self.name, self.parameters)
         self.definition()
         self.check_isolation(defined=True)
         if self.grace is not None and self.isolation != "process":
@@ -200,17 +235,14 @@ class Function:
         described: dict[str, Any] = {"name": self.name}
         if self.description:
             described["description"] = self.description
-        described["parameters"] = self._strict_parameters() if self.strict else self.parameters
-        if self.strict is not None:
-            described["strict"] = self.strict
+        strict, parameters = self.strict, self.human.shown_schema(self.parameters)
+        if strict and (part := next(non_strict_parts(parameters, self.name), None)):
+            say_not_strict(f"the tool {part}")
+            strict = False
+        described["parameters"] = strict_schema(parameters, optional="null") if strict else parameters
+        if strict is not None:
+            described["strict"] = strict
         return {"type": "function", "function": described}
-
-    def _strict_parameters(self) -> dict[str, Any]:
-        if part := next(non_strict_parts(self.parameters, self.name), None):
-            raise ConfigurationError(
-                f"tool {part} can't be strict: annotate the parameter with a closed type, or pass strict=False"
-            )
-        return strict_schema(self.parameters, optional="null")
 
     def bind(self, arguments: str | Mapping[str, Any] | None, injected: Mapping[str, Any] | None = None) -> BoundCall:
         """Validate the model's arguments and return the call.

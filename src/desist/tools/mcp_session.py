@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 import os
 import select
 import subprocess
@@ -20,6 +21,7 @@ from typing import Any, TypeVar
 
 import psutil
 
+from desist.calls.started.started_work import set_started_work
 from desist.runtime.background_loop import background_loop, register_at_exit
 from desist.runtime.daemon_thread import to_daemon_thread
 
@@ -105,8 +107,14 @@ class MCPSession:
         return await self._client.call_tool(name, arguments)
 
     async def _there(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the session's loop. A cancellation is passed on to the coroutine."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+        """Run a coroutine on the session's loop. A cancellation is passed on to the coroutine, once.
+
+        The task is not what the call has started: then it would be cancelled a second time, while the client notifies
+        the server of the first.
+        """
+        context = contextvars.copy_context()
+        context.run(set_started_work, None)
+        return await asyncio.wrap_future(context.run(asyncio.run_coroutine_threadsafe, work, self._loop))
 
     async def leave(self) -> None:
         """End the session and its server. Return when all processes have ended. Does nothing before `enter`."""

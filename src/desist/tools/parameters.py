@@ -126,7 +126,7 @@ class ParameterSchema:
 def _parsed_at(value: Any, path: Sequence[int | str]) -> Any:
     """Return the value with the JSON text at or above a path parsed; the value itself if there is none."""
     if isinstance(value, str):
-        return decoded(value)
+        return None if value.strip() == "null" else decoded(value)
     if not path:
         return value
     key: Any = path[0]

@@ -39,6 +39,14 @@ INJECTED = frozenset(
 _INJECTED_TYPES = {"RunContext": "run_context", "CancelToken": "cancel_token"}
 #: Names that are injected without an annotation too, and never the model's.
 _OWN_NAMES = frozenset({"run_context", "cancel_token", "session_state"})
+#: The annotations of the injected values, for error messages.
+_ANNOTATIONS = {
+    "agent": "Agent",
+    "dependencies": "dict[str, Any]",
+    "session_state": "dict[str, Any]",
+    "run_context": "RunContext",
+    "cancel_token": "CancelToken",
+}
 _DICTS = (dict, dict[str, Any], typing.Dict, typing.Dict[str, Any], Mapping[str, Any], MutableMapping[str, Any])  # noqa: UP006
 
 
@@ -168,7 +176,7 @@ def _injected_by_name(parameter: inspect.Parameter, annotation: Any, tool: str) 
         return name
     if annotation is not Any and name not in _OWN_NAMES:
         return None
-    ours = {"agent": "Agent", "dependencies": "dict[str, Any]", "session_state": "dict[str, Any]"}.get(name)
+    ours = _ANNOTATIONS.get(name)
     advice = f"annotate it {ours} to get desist's" if ours else "there is no value of desist's"
     other = "rename it" if name in _OWN_NAMES else "annotate it with another type, such as str, to get the model's"
     raise ConfigurationError(

@@ -34,6 +34,8 @@ class Toolkit:
         timeout: float | None = None,
         isolation: Isolation | None = None,
         auto_register: bool = True,
+        requires_confirmation_tools: Sequence[str] | None = None,
+        external_execution_required_tools: Sequence[str] | None = None,
         **unsupported: Any,
     ) -> None:
         """Create a toolkit.
@@ -50,6 +52,8 @@ class Toolkit:
             isolation: "thread" or "process", for sync tools without an isolation. With "process" the toolkit is pickled
                 for each call, without its tools.
             auto_register: False to register all tools with `register()`.
+            requires_confirmation_tools: names of tools that a human must confirm before each call.
+            external_execution_required_tools: names of tools that the program executes.
 
         Raises:
             ConfigurationError: an unknown or duplicate tool name, or an object that can't be a tool.
@@ -67,6 +71,10 @@ class Toolkit:
             "exclude_tools": _names(exclude_tools, "exclude_tools"),
             "stop_after_tool_call_tools": _names(stop_after_tool_call_tools, "stop_after_tool_call_tools"),
             "show_result_tools": _names(show_result_tools, "show_result_tools"),
+            "requires_confirmation_tools": _names(requires_confirmation_tools, "requires_confirmation_tools"),
+            "external_execution_required_tools": _names(
+                external_execution_required_tools, "external_execution_required_tools"
+            ),
         }
         self._includes_all = include_tools is None
         self._registered: dict[str, Function] = {}
@@ -140,6 +148,10 @@ class Toolkit:
             function.stop_after_tool_call = True
         if function.name in self._named["show_result_tools"]:
             function.show_result = True
+        confirm = function.name in self._named["requires_confirmation_tools"]
+        external = function.name in self._named["external_execution_required_tools"]
+        if confirm or external:
+            function.human = function.human.extended(function.name, confirm=confirm, external=external)
         self._registered[function.name] = function
         return function
 

@@ -15,7 +15,6 @@ from desist import RunStatus, Workflow
 from desist.db import SqliteDb
 from desist.engine import Worker
 
-pytest.importorskip("dbos", reason="the extra `scale` isn't installed")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the process table is read through /proc")
 
 

@@ -91,7 +91,7 @@ def _keep_last_step(parts: list[Any], output: Any) -> None:
     """Add what finished after these parts were read: it was stored before the end was told."""
     for step in getattr(output, "step_results", [])[1:]:
         number, run_id, kind, at, _ = parts[-1]
-        parts.append((number + 1, run_id, kind, at, encode_part(run_id, kind, step, None).value))
+        parts.append((number + 1000, run_id, kind, at, encode_part(run_id, kind, step, None).value))
 
 
 def _start(db: SqliteDb | PostgresDb, run_id: str, gate: Gate) -> Any:

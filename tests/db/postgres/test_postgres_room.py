@@ -72,6 +72,11 @@ class Others:
         except psycopg.OperationalError as error:
             assert "too many" in str(error)
 
+    def clients(self) -> int:
+        """Return the number of connections that the server has. It ends one some time after its client."""
+        count = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        return int(self.held[0].execute(count).fetchall()[0][0])
+
     def take_from(self, db: PostgresDb) -> None:
         """End the connection that desist writes with, in the middle of a transaction, and take its place."""
         begun, go = threading.Event(), threading.Event()
@@ -261,8 +266,11 @@ def test_no_room_at_the_start(url: str, others: Others) -> None:
 
 def test_hardly_room_at_the_start(url: str, others: Others, caplog: pytest.LogCaptureFixture) -> None:
     """A process that gets one of the last connections says how many are in use, and of which limit."""
+    before = others.clients()
     PostgresDb(url).close()
     assert "are in use" not in caplog.text
+    while others.clients() > before:
+        pass
     others.take_all()
     others.held.pop().close()
     caplog.set_level(logging.WARNING)

@@ -139,6 +139,14 @@ CHAT_CALLS = {
         [[piece(None, "a", "get_")], [piece(None, None, "weather")], [piece(arguments=OSLO)]],
         [("get_weather", OSLO)],
     ),
+    "the name letter by letter": (
+        [[piece(0, "a", "w")], *[[piece(0, None, letter)] for letter in "eather"], [piece(0, None, None, OSLO)]],
+        ONE,
+    ),
+    "the name in three pieces, the last with the arguments": (
+        [[piece(0, "a", "get")], [piece(0, "a", "_wea")], [piece(0, "a", "ther", OSLO)]],
+        [("get_weather", OSLO)],
+    ),
     "the name after the id": ([[piece(0, "a")], [piece(0, None, "weather")], [piece(0, arguments=OSLO)]], ONE),
     "the name after the arguments": ([[piece(0, "a", None, OSLO)], [piece(0, "a", "weather", "")]], ONE),
     "other ids with each piece": (
@@ -148,6 +156,17 @@ CHAT_CALLS = {
     "other ids with each piece, no index": (
         [[piece(None, "a", "weather", "")], [piece(None, "b", None, HALVES[0])], [piece(None, "c", None, HALVES[1])]],
         ONE,
+    ),
+    "other ids with each piece, the name in each": (
+        [[piece(0, "a", "weather", "")], *[[piece(0, str(n), "weather", half)] for n, half in enumerate(HALVES)]],
+        ONE,
+    ),
+    "other ids with each piece, the name in each, two calls": (
+        [
+            *[[piece(None, f"a{n}", "weather", part)] for n, part in enumerate(("", *HALVES))],
+            *[[piece(None, f"b{n}", "now", part)] for n, part in enumerate(("{", "}"))],
+        ],
+        MIXED,
     ),
     "other ids and indexes with each piece": (
         [[piece(n, str(n), "weather" if n == 0 else None, part)] for n, part in enumerate(HALVES)],
@@ -262,6 +281,51 @@ def test_calls_of_a_whole_message(calls: list[Any], streamed: bool) -> None:
     body: Any = {"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
     found = read(CHAT, data(body) + DONE) if streamed else read(CHAT, json.dumps(body).encode(), kind=JSON)
     assert found.calls == BOTH
+
+
+SAID = delta({"content": "Let me see."})
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        delta({"tool_calls": [piece(0, "a", "weather", OSLO)]}) + delta({"tool_calls": [piece(1, "b", "now", "{}")]}),
+        delta({"tool_calls": [piece(0, "a", "weather", HALVES[0])]})
+        + delta({"tool_calls": [piece(0, None, None, HALVES[1])]}),
+        SAID + delta({"tool_calls": [piece(0, "a", "weather", "")]}),
+        SAID,
+        b"",
+    ],
+)
+@pytest.mark.parametrize("ids", [("a", "b"), (None, None), ("x", "y")])
+def test_a_message_that_repeats_calls(ids: tuple[Any, Any], before: bytes) -> None:
+    """A last event with the whole message adds what is missing: no call is made twice, and none is lost."""
+    calls = [piece(0, ids[0], "weather", OSLO), piece(1, ids[1], "now", "{}")]
+    message = {"role": "assistant", "content": "Let me see.", "tool_calls": calls}
+    last = data({"choices": [{"index": 0, "delta": {}, "message": message, "finish_reason": "tool_calls"}]})
+    found = read(CHAT, before + last + DONE)
+    assert (found.calls, found.text) == (MIXED, "Let me see.")
+
+
+def test_the_same_message_twice() -> None:
+    """A message with calls that is sent again holds the same calls."""
+    message = {"tool_calls": [piece(0, "a", "weather", OSLO), piece(1, "b", "now", "{}")]}
+    body = data({"choices": [{"message": message, "finish_reason": "tool_calls"}]})
+    assert read(CHAT, body * 2 + DONE).calls == MIXED
+
+
+def test_an_answer_in_several_choices() -> None:
+    """Text and calls of one answer, each in a choice of its own; other answers are left out."""
+    choices = [
+        {"index": 0, "delta": {"content": "x"}},
+        {"index": 1, "delta": {"content": "another answer"}},
+        {"index": 0, "delta": {"tool_calls": [piece(0, "a", "weather", OSLO)]}, "finish_reason": "tool_calls"},
+    ]
+    found = read(CHAT, data({"choices": choices}) + DONE)
+    assert (found.text, found.calls, found.reason) == ("x", ONE, "tool_calls")
+    messages = [{"message": {"content": "x"}}, {"message": {"tool_calls": [piece(0, "a", "weather", OSLO)]}}]
+    found = read(CHAT, json.dumps({"choices": messages}).encode(), kind=JSON)
+    assert (found.text, found.calls) == ("x", ONE)
 
 
 def item(number: int, name: str, arguments: Any = "", **more: Any) -> dict[str, Any]:

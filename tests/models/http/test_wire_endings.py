@@ -43,6 +43,20 @@ REASONS = {
     "abort": "abort",
     "cancelled": "abort",
     "incomplete": "incomplete",
+    "max_new_tokens": "length",
+    "MaxTokens": "length",
+    "token_limit_reached": "length",
+    "too-long": "length",
+    "ContentFilter": "content_filter",
+    "content_blocked": "content_filter",
+    "policy violation": "content_filter",
+    "model_error": "error",
+    "canceled_by_user": "abort",
+    "client_disconnected": "abort",
+    "EndTurn": "stop",
+    "stopped": "stop",
+    "stop_token": "stop",
+    "toolUse": "tool_calls",
     "pause_turn": "pause_turn",
     "Something_New": "something_new",
 }
@@ -76,6 +90,27 @@ def test_several_reasons(reasons: list[Any], expected: str | None) -> None:
     body = b"".join(delta({"content": "x"}, reason) for reason in reasons) + DONE
     found = read(CHAT, body)
     assert (found.text, found.reason) == ("x" * len(reasons), expected)
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (delta({}, {"type": "max_tokens"}), "length"),
+        (delta({}, None, finish_details={"type": "max_tokens"}), "length"),
+        (delta({}, None, native_finish_reason="MAX_TOKENS"), "length"),
+        (delta({}, None, stop_reason="max_tokens"), "length"),
+        (delta({}, None, stop_reason="###"), None),
+        (delta({}, "stop", stop_reason="length"), "stop"),
+        (delta({"finish_reason": "length"}), "length"),
+        (data({"choices": [{"delta": {}}], "finish_reason": "length"}), "length"),
+        (data({"choices": [], "finish_reason": "length"}), "length"),
+        (data({"done": True, "done_reason": "length"}), "length"),
+    ],
+)
+def test_reasons_in_other_places(end: bytes, reason: str | None) -> None:
+    """Where servers put the reason besides `finish_reason` of the choice; what isn't a reason there is ignored."""
+    found = read(CHAT, delta({"content": "x"}) + end + DONE)
+    assert (found.text, found.reason) == ("x", reason)
 
 
 @pytest.mark.parametrize(

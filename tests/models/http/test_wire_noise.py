@@ -37,6 +37,10 @@ NOISE = {
     "an unknown type": b'data: {"type": "heartbeat", "at": 1}\n\n',
     "a status": b'data: {"status": "processing", "message": "waiting"}\n\n',
     "progress": b'data: {"object": "progress", "progress": 0.5}\n\n',
+    "a queue": b'data: {"type": "queue", "position": 3}\n\n',
+    "a message that says nothing": b'data: {"message": "warming up", "code": 0}\n\n',
+    "an undefined": b"data: undefined\n\n",
+    "an HTML comment": b"data: <!-- keep-alive -->\n\n",
     "several lines of nothing": b"data:\ndata:\n\n",
     "two prefixes, nothing": b"data: data:\n\n",
 }
@@ -244,6 +248,10 @@ def completed(*items: Any) -> bytes:
         RESPONSES.text("ab")
         + typed("response.output_text.done", output_index=0, content_index=0, text="ab")
         + completed(),
+        typed("response.content_part.done", content_index=0, part={"type": "output_text", "text": "ab"}) + completed(),
+        typed("response.output_text.done", output_index=0, content_index=0, text="ab")
+        + typed("response.content_part.done", output_index=0, content_index=0, part={"text": "ab"})
+        + completed(MESSAGE),
         RESPONSES.text("ab") + typed("response.output_item.done", output_index=0, item=MESSAGE) + completed(MESSAGE),
         typed("response.output_text.delta", item_id="m", delta="ab")
         + typed("response.output_item.done", item={**MESSAGE, "id": "m"})

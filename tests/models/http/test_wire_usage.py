@@ -34,6 +34,16 @@ CHAT_USAGE = {
         TEXT + chunk(choices=[{"delta": {}, "finish_reason": "stop"}], x_groq={"id": "r", "usage": TOLD}),
         FOUND,
     ),
+    "in a delta": (TEXT + delta({"usage": TOLD}, "stop"), FOUND),
+    "in a message": (data({"choices": [{"message": {"content": "x", "usage": TOLD}, "finish_reason": "stop"}]}), FOUND),
+    "in no object": (TEXT + delta({}, "stop") + data(TOLD), FOUND),
+    "in a list": (TEXT + usages([TOLD]), FOUND),
+    "in camel case": (TEXT + usages({"promptTokens": 7, "completionTokens": 5, "totalTokens": 12}), FOUND),
+    "usageMetadata": (TEXT + data({"usageMetadata": {"promptTokenCount": 7, "candidatesTokenCount": 5}}), FOUND),
+    "usage_metadata": (TEXT + data({"usage_metadata": {"prompt_token_count": 7, "candidates_token_count": 5}}), FOUND),
+    "token_usage": (TEXT + data({"token_usage": TOLD}), FOUND),
+    "eval_count": (TEXT + data({"done": True, "prompt_eval_count": 7, "eval_count": 5}), FOUND),
+    "billed units": (TEXT + usages({"billed_units": {"input_tokens": 7, "output_tokens": 5}}), FOUND),
     "in every chunk, null": (chunk(choices=[{"delta": {"content": "x"}}], usage=None) + usages(TOLD), FOUND),
     "in every chunk, counting": (usages({"prompt_tokens": 7, "completion_tokens": 1}) + TEXT + usages(TOLD), FOUND),
     "in every chunk, the last empty": (usages(TOLD) + TEXT + usages({}), FOUND),
@@ -133,6 +143,20 @@ def test_usage_of_the_responses_api(usage: Any, expected: Usage | None) -> None:
     assert read(RESPONSES, json.dumps(response).encode(), kind=JSON).usage == expected
 
 
+def test_usage_elsewhere_in_the_responses_api() -> None:
+    """Beside the response, in an earlier one, or in an event of its own; the Messages API: in the delta."""
+    usage = {"input_tokens": 7, "output_tokens": 5}
+    end = typed("response.completed", response={"status": "completed", "output": []})
+    for body in (
+        typed("response.completed", response={"status": "completed", "output": []}, usage=usage),
+        typed("response.in_progress", response={"status": "in_progress", "usage": usage}) + end,
+        typed("response.usage", usage=usage) + end,
+    ):
+        assert read(RESPONSES, RESPONSES.text("x") + body).usage == FOUND
+    body = typed("message_delta", delta={"stop_reason": "end_turn", "usage": usage}) + typed("message_stop")
+    assert read(MESSAGES, MESSAGES.text("x") + body).usage == FOUND
+
+
 CACHED = {"cache_read_input_tokens": 2, "cache_creation_input_tokens": 1}
 WITH_CACHE = Usage(input_tokens=10, output_tokens=5, total_tokens=15, cache_read_tokens=2, cache_write_tokens=1)
 
@@ -145,6 +169,7 @@ WITH_CACHE = Usage(input_tokens=10, output_tokens=5, total_tokens=15, cache_read
         ({"input_tokens": 7, "output_tokens": 1}, {"input_tokens": 0, "output_tokens": 5}, FOUND),
         (None, {"input_tokens": 7, "output_tokens": 5}, FOUND),
         ({"input_tokens": 7, "output_tokens": 5}, None, FOUND),
+        ({"inputTokens": 7}, {"outputTokens": 5}, FOUND),
         (None, TOLD, FOUND),
         ({"input_tokens": 7, **CACHED}, {"output_tokens": 5}, WITH_CACHE),
         ({"input_tokens": 7}, {"output_tokens": 5, **CACHED}, WITH_CACHE),

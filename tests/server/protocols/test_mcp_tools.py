@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import mcp_program
+import mcp_types as types
 import psutil
 import pytest
 from mcp import Client
@@ -140,6 +141,43 @@ def test_a_sync_run_too(peer: Peer) -> None:
         assert outputs[0].status.value == "CANCELLED" and peer.hear() == "cancelled"
         assert agent(tools, Call("echo", {"text": "hi"}), "done").run("go").tools[0].result == "hi"
     assert gone(process)
+
+
+class SlowToNotify:
+    """A session of a client that needs some turns of the loop to notify its server of a cancel."""
+
+    def __init__(self) -> None:
+        self.began, self.notified = asyncio.Event(), asyncio.Event()
+
+    async def list_tools(self) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=[types.Tool(name="wait", input_schema={"type": "object"})])
+
+    async def call_tool(self, name: str, arguments: dict[str, Any]) -> None:
+        self.began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            for _ in range(50):
+                await asyncio.sleep(0)
+            self.notified.set()
+            raise
+
+
+def test_a_call_is_cancelled_once() -> None:
+    """A second cancellation would interrupt the client while it notifies the server of the first."""
+
+    async def main() -> None:
+        session = SlowToNotify()
+        async with MCPTools(session=session, timeout_seconds=HANG) as tools:
+            stopped = agent(tools, Call("wait"), "never")
+            running = await stopped.arun("go", background=True)
+            await session.began.wait()
+            receipt = stopped.cancel(running.run_id)
+            await receipt
+            assert receipt.status.value == "CANCELLED" and not receipt.abandoned
+            await session.notified.wait()
+
+    played(main)
 
 
 def test_a_timeout_is_a_cancel(peer: Peer) -> None:

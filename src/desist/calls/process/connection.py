@@ -41,7 +41,7 @@ class WorkerConnection:
         """Send a call and return the last frame of the answer. Raises `EOFError` if the worker has ended."""
         worker = self._worker
         settings = current_settings()
-        extra = {MARK: worker.mark}
+        extra = {MARK: worker.mark.value}
         if run_id is not None:
             extra["DESIST_PARENT_RUN_ID"] = run_id
         changed = None if settings == worker.settings else settings

@@ -299,7 +299,7 @@ class ProcessPool:
 
     def _preload(self, worker: WorkerProcess) -> None:
         settings = current_settings()
-        body = pickle.dumps((settings, {MARK: worker.mark}, sorted(self._modules)), protocol=5)
+        body = pickle.dumps((settings, {MARK: worker.mark.value}, sorted(self._modules)), protocol=5)
         if self._modules and len(body) < MOST_BYTES:
             worker.settings = settings
             worker.socket.send(frame(b"P", body))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -17,7 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from desist.calls.child_processes import kill, marked_processes
+from desist.calls.child_processes import kill
+from desist.calls.process_mark import ProcessMark
 
 __all__ = ["Settings", "WorkerProcess", "current_settings"]
 
@@ -49,7 +49,7 @@ class WorkerProcess:
     def __init__(self) -> None:
         """Start the process without waiting for it. Raises `OSError` if the system can't start one."""
         self.lock = threading.Lock()
-        self.mark = secrets.token_hex(8)
+        self.mark = ProcessMark(MARK)
         self.ready = False  #: its first frame was read
         self.settings: Settings | None = None  #: the settings that it was sent last
         self.idle_since = time.monotonic()
@@ -63,7 +63,7 @@ class WorkerProcess:
         passed = (theirs.fileno(), control_theirs.fileno())
         with theirs, control_theirs:
             try:
-                self._popen = _start(passed, self.mark)
+                self._popen = _start(passed, self.mark.value)
                 self.pidfd = os.pidfd_open(self._popen.pid)
             except BaseException:
                 ours.close()
@@ -188,11 +188,11 @@ def _start(passed: tuple[int, int], mark: str) -> subprocess.Popen[bytes]:
     )
 
 
-def kill_marked(mark: str) -> None:
+def kill_marked(mark: ProcessMark) -> None:
     """Kill all processes with the mark of a worker in their environment.
 
     Repeated, as a process may have forked between the reading of `/proc` and its kill.
     """
     for _ in range(5):
-        if not kill(marked_processes(f"{MARK}={mark}")):
+        if not kill(mark.processes()):
             return

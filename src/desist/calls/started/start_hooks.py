@@ -22,20 +22,21 @@ from typing import Any
 
 from desist.calls.async_exception_safety import protect
 from desist.calls.lost_exception import install_unraisable_hook
+from desist.calls.process_mark import ENVIRONMENT, mark_of_this_process, mark_this_process
 from desist.calls.socket_shutdown import install_audit_hook
-from desist.calls.started.started_work import MARK, current_started_work, set_started_work, started_work_of
+from desist.calls.started.started_work import current_started_work, set_started_work, started_work_of
 from desist.runtime.exit_detach import watch_exit
 from desist.runtime.fork_hooks import register_at_fork
 from desist.runtime.work_tracking import is_work_tracked
 
 __all__ = ["hook_loop", "install_start_hooks"]
 
+#: The attribute by which a process object of `multiprocessing` carries the mark while it is being started.
+_MARK = "_desist_mark"
 #: The module whose threads belong to a pool, which is ended as a whole.
 _POOL = "multiprocessing.pool"
 #: Modules whose threads serve the whole program, or belong to work that is noticed by itself.
 _PLUMBING = ("asyncio.", "concurrent.futures.", "anyio.", "desist.")
-#: In a process that a call has forked: the mark of that call.
-_inherited_mark: str | None = None
 
 
 def install_start_hooks() -> None:
@@ -47,6 +48,8 @@ def install_start_hooks() -> None:
         hook_anyio()
     if "concurrent.futures.process" in sys.modules:
         hook_process_pools()
+    if _POOL in sys.modules:
+        _protect_pools()
 
 
 @functools.cache
@@ -58,24 +61,61 @@ def _hook_standard_library() -> None:
     _wrap(ThreadPoolExecutor, "submit", _submit)
     _wrap(subprocess.Popen, "__init__", _start_process)
     _wrap(multiprocessing.process.BaseProcess, "start", _start_multiprocessing)
+    for name in ("fork", "forkpty"):
+        _wrap(os, name, _fork)
+    _wrap(os, "system", _system)
+    for name in ("posix_spawn", "posix_spawnp"):
+        _wrap(os, name, _posix_spawn)
     hook_loop(asyncio.BaseEventLoop)
     watch_exit()
     register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
 
 
 def _before_fork() -> None:
+    """Make the mark: the child can't, as another thread may hold the lock."""
     started = current_started_work()
     if started is not None and not started.abandoned:
         started.process_mark()
 
 
 def _after_fork_in_child() -> None:
-    """Give the programs that the child starts the mark of the call. Without a lock: another thread may have held it."""
-    global _inherited_mark
     started = current_started_work()
     if started is not None and started.mark is not None:
-        os.environ[MARK] = _inherited_mark = started.mark
+        mark_this_process(started.mark.value)
     set_started_work(None)
+
+
+def _fork(plain: Callable[..., Any]) -> Any:
+    """Fork. Exceptions of `_before_fork` are ignored, so the code of an abandoned call is refused here."""
+    started = current_started_work()
+    if started is not None:
+        started.process_mark()
+    return plain()
+
+
+def _system(plain: Callable[..., int], command: Any) -> int:
+    """Have the shell export the mark: C code starts it, with the environment of this process."""
+    mark = _mark_for_program()
+    if mark is None:
+        return plain(command)
+    return plain(f"{ENVIRONMENT}={mark}; export {ENVIRONMENT}; ".encode() + os.fsencode(command))
+
+
+def _posix_spawn(plain: Callable[..., int], path: Any, argv: Any, env: Any, **kwargs: Any) -> int:
+    mark = _mark_for_program()
+    if mark is None:
+        return plain(path, argv, env, **kwargs)
+    pid = plain(path, argv, _marked(env, mark), **kwargs)
+    started = current_started_work()
+    if started is not None:
+        started.add_process(pid, os.path.basename(os.fsdecode(path)))
+    return pid
+
+
+def _mark_for_program() -> str | None:
+    """Return the mark for the environment of a program that is about to start; None if no call starts it."""
+    started = current_started_work()
+    return mark_of_this_process() if started is None else started.process_mark().value
 
 
 @functools.cache
@@ -119,6 +159,12 @@ def hook_process_pools() -> None:
     _wrap(ProcessPoolExecutor, "submit", _submit_to_process)
 
 
+@functools.cache
+def _protect_pools() -> None:
+    """Have no pool of `multiprocessing` left half made. Once, when the first starts something at the latest."""
+    protect(sys.modules[_POOL].Pool.__init__)
+
+
 def _submit_to_process(
     plain: Callable[..., Any], executor: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
 ) -> Any:
@@ -136,7 +182,9 @@ def _submit_to_process(
 
 
 def _wrap(owner: Any, name: str, hook: Callable[..., Any]) -> None:
-    plain = getattr(owner, name)
+    plain = getattr(owner, name, None)
+    if plain is None:  # not on this system
+        return
 
     @functools.wraps(plain)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -154,6 +202,7 @@ def _start_thread(plain: Callable[..., Any], thread: threading.Thread) -> None:
         return
     run = thread.run
     if _module_of(caller) == _POOL:
+        _protect_pools()
         started.add_pool(caller.f_locals.get("self"))
         started.variables()
 
@@ -211,7 +260,7 @@ def _submit(
 
 def _start_process(plain: Callable[..., None], process: Any, args: Any, *more: Any, **kwargs: Any) -> None:
     started = current_started_work()
-    mark = _inherited_mark if started is None else started.process_mark()
+    mark = _mark_for_program()
     if mark is None:
         plain(process, args, *more, **kwargs)
         return
@@ -226,10 +275,10 @@ def _start_process(plain: Callable[..., None], process: Any, args: Any, *more: A
 
 def _marked(env: Any, mark: str) -> Any:
     if env is None:
-        return {**os.environ, MARK: mark}
+        return {**os.environ, ENVIRONMENT: mark}
     if any(isinstance(key, bytes) for key in env):
-        return {**env, MARK.encode(): mark.encode()}
-    return {**env, MARK: mark}
+        return {**env, ENVIRONMENT.encode(): mark.encode()}
+    return {**env, ENVIRONMENT: mark}
 
 
 def _start_multiprocessing(plain: Callable[..., None], process: Any) -> None:
@@ -237,10 +286,15 @@ def _start_multiprocessing(plain: Callable[..., None], process: Any) -> None:
     if started is None:
         plain(process)
         return
-    started.process_mark()
-    plain(process)
+    of_pool = _module_of(sys._getframe(2)) == _POOL
+    if of_pool:
+        _protect_pools()
+    process.__dict__[_MARK] = started.process_mark()  # if the process isn't forked, this is pickled and marks it there
+    try:
+        plain(process)
+    finally:
+        process.__dict__.pop(_MARK, None)
     if process.pid is not None:
-        of_pool = _module_of(sys._getframe(2)) == _POOL
         started.add_process(process.pid, process.name, process.is_alive, of_pool=of_pool)
 
 

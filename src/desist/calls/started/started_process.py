@@ -53,7 +53,7 @@ class StartedProcess:
     ) -> None:
         self.pid, self.name = pid, name
         self.started_at = time.time()
-        self._work, self._reap, self._of_pool = work, reap, of_pool
+        self._work, self._reap, self.of_pool = work, reap, of_pool
         self._lock = threading.Lock()
         self._pidfds = {pid: os.pidfd_open(pid)}
         self._kill_at = math.inf
@@ -82,7 +82,7 @@ class StartedProcess:
 
     def interrupt(self, grace: float, force: bool) -> None:
         """Send SIGTERM now and SIGKILL after three quarters of the grace. From any thread; returns at once."""
-        if self._of_pool and grace and not force:
+        if self.of_pool and grace and not force:
             timers.call_at(time.monotonic() + 0.75 * grace, lambda: self.interrupt(0.0, False))
             self.watch()
             return

@@ -11,14 +11,15 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from desist.calls.base import CallOwner, CallPart, InterruptMode
-from desist.calls.child_processes import kill, marked_processes
+from desist.calls.child_processes import command_line, kill
+from desist.calls.process_mark import ProcessMark
 from desist.calls.started.started_pool import StartedPool, StartedPoolJob
 from desist.calls.started.started_process import StartedProcess
 from desist.calls.started.started_tasks import StartedTasks
@@ -28,16 +29,14 @@ from desist.cancel.receipt import Abandoned
 from desist.cancel.token import CancelToken, token_variable
 from desist.exceptions import RunCancelled
 from desist.runtime.helper_threads import interrupting_helpers
+from desist.runtime.run_tasks import RunTasks
 from desist.runtime.timer_thread import timers
 from desist.runtime.work_tracking import is_work_tracked
 
-__all__ = ["MARK", "StartedWork", "current_started_work", "set_started_work"]
-__all__ += ["started_work_of"]
+__all__ = ["StartedWork", "current_started_work", "set_started_work", "started_work_of"]
 
 log = logging.getLogger("desist.cancel")
 
-#: The environment variable that marks the processes that a call starts.
-MARK = "DESIST_CALL"
 #: How many child processes may be remembered before those that have ended are dropped.
 MANY_PROCESSES = 16
 
@@ -60,8 +59,8 @@ class StartedWork:
     """
 
     __slots__ = (
-        "_closed", "_closing", "_lock", "_members", "_on_ended", "_parent", "_repeat_at", "_tasks", "_token",
-        "_variables", "abandoned", "interrupt_mode", "mark", "name", "owner", "released",
+        "_closed", "_closing", "_in_cleanup", "_lock", "_members", "_on_ended", "_own_tasks", "_parent", "_repeat_at",
+        "_tasks", "_token", "_variables", "abandoned", "interrupt_mode", "mark", "name", "owner", "released",
     )  # fmt: skip
 
     def __init__(
@@ -72,16 +71,24 @@ class StartedWork:
         *,
         parent: CancelToken,
         token: CancelToken | None = None,
+        tasks: RunTasks | None = None,
     ) -> None:
+        """Create it when the call begins.
+
+        Parameters:
+            tasks: those of the call's own code, if it is async.
+        """
         self.name = name
         self.owner = owner
         self._token, self._parent = token, parent
         self.interrupt_mode: InterruptMode = interrupt
         self._lock = threading.Lock()
+        self._own_tasks = tasks
         self._members: set[Member] = set()
+        self._in_cleanup: set[Member] = set()  #: added by a cleanup, before `interrupt` was called
         self._tasks: dict[asyncio.AbstractEventLoop, StartedTasks] = {}
         self._variables: list[tuple[contextvars.ContextVar[Any], Any]] | None = None
-        self.mark: str | None = None  #: in the environment of its processes
+        self.mark: ProcessMark | None = None  #: of its processes
         self._closed: set[int] = set()  #: the inode numbers of connections that were shut down
         self._closing = False  #: the call's own code has ended, after a cancel
         self._on_ended: Callable[[], None] | None = None  #: called once, when all has ended after that
@@ -118,8 +125,8 @@ class StartedWork:
         self._refuse_after_abandonment()
         return self._add(StartedThread(name, self))
 
-    def process_mark(self) -> str:
-        """Return the mark for the environment of a process that is about to start.
+    def process_mark(self) -> ProcessMark:
+        """Return the mark for a process that is about to start.
 
         Raises:
             RunCancelled: the call was abandoned.
@@ -127,9 +134,9 @@ class StartedWork:
         self._refuse_after_abandonment()
         with self._lock:
             if self.mark is None:
-                self.mark = secrets.token_hex(8)
-                if self._repeat_at is not None and self.interrupt_mode == "auto":  # the first one, of a cleanup
-                    timers.call_at(self._repeat_at, self._kill_orphans_of_the_rest)
+                self.mark = ProcessMark()
+                if self._repeat_at is not None:  # the first one, of a cleanup
+                    timers.call_at(self._repeat_at, self._end_orphans_of_the_rest)
             return self.mark
 
     def add_process(
@@ -169,10 +176,13 @@ class StartedWork:
             new = not released and member not in self._members
             if new:
                 self._members.add(member)
+                if repeat_at is None and self._own_tasks is not None and self._own_tasks.delivered:
+                    self._in_cleanup.add(member)
         if released and isinstance(member, StartedProcess | StartedPool):
             member.close()
         if new and repeat_at is not None:
-            timers.call_at(repeat_at, lambda: member.interrupt(0.0, False))
+            if self.interrupt_mode == "auto":
+                timers.call_at(repeat_at, lambda: member.interrupt(0.0, False))
             if isinstance(member, StartedProcess):
                 member.watch()
         return member
@@ -195,9 +205,12 @@ class StartedWork:
         """
         with self._lock:
             self._repeat_at = repeat_at = time.monotonic() + 0.75 * grace
-            members, mark = list(self._members), self.mark
-        if mark is not None and self.interrupt_mode == "auto":
-            timers.call_at(repeat_at, self._kill_orphans_of_the_rest)
+            in_cleanup, self._in_cleanup = self._in_cleanup, set()
+            members, mark = list(self._members - in_cleanup), self.mark
+        for member in in_cleanup:
+            timers.call_at(repeat_at, partial(member.interrupt, 0.0, False))
+        if mark is not None:
+            timers.call_at(repeat_at, self._end_orphans_of_the_rest)
         for kinds in (_BEFORE, None, _AFTER):
             if kinds is None:
                 if main is not None:
@@ -215,6 +228,10 @@ class StartedWork:
     def native_ids(self) -> set[int]:
         """Return the system's numbers of the threads that the call has started."""
         return {member.execution.native_id for member in self.live_members() if isinstance(member, StartedThread)}
+
+    def pool_workers(self) -> set[int]:
+        """Return the numbers of processes that a pool of the call ends, which waits for them."""
+        return {member.pid for member in self.live_members() if isinstance(member, StartedProcess) and member.of_pool}
 
     def connections_closed(self, inodes: list[int]) -> None:
         """Count connections that were shut down, each once. From any thread, without a lock of the run."""
@@ -274,13 +291,14 @@ class StartedWork:
         else:
             interrupting_helpers.hand_over(self._kill_orphans)
 
-    def _kill_orphans_of_the_rest(self) -> None:
-        """Kill such processes of a call that hasn't ended by now: `_end` may come late or never. In the timer thread.
+    def _end_orphans_of_the_rest(self) -> None:
+        """End such processes of a call that hasn't ended by now: `_end` may come late or never. In the timer thread.
 
-        The other processes of the call are killed at this time as well.
+        The other processes of the call are killed at this time as well. If nothing is to be interrupted, they are only
+        added, so that receipts name them.
         """
         if not self.released:
-            interrupting_helpers.hand_over(self._kill_marked)
+            interrupting_helpers.hand_over(self._kill_marked if self.interrupt_mode == "auto" else self._add_marked)
 
     def _kill_orphans(self) -> None:
         self._kill_marked()
@@ -288,9 +306,19 @@ class StartedWork:
 
     def _kill_marked(self) -> None:
         """Kill processes with the mark of the call. Repeated, as one may have forked while `/proc` was read."""
+        assert self.mark is not None
         for _ in range(5):
-            if not kill(marked_processes(f"{MARK}={self.mark}"), wait=DEATH_TIMEOUT):
-                break
+            if not kill(self.mark.processes(), wait=DEATH_TIMEOUT):
+                return
+        self._add_marked()
+
+    def _add_marked(self) -> None:
+        """Add the processes with the mark of the call that aren't known: those that can't or mustn't be killed."""
+        assert self.mark is not None
+        known = {member.pid for member in self.live_members() if isinstance(member, StartedProcess)}
+        for pid in self.mark.processes():
+            if pid not in known:
+                self.add_process(pid, command_line(pid).partition(" ")[0] or "process")
 
     def _finish(self) -> None:
         with self._lock:

@@ -28,7 +28,7 @@ from desist.db.process.postgres_target import PostgresTarget, is_full, is_transi
 from desist.db.tables.postgres import FROZEN, PostgresTransaction
 from desist.db.tables.sql import SqlTables
 from desist.db.tables.sql_transaction import TableNames
-from desist.db.writer import BackendBusy, WriteJob
+from desist.db.writer import BackendBusy, WriteJob, perform
 from desist.exceptions import StoreError
 from desist.runtime.background_loop import register_at_exit
 from desist.runtime.fork_hooks import register_at_fork
@@ -152,7 +152,7 @@ class PostgresBackend:
         try:
             tx = PostgresTransaction(connection, self.names, writing=True)
             tables = SqlTables(tx)
-            results = [job.work(tables) for job in jobs]
+            results = perform(jobs, tables)
             self._doubt = _UnknownOutcome(number, jobs, results)
             connection.execute(tx.end.encode(), prepare=False)
             self._doubt = None

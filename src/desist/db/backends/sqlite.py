@@ -6,6 +6,7 @@ borrow connections from a pool. Every use of a connection is within `fork_gate.u
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from desist.db.migrations.report import SchemaReport
 from desist.db.process.notifier import channel
 from desist.db.tables.sql import SqlTables
 from desist.db.tables.sql_transaction import TableNames
-from desist.db.writer import BackendBusy, WriteJob
+from desist.db.writer import BackendBusy, WriteJob, perform
 from desist.exceptions import StoreError
 
 __all__ = ["SqliteBackend"]
@@ -42,6 +43,7 @@ class SqliteBackend:
 
     def __init__(self, path: Path, names: TableNames, timeout: float) -> None:
         self.path, self.names, self.name = path, names, str(path)
+        self._side_files = f"{path}-wal", f"{path}-shm"
         self._timeout = timeout
         self._connections = ConnectionPool(path, names)
         self._writing: Connection | None = None  #: of the writer's thread; closed by a fork
@@ -100,7 +102,7 @@ class SqliteBackend:
         connection.execute("BEGIN IMMEDIATE")
         try:
             self._check_side_files(connection)
-            results = [job.work(connection.tables) for job in jobs]
+            results = perform(jobs, connection.tables)
             connection.execute("COMMIT")
             self._check_side_files(connection)  # a commit into a log that was removed is not stored
             return results
@@ -114,7 +116,7 @@ class SqliteBackend:
         Raises:
             StoreError: the file is missing, or is another one.
         """
-        now = _identity(self.path)
+        now = _identity(self.name)
         self._known = self._known or now
         if now is None or now != self._known:
             raise StoreError(f"{self.name} was removed or replaced while it was in use: put it back, or start anew")
@@ -128,7 +130,7 @@ class SqliteBackend:
         Raises:
             StoreError: the files are missing, or are others.
         """
-        now = tuple(_identity(self.path.with_name(self.path.name + end)) for end in ("-wal", "-shm"))
+        now = _identity(self._side_files[0]), _identity(self._side_files[1])
         if connection.side_files is None:  # its first transaction has just opened them
             connection.side_files = now
         if now != connection.side_files:
@@ -215,10 +217,10 @@ def _close(path: Path, connection: Connection | None) -> None:
             connection.close()
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: Path | str) -> tuple[int, int] | None:
     """Return what distinguishes a file from another one of the same name, or None if there is no file."""
     try:
-        found = path.stat()
+        found = os.stat(path)
     except OSError:
         return None
     return found.st_dev, found.st_ino

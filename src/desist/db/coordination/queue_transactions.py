@@ -96,7 +96,7 @@ def _waits_instead(tables: SqlTables, row: QueuedRow) -> str | None:
 def _add(tables: SqlTables, rows: Sequence[tuple[RunRow, QueuedRow]], per_key: int) -> None:
     for _, queued in rows:
         tables.queue.admit(queued, per_key)
-    tables.runs.put_all([row for row, _ in rows])
+    tables.runs.put_new([row for row, _ in rows])
     tables.queue.add([queued for _, queued in rows])
 
 

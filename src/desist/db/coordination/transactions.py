@@ -12,12 +12,12 @@ increases the epoch of the row, so the conditional writes of the former owner ch
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from desist.cancel.scope import Outcome
 from desist.cancel.status import RunStatus
-from desist.db.events.rows import rows_of
+from desist.db.coordination.pausing import store_pause
+from desist.db.events.pending import pending_events
 from desist.db.process.identity import describe_process, this_process
 from desist.db.records.cancel_request import CancelRequestRow, decode_cancel_request
 from desist.db.records.rows import put_run, row_of, update_session
@@ -28,17 +28,18 @@ from desist.db.recovery.orphans import (
     is_over,
     orphan_reason,
 )
-from desist.db.tables.base import QUEUED, EventRow, RunRow
+from desist.db.tables.base import QUEUED, RunRow
 from desist.db.tables.sql import SqlTables
 from desist.exceptions import LeaseLostError, StoreError
 from desist.run.storage.values import CancelRequest, StoredRun
 
 __all__ = [
     "INTENT_TTL",
+    "TERMINAL_EXISTS",
     "CancelOutcome",
+    "cancel_before_end",
     "claim_run",
     "finish_run",
-    "finish_unless_cancelled",
     "pending_events",
     "record_cancel",
     "replace_run",
@@ -47,6 +48,8 @@ __all__ = [
 
 #: Seconds for which a pending cancel is kept.
 INTENT_TTL = 60.0
+#: A message about the end of a run.
+TERMINAL_EXISTS = "run {} has a terminal event already: it ended before it was resumed here"
 
 
 @dataclass(slots=True)
@@ -96,7 +99,7 @@ def claim_run(
 
 
 def finish_run(tables: SqlTables, run: StoredRun, epoch: int, read: RunRow | None = None) -> list[str]:
-    """Store the end of a run of this process; return the addresses of the processes to notify.
+    """Store the end or the pause of a run of this process; return the addresses of the processes to notify.
 
     Parameters:
         read: the header of the run, if this transaction has read it.
@@ -104,6 +107,9 @@ def finish_run(tables: SqlTables, run: StoredRun, epoch: int, read: RunRow | Non
     Raises:
         LeaseLostError: another process owns the run.
     """
+    if run.status is RunStatus.paused:
+        store_pause(tables, run, epoch, read)
+        return []
     before = read or tables.runs.header(run.run_id)
     if before is not None and before.cancel is not None and run.status is not RunStatus.cancelled:
         raise LeaseLostError(f"run {run.run_id} was cancelled by another process before its end could be written")
@@ -116,7 +122,7 @@ def finish_run(tables: SqlTables, run: StoredRun, epoch: int, read: RunRow | Non
         else:
             return []
     if not tables.events.add_last(pending_events(run, epoch)):
-        raise LeaseLostError(f"run {run.run_id} has a terminal event already: it ended before it was resumed here")
+        raise LeaseLostError(TERMINAL_EXISTS.format(run.run_id))
     if run.session is not None:
         update_session(tables, run.session)
     listeners = (
@@ -127,37 +133,20 @@ def finish_run(tables: SqlTables, run: StoredRun, epoch: int, read: RunRow | Non
     return listeners
 
 
-def pending_events(run: StoredRun, epoch: int) -> list[EventRow]:
-    """Return the events that are not stored yet, the last one at the end. A repeated call returns the same rows."""
-    if run.event_buffer is None:
-        return []
-    if run.event_buffer.written is None:
-        run.event_buffer.written = rows_of(run.run_id, run.event_buffer.take_all(), epoch)
-    rows: list[EventRow] = run.event_buffer.written
-    return rows
-
-
-def finish_unless_cancelled(
-    tables: SqlTables, run_id: str, epoch: int, choose: Callable[[], StoredRun | None]
-) -> CancelRequest | None:
-    """Store the end of a run unless it was cancelled; then return the cancel request.
+def cancel_before_end(before: RunRow | None, run_id: str, epoch: int) -> CancelRequest | None:
+    """Return the cancel request that was stored before the end of a run of this process; None: the run may end.
 
     This is the one decision between completion and a cancel from another process. The order matters: read the row,
-    which locks it; verify that the lock still holds, because the process may have been frozen; only then call `choose`,
-    which decides in memory and can't be undone; then write.
+    which locks it; ask this; verify that the lock still holds (`assert_locked`), because the process may have been
+    frozen; only then decide in memory, which can't be undone; then write.
 
     Raises:
         LeaseLostError: another process owns the run.
     """
-    before = tables.runs.header(run_id)
     if before is not None and before.cancel is not None:
         return decode_cancel_request(before.cancel).request()
     if before is not None and (before.epoch != epoch or before.is_final):
         raise LeaseLostError(f"run {run_id} was taken over: its epoch is {before.epoch}, and was {epoch} here")
-    tables.tx.assert_locked()
-    run = choose()
-    if run is not None:
-        finish_run(tables, run, epoch, before)
     return None
 
 

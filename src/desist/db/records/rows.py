@@ -17,7 +17,7 @@ from desist.run.events.base import RunStatus
 from desist.run.outputs.workflow import WorkflowRunOutput
 from desist.run.storage.values import SessionUpdate, StoredRun
 
-__all__ = ["put_run", "row_of", "stored_of", "update_session", "with_children"]
+__all__ = ["put_run", "row_of", "stored_of", "update_session", "with_answers", "with_children"]
 
 
 def row_of(tables: Tables, run: StoredRun, process: str, text: str | None, epoch: int = 0) -> RunRow:
@@ -84,6 +84,17 @@ def with_children(tables: Tables, row: RunRow) -> Any:
             output.step_executor_runs = [*[run for _, run in own], *(output.step_executor_runs or [])] or None
             open_ += own
     return top
+
+
+def with_answers(tables: Tables, row: RunRow, output: Any) -> Any:
+    """Return the output of a run, with the answers that were given since it paused."""
+    waiting = getattr(output, "requirements", None)
+    if row.status == RunStatus.paused.value and waiting:
+        answers = {one.requirement_id: one for one in tables.requirements.of_tree(row.run_id)}
+        for one in waiting:
+            if (found := answers.get(one.id)) is not None and not found.is_open:
+                one.apply(found)
+    return output
 
 
 def _child(row: RunRow) -> Any:

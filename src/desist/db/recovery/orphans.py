@@ -57,8 +57,8 @@ _LEASE_EXPIRED = "the lease of the process of this run has expired"
 
 def orphan_reason(row: RunRow, tables: Tables) -> str | None:
     """Return why a live run will never end ("": its process is gone), or None if it may end."""
-    if row.status == PAUSED and row.cancel is None:  # it waits for an answer, and needs no process
-        return None
+    if row.status == PAUSED:  # it waits for an answer, and needs no process; if it is cancelled, no process will end it
+        return None if row.cancel is None else ""
     if row.process == QUEUED:  # it waits for a worker; if it is cancelled, no process will end it
         return None if row.cancel is None else ""
     if row.process == this_process():
@@ -79,6 +79,8 @@ def end_orphans(tables: Tables, root_run_id: str) -> None:
     doomed: list[_EndingRun] = []
     for row in rows:
         reason, request = orphan_reason(row, tables), _request_for(row, rows)
+        if row.status == PAUSED and request is not None:  # a run above it was cancelled
+            reason = ""
         ends = reason is not None and (request is not None or not is_resumable(row))
         if ends or is_over(row, tables):
             doomed.append((row, reason or "", request))
@@ -154,7 +156,7 @@ def end_unstarted(tables: SqlTables, run_ids: Sequence[str]) -> None:
             output = unreadable(row, row.cancel, str(error))
         row.status, row.updated_at, row.epoch = output.status.value, time.time(), row.epoch + 1
         events += rows_of(row.run_id, _closing([], output, []), row.epoch)
-    tables.runs.put_all(rows)
+    tables.runs.put_new(rows)
     tables.events.add_last(events)
     owners = {row.owner_id or "" for row in rows}
     keys = {owner: tables.limits.per_key(owner) for owner in owners}
@@ -179,6 +181,8 @@ def _end_all(tables: Tables, ending: Sequence[_EndingRun]) -> None:
             ended.append((row, settle(tables, row, terminal)))
             continue
         output, queued = _end_or_unreadable(row, tables, reason, request), row.process == QUEUED
+        if row.status == PAUSED:
+            tables.requirements.close(row.run_id)
         row.status, row.updated_at = output.status.value, time.time()
         row.epoch += 1
         events = events_of_stream(tables, row) if row.parent_run_id is None else _own(tables, row)

@@ -19,7 +19,7 @@ from desist.exceptions import StoreError
 from desist.run.events.base import CancellationStage, RunStatus
 from desist.run.outputs.agent import RunOutput
 from desist.run.outputs.workflow import WorkflowRunOutput
-from desist.run.records.message import CANCELLED_RESULT, Message, ToolExecution
+from desist.run.records.message import CANCELLED_RESULT, NOT_CALLED_RESULT, Message, ToolExecution
 from desist.run.records.tool_results import missing_tool_results, normalize_history
 from desist.workflow.types import StepOutput
 
@@ -34,13 +34,18 @@ def rebuild_output(row: RunRow, parts: Sequence[PartRow], *, dead: bool = False)
     """Return the output of a live run, with everything that has finished."""
     output = decode_run(row)
     known = [part for part in _effective_parts(parts) if part[0] != "again"]
+    if output.status is RunStatus.paused and row.status != RunStatus.paused.value:
+        output.status = RunStatus(row.status)  # it goes on
     if row.cancel is not None:
         output.status, output.cancel = RunStatus.cancelling, record_of(row.cancel)
     elif (known or row.process != QUEUED) and output.status is RunStatus.pending:
         output.status = RunStatus.running
     if isinstance(output, RunOutput):
-        output.messages = [value for kind, value, _ in known if kind == "message"]
-        output.tools = [value for kind, value, _ in known if kind == "tool"]
+        # A run that goes on after a pause stores its messages again; until then, those that it paused with count.
+        stored = [value for kind, value, _ in known if kind == "message"]
+        output.messages = max(stored, output.messages or [], key=len)
+        made = {value.tool_call_id: value for kind, value, _ in known if kind == "tool"}
+        output.tools = list(({tool.tool_call_id: tool for tool in output.tools or []} | made).values())
     else:
         ended = _steps(known, dead=dead)
         # A resumed run stores its finished steps again; until then, the steps that it started with count.
@@ -64,11 +69,15 @@ def rebuild_crashed(
         error: the reason; None: the process is gone.
     """
     output = rebuild_output(row, parts, dead=True)
+    if row.status == RunStatus.paused.value:  # nothing was being emitted; its content says what it waited for
+        events, output.content = (), None
+        if isinstance(output, RunOutput):
+            _close_requirements(output)
     output.status = RunStatus.error
     output.error = error or f"{describe_process(row.process)} ended without storing the end of this run"
     PartialText(events, _effective_parts(parts)).put_into(output)
     if isinstance(output, RunOutput):
-        _add_missing_results(output)
+        _add_missing_results(output, paused=row.status == RunStatus.paused.value)
         pieces = [
             message.content for message in output.messages or [] if message.role == "assistant" and message.content
         ]
@@ -88,6 +97,8 @@ def rebuild_cancelled(row: RunRow, parts: Sequence[PartRow], request: str, event
     if not isinstance(output, RunOutput):
         began = bool(output.step_results) or row.process != QUEUED
         output.cancellation_stage = CancellationStage.executing if began else CancellationStage.pending
+    if row.status == RunStatus.paused.value:
+        output.cancellation_stage = CancellationStage.paused
     return output
 
 
@@ -118,10 +129,17 @@ def unreadable(row: RunRow, request: str | None, error: str) -> Any:
     return output
 
 
-def _add_missing_results(output: RunOutput) -> None:
-    """Give each tool call its result: the stored result of the tool, or a synthetic one."""
+def _add_missing_results(output: RunOutput, *, paused: bool) -> None:
+    """Give each tool call its result: the stored result of the tool, or a synthetic one.
+
+    Parameters:
+        paused: whether the run was waiting, so that the calls that need a human were not made.
+    """
     messages, tools = output.messages or [], output.tools or []
     known = {message.tool_call_id for message in messages if message.role == "tool"}
+    for tool in tools:
+        if tool.ended_at is None and tool.is_paused and not tool.cancelled:
+            tool.cancelled, tool.result = True, NOT_CALLED_RESULT if paused else CANCELLED_RESULT
     messages += [_result(tool) for tool in tools if tool.tool_call_id not in known]
     open_calls = missing_tool_results(messages, CANCELLED_RESULT)
     tools += [
@@ -138,7 +156,14 @@ def _result(tool: ToolExecution) -> Message:
         tool_call_id=tool.tool_call_id,
         tool_name=tool.tool_name,
         tool_call_error=bool(tool.tool_call_error),
+        cancelled=tool.cancelled,
     )
+
+
+def _close_requirements(output: RunOutput) -> None:
+    for one in output.requirements or []:
+        if one.state == "open":
+            one.state, one.answered_at = "closed", time.time()
 
 
 def _finished(steps: Sequence[Any]) -> int:

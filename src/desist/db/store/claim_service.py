@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 from desist.cancel.receipt import CancelReceipt, CancelRecord
@@ -21,12 +22,14 @@ from desist.db.backends.base import SharedBackend
 from desist.db.coordination import takeover, transactions
 from desist.db.coordination.cancel_watches import ANSWER_TIMEOUT
 from desist.db.coordination.lease_keeper import LeaseKeeper
+from desist.db.coordination.run_batch import Claim, End, RunBatch
 from desist.db.process.lease_observer import leases
 from desist.db.process.live_runs import LiveRuns
 from desist.db.records.cancel_request import CancelRequestRow
 from desist.db.records.codec import encode, encode_part
 from desist.db.recovery.orphans import fail_run, find_orphans
 from desist.db.recovery.run_jobs import begin_one_by_one
+from desist.db.store.part_buffer import PartBuffer
 from desist.db.store.run_recorder import DroppedParts
 from desist.db.store.unwritten_ends import UnwrittenEnds
 from desist.db.tables.sql import SqlTables
@@ -40,95 +43,55 @@ __all__ = ["ClaimService"]
 log = logging.getLogger("desist.db")
 T = TypeVar("T")
 
+#: Seconds for which the claim of a run that does not wait for its claim may wait for other writes, such as its own end.
+PATIENCE = 0.002
+
 
 class ClaimService:
     """The part of `SharedTableStore` that writes about runs."""
 
     def __init__(self, backend: SharedBackend, writer: Writer, leases: LeaseKeeper, live: LiveRuns) -> None:
         self._backend, self._writer, self._leases, self._live = backend, writer, leases, live
-        self._dropped = DroppedParts(backend.name)
+        self._batch, self._parts = RunBatch(leases), PartBuffer(writer, leases, DroppedParts(backend.name))
         self.unwritten = UnwrittenEnds(writer, self.save_run)
 
     # -- what the owner of a run writes
 
-    def claim_run(self, run: StoredRun) -> Future[ClaimResult]:
+    def claim_run(self, run: StoredRun, *, soon: bool = False) -> Future[ClaimResult]:
         """Claim a run that starts here. See `SharedStore`."""
-        leases = self._leases
-        held = leases.owned.get(run.run_id)
+        held = self._leases.owned.get(run.run_id)
         if held is not None and held.taken and held.durable and not _limits_to_store(run):
-            leases.owned.mark_started(run.run_id)
+            self._leases.owned.mark_started(run.run_id)
             known: Future[ClaimResult] = Future()
             known.set_result(ClaimResult(None, None))
             return known
-        text = encode(run.output)
-        written_at = 0.0
-
-        def work(tables: SqlTables) -> tuple[int, CancelRequestRow | None, str | None]:
-            nonlocal written_at
-            written_at = time.monotonic()  # before the write: what others do to the run comes after the transaction
-            leases.heartbeat_if_due(tables)
-            held = leases.owned.get(run.run_id)
-            found = transactions.claim_run(
-                tables, run, text, leases.epoch_of(run.run_id), held is not None and held.taken
-            )
-            if found[2] is None:
-                leases.on_claimed(run.run_id, found[0])
-            else:  # the run is another process's: refuse its end from here, even if the owner has ended it by then
-                leases.owned.hand_over(run.run_id, found[2])
-            return found
+        claim = Claim(run, encode(run.output))
 
         def set_result(found: tuple[int, CancelRequestRow | None, str | None]) -> ClaimResult:
             epoch, request, refused = found
             if refused is None:
-                leases.owned.confirm(run.run_id, epoch, written_at)
+                self._leases.owned.confirm(run.run_id, epoch, claim.written_at)
             return ClaimResult(request.request() if request is not None else None, refused)
 
-        leases.start()
-        return _then(self._writer.put(work), set_result)
+        self._leases.start()
+        return _then(self._writer.put_item(self._batch, claim, patience=0.0 if soon else PATIENCE), set_result)
 
     def add_part(self, run_id: str, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
         """Store a checkpoint. See `RunStore`."""
-        row = encode_part(run_id, kind, value, at)
-
-        def work(tables: SqlTables) -> None:
-            epoch = self._leases.epoch_of(run_id)
-            if not tables.parts.add(row, epoch) and epoch is not None:
-                self._leases.check_ownership_soon()  # in the notifier's thread: this one holds the transaction
-
-        if not self._writer.put_droppable(work):
-            self._dropped.log()
+        self._parts.add(encode_part(run_id, kind, value, at))
 
     def end_run(self, run_id: str, decide: Callable[[], StoredRun | None]) -> Future[CancelRequest | None]:
         """Store the end of a run, unless it was cancelled. See `SharedStore`."""
-        chosen: list[StoredRun | None] = []
-
-        def choose() -> StoredRun | None:
-            if not chosen:  # a repeated transaction doesn't decide a second time
-                chosen.append(decide())
-            return chosen[0]
-
+        end = End(run_id, decide, self._parts.take(run_id))
+        done = self._writer.put_item(self._batch, end, last=True)
+        done.add_done_callback(lambda ended: self._on_end_stored(end, ended.exception()))
         owned = self._leases.owned.get(run_id)
-        submitter = owned.submitter if owned is not None else None
-
-        def work(tables: SqlTables) -> CancelRequest | None:
-            epoch = self._leases.epoch_of(run_id)
-            if submitter is not None:
-                tables.tx.notify(submitter)
-            if epoch is None:  # its start could not be recorded
-                run = choose()
-                if run is not None:
-                    transactions.replace_run(tables, run, None)
-                return None
-            if chosen and chosen[0] is not None:  # repeated after a failure: the first try may have been committed
-                transactions.finish_run(tables, chosen[0], epoch)
-                return None
-            return transactions.finish_unless_cancelled(tables, run_id, epoch, choose)
-
-        done = self._writer.put(work, last=True)
-        done.add_done_callback(lambda ended: self._on_end_stored(run_id, chosen, ended.exception()))
-        if submitter is not None:
-            done.add_done_callback(lambda ended: self._backend.wake(submitter))
+        if owned is not None and owned.submitter is not None:
+            done.add_done_callback(partial(self._wake, owned.submitter))
         return done
+
+    def _wake(self, submitter: str, done: Future[Any]) -> None:
+        self._backend.wake(submitter)
 
     def _finish(self, tables: SqlTables, run: StoredRun, epoch: int) -> list[str]:
         """Store the end of a run; return the addresses of the processes to notify.
@@ -149,32 +112,35 @@ class ClaimService:
                 raise LeaseLostError(owned.refused) from error
             raise
 
-    def _on_end_stored(self, run_id: str, chosen: list[StoredRun | None], error: BaseException | None) -> None:
-        run = chosen[0] if chosen else None
+    def _on_end_stored(self, end: End, error: BaseException | None) -> None:
+        run = end.chosen[0] if end.chosen else None
+        if error is not None:
+            self._parts.add(*end.parts)  # until the end is stored, a crash must not lose them
         if run is not None:
             self.settle(run, error)
             if error is None:
-                self._leases.owned.remove(run_id)
+                self._leases.owned.remove(end.run_id)
 
     def save_run(self, run: StoredRun) -> Future[None]:
         """Store a run, and its change of the session. The end of a claimed run is stored only in its epoch."""
-        text = None if run.status.is_final else encode(run.output)
+        leaves = run.status.is_final or run.status is RunStatus.paused  # this process has no more to do with the run
+        text = None if leaves else encode(run.output)
 
         def work(tables: SqlTables) -> list[str]:
-            epoch = self._leases.epoch_of(run.run_id) if run.status.is_final else None
+            epoch = self._leases.epoch_of(run.run_id) if leaves else None
             if epoch is not None:
                 return self._finish(tables, run, epoch)
             transactions.replace_run(tables, run, text)
             return []
 
         def set_result(listeners: list[str]) -> None:
-            if run.status.is_final:
+            if leaves:
                 self._leases.owned.remove(run.run_id)
             for listener in listeners:
                 self._backend.wake(listener)
 
         done = _then(self._writer.put(work), set_result)
-        if run.status.is_final:
+        if leaves:
             done.add_done_callback(lambda ended: self.settle(run, ended.exception()))
         return done
 

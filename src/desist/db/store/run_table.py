@@ -19,7 +19,7 @@ from desist.db.coordination.claims import drop_reservation, reserve_run
 from desist.db.process.live_runs import LiveRuns
 from desist.db.process.unregistered_runs import unregistered_runs
 from desist.db.records.codec import unreadable
-from desist.db.records.rows import stored_of, with_children
+from desist.db.records.rows import stored_of, with_answers, with_children
 from desist.db.recovery.orphans import PAUSED, end_orphans, final_output, is_over, is_resumable, orphan_reason
 from desist.db.recovery.rebuild import rebuild_output
 from desist.db.store.unwritten_ends import UnwrittenEnds
@@ -65,7 +65,7 @@ class RunTable:
     def _loaded(self, tables: Tables, row: RunRow) -> StoredRun | None:
         """Return a run from its row; None if it is an orphan, which must be ended first."""
         if row.is_final or (row.status == PAUSED and row.cancel is None):
-            return stored_of(row, with_children(tables, row))
+            return stored_of(row, with_answers(tables, row, with_children(tables, row)))
         live = self._live_run(row.run_id)
         if live is not None:
             return live

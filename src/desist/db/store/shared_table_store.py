@@ -22,6 +22,7 @@ from desist.db.store.bulk_cancel import BulkCancel
 from desist.db.store.claim_service import ClaimService
 from desist.db.store.follower_hub import FollowerHub
 from desist.db.store.orphan_sweeper import OrphanSweeper
+from desist.db.store.pause_part import PausePart
 from desist.db.store.pruning import PruneResult, prune
 from desist.db.store.queue_part import QueuePart
 from desist.db.store.run_table import RunTable
@@ -63,12 +64,14 @@ class SharedTableStore:
         self.sessions = SessionTable(backend, writer, unwritten)
         self.queue = QueuePart(backend, writer, self.leases)
         self.workers = WorkerPart(backend, writer, self.leases, self.queue)
+        self.paused = PausePart(backend, writer, self.leases)
         self.flusher = EventFlusher(writer, self.leases.epoch_of, self.leases.check_ownership_soon)
         self.followers = FollowerHub(backend, writer, live, unwritten.get)
         self.orphans = OrphanSweeper(backend, writer)
         self._delegate()
         if not _as_found.get():
             self.orphans.end_lost_soon()
+            self.paused.start()
 
     def _delegate(self) -> None:
         runs, sessions, ownership, leases, queue = self.runs, self.sessions, self.ownership, self.leases, self.queue
@@ -120,6 +123,7 @@ class SharedTableStore:
         self.flusher.flush()
         channel.unregister(self.leases)
         channel.unregister(self.followers)
+        channel.unregister(self.paused)
         if self.leases.registered:
             self.writer.put_droppable(lambda tables: tables.owners.delete(this_process()))
         self.writer.close(max(self.write_timeout, CLOSE_TIMEOUT))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from operator import attrgetter
 from typing import Any, Literal
 
 __all__ = [
@@ -22,6 +23,9 @@ __all__ = [
     "WorkerRow",
     "columns_of",
     "placeholders",
+    "values_of_event",
+    "values_of_part",
+    "values_of_run",
 ]
 
 #: Runs of a session: ended ones, live ones, or both.
@@ -140,6 +144,12 @@ class WorkerRow:
     hungry: int = 0  #: 1: it has a place for a run, and found none
     concurrency: int = 0
     started_at: float = 0.0
+
+
+#: Return the values of a row, in the order of its columns. Much faster than `astuple`, which copies deeply.
+values_of_run = attrgetter(*RunRow.__slots__)
+values_of_part = attrgetter(*PartRow.__slots__)
+values_of_event = attrgetter(*EventRow.__slots__)
 
 
 def placeholders(count: int) -> str:

@@ -19,6 +19,7 @@ import msgspec
 
 from desist.db.tables.base import EventRow, PartRow, RunRow, Which
 from desist.run.records.json_values import dump, to_json_line, to_json_value
+from desist.run.records.requirement import Requirement
 from desist.run.storage.values import RunQuery, StoredSession
 
 __all__ = ["JsonTables"]
@@ -40,7 +41,7 @@ class JsonTables:
         self.parts = JsonParts(path)
         self.runs = JsonRuns(path, self.parts, durable)
         self.sessions = JsonSessions(path, self.runs, durable)
-        self.events, self.owners = NoEvents(), NoOwners()
+        self.events, self.owners, self.requirements = NoEvents(), NoOwners(), NoRequirements()
 
     def now(self) -> float:
         """Return the time."""
@@ -230,6 +231,16 @@ class NoOwners:
 
     def get(self, process: str) -> tuple[str, float] | None:
         return None
+
+
+class NoRequirements:
+    """The requirements, which are stored in the outputs of their runs here."""
+
+    def close(self, run_id: str) -> None:
+        """Do nothing."""
+
+    def of_tree(self, run_id: str) -> list[Requirement]:
+        return []
 
 
 def _safe(text: str | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from desist.db.tables.sql_events import EventStatements
 from desist.db.tables.sql_owners import OwnerStatements, PendingCancelStatements
 from desist.db.tables.sql_queue import QueueStatements
+from desist.db.tables.sql_requirements import RequirementStatements
 from desist.db.tables.sql_runs import PartStatements, RunStatements
 from desist.db.tables.sql_sessions import SessionStatements
 from desist.db.tables.sql_transaction import SqlTransaction
@@ -27,6 +28,7 @@ class SqlTables:
         "parts",
         "pending",
         "queue",
+        "requirements",
         "runs",
         "schedules",
         "sessions",
@@ -37,7 +39,7 @@ class SqlTables:
     def __init__(self, tx: SqlTransaction) -> None:
         self.tx, self.everywhere = tx, tx.everywhere
         self.runs, self.parts, self.events = RunStatements(tx), PartStatements(tx), EventStatements(tx)
-        self.sessions = SessionStatements(tx)
+        self.sessions, self.requirements = SessionStatements(tx), RequirementStatements(tx)
         self.owners, self.pending = OwnerStatements(tx), PendingCancelStatements(tx)
         self.queue, self.workers = QueueStatements(tx), WorkerStatements(tx)
         self.limits, self.schedules = LimitStatements(tx), ScheduleStatements(tx)

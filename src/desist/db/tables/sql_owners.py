@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from desist.db.tables.base import FINAL
@@ -58,4 +59,8 @@ class PendingCancelStatements:
 
     def take(self, run_id: str, ttl: float) -> str | None:
         """Delete and return the request for a run that is known now; delete those older than `ttl` seconds."""
-        return self._tx.take_pending_cancel(run_id, ttl)
+        return self.take_all([run_id], ttl).get(run_id)
+
+    def take_all(self, run_ids: Sequence[str], ttl: float) -> dict[str, str]:
+        """Do the same for many runs; return the requests by run."""
+        return self._tx.take_pending_cancels(run_ids, ttl)

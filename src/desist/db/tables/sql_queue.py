@@ -11,7 +11,8 @@ rows that others have locked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from operator import attrgetter
 
 from desist.db.tables.base import FINAL, QUEUED, QueuedRow, QueueState, RunRow, columns_of, placeholders
 from desist.db.tables.sql_transaction import SqlTransaction
@@ -20,6 +21,8 @@ __all__ = ["QueueStatements"]
 
 _COLUMNS = columns_of(QueuedRow)
 _VALUES = placeholders(len(QueuedRow.__slots__))
+_DUE = QueuedRow.__slots__.index("due_at")
+_values = attrgetter(*QueuedRow.__slots__)
 _RUN = ", ".join(f"r.{name}" for name in RunRow.__slots__)
 _QUEUED = ", ".join(f"q.{name}" for name in QueuedRow.__slots__)
 #: The maximum of rows in one statement.
@@ -38,12 +41,10 @@ class QueueStatements:
 
     def add(self, rows: Sequence[QueuedRow]) -> None:
         """Add new runs in states that `admit` has chosen."""
-        queue = self._tx.names.queue
-        for start in range(0, len(rows), MANY):
-            some = rows[start : start + MANY]
-            values = ", ".join([f"({_VALUES})"] * len(some))
-            statement = f"INSERT INTO {queue} ({_COLUMNS}) VALUES {values}"
-            self._tx.execute(statement, [value for row in some for value in astuple(row)])
+        if rows:
+            self._tx.insert_rows(
+                f"INSERT INTO {self._tx.names.queue} ({_COLUMNS})", [_values(row) for row in rows], numbers=[_DUE]
+            )
 
     def admit(self, row: QueuedRow, per_key: int) -> None:
         """Choose the state of a run that is to wait. Locks its key, until the end of the transaction.
@@ -63,7 +64,7 @@ class QueueStatements:
         """Let a run wait again that a worker has had, or that was never submitted. It keeps its age, and its key."""
         row = QueuedRow(run_id, owner_id, "{}", self._tx.now())
         statement = f"INSERT INTO {self._tx.names.queue} ({_COLUMNS}) VALUES ({_VALUES})"
-        self._tx.execute(f"{statement} ON CONFLICT (run_id) DO UPDATE SET state = excluded.state", astuple(row))
+        self._tx.execute(f"{statement} ON CONFLICT (run_id) DO UPDATE SET state = excluded.state", _values(row))
 
     def waiting_with(self, owner_id: str, dedup_key: str) -> str | None:
         """Return the id of the run of a workflow that waits with this key."""
@@ -73,7 +74,7 @@ class QueueStatements:
 
     def lock_dedup(self, owner_id: str, dedup_key: str) -> None:
         """Keep other transactions from adding a run with this key."""
-        self._tx.lock_name(f"{self._tx.names.queue} once {owner_id} {dedup_key}")
+        self._tx.lock_names([f"{self._tx.names.queue} once {owner_id} {dedup_key}"])
 
     # -- claiming
 
@@ -179,7 +180,7 @@ class QueueStatements:
         return admitted
 
     def _lock_key(self, owner_id: str, key: str) -> None:
-        self._tx.lock_name(f"{self._tx.names.queue} {owner_id} {key}")
+        self._tx.lock_names([f"{self._tx.names.queue} {owner_id} {key}"])
 
     def _admitted(self, owner_id: str, key: str) -> int:
         """Return how many runs with a key are live, or ready to be claimed."""

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from desist.db.tables.base import FINAL, QUEUED, PartRow, RunRow, Which, columns_of, placeholders
-from desist.db.tables.sql_transaction import SqlTransaction
+from desist.db.tables.base import FINAL, QUEUED, PartRow, RunRow, Which, columns_of, placeholders, values_of_run
+from desist.db.tables.sql_transaction import PART_COLUMNS, SqlTransaction
 from desist.run.storage.values import RunQuery
 
 __all__ = ["ALL", "PartStatements", "RunStatements"]
 
 _COLUMNS = columns_of(RunRow)
-_PART_COLUMNS = columns_of(PartRow)
 _VALUES = placeholders(len(RunRow.__slots__))
 _HEADER = ", ".join(name if name != "output" else "''" for name in RunRow.__slots__)
 _CHANGES = ", ".join(f"{name} = excluded.{name}" for name in RunRow.__slots__[1:])
@@ -29,9 +28,13 @@ class RunStatements:
 
     _tx: SqlTransaction
 
-    def lock(self, run_id: str) -> None:
-        """Keep other transactions from claiming or cancelling a run of this id, which may not exist yet."""
-        self._tx.lock_name(f"{self._tx.names.runs} {run_id}")
+    def lock(self, *run_ids: str) -> None:
+        """Keep other transactions from claiming or cancelling runs of these ids, which may not exist yet.
+
+        Parameters:
+            run_ids: in the order of the ids.
+        """
+        self._tx.lock_names([f"{self._tx.names.runs} {run_id}" for run_id in run_ids])
 
     # -- whole rows
 
@@ -49,18 +52,19 @@ class RunStatements:
         self._tx.change_run(
             f"INSERT INTO {self._tx.names.runs} ({_COLUMNS}) VALUES ({_VALUES})"
             f" ON CONFLICT (run_id) DO UPDATE SET {_CHANGES}",
-            astuple(row),
+            values_of_run(row),
             row.run_id,
         )
 
-    def put_all(self, rows: Sequence[RunRow]) -> None:
-        """Store runs that have no parts, replacing earlier ones of their ids."""
-        for start in range(0, len(rows), MANY):
-            some = rows[start : start + MANY]
-            values = ", ".join([f"({_VALUES})"] * len(some))
-            statement = f"INSERT INTO {self._tx.names.runs} ({_COLUMNS}) VALUES {values}"
-            statement += f" ON CONFLICT (run_id) DO UPDATE SET {_CHANGES}"
-            self._tx.execute(statement, [value for row in some for value in astuple(row)])
+    def put_new(self, rows: Sequence[RunRow]) -> None:
+        """Store runs that have no parts, such as new ones. An earlier row of an id is replaced."""
+        if not rows:
+            return
+        self._tx.insert_rows(
+            f"INSERT INTO {self._tx.names.runs} ({_COLUMNS})",
+            [values_of_run(row) for row in rows],
+            f"ON CONFLICT (run_id) DO UPDATE SET {_CHANGES}",
+        )
 
     def queued(self, run_ids: Sequence[str]) -> list[RunRow]:
         """Return those of these runs that wait for a worker and have not begun, and lock them."""
@@ -84,17 +88,25 @@ class RunStatements:
 
     def end(self, row: RunRow) -> bool:
         """Store the end of a live run, and delete its parts; return False if the run is not in the epoch of the row."""
+        return bool(self.end_all([row]))
+
+    def end_all(self, rows: Sequence[RunRow]) -> set[str]:
+        """Store the ends of live runs, as `end` does; return the ids of those that were in the epochs of the rows."""
+        return self._tx.end_runs(rows)
+
+    def pause(self, row: RunRow) -> bool:
+        """Store that a live run is paused, without a process; return False if it is cancelled or in another epoch."""
         return self._tx.change_run(
-            f"UPDATE {self._tx.names.runs} SET status = ?, session_id = ?, owner_id = ?, user_id = ?, updated_at = ?,"
-            f" output = ? WHERE run_id = ? AND epoch = ? AND status NOT IN {FINAL}",
-            (row.status, row.session_id, row.owner_id, row.user_id, row.updated_at, row.output, row.run_id, row.epoch),
+            f"UPDATE {self._tx.names.runs} SET status = ?, updated_at = ?, output = ?, process = NULL"
+            f" WHERE run_id = ? AND epoch = ? AND cancel IS NULL AND status NOT IN {FINAL}",
+            (row.status, row.updated_at, row.output, row.run_id, row.epoch),
             row.run_id,
         )
 
     def delete(self, run_id: str) -> bool:
-        """Delete a run, its parts and its events; return whether the run existed."""
+        """Delete a run, its parts, events and requirements; return whether the run existed."""
         names = self._tx.names
-        for table in (names.events, names.parts):
+        for table in (names.events, names.parts, names.requirements):
             self._tx.execute(f"DELETE FROM {table} WHERE run_id = ?", (run_id,))
         return self._tx.execute(f"DELETE FROM {names.runs} WHERE run_id = ?", (run_id,)) > 0
 
@@ -207,16 +219,15 @@ class PartStatements:
 
     def add(self, row: PartRow, epoch: int | None = None) -> bool:
         """Add a part to a live run in this epoch, or, with None, in any; else drop the part and return False."""
-        names = self._tx.names
-        statement = (
-            f"INSERT INTO {names.parts} ({_PART_COLUMNS}) SELECT ?, ?, ?, ? FROM {names.runs} AS r"
-            f" WHERE r.run_id = ? AND r.epoch = coalesce(?, r.epoch) AND r.status NOT IN {FINAL} {self._tx.share}"
-        )
-        return self._tx.execute(statement, (row.run_id, row.kind, row.at, row.value, row.run_id, epoch)) > 0
+        return self.add_all([(row, epoch)])
+
+    def add_all(self, rows: Sequence[tuple[PartRow, int | None]]) -> bool:
+        """Add parts to live runs in their order, as `add` does; return False if any was dropped."""
+        return self._tx.add_parts(rows) == len(rows)
 
     def of_run(self, run_id: str) -> list[PartRow]:
         """Return the parts of a run, the oldest first."""
-        query = f"SELECT {_PART_COLUMNS} FROM {self._tx.names.parts} WHERE run_id = ? ORDER BY part_id"
+        query = f"SELECT {PART_COLUMNS} FROM {self._tx.names.parts} WHERE run_id = ? ORDER BY part_id"
         return [PartRow(*row) for row in self._tx.rows(query, (run_id,))]
 
 

@@ -31,14 +31,14 @@ class SessionStatements:
         """Keep other transactions from claiming a session of this id, which may not exist yet. Before the lock of an id
         and kind, see `get`.
         """
-        self._tx.lock_name(f"{self._tx.names.sessions} {session_id}")
+        self._tx.lock_names([f"{self._tx.names.sessions} {session_id}"])
 
     def get(self, session_id: str, kind: str) -> StoredSession | None:
         """Return a session. In a transaction of the writer, no other transaction changes or creates the session."""
         where, values = "session_id = ? AND kind = ?", (session_id, kind)
         found = self._select(where, values, self._tx.lock)
         if not found and self._tx.lock:  # there is no row that could be locked
-            self._tx.lock_name(f"{self._tx.names.sessions} {kind} {session_id}")
+            self._tx.lock_names([f"{self._tx.names.sessions} {kind} {session_id}"])
             found = self._select(where, values, self._tx.lock)
         return found[0] if found else None
 
@@ -73,7 +73,7 @@ class SessionStatements:
         names, also = self._tx.names, "" if kind is None else " AND kind = ?"
         values = (session_id,) if kind is None else (session_id, kind)
         runs = f"SELECT run_id FROM {names.runs} WHERE session_id = ?{also}"
-        for table in (names.parts, names.events):
+        for table in (names.parts, names.events, names.requirements):
             self._tx.execute(f"DELETE FROM {table} WHERE run_id IN ({runs})", values)
         deleted = [
             self._tx.execute(f"DELETE FROM {table} WHERE session_id = ?{also}", values)

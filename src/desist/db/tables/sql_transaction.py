@@ -9,16 +9,31 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from desist.db.tables.base import EventRow, columns_of, placeholders
+from desist.db.tables.base import FINAL, EventRow, PartRow, RunRow, columns_of, placeholders, values_of_event
 
-__all__ = ["EVENT_COLUMNS", "SqlTransaction", "SqliteTransaction", "TableNames"]
+__all__ = ["END", "EVENT_COLUMNS", "PART_COLUMNS", "SqlTransaction", "SqliteTransaction", "TableNames"]
 
 EVENT_COLUMNS = columns_of(EventRow)
+PART_COLUMNS = columns_of(PartRow)
+#: The columns of a run that its end changes.
+END = ("status", "session_id", "owner_id", "user_id", "updated_at", "output")
 _EVENT_VALUES = placeholders(len(EventRow.__slots__))
-_TABLES = ("runs", "run_parts", "schema", "owners", "intents", "events", "queue", "workers", "limits", "schedules")
+_TABLES = (
+    "runs",
+    "run_parts",
+    "schema",
+    "owners",
+    "intents",
+    "events",
+    "queue",
+    "workers",
+    "limits",
+    "schedules",
+    "requirements",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +51,7 @@ class TableNames:
     workers: str = "desist_workers"
     limits: str = "desist_limits"
     schedules: str = "desist_schedules"
+    requirements: str = "desist_requirements"
 
     @classmethod
     def after(cls, sessions: str | None) -> TableNames:
@@ -68,11 +84,11 @@ class SqlTransaction(Protocol):
     def now(self) -> float:
         """Return the time of the clock that all processes on these tables use; seconds since the epoch."""
 
-    def lock_name(self, name: str, *, shared: bool = False) -> None:
-        """Keep other transactions from locking the same name until this one ends: for what has no row yet.
+    def lock_names(self, names: Sequence[str], *, shared: bool = False) -> None:
+        """Keep other transactions from locking the same names until this one ends: for what has no row yet.
 
         Parameters:
-            shared: others may lock it in the same way.
+            shared: others may lock them in the same way.
         """
 
     def assert_locked(self) -> None:
@@ -84,8 +100,23 @@ class SqlTransaction(Protocol):
     def change_run(self, statement: str, values: Sequence[Any], run_id: str) -> bool:
         """Execute a statement that changes a run, and delete its parts if it did; return whether it did."""
 
-    def take_pending_cancel(self, run_id: str, ttl: float) -> str | None:
-        """Delete and return the pending cancel of a run; delete all that are older than `ttl` seconds."""
+    def insert_rows(
+        self, statement: str, rows: Sequence[Sequence[Any]], rest: str = "", numbers: Sequence[int] = ()
+    ) -> None:
+        """Execute `INSERT INTO table (columns)`, with rows of text and numbers.
+
+        Parameters:
+            numbers: the positions of columns of numbers that may all be None.
+        """
+
+    def end_runs(self, rows: Sequence[RunRow]) -> set[str]:
+        """Store the ends of live runs in the epochs of the rows, and delete their parts; return which were so."""
+
+    def add_parts(self, rows: Sequence[tuple[PartRow, int | None]]) -> int:
+        """Add parts, in their order, to live runs that are in these epochs, or, with None, in any; return how many."""
+
+    def take_pending_cancels(self, run_ids: Sequence[str], ttl: float) -> dict[str, str]:
+        """Delete and return the pending cancels of runs; delete all that are older than `ttl` seconds."""
 
     def insert_events(self, rows: Sequence[EventRow], where: str) -> bool:
         """Insert events of runs that are in the epoch of their rows and fulfil a condition; return whether all did.
@@ -116,7 +147,7 @@ class SqliteTransaction:
     def now(self) -> float:
         return time.time()
 
-    def lock_name(self, name: str, *, shared: bool = False) -> None:
+    def lock_names(self, names: Sequence[str], *, shared: bool = False) -> None:
         """Do nothing: the file is locked."""
 
     def assert_locked(self) -> None:
@@ -131,14 +162,37 @@ class SqliteTransaction:
             self.execute(f"DELETE FROM {self.names.parts} WHERE run_id = ?", (run_id,))
         return changed
 
-    def take_pending_cancel(self, run_id: str, ttl: float) -> str | None:
+    def insert_rows(
+        self, statement: str, rows: Sequence[Sequence[Any]], rest: str = "", numbers: Sequence[int] = ()
+    ) -> None:
+        self._connection.executemany(f"{statement} VALUES ({placeholders(len(rows[0]))}) {rest}", rows)
+
+    def end_runs(self, rows: Sequence[RunRow]) -> set[str]:
+        statement = (
+            f"UPDATE {self.names.runs} SET {', '.join(f'{name} = ?' for name in END)}"
+            f" WHERE run_id = ? AND epoch = ? AND status NOT IN {FINAL}"
+        )
+        values = ((row, [getattr(row, name) for name in (*END, "run_id", "epoch")]) for row in rows)
+        return {row.run_id for row, some in values if self.change_run(statement, some, row.run_id)}
+
+    def add_parts(self, rows: Sequence[tuple[PartRow, int | None]]) -> int:
+        statement = (
+            f"INSERT INTO {self.names.parts} ({PART_COLUMNS}) SELECT ?, ?, ?, ? FROM {self.names.runs}"
+            f" WHERE run_id = ? AND epoch = coalesce(?, epoch) AND status NOT IN {FINAL}"
+        )
+        values = ((row.run_id, row.kind, row.at, row.value, row.run_id, epoch) for row, epoch in rows)
+        return self._connection.executemany(statement, values).rowcount if rows else 0
+
+    def take_pending_cancels(self, run_ids: Sequence[str], ttl: float) -> dict[str, str]:
         self.execute(f"DELETE FROM {self.names.intents} WHERE at < ?", (self.now() - ttl,))
-        rows = self.rows(f"DELETE FROM {self.names.intents} WHERE run_id = ? RETURNING cancel", (run_id,))
-        return str(rows[0][0]) if rows else None
+        mine = (
+            f"DELETE FROM {self.names.intents} WHERE run_id IN ({placeholders(len(run_ids))}) RETURNING run_id, cancel"
+        )
+        return dict(self.rows(mine, run_ids))
 
     def insert_events(self, rows: Sequence[EventRow], where: str) -> bool:
         statement = (
             f"INSERT INTO {self.names.events} ({EVENT_COLUMNS}) SELECT {_EVENT_VALUES}"
             f" FROM {self.names.runs} AS r WHERE r.run_id = ? AND r.epoch = ? AND {where}"
         )
-        return sum(self.execute(statement, (*astuple(row), row.run_id, row.epoch)) for row in rows) == len(rows)
+        return sum(self.execute(statement, (*values_of_event(row), row.run_id, row.epoch)) for row in rows) == len(rows)

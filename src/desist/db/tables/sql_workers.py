@@ -48,14 +48,14 @@ class WorkerStatements:
         that could not see that it is hungry. See `notify_hungry`.
         """
         if hungry:
-            self._tx.lock_name(self._tx.names.queue)
+            self._tx.lock_names([self._tx.names.queue])
         self._tx.execute(f"UPDATE {self._tx.names.workers} SET hungry = ? WHERE process = ?", (int(hungry), process))
 
     def notify_hungry(self, owner_ids: Sequence[str]) -> list[str]:
         """Notify the workers that wait for runs of these workflows; return their addresses. The last lock taken."""
         if not owner_ids:
             return []
-        self._tx.lock_name(self._tx.names.queue, shared=True)
+        self._tx.lock_names([self._tx.names.queue], shared=True)
         rows = self._tx.rows(f"SELECT address, workflows FROM {self._tx.names.workers} WHERE hungry = 1")
         wanted = set(owner_ids)
         addresses = [str(address) for address, names in rows if wanted & set(msgspec.json.decode(names))]
@@ -95,7 +95,7 @@ class LimitStatements:
 
     def lock(self, owner_id: str) -> None:
         """Keep other transactions from claiming runs of a workflow whose live runs are counted."""
-        self._tx.lock_name(f"{self._tx.names.limits} {owner_id}")
+        self._tx.lock_names([f"{self._tx.names.limits} {owner_id}"])
 
 
 @dataclass(slots=True)

@@ -17,7 +17,6 @@ from desist.models.http.answer import Answer, joined
 from desist.models.http.decoder import Decoder
 from desist.models.http.reported_error import error_in
 from desist.models.http.text import truncate
-from desist.models.http.usage import RawUsage
 from desist.models.response import ModelResponse
 
 __all__ = ["MessagesParser"]
@@ -36,11 +35,12 @@ class _Block(msgspec.Struct):
     input: Any = None
     partial_json: Any = None
     stop_reason: str | None = None
+    usage: Any = None
 
 
 class _Message(msgspec.Struct):
     content: str | list[_Block] | None = None
-    usage: RawUsage | None = None
+    usage: Any = None
     stop_reason: str | None = None
 
 
@@ -86,6 +86,7 @@ class MessagesParser:
         if decoded.type == "message_stop":
             self.answer.done = True
         elif decoded.delta is not None:  # the end; or a piece, where a server leaves the type out
+            self.answer.usage.take(decoded.delta.usage, cache_apart=True)
             self.answer.ended(decoded.delta.stop_reason)
             return self._piece(decoded.index, decoded.delta)
         elif decoded.type not in _SILENT:

@@ -11,8 +11,8 @@ import json
 from typing import Any
 
 from desist.json_schema import is_recursive
-from desist.models.http.json_schema import requested_schema, say_not_strict
-from desist.strict_schema import ANTHROPIC, non_strict_parts, strict_schema
+from desist.models.http.json_schema import requested_schema
+from desist.strict_schema import ANTHROPIC, non_strict_parts, say_not_strict, strict_schema
 
 __all__ = ["format_instructions", "output_format", "strict_input_schema"]
 

@@ -6,19 +6,15 @@ as `dict[str, int]`, stays a plain schema. A value that is no object is wrapped 
 
 from __future__ import annotations
 
-import functools
-import logging
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from desist.json_schema import wrapped_schema
-from desist.strict_schema import non_strict_parts, strict_schema
+from desist.strict_schema import non_strict_parts, say_not_strict, strict_schema
 from desist.value_type import ValueType
 
-__all__ = ["OutputSchema", "output_schema", "requested_schema", "say_not_strict"]
-
-log = logging.getLogger("desist.models")
+__all__ = ["OutputSchema", "output_schema", "requested_schema"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +48,3 @@ def requested_schema(output_type: Any) -> tuple[str, dict[str, Any]]:
     """Return the name and the schema of a type, wrapped if it isn't an object."""
     given = ValueType(output_type, "output_schema=")
     return given.name, wrapped_schema(given.schema) if given.is_wrapped else given.schema
-
-
-@functools.lru_cache(maxsize=256)
-def say_not_strict(part: str) -> None:
-    """Log, once for each part, why the provider isn't asked to enforce a schema."""
-    log.warning("strict mode is off, because it can't express %s: the provider enforces nothing, desist checks", part)

@@ -29,32 +29,76 @@ _EXHAUSTED = re.compile(
 )
 #: The status codes in MiniMax's `base_resp` that pass: unknown, timeout, rate limits, internal.
 _PASSING_BASE = frozenset(["1000", "1001", "1002", "1013", "1024", "1033", "1039", "1041"])
+#: What an error stands under. Names are compared without `_` and in lower case.
+_ERRORS = (
+    *("error", "errors", "err", "exception", "errormessage", "errormsg", "errmsg", "errorcode", "errcode", "errno"),
+    *("fault", "detail"),
+)
 #: Where the message may stand, or an object that holds it.
 _TEXTS = (
     *("message", "error", "errors", "base_resp", "fault", "msg", "faultstring", "status_msg", "detail", "title"),
-    *("error_description", "error_message", "error_msg", "description", "reason"),
+    *("error_description", "error_message", "error_msg", "errorMessage", "errmsg", "err", "exception", "Message"),
+    *("description", "reason", "Error", "error_code", "errno", "response"),
 )
 _CODES = ("status_code", "status", "code", "http_code", "statusCode", "error_code")
-_KINDS = ("type", "code", "status", "error_code", "__type", "error_type")
+_KINDS = ("type", "code", "status", "error_code", "__type", "error_type", "Code", "errorType")
+#: Objects that an error may be inside of.
+_AROUND = ("response", "data", "result", "output", "header", "body", "responsemetadata", "delta")
+#: Codes of what isn't an error.
+_FINE = (
+    *("0", "ok", "success", "succeeded", "processing", "pending", "running", "queued", "waiting", "in_progress"),
+    *("none", "null"),
+)
+#: Words that make an error of a message that stands alone.
+_BAD = re.compile(
+    r"error|fail|exception|invalid|not_found|denied|forbidden|unauthorized|exceeded|too_(many|long|large)|limit|crash"
+)
 
 
-def error_in(document: Mapping[str, Any]) -> ModelError | None:
-    """Return the error that a JSON document reports, or None. Documents that hold an answer are not passed here."""
+def error_in(document: Mapping[str, Any], depth: int = 3) -> ModelError | None:
+    """Return the error that a JSON document reports, or None. Documents that hold an answer are not passed here.
+
+    Parameters:
+        depth: how many objects around the error are looked into.
+    """
     base = document.get("base_resp")
     code = str(base.get("status_code")) if isinstance(base, dict) else ""
     if code.isdecimal() and code not in ("0", "200"):
         message = error_message(base)
         return ModelError(_told(message), retryable=code in _PASSING_BASE and not is_exhausted(message))
-    for name in ("error", "errors", "detail", "fault", "Error"):
-        value = document.get(name)
-        if _says_something(value):  # a flag says less than what stands beside it
+    named = {_plain(name): name for name in document}
+    for name in (named[plain] for plain in _ERRORS if plain in named):
+        value = document[name]
+        if _says_something(value):  # a flag or number says less than what stands beside it
             flag = not isinstance(value, str | dict | list)
             return reported_error({**document, name: None} if flag else value, document)
     kind = str(document.get("type") or document.get("object") or document.get("status")).lower()
     kind = kind.rpartition(".")[2]
     if kind in ("error", "failed", "exception") or document.get("success") is False or _status(document):
         return reported_error(document)
-    return None
+    if _is_bad_code(document) or _is_bad_message(document):
+        return reported_error(document)
+    inside = [value for name, value in document.items() if isinstance(value, dict) and _plain(name) in _AROUND]
+    return next((error for value in inside if depth and (error := error_in(value, depth - 1)) is not None), None)
+
+
+def _is_bad_code(document: Mapping[str, Any]) -> bool:
+    """Return whether a code, with a message beside it, is that of an error."""
+    given = document.get("code")
+    code = str(given or "").lower() if isinstance(given, int | str) and given is not True else ""
+    has_message = any(isinstance(document.get(name), str) and document[name] for name in ("message", "msg", "Message"))
+    return bool(code) and has_message and code not in _FINE and not (len(code) == 3 and code[0] in "12")
+
+
+def _is_bad_message(document: Mapping[str, Any]) -> bool:
+    """Return whether a message that stands alone is that of an error."""
+    texts = [document.get(name) for name in ("message", "msg", "Message", "__type")]
+    words = _words(" ".join(text for text in texts if isinstance(text, str)))
+    return bool(words) and (bool(_BAD.search(words)) or is_passing(words) or is_exhausted(words))
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
 
 
 def reported_error(error: Any, around: Mapping[str, Any] | None = None) -> ModelError:

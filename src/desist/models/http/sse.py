@@ -20,12 +20,13 @@ class SseParser:
     `error` is the data of the first event that is named an error. Events after it are left out.
     """
 
-    __slots__ = ("_after_cr", "_data", "_first", "_is_error", "_size", "_tail", "error")
+    __slots__ = ("_after_cr", "_counted", "_data", "_data_size", "_first", "_is_error", "_tail", "_tail_size", "error")
 
     def __init__(self) -> None:
         self._tail: list[bytes] = []  # pieces of the incomplete line
-        self._size = 0
+        self._tail_size = 0
         self._data: list[bytes] = []  # data lines of the incomplete event
+        self._data_size = self._counted = 0  # bytes of the first `_counted` of them
         self._after_cr = False  # the last byte was CR: ignore a following LF
         self._first = True
         self._is_error = False  # the incomplete event is named an error
@@ -39,15 +40,18 @@ class SseParser:
         """
         if self._after_cr or b"\r" in received:
             received = self._one_kind_of_end(received)
+        if not self._tail and received.endswith(b"\n"):  # whole lines, nearly always
+            return self._events(received[:-1])
         cut = received.rfind(b"\n")
         if cut < 0:
             self._keep(received)
             return []
         self._tail.append(received[:cut])
         block = b"".join(self._tail)
-        self._tail, self._size = [], sum(map(len, self._data))
+        self._tail, self._tail_size = [], 0
+        events = self._events(block)
         self._keep(received[cut + 1 :])
-        return self._events(block)
+        return events
 
     def finish(self) -> list[bytes]:
         """Return the data of an event that the end of the stream cut off, if there is any."""
@@ -64,9 +68,15 @@ class SseParser:
     def _keep(self, piece: bytes) -> None:
         if piece:
             self._tail.append(piece)
-            self._size += len(piece)
-            if self._size > MAX_EVENT:
-                raise ModelResponseError(f"the server sent an event of more than {MAX_EVENT} bytes")
+            self._tail_size += len(piece)
+            self._limit()
+
+    def _limit(self) -> None:
+        new = self._data[self._counted :]
+        self._data_size += sum(map(len, new)) + len(new)
+        self._counted = len(self._data)
+        if self._tail_size + self._data_size > MAX_EVENT:
+            raise ModelResponseError(f"the server sent an event of more than {MAX_EVENT} bytes")
 
     def _events(self, block: bytes) -> list[bytes]:
         events: list[bytes] = []
@@ -83,10 +93,14 @@ class SseParser:
                 if data:
                     events.append(data[0] if len(data) == 1 else b"\n".join(data))
                     data.clear()
+                    if self._counted:
+                        self._counted = self._data_size = 0
                 if errors:
                     self._is_error = False
             elif line.startswith(b"data:"):
                 data.append(line[6:] if line.startswith(b"data: ") else line[5:])
             elif errors and line.startswith(b"event:"):
                 self._is_error = b"error" in line
+        if data:
+            self._limit()
         return events

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 
 from desist.exceptions import ModelResponseError
+from desist.models.finish_reason import known_finish_reason
 from desist.models.http.answer import Answer, joined
 from desist.models.http.decoder import Decoder
 from desist.models.http.reported_error import error_in
 from desist.models.http.text import truncate
-from desist.models.http.usage import RawUsage
 from desist.models.response import ModelResponse
 
 __all__ = ["ChatResponseParser", "Chunk", "decode"]
@@ -47,6 +47,10 @@ class _Call(_Function):
     function: _Function | None = None
 
 
+class _Kind(msgspec.Struct):
+    type: str | None = None
+
+
 class _Delta(msgspec.Struct):
     content: _Text = None
     reasoning_content: _Text = None
@@ -57,6 +61,9 @@ class _Delta(msgspec.Struct):
     refusal: str | None = None
     tool_calls: list[_Call] | None = None
     function_call: _Function | None = None
+    finish_reason: str | None = None
+    usage: Any = None
+    error: Any = None
 
 
 class _Choice(msgspec.Struct):
@@ -64,13 +71,16 @@ class _Choice(msgspec.Struct):
     delta: _Delta | None = None
     message: _Delta | None = None
     text: str | None = None
-    finish_reason: str | None = None
-    usage: RawUsage | None = None
+    finish_reason: str | _Kind | None = None
+    finish_details: _Kind | None = None
+    native_finish_reason: str | None = None
+    stop_reason: str | int | None = None  # or what text has stopped the model
+    usage: Any = None
     error: Any = None
 
 
 class _Groq(msgspec.Struct):
-    usage: RawUsage | None = None
+    usage: Any = None
     error: Any = None
 
 
@@ -78,8 +88,9 @@ class Chunk(msgspec.Struct):
     """A chunk of a streamed response, a whole response, or an error."""
 
     choices: list[_Choice] | None = None
-    usage: RawUsage | None = None
+    usage: Any = None
     x_groq: _Groq | None = None
+    finish_reason: str | None = None
     error: Any = None
     base_resp: Any = None
 
@@ -90,71 +101,95 @@ decode = Decoder(Chunk, "a chat completion")
 class ChatResponseParser:
     """Converts chunks to pieces."""
 
-    __slots__ = ("_index", "answer")
+    __slots__ = ("_index", "_pieces", "answer")
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         self._index: int | None = None  # of the choice that is read: only one was requested
+        self._pieces = False  # there were pieces of calls: a message after them repeats the calls
 
     def take(self, event: bytes) -> ModelResponse | None:
         """Return the piece in a stream event, or None."""
-        choice = self._choice(event)
-        if choice is None:
-            return None
-        delta = choice.delta
-        if choice.message is not None and not self.answer.said:  # a whole answer; after pieces, it repeats them
-            piece = self._message(choice.message)
-        else:
-            piece = None if delta is None else self._piece(delta)
-        if delta is None and choice.text:
-            piece = self.answer.text(choice.text)
-        if choice.finish_reason is not None:
-            self.answer.ended(choice.finish_reason)
+        piece = None
+        for choice in self._choices(event):
+            piece = joined(piece, self._take(choice))
         return piece
 
+    def _take(self, choice: _Choice) -> ModelResponse | None:
+        said = choice.delta
+        if choice.error or (said is not None and said.error):
+            self._refuse_error({"error": choice.error or (said and said.error)})
+        message = choice.message
+        if message is not None:
+            self._whole_calls(message)
+            if not self.answer.said:  # after pieces of a text, it repeats them
+                said = message
+        piece = None if said is None else self._piece(said)
+        if said is None and choice.text:
+            piece = self.answer.text(choice.text)
+        self.answer.usage.take(choice.usage or (said and said.usage))
+        self._note_reason(choice)
+        return piece
+
+    def _note_reason(self, choice: _Choice) -> None:
+        reason = choice.finish_reason or choice.finish_details
+        if reason is None:  # other names for it, where other things may stand too
+            delta = choice.delta
+            told = choice.native_finish_reason or choice.stop_reason or (delta and delta.finish_reason)
+            reason = known_finish_reason(told) if told else None
+        if reason is not None:
+            self.answer.ended(reason.type if isinstance(reason, _Kind) else reason)
+
     def whole(self, payload: bytes) -> Iterator[ModelResponse | None]:
-        """Yield the piece of a whole response."""
-        choice = self._choice(payload)
-        if choice is None:
+        """Yield the pieces of a whole response."""
+        choices = self._choices(payload)
+        if not choices:
             raise ModelResponseError(f"the server's response has no choices: {truncate(payload)}")
-        message = choice.message or choice.delta
-        yield self._message(message) if message is not None else self.answer.text(choice.text or "")
-        self.answer.ended(choice.finish_reason)
+        for choice in choices:
+            choice.message, choice.delta = choice.message or choice.delta, None
+            yield self._take(choice)
 
     def provider_data(self) -> None:
         """Return None: the API takes nothing back."""
 
-    def _choice(self, payload: bytes) -> _Choice | None:
-        """Return the choice in a chunk, or None; note the usage, and raise the error that the chunk reports."""
-        chunk = decode(payload)
-        choice = chunk.choices[0] if chunk.choices else None
-        if choice is None:
-            self._refuse_error(decode.document(payload))
-        elif chunk.error or chunk.base_resp or choice.error:
-            self._refuse_error({"error": chunk.error or choice.error, "base_resp": chunk.base_resp})
-        self.answer.usage.take(chunk.usage)
+    def _choices(self, payload: bytes) -> list[_Choice]:
+        """Return the choices in a chunk; note the usage, and raise the error that the chunk reports."""
+        chunk, answer = decode(payload), self.answer
+        choices = chunk.choices
+        if not choices:
+            document = decode.document(payload)
+            self._refuse_error(document)
+            answer.usage.take(document)
+            answer.usage.take(chunk.usage)
+            answer.ended(chunk.finish_reason or known_finish_reason(document.get("done_reason")))
+            return []
+        if chunk.error or chunk.base_resp:
+            self._refuse_error({"error": chunk.error, "base_resp": chunk.base_resp})
+        if chunk.usage is not None:
+            answer.usage.take(chunk.usage)
         if chunk.x_groq is not None:
-            self.answer.usage.take(chunk.x_groq.usage)
-        if choice is None:
-            return None
-        self.answer.usage.take(choice.usage)
+            answer.usage.take(chunk.x_groq.usage)
+        if chunk.finish_reason is not None:
+            answer.ended(chunk.finish_reason)
         if self._index is None:
-            self._index = choice.index
-        return choice if choice.index in (None, self._index) else None
+            self._index = choices[0].index
+        return [choice for choice in choices if choice.index in (None, self._index)]
 
     def _refuse_error(self, document: dict[str, Any]) -> None:
         error = error_in(document)
         if error is not None:
             raise error
 
-    def _message(self, message: _Delta) -> ModelResponse | None:
-        """Return the piece for a whole message; its calls are whole too."""
-        for number, call in enumerate(message.tool_calls or ()):
+    def _whole_calls(self, message: _Delta) -> None:
+        """Take the calls of a whole message; after pieces of calls, as far as they are missing there."""
+        found, message.tool_calls = message.tool_calls or [], None
+        calls = self.answer.calls
+        if self._pieces and calls.all_whole(len(found)):
+            return
+        for number, call in enumerate(found):
             function = call.function or call
-            given = {"name": function.name, "arguments": function.arguments}
-            self.answer.calls.begin(index=number, id=_id(call), **given)
-        message.tool_calls = None
-        return self._piece(message)
+            take = calls.finish if self._pieces else calls.begin
+            take(index=number, id=_id(call), name=function.name, arguments=function.arguments)
 
     def _piece(self, delta: _Delta) -> ModelResponse | None:
         answer, content = self.answer, delta.content
@@ -179,6 +214,7 @@ class ChatResponseParser:
     def _add_calls(self, delta: _Delta) -> None:
         calls = self.answer.calls
         calls.next_chunk()
+        self._pieces = True
         for call in delta.tool_calls or ():
             function = call.function or call
             calls.add(index=call.index, id=_id(call), name=function.name, arguments=function.arguments)

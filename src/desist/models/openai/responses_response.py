@@ -16,7 +16,6 @@ from desist.models.http.answer import Answer, joined
 from desist.models.http.decoder import Decoder
 from desist.models.http.reported_error import error_in, reported_error
 from desist.models.http.text import truncate
-from desist.models.http.usage import RawUsage
 from desist.models.openai.responses_request import PROVIDER
 from desist.models.response import ModelResponse
 
@@ -24,6 +23,7 @@ __all__ = ["ResponsesParser"]
 
 
 class _Part(msgspec.Struct):
+    type: str | None = None
     text: str | None = None
     refusal: str | None = None
 
@@ -46,7 +46,7 @@ class _Incomplete(msgspec.Struct):
 
 class _Answer(msgspec.Struct):
     output: list[_Item] | None = None
-    usage: RawUsage | None = None
+    usage: Any = None
     error: Any = None
     status: str | None = None
     incomplete_details: _Incomplete | None = None
@@ -66,6 +66,7 @@ class _Event(_Answer):
     name: str | None = None
     arguments: Any = None
     item: _Item | None = None
+    part: _Part | None = None
     response: _Answer | None = None
 
 
@@ -95,9 +96,10 @@ class ResponsesParser:
         handle = _HANDLERS.get(decoded.type or "")
         if handle is not None:
             return handle(self, decoded)
+        self._take_usage(decoded)
         if decoded.type is None and decoded.output is not None:
             return self._ended(decoded)
-        if decoded.type in (None, "error", "response.error"):
+        if decoded.type == "response.error" or not (decoded.type or "").startswith("response."):
             self._refuse_error(event)
         return None
 
@@ -114,6 +116,11 @@ class ResponsesParser:
     def provider_data(self) -> dict[str, Any] | None:
         """Return the reasoning to send with the next request."""
         return {PROVIDER: list(self._reasoning.values())} if self._reasoning else None
+
+    def _take_usage(self, event: _Event) -> None:
+        self.answer.usage.take(event.usage)
+        if event.response is not None:
+            self.answer.usage.take(event.response.usage)
 
     def _refuse_error(self, payload: bytes) -> None:
         error = error_in(_decode.document(payload))
@@ -137,20 +144,31 @@ class ResponsesParser:
         self.answer.refusal("")
         return self._text(event)
 
+    def _part_done(self, event: _Event) -> ModelResponse | None:
+        is_thought = event.part is not None and (event.part.type or "").startswith(("reasoning", "summary"))
+        return self._reasoning_done(event) if is_thought else self._text_done(event)
+
     def _text_done(self, event: _Event) -> ModelResponse | None:
         item = _item_key(event)
         part = (item, event.content_index)
         if part in self._said:
             return None
         self._said |= {item, part}
-        return self._parts([_Part(text=event.text, refusal=event.refusal)])
+        return self._parts([event.part or _Part(text=event.text, refusal=event.refusal)])
 
     def _reasoning_delta(self, event: _Event) -> ModelResponse | None:
         delta = event.delta.get("text") if isinstance(event.delta, dict) else event.delta
         if not (delta and isinstance(delta, str)):
             return None
-        self._thought.add(_item_key(event))
+        self._thought |= _reasoning_keys(event)
         return self.answer.thought(delta)
+
+    def _reasoning_done(self, event: _Event) -> ModelResponse | None:
+        text, keys = (event.part or event).text, _reasoning_keys(event)
+        if not text or keys <= self._thought:
+            return None
+        self._thought |= keys
+        return self.answer.thought(text)
 
     def _reasoning_part(self, event: _Event) -> ModelResponse | None:
         return self.answer.thought("\n\n") if event.summary_index and self._thought else None
@@ -179,6 +197,7 @@ class ResponsesParser:
     def _ended(self, event: _Event) -> ModelResponse | None:
         """Take the whole response, which repeats the items."""
         self.answer.done = True
+        self._take_usage(event)
         answer = event.response or event
         piece = None
         if not self._said:
@@ -201,7 +220,6 @@ class ResponsesParser:
         error = error_in({"error": answer.error})
         if error is not None or status in ("failed", "cancelled"):
             raise error or reported_error(f"the response ended with status {status!r}")
-        self.answer.usage.take(answer.usage)
         if status == "incomplete":
             details = answer.incomplete_details
             self.answer.ended((details and details.reason) or "incomplete")
@@ -254,6 +272,12 @@ def _item_key(event: _Event) -> int | str | None:
     return event.item_id if event.output_index is None else event.output_index
 
 
+def _reasoning_keys(event: _Event) -> set[Any]:
+    """Return what tells the item of some reasoning, and its part, from others."""
+    item = _item_key(event)
+    return {item, (item, event.summary_index, event.content_index)}
+
+
 def _is_new(seen: set[Any], index: int | None, item: _Item) -> bool:
     """Return whether nothing of an item is in `seen`, and add it."""
     keys = {key for key in (index, item.id) if key is not None}
@@ -267,11 +291,15 @@ _HANDLERS = {
     "response.refusal.delta": ResponsesParser._refusal,
     "response.output_text.done": ResponsesParser._text_done,
     "response.refusal.done": ResponsesParser._text_done,
+    "response.content_part.done": ResponsesParser._part_done,
     "response.reasoning_summary_text.delta": ResponsesParser._reasoning_delta,
     "response.reasoning_text.delta": ResponsesParser._reasoning_delta,
     "response.reasoning.delta": ResponsesParser._reasoning_delta,
     "response.reasoning_summary.delta": ResponsesParser._reasoning_delta,
+    "response.reasoning_summary_text.done": ResponsesParser._reasoning_done,
+    "response.reasoning_text.done": ResponsesParser._reasoning_done,
     "response.reasoning_summary_part.added": ResponsesParser._reasoning_part,
+    "response.reasoning_summary_part.done": ResponsesParser._reasoning_done,
     "response.output_item.added": ResponsesParser._added,
     "response.function_call_arguments.delta": ResponsesParser._arguments,
     "response.function_call_arguments.done": ResponsesParser._arguments_done,

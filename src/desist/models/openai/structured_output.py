@@ -18,6 +18,8 @@ def response_format(schema: Any) -> dict[str, Any]:
         ConfigurationError: no JSON schema can be made of it.
     """
     if isinstance(schema, dict) and schema.get("type") in _FORMATS:
+        if schema["type"] == "json_schema" and "json_schema" not in schema:  # as the Responses API has it
+            return {"type": "json_schema", "json_schema": {k: v for k, v in schema.items() if k != "type"}}
         return schema
     shape = output_schema(schema)
     form = {"name": shape.name, "schema": shape.schema, "strict": shape.strict}

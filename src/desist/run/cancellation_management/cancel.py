@@ -11,11 +11,13 @@ from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt
 from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
+from desist.cancel.status import RunStatus
 from desist.exceptions import ConfigurationError
 from desist.run.cancellation_management.ownership import has_cancellation_manager, request_cancel
 from desist.run.options.numbers import check_number
 from desist.run.records.ids import require_id
 from desist.run.storage.live_run import LiveRun, live_run
+from desist.run.storage.paused_runs import paused_runs
 from desist.run.storage.shared_store import SharedStore, refuse_on_loop, shared_store
 from desist.run.storage.store import Database, RunStore, store_of
 from desist.run.storage.values import CancelRequest
@@ -67,14 +69,18 @@ def cancel(
     _check(scope, grace)
     why = CancelReason(source=Source.user, text=reason, by=by)
     shared = shared_store(store_of(db, "cancel()")) if db is not None else None
+    request = CancelRequest(reason=why, reach=scope, grace=grace, force=force, compensate=compensate)
     if _is_decided_here(run_id, shared):
+        paused = paused_runs.cancel(run_id, request)
+        if paused is not None:
+            return paused
         return registry.cancel(run_id, why, reach=scope, grace=grace, force=force, compensate=compensate)
     refuse_on_loop(run_id)
     live = live_run(run_id)
+    shared = shared or paused_runs.store_of(run_id)
     new_owner = _new_owner_store(live.root) if live is not None else None
     shared = new_owner or shared
     if live is None or new_owner is not None:
-        request = CancelRequest(reason=why, reach=scope, grace=grace, force=force, compensate=compensate)
         receipt = request_cancel(run_id, request) if shared is None else shared.request_cancel(run_id, request)
         if receipt is not None and (shared is not None or receipt.outcome is not Outcome.unknown):
             return receipt
@@ -92,8 +98,10 @@ def _is_decided_here(run_id: str, shared: SharedStore | None) -> bool:
     live = live_run(run_id)
     if live is not None:
         root = live.root
+        if root.scope.status is RunStatus.paused:
+            return root.shared is None
         return root.shared is None or not root.shared.may_be_lost(root.run_id)
-    return shared is None and not has_cancellation_manager()
+    return shared is None and not has_cancellation_manager() and paused_runs.store_of(run_id) is None
 
 
 def _new_owner_store(root: LiveRun) -> SharedStore | None:

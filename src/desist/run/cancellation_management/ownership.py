@@ -53,7 +53,7 @@ class ManagedOwnership:
     def __init__(self, manager_thread: ManagerThread, store: RunStore) -> None:
         self._manager_thread, self._store = manager_thread, store
 
-    def claim_run(self, run: StoredRun) -> Future[ClaimResult]:
+    def claim_run(self, run: StoredRun, *, soon: bool = False) -> Future[ClaimResult]:
         """Store that a run starts, and register the run with the manager."""
         self._store.save_run(run)
         return self._manager_thread.do(lambda done: done.set_result(self._manager_thread.claim(run.run_id)))

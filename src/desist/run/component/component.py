@@ -6,7 +6,8 @@ import functools
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, overload
 
-from desist.exceptions import ConfigurationError
+from desist.exceptions import ConfigurationError, UnsupportedError
+from desist.run.answer import aanswer, answer
 from desist.run.cancellation_management.cancel import acancel, acancel_run, cancel, cancel_run
 from desist.run.component.awaitable import awaitable
 from desist.run.component.bound_cancel import BoundCancel
@@ -24,6 +25,7 @@ from desist.run.options.strict import reject_unknown_options
 from desist.run.outputs.session import Session
 from desist.run.records.ids import id_text
 from desist.run.records.metrics import RunMetrics
+from desist.run.records.requirement import Answer, Requirement
 from desist.run.storage.store import Database, MemoryStore, RunStore, store_of
 from desist.runtime.background_loop import background_loop
 from desist.streams.follower import Follower
@@ -220,6 +222,22 @@ class Component(CopiedSettings, Generic[Output, Event]):
     #: The same for async code.
     acancel_run = BoundCancel(acancel_run)
 
+    # -- answering
+
+    #: Answer what a paused run waits for; see `desist.run.answer.answer`.
+    answer = BoundCancel(answer)
+    #: The same for async code.
+    aanswer = BoundCancel(aanswer)
+
+    def check_answer(self, requirement: Requirement, answer: Answer) -> None:
+        """Raise `ConfigurationError` if an answer can't be used. For services."""
+
+    def answers_in(self, output: Any, given: Mapping[str, Any]) -> dict[str, Answer]:
+        """Return the answers that a call of `continue_run` carries. For services."""
+        if given:
+            raise UnsupportedError(f"continue_run() of {self._described} takes no {', '.join(given)}")
+        return {}
+
     # -- continuing and following
 
     @overload
@@ -244,24 +262,33 @@ class Component(CopiedSettings, Generic[Output, Event]):
         background: bool = False,
         **options: Any,
     ) -> Any:
-        """Continue a run that was cancelled or has failed, as a new run that reuses the finished work.
+        """Continue a paused run, under its id; or a run that was cancelled or has failed, as a new run.
+
+        A paused run goes on when all that it waits for is answered: by `requirements`, or before by `answer`. Of
+        several calls, in any thread or process, one continues it.
+
+        A run that has ended is continued as a new run that reuses the finished work.
 
         A workflow reuses its finished steps and runs the first unfinished step again, with the finished work inside
         that step. An agent continues after its last tool result. The model gets interrupted tool calls with a result
         that says so, and they are not made again.
 
         Parameters:
-            run_response: the output of the earlier run; or:
+            run_response: the output of the earlier run. If it is paused, its requirements carry the answers; or:
             run_id: the id of a run in the store.
             session_id: only if the run is of this session.
-            stream, stream_events, options: as for `run`. Options that are left out are those of the earlier run.
+            stream, stream_events, options: as for `run`. Options that are left out are those of the earlier run;
+                `dependencies` and limits of a paused run must be given again. `requirements`: the answered
+                requirements of a paused run, instead of those in `run_response`.
             background: as for `arun`; refused here.
 
         Returns:
             As `run`. `output.continued_from` is the id of the earlier run.
 
         Raises:
-            ConfigurationError: there is no such run, or the workflow has other steps now.
+            ConfigurationError: there is no such run, the workflow has other steps now, or a paused run waits for more
+                answers.
+            AnswerRefusedError: another answer or continuation, a deadline or a cancel was first.
             RunStateError: the run is still live, or has completed.
         """
         refuse_background(f"{type(self).__name__}.continue_run", background)

@@ -14,6 +14,7 @@ from desist.run.events.registry import AGENT_EVENTS, agent_event
 from desist.run.records.message import Message, ToolExecution
 from desist.run.records.metrics import RunMetrics
 from desist.run.records.record import Reviver, list_of, record_class, reviver
+from desist.run.records.run_requirement import RunRequirement
 
 __all__ = [
     "IntermediateRunContentEvent",
@@ -164,9 +165,18 @@ class RunPausedEvent(BaseAgentRunEvent):
     """The run waits for a human. Not terminal: the run continues later, or is cancelled."""
 
     event: str = RunEvent.run_paused.value
-    requirements: list[Any] | None = None
+    requirements: list[RunRequirement] | None = None
 
     is_paused: ClassVar[bool] = True
+    _revivers: ClassVar[Mapping[str, Reviver]] = {
+        **BaseAgentRunEvent._revivers,
+        "requirements": list_of(reviver(RunRequirement)),
+    }
+
+    @property
+    def active_requirements(self) -> list[RunRequirement]:
+        """What the run waits for."""
+        return [one for one in self.requirements or [] if not one.is_resolved()]
 
 
 @agent_event

@@ -11,9 +11,11 @@ from typing import Protocol
 
 from desist.cancel.receipt import CancelReceipt
 from desist.cancel.scope import Outcome, Scope
+from desist.cancel.status import RunStatus
 from desist.run.execution.call_interruption import CallInterruption, interrupt_all
 from desist.run.execution.interruption import InterruptibleRun, apply_decision
 from desist.run.execution.ownership import Ownership
+from desist.run.execution.pausing import cancel_paused
 from desist.run.storage.values import CancelRequest
 
 __all__ = ["Decision", "cancel_many", "decide"]
@@ -65,8 +67,11 @@ def decide(run: CancellableRun, request: CancelRequest) -> Decision:
             for scope in verdict.cancelled if request.compensate else ():
                 scope.owner.finalizer.compensate_requested = True
         target = verdict.target.owner
+        paused = target.scope.status is RunStatus.paused
         replaced_handover = target.ownership.turn_handover_into_cancel(request.reason)
         ask_store = target.ownership.store_decides_cancel(request.reason)
+    if paused:
+        return Decision(cancel_paused(target, request), target)
     if ask_store:
         return Decision(target.ownership.request_cancel(request), target)
     top = verdict.cancelled[-1].owner if verdict.cancelled else target

@@ -98,6 +98,8 @@ class EndConfirmation:
             run.ownership_lost(str(error))
             return
         with run.lock:
+            if run.scope.pausing and not run.scope.finalizing:  # a pause that nobody can see would never be answered
+                run.scope.pausing, run.scope.failed, run.error = False, True, error
             decided_here = run.scope.confirm()
             if decided_here:
                 self._move(PhaseEvent.time_out)

@@ -14,7 +14,9 @@ from desist.cancel.token import CancelToken
 from desist.run.execution.cleanup import run_cleanups
 from desist.run.execution.follow import recent_streams
 from desist.run.execution.ownership import Ownership, note_store_error
+from desist.run.execution.pausing import finish_pause
 from desist.run.execution.run_snapshot import StorableRun
+from desist.run.storage.paused_runs import paused_runs
 from desist.runtime.fork_hooks import register_at_fork
 from desist.runtime.run_tasks import RunTasks
 from desist.streams.replay_channel import ReplayChannel
@@ -157,10 +159,16 @@ class Finalizer:
         channel = run.emitter.channel
         if isinstance(channel, ReplayChannel) and run.emitter.stream_owner is run.emitter:
             recent_streams.add(run.run_id, channel)  # before it leaves the registry: a follower looks in both
-        run.ownership.unregister()
+        paused = run.scope.status is RunStatus.paused
+        if paused:
+            finish_pause(run)
+        else:
+            run.ownership.unregister()
         if run.scope.work or run.scope.grace_expired:
             _with_abandoned_work[id(run)] = run
         log.info("%s run %s has ended: %s", run.body.kind, run.run_id, run.scope.status.value, extra=run.ids)
         run.settled.set()
+        if paused:
+            paused_runs.arrive(run.run_id)  # a cancel may have come meanwhile
         if parent is not None:
             parent.owner.advance()

@@ -50,6 +50,11 @@ class RecentChannels:
         """Return the channel of a run, or None."""
         return self._streams.get(run_id)
 
+    def forget(self, run_id: str) -> None:
+        """Drop the channel of a run, if there is one."""
+        with self._lock:
+            self._drop(run_id)
+
     def reset_after_fork(self) -> None:
         """Reset, in a forked child: the parent's lock may be held there."""
         self._lock = threading.Lock()

@@ -42,6 +42,7 @@ from desist.run.execution.finalizer import Finalizer, runs_with_abandoned_work
 from desist.run.execution.interruption import Interruption, apply_decision
 from desist.run.execution.limits import RunLimits
 from desist.run.execution.ownership import LocalOwnership, Ownership
+from desist.run.execution.pausing import PauseRun, begin_pause, pause_error
 from desist.run.execution.run_snapshot import snapshot, to_stored
 from desist.run.execution.store_ownership import StoreOwnership
 from desist.run.options.idempotency import child_key, set_work_key
@@ -285,14 +286,18 @@ class Run:
                 return
             self.body.output.status = _RUNNING
         failure: BaseException | None = None
+        pausing = False
         try:
             self.emit(self.body.start_event())
             await self.body.execute(self)
+        except PauseRun:
+            failure = pause_error(self)
+            pausing = failure is None
         except (asyncio.CancelledError, RunCancelled) as unwound:
             failure = self._explain_cancellation(unwound)
         except BaseException as error:
             failure = error
-        self._end_body(failure)
+        self._end_body(failure, pausing=pausing)
 
     def _explain_cancellation(self, error: BaseException) -> BaseException | None:
         """Cancel the run if its body was unwound by a cancellation that no request caused; return its failure, if any.
@@ -315,13 +320,13 @@ class Run:
             return None
         return DesistError("asyncio.CancelledError was raised by the run's own code without a cancel")
 
-    def _end_body(self, failure: BaseException | None) -> None:
-        """Record that the body has ended; then advance. A failure counts only if no cancel was accepted."""
+    def _end_body(self, failure: BaseException | None, *, pausing: bool = False) -> None:
+        """Record that the body has ended; then advance. A failure or pause counts only if no cancel was accepted."""
         if self.scope.grace_expired:
             log.info("run %s: an abandoned task ended late", self.run_id, extra=self.ids)
         with self.lock:
             self.error = failure
-            self.scope.end_body(failed=failure is not None)
+            self.scope.end_body(failed=failure is not None, pausing=pausing)
         self.advance()
 
     # -- the decision
@@ -374,6 +379,8 @@ class Run:
                 apply_decision(cancelled)
             elif action is NextAction.finalize:
                 self.interruption.mark_delivered()  # the body may have ended before the interruption reached it
+                if self.scope.status is RunStatus.paused:
+                    begin_pause(self)  # in the step that decides: a cancel from now on finds the run there
         if cancelled:
             for scope in cancelled:  # each child that outlives the body has its own grace
                 scope.owner.interruption.start_grace(scope.owner.grace, False)

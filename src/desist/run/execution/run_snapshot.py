@@ -43,6 +43,7 @@ def to_stored(run: StorableRun, status: RunStatus) -> StoredRun:
         session=getattr(body, "session", None),
         event_buffer=run.emitter.event_buffer,
         options=run.limits.durable,
+        requirements=getattr(body, "waiting", ()) if status is RunStatus.paused else (),
     )
 
 

@@ -52,7 +52,7 @@ class StoreOwnership:
         """Claim the record. A claim that fails doesn't keep the run from its work; its end reports the error."""
         run = self._run
         try:
-            return self._shared.claim_run(to_stored(run, RunStatus.pending))
+            return self._shared.claim_run(to_stored(run, RunStatus.pending), soon=self._claimed is not None)
         except Exception:
             log.debug("run %s: the store failed", run.run_id, exc_info=True, extra=run.ids)
             return None

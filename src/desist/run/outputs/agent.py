@@ -14,6 +14,7 @@ from desist.run.outputs.run_output import BaseRunOutput
 from desist.run.records.message import Message, ToolExecution
 from desist.run.records.metrics import RunMetrics
 from desist.run.records.record import Reviver, list_of, record_class, reviver
+from desist.run.records.run_requirement import RunRequirement
 
 __all__ = ["RunOutput"]
 
@@ -59,7 +60,7 @@ class RunOutput(BaseRunOutput):
     events: list[BaseAgentRunEvent] | None = None
     status: RunStatus = RunStatus.running
     cancellation_stage: CancellationStage | None = None
-    requirements: list[Any] | None = None
+    requirements: list[RunRequirement] | None = None  #: what the run waits for or has waited for, in order
     workflow_step_id: str | None = None
     cancel: CancelRecord | None = None
     continued_from: str | None = None  #: id of the run that this run continues
@@ -74,7 +75,32 @@ class RunOutput(BaseRunOutput):
         "additional_input": _messages,
         "tools": list_of(reviver(ToolExecution)),
         "events": list_of(agent_event_from_dict),
+        "requirements": list_of(reviver(RunRequirement)),
         "status": RunStatus,
         "cancellation_stage": CancellationStage,
         "cancel": reviver(CancelRecord),
     }
+
+    @property
+    def active_requirements(self) -> list[RunRequirement]:
+        """What the run waits for now."""
+        return [one for one in self.requirements or [] if not one.is_resolved()]
+
+    @property
+    def tools_requiring_confirmation(self) -> list[ToolExecution]:
+        """The tool calls that wait for a confirmation."""
+        return [tool for tool in self._waiting_tools if tool.requires_confirmation]
+
+    @property
+    def tools_requiring_user_input(self) -> list[ToolExecution]:
+        """The tool calls that wait for values from a human."""
+        return [tool for tool in self._waiting_tools if tool.requires_user_input]
+
+    @property
+    def tools_awaiting_external_execution(self) -> list[ToolExecution]:
+        """The tool calls that the program executes."""
+        return [tool for tool in self._waiting_tools if tool.external_execution_required]
+
+    @property
+    def _waiting_tools(self) -> list[ToolExecution]:
+        return [tool for tool in self.tools or [] if tool.is_paused and tool.ended_at is None and not tool.cancelled]

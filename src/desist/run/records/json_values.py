@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import datetime as dt
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any
@@ -26,6 +27,8 @@ _MAX_DEPTH, _MAX_RECORDS = 60, 40
 _RECORD = 0
 _encoder = msgspec.json.Encoder()
 _names: dict[type, tuple[str, ...]] = {}
+_getters: dict[type, Callable[[Any], tuple[Any, ...]]] = {}
+_plain_records: set[type] = set()
 
 
 def to_json_value(value: Any, path: Path = ()) -> Any:
@@ -68,8 +71,17 @@ def names_of(kind: type) -> tuple[str, ...]:
     names = _names.get(kind)
     if names is None:
         unsent = getattr(kind, "_not_serialized", ())
-        names = _names[kind] = tuple(f.name for f in dataclasses.fields(kind) if f.name not in unsent)
+        names = tuple(f.name for f in dataclasses.fields(kind) if f.name not in unsent)
+        _getters[kind] = _getter_of(names)  # first: another thread that finds the names finds it, too
+        _names[kind] = names
     return names
+
+
+def _getter_of(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return a function that returns these attributes of an object."""
+    if len(names) > 1:
+        return operator.attrgetter(*names)
+    return lambda value: tuple(getattr(value, name) for name in names)
 
 
 def fields_of(value: Any, path: Path = ()) -> dict[str, Any]:
@@ -77,8 +89,12 @@ def fields_of(value: Any, path: Path = ()) -> dict[str, Any]:
     inside = (*path, id(value), _RECORD)
     inmost = len(path) >= _MAX_RECORDS and path.count(_RECORD) >= _MAX_RECORDS
     found = {}
-    for name in names_of(type(value)):
-        item = getattr(value, name, None)
+    names, all_of = names_of(type(value)), _getters[type(value)]
+    try:
+        items = all_of(value)
+    except AttributeError:  # a field was deleted
+        items = tuple(getattr(value, name, None) for name in names)
+    for name, item in zip(names, items, strict=True):
         if item is None:
             continue
         convert = _BY_TYPE.get(type(item), _other)
@@ -171,6 +187,12 @@ def error_text(error: BaseException) -> str:
 
 def _other(value: Any, path: Path) -> Any:
     """Convert a value whose type is not in `_BY_TYPE`: an enum, a subclass of a built-in type, or any other object."""
+    kind = type(value)
+    if kind in _plain_records or _is_plain_record(kind):
+        try:
+            return _str(value) if id(value) in path else value._to_plain(path)
+        except Exception:
+            return _str(value)
     if isinstance(value, Enum):
         return to_json_value(value.value, path)
     if isinstance(value, type) or (id(value) in path if _is_record(value) else _too_deep(value, path)):
@@ -182,6 +204,14 @@ def _other(value: Any, path: Path) -> Any:
         return _object(value, path)
     except Exception:
         return _str(value)
+
+
+def _is_plain_record(kind: type) -> bool:
+    """Whether values of a type are records and nothing else that is converted in another way. Cached if so."""
+    if not hasattr(kind, "_to_plain") or issubclass(kind, (Enum, type, *(base for base, _ in _BY_BASE))):
+        return False
+    _plain_records.add(kind)
+    return True
 
 
 def _is_record(value: object) -> bool:

@@ -36,8 +36,12 @@ class RunCoordinator(Protocol):
     All methods may be called from any thread; those that return a future do not block.
     """
 
-    def claim_run(self, run: StoredRun) -> Future[ClaimResult]:
-        """Claim a run that starts here. From then on this process applies the cancels of other processes."""
+    def claim_run(self, run: StoredRun, *, soon: bool = False) -> Future[ClaimResult]:
+        """Claim a run that starts here. From then on this process applies the cancels of other processes.
+
+        Parameters:
+            soon: the run waits for the answer. Else the claim may wait some milliseconds to be stored with others.
+        """
 
     def end_run(self, run_id: str, decide: Callable[[], StoredRun | None]) -> Future[CancelRequest | None]:
         """Store the end of a run unless it was cancelled; return the cancel request, or None.

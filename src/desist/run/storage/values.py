@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -12,6 +12,7 @@ from desist.cancel.receipt import CancelRecord
 from desist.cancel.scope import Reach
 from desist.cancel.status import RunStatus
 from desist.run.options.durable_limits import DurableLimits
+from desist.run.records.requirement import Requirement
 from desist.run.storage.event_buffer import EventBuffer
 
 __all__ = ["CancelRequest", "Output", "PartKind", "RunQuery", "SessionUpdate", "StoredRun", "StoredSession"]
@@ -144,6 +145,7 @@ class StoredRun:
     )
     options: DurableLimits | None = None  #: its limits
     next_event: int = 0  #: the number of its next event, for a process that resumes it
+    requirements: Sequence[Requirement] = ()  #: what a paused run waits for, stored with it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
