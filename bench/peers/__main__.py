@@ -93,12 +93,18 @@ def _queues(server: LocalPostgres, peers: list[str], count: int) -> None:
         _row(peer, *cells, found["idle %"], found["load"])
 
 
-def _growth(server: LocalPostgres) -> None:
-    _head("procrastinate: one claim, while", "p50, ms", "p99")
-    server.do('CREATE DATABASE "growth"')
-    for name, found in _call("procrastinate", "queue", "growth", server.url_of("growth")).items():
+def _growth(server: LocalPostgres, peers: list[str]) -> None:
+    _head("one claim, while", *(f"{peer}: p50 / p99, ms" for peer in peers), "load")
+    found = []
+    for peer in peers:
+        names = [f"{peer}_growth_{number}" for number in range(5)]
+        for name in names:
+            server.do(f'CREATE DATABASE "{name}"')
+        found.append(_call(peer, "queue", "growth", *map(server.url_of, names)))
+    for name in found[0]:
         if name != "load":
-            _row(name, found["p50"], found["p99"])
+            cells = [f"{one[name]['p50']:.3g} / {one[name]['p99']:.3g}" for one in found]
+            _row(name, *cells, " / ".join(f"{one['load']:.3g}" for one in found))
 
 
 def main() -> None:
@@ -115,9 +121,10 @@ def main() -> None:
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} CPUs, Postgres with fsync; {versions}; load {load()}")
     with LocalPostgres(settings=SETTINGS) as server:
         _steps(server, [peer for peer in peers if peer != "procrastinate"], 50 if asked.quick else 300)
-        _queues(server, [peer for peer in peers if peer in ("procrastinate", "desist")], 200 if asked.quick else 2000)
-        if "procrastinate" in peers:
-            _growth(server)
+        queues = [peer for peer in peers if peer in ("procrastinate", "desist")]
+        if queues:
+            _queues(server, queues, 200 if asked.quick else 2000)
+            _growth(server, queues)
 
 
 if __name__ == "__main__":
