@@ -197,10 +197,16 @@ class Step:
         if failed is not None and failed.decision != "retry":
             return flow.fail(progress, parent, failed.requirement.error_message)
         try:
+            found = self._reviewed_before(step_input, flow, progress)
             if passed.decision == "skip":
                 output = skipped(step_input)
+            elif isinstance(found, StepOutput):
+                output = found
             else:
-                output = await self._reviewed(step_input, flow, progress, earlier_output)
+                if found is not None:  # a new try, not the continuation of the one that was rejected
+                    step_input, earlier_output = with_feedback(step_input, found.feedback), None
+                output = await self._attempts(step_input, flow, progress, earlier_output)
+                self._ask_for_review(output, flow, progress, found.count if found is not None else 0)
         except (Exception, SystemExit) as error:
             if self.on_error is OnError.pause and not flow.branch_cancelled():
                 self._ask_about(error, flow, progress, 0 if failed is None else failed.requirement.retry_count + 1)
@@ -222,23 +228,19 @@ class Step:
         )
         return flow.end(progress, parent, output, event)
 
-    async def _reviewed(
-        self, step_input: StepInput, flow: WorkflowExecution, progress: StepState, earlier_output: StepOutput | None
-    ) -> StepOutput:
-        """Do the work; its output may wait for a review."""
-        review, rejected = self.human_review, 0
-        found = review_output(review, flow, progress, None) if review.requires_output_review else None
-        if isinstance(found, Retry):
-            step_input, rejected = with_feedback(step_input, found.feedback), found.count
-            earlier_output = None  # a new try, not the continuation of the one that was rejected
-        elif found == "skip":
-            return skipped(step_input)
-        elif found is not None:
-            return found
-        output = await self._attempts(step_input, flow, progress, earlier_output)
-        reviewed = review_output(review, flow, progress, output, rejected)
-        assert isinstance(reviewed, StepOutput)
-        return reviewed
+    def _reviewed_before(
+        self, step_input: StepInput, flow: WorkflowExecution, progress: StepState
+    ) -> StepOutput | Retry | None:
+        """Return the output that a human has reviewed, or that the step runs again; None: there was no review."""
+        if not self.human_review.requires_output_review:
+            return None
+        found = review_output(self.human_review, flow, progress, None)
+        return skipped(step_input) if found == "skip" else found
+
+    def _ask_for_review(self, output: StepOutput, flow: WorkflowExecution, progress: StepState, rejected: int) -> None:
+        """Pause, if a human is to review the output."""
+        if self.human_review.requires_output_review:
+            review_output(self.human_review, flow, progress, output, rejected)
 
     def _ask_about(
         self, error: BaseException, flow: WorkflowExecution, progress: StepState, retry_count: int
