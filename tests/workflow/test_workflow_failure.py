@@ -106,5 +106,5 @@ def test_options_that_contradict() -> None:
     """`skip_on_failure` with on_error="fail" is refused, as is an unknown on_error."""
     with pytest.raises(ConfigurationError, match="step 's' has skip_on_failure=True and on_error='fail'"):
         Step("s", executor=print, skip_on_failure=True, on_error="fail")
-    with pytest.raises(ConfigurationError, match="on_error='pause' of step 's' isn't known"):
-        Step("s", executor=print, on_error="pause")
+    with pytest.raises(ConfigurationError, match="on_error='stop' of step 's' isn't known"):
+        Step("s", executor=print, on_error="stop")

@@ -70,14 +70,12 @@ def test_what_is_wrong_is_said_when_it_is_made(make: Any, words: str) -> None:
         (lambda: Condition([_nothing], "input == 'x'", name="c"), "evaluator= of Condition 'c' is the text"),
         (lambda: Loop([_nothing], "l", end_condition="true"), "end_condition= of Loop 'l' is the text 'true'"),
         (lambda: Router([_nothing], "a", "r"), "selector= of Router 'r' is the text 'a': expressions aren't supported"),
-        (lambda: Condition([_nothing], human_review=1), "Condition has no parameter human_review="),
         (lambda: Parallel(_nothing, human_review=1), "Parallel has no parameter human_review="),
         (lambda: Step("s", executor=_nothing, team=1), "Step has no parameter team="),
-        (lambda: Step("s", executor=_nothing, requires_confirmation=True), "requires_confirmation="),
     ],
 )
 def test_what_there_isnt_is_refused_by_name(make: Any, words: str) -> None:
-    """Expressions, human review, teams: not built, and not accepted without an effect."""
+    """Expressions, human review of a Parallel, teams: not built, and not accepted without an effect."""
     with pytest.raises(UnsupportedError) as caught:
         make()
     assert words in str(caught.value)

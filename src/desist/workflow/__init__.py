@@ -1,6 +1,7 @@
 """Workflows: steps in an order, streamed live, and stopped at once."""
 
 from desist.workflow.condition import Condition
+from desist.workflow.human_review import HumanReview, OnReject, OnTimeout, pause
 from desist.workflow.loop import Loop
 from desist.workflow.parallel import Parallel
 from desist.workflow.router import Router
@@ -11,8 +12,11 @@ from desist.workflow.workflow import Workflow
 
 __all__ = [
     "Condition",
+    "HumanReview",
     "Loop",
     "OnError",
+    "OnReject",
+    "OnTimeout",
     "Parallel",
     "Router",
     "Step",
@@ -21,4 +25,5 @@ __all__ = [
     "Steps",
     "Workflow",
     "WorkflowExecutionInput",
+    "pause",
 ]

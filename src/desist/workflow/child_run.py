@@ -17,6 +17,7 @@ from desist.cancel.status import RunStatus
 from desist.exceptions import StepError
 from desist.run.component.step_opening import StepOpening
 from desist.run.events.base import content_text
+from desist.run.events.steps import StepExecutorContinuedEvent
 from desist.run.execution.run import Run
 from desist.run.options.parent_context import ParentContext
 from desist.run.outputs.input import input_text
@@ -75,7 +76,7 @@ async def run_child(
     if method is None:
         run = open_run(input, False)
         await run.start(asyncio.get_running_loop()).wait_async()
-        return _ended(step, run, flow)
+        return _ended(step, run, flow, progress)
     opening, pieces = StepOpening(component, open_run), GeneratorOutput(flow, progress)
     try:
         value = await call_overridden(opening, input, method, step.timeout, pieces.take)
@@ -83,7 +84,7 @@ async def run_child(
         raise step.timeout_error() if step.timeout is not None else error from None
     flow.check()
     if opening.run is not None and (value is None or value is opening.run.body.output):
-        return _ended(step, opening.run, flow)
+        return _ended(step, opening.run, flow, progress)
     return pieces.output() if value is None else as_output(value)
 
 
@@ -99,9 +100,11 @@ def _record(run: Run, flow: WorkflowExecution, progress: StepState) -> None:
     checkpoint_started(flow.run, progress)
 
 
-def _ended(step: ChildStep, run: Run, flow: WorkflowExecution) -> StepOutput:
+def _ended(step: ChildStep, run: Run, flow: WorkflowExecution, progress: StepState) -> StepOutput:
     """Return the output of a step whose child has ended."""
     made = run.body.output
+    if made.status is RunStatus.paused:
+        flow.pauses.ask_for_child(flow.run, progress, run)
     if made.status is RunStatus.cancelled:
         if run.limits.stopped_by_own_deadline:
             raise step.timeout_error()
@@ -119,6 +122,9 @@ async def _agent_input(step: ChildStep, step_input: StepInput, flow: WorkflowExe
     if step.add_workflow_history is not None:
         enabled, num_runs = step.add_workflow_history, step.num_history_runs
     text = input_text(content_text(_child_input(step_input)))
+    feedback = (step_input.additional_data or {}).get("rejection_feedback")
+    if feedback:
+        text = f"{text}\n\nYour last answer was rejected: {feedback}"
     return await with_history(text, step_input, enabled=enabled, num_runs=num_runs)
 
 
@@ -139,9 +145,23 @@ def _open_agent(
         stream_events=flow.stream_events,
     )
     earlier = flow.earlier_runs.get(earlier_output.step_run_id or "") if earlier_output is not None else None
-    if earlier is not None:
+    answers = flow.pauses.child_answers.pop(earlier.run_id, None) if earlier is not None else None
+    run_id: str | None = None
+    if earlier is not None and answers is not None and earlier.status is RunStatus.paused:
+        run_id = earlier.run_id  # the same run goes on
+        body.resume_from(earlier, answers, 0)
+        flow.run.emit(
+            StepExecutorContinuedEvent(
+                **progress.common,
+                executor_id=step.agent.id,
+                executor_name=progress.executor_name,
+                executor_run_id=run_id,
+                executor_type=progress.executor_type,
+            )
+        )
+    elif earlier is not None:
         body.continue_from(earlier)
-    return step.agent.open(body, bound=not streamed, skip=step.on_cancel == "skip")
+    return step.agent.open(body, run_id=run_id, bound=not streamed, skip=step.on_cancel == "skip")
 
 
 def _open_workflow(

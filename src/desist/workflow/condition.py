@@ -8,6 +8,7 @@ from typing import Any
 from desist.run.events.containers import ConditionExecutionCompletedEvent, ConditionExecutionStartedEvent
 from desist.workflow.container import Container, ContainerRun, Ended
 from desist.workflow.execution import Runnable
+from desist.workflow.human_review import HumanReview, OnReject
 from desist.workflow.step_function import Predicate
 from desist.workflow.step_list import coerce_steps
 from desist.workflow.types import StepType
@@ -25,6 +26,8 @@ class Condition(Container):
         else_steps: steps for the case false; None for no steps.
         name: the name in events and logs.
         description: its purpose.
+        human_review: what it waits for before it runs; see `HumanReview`. The other parameters are its fields.
+            A rejection with on_reject="else" runs the else_steps.
 
     Raises:
         ConfigurationError: no steps, an entry of another kind, or an evaluator that can't be called.
@@ -32,6 +35,7 @@ class Condition(Container):
 
     kind = StepType.CONDITION
     started = ConditionExecutionStartedEvent
+    can_wait_for = ("confirmation", "else")
 
     def __init__(
         self,
@@ -40,8 +44,20 @@ class Condition(Container):
         else_steps: Sequence[Any] | None = None,
         name: str | None = None,
         description: str | None = None,
+        human_review: HumanReview | None = None,
+        requires_confirmation: bool | None = None,
+        confirmation_message: str | None = None,
+        on_reject: OnReject | str | None = None,
     ) -> None:
-        super().__init__(name, description, steps or [])
+        super().__init__(
+            name,
+            description,
+            steps or [],
+            human_review=human_review,
+            requires_confirmation=requires_confirmation,
+            confirmation_message=confirmation_message,
+            on_reject=on_reject,
+        )
         where = f"Condition {self.name!r}"
         self.else_steps: list[Runnable] = coerce_steps(else_steps or [], where, "else_steps")
         self.evaluator = evaluator
@@ -54,7 +70,9 @@ class Condition(Container):
     async def work(self, stage: ContainerRun) -> Ended:
         """Evaluate, and run the steps of the branch. The decision of an earlier run is reused."""
         decided = stage.earlier_output.chosen if stage.earlier_output is not None else None
-        if decided is not None:
+        if stage.passed.decision == "else":
+            holds = False
+        elif decided is not None:
             holds = decided == ["if"]
         else:
             holds = bool(self.evaluator if self._holds is None else await self._holds.answer(stage.given, stage.flow))

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from desist.agent.agent import Agent
 from desist.exceptions import ConfigurationError
+from desist.run.events.steps import StepCompletedEvent
 from desist.run.events.workflow_base import BaseStepEvent
 from desist.run.execution.cleanup import CleanupHook
 from desist.run.options.strict import reject_unknown_options
 from desist.run.records.json_values import error_text
 from desist.workflow.checkpoints import checkpoint_started
 from desist.workflow.execution import Runnable, StepPosition, WorkflowExecution
+from desist.workflow.human_gate import Passed, pass_gate, skipped
+from desist.workflow.human_review import HumanReview, review_of
 from desist.workflow.sequence import run_sequence
 from desist.workflow.step_list import coerce_steps
 from desist.workflow.step_state import StepState
@@ -35,6 +38,7 @@ class ContainerRun:
     position: StepPosition
     progress: StepState
     earlier_output: StepOutput | None  #: its partial output in the run that is continued
+    passed: Passed = field(default_factory=Passed)  #: what a human has decided
 
     @property
     def earlier_outputs(self) -> list[StepOutput]:
@@ -90,12 +94,24 @@ class Container:
     kind: ClassVar[StepType]
     started: ClassVar[type[BaseStepEvent]]
 
-    def __init__(self, name: str | None, description: str | None, steps: Any, *, label: str = "steps") -> None:
+    can_wait_for: ClassVar[tuple[str, ...]] = ("confirmation",)  #: what of a `HumanReview`
+
+    def __init__(
+        self,
+        name: str | None,
+        description: str | None,
+        steps: Any,
+        *,
+        label: str = "steps",
+        human_review: HumanReview | None = None,
+        **flat: Any,
+    ) -> None:
         self.name = name or self.kind.value
         self.description = description
         self.step_id = str(uuid.uuid4())
         where = f"{self.kind.value} {self.name!r}"
         self.steps: list[Runnable] = coerce_steps(steps, where, label)
+        self.human_review = review_of(where, human_review, self.can_wait_for, flat)
         if not self.steps:
             raise ConfigurationError(f"{where} is empty: give it some {label}")
 
@@ -126,6 +142,9 @@ class Container:
         """Run the container; record its state in `parent` while it runs and when it has ended."""
         progress = flow.begin(self, position, parent, self.kind, emit_started=False)
         stage = ContainerRun(step_input, flow, position, progress, earlier_output)
+        stage.passed = pass_gate(self.human_review, flow, progress, self.route_choices())
+        if stage.passed.decision == "skip":
+            return self._skip(stage, parent)
         try:
             made, event = await self.work(stage)
         except Exception as error:
@@ -135,6 +154,18 @@ class Container:
             raise
         made.step_name, made.step_id, made.step_type = self.name, self.step_id, self.kind.value
         return flow.end(progress, parent, made, event)
+
+    def route_choices(self) -> list[str] | None:
+        """Return the names that a human may choose from; None if this is no Router."""
+        return None
+
+    def _skip(self, stage: ContainerRun, parent: StepState) -> StepOutput:
+        """End the container without its steps: a human has rejected it."""
+        stage.begin(self.started)
+        made = skipped(stage.given)
+        made.step_name, made.step_id, made.step_type = self.name, self.step_id, self.kind.value
+        event = StepCompletedEvent(**stage.progress.common, content=made.content, step_response=made)
+        return stage.flow.end(stage.progress, parent, made, event)
 
     async def work(self, stage: ContainerRun) -> Ended:
         """Run the steps that are due. Calls `stage.begin` as soon as these are known."""

@@ -17,6 +17,7 @@ from desist.run.execution.run import Run
 from desist.run.options.context import RunContext
 from desist.run.options.parent_context import ParentContext
 from desist.workflow.checkpoints import checkpoint_step
+from desist.workflow.step_pauses import StepPauses
 from desist.workflow.step_state import StepState
 from desist.workflow.types import StepInput, StepOutput, StepType
 
@@ -104,6 +105,7 @@ class WorkflowExecution:
     earlier_runs: Mapping[str, Any] = field(default_factory=dict)  #: outputs of agents of the continued run, by run id
     child_runs: list[Any] = field(default_factory=list)
     started_steps: list[tuple[Runnable, StepState]] = field(default_factory=list)  #: in the order in which they began
+    pauses: StepPauses = field(default_factory=StepPauses)  #: what the steps wait for
 
     def with_state(self, state: dict[str, Any]) -> WorkflowExecution:
         """Return this execution for a branch with a session state of its own."""

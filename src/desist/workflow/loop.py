@@ -13,6 +13,7 @@ from desist.run.events.containers import (
     LoopIterationStartedEvent,
 )
 from desist.workflow.container import Container, ContainerRun, Ended
+from desist.workflow.human_review import HumanReview, OnReject
 from desist.workflow.sequence import next_input
 from desist.workflow.step_function import Predicate
 from desist.workflow.types import StepInput, StepOutput, StepType
@@ -31,6 +32,7 @@ class Loop(Container):
         end_condition: a function, sync or async, called with the outputs of each round (`list[StepOutput]`), and may
             ask for `session_state` and `run_context` by name; true ends the loop. An exception fails the run.
         forward_iteration_output: each round gets the output of the previous round as input; else the input of the loop.
+        human_review: what it waits for before it runs; see `HumanReview`. The other parameters are its fields.
 
     Raises:
         ConfigurationError: no steps, an entry of another kind, or a value that can't be used.
@@ -47,8 +49,20 @@ class Loop(Container):
         max_iterations: int = 3,
         end_condition: Callable[..., Any] | None = None,
         forward_iteration_output: bool = False,
+        human_review: HumanReview | None = None,
+        requires_confirmation: bool | None = None,
+        confirmation_message: str | None = None,
+        on_reject: OnReject | str | None = None,
     ) -> None:
-        super().__init__(name, description, steps or [])
+        super().__init__(
+            name,
+            description,
+            steps or [],
+            human_review=human_review,
+            requires_confirmation=requires_confirmation,
+            confirmation_message=confirmation_message,
+            on_reject=on_reject,
+        )
         if isinstance(max_iterations, bool) or not isinstance(max_iterations, int) or max_iterations < 1:
             raise ConfigurationError(
                 f"max_iterations={max_iterations!r} of Loop {self.name!r} must be a whole number, 1 or more"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from desist.exceptions import ConfigurationError
 from desist.run.events.containers import ParallelExecutionCompletedEvent, ParallelExecutionStartedEvent
 from desist.run.execution.parallel import run_parallel
+from desist.run.execution.pausing import PauseRun
 from desist.workflow.branch_state import BranchStates
 from desist.workflow.container import Container, ContainerRun, Ended
 from desist.workflow.execution import Runnable
@@ -70,7 +71,7 @@ class Parallel(Container):
                 await run_parallel(stage.flow.run, [_shielded_branch(branch) for branch in branches])
             )
         else:
-            outputs = await run_parallel(stage.flow.run, branches)
+            outputs = _unless_paused(await run_parallel(stage.flow.run, [_pausing_branch(one) for one in branches]))
         forks.merge()
         made, event = stage.ended(
             ParallelExecutionCompletedEvent, outputs, parallel_step_count=count, step_results=outputs
@@ -100,18 +101,34 @@ class Parallel(Container):
         return earlier
 
 
-async def _shielded_branch(branch: Coroutine[Any, Any, StepOutput]) -> StepOutput | Exception:
+async def _shielded_branch(branch: Coroutine[Any, Any, StepOutput]) -> StepOutput | Exception | PauseRun:
     try:
         return await branch
-    except Exception as error:
+    except (Exception, PauseRun) as error:
         return error
 
 
-def _first_failure(ends: list[StepOutput | Exception]) -> list[StepOutput]:
+async def _pausing_branch(branch: Coroutine[Any, Any, StepOutput]) -> StepOutput | PauseRun:
+    """Run a branch; if it waits for a human, the others go on."""
+    try:
+        return await branch
+    except PauseRun as pause:
+        return pause
+
+
+def _first_failure(ends: list[StepOutput | Exception | PauseRun]) -> list[StepOutput]:
     """Return the outputs, or raise the error of the first branch that failed."""
-    outputs = []
     for end in ends:
         if isinstance(end, Exception):
+            raise end
+    return _unless_paused([end for end in ends if not isinstance(end, Exception)])
+
+
+def _unless_paused(ends: list[StepOutput | PauseRun]) -> list[StepOutput]:
+    """Return the outputs, or pause: all branches have ended, and some wait for a human."""
+    outputs: list[StepOutput] = []
+    for end in ends:
+        if isinstance(end, PauseRun):
             raise end
         outputs.append(end)
     return outputs

@@ -9,6 +9,7 @@ from desist.exceptions import ConfigurationError, StepError
 from desist.run.events.containers import RouterExecutionCompletedEvent, RouterExecutionStartedEvent
 from desist.workflow.container import Container, ContainerRun, Ended
 from desist.workflow.execution import Runnable
+from desist.workflow.human_review import HumanReview, OnReject
 from desist.workflow.step_function import Predicate
 from desist.workflow.steps import Steps
 from desist.workflow.types import StepType
@@ -27,6 +28,8 @@ class Router(Container):
             or a name that is no choice, fails the run.
         name: the name in events and logs.
         description: its purpose.
+        human_review: what it waits for before it runs; see `HumanReview`. The other parameters are its fields.
+            With requires_user_input a human chooses, and no selector is needed.
 
     Raises:
         ConfigurationError: no choices, an entry of another kind, or a selector that can't be called.
@@ -34,6 +37,7 @@ class Router(Container):
 
     kind = StepType.ROUTER
     started = RouterExecutionStartedEvent
+    can_wait_for = ("confirmation", "user_input")
 
     def __init__(
         self,
@@ -41,10 +45,31 @@ class Router(Container):
         selector: Callable[..., Any] | None = None,
         name: str | None = None,
         description: str | None = None,
+        human_review: HumanReview | None = None,
+        requires_confirmation: bool | None = None,
+        confirmation_message: str | None = None,
+        on_reject: OnReject | str | None = None,
+        requires_user_input: bool | None = None,
+        user_input_message: str | None = None,
+        allow_multiple_selections: bool | None = None,
     ) -> None:
         given: Any = choices or []
         made = [_sequence(choice) for choice in given] if isinstance(given, list | tuple) else given
-        super().__init__(name, description, made, label="choices")
+        super().__init__(
+            name,
+            description,
+            made,
+            label="choices",
+            human_review=human_review,
+            requires_confirmation=requires_confirmation,
+            confirmation_message=confirmation_message,
+            on_reject=on_reject,
+            requires_user_input=requires_user_input,
+            user_input_message=user_input_message,
+            allow_multiple_selections=allow_multiple_selections,
+        )
+        if selector is None and self.human_review.requires_user_input:
+            selector = _nobody  # a human chooses
         if selector is None:
             raise ConfigurationError(f"Router {self.name!r} has no selector: give it a function, selector=...")
         self.choices = self.steps
@@ -57,7 +82,9 @@ class Router(Container):
     async def work(self, stage: ContainerRun) -> Ended:
         """Select, and run the selected steps. The selection of an earlier run is reused."""
         decided = stage.earlier_output.chosen if stage.earlier_output is not None else None
-        if decided is None:
+        if stage.passed.choices is not None:
+            decided = stage.passed.choices
+        elif decided is None:
             decided = await self._select.answer(stage.given, stage.flow, step_choices=list(self.steps))
         else:
             self._check_earlier(decided)
@@ -74,6 +101,10 @@ class Router(Container):
             executed_steps=len(outputs),
             step_results=outputs,
         )
+
+    def route_choices(self) -> list[str] | None:
+        """Return the names of the choices."""
+        return [step.name for step in self.steps]
 
     def _named(self, answer: Any) -> Iterator[Runnable]:
         """Yield the steps that a selector has returned or named."""
@@ -101,6 +132,11 @@ class Router(Container):
         )
         error.retryable = False
         return error
+
+
+def _nobody(step_input: Any) -> list[str]:
+    """Choose nothing: never called, because a human chooses."""
+    return []
 
 
 def _sequence(choice: Any) -> Any:

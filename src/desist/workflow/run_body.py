@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from desist.run.agent import BaseAgentRunEvent, RunOutput
 from desist.run.events.base import CancellationStage, RunStatus
+from desist.run.events.containers import RouterPausedEvent
+from desist.run.events.steps import StepExecutorPausedEvent, StepOutputReviewEvent, StepPausedEvent
 from desist.run.execution.cleanup import CleanupHook, bind_hook
 from desist.run.execution.session_binding import SessionBinding
 from desist.run.options.parent_context import ParentContext
 from desist.run.records.json_values import error_text
+from desist.run.records.requirement import Requirement
 from desist.run.storage.values import SessionUpdate
 from desist.run.workflow import (
     StepOutputEvent,
@@ -26,14 +29,23 @@ from desist.workflow.execution import Runnable, WorkflowExecution
 from desist.workflow.metrics import metrics_of
 from desist.workflow.sequence import run_sequence
 from desist.workflow.sessions import EarlierRuns
+from desist.workflow.step_pauses import StepPauses
 from desist.workflow.step_state import StepState
-from desist.workflow.terminal_events import cancelled, completed, failed
+from desist.workflow.terminal_events import cancelled, completed, failed, paused
 from desist.workflow.types import MEDIA, StepInput, StepOutput, StepType
 
 if TYPE_CHECKING:
     from desist.run.execution.run import Run
 
 __all__ = ["WorkflowRunBody"]
+
+#: The events that say what a step waits for.
+PAUSE_EVENTS = (
+    StepPausedEvent,
+    StepExecutorPausedEvent,
+    StepOutputReviewEvent,
+    RouterPausedEvent,
+)
 
 
 class WorkflowRunBody:
@@ -66,6 +78,8 @@ class WorkflowRunBody:
         self.child_runs: list[Any] = []
         self.started_steps: list[tuple[Runnable, StepState]] = []
         self.on_cancel: Callable[..., Any] | None = None  #: of this run alone, from the options of `run`
+        self.pauses = StepPauses()
+        self.resumed = False  #: whether a paused run goes on
         self.resumable, self.durability = config.resumable, config.durability
         self.in_session: SessionBinding | None = None
         stores = config.store_events and parent.step_id is None  # the events of a nested run are the outer run's
@@ -90,6 +104,29 @@ class WorkflowRunBody:
         self.earlier_outputs = _with_inner(_step_outputs(earlier.step_results), earlier)
         self.earlier_runs = {run.run_id: run for run in _agent_runs(earlier) if run.run_id is not None}
         self.output.continued_from = earlier.run_id
+
+    def resume_from(self, paused: WorkflowRunOutput, answers: Sequence[Requirement]) -> None:
+        """Go on with a paused run, as the answers say. After `continue_from`."""
+        self.resumed = True
+        steps, errors = paused.step_requirements or [], paused.error_requirements or []
+        self.pauses.resume(paused.run_id or "", steps, errors, answers)
+        output = self.output
+        output.continued_from, output.created_at = paused.continued_from, paused.created_at
+        output.step_requirements, output.error_requirements = self.pauses.steps or None, self.pauses.errors or None
+
+    @property
+    def waiting(self) -> list[Requirement]:
+        """What the run waits for, for the store."""
+        return self.pauses.waiting
+
+    def apply_answers(self, requirements: Sequence[Requirement]) -> None:
+        """Put the answers into the output."""
+        self.pauses.apply(requirements)
+
+    def continuer(self) -> None:
+        """Continue the run, after a deadline has resolved what it waited for. In a thread of its own."""
+        workflow: Any = self.config.workflow
+        workflow.continue_run(run_id=self.output.run_id)
 
     def bind_run_id(self, run_id: str, parent_run_id: str | None) -> None:
         """Set the ids that the output and all events of the run carry."""
@@ -131,6 +168,7 @@ class WorkflowRunBody:
             earlier_runs=self.earlier_runs,
             child_runs=self.child_runs,
             started_steps=self.started_steps,
+            pauses=self.pauses,
         )
         program = self.config.program
         if program is None:
@@ -148,13 +186,13 @@ class WorkflowRunBody:
         if self.in_session is not None:
             self.in_session.conclude()
         events: list[Any] = []
+        if status is RunStatus.paused:
+            return self._paused()
         if status is not RunStatus.completed:
             events = self._cancelled() if status is RunStatus.cancelled else self._failed(error)
         if self.config.store_executor_outputs:
-            output.step_executor_runs = [*self._reused_outputs(), *self.child_runs] or None
-        output.metrics = WorkflowMetrics(
-            steps=metrics_of(self.progress.done), duration=time.monotonic() - self._began_at
-        )
+            output.step_executor_runs = self._executor_runs()
+        output.metrics = self._metrics()
         if status is RunStatus.completed:
             events = [self._completed()]
         if self.on_event is not None:
@@ -162,10 +200,34 @@ class WorkflowRunBody:
                 self.on_event(event)
         return events
 
-    def _reused_outputs(self) -> list[Any]:
-        """Return the outputs of earlier agent runs whose steps were reused."""
-        known = set(_run_ids(self.progress.done))
-        return [run for run_id, run in self.earlier_runs.items() if run_id in known]
+    def _executor_runs(self) -> list[Any] | None:
+        """Return the outputs of the runs that did the work of steps, in this run and in the steps that it reused."""
+        known = set(_run_ids(self.progress.done)) - {run.run_id for run in self.child_runs}
+        reused = [run for run_id, run in self.earlier_runs.items() if run_id in known]
+        return [*reused, *self.child_runs] or None
+
+    def _paused(self) -> list[Any]:
+        """Finish the output of a run that waits for a human; return its last event."""
+        output = self.output
+        self.progress.merge_branches()
+        self.progress.close_paused()
+        self.progress.done.extend(self.earlier_outputs[len(self.progress.done) :])  # not reached yet
+        output.step_requirements, output.error_requirements = self.pauses.steps or None, self.pauses.errors or None
+        output.step_executor_runs = self._executor_runs()  # they are needed to go on
+        last = self.pauses.new[-1]
+        index = last.step_index[0] if isinstance(last.step_index, tuple | list) else last.step_index
+        output.paused_step_index, output.paused_step_name = index, last.step_name
+        output.pause_kind = "executor" if getattr(last, "requires_executor_input", False) else "step"
+        output.metrics = self._metrics()
+        names = ", ".join(repr(one.step_name) for one in self.pauses.new)
+        output.content = f"The run is paused. These steps wait for a human: {names}."
+        event = paused(output, self.common)
+        if self.on_event is not None:
+            self.on_event(event)
+        return [event]
+
+    def _metrics(self) -> WorkflowMetrics:
+        return WorkflowMetrics(steps=metrics_of(self.progress.done), duration=time.monotonic() - self._began_at)
 
     def _completed(self) -> WorkflowCompletedEvent:
         output = self.output
@@ -182,6 +244,11 @@ class WorkflowRunBody:
         reason = record.reason if record else None
         began = bool(self.progress.done or self.progress.open)
         output.cancellation_stage = CancellationStage.executing if began else CancellationStage.pending
+        waited = output.paused_step_name is not None or self.pauses.rejected
+        if waited:
+            output.cancellation_stage = CancellationStage.paused
+            for step in self.progress.done:
+                step.end_pause()
         closing = self._close_open(reason)
         return [*closing, cancelled(output, self.common)]
 
@@ -257,9 +324,10 @@ class WorkflowRunBody:
             return False
         if isinstance(event, BaseAgentRunEvent) and event.agent_id and not self.config.stream_executor_events:
             return False
-        if self.stream_events or event.is_content or isinstance(event, StepOutputEvent):
+        if self.stream_events or event.is_content or isinstance(event, (StepOutputEvent, *PAUSE_EVENTS)):
             return True
-        return event.run_id == self.output.run_id and (event.is_terminal or isinstance(event, WorkflowStartedEvent))
+        shown = event.is_terminal or event.is_paused or isinstance(event, WorkflowStartedEvent)
+        return event.run_id == self.output.run_id and shown
 
 
 def _latest_first(begun: Sequence[tuple[Runnable, StepState]]) -> Iterator[tuple[Runnable, StepState]]:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from desist.agent.agent import Agent
 from desist.calls.base import InterruptMode
 from desist.exceptions import ConfigurationError, StepError
-from desist.run.events.steps import StepCompletedEvent, StepOutputEvent, StepProgressEvent
+from desist.run.events.steps import StepCompletedEvent, StepErrorEvent, StepOutputEvent, StepProgressEvent
 from desist.run.execution.cleanup import CleanupHook, bind_hook, check_hook
 from desist.run.options.idempotency import set_work_key
 from desist.run.options.strict import reject_unknown_options
 from desist.run.records.ids import id_text
 from desist.run.records.json_values import error_text
+from desist.run.records.step_requirement import ErrorRequirement
 from desist.tools.isolation import Isolation
 from desist.workflow.child_run import run_child
 from desist.workflow.execution import ChildWorkflow, Runnable, StepPosition, WorkflowExecution
+from desist.workflow.human_gate import Retry, pass_gate, review_output, skipped, with_feedback, with_user_input
+from desist.workflow.human_review import HumanReview, OnReject, OnTimeout, marked, review_of
 from desist.workflow.step_function import StepFunction, call_function
 from desist.workflow.step_state import StepState
 from desist.workflow.types import OnError, StepInput, StepOutput, StepType
@@ -55,6 +58,8 @@ class Step:
         add_workflow_history: give the agent the inputs and answers of the session's last runs; None: as set on the
             workflow. A function finds them in its `StepInput`.
         num_history_runs: how many runs that is.
+        human_review: what the step waits for, before it runs or after; see `HumanReview`. The other parameters are its
+            fields, one by one: `hitl_max_retries` is `max_retries`, `hitl_timeout` is `timeout`.
 
     Raises:
         ConfigurationError: no executor, more than one, or an option that the executor doesn't support.
@@ -80,6 +85,18 @@ class Step:
         interrupt: InterruptMode = "auto",
         add_workflow_history: bool | None = None,
         num_history_runs: int = 3,
+        human_review: HumanReview | None = None,
+        requires_confirmation: bool | None = None,
+        confirmation_message: str | None = None,
+        requires_user_input: bool | None = None,
+        user_input_message: str | None = None,
+        user_input_schema: list[dict[str, Any]] | None = None,
+        requires_output_review: bool | Callable[..., bool] | None = None,
+        output_review_message: str | None = None,
+        on_reject: OnReject | str | None = None,
+        hitl_max_retries: int | None = None,
+        hitl_timeout: float | None = None,
+        on_timeout: OnTimeout | str | None = None,
     ) -> None:
         _check_work(name, agent=agent, executor=executor, workflow=workflow)
         if max_retries < 0:
@@ -103,11 +120,28 @@ class Step:
             if executor is not None
             else None
         )
-        self.name: str = name or self._default_name()
+        named, review = marked(executor)
+        self.name: str = name or named or self._default_name()
+        flat = {
+            "requires_confirmation": requires_confirmation,
+            "confirmation_message": confirmation_message,
+            "requires_user_input": requires_user_input,
+            "user_input_message": user_input_message,
+            "user_input_schema": user_input_schema,
+            "requires_output_review": requires_output_review,
+            "output_review_message": output_review_message,
+            "on_reject": on_reject,
+            "max_retries": hitl_max_retries,
+            "timeout": hitl_timeout,
+            "on_timeout": on_timeout,
+        }
+        allowed = ("confirmation", "user_input", "output_review")
+        self.human_review = review_of(f"step {self.name!r}", human_review or review, allowed, flat)
         self.description = description
         self.step_id = id_text(step_id, "step_id") or str(uuid.uuid4())
         self.max_retries = max_retries
-        self.on_error = _on_error(name, on_error, skip_on_failure)
+        reviewed = human_review.on_error if human_review is not None and on_error is None else on_error
+        self.on_error = _on_error(name, reviewed, skip_on_failure)
         self.on_cancel = on_cancel
         self.compensate = compensate
         self.timeout = timeout
@@ -156,9 +190,26 @@ class Step:
         worker = self.agent or self.workflow
         progress.executor_type = executor_type
         progress.executor_name = worker.name if worker is not None else self.name
+        passed = pass_gate(self.human_review, flow, progress)
+        if passed.values:
+            step_input = with_user_input(step_input, passed.values)
+        failed = flow.pauses.take(progress, "step_error")
+        if failed is not None and failed.decision != "retry":
+            return flow.fail(progress, parent, failed.requirement.error_message)
         try:
-            output = await self._attempts(step_input, flow, progress, earlier_output)
+            found = self._reviewed_before(step_input, flow, progress)
+            if passed.decision == "skip":
+                output = skipped(step_input)
+            elif isinstance(found, StepOutput):
+                output = found
+            else:
+                if found is not None:  # a new try, not the continuation of the one that was rejected
+                    step_input, earlier_output = with_feedback(step_input, found.feedback), None
+                output = await self._attempts(step_input, flow, progress, earlier_output)
+                self._ask_for_review(output, flow, progress, found.count if found is not None else 0)
         except (Exception, SystemExit) as error:
+            if self.on_error is OnError.pause and not flow.branch_cancelled():
+                self._ask_about(error, flow, progress, 0 if failed is None else failed.requirement.retry_count + 1)
             return self._failed(error, flow, progress, parent)
         finally:
             set_work_key(None)
@@ -176,6 +227,29 @@ class Step:
             step_response=output,
         )
         return flow.end(progress, parent, output, event)
+
+    def _reviewed_before(
+        self, step_input: StepInput, flow: WorkflowExecution, progress: StepState
+    ) -> StepOutput | Retry | None:
+        """Return the output that a human has reviewed, or that the step runs again; None: there was no review."""
+        if not self.human_review.requires_output_review:
+            return None
+        found = review_output(self.human_review, flow, progress, None)
+        return skipped(step_input) if found == "skip" else found
+
+    def _ask_for_review(self, output: StepOutput, flow: WorkflowExecution, progress: StepState, rejected: int) -> None:
+        """Pause, if a human is to review the output."""
+        if self.human_review.requires_output_review:
+            review_output(self.human_review, flow, progress, output, rejected)
+
+    def _ask_about(
+        self, error: BaseException, flow: WorkflowExecution, progress: StepState, retry_count: int
+    ) -> NoReturn:
+        """Pause: a human decides whether the failed step is tried again."""
+        message = error_text(error)
+        requirement = ErrorRequirement(error_message=message, error_type=type(error).__name__, retry_count=retry_count)
+        event = StepErrorEvent(**progress.common, error=message)
+        flow.pauses.ask(flow.run, progress, requirement, event, self.human_review)
 
     def _kind(self) -> tuple[StepType, str]:
         if self.agent is not None:
@@ -248,7 +322,9 @@ def _on_error(name: str | None, on_error: OnError | str | None, skip: bool) -> O
     try:
         wanted = OnError(on_error) if on_error is not None else OnError.skip
     except ValueError:
-        raise ConfigurationError(f"on_error={on_error!r} of step {name!r} isn't known: use 'skip' or 'fail'") from None
+        raise ConfigurationError(
+            f"on_error={on_error!r} of step {name!r} isn't known: use 'skip', 'fail' or 'pause'"
+        ) from None
     if skip and wanted is OnError.fail:
         raise ConfigurationError(f"step {name!r} has skip_on_failure=True and on_error='fail': leave one out")
     return wanted

@@ -98,6 +98,14 @@ class StepState:
         output.cancelled, output.error = False, message
         return output
 
+    def close_paused(self) -> None:
+        """End the open steps below, the innermost first: their outputs wait for the continuation of the run."""
+        for child in list(self.open):
+            child.close_paused()
+            output = child.interrupted()
+            output.cancelled, output.is_paused = False, True
+            self._close(child, output)
+
     def merge_branches(self) -> None:
         """Merge the states of finished branches, the innermost first. Called when nothing runs below any more."""
         for child in self.open:

@@ -6,9 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from desist.run.events.base import RunStatus, content_text
-from desist.run.workflow import WorkflowCancelledEvent, WorkflowCompletedEvent, WorkflowErrorEvent, WorkflowRunOutput
+from desist.run.workflow import (
+    WorkflowCancelledEvent,
+    WorkflowCompletedEvent,
+    WorkflowErrorEvent,
+    WorkflowPausedEvent,
+    WorkflowRunOutput,
+)
 
-__all__ = ["cancelled", "completed", "failed", "terminal_event"]
+__all__ = ["cancelled", "completed", "failed", "paused", "terminal_event"]
 
 
 def completed(output: WorkflowRunOutput, common: Mapping[str, Any]) -> WorkflowCompletedEvent:
@@ -34,6 +40,21 @@ def cancelled(output: WorkflowRunOutput, common: Mapping[str, Any]) -> WorkflowC
         cancel=output.cancel,
         step_results=output.step_results,
         run_output=output,
+    )
+
+
+def paused(output: WorkflowRunOutput, common: Mapping[str, Any]) -> WorkflowPausedEvent:
+    """Return the event of a run that waits for a human. It is the last one of the stream, and not terminal."""
+    return WorkflowPausedEvent(
+        **common,
+        paused_step_index=output.paused_step_index,
+        paused_step_name=output.paused_step_name,
+        pause_kind=output.pause_kind,
+        step_requirements=output.step_requirements,
+        step_results=output.step_results,
+        step_executor_runs=output.step_executor_runs,
+        content=output.content,
+        metadata=output.metadata,
     )
 
 

@@ -12,8 +12,24 @@ from desist.exceptions import DesistError
 from desist.run.events.base import content_text
 from desist.run.records.json_values import to_json_value
 from desist.run.records.record import Record, Reviver
+from desist.run.records.step_requirement import ErrorRequirement, StepRequirement
+from desist.workflow.human_review import HumanReview, OnReject, OnTimeout
 
-__all__ = ["MEDIA", "OnError", "StepInput", "StepOutput", "StepType", "WorkflowExecutionInput", "joined", "media_of"]
+__all__ = [
+    "MEDIA",
+    "ErrorRequirement",
+    "HumanReview",
+    "OnError",
+    "OnReject",
+    "OnTimeout",
+    "StepInput",
+    "StepOutput",
+    "StepRequirement",
+    "StepType",
+    "WorkflowExecutionInput",
+    "joined",
+    "media_of",
+]
 
 
 class OnError(str, Enum):
@@ -21,6 +37,7 @@ class OnError(str, Enum):
 
     fail = "fail"  #: the run ends with `ERROR`
     skip = "skip"  #: the failure is recorded, and the next step runs
+    pause = "pause"  #: the run waits for a human: try again, or skip
 
 
 class StepType(str, Enum):
@@ -57,6 +74,7 @@ class StepOutput(Record):
     error: str | None = None
     stop: bool = False  #: end the workflow after this step
     cancelled: bool = False  #: interrupted: `content` is partial
+    is_paused: bool = False  #: it waits for a human, or something in it does
     steps: list[StepOutput] | None = None  #: of a container, the outputs of its steps; of a Loop, of all rounds
     chosen: list[str] | None = None  #: of a Condition, "if", "else" or nothing; of a Router, names of choices
     conflicts: list[str] | None = None  #: of a Parallel: values that branches changed in different ways
@@ -66,7 +84,18 @@ class StepOutput(Record):
     @property
     def finished(self) -> bool:
         """Whether the step completed, so that a later run of the workflow can reuse its output."""
-        return self.success and not self.cancelled
+        return self.success and not self.cancelled and not self.is_paused
+
+    def end_pause(self) -> None:
+        """Mark what waits for a human as cancelled: the run was cancelled."""
+        _end_pause(self)
+
+
+def _end_pause(output: StepOutput) -> None:
+    if output.is_paused:
+        output.is_paused, output.cancelled = False, True
+    for step in output.steps or ():
+        _end_pause(step)
 
 
 def _outputs(values: Any) -> list[StepOutput]:

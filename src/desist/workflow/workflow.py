@@ -6,10 +6,11 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Unpack, overload
 
-from desist.exceptions import ConfigurationError
+from desist.exceptions import ConfigurationError, UnsupportedError
 from desist.run.component.awaitable import awaitable
 from desist.run.component.component import Component
 from desist.run.component.options import SubmitOptions, WorkflowOptions, apply_limits
+from desist.run.component.pause_continuation import TakenRun
 from desist.run.component.step_opening import take_opening
 from desist.run.component.submitted_run import SubmittedRun
 from desist.run.component.submitted_runs import SubmittedRuns
@@ -19,6 +20,8 @@ from desist.run.options.parent_context import ParentContext
 from desist.run.outputs.input import check_input
 from desist.run.records.ids import id_text
 from desist.run.records.metrics import Usage
+from desist.run.records.requirement import Answer
+from desist.run.records.step_requirement import StepRequirement
 from desist.run.storage.queue_store import ClaimedRun
 from desist.run.storage.store import Database, RunStore
 from desist.run.storage.values import Durability
@@ -251,9 +254,13 @@ class Workflow(Component[WorkflowRunOutput, Any]):
         step_input = StepInput(input=input, additional_data=options["additional_data"], **media)
         parent = self.parent_context(options)
         body = WorkflowRunBody(self.config(), step_input, parent, has_reader=stream, stream_events=stream and events)
+        taken: TakenRun | None = options.get("paused")
         if earlier is not None:
             body.continue_from(earlier)
-        body.on_cancel, body.first_event_index = options["on_cancel"], options.get("first_event", 0)
+        if earlier is not None and taken is not None:
+            body.resume_from(earlier, taken.requirements)
+        first_event = options.get("first_event", 0) if taken is None else taken.stored.next_event
+        body.on_cancel, body.first_event_index = options["on_cancel"], first_event
         body.in_session = SessionBinding(
             "workflow", self.id, parent, defaults=self.session_state, overwrite=self.overwrite_db_session_state
         )
@@ -264,6 +271,21 @@ class Workflow(Component[WorkflowRunOutput, Any]):
             apply_limits(run, options)
         self._last_session = parent.session_id
         return run
+
+    def answers_in(self, output: Any, given: Mapping[str, Any]) -> dict[str, Answer]:
+        """Return the answers in `step_requirements` or the output of a paused run. For services."""
+        if "requirements" in given or "updated_tools" in given:
+            raise UnsupportedError("continue_run() of a Workflow takes step_requirements=, not requirements=")
+        steps = given.get("step_requirements")
+        if steps is None:
+            steps = getattr(output, "step_requirements", None) or []
+        found: list[Any] = [
+            one if isinstance(one, StepRequirement) else StepRequirement.from_dict(one) for one in steps
+        ]
+        inner = [one for step in found for one in step.executor_requirements or ()]
+        found += [*inner, *(getattr(output, "error_requirements", None) or [])]
+        made = {one.id: one.to_answer() for one in found}
+        return {requirement_id: answer for requirement_id, answer in made.items() if answer is not None}
 
     def terminal_event(self, output: WorkflowRunOutput) -> Any:
         """Return the terminal event of a run that has ended, made from its output."""

@@ -24,6 +24,7 @@ from desist.db.records.rows import put_run, row_of, update_session
 from desist.db.recovery.orphans import (
     PAUSED,
     end_orphans,
+    end_paused_children,
     is_live_elsewhere,
     is_over,
     orphan_reason,
@@ -114,6 +115,8 @@ def finish_run(tables: SqlTables, run: StoredRun, epoch: int, read: RunRow | Non
     before = read or tables.runs.header(run.run_id)
     if before is not None and before.cancel is not None and run.status is not RunStatus.cancelled:
         raise LeaseLostError(f"run {run.run_id} was cancelled by another process before its end could be written")
+    if run.has_paused_children:
+        end_paused_children(tables, run.root_run_id)
     row = row_of(tables, run, this_process(), None, epoch)
     if not tables.runs.end(row):
         if before is None:  # deleted while it was live: stored again

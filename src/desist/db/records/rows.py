@@ -88,7 +88,10 @@ def with_children(tables: Tables, row: RunRow) -> Any:
 
 def with_answers(tables: Tables, row: RunRow, output: Any) -> Any:
     """Return the output of a run, with the answers that were given since it paused."""
-    waiting = getattr(output, "requirements", None)
+    waiting: list[Any] = list(getattr(output, "requirements", None) or ())
+    for step in getattr(output, "step_requirements", None) or ():
+        waiting += [step, *(step.executor_requirements or ())]
+    waiting += getattr(output, "error_requirements", None) or ()
     if row.status == RunStatus.paused.value and waiting:
         answers = {one.requirement_id: one for one in tables.requirements.of_tree(row.run_id)}
         for one in waiting:

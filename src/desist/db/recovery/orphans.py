@@ -32,6 +32,7 @@ __all__ = [
     "PAUSED",
     "end_orphans",
     "end_unstarted",
+    "end_paused_children",
     "end_unresponsive",
     "fail_run",
     "final_output",
@@ -85,6 +86,13 @@ def end_orphans(tables: Tables, root_run_id: str) -> None:
         if ends or is_over(row, tables):
             doomed.append((row, reason or "", request))
     _end_all(tables, doomed)
+
+
+def end_paused_children(tables: Tables, root_run_id: str) -> None:
+    """End the runs of a tree that wait for a human, because the run above them ends."""
+    rows = tables.runs.open_in_tree(root_run_id)
+    waiting = [row for row in rows if row.status == PAUSED and row.run_id != root_run_id]
+    _end_all(tables, [(row, "the run that it was started in has ended", _request_for(row, rows)) for row in waiting])
 
 
 def is_over(row: RunRow, tables: Tables) -> bool:

@@ -71,8 +71,7 @@ def rebuild_crashed(
     output = rebuild_output(row, parts, dead=True)
     if row.status == RunStatus.paused.value:  # nothing was being emitted; its content says what it waited for
         events, output.content = (), None
-        if isinstance(output, RunOutput):
-            _close_requirements(output)
+        _close_requirements(output)
     output.status = RunStatus.error
     output.error = error or f"{describe_process(row.process)} ended without storing the end of this run"
     PartialText(events, _effective_parts(parts)).put_into(output)
@@ -160,8 +159,16 @@ def _result(tool: ToolExecution) -> Message:
     )
 
 
-def _close_requirements(output: RunOutput) -> None:
-    for one in output.requirements or []:
+def _close_requirements(output: Any) -> None:
+    """Close what a paused run waited for."""
+    found: list[Any] = list(getattr(output, "requirements", None) or ())
+    if isinstance(output, WorkflowRunOutput):
+        found += [*(output.step_requirements or ()), *(output.error_requirements or ())]
+        found += [inner for one in output.step_requirements or () for inner in one.executor_requirements or ()]
+        for step in output.step_results:
+            if isinstance(step, StepOutput):
+                step.end_pause()
+    for one in found:
         if one.state == "open":
             one.state, one.answered_at = "closed", time.time()
 

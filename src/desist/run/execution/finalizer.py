@@ -14,7 +14,7 @@ from desist.cancel.token import CancelToken
 from desist.run.execution.cleanup import run_cleanups
 from desist.run.execution.follow import recent_streams
 from desist.run.execution.ownership import Ownership, note_store_error
-from desist.run.execution.pausing import finish_pause
+from desist.run.execution.pausing import end_paused_children, finish_pause
 from desist.run.execution.run_snapshot import StorableRun
 from desist.run.storage.paused_runs import paused_runs
 from desist.runtime.fork_hooks import register_at_fork
@@ -130,6 +130,8 @@ class Finalizer:
             output.cancel = run.record
         output.status, output.store_error = status, None
         try:
+            if status is not RunStatus.paused:
+                end_paused_children(run)
             events = run.body.terminal_events(status, run.error)
         except Exception:  # a bug here must not leave a reader waiting
             log.exception("run %s: its terminal events could not be made", run.run_id, extra=run.ids)
@@ -152,23 +154,30 @@ class Finalizer:
         with the final status before `settled` is set; the parent advances last, and its own end follows this one.
         """
         run = self._run
+        paused = run.scope.status is RunStatus.paused
+        if paused:
+            self._leave_paused()  # first: the run is continued or cancelled as soon as its last event is read
         with run.lock:
             parent = run.scope.parent
-            run.scope.settle()
+            if not paused:
+                run.scope.settle()
             run.emitter.put_terminal(events)
         channel = run.emitter.channel
         if isinstance(channel, ReplayChannel) and run.emitter.stream_owner is run.emitter:
             recent_streams.add(run.run_id, channel)  # before it leaves the registry: a follower looks in both
-        paused = run.scope.status is RunStatus.paused
-        if paused:
-            finish_pause(run)
-        else:
+        if not paused:
             run.ownership.unregister()
         if run.scope.work or run.scope.grace_expired:
             _with_abandoned_work[id(run)] = run
         log.info("%s run %s has ended: %s", run.body.kind, run.run_id, run.scope.status.value, extra=run.ids)
         run.settled.set()
-        if paused:
-            paused_runs.arrive(run.run_id)  # a cancel may have come meanwhile
         if parent is not None:
             parent.owner.advance()
+
+    def _leave_paused(self) -> None:
+        """Hand a run whose pause is stored over to what waits for its answers. Without the lock."""
+        run = self._run
+        with run.lock:
+            run.scope.settle()
+        finish_pause(run)
+        paused_runs.arrive(run.run_id)  # a cancel may have come meanwhile

@@ -10,9 +10,10 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, Protocol
 
-from desist.cancel.reason import Source
+from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt, CancelRecord
 from desist.cancel.registry import registry
 from desist.cancel.scope import Outcome
@@ -25,7 +26,16 @@ from desist.run.storage.paused_runs import LIMIT, paused_runs
 from desist.run.storage.shared_store import shared_store
 from desist.run.storage.values import CancelRequest, StoredRun
 
-__all__ = ["PauseRun", "PausedHere", "begin_pause", "cancel_paused", "finish_pause", "pause_error"]
+__all__ = [
+    "PauseRun",
+    "PausedHere",
+    "begin_pause",
+    "cancel_paused",
+    "end_paused_children",
+    "finish_pause",
+    "pause_error",
+    "paused_children",
+]
 
 log = logging.getLogger("desist.run")
 
@@ -72,6 +82,8 @@ class PausedHere:
         run, output = self._run, self._run.body.output
         record.delivered_at = record.settled_at = time.time()
         self._body.output.cancel, output.status = record, RunStatus.cancelled
+        for child in paused_children(self._body):
+            PausedHere(child).end_paused(request, replace(record))
         try:
             self._body.terminal_events(RunStatus.cancelled, None)
         except Exception:  # a bug here must not keep the run from ending
@@ -89,9 +101,26 @@ class PausedHere:
         run.record = record
 
 
+def paused_children(body: Any) -> list[Any]:
+    """Return the runs in the steps of a workflow that wait for a human."""
+    pauses = getattr(body, "pauses", None)
+    return list(pauses.paused_children) if pauses is not None else []
+
+
+def end_paused_children(run: StorableRun) -> None:
+    """End the runs that wait in a run that ends otherwise. In a shared store the end of the run does that."""
+    if run.shared is not None:
+        return
+    reason = run.scope.reason or CancelReason(source=Source.parent, text="the run that it was started in has ended")
+    for child in paused_children(run.body):
+        PausedHere(child).end_paused(CancelRequest(reason=reason), CancelRecord.of(reason))
+
+
 def pause_error(run: StorableRun) -> BaseException | None:
     """Return why a run can't pause, or None."""
-    if run.scope.parent is not None:
+    parent = run.scope.parent
+    in_step = run.scope.bound and run.body.kind == "agent" and parent is not None and parent.parent is None
+    if parent is not None and not in_step:
         return UnsupportedError(
             f"run {run.run_id} can't pause, as it was started in another run: one of its tools waits for a human"
         )
@@ -99,7 +128,7 @@ def pause_error(run: StorableRun) -> BaseException | None:
         return UnsupportedError(
             f"run {run.run_id} can't pause: with a cancellation manager, a paused run needs a database such as SqliteDb"
         )
-    if run.shared is None and paused_runs.full():
+    if parent is None and run.shared is None and paused_runs.full():
         return DesistError(
             f"run {run.run_id} can't pause: {LIMIT} runs of this process are paused already. Answer or cancel some, or"
             " give the agents and workflows a database such as SqliteDb"
@@ -108,8 +137,11 @@ def pause_error(run: StorableRun) -> BaseException | None:
 
 
 def begin_pause(run: StorableRun) -> None:
-    """Hand the decisions about a run that pauses over to `paused_runs`. With the lock of the tree held."""
-    if run.shared is None:
+    """Hand the decisions about a run that pauses over to `paused_runs`. With the lock of the tree held.
+
+    What the agent of a step waits for is decided with the run of its workflow, which pauses when nothing else runs.
+    """
+    if run.shared is None and run.scope.parent is None:
         body: Any = run.body
         paused_runs.expect(PausedHere(run), body.waiting)
 

@@ -44,6 +44,7 @@ def to_stored(run: StorableRun, status: RunStatus) -> StoredRun:
         event_buffer=run.emitter.event_buffer,
         options=run.limits.durable,
         requirements=getattr(body, "waiting", ()) if status is RunStatus.paused else (),
+        has_paused_children=bool(getattr(getattr(body, "pauses", None), "paused_children", ())),
     )
 
 

@@ -13,6 +13,7 @@ from desist.run.outputs.agent import RunOutput
 from desist.run.outputs.run_output import BaseRunOutput
 from desist.run.records.metrics import RunMetrics
 from desist.run.records.record import Record, Reviver, list_of, record_class, reviver
+from desist.run.records.step_requirement import ErrorRequirement, StepRequirement
 
 __all__ = ["StepMetrics", "WorkflowMetrics", "WorkflowRunOutput"]
 
@@ -79,8 +80,8 @@ class WorkflowRunOutput(BaseRunOutput):
     created_at: int = field(default_factory=now)
     status: RunStatus = RunStatus.pending
     cancellation_stage: CancellationStage | None = None
-    step_requirements: list[Any] | None = None
-    error_requirements: list[Any] | None = None
+    step_requirements: list[StepRequirement] | None = None  #: what steps wait for or have waited for, in order
+    error_requirements: list[ErrorRequirement] | None = None  #: the same of failed steps
     paused_step_index: int | None = None
     paused_step_name: str | None = None
     pause_kind: str | None = None
@@ -95,7 +96,44 @@ class WorkflowRunOutput(BaseRunOutput):
         "workflow_agent_run": reviver(RunOutput),
         "events": list_of(event_from_dict),
         "metrics": reviver(WorkflowMetrics),
+        "step_requirements": list_of(reviver(StepRequirement)),
+        "error_requirements": list_of(reviver(ErrorRequirement)),
         "status": RunStatus,
         "cancellation_stage": CancellationStage,
         "cancel": reviver(CancelRecord),
     }
+
+    @property
+    def active_step_requirements(self) -> list[StepRequirement]:
+        """What steps wait for now."""
+        return [one for one in self.step_requirements or [] if not one.is_resolved]
+
+    @property
+    def active_error_requirements(self) -> list[ErrorRequirement]:
+        """The failed steps that wait for a decision."""
+        return [one for one in self.error_requirements or [] if not one.is_resolved]
+
+    @property
+    def steps_requiring_confirmation(self) -> list[StepRequirement]:
+        """The steps that wait for a confirmation."""
+        return [one for one in self.step_requirements or [] if one.needs_confirmation]
+
+    @property
+    def steps_requiring_user_input(self) -> list[StepRequirement]:
+        """The steps that wait for values."""
+        return [one for one in self.step_requirements or [] if one.needs_user_input]
+
+    @property
+    def steps_requiring_route(self) -> list[StepRequirement]:
+        """The routers that wait for a choice."""
+        return [one for one in self.step_requirements or [] if one.needs_route_selection]
+
+    @property
+    def steps_requiring_output_review(self) -> list[StepRequirement]:
+        """The steps whose output waits for a review."""
+        return [one for one in self.step_requirements or [] if one.needs_output_review]
+
+    @property
+    def steps_requiring_executor_resolution(self) -> list[StepRequirement]:
+        """The steps whose agent waits for answers."""
+        return [one for one in self.step_requirements or [] if one.needs_executor_input]

@@ -57,6 +57,11 @@ DECISIONS: Mapping[str, tuple[str, ...]] = {
     "user_input": ("input", "reject"),
     "user_feedback": ("feedback", "reject"),
     "external_execution": ("result", "reject"),
+    "step_confirmation": ("confirm", "reject"),
+    "step_input": ("input", "reject"),
+    "route_selection": ("select", "reject"),
+    "output_review": ("confirm", "edit", "reject"),
+    "step_error": ("retry", "skip"),
 }
 
 
@@ -64,7 +69,7 @@ DECISIONS: Mapping[str, tuple[str, ...]] = {
 class Answer:
     """A human's answer."""
 
-    decision: str  #: "confirm", "reject", "edit", "input", "feedback" or "result"
+    decision: str  #: one of `DECISIONS`
     by: str | None = None  #: who answers
     note: str | None = None  #: of a rejection, for the model
     arguments: dict[str, Any] | None = None  #: the edited arguments
@@ -182,13 +187,23 @@ def check_answer(requirement: Requirement, answer: Answer) -> None:
         _check_values(answer.arguments, requirement.schema, where)
     elif answer.arguments is not None:
         raise ConfigurationError(f"{where}: arguments= needs the decision 'edit', not {answer.decision!r}")
-    if answer.decision in ("input", "feedback"):
+    if answer.decision in ("input", "feedback", "select"):
         if not isinstance(answer.values, Mapping):
             raise ConfigurationError(f"{where}: the decision {answer.decision!r} needs values=, a dict")
         if answer.decision == "input":
             _check_values(answer.values, requirement.schema, where)
+        if answer.decision == "select":
+            _check_choices(answer.values.get("choices"), requirement.schema or {}, where)
     if answer.decision == "result" and not isinstance(answer.result, str):
         raise ConfigurationError(f"{where}: the decision 'result' needs result=, a text, not {answer.result!r:.80}")
+
+
+def _check_choices(chosen: Any, schema: Mapping[str, Any], where: str) -> None:
+    known = schema.get("choices") or []
+    if not isinstance(chosen, list) or not chosen or any(one not in known for one in chosen):
+        raise ConfigurationError(f"{where}: choices must be names of {', '.join(known)}, not {chosen!r:.80}")
+    if len(chosen) > 1 and not schema.get("many"):
+        raise ConfigurationError(f"{where}: only one of {', '.join(known)} can be chosen, not {chosen!r:.80}")
 
 
 _TYPES: Mapping[str, tuple[type, ...]] = {

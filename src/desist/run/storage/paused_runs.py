@@ -99,6 +99,7 @@ class PausedRuns:
         self._paused: dict[str, _Entry] = {}
         self._left: OrderedDict[str, tuple[list[Requirement], bool]] = OrderedDict()  #: and whether the run has ended
         self._elsewhere: OrderedDict[str, weakref.ref[Any]] = OrderedDict()  #: stores of runs that were paused here
+        self._roots: OrderedDict[str, str] = OrderedDict()  #: by the ids of runs inside
         self._continuers: OrderedDict[str, Callable[[], object]] = OrderedDict()
 
     # -- pausing
@@ -111,6 +112,11 @@ class PausedRuns:
         with self._lock:
             self._paused[run.run_id] = _Entry(run, {one.requirement_id: one for one in requirements})
             self._left.pop(run.run_id, None)
+            for one in requirements:
+                if one.run_id != run.run_id:  # of the agent of a step
+                    self._roots[one.run_id] = run.run_id
+            while len(self._roots) > REMEMBERED:
+                self._roots.popitem(last=False)
 
     def full(self) -> bool:
         """Return whether no other run may pause."""
@@ -163,6 +169,7 @@ class PausedRuns:
 
     def requirements(self, run_id: str) -> list[Requirement]:
         """Return the requirements of a run that is or was paused here, open or not."""
+        run_id = self._roots.get(run_id, run_id)
         with self._lock:
             entry = self._paused.get(run_id)
             if entry is not None:
@@ -179,6 +186,7 @@ class PausedRuns:
         Raises:
             ConfigurationError: the answer does not fit the requirement.
         """
+        run_id = self._roots.get(run_id, run_id)
         with self._lock:
             entry = self._paused.get(run_id)
             left, ended = self._left.get(run_id, ([], False))
@@ -245,6 +253,7 @@ class PausedRuns:
 
     def cancel(self, run_id: str, request: CancelRequest) -> CancelReceipt | None:
         """Cancel a paused run; return None if it isn't paused here. From any thread."""
+        run_id = self._roots.get(run_id, run_id)
         with self._lock:
             entry = self._paused.get(run_id)
             if entry is None:
@@ -357,6 +366,7 @@ class PausedRuns:
         self._left.clear()
         self._elsewhere.clear()
         self._continuers.clear()
+        self._roots.clear()
 
 
 def _log_failure(run_id: str, go_on: Callable[[], object]) -> None:

@@ -157,6 +157,7 @@ class StoredRun:
     options: DurableLimits | None = None  #: its limits
     next_event: int = 0  #: the number of its next event, for a process that resumes it
     requirements: Sequence[Requirement] = ()  #: what a paused run waits for, stored with it
+    has_paused_children: bool = False  #: whether runs in its steps wait for a human: they end with it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
