@@ -55,14 +55,31 @@ class PartBuffer:
         rows: list[PartRow] = []
 
         def write(tables: SqlTables) -> None:
-            rows.extend(self._take_all())  # a repeated transaction writes the same rows, and those that came since
+            rows.extend(self._take_claimed())  # a repeated transaction writes the same rows, and those that came since
             pairs = [(row, self._leases.epoch_of(row.run_id)) for row in rows]
             if not tables.parts.add_all(pairs):
                 self._leases.check_ownership_soon()  # in the notifier's thread: this one holds the transaction
 
-        if not self._writer.put_droppable(write):  # the queue is full
+        if not self._writer.put_droppable(write, then=lambda _: self.add_rest()):  # the queue is full
             for _ in self._take_all():
                 self._dropped.log()
+
+    def _take_claimed(self) -> list[PartRow]:
+        """Take the parts of runs whose claims are written. The claim of a run may be behind this job in the queue."""
+        with self._lock:
+            known = [run_id for run_id in sorted(self._parts) if self._leases.epoch_of(run_id) is not None]
+            parts = [part for run_id in known for part in self._parts.pop(run_id)]
+            self._count -= len(parts)
+            self._in_writer = False
+        return parts
+
+    def add_rest(self) -> None:
+        """Give the parts that are left to the writer again."""
+        with self._lock:
+            put = not self._in_writer and bool(self._parts)
+            self._in_writer = self._in_writer or put
+        if put:
+            self._give_to_writer()
 
     def _take_all(self) -> list[PartRow]:
         with self._lock:
