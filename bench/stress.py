@@ -1,7 +1,7 @@
 """The command `python -m bench.stress`: the whole suite three times, with a busy process on each core.
 
 A test that fails once under load is a mistake of the product or of the test: this finds both. Ends with 1 at the first
-round that isn't green.
+round that isn't green. `--part calls --rounds 1` runs one part of a round, for sessions that are shorter than a round.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ import time
 
 BURN = "while True: pass"
 #: The runs of pytest that `make test` makes.
-RUNS = (
-    ["--ignore", "tests/calls", "--ignore", "tests/chaos/network", "-n", "2", "--dist", "loadfile"],
-    ["tests/calls", "--ignore", "tests/calls/process", "-n", "2", "--dist", "loadfile"],
-    ["tests/calls/process"],
-)
+PARTS = {
+    "main": ["--ignore", "tests/calls", "--ignore", "tests/chaos/network", "-n", "2", "--dist", "loadfile"],
+    "calls": ["tests/calls", "--ignore", "tests/calls/process", "-n", "2", "--dist", "loadfile"],
+    "process": ["tests/calls/process"],
+}
 
 
 def main() -> int:
     """Run the rounds; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.stress", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--part", choices=PARTS, action="append", help="of a round; default: all")
+    parser.add_argument("--burners", type=int, default=os.cpu_count() or 1, help="busy processes; 0 beside other work")
     parser.add_argument("paths", nargs="*", help="run these tests instead of all")
     chosen = parser.parse_args()
-    runs = [chosen.paths] if chosen.paths else RUNS
-    burners = [subprocess.Popen([sys.executable, "-c", BURN]) for _ in range(os.cpu_count() or 1)]
+    runs = [chosen.paths] if chosen.paths else [PARTS[part] for part in chosen.part or PARTS]
+    burners = [subprocess.Popen([sys.executable, "-c", BURN]) for _ in range(chosen.burners)]
     try:
         for number in range(1, chosen.rounds + 1):
             began = time.monotonic()
