@@ -35,6 +35,12 @@ PRINTS: dict[str, list[str]] = {
         r"editor: .*<- stopped: sibling",
         r"=> step \"historian's verdict\": WRONG",
     ],
+    "approval_over_a_restart": [
+        r"PAUSED: .* pay \(to be confirmed\)",
+        r"ann: accepted; bob: already_answered by ann",
+        r">>> 450 paid",
+        r"COMPLETED: Done: paid 450\.",
+    ],
     "loop_until_good": [r"round 1\n", r"-> 3/10", r"round 2\n", r"-> 6/10", r"round 3\n", r"-> 9/10", r"\[COMPLETED\]"],
     "routing": [r"via damage \+ refund: .*24\.50.*\[signed by the boss\]", r"via help: ", r"via thanks: "],
     "shared_state": [

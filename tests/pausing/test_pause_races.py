@@ -19,10 +19,11 @@ from paused_agents import Payments, paying_agent
 from desist import RunStatus
 from desist.cancel.reason import CancelReason, Source
 from desist.exceptions import DesistError
-from desist.run.answer import answer
+from desist.run.answer import answer, pending
 from desist.run.records.requirement import Answer, AnswerOutcome, Requirement
 from desist.run.storage.paused_runs import PausedRuns
 from desist.run.storage.values import CancelRequest
+from desist.testing import Call
 
 RACES = int(os.environ.get("DESIST_RACES", "0"))
 
@@ -96,6 +97,37 @@ def test_continuation_against_cancel(kind: str, count: int, tmp_path: Path, new_
         assert len(payments.made) == 1 or found.status is RunStatus.cancelled
     if db is not None:
         db.close()
+
+
+def test_every_order_in_a_database(tmp_path: Path) -> None:
+    """The same in a database: in every order of two answers, a cancel and two continuations one decision counts."""
+    db = open_database("sqlite", tmp_path, lambda: "")
+    agent = paying_agent(Payments(), [Call("pay", {"amount": 5})], db=db)
+    for order in sorted(set(itertools.permutations(["confirm", "reject", "cancel", "take", "take"]))):
+        out = agent.run("go")
+        receipts, taken, cancelled = {}, 0, None
+        for action in order:
+            if action == "cancel":
+                cancelled = agent.cancel(out.run_id)
+            elif action == "take":
+                try:
+                    taken += bool(db.store.paused.take(out.run_id))  # type: ignore[attr-defined]
+                except (DesistError, ValueError):
+                    continue
+                db.store.paused.put_back(out.run_id)  # type: ignore[attr-defined]
+            else:
+                receipts[action] = answer(out.run_id, out.requirements[0].id, action, by=action, db=db)
+        [found] = pending(out.run_id, db=db)
+        status = agent.get_run_output(out.run_id).status
+        assert cancelled and status is RunStatus.cancelled, order
+        accepted = [action for action, receipt in receipts.items() if receipt]
+        assert (found.state, found.by) == (("answered", accepted[0]) if accepted else ("closed", None)), order
+        before = order[: order.index("cancel")]
+        assert len(accepted) == any(one in before for one in receipts), order
+        late = {one.outcome for one in receipts.values() if not one}
+        assert late <= {AnswerOutcome.already_answered, AnswerOutcome.run_ended}
+        assert taken <= before.count("take")
+    db.close()
 
 
 class _Waiting:

@@ -14,6 +14,7 @@ from desist.cancel.reason import Source
 from desist.exceptions import AnswerRefusedError, ConfigurationError, UnsupportedError
 from desist.run.answer import answer, pending
 from desist.run.requirement import AnswerOutcome
+from desist.testing import Gate
 from desist.workflow import HumanReview, OnError, OnReject, pause
 
 Until = Callable[[Callable[[], object]], None]
@@ -387,3 +388,29 @@ def test_outputs_survive_json(store: Any) -> None:
     data["step_requirements"][0]["confirmed"] = True
     assert isinstance(out.step_results[0], StepOutput)
     assert flow.continue_run(run_id=out.run_id, step_requirements=data["step_requirements"]).status == "COMPLETED"
+
+
+def test_cancel_by_the_id_of_a_paused_agent_while_the_workflow_runs(store: Any) -> None:
+    """An agent waits, another branch runs: the id of the agent's run still finds, and stops, the tree."""
+    payments, asked, gate = Payments(), threading.Event(), Gate()
+
+    async def slow(step_input: StepInput) -> str:
+        asked.set()
+        await gate.wait()
+        return "never"
+
+    steps = [Parallel(Step("pay", agent=paying_agent(payments)), Step("slow", executor=slow))]
+    flow = Workflow(name="w", db=store, steps=steps)
+    child_id = ""
+    with flow.run("go", stream=True, stream_events=True) as reader:
+        for event in reader:
+            if event.event == "StepExecutorPaused":
+                child_id = event.executor_run_id
+                assert asked.wait(30)
+                receipt = flow.cancel(child_id)
+                assert receipt
+    found = flow.get_run(event.run_id)
+    assert event.event == "WorkflowCancelled" and found.status is RunStatus.cancelled
+    assert all(not one.is_open for one in pending(found.run_id, db=store)) and payments.made == []
+    if store is not None:
+        assert store.get_run(child_id).status is RunStatus.cancelled

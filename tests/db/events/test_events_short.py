@@ -16,6 +16,8 @@ from raw_tables import Db, execute, open_db
 
 from desist import Loop, Parallel, Step, StepOutput, Workflow
 from desist.db.events.rows import MAX_EVENTS_PER_ROW, decoded, event_of, rows_of
+from desist.db.migrations import POSTGRES, statements, steps
+from desist.db.tables.sql_transaction import TableNames
 from desist.run.events.agent import RunContentEvent
 from desist.run.events.steps import StepOutputEvent, StepStartedEvent
 from desist.run.events.workflow import WorkflowStartedEvent
@@ -200,12 +202,15 @@ def test_rows_of_an_older_version(db: Db, place: str) -> None:
 
 
 def test_a_database_of_an_older_version(db: Db, place: str) -> None:
-    """Tables that stand at step 6, with rows of that version, are brought to the last step when they are opened."""
+    """Tables that stand at step 6, with rows of that version, are brought to the last step when opened, and read."""
     run_id = Workflow("W", steps=[lambda _: "x"], db=db).run("go").run_id
     db.close()  # type: ignore[attr-defined]
     execute(place, "DELETE FROM desist_events WHERE terminal = 0")
     execute(place, "ALTER TABLE desist_events DROP COLUMN packed")
-    execute(place, "DROP TABLE desist_followers")
+    for table in ("queue", "workers", "limits", "schedules", "followers", "requirements"):
+        execute(place, f"DROP TABLE desist_{table}")
+    for statement in statements(steps()[5], TableNames().as_dict(), POSTGRES if "postgresql" in place else None):
+        execute(place, statement)
     execute(place, "UPDATE desist_schema SET version = 6")
     execute(place, f"UPDATE desist_events SET first_event = 5, last_event = 5, body = '{TERMINAL}'")
     execute(place, f"INSERT INTO desist_events VALUES ('{run_id}', 0, 4, 1, 0, '{OLD}')")

@@ -189,7 +189,8 @@ def _end_all(tables: Tables, ending: Sequence[_EndingRun]) -> None:
             ended.append((row, settle(tables, row, terminal)))
             continue
         output, queued = _end_or_unreadable(row, tables, reason, request), row.process == QUEUED
-        if row.status == PAUSED:
+        waited = row.status == PAUSED
+        if waited:
             tables.requirements.close(row.run_id)
         row.status, row.updated_at = output.status.value, time.time()
         row.epoch += 1
@@ -200,7 +201,8 @@ def _end_all(tables: Tables, ending: Sequence[_EndingRun]) -> None:
         ended.append((row, output))
         if queued:
             _dequeue(tables, row)
-            log.info("run %s was cancelled while it waited for a worker", row.run_id)
+        if queued or waited:
+            log.info("run %s was ended while it waited for a %s", row.run_id, "worker" if queued else "human")
         else:
             log.warning("run %s: %s", row.run_id, output.error or "ended as cancelled: its process did not respond")
 

@@ -18,7 +18,7 @@ from desist.run.options.numbers import check_number
 from desist.run.records.ids import require_id
 from desist.run.storage.live_run import LiveRun, live_run
 from desist.run.storage.paused_runs import paused_runs
-from desist.run.storage.shared_store import SharedStore, refuse_on_loop, shared_store
+from desist.run.storage.shared_store import SharedStore, StoreMustDecideError, refuse_on_loop, shared_store
 from desist.run.storage.store import Database, RunStore, store_of
 from desist.run.storage.values import CancelRequest
 from desist.runtime.daemon_thread import to_daemon_thread
@@ -130,7 +130,10 @@ async def acancel(
     shared = shared_store(store_of(db, "acancel()")) if db is not None else None
     run_id = require_id(run_id, "run_id")
     if _is_decided_here(run_id, shared):
-        return cancel(run_id, reason=reason, by=by, **options)
+        try:
+            return cancel(run_id, reason=reason, by=by, **options)
+        except StoreMustDecideError:  # it has paused just now
+            pass
     return await to_daemon_thread(lambda: cancel(run_id, reason=reason, by=by, **options), "desist-db-cancel")
 
 

@@ -155,7 +155,10 @@ def finish_pause(run: StorableRun) -> None:
     continuer = getattr(body, "continuer", None)
     if continuer is not None and any(one.on_timeout in ("skip", "approve") for one in body.waiting):
         paused_runs.remember_continuer(run.run_id, continuer)
-    registry.discard(run)
+    if run.scope.parent is None:
+        registry.discard(run)
+    else:
+        registry.end(run, RunStatus.paused)  # so that its id still finds the tree
 
 
 def cancel_paused(run: StorableRun, request: CancelRequest) -> CancelReceipt:
@@ -165,6 +168,9 @@ def cancel_paused(run: StorableRun, request: CancelRequest) -> CancelReceipt:
     """
     if request.reason.source in _LEAVING:
         return CancelReceipt(Outcome.finished, run.run_id, lambda: run.scope.status)
+    root = run.root
+    if root is not run and root.scope.status is not RunStatus.paused:  # the agent of a step; its workflow goes on
+        return root.cancel(request.reason, grace=request.grace, force=request.force, compensate=request.compensate)
     if shared_store(run.store) is not None:
         ownership: Any = run
         receipt: CancelReceipt = ownership.ownership.request_cancel(request)
@@ -172,5 +178,11 @@ def cancel_paused(run: StorableRun, request: CancelRequest) -> CancelReceipt:
     found = paused_runs.cancel(run.run_id, request)
     if found is not None:
         return found
-    how = {"reach": request.reach, "grace": request.grace, "force": request.force, "compensate": request.compensate}
-    return registry.cancel(run.run_id, request.reason, **how)  # type: ignore[arg-type]  # it goes on as another `Run`
+    return registry.cancel(  # it goes on as another `Run`, or has ended
+        run.run_id,
+        request.reason,
+        reach=request.reach,
+        grace=request.grace,
+        force=request.force,
+        compensate=request.compensate,
+    )

@@ -19,7 +19,7 @@ from desist.run.storage.store import RunStore
 from desist.run.storage.values import CancelRequest, StoredRun
 from desist.streams.follower import Follower
 
-__all__ = ["ClaimResult", "RunCoordinator", "SharedStore", "refuse_on_loop", "shared_store"]
+__all__ = ["ClaimResult", "RunCoordinator", "SharedStore", "StoreMustDecideError", "refuse_on_loop", "shared_store"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +119,14 @@ def shared_store(store: object) -> SharedStore | None:
     return cast(SharedStore, store) if getattr(store, "shared", False) else None
 
 
+class StoreMustDecideError(RuntimeError):
+    """A store must decide about a cancel, and this thread runs an event loop."""
+
+
 def refuse_on_loop(run_id: str) -> None:
-    """Raise `RuntimeError` if this thread runs an event loop, which a request to the store would block."""
+    """Raise `StoreMustDecideError` if this thread runs an event loop, which a request to the store would block."""
     if asyncio._get_running_loop() is not None:
-        raise RuntimeError(
+        raise StoreMustDecideError(
             f"cancel() would block this event loop: run {run_id!r} isn't known to be live in this process, so that its "
             "database or cancellation manager must be asked. Nothing was cancelled: await acancel() instead"
         )
