@@ -326,6 +326,7 @@ class StartedWork:
                 return
             on_ended, self._on_ended = self._on_ended, None
             self.released = True
+            self._tasks = {}  # a task that will never end, because its loop is dead, is kept by nothing of desist
         if on_ended is not None:
             on_ended()
 
