@@ -70,6 +70,7 @@ BAD_OPTIONS: list[dict[str, Any]] = [
     {"session_state": [("a", 1)]},
     {"dependencies": ["a"]},
     {"metadata": "text"},
+    {"images": "text"},
     {"on_cancel": "text"},
     {"session_id": 1.5},
     {"unknown": 1},

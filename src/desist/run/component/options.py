@@ -62,6 +62,7 @@ class SubmitOptions(WorkflowOptions, total=False):
 
 
 _DICTS = frozenset({"session_state", "dependencies", "metadata", "additional_data"})
+_LISTS = frozenset({"images", "videos", "audio", "files"})
 
 
 def validate_options(where: str, values: Mapping[str, Any], kind: type) -> dict[str, Any]:
@@ -84,6 +85,9 @@ def validate_options(where: str, values: Mapping[str, Any], kind: type) -> dict[
     for name in _DICTS & known.keys():
         if not isinstance(options[name], dict | None):
             raise ConfigurationError(f"{name}= of {where} must be a dict, not {options[name]!r:.80}")
+    for name in _LISTS & known.keys():
+        if not isinstance(options[name], list | tuple | None):
+            raise ConfigurationError(f"{name}= of {where} must be a list, not {options[name]!r:.80}")
     return options
 
 
