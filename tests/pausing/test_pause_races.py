@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from paused_agents import Payments, paying_agent
 
 from desist import RunStatus
 from desist.cancel.reason import CancelReason, Source
+from desist.db import PostgresDb, SqliteDb
 from desist.exceptions import DesistError
 from desist.run.answer import answer, pending
 from desist.run.records.requirement import Answer, AnswerOutcome, Requirement
@@ -97,6 +101,44 @@ def test_continuation_against_cancel(kind: str, count: int, tmp_path: Path, new_
         assert len(payments.made) == 1 or found.status is RunStatus.cancelled
     if db is not None:
         db.close()
+
+
+@pytest.mark.parametrize(("kind", "count"), [("sqlite", 20), ("postgres", 20)])
+def test_two_processes(kind: str, count: int, tmp_path: Path, new_postgres: Callable[[], str]) -> None:
+    """Two processes answer and continue the same runs: each run has one winner of each, and one call is made."""
+    place, log = (new_postgres() if kind == "postgres" else str(tmp_path / "runs.db")), tmp_path / "paid.txt"
+    made: Any = PostgresDb if kind == "postgres" else SqliteDb
+    path = os.pathsep.join([str(Path(__file__).parents[1] / "support"), os.environ.get("PYTHONPATH", "")])
+    program = str(Path(__file__).with_name("pause_race_program.py"))
+    with closing(made(place)) as db:
+        agent = paying_agent(Payments(), [Call("pay", {"amount": 5})], db=db)
+        others = [
+            subprocess.Popen(
+                [sys.executable, program, kind, place, str(log), by],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+            for by in ("ann", "bob")
+        ]
+        try:
+            assert [one.stdout.readline() for one in others if one.stdout] == ["ready\n"] * 2
+            for number in range(RACES or count):
+                run_id = agent.run("go").run_id
+                for one in others:
+                    assert one.stdin is not None
+                    one.stdin.write(f"{run_id}\n")
+                    one.stdin.flush()
+                told = [one.stdout.readline().split() for one in others if one.stdout]
+                assert sorted(outcome for outcome, _, _ in told) == ["accepted", "already_answered"], told
+                assert len({by for _, by, _ in told}) == 1, told
+                assert [continued for _, _, continued in told].count("continued") == 1, told
+                assert len(log.read_text().splitlines()) == number + 1
+                assert agent.get_run_output(run_id).status is RunStatus.completed
+        finally:
+            for one in others:
+                one.communicate(timeout=60)
 
 
 def test_every_order_in_a_database(tmp_path: Path) -> None:

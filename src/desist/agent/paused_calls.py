@@ -37,17 +37,24 @@ def requirement_for(function: Function, arguments: str | None, execution: ToolEx
     """
     human = function.human
     given = to_json_value(parse_arguments(arguments, function.name))
-    if not human.requires_user_input:
+    if not human.requires_user_input or human.asks:
         function.bind(given)  # nobody is asked about a call that can't be made
     execution.tool_args = given
     execution.requires_confirmation = human.requires_confirmation or None
     if human.requires_user_input:
         execution.requires_user_input = True
-        execution.user_input_schema = human.fields(function.parameters, given)
+        if human.asks == "questions":
+            execution.user_feedback_schema = human.questions(given)
+        else:
+            execution.user_input_schema = human.fields(function.parameters, given)
     if human.external_execution:
         execution.external_execution_required = True
         execution.external_execution_silent = human.external_execution_silent or None
-    return RunRequirement(tool_execution=execution, user_input_schema=execution.user_input_schema)
+    return RunRequirement(
+        tool_execution=execution,
+        user_input_schema=execution.user_input_schema,
+        user_feedback_schema=execution.user_feedback_schema,
+    )
 
 
 def stored_requirements(
@@ -83,6 +90,8 @@ def resolution_of(execution: ToolExecution, requirement: Requirement) -> tuple[s
     if decision == "edit":
         return None, dict(answer["arguments"])
     arguments = dict(execution.tool_args or {})
+    if "user_input_fields" in arguments and decision == "input":  # of `UserControlFlowTools`
+        return msgspec.json.encode(answer["values"]).decode(), None
     return None, arguments | answer["values"] if decision == "input" else arguments
 
 

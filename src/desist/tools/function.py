@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from desist.exceptions import ConfigurationError
 from desist.run.options.strict import refuse_unknown
+from desist.run.records.message import UserFeedbackOption, UserFeedbackQuestion, UserInputField
 from desist.strict_schema import non_strict_parts, say_not_strict, strict_schema
 from desist.tools.arguments import decoded_arguments, parse_arguments
 from desist.tools.bound_call import BoundCall, check_hook
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from desist.tools.parameters import ParameterSchema
     from desist.tools.spec import OwningToolkit
 
-__all__ = ["NOT_YET", "Function", "FunctionCall"]
+__all__ = ["NOT_YET", "Function", "FunctionCall", "UserFeedbackOption", "UserFeedbackQuestion", "UserInputField"]
 
 #: Parameters that are not supported yet. They are accepted if switched off.
 NOT_YET = frozenset(

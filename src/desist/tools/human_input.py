@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from desist.exceptions import ConfigurationError
-from desist.run.records.message import UserInputField
+from desist.run.records.message import UserFeedbackOption, UserFeedbackQuestion, UserInputField
 
 __all__ = ["HumanInput", "OnAnswerTimeout"]
 
@@ -27,6 +27,7 @@ class HumanInput:
     user_input_fields: tuple[str, ...] = ()  #: the fields that a human fills in; () for all
     external_execution: bool = False
     external_execution_silent: bool = False
+    asks: Literal["", "fields", "questions"] = ""  #: what the model itself asks for, in the arguments of the call
     timeout: float | None = None  #: seconds that the run waits for an answer
     on_timeout: OnAnswerTimeout = "cancel"
 
@@ -101,7 +102,7 @@ class HumanInput:
 
     def shown_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         """Return the schema of the arguments that the model gives: without the fields that a human fills in."""
-        if not self.requires_user_input:
+        if not self.requires_user_input or self.asks:
             return schema
         properties: Mapping[str, Any] = schema.get("properties", {})
         asked = set(self.user_input_fields or properties)
@@ -127,6 +128,15 @@ class HumanInput:
 
     def fields(self, schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[UserInputField]:
         """Return the fields that a human sees; those that the model has filled in have a value."""
+        if self.asks == "fields":
+            return [
+                UserInputField(
+                    name=str(one.get("field_name")),
+                    field_type=str(one.get("field_type") or "str"),
+                    description=one.get("field_description"),
+                )
+                for one in arguments.get("user_input_fields") or ()
+            ]
         made = []
         for name, prop in schema.get("properties", {}).items():
             asked = not self.user_input_fields or name in self.user_input_fields
@@ -140,3 +150,18 @@ class HumanInput:
                 )
             )
         return made
+
+    def questions(self, arguments: Mapping[str, Any]) -> list[UserFeedbackQuestion]:
+        """Return the questions that the model asks."""
+        return [
+            UserFeedbackQuestion(
+                question=str(one.get("question")),
+                header=one.get("header"),
+                multi_select=bool(one.get("multi_select")),
+                options=[
+                    UserFeedbackOption(label=str(option.get("label")), description=option.get("description"))
+                    for option in one.get("options") or ()
+                ],
+            )
+            for one in arguments.get("questions") or ()
+        ]

@@ -12,7 +12,7 @@ import pytest
 from desist import Agent, RunStatus, Step, StepInput, StepOutput, Workflow
 from desist.cancel.registry import registry
 from desist.db import SqliteDb
-from desist.exceptions import ConfigurationError, RunStateError, UnsupportedError
+from desist.exceptions import ConfigurationError, RunStateError
 from desist.testing import Call, Gate, ScriptedModel
 from desist.tools import tool
 from desist.workflow import Loop, Parallel, Steps
@@ -244,7 +244,7 @@ def test_what_cannot_be_continued() -> None:
     for wrong in ({"run_id": "nobody"}, {}, {"run_response": done, "run_id": done.run_id}, {"run_response": "text"}):
         with pytest.raises(ConfigurationError):
             workflow.continue_run(**wrong)
-    with pytest.raises(UnsupportedError, match="step_requirements"):
+    with pytest.raises(ConfigurationError, match=r"step_requirements=\) needs a paused run"):
         workflow.continue_run(run_id=reader.run_id, step_requirements=[])
     other = Workflow("W", steps=[stage.step("uno"), stage.step("two")])
     failed = other.continue_run(workflow.get_run(reader.run_id))

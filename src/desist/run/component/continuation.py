@@ -150,9 +150,9 @@ class Continuation:
         """
         known = run_id or getattr(earlier, "run_id", None)
         if (earlier is None) != (run_id is None) and isinstance(known, str):
-            paused = given or getattr(earlier, "status", None) is RunStatus.paused or self._paused.is_paused(known)
-            if paused and getattr(earlier, "status", None) in (None, RunStatus.paused):
-                adopt_stored(self._component.store, known)
+            status = getattr(earlier, "status", None)
+            adopt_stored(self._component.store, known)
+            if status is RunStatus.paused or (status is None and self._paused.is_paused(known)):
                 output = self._component.get_run_output(known) if earlier is None and given else earlier
                 return self._paused.take(known, self._component.answers_in(output, given))
         if given:

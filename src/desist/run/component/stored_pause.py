@@ -9,6 +9,7 @@ from typing import Any
 
 from desist.cancel.receipt import CancelRecord
 from desist.cancel.status import RunStatus
+from desist.exceptions import UnsupportedError
 from desist.run.outputs.agent import RunOutput
 from desist.run.records.message import NOT_CALLED_RESULT
 from desist.run.records.requirement import Requirement
@@ -55,12 +56,21 @@ class _StoredPause:
 
 
 def adopt_stored(store: RunStore, run_id: str) -> None:
-    """Take a paused run of an earlier process into the memory of this one, if there is such a run. May block."""
+    """Take a paused run of an earlier process into the memory of this one, if there is such a run. May block.
+
+    Raises:
+        UnsupportedError: it is a run of a workflow.
+    """
     if shared_store(store) is not None or paused_runs.knows(run_id) or not store.blocking:
         return
     stored = store.load_run(run_id)
-    if stored is None or stored.status is not RunStatus.paused or not isinstance(stored.output, RunOutput):
+    if stored is None or stored.status is not RunStatus.paused:
         return
+    if not isinstance(stored.output, RunOutput):
+        raise UnsupportedError(
+            f"run {run_id} of a workflow was paused by an earlier process, and this database keeps the answers to such"
+            " runs in the memory of their process: start a new run, or use a SqliteDb"
+        )
     requirements = []
     for one in stored.output.requirements or []:
         made = one.as_stored(run_id, run_id, None)

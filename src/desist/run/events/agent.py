@@ -6,7 +6,7 @@ Made by the agent's run, read by programs, the store and the server. They know n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from desist.run.events.agent_base import BaseAgentRunEvent, CustomEvent, RunEvent, RunInput
 from desist.run.events.base import CancelRecord, RunStatus
@@ -14,7 +14,10 @@ from desist.run.events.registry import AGENT_EVENTS, agent_event
 from desist.run.records.message import Message, ToolExecution
 from desist.run.records.metrics import RunMetrics
 from desist.run.records.record import Reviver, list_of, record_class, reviver
-from desist.run.records.run_requirement import RunRequirement
+from desist.run.records.requirement_revivers import revive_run_requirements
+
+if TYPE_CHECKING:
+    from desist.run.records.run_requirement import RunRequirement
 
 __all__ = [
     "IntermediateRunContentEvent",
@@ -170,7 +173,7 @@ class RunPausedEvent(BaseAgentRunEvent):
     is_paused: ClassVar[bool] = True
     _revivers: ClassVar[Mapping[str, Reviver]] = {
         **BaseAgentRunEvent._revivers,
-        "requirements": list_of(reviver(RunRequirement)),
+        "requirements": revive_run_requirements,
     }
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from desist.run.events.agent import agent_event_from_dict
 from desist.run.events.agent_base import BaseAgentRunEvent, RunInput
@@ -14,7 +14,10 @@ from desist.run.outputs.run_output import BaseRunOutput
 from desist.run.records.message import Message, ToolExecution
 from desist.run.records.metrics import RunMetrics
 from desist.run.records.record import Reviver, list_of, record_class, reviver
-from desist.run.records.run_requirement import RunRequirement
+from desist.run.records.requirement_revivers import revive_run_requirements
+
+if TYPE_CHECKING:
+    from desist.run.records.run_requirement import RunRequirement
 
 __all__ = ["RunOutput"]
 
@@ -75,7 +78,7 @@ class RunOutput(BaseRunOutput):
         "additional_input": _messages,
         "tools": list_of(reviver(ToolExecution)),
         "events": list_of(agent_event_from_dict),
-        "requirements": list_of(reviver(RunRequirement)),
+        "requirements": revive_run_requirements,
         "status": RunStatus,
         "cancellation_stage": CancellationStage,
         "cancel": reviver(CancelRecord),

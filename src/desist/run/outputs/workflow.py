@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from desist.run.events.base import BaseRunOutputEvent, CancellationStage, CancelRecord, RunStatus, now
 from desist.run.events.codec import event_from_dict
@@ -13,7 +13,10 @@ from desist.run.outputs.agent import RunOutput
 from desist.run.outputs.run_output import BaseRunOutput
 from desist.run.records.metrics import RunMetrics
 from desist.run.records.record import Record, Reviver, list_of, record_class, reviver
-from desist.run.records.step_requirement import ErrorRequirement, StepRequirement
+from desist.run.records.requirement_revivers import revive_error_requirements, revive_step_requirements
+
+if TYPE_CHECKING:
+    from desist.run.records.step_requirement import ErrorRequirement, StepRequirement
 
 __all__ = ["StepMetrics", "WorkflowMetrics", "WorkflowRunOutput"]
 
@@ -96,8 +99,8 @@ class WorkflowRunOutput(BaseRunOutput):
         "workflow_agent_run": reviver(RunOutput),
         "events": list_of(event_from_dict),
         "metrics": reviver(WorkflowMetrics),
-        "step_requirements": list_of(reviver(StepRequirement)),
-        "error_requirements": list_of(reviver(ErrorRequirement)),
+        "step_requirements": revive_step_requirements,
+        "error_requirements": revive_error_requirements,
         "status": RunStatus,
         "cancellation_stage": CancellationStage,
         "cancel": reviver(CancelRecord),

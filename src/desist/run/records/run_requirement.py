@@ -1,7 +1,8 @@
 """`RunRequirement`: what a paused run of an agent waits for, as programs see and answer it.
 
-`desist.run.requirement` is the public import path. The methods only fill in an answer; `continue_run` gives it to the
-store, which decides whether it is the first one. `desist.answer` does the same without an object.
+`desist.run.requirement` is the public import path. `requirement` is imported by the methods that need it: the events
+of a run may import this module, and most runs never pause. The methods only fill in an answer; `continue_run` gives it
+to the store, which decides whether it is the first one. `desist.answer` does the same without an object.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from desist.exceptions import ConfigurationError
 from desist.run.records.ids import new_uuid
 from desist.run.records.message import ToolExecution, UserFeedbackQuestion, UserInputField
 from desist.run.records.record import Record, Reviver, list_of, record_class, reviver
-from desist.run.records.requirement import Answer, Requirement, digest_of
+
+if TYPE_CHECKING:
+    from desist.run.records.requirement import Answer, Requirement
 
 __all__ = ["RunRequirement"]
 
@@ -213,6 +216,8 @@ class RunRequirement(Record):
         Parameters:
             schema: the JSON schema of the arguments of the tool.
         """
+        from desist.run.records.requirement import Requirement, digest_of
+
         tool = self.tool_execution
         name, args = (tool.tool_name, tool.tool_args) if tool is not None else (None, None)
         self.digest = self.digest or digest_of(name, args)
@@ -234,6 +239,8 @@ class RunRequirement(Record):
 
     def recorded_answer(self, by: str | None = None) -> Answer | None:
         """Return the answer that this object holds, also if it was accepted already."""
+        from desist.run.records.requirement import Answer, digest_of
+
         tool = self.tool_execution
         if tool is None:
             return None

@@ -9,14 +9,16 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from desist.exceptions import ConfigurationError
 from desist.run.records.ids import new_uuid
 from desist.run.records.json_values import to_json_value
 from desist.run.records.record import Record, Reviver, list_of, record_class, reviver
-from desist.run.records.requirement import Answer, Requirement, check_answer, digest_of
 from desist.run.records.run_requirement import RunRequirement
+
+if TYPE_CHECKING:
+    from desist.run.records.requirement import Answer, Requirement
 
 __all__ = ["ErrorRequirement", "StepRequirement"]
 
@@ -150,6 +152,8 @@ class StepRequirement(_WorkflowRequirement):
         Raises:
             ConfigurationError: no values are needed, or with `validate` one is missing or of a wrong type.
         """
+        from desist.run.records.requirement import Answer, check_answer
+
         self._need(self.requires_user_input and self.state == "open", "values")
         if validate:
             check_answer(self.as_stored("", ""), Answer(decision="input", values=values))
@@ -161,6 +165,8 @@ class StepRequirement(_WorkflowRequirement):
         Raises:
             ConfigurationError: nothing is to be chosen, or a name is no choice.
         """
+        from desist.run.records.requirement import Answer, check_answer
+
         self._need(self.requires_route_selection and self.state == "open", "a choice")
         check_answer(self.as_stored("", ""), Answer(decision="select", values={"choices": list(names)}))
         self.selected_choices = list(names)
@@ -186,6 +192,8 @@ class StepRequirement(_WorkflowRequirement):
 
     def as_stored(self, run_id: str, root_run_id: str, deadline: float | None = None) -> Requirement:
         """Return the requirement as a store decides about it."""
+        from desist.run.records.requirement import Requirement, digest_of
+
         if deadline is not None:
             self.timeout_at = dt.datetime.fromtimestamp(deadline, dt.UTC).isoformat()
         asked = {
@@ -224,6 +232,8 @@ class StepRequirement(_WorkflowRequirement):
 
     def to_answer(self) -> Answer | None:
         """Return the answer that this object holds, or None if it holds none, or it was accepted already."""
+        from desist.run.records.requirement import Answer
+
         if self.state != "open" or self.requires_executor_input:
             return None
         by, digest = self.by, self.digest
@@ -290,6 +300,8 @@ class ErrorRequirement(_WorkflowRequirement):
 
     def as_stored(self, run_id: str, root_run_id: str, deadline: float | None = None) -> Requirement:
         """Return the requirement as a store decides about it."""
+        from desist.run.records.requirement import Requirement, digest_of
+
         asked = {"step_name": self.step_name, "error": self.error_message}
         self.digest = self.digest or digest_of(self.step_name, asked)
         return Requirement(
@@ -304,6 +316,8 @@ class ErrorRequirement(_WorkflowRequirement):
 
     def to_answer(self) -> Answer | None:
         """Return the answer that this object holds, or None."""
+        from desist.run.records.requirement import Answer
+
         if self.state != "open" or self.decision is None:
             return None
         return Answer(decision=self.decision, by=self.by, digest=self.digest)
