@@ -352,3 +352,19 @@ def test_a_run_that_failed_after_its_pause(store: Any) -> None:
     again = agent.continue_run(run_id=out.run_id)
     assert (again.status, again.continued_from, again.content) == (RunStatus.completed, out.run_id, "done")
     assert payments.made == [1]
+
+
+@pytest.mark.parametrize("how", ["tools of the output", "updated_tools"])
+def test_an_answer_in_the_tool_calls(store: Any, how: str) -> None:
+    """The older spelling of the followed API: the answer is set in the tool calls."""
+    payments = Payments()
+    agent = paying_agent(payments, db=store)
+    out = agent.run("go")
+    copy = type(out).from_dict(out.to_dict())
+    for one in copy.tools_requiring_confirmation:
+        one.confirmed = True
+    if how == "updated_tools":
+        done = agent.continue_run(run_id=out.run_id, updated_tools=copy.tools)
+    else:
+        done = agent.continue_run(copy)
+    assert done.content == "done" and payments.made == [5]
