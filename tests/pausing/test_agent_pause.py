@@ -338,3 +338,33 @@ def test_an_agent_in_a_tool_cannot_pause() -> None:
     outer = Agent(ScriptedModel([Call("delegate"), "done"]), tools=[delegate])
     assert outer.run("go").status is RunStatus.completed
     assert seen[0].status is RunStatus.error and "can't pause" in seen[0].error
+
+
+def test_a_run_that_failed_after_its_pause(store: Any) -> None:
+    """A run that was paused once and has failed since is continued as any other: as a new run."""
+    payments = Payments()
+    script = [Call("pay", {"amount": 1}), ValueError("the model is down"), "done"]
+    agent = paying_agent(payments, script, db=store)
+    out = agent.run("go")
+    out.requirements[0].confirm()
+    failed = agent.continue_run(out)
+    assert failed.status is RunStatus.error and payments.made == [1]
+    again = agent.continue_run(run_id=out.run_id)
+    assert (again.status, again.continued_from, again.content) == (RunStatus.completed, out.run_id, "done")
+    assert payments.made == [1]
+
+
+@pytest.mark.parametrize("how", ["tools of the output", "updated_tools"])
+def test_an_answer_in_the_tool_calls(store: Any, how: str) -> None:
+    """The older spelling of the followed API: the answer is set in the tool calls."""
+    payments = Payments()
+    agent = paying_agent(payments, db=store)
+    out = agent.run("go")
+    copy = type(out).from_dict(out.to_dict())
+    for one in copy.tools_requiring_confirmation:
+        one.confirmed = True
+    if how == "updated_tools":
+        done = agent.continue_run(run_id=out.run_id, updated_tools=copy.tools)
+    else:
+        done = agent.continue_run(copy)
+    assert done.content == "done" and payments.made == [5]

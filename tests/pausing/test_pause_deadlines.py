@@ -32,7 +32,7 @@ def test_cancelled_by_its_deadline(store: Any, until: Until) -> None:
     late = answer(out.run_id, out.requirements[0].id, "confirm", db=store)
     assert late.outcome is AnswerOutcome.expired and not late
     with pytest.raises(AnswerRefusedError):
-        agent.continue_run(run_id=out.run_id)
+        agent.continue_run(run_id=out.run_id, requirements=out.requirements)
     assert payments.made == []
 
 

@@ -292,9 +292,10 @@ class Agent(Component[RunOutput, RunOutputEvent]):
         if found is None:
             found = getattr(output, "requirements", None) or []
         requirements = [one if isinstance(one, RunRequirement) else RunRequirement.from_dict(one) for one in found]
-        tools = {tool.tool_call_id: tool for tool in given.get("updated_tools") or ()}
+        # Programs also set the answer in the tool calls, which are other objects in an output that was stored.
+        tools = {tool.tool_call_id: tool for tool in given.get("updated_tools") or getattr(output, "tools", None) or ()}
         for one in requirements:
-            if one.tool_execution is not None and one.tool_execution.tool_call_id in tools:
+            if one.to_answer() is None and one.tool_execution is not None and one.tool_execution.tool_call_id in tools:
                 one.tool_execution = tools[one.tool_execution.tool_call_id]
         made = {one.id: one.to_answer() for one in requirements}
         return {requirement_id: answer for requirement_id, answer in made.items() if answer is not None}

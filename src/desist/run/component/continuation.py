@@ -152,12 +152,19 @@ class Continuation:
         if (earlier is None) != (run_id is None) and isinstance(known, str):
             status = getattr(earlier, "status", None)
             adopt_stored(self._component.store, known)
-            if status is RunStatus.paused or (status is None and self._paused.is_paused(known)):
+            if status is RunStatus.paused or (status is None and self._goes_on(known, given)):
                 output = self._component.get_run_output(known) if earlier is None and given else earlier
                 return self._paused.take(known, self._component.answers_in(output, given))
         if given:
             raise ConfigurationError(f"continue_run({', '.join(f'{name}=' for name in given)}) needs a paused run")
         return self.load_earlier(earlier, run_id, session_id)
+
+    def _goes_on(self, run_id: str, given: Mapping[str, Any]) -> bool:
+        """Return whether a call is about the pause of a run, and not about a new run that continues an ended one."""
+        if not self._paused.is_paused(run_id):
+            return False
+        output = None if given else self._component.get_run_output(run_id)
+        return output is None or output.status not in (RunStatus.cancelled, RunStatus.error)
 
     def load_earlier(self, earlier: Any, run_id: str | None, session_id: str | None) -> Any:
         """Return the output of the run to continue.
