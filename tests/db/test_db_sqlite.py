@@ -169,7 +169,8 @@ def test_named_tables(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         assert connection.execute("PRAGMA user_version").fetchone() == (7,), "a program's own"
-    others = ("runs", "run_parts", "schema", "owners", "intents", "events", "queue", "workers", "requirements")
+    others = ("runs", "run_parts", "schema", "owners", "intents", "events", "queue", "workers")
+    others += ("requirements", "limits", "schedules", "followers")
     assert tables == {"mine", "desist_sessions", "chats"} | {
         f"{own}_{n}" for own in ("desist", "chats") for n in others
     }

@@ -24,6 +24,7 @@ from desist.run import agent, workflow
 from desist.run.events import codec
 from desist.run.events.base import Abandoned, CancellationStage, CancelRecord, RunStatus
 from desist.run.events.registry import AGENT_EVENTS, WORKFLOW_EVENTS
+from desist.run.records import run_requirement, step_requirement
 from desist.run.records.json_values import dump, to_json_value
 from desist.run.records.message import Message, ToolCall, ToolExecution
 from desist.run.records.metrics import RunMetrics
@@ -64,11 +65,13 @@ def of_type(hint: Any) -> st.SearchStrategy[Any]:
 
 def record(kind: type) -> st.SearchStrategy[Any]:
     """Build instances of a dataclass from the types of its fields."""
-    hints = typing.get_type_hints(kind, localns={"WorkflowRunOutput": workflow.WorkflowRunOutput})
+    known = {"WorkflowRunOutput": workflow.WorkflowRunOutput, **vars(run_requirement), **vars(step_requirement)}
+    hints = typing.get_type_hints(kind, localns=known)
     parts = {
         f.name: of_type(hints[f.name])
         for f in dataclasses.fields(kind)
         if f.name not in {"event", "run_output", "events", "step_executor_runs", "workflow_agent_run"}
+        and not f.name.endswith("requirements")  # tests/pausing stores and loads them
     }
     return st.fixed_dictionaries({}, optional=parts).flatmap(lambda given: complete(kind, parts, given))
 

@@ -20,6 +20,7 @@ from desist.db.coordination import transactions
 from desist.db.process.identity import this_process
 from desist.db.records.cancel_request import CancelRequestRow, decode_cancel_request
 from desist.db.records.rows import row_of, update_session
+from desist.db.recovery.orphans import end_paused_children
 from desist.db.tables.base import PartRow, RunRow
 from desist.db.tables.sql import SqlTables
 from desist.db.writer import Failed
@@ -101,6 +102,8 @@ class RunBatch:
         asked = tables.pending.take_all(unknown, transactions.INTENT_TTL) if unknown else {}
         for claim in claims:
             results[id(claim)] = self._claim(tables, claim, rows.get(claim.run_id), asked, new)
+            if claim.run_id in rows and (now := tables.runs.header(claim.run_id)) is not None:
+                rows[claim.run_id] = now  # in the epoch of this claim: the run may end in this transaction
         ended: list[tuple[StoredRun, int, bool]] = []
         for end in ends:
             before = new.get(end.run_id) or rows.get(end.run_id)
@@ -172,6 +175,8 @@ class RunBatch:
         """Write new rows, and the ends of runs with their last events and the changes of their sessions."""
         changed: list[RunRow] = []
         for run, epoch, known in ended:
+            if run.has_paused_children:
+                end_paused_children(tables, run.root_run_id)
             row = row_of(tables, run, this_process(), None, epoch)
             if known and run.run_id not in new:
                 changed.append(row)

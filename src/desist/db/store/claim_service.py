@@ -90,7 +90,15 @@ class ClaimService:
             return ClaimResult(request.request() if request is not None else None, refused)
 
         self._leases.start()
-        return _then(self._writer.put_item(self._batch, claim, patience=0.0 if soon else PATIENCE), set_result)
+        self._parts.expect_claim(run.run_id)
+        done = self._writer.put_item(self._batch, claim, patience=0.0 if soon else PATIENCE)
+        done.add_done_callback(lambda _: self._parts.on_claimed(run.run_id))
+        return _then(done, set_result)
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether checkpoints are on their way to the writer."""
+        return bool(self._parts)
 
     def add_part(self, run_id: str, kind: PartKind, value: Any, at: Mapping[str, Any] | None = None) -> None:
         """Store a checkpoint. See `RunStore`."""

@@ -34,6 +34,7 @@ class PartBuffer:
         """Forget everything: in a forked child the runs are the parent's."""
         self._lock = threading.Lock()
         self._parts: dict[str, list[PartRow]] = {}  #: by run
+        self._claiming: set[str] = set()  #: runs whose claims are on their way to the writer
         self._count = 0
         self._in_writer = False  #: whether the writer has a job that takes the parts
 
@@ -55,28 +56,34 @@ class PartBuffer:
         rows: list[PartRow] = []
 
         def write(tables: SqlTables) -> None:
-            rows.extend(self._take_claimed())  # a repeated transaction writes the same rows, and those that came since
+            rows.extend(self._take_ready())  # a repeated transaction writes the same rows, and those that came since
             pairs = [(row, self._leases.epoch_of(row.run_id)) for row in rows]
             if not tables.parts.add_all(pairs):
                 self._leases.check_ownership_soon()  # in the notifier's thread: this one holds the transaction
 
-        if not self._writer.put_droppable(write, then=lambda _: self.add_rest()):  # the queue is full
+        if not self._writer.put_droppable(write):  # the queue is full
             for _ in self._take_all():
                 self._dropped.log()
 
-    def _take_claimed(self) -> list[PartRow]:
-        """Take the parts of runs whose claims are written. The claim of a run may be behind this job in the queue."""
+    def _take_ready(self) -> list[PartRow]:
+        """Take the parts but for those of runs whose claims are behind this job in the queue."""
         with self._lock:
-            known = [run_id for run_id in sorted(self._parts) if self._leases.epoch_of(run_id) is not None]
-            parts = [part for run_id in known for part in self._parts.pop(run_id)]
+            ready = [run_id for run_id in sorted(self._parts) if run_id not in self._claiming]
+            parts = [part for run_id in ready for part in self._parts.pop(run_id)]
             self._count -= len(parts)
             self._in_writer = False
         return parts
 
-    def add_rest(self) -> None:
-        """Give the parts that are left to the writer again."""
+    def expect_claim(self, run_id: str) -> None:
+        """Keep the parts of a run until its claim is written. Before the claim is given to the writer."""
         with self._lock:
-            put = not self._in_writer and bool(self._parts)
+            self._claiming.add(run_id)
+
+    def on_claimed(self, run_id: str) -> None:
+        """Give the parts of a run to the writer that waited for its claim, written or not."""
+        with self._lock:
+            self._claiming.discard(run_id)
+            put = not self._in_writer and run_id in self._parts
             self._in_writer = self._in_writer or put
         if put:
             self._give_to_writer()
@@ -85,6 +92,9 @@ class PartBuffer:
         with self._lock:
             parts, self._parts, self._count, self._in_writer = self._parts, {}, 0, False
         return [part for run_id in sorted(parts) for part in parts[run_id]]
+
+    def __bool__(self) -> bool:
+        return self._count > 0
 
     def take(self, run_id: str) -> list[PartRow]:
         """Remove and return the checkpoints of a run that are not stored yet."""

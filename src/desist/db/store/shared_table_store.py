@@ -128,7 +128,10 @@ class SharedTableStore:
     def flush(self) -> bool:
         """Wait until all pending writes are done, events too; return whether they are."""
         self.flusher.flush()
-        return self.writer.flush()
+        done = self.writer.flush()
+        if done and self.ownership.has_checkpoints:  # of runs whose claims were written just now
+            done = self.writer.flush()
+        return done
 
     def close(self) -> None:
         """Do the pending writes and close everything. The store raises `StoreError` afterwards.

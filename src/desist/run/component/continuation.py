@@ -148,7 +148,7 @@ class Continuation:
             ConfigurationError: there is no such run, or an answer can't be used.
             RunStateError: the run can't be continued. An `AnswerRefusedError` if another continuation was first.
         """
-        known = run_id or getattr(earlier, "run_id", None)
+        known = id_text(run_id, "run_id") or getattr(earlier, "run_id", None)
         if (earlier is None) != (run_id is None) and isinstance(known, str):
             status = getattr(earlier, "status", None)
             adopt_stored(self._component.store, known)
