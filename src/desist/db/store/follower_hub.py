@@ -37,8 +37,9 @@ log = logging.getLogger("desist.db")
 
 #: Seconds between two checks whether the processes of followed runs live, and before a failed poll is repeated.
 ALIVE = 0.25
-#: Seconds between two polls by a process that is notified: a notification may be lost.
-NOTIFIED = 1.0
+#: Seconds between two polls by a process that is notified: a notification may be lost, and that a process has died is
+#: not notified.
+NOTIFIED = ALIVE
 
 
 class FollowerHub:
@@ -176,6 +177,7 @@ class FollowerHub:
         done = self._writer.put(lambda tables: end_orphans(tables, row.root_run_id))
         done.add_done_callback(lambda _: self._ending.discard(row.run_id))
         done.add_done_callback(partial(log_failure, self._writer, row.run_id, "ended"))
+        done.add_done_callback(lambda _: self.on_stored_here())
 
 
 def _is_lost(row: RunRow, tables: SqlTables) -> bool:
