@@ -115,16 +115,18 @@ def test_threads_are_named(
 @everywhere
 def test_jobs_are_named(place: Place, way: Way, deaf: Deaf) -> None:
     """E2, E3: jobs of a pool that is older than the call are named; those that wait for a thread don't start."""
-    pool, ran = ThreadPoolExecutor(2), []
+    pool, ran, submitted = ThreadPoolExecutor(2), [], threading.Event()
 
     def work() -> None:
         futures = [pool.submit(deaf.get) for _ in range(2)]
         futures += [pool.submit(ran.append, n) for n in range(3)]
+        submitted.set()  # a job that is submitted during a cancel may be named, while it waits
         while True:
             time.sleep(0.001)
 
     run = Run(work, place=place, way=way, grace=SHORT).start()
     deaf.wait_entered(2)
+    assert submitted.wait(PATIENCE)
     receipt = run.stop()
     assert [(left.kind, left.name, left.call) for left in receipt.abandoned] == [("thread", "Deaf.get", "work")] * 2
     deaf.let_go()
