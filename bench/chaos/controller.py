@@ -23,6 +23,8 @@ __all__ = ["Controller"]
 QUIET = 60.0
 #: How many processes follow; each run is followed by one of them.
 FOLLOWERS = 2
+#: Seconds in which followers hear the end of a run that was written just now by a process that read it.
+HEARING = 3.0
 #: Seconds that a process may take to close.
 CLOSING = 40.0
 
@@ -188,8 +190,15 @@ class Controller:
 
         try:
             self._notes("quiet", quiet=self._wait(quiet, QUIET))
+            self._wait(self._is_heard, HEARING)
         finally:
             db.close()
+
+    def _is_heard(self) -> bool:
+        """Whether the followers have heard the end of every run. The verdict says so if they never do."""
+        notes = list(read_notes(self.file))
+        known = {note["run"] for note in notes if note["what"] == "ordered"}
+        return known <= {note["run"] for note in notes if note["what"] == "heard" and note["ends"]}
 
     def _obeyed(self, notes: list[Note]) -> bool:
         """Whether the processes that live have begun all their runs, and have their cancels answered and settled."""

@@ -31,6 +31,7 @@ class ChangeDetector(Protocol):
     """Detects that others may have written. Used by one thread."""
 
     every: float  #: seconds between two calls of `seen`
+    cheap: bool  #: a call reads no tables, so that it can be made this often although changes are notified
 
     def seen(self) -> bool:
         """Return whether something may have changed since the last call.

@@ -61,6 +61,7 @@ class _Changes:
     """Others may have written at any time."""
 
     every = 0.04
+    cheap = False
 
     def seen(self) -> bool:
         """Return True."""

@@ -239,6 +239,7 @@ class _ChangeDetector:
     """
 
     every = 0.015
+    cheap = True
 
     def __init__(self, name: str, connections: ConnectionPool) -> None:
         self._name, self._connections = name, connections

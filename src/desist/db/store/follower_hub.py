@@ -37,8 +37,8 @@ log = logging.getLogger("desist.db")
 
 #: Seconds between two checks whether the processes of followed runs live, and before a failed poll is repeated.
 ALIVE = 0.25
-#: Seconds between two polls by a process that is notified: a notification may be lost, and that a process has died is
-#: not notified.
+#: Seconds between two polls by a process that is notified, where polls read tables: a notification may be lost, and
+#: that a process has died is not notified.
 NOTIFIED = ALIVE
 
 
@@ -112,7 +112,7 @@ class FollowerHub:
         if not woken and now < self._due:
             return self._due
         try:
-            changed, every = self._changed()
+            changed, every, cheap = self._changed()
             timely = now >= self._alive_at
             new = any(cursor.polled is None for cursor in cursors)
             if changed or timely or new:
@@ -127,7 +127,7 @@ class FollowerHub:
         ids = {cursor.stream_id for cursor in cursors} & self._owners.keys()
         elsewhere = {run_id: self._owners[run_id] for run_id in ids if self._source.live.get(run_id) is None}
         notified = self._registration.covers(elsewhere)
-        self._due = time.monotonic() + (max(every, NOTIFIED) if notified else every)
+        self._due = time.monotonic() + (max(every, NOTIFIED) if notified and not cheap else every)
         return self._due
 
     def on_stored_here(self) -> None:
@@ -135,13 +135,13 @@ class FollowerHub:
         if self._cursors:
             channel.notify_self()
 
-    def _changed(self) -> tuple[bool, float]:
-        """Return whether others may have written, and the seconds until the next call."""
+    def _changed(self) -> tuple[bool, float, bool]:
+        """Return whether others may have written, the seconds until the next call, and whether that is cheap."""
         with self._lock:  # `_close_detector` must not close the detector meanwhile
             if self._closed:
                 raise StoreError(f"{self._backend.name} is closed")
             self._changes = self._changes or self._backend.changes()
-            return self._changes.seen(), self._changes.every
+            return self._changes.seen(), self._changes.every, self._changes.cheap
 
     def _close_detector(self) -> None:
         with self._lock:
