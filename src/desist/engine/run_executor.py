@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from desist.exceptions import DesistError
+from desist.exceptions import StoreError
 from desist.run.storage.queue_store import ClaimedRun, QueueStore
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class RunExecutor:
         return self._news
 
     def take_news(self) -> tuple[int, list[str]]:
-        """Return how many runs can be claimed, and those that have ended since the last call. `begin` follows."""
+        """Return how many runs can be claimed, and those that have ended since the last call. `end_claim` follows."""
         with self._changed:
             ended, self._ended, self._news = self._ended, [], False
             places = 0 if self.leaving else max(0, self.concurrency - len(self._runs))
@@ -70,21 +70,21 @@ class RunExecutor:
         """Return runs that `take_news` has returned: they are still in the queue."""
         with self._changed:
             self._ended.extend(run_ids)
-            self._news, self._claiming = True, False
-            self._changed.notify_all()
+            self._news = True
 
     def begin(self, claimed: Sequence[ClaimedRun]) -> None:
         """Start claimed runs. One that can't be started ends as an error, and doesn't keep others from their start."""
-        try:
-            for one in claimed:
-                try:
-                    self._start(one)
-                except DesistError as error:
-                    self._fail(one, error)
-        finally:
-            with self._changed:
-                self._claiming = False
-                self._changed.notify_all()
+        for one in claimed:
+            try:
+                self._start(one)
+            except Exception as error:
+                self._fail(one, error)
+
+    def end_claim(self) -> None:
+        """Record that all claimed runs were begun: `leave` goes on."""
+        with self._changed:
+            self._claiming = False
+            self._changed.notify_all()
 
     def _start(self, claimed: ClaimedRun) -> None:
         run_id, workflow = claimed.run.run_id, self._workflows[claimed.run.owner_id or ""]
@@ -92,13 +92,22 @@ class RunExecutor:
         with self._lock:
             self._runs[run_id] = run
         run.settled.add_done_callback(lambda: self._on_ended(run_id))
-        run.start()
+        try:
+            run.start()
+        except BaseException:
+            with self._lock:
+                self._runs.pop(run_id, None)
+            raise
 
-    def _fail(self, claimed: ClaimedRun, error: DesistError) -> None:
+    def _fail(self, claimed: ClaimedRun, error: Exception) -> None:
+        """End a run that can't be started. If that can't be stored, the run is requeued when the database is back."""
         run_id = claimed.run.run_id
         log.error("cannot execute run %s: %s", run_id, error)
-        self._store.fail_claimed_run(run_id, f"the worker cannot execute the run: {error}")
-        self.add_ended([run_id])
+        try:
+            self._store.fail_claimed_run(run_id, f"the worker cannot execute the run: {error}")
+            self.add_ended([run_id])
+        except StoreError:
+            self._store.release([run_id])
 
     def _on_ended(self, run_id: str) -> None:
         with self._changed:

@@ -149,6 +149,12 @@ class WorkerThread:
     def _claim(self) -> None:
         """Claim as many runs as there are places; then be notified of the next one."""
         places, ended = self._executor.take_news()
+        try:
+            self._claim_for(places, ended)
+        finally:
+            self._executor.end_claim()
+
+    def _claim_for(self, places: int, ended: list[str]) -> None:
         now = self._claimed_at = time.monotonic()
         if not places and not ended:
             return

@@ -98,6 +98,7 @@ class SharedTableStore:
         self.events_added, self.follow_run = self.flusher.events_added, self.followers.follow
         # QueueStore
         self.queue_runs, self.take_queued, self.give_back = queue.queue_runs, queue.take_queued, queue.give_back
+        self.release = queue.release
         self.store_schedule, self.queue_statistics = self.workers.store_schedule, self.workers.queue_statistics
         self.statuses, self.request_cancels = queue.statuses, self.bulk_cancel.request
         self.watch_end, self.remove_watch, self.queued_runs = queue.watch_end, queue.remove_watch, queue.queued_runs

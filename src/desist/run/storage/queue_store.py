@@ -7,7 +7,7 @@ Submitting a run needs only the store: the run is stored as queued, and workers 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -147,6 +147,9 @@ class QueueStore(SharedStore, Protocol):
 
     def take_queued(self, run_id: str) -> ClaimedRun | None:
         """Claim a queued run, or a run whose process has died; None if another process has it. Blocks."""
+
+    def release(self, run_ids: Collection[str]) -> None:
+        """Requeue soon those of these runs that this process has claimed and not started. Does not block."""
 
     def queue_statistics(self) -> list[QueueStatistics]:
         """Return the submitted runs of each workflow, and its limits. Blocks."""
