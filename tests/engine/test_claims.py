@@ -309,6 +309,36 @@ def test_many_at_once(db: Any) -> None:
     assert claim(db) == [] and story.submit_many([]).progress() == {}
 
 
+def test_many_are_cancelled_and_the_canceller_dies(db: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash between the decision and the ends leaves nothing that could begin: who looks at the runs ends them."""
+    runs = workflow(db).submit_many(["a", "b"])
+    monkeypatch.setattr("desist.db.store.bulk_cancel._end", lambda tables, *, run_ids: None)
+    receipts = runs.cancel(reason="enough")
+    assert all(receipts) and claim(db) == []
+    assert not {S.pending, S.running} & runs.progress().keys(), "what was decided is said"
+    monkeypatch.undo()
+    assert [db.get_run(run_id).status for run_id in runs.run_ids] == [S.cancelled, S.cancelled]
+    assert all(receipt.wait(30) and receipt.status is S.cancelled for receipt in receipts)
+
+
+def test_how_many_are_cancelled(db: Any) -> None:
+    """Values that mean nothing are refused before anything is cancelled; an event loop isn't blocked."""
+    runs = workflow(db).submit_many(["a", "b"])
+    for options in ({"grace": -1.0}, {"scope": "forest"}):
+        with pytest.raises(ConfigurationError):
+            runs.cancel(**options)  # type: ignore[arg-type]
+
+    async def refused() -> None:
+        with pytest.raises(RuntimeError, match="await acancel"):
+            runs.cancel()
+        assert runs.progress() == {S.pending: 2}
+        assert all([await receipt is not None for receipt in await runs.acancel(reason="enough", by="me")])
+
+    asyncio.run(refused())
+    assert runs.progress() == {S.cancelled: 2}
+    assert workflow(db).submit_many([]).cancel() == []
+
+
 def test_results_as_they_come(db: Any) -> None:
     """Results come in the order of the ends, to async code, too; a wait that is too long is a TimeoutError."""
     story = workflow(db)

@@ -190,12 +190,13 @@ class RunStatements:
             )
 
     def statuses(self, run_ids: Sequence[str]) -> dict[str, str]:
-        """Return the statuses of those of these runs that exist. A cancelled run that has not ended is as it was."""
+        """Return the statuses of those of these runs that exist."""
         found: dict[str, str] = {}
         for start in range(0, len(run_ids), MANY):
             some = run_ids[start : start + MANY]
             where = f"run_id IN ({placeholders(len(some))})"
-            found |= dict(self._tx.rows(f"SELECT run_id, status FROM {self._tx.names.runs} WHERE {where}", some))
+            status = f"CASE WHEN cancel IS NOT NULL AND status NOT IN {FINAL} THEN 'CANCELLING' ELSE status END"
+            found |= dict(self._tx.rows(f"SELECT run_id, {status} FROM {self._tx.names.runs} WHERE {where}", some))
         return found
 
     def set_options(self, run_id: str, epoch: int, options: str | None) -> None:

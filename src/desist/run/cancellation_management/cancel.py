@@ -23,7 +23,7 @@ from desist.run.storage.store import Database, RunStore, store_of
 from desist.run.storage.values import CancelRequest
 from desist.runtime.daemon_thread import to_daemon_thread
 
-__all__ = ["acancel", "acancel_run", "cancel", "cancel_run"]
+__all__ = ["acancel", "acancel_run", "cancel", "cancel_run", "check_cancel_options"]
 
 
 def cancel(
@@ -66,7 +66,7 @@ def cancel(
         StoreError: the run is of another process, and the request is not confirmed as stored.
     """
     run_id = require_id(run_id, "run_id")
-    _check(scope, grace)
+    check_cancel_options(scope, grace)
     why = CancelReason(source=Source.user, text=reason, by=by)
     shared = shared_store(store_of(db, "cancel()")) if db is not None else None
     request = CancelRequest(reason=why, reach=scope, grace=grace, force=force, compensate=compensate)
@@ -87,7 +87,8 @@ def cancel(
     return registry.cancel(run_id, why, reach=scope, grace=grace, force=force, compensate=compensate)
 
 
-def _check(scope: str, grace: float | None) -> None:
+def check_cancel_options(scope: str, grace: float | None) -> None:
+    """Raise `ConfigurationError` if one of them can't be used."""
     if scope not in ("tree", "run"):
         raise ConfigurationError(f"scope={scope!r} is unknown: use 'tree' or 'run'")
     check_number(grace, "grace")

@@ -11,8 +11,11 @@ from typing import Any, Literal
 from desist.cancel.reason import CancelReason, Source
 from desist.cancel.receipt import CancelReceipt
 from desist.cancel.status import RunStatus
+from desist.run.cancellation_management.cancel import check_cancel_options
+from desist.run.component.awaitable import awaitable
 from desist.run.component.submitted_run import SubmittedRun
 from desist.run.storage.queue_store import QueueStore
+from desist.run.storage.shared_store import refuse_on_loop
 from desist.run.storage.values import CancelRequest
 from desist.runtime.daemon_thread import to_daemon_thread
 
@@ -119,11 +122,17 @@ class SubmittedRuns(Sequence[SubmittedRun]):
     ) -> list[CancelReceipt]:
         """Cancel all runs that have not ended, in one decision; return a receipt for each, in their order.
 
-        Parameters and receipts as for `desist.run.cancel.cancel`. Queued runs never start. Blocks.
+        Parameters and receipts as for `desist.run.cancel.cancel`. Queued runs never start. Async code awaits `acancel`.
 
         Raises:
+            ConfigurationError: a value can't be used.
+            RuntimeError: this thread runs an event loop.
             StoreError: the decision is not confirmed as stored.
         """
+        check_cancel_options(scope, grace)
+        if not self:
+            return []
+        refuse_on_loop(self._runs[0].run_id)
         request = CancelRequest(
             reason=CancelReason(source=Source.user, text=reason, by=by),
             grace=grace,
@@ -132,6 +141,8 @@ class SubmittedRuns(Sequence[SubmittedRun]):
             compensate=compensate,
         )
         return self._store.request_cancels(self.run_ids, request)
+
+    acancel = awaitable(cancel)
 
     def __repr__(self) -> str:
         return f"<SubmittedRuns: {len(self)} runs of {self._runs[0].workflow_id if self._runs else 'no workflow'}>"
